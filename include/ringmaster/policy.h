@@ -1,0 +1,124 @@
+// A policy decides which worker gets an arrival. This header is pure: it makes no system call,
+// reads no clock and starts no thread, so a policy can be tested, simulated and benchmarked alone.
+//
+//   Policy            the interface: one decision, `Pick`
+//   Arrival           what a policy may know about the connection that it places
+//   Candidate, View   what it may know about the workers
+//   RoundRobin() …    the built-in policies, each with its source and when not to use it
+//   PolicyByName      the same by the names that command lines use
+
+#ifndef RINGMASTER_POLICY_H_
+#define RINGMASTER_POLICY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace ringmaster {
+
+// What a policy needs to know about each arrival. A fact costs a system call for every connection,
+// so it is read only when the policy of the source declares it.
+struct FactsNeeded {
+  bool incoming_cpu = false;  // SO_INCOMING_CPU: the CPU that processed the connection's packets
+};
+
+// One arrival, as far as the declared facts go.
+struct Arrival {
+  int32_t incoming_cpu = -1;  // -1: not declared, or the kernel does not know
+};
+
+// A worker that has credit now.
+struct Candidate {
+  uint32_t worker = 0;     // stable index of the worker within the balancer
+  uint32_t open = 0;       // connections it serves or has been offered: leases not yet released
+  uint32_t unclaimed = 0;  // of these, offers that it has not claimed yet
+  uint32_t credit = 0;     // how many more it may be offered now; at least 1
+  int32_t cpu = -1;        // the CPU on which it last claimed, or to which it is bound; -1: unknown
+  bool idle = false;       // presumed to wait: nothing unclaimed, doorbell consumed, not serving
+};
+
+// Which CPUs share what. Entry i describes CPU i; equal ids share. Empty: nothing is known.
+struct CpuTopology {
+  struct Cpu {
+    int32_t core = -1;   // hardware threads of one core
+    int32_t cache = -1;  // last-level cache
+    int32_t node = -1;   // memory node
+  };
+  std::vector<Cpu> cpus;
+};
+
+// The workers of a source at the moment of a decision. Earlier picks of the same batch are already
+// counted. The spans are valid during the call only.
+struct View {
+  std::span<const Candidate> candidates;  // those with credit, by ascending index; never empty
+  std::span<const uint32_t> joined;       // all of the source, by ascending index: with those that
+                                          // lack credit now, so that a turn or a hash stays stable
+  const CpuTopology* topology = nullptr;  // never null
+};
+
+// Picks a worker for each arrival of one source. The balancer owns its policies and calls them on
+// the master's thread only, never concurrently, and never re-entrantly. `Pick` and `OnRecall` must
+// not allocate, block or throw; they have no failure to report, because a policy is asked only when
+// there is a worker that can take the arrival.
+class Policy {
+ public:
+  virtual ~Policy() = default;
+
+  // The name that `PolicyByName` takes, parameters included.
+  virtual std::string name() const = 0;
+
+  virtual FactsNeeded facts() const { return {}; }
+
+  // Set-up: every worker index is below `worker_slots` from now on. Called before the first `Pick`
+  // and again whenever the number grows; allocate here.
+  virtual void Prepare(uint32_t worker_slots) { (void)worker_slots; }
+
+  // Returns a position in `view.candidates`.
+  virtual size_t Pick(const Arrival& arrival, const View& view) = 0;
+
+  // An offer picked for `worker` was taken back because the worker did not move; it is about to be
+  // placed again, by another `Pick`, among other workers.
+  virtual void OnRecall(uint32_t worker) { (void)worker; }
+};
+
+// Every worker in turn. A worker that lacks credit at its turn, or whose offer was recalled, is
+// owed the turn and gets it as soon as it can take it.
+std::unique_ptr<Policy> RoundRobin();
+
+// The order in which waiting workers are woken.
+enum class WakeOrder : uint8_t {
+  kLifo,  // the one that was woken last: few workers stay hot, the others sleep
+  kFifo,  // the one that was woken longest ago
+};
+
+// Wakes one worker that waits; while all are busy, the one with the fewest unclaimed offers.
+std::unique_ptr<Policy> Exclusive(WakeOrder order = WakeOrder::kLifo);
+
+// How far from evenly loaded `AffinityCpu` may go for the sake of locality.
+struct AffinityCpuOptions {
+  uint32_t slack = 5;  // open connections above the least loaded candidate
+};
+
+// The worker nearest to the CPU on which the connection came in: same CPU, same core, same cache,
+// same node. Needs SO_INCOMING_CPU.
+std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
+
+// The worker with the fewest open connections; ties rotate.
+std::unique_ptr<Policy> LeastLoaded();
+
+// Makes a policy from a name: "round-robin", "exclusive", "exclusive-fifo", "affinity-cpu",
+// "affinity-cpu:SLACK", "least-loaded". InvalidArgument names the known ones.
+absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
+
+// The names that `PolicyByName` takes, without parameters, in the order to show them.
+std::span<const std::string_view> PolicyNames();
+
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_POLICY_H_

@@ -1,0 +1,79 @@
+// Exclusive: one arrival wakes one worker, one that waits.
+//
+// What it decides. Among the idle candidates the one that was picked last (kLifo: few workers stay
+// hot, the others sleep on) or the one that was picked longest ago (kFifo: all take part, those
+// never picked first). When none is idle, those with the fewest unclaimed offers compete instead,
+// in the same order. Workers that were never picked stand in the order of their indexes.
+//
+// Source. EPOLLEXCLUSIVE (Jason Baron, Linux 4.5) wakes one waiter and leaves open which. Ingo
+// Molnar's question about the 2015 patches was whether it should be the last or the first that went
+// to sleep: here it is a parameter. FIFO is what threads blocked in accept(2) get, and what users
+// of EPOLLEXCLUSIVE miss when its fixed order loads a few workers only (PowerDNS #10446).
+//
+// Cost. One pass over the candidates, one remembered number for each worker.
+//
+// When not to use it. kLifo with long-lived connections: it looks at who waits and never at how
+// many connections are open, so quiet ones pile up on the hot workers. Use least-loaded then.
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ringmaster/policy.h"
+
+namespace ringmaster {
+namespace {
+
+class ExclusivePolicy final : public Policy {
+ public:
+  explicit ExclusivePolicy(WakeOrder order)
+      : flip_(order == WakeOrder::kLifo ? 0 : std::numeric_limits<uint32_t>::max()) {}
+
+  std::string name() const override { return flip_ == 0 ? "exclusive" : "exclusive-fifo"; }
+
+  // A worker that gets the index of one that left inherits its place in the order; that decides
+  // at most when it is picked first.
+  void Prepare(uint32_t worker_slots) override {
+    if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
+  }
+
+  size_t Pick(const Arrival&, const View& view) override {
+    size_t best = 0;
+    uint64_t best_key = std::numeric_limits<uint64_t>::max();
+    for (size_t i = 0; i < view.candidates.size(); ++i) {
+      const uint64_t key = Key(view.candidates[i]);
+      const bool better = key < best_key;
+      best = better ? i : best;
+      best_key = better ? key : best_key;
+    }
+    picked_at_[view.candidates[best].worker] = picks_++;
+    return best;
+  }
+
+ private:
+  // The upper half is the queue at the worker: none when it is idle, and at least one when it is
+  // busy, if only with what it has claimed. The lower half is the order among equals. Without
+  // branches, because both are as good as random to a branch predictor.
+  uint64_t Key(const Candidate& candidate) const {
+    const uint64_t queue = (uint64_t{1} + candidate.unclaimed) * !candidate.idle;
+    const uint32_t picks_since = picks_ - picked_at_[candidate.worker];
+    return queue << 32 | (picks_since ^ flip_);
+  }
+
+  const uint32_t flip_;  // all ones reverses the order
+  // By index: number of the worker's last pick, 0 before the first. The numbers wrap, which costs a
+  // worker that was left out for four billion picks its place in the order.
+  std::vector<uint32_t> picked_at_;
+  uint32_t picks_ = 1;  // number of the next pick
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> Exclusive(WakeOrder order) {
+  return std::make_unique<ExclusivePolicy>(order);
+}
+
+}  // namespace ringmaster

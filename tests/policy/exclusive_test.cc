@@ -1,0 +1,123 @@
+// Exclusive, in both orders, by exact sequences, then against the rule written down as a sort.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "crew.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster::testing {
+namespace {
+
+// Every worker busy with that many unclaimed offers.
+void MakeBusy(Crew& crew, std::vector<uint32_t> unclaimed) {
+  for (uint32_t worker = 0; worker < unclaimed.size(); ++worker) {
+    crew.facts(worker).idle = false;
+    crew.facts(worker).unclaimed = unclaimed[worker];
+  }
+}
+
+TEST(ExclusiveLifo, KeepsOneWorkerHotWhileItIsIdleAgainEachTime) {
+  Crew crew(4);
+  auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 0, 0}));
+}
+
+TEST(ExclusiveLifo, WakesTheIdleWorkerThatWasPickedLast) {
+  Crew crew(4);
+  auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+  crew.OnlyCreditFor({2});
+  crew.Pick(*policy);
+  crew.OnlyCreditFor({1});
+  crew.Pick(*policy);
+  crew.CreditForAll();
+  crew.facts(1).idle = false;
+  EXPECT_EQ(crew.Pick(*policy), 2u);
+  crew.facts(1).idle = true;
+  EXPECT_EQ(crew.Pick(*policy), 2u);
+  crew.facts(2).idle = false;
+  EXPECT_EQ(crew.Pick(*policy), 1u);
+  crew.facts(1).idle = false;
+  EXPECT_EQ(crew.Pick(*policy), 0u);  // never picked: by index
+}
+
+TEST(ExclusiveFifo, WakesThoseNeverPickedFirstByIndexThenTheOneThatWaitedLongest) {
+  Crew crew(4);
+  auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
+  crew.OnlyCreditFor({1});
+  crew.Pick(*policy);
+  crew.CreditForAll();
+  EXPECT_EQ(crew.PickMany(*policy, 6), (Workers{0, 2, 3, 1, 0, 2}));
+}
+
+TEST(ExclusiveFifo, PassesOverBusyWorkersWhileOneIsIdle) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
+  crew.facts(0).idle = false;  // has taken all its offers and serves
+  EXPECT_EQ(crew.PickMany(*policy, 4), (Workers{1, 2, 1, 2}));
+}
+
+TEST(Exclusive, PicksTheFewestUnclaimedWhenNoneIsIdle) {
+  for (const WakeOrder order : {WakeOrder::kLifo, WakeOrder::kFifo}) {
+    Crew crew(4);
+    auto policy = Ready(Exclusive(order), crew);
+    MakeBusy(crew, {3, 2, 1, 2});
+    EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{2, 2}));
+  }
+}
+
+TEST(Exclusive, BreaksTiesOfUnclaimedByTheSameOrder) {
+  Crew crew(3);
+  auto lifo = Ready(Exclusive(WakeOrder::kLifo), crew);
+  auto fifo = Ready(Exclusive(WakeOrder::kFifo), crew);
+  MakeBusy(crew, {5, 5, 5});
+  crew.OnlyCreditFor({1});
+  crew.Pick(*lifo);
+  crew.Pick(*fifo);
+  crew.CreditForAll();
+  EXPECT_EQ(crew.PickMany(*lifo, 3), (Workers{1, 1, 1}));
+  EXPECT_EQ(crew.PickMany(*fifo, 4), (Workers{0, 2, 1, 0}));
+}
+
+TEST(Exclusive, FollowsTheRuleUnderRandomFacts) {
+  const uint64_t first = FirstSeed();
+  for (const WakeOrder order : {WakeOrder::kLifo, WakeOrder::kFifo}) {
+    for (uint64_t seed = first; seed < first + 30; ++seed) {
+      SCOPED_TRACE(::testing::Message() << "seed=" << seed);
+      Chance chance(seed);
+      Crew crew(1 + chance.Below(12));
+      auto policy = Ready(Exclusive(order), crew);
+      std::vector<int64_t> last_pick(crew.size(), -1);
+      for (int64_t step = 0; step < 300; ++step) {
+        for (uint32_t worker = 0; worker < crew.size(); ++worker) {
+          Candidate& facts = crew.facts(worker);
+          facts.credit = chance.OneIn(3) ? 0 : 1;
+          facts.unclaimed = chance.Below(3);
+          facts.idle = facts.unclaimed == 0 && chance.OneIn(4);
+        }
+        if (!crew.HasCandidate()) continue;
+        const View view = crew.MakeView();
+        // Idle first, then fewest unclaimed, then the order of wake-ups, then the index.
+        const auto rank = [&](const Candidate& candidate) {
+          const int64_t last = last_pick[candidate.worker];
+          return std::tuple(!candidate.idle, candidate.unclaimed,
+                            order == WakeOrder::kLifo ? -last : last, candidate.worker);
+        };
+        const auto expected = std::min_element(
+            view.candidates.begin(), view.candidates.end(),
+            [&](const Candidate& a, const Candidate& b) { return rank(a) < rank(b); });
+        const uint32_t worker = crew.Pick(*policy);
+        ASSERT_EQ(worker, expected->worker);
+        last_pick[worker] = step;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ringmaster::testing
