@@ -1,0 +1,13 @@
+#include "core/check.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace ringmaster::core {
+
+void CheckFailed(const char* condition, const char* file, int line) {
+  std::fprintf(stderr, "ringmaster: broken invariant: %s (%s:%d)\n", condition, file, line);
+  std::abort();
+}
+
+}  // namespace ringmaster::core

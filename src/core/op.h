@@ -1,0 +1,50 @@
+// Our words for what a ring is asked to do and what it answers. The kernel's own (SQE, CQE,
+// opcodes, flags) stay behind the seam in core/ring.h.
+
+#ifndef RINGMASTER_SRC_CORE_OP_H_
+#define RINGMASTER_SRC_CORE_OP_H_
+
+#include <cstdint>
+
+namespace ringmaster::core {
+
+enum class OpKind : uint8_t {
+  kWatch,       // multishot poll on the master's own eventfd: knocks and calls
+  kPoll,        // multishot poll on a source; completes once for any number of arrivals
+  kPollEnd,     // ends the kPoll of the same key
+  kAccept,      // accepts one connection if there is one: never waits, EAGAIN if there is none
+  kAcceptEach,  // multishot accept: one completion for each connection
+  kAcceptEnd,   // ends the kAcceptEach of the same key
+  kDoorbell,    // tells a worker's ring that its inbox is not empty; completes only on failure
+  kClose,       // closes a connection that nobody serves; completes only on failure
+};
+
+// What to read from an accepted connection before it is reported.
+inline constexpr uint8_t kFactIncomingCpu = 1 << 0;
+
+// Names an operation in its completions. A source or worker that is armed or created anew has a
+// new generation, so that what its predecessor left in flight is told apart.
+struct OpKey {
+  OpKind kind = OpKind::kWatch;
+  uint8_t facts = 0;  // kAccept, kAcceptEach: a set of kFact bits
+  uint16_t generation = 0;
+  uint32_t index = 0;  // of the source or worker
+};
+
+struct Op {
+  OpKey key;
+  int32_t fd = -1;            // what is watched, accepted from, rung or closed
+  uint32_t accept_flags = 0;  // kAccept, kAcceptEach: SOCK_NONBLOCK and SOCK_CLOEXEC
+  uint64_t tag = 0;           // kDoorbell: the user_data that the worker sees
+};
+
+struct Completion {
+  OpKey key;
+  int32_t result = 0;         // a file descriptor, a poll mask, 0, or -errno
+  bool more = false;          // a multishot operation goes on; false on anything else
+  int32_t incoming_cpu = -1;  // when kFactIncomingCpu was asked for and is known
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_OP_H_

@@ -1,0 +1,338 @@
+#include "ring/uring_ring.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <iterator>
+
+#include "absl/memory/memory.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "ring/errors.h"
+
+namespace ringmaster::ring {
+namespace {
+
+using core::Completion;
+using core::kWaitForever;
+using core::Op;
+using core::OpKey;
+using core::OpKind;
+
+// Linux refuses more with EINVAL.
+constexpr uint32_t kSubmissionEntriesMax = 32768;
+constexpr uint32_t kCompletionEntriesMax = 65536;
+
+// How often, and with what pause, a crossing is tried again while the kernel lacks memory.
+constexpr int kRetriesMax = 5000;
+constexpr int kRetryPauseMs = 1;
+
+// Longer waits than this, about three centuries, are for ever: no deadline to add up.
+constexpr int64_t kFiniteWaitNsMax = kWaitForever / 2;
+
+// A source and the wishes for what is accepted from it, in the `res` of a message to oneself.
+// Descriptors stay below these bits: fs.nr_open is 2^30 at most, and 2^20 by default.
+constexpr uint32_t kMessageNonBlock = 1u << 30;
+constexpr uint32_t kMessageCloseOnExec = 1u << 29;
+
+// user_data, from the highest bit: kind 8, facts 8, generation 16, index 32.
+uint64_t Encode(const OpKey& key) {
+  return uint64_t{static_cast<uint8_t>(key.kind)} << 56 | uint64_t{key.facts} << 48 |
+         uint64_t{key.generation} << 32 | key.index;
+}
+
+OpKey Decode(uint64_t user_data) {
+  return {.kind = static_cast<OpKind>(user_data >> 56),
+          .facts = static_cast<uint8_t>(user_data >> 48),
+          .generation = static_cast<uint16_t>(user_data >> 32),
+          .index = static_cast<uint32_t>(user_data)};
+}
+
+// The user_data of what `key` ends.
+uint64_t EncodeEnded(OpKey key, OpKind ended) {
+  key.kind = ended;
+  return Encode(key);
+}
+
+unsigned SetupFlags(const Features& features) {
+  unsigned flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  if (features.submit_all) flags |= IORING_SETUP_SUBMIT_ALL;
+  if (features.single_issuer) flags |= IORING_SETUP_SINGLE_ISSUER;
+  // With either of these, TASKRUN_FLAG shows in shared memory whether the kernel has more to tell,
+  // which saves a system call per turn.
+  if (features.single_issuer && features.defer_taskrun) {
+    flags |= IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  } else if (features.coop_taskrun) {
+    flags |= IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  }
+  return flags;
+}
+
+// Returns 0 or a positive errno.
+int Restrict(int ring_fd) {
+  // IORING_OP_MSG_RING also sends to oneself, see PrepareAccept.
+  constexpr uint8_t kOpcodes[] = {IORING_OP_POLL_ADD,     IORING_OP_POLL_REMOVE, IORING_OP_ACCEPT,
+                                  IORING_OP_ASYNC_CANCEL, IORING_OP_MSG_RING,    IORING_OP_CLOSE};
+  io_uring_restriction rules[std::size(kOpcodes) + 2] = {};
+  io_uring_restriction* rule = rules;
+  for (const uint8_t opcode : kOpcodes) {
+    rule->opcode = IORING_RESTRICTION_SQE_OP;
+    rule->sqe_op = opcode;
+    ++rule;
+  }
+  rule->opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+  rule->sqe_flags = IOSQE_CQE_SKIP_SUCCESS;
+  ++rule;
+  rule->opcode = IORING_RESTRICTION_REGISTER_OP;
+  rule->register_op = IORING_REGISTER_ENABLE_RINGS;
+  return -io_uring_register(ring_fd, IORING_REGISTER_RESTRICTIONS, rules, std::size(rules));
+}
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// What PrepareAccept has put off.
+int32_t AcceptNow(uint32_t message) {
+  const int source = static_cast<int>(message & ~(kMessageNonBlock | kMessageCloseOnExec));
+  const int flags = ((message & kMessageNonBlock) != 0 ? SOCK_NONBLOCK : 0) |
+                    ((message & kMessageCloseOnExec) != 0 ? SOCK_CLOEXEC : 0);
+  const int fd = accept4(source, nullptr, nullptr, flags);
+  return fd >= 0 ? fd : -errno;
+}
+
+int32_t IncomingCpu(int fd) {
+  int cpu = -1;
+  socklen_t length = sizeof(cpu);
+  return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) == 0 && cpu >= 0 ? cpu : -1;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOptions& options) {
+  if (options.submission_entries == 0 || options.submission_entries > kSubmissionEntriesMax ||
+      options.completion_entries < options.submission_entries ||
+      options.completion_entries > kCompletionEntriesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a ring of ", options.submission_entries, " submission and ", options.completion_entries,
+        " completion entries is impossible: the first must be 1 to ", kSubmissionEntriesMax,
+        ", the second no fewer than the first and at most ", kCompletionEntriesMax));
+  }
+  // Not by io_uring_queue_init_params: later versions of liburing add flags of their own, and the
+  // queues are driven by hand here (see Enter).
+  io_uring_params params{};
+  params.flags = SetupFlags(options.features);
+  params.cq_entries = options.completion_entries;
+  const int fd = io_uring_setup(options.submission_entries, &params);
+  if (fd < 0) return ErrorStatus(Operation::kCreateRing, -fd);
+  io_uring ring{};
+  if (const int result = io_uring_queue_mmap(fd, &params, &ring); result < 0) {
+    close(fd);
+    return ErrorStatus(Operation::kCreateRing, -result);
+  }
+  auto self = absl::WrapUnique(new UringRing(ring, options.features));
+  if (options.restrict) {
+    if (const int error = Restrict(fd); error != 0) {
+      return ErrorStatus(Operation::kRestrictRing, error);
+    }
+  }
+  return self;
+}
+
+UringRing::UringRing(const io_uring& ring, const Features& features)
+    : ring_(ring), features_(features) {
+  // Entry i of the queue is submission i, always.
+  for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
+}
+
+UringRing::~UringRing() { io_uring_queue_exit(&ring_); }
+
+// Not by io_uring_enable_rings: liburing 2.3 declares it and does not export it.
+int UringRing::Enable() {
+  return io_uring_register(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+}
+
+int UringRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
+                    std::vector<Completion>& completions) {
+  completions.clear();
+  // First what is there already: it makes room, and then nothing is waited for.
+  Reap(completions);
+  if (const int error = Queue(ops, completions); error != 0) return error;
+
+  const bool timed = wait_ns_max > 0 && wait_ns_max < kFiniteWaitNsMax;
+  const int64_t deadline_ns = timed && completions.empty() ? NowNs() + wait_ns_max : 0;
+  int64_t wait_ns = completions.empty() ? wait_ns_max : 0;
+  if (Unsubmitted() > 0 || wait_ns > 0) {
+    // A signal, or a completion of no interest, ends the call into the kernel but not the waiting.
+    while (true) {
+      if (const int error = Cross(wait_ns, completions); error != 0) return error;
+      if (!completions.empty() || completions.capacity() == 0) break;
+      if (timed) wait_ns = deadline_ns - NowNs();
+      if (wait_ns <= 0) break;
+    }
+  }
+  return Drain(completions);
+}
+
+int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completions) {
+  for (const Op& op : ops) {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    while (sqe == nullptr) {
+      if (const int error = Cross(0, completions); error != 0) return error;
+      sqe = io_uring_get_sqe(&ring_);
+    }
+    Prepare(op, sqe);
+  }
+  return 0;
+}
+
+void UringRing::Prepare(const Op& op, io_uring_sqe* sqe) const {
+  unsigned flags = 0;
+  switch (op.key.kind) {
+    case OpKind::kWatch:
+    case OpKind::kPoll:
+      io_uring_prep_poll_multishot(sqe, op.fd, POLLIN);
+      break;
+    case OpKind::kPollEnd:
+      io_uring_prep_poll_remove(sqe, EncodeEnded(op.key, OpKind::kPoll));
+      flags = IOSQE_CQE_SKIP_SUCCESS;
+      break;
+    case OpKind::kAccept:
+      PrepareAccept(op, sqe);
+      return;
+    case OpKind::kAcceptEach:
+      io_uring_prep_multishot_accept(sqe, op.fd, nullptr, nullptr,
+                                     static_cast<int>(op.accept_flags));
+      break;
+    case OpKind::kAcceptEnd:
+      io_uring_prep_cancel64(sqe, EncodeEnded(op.key, OpKind::kAcceptEach), 0);
+      flags = IOSQE_CQE_SKIP_SUCCESS;
+      break;
+    case OpKind::kDoorbell:
+      io_uring_prep_msg_ring(sqe, op.fd, 0, op.tag, 0);
+      flags = IOSQE_CQE_SKIP_SUCCESS;
+      break;
+    case OpKind::kClose:
+      io_uring_prep_close(sqe, op.fd);
+      flags = IOSQE_CQE_SKIP_SUCCESS;
+      break;
+  }
+  sqe->flags = static_cast<uint8_t>(flags);
+  sqe->user_data = Encode(op.key);
+}
+
+void UringRing::PrepareAccept(const Op& op, io_uring_sqe* sqe) const {
+  if (features_.accept_dontwait) {
+    io_uring_prep_accept(sqe, op.fd, nullptr, nullptr, static_cast<int>(op.accept_flags));
+    sqe->ioprio = kAcceptDontWait;
+  } else {
+    // Without that flag an accept waits even on a non-blocking socket (seen on Linux 6.18), and one
+    // that is cancelled after a moment may be reported behind the edge of a connection that it has
+    // not seen. So the ring sends the source to itself, and who reads the message accepts
+    // (Translate; uring_ring_test: LosesNoEdgeBesideAcceptsThatFindNothing).
+    const uint32_t message = static_cast<uint32_t>(op.fd) |
+                             ((op.accept_flags & SOCK_NONBLOCK) != 0 ? kMessageNonBlock : 0) |
+                             ((op.accept_flags & SOCK_CLOEXEC) != 0 ? kMessageCloseOnExec : 0);
+    io_uring_prep_msg_ring(sqe, ring_.ring_fd, message, Encode(op.key), 0);
+    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+  }
+  sqe->user_data = Encode(op.key);
+}
+
+int UringRing::Cross(int64_t wait_ns_max, std::vector<Completion>& completions) {
+  for (int tries = 0;; ++tries) {
+    const int error = Enter(wait_ns_max);
+    const uint32_t reaped = Reap(completions);
+    if (error != -EAGAIN && error != -EBUSY) return error;
+    // What the kernel has not taken stays queued and goes with the next crossing.
+    if (reaped > 0) return 0;
+    if (tries == kRetriesMax) return error;
+    poll(nullptr, 0, kRetryPauseMs);
+  }
+}
+
+// By hand, as io_uring_submit_and_wait_timeout of liburing 2.3 waits a second time, for the whole
+// time again, when something was submitted and nothing completed.
+int UringRing::Enter(int64_t wait_ns_max) {
+  io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
+  __kernel_timespec timeout{};
+  io_uring_getevents_arg argument{};
+  argument.ts = reinterpret_cast<uintptr_t>(&timeout);
+  const bool timed = wait_ns_max > 0 && wait_ns_max < kFiniteWaitNsMax;
+  unsigned flags = IORING_ENTER_GETEVENTS;
+  if (timed) {
+    constexpr int64_t kNsPerSecond = 1'000'000'000;
+    timeout.tv_sec = wait_ns_max / kNsPerSecond;
+    timeout.tv_nsec = wait_ns_max % kNsPerSecond;
+    flags |= IORING_ENTER_EXT_ARG;
+  }
+  const int result = io_uring_enter2(
+      static_cast<unsigned>(ring_.ring_fd), Unsubmitted(), wait_ns_max > 0 ? 1 : 0, flags,
+      timed ? reinterpret_cast<sigset_t*>(&argument) : nullptr, timed ? sizeof(argument) : 0);
+  return result >= 0 || result == -EINTR || result == -ETIME ? 0 : result;
+}
+
+int UringRing::Drain(std::vector<Completion>& completions) {
+  // A deferring ring hands over about 20 completions for each entry (Linux 6.18).
+  while (completions.size() < completions.capacity() && HoldsBack()) {
+    const int error = Enter(0);
+    const uint32_t reaped = Reap(completions);
+    if (error == -EAGAIN || error == -EBUSY) return 0;
+    if (error != 0 || reaped == 0) return error;
+  }
+  return 0;
+}
+
+uint32_t UringRing::Unsubmitted() const { return io_uring_sq_ready(&ring_); }
+
+bool UringRing::HoldsBack() const {
+  return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+uint32_t UringRing::Reap(std::vector<Completion>& completions) {
+  uint32_t reaped = 0;
+  const uint32_t ready = io_uring_cq_ready(&ring_);
+  const uint32_t head = *ring_.cq.khead;
+  Completion completion;
+  for (; reaped < ready && completions.size() < completions.capacity(); ++reaped) {
+    const io_uring_cqe& cqe = ring_.cq.cqes[(head + reaped) & ring_.cq.ring_mask];
+    if (Translate(cqe, completion)) completions.push_back(completion);
+  }
+  io_uring_cq_advance(&ring_, reaped);
+  return reaped;
+}
+
+bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) const {
+  completion = {.key = Decode(cqe.user_data),
+                .result = cqe.res,
+                .more = (cqe.flags & IORING_CQE_F_MORE) != 0};
+  switch (completion.key.kind) {
+    case OpKind::kPollEnd:
+    case OpKind::kAcceptEnd:
+      return cqe.res < 0 && cqe.res != -ENOENT && cqe.res != -EALREADY;
+    case OpKind::kAccept:
+      if (!features_.accept_dontwait && cqe.res >= 0) {
+        completion.result = AcceptNow(static_cast<uint32_t>(cqe.res));
+      }
+      [[fallthrough]];
+    case OpKind::kAcceptEach:
+      if (completion.result >= 0 && (completion.key.facts & core::kFactIncomingCpu) != 0) {
+        completion.incoming_cpu = IncomingCpu(completion.result);
+      }
+      return true;
+    case OpKind::kWatch:
+    case OpKind::kPoll:
+    case OpKind::kDoorbell:
+    case OpKind::kClose:
+      return true;
+  }
+  // Not of our making.
+  return false;
+}
+
+}  // namespace ringmaster::ring

@@ -1,0 +1,103 @@
+// The seam over io_uring: a master's ring.
+//
+// Threads: `Create` may run on any thread, as the ring is created disabled; `Enable` makes the
+// calling thread its owner, and from then on `Turn` belongs to that thread alone. The destructor
+// may run on any thread once the owner makes no more calls.
+//
+// The ring owns its descriptor and its queues. It borrows every descriptor in an operation: one
+// that is watched or accepted from must stay open until the operation's last completion has come.
+// An accepted connection belongs to who reads its completion. Destruction ends what is still in
+// flight and reads nothing any more (in a forked child it would read what is the parent's), so end
+// the accepts and read their last completions first, lest a connection be accepted and forgotten.
+//
+// What is done here rather than in the engine, because only the kernel's ways ask for it:
+//  * A doorbell and a close complete only on failure; so do the ends of a poll and of an accept,
+//    and those drop the failure that says that there was nothing to end any more. What counts is
+//    the last completion of what was ended: `more` is false, and the result is ECANCELED.
+//  * A kAccept never waits. Where the kernel cannot be told so (before Linux 6.10), the source must
+//    be non-blocking, and the accept happens by a system call at the moment at which its completion
+//    is read. That keeps the order that matters: a kPoll edge for a connection which an accept did
+//    not find is reported after that accept.
+
+#ifndef RINGMASTER_SRC_RING_URING_RING_H_
+#define RINGMASTER_SRC_RING_URING_RING_H_
+
+#include <liburing.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/op.h"
+#include "core/ring.h"
+#include "ring/features.h"
+
+namespace ringmaster::ring {
+
+struct UringRingOptions {
+  // How many operations cross in one system call; more are passed in several. 1 to 32768.
+  uint32_t submission_entries = 256;
+  // How many completions fit. When they do not, a multishot operation ends, and its last completion
+  // says so. At least `submission_entries`, at most 65536.
+  uint32_t completion_entries = 4096;
+  // Refuses, in the kernel, every operation that is not among those of core/op.h.
+  bool restrict = true;
+  Features features;
+};
+
+class UringRing final : public core::Ring {
+ public:
+  // The errors are those of ring/errors.h; they leave nothing open.
+  static absl::StatusOr<std::unique_ptr<UringRing>> Create(const UringRingOptions& options);
+
+  ~UringRing() override;
+  UringRing(const UringRing&) = delete;
+  UringRing& operator=(const UringRing&) = delete;
+
+  // Makes the calling thread the owner. Returns 0 or -errno. `Turn` answers EBADFD before.
+  int Enable();
+
+  // Submits `ops`, waits and reaps as core/ring.h says. A signal does not end the waiting. When the
+  // kernel lacks memory it tries again for some seconds, then answers EAGAIN or EBUSY.
+  int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
+           std::vector<core::Completion>& completions) override;
+
+  // For tests: the ring's descriptor, and the ring itself to prepare what no Op asks for.
+  int fd() const { return ring_.ring_fd; }
+  io_uring* raw() { return &ring_; }
+
+ private:
+  UringRing(const io_uring& ring, const Features& features);
+
+  // Puts all of `ops` into the submission queue; crosses whenever that is full.
+  int Queue(std::span<const core::Op> ops, std::vector<core::Completion>& completions);
+  void Prepare(const core::Op& op, io_uring_sqe* sqe) const;
+  void PrepareAccept(const core::Op& op, io_uring_sqe* sqe) const;
+
+  // Crosses and reaps; again while the kernel lacks memory and reaping gives it none back.
+  int Cross(int64_t wait_ns_max, std::vector<core::Completion>& completions);
+  // One system call: submits what is queued and waits. 0 also when time is up or a signal came.
+  int Enter(int64_t wait_ns_max);
+  // Reaps what the kernel holds back until it is entered, while there is room.
+  int Drain(std::vector<core::Completion>& completions);
+
+  // How many operations the kernel has not taken yet.
+  uint32_t Unsubmitted() const;
+  // Whether the kernel holds back completions until it is entered.
+  bool HoldsBack() const;
+
+  // Moves what is in the completion queue while there is room. Returns how many were taken from
+  // the queue, those of no interest included.
+  uint32_t Reap(std::vector<core::Completion>& completions);
+  // False when the completion is of no interest.
+  bool Translate(const io_uring_cqe& cqe, core::Completion& completion) const;
+
+  io_uring ring_;
+  const Features features_;
+};
+
+}  // namespace ringmaster::ring
+
+#endif  // RINGMASTER_SRC_RING_URING_RING_H_

@@ -1,0 +1,654 @@
+// The ring on the real kernel: every operation, and what the rest of the library relies on. Each
+// test runs with all that the kernel offers and with less, as an older kernel would.
+
+#include "ring/uring_ring.h"
+
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <ostream>
+#include <span>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/op.h"
+#include "ring/features.h"
+#include "sockets.h"
+
+namespace ringmaster::ring {
+namespace {
+
+using core::Completion;
+using core::kWaitForever;
+using core::Op;
+using core::OpKey;
+using core::OpKind;
+
+// So long that only something lost can take it: the tests fail then instead of hanging.
+constexpr int64_t kPatienceNs = 20'000'000'000;
+
+struct Variant {
+  const char* name;
+  bool defer;
+  bool dontwait;
+
+  friend void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
+};
+
+class UringRingTest : public testing::TestWithParam<Variant> {
+ protected:
+  void SetUp() override {
+    absl::StatusOr<Features> features = ProbeFeatures();
+    if (!features.ok()) GTEST_SKIP() << features.status().ToString();
+    features_ = *features;
+    if (GetParam().defer && !features_.defer_taskrun) GTEST_SKIP() << "no DEFER_TASKRUN";
+    if (GetParam().dontwait && !features_.accept_dontwait) GTEST_SKIP() << "no ACCEPT_DONTWAIT";
+    features_.defer_taskrun = GetParam().defer;
+    features_.single_issuer = GetParam().defer;
+    features_.coop_taskrun = false;
+    features_.accept_dontwait = GetParam().dontwait;
+    completions_.reserve(1024);
+    MakeRing(64, 1024);
+  }
+
+  void MakeRing(uint32_t submission_entries, uint32_t completion_entries) {
+    absl::StatusOr<std::unique_ptr<UringRing>> ring =
+        UringRing::Create({.submission_entries = submission_entries,
+                           .completion_entries = completion_entries,
+                           .features = features_});
+    ASSERT_TRUE(ring.ok()) << ring.status();
+    ring_ = *std::move(ring);
+    ASSERT_EQ(ring_->Enable(), 0);
+  }
+
+  // Returns what completed.
+  const std::vector<Completion>& Turn(std::vector<Op> ops, int64_t wait_ns_max = 0) {
+    EXPECT_EQ(ring_->Turn(ops, wait_ns_max, completions_), 0);
+    return completions_;
+  }
+
+  static Op Make(OpKind kind, int fd, uint16_t generation = 1) {
+    return {.key = {.kind = kind, .generation = generation, .index = 7},
+            .fd = fd,
+            .accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK};
+  }
+
+  // Accepts by kAccept until there is nothing left; returns how many there were.
+  int AcceptAll(const Listener& listener) {
+    for (int accepted = 0;; ++accepted) {
+      const std::vector<Completion>& got =
+          Turn({Make(OpKind::kAccept, listener.fd())}, kPatienceNs);
+      int result = -ENODATA;
+      for (const Completion& completion : got) {
+        if (completion.key.kind == OpKind::kAccept) result = completion.result;
+      }
+      if (result == -EAGAIN) return accepted;
+      EXPECT_GE(result, 0);
+      if (result < 0) return -1;
+      close(result);
+    }
+  }
+
+  Features features_;
+  std::unique_ptr<UringRing> ring_;
+  std::vector<Completion> completions_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Kernels, UringRingTest,
+                         testing::Values(Variant{"Deferring", true, true},
+                                         Variant{"Plain", false, true},
+                                         Variant{"DeferringWithoutDontWait", true, false},
+                                         Variant{"PlainWithoutDontWait", false, false}),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_P(UringRingTest, PollMergesAHundredConnectionsAndAcceptDrainsThem) {
+  for (const int family : {AF_INET, AF_UNIX}) {
+    const Listener listener(family);
+    ASSERT_TRUE(listener.ok());
+    EXPECT_TRUE(Turn({Make(OpKind::kPoll, listener.fd())}).empty());
+    std::vector<Fd> clients;
+    for (int i = 0; i < 100; ++i) clients.push_back(listener.Connect());
+    const std::vector<Completion> edges = Turn({}, kPatienceNs);
+    ASSERT_GE(edges.size(), 1u);
+    EXPECT_LE(edges.size(), 100u);
+    if (GetParam().defer) {
+      EXPECT_EQ(edges.size(), 1u);
+    }
+    EXPECT_EQ(edges[0].key.kind, OpKind::kPoll);
+    EXPECT_EQ(edges[0].key.generation, 1);
+    EXPECT_EQ(edges[0].key.index, 7u);
+    EXPECT_TRUE(edges[0].result & POLLIN);
+    EXPECT_TRUE(edges[0].more);
+    EXPECT_EQ(AcceptAll(listener), 100);
+    Turn({Make(OpKind::kPollEnd, listener.fd())}, kPatienceNs);
+  }
+}
+
+TEST_P(UringRingTest, ArmingReportsWhatIsAlreadyThere) {
+  const Listener listener(AF_INET);
+  const Fd client = listener.Connect();
+  const std::vector<Completion>& edges = Turn({Make(OpKind::kPoll, listener.fd())}, kPatienceNs);
+  ASSERT_EQ(edges.size(), 1u);
+  EXPECT_TRUE(edges[0].result & POLLIN);
+  EXPECT_TRUE(edges[0].more);
+}
+
+TEST_P(UringRingTest, AcceptAnswersAtOnceWhenThereIsNothing) {
+  const Listener listener(AF_INET);
+  const std::vector<Completion>& got = Turn({Make(OpKind::kAccept, listener.fd())}, kWaitForever);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].result, -EAGAIN);
+  EXPECT_FALSE(got[0].more);
+}
+
+// One connection at a time, each made only when the one before has been closed: an edge that is
+// missed or reported before an accept that did not find the connection stops the game.
+TEST_P(UringRingTest, LosesNoEdgeBesideAcceptsThatFindNothing) {
+  constexpr int kConnections = 2000;
+  const Listener listener(AF_UNIX);
+  std::thread clients([&listener] {
+    for (int i = 0; i < kConnections; ++i) {
+      const Fd client = listener.Connect();
+      char byte;
+      if (read(client.get(), &byte, 1) != 0) return;
+    }
+  });
+  const Op accept = Make(OpKind::kAccept, listener.fd());
+  std::vector<Op> ops = {Make(OpKind::kPoll, listener.fd())};
+  int accepted = 0;
+  while (accepted < kConnections) {
+    const std::vector<Completion>& got = Turn(ops, kPatienceNs);
+    if (got.empty()) break;
+    ops.clear();
+    bool ready = false;
+    for (const Completion& completion : got) {
+      if (completion.key.kind == OpKind::kPoll) {
+        ready = true;
+      } else if (completion.result >= 0) {
+        close(completion.result);
+        ++accepted;
+        ready = true;
+      } else {
+        EXPECT_EQ(completion.result, -EAGAIN);
+        ready = false;
+      }
+    }
+    if (ready) ops.push_back(accept);
+  }
+  EXPECT_EQ(accepted, kConnections);
+  shutdown(listener.fd(), SHUT_RDWR);
+  // Only a failed run has clients left, which are let go by accepting them.
+  while (accepted < kConnections) {
+    const int fd = accept4(listener.fd(), nullptr, nullptr, 0);
+    if (fd < 0) break;
+    close(fd);
+  }
+  clients.join();
+}
+
+TEST_P(UringRingTest, AcceptEachReportsEveryConnection) {
+  const Listener listener(AF_INET);
+  EXPECT_TRUE(Turn({Make(OpKind::kAcceptEach, listener.fd())}).empty());
+  std::vector<Fd> clients;
+  for (int i = 0; i < 100; ++i) clients.push_back(listener.Connect());
+  int accepted = 0;
+  while (accepted < 100) {
+    const std::vector<Completion>& got = Turn({}, kPatienceNs);
+    ASSERT_FALSE(got.empty());
+    for (const Completion& completion : got) {
+      EXPECT_EQ(completion.key.kind, OpKind::kAcceptEach);
+      EXPECT_TRUE(completion.more);
+      ASSERT_GE(completion.result, 0);
+      close(completion.result);
+      ++accepted;
+    }
+  }
+  EXPECT_EQ(accepted, 100);
+}
+
+TEST_P(UringRingTest, GivesAcceptedSocketsTheFlagsAskedFor) {
+  const Listener listener(AF_INET);
+  for (const OpKind kind : {OpKind::kAccept, OpKind::kAcceptEach}) {
+    for (const unsigned flags : {0u, unsigned{SOCK_NONBLOCK}, unsigned{SOCK_CLOEXEC},
+                                 unsigned{SOCK_NONBLOCK | SOCK_CLOEXEC}}) {
+      const Fd client = listener.Connect();
+      Op op = Make(kind, listener.fd());
+      op.accept_flags = flags;
+      const std::vector<Completion> got = Turn({op}, kPatienceNs);
+      ASSERT_EQ(got.size(), 1u);
+      ASSERT_GE(got[0].result, 0);
+      const Fd accepted(got[0].result);
+      EXPECT_EQ((fcntl(accepted.get(), F_GETFL) & O_NONBLOCK) != 0, (flags & SOCK_NONBLOCK) != 0);
+      EXPECT_EQ((fcntl(accepted.get(), F_GETFD) & FD_CLOEXEC) != 0, (flags & SOCK_CLOEXEC) != 0);
+      if (kind == OpKind::kAcceptEach) Turn({Make(OpKind::kAcceptEnd, -1)}, kPatienceNs);
+    }
+  }
+}
+
+TEST_P(UringRingTest, ReadsTheIncomingCpuWhenAskedTo) {
+  const Listener listener(AF_INET);
+  for (const OpKind kind : {OpKind::kAccept, OpKind::kAcceptEach}) {
+    for (const uint8_t facts : {uint8_t{0}, core::kFactIncomingCpu}) {
+      const Fd client = listener.Connect();
+      Op op = Make(kind, listener.fd());
+      op.key.facts = facts;
+      const std::vector<Completion> got = Turn({op}, kPatienceNs);
+      ASSERT_EQ(got.size(), 1u);
+      ASSERT_GE(got[0].result, 0);
+      const Fd accepted(got[0].result);
+      EXPECT_EQ(got[0].key.facts, facts);
+      EXPECT_EQ(got[0].incoming_cpu >= 0, facts != 0);
+      if (kind == OpKind::kAcceptEach) {
+        Op end = Make(OpKind::kAcceptEnd, -1);
+        end.key.facts = facts;
+        Turn({end}, kPatienceNs);
+      }
+    }
+  }
+}
+
+// Nothing is reported but the last completion of what was ended.
+TEST_P(UringRingTest, EndsWhatHasTheSameKeyAndNothingElse) {
+  const Listener listener(AF_INET);
+  for (const auto& [begin, end] : {std::pair(OpKind::kPoll, OpKind::kPollEnd),
+                                   std::pair(OpKind::kAcceptEach, OpKind::kAcceptEnd)}) {
+    EXPECT_TRUE(Turn({Make(begin, listener.fd(), 1), Make(begin, listener.fd(), 2)}).empty());
+    const std::vector<Completion> ended = Turn({Make(end, -1, 1)}, kPatienceNs);
+    ASSERT_EQ(ended.size(), 1u);
+    EXPECT_EQ(ended[0].key.kind, begin);
+    EXPECT_EQ(ended[0].key.generation, 1);
+    EXPECT_EQ(ended[0].result, -ECANCELED);
+    EXPECT_FALSE(ended[0].more);
+
+    EXPECT_TRUE(Turn({Make(end, -1, 1), Make(end, -1, 3)}).empty());
+    EXPECT_TRUE(Turn({}).empty());
+
+    const Fd client = listener.Connect();
+    const std::vector<Completion> second = Turn({}, kPatienceNs);
+    ASSERT_EQ(second.size(), 1u);
+    EXPECT_EQ(second[0].key.generation, 2);
+    EXPECT_TRUE(second[0].more);
+    if (begin == OpKind::kAcceptEach) close(second[0].result);
+    EXPECT_EQ(Turn({Make(end, -1, 2)}, kPatienceNs).size(), 1u);
+    EXPECT_EQ(AcceptAll(listener), begin == OpKind::kPoll ? 1 : 0);
+  }
+}
+
+TEST_P(UringRingTest, WatchReportsKnocksThatNobodyReads) {
+  const Fd knocks(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  EXPECT_TRUE(Turn({Make(OpKind::kWatch, knocks.get())}).empty());
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(eventfd_write(knocks.get(), 1), 0);
+    const std::vector<Completion>& got = Turn({}, kPatienceNs);
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].key.kind, OpKind::kWatch);
+    EXPECT_TRUE(got[0].more);
+  }
+}
+
+TEST_P(UringRingTest, CloseCompletesOnlyOnFailure) {
+  Fd victim(eventfd(0, EFD_CLOEXEC));
+  const int fd = victim.Release();
+  EXPECT_TRUE(Turn({Make(OpKind::kClose, fd)}).empty());
+  EXPECT_FALSE(IsOpen(fd));
+  const std::vector<Completion>& got = Turn({Make(OpKind::kClose, fd)}, kPatienceNs);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].key.kind, OpKind::kClose);
+  EXPECT_EQ(got[0].result, -EBADF);
+}
+
+TEST_P(UringRingTest, AFullCompletionQueueEndsAcceptEachAndLosesNothing) {
+  MakeRing(4, 4);
+  const Listener listener(AF_INET);
+  std::vector<Op> ops = {Make(OpKind::kAcceptEach, listener.fd())};
+  EXPECT_TRUE(Turn(ops).empty());
+  ops.clear();
+  std::vector<Fd> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
+  int accepted = 0, ended = 0;
+  while (accepted < 20) {
+    const std::vector<Completion>& got = Turn(ops, kPatienceNs);
+    ASSERT_FALSE(got.empty());
+    ops.clear();
+    for (const Completion& completion : got) {
+      ASSERT_GE(completion.result, 0);
+      EXPECT_EQ(fcntl(completion.result, F_GETFD), FD_CLOEXEC);
+      close(completion.result);
+      ++accepted;
+      if (!completion.more) {
+        ++ended;
+        ops.push_back(Make(OpKind::kAcceptEach, listener.fd()));
+      }
+    }
+  }
+  EXPECT_EQ(accepted, 20);
+  EXPECT_GE(ended, 1);
+  EXPECT_EQ(AcceptAll(listener), 0);
+}
+
+TEST_P(UringRingTest, AFullCompletionQueueEndsAPollAndArmingReportsTheRest) {
+  // A deferring ring merges the edges until it is entered, so nothing fills its queue here.
+  if (GetParam().defer) GTEST_SKIP() << "edges are merged";
+  MakeRing(4, 4);
+  const Listener listener(AF_INET);
+  EXPECT_TRUE(Turn({Make(OpKind::kPoll, listener.fd())}).empty());
+  std::vector<Fd> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
+  const std::vector<Completion> got = Turn({}, kPatienceNs);
+  ASSERT_FALSE(got.empty());
+  for (const Completion& completion : got) EXPECT_TRUE(completion.result & POLLIN);
+  EXPECT_FALSE(got.back().more);
+  EXPECT_TRUE(Turn({}).empty());
+  const std::vector<Completion>& again = Turn({Make(OpKind::kPoll, listener.fd())}, kPatienceNs);
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_TRUE(again[0].more);
+  EXPECT_EQ(AcceptAll(listener), 20);
+}
+
+TEST_P(UringRingTest, OutOfDescriptorsLeavesTheConnectionInTheBacklog) {
+  const Listener listener(AF_INET);
+  const Fd client = listener.Connect();
+  for (const OpKind kind : {OpKind::kAccept, OpKind::kAcceptEach}) {
+    const NoDescriptorsLeft none;
+    const std::vector<Completion>& got = Turn({Make(kind, listener.fd())}, kPatienceNs);
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].key.kind, kind);
+    EXPECT_EQ(got[0].result, -EMFILE);
+    EXPECT_FALSE(got[0].more);
+  }
+  EXPECT_EQ(AcceptAll(listener), 1);
+}
+
+TEST_P(UringRingTest, ReportsASourceThatCannotBeAcceptedFrom) {
+  const Fd datagram(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const Fd deaf(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const Fd event(eventfd(0, EFD_CLOEXEC));
+  const std::pair<int, int> expected[] = {
+      {datagram.get(), EOPNOTSUPP}, {deaf.get(), EINVAL}, {event.get(), ENOTSOCK}};
+  for (const auto& [fd, error] : expected) {
+    for (const OpKind kind : {OpKind::kAccept, OpKind::kAcceptEach}) {
+      const std::vector<Completion>& got = Turn({Make(kind, fd)}, kPatienceNs);
+      ASSERT_EQ(got.size(), 1u);
+      EXPECT_EQ(got[0].result, -error);
+      EXPECT_FALSE(got[0].more);
+    }
+  }
+}
+
+// A worker's ring of the given kind, as a worker makes it.
+class WorkerRing {
+ public:
+  explicit WorkerRing(unsigned flags) {
+    io_uring_params params{};
+    params.flags = flags;
+    ok_ = io_uring_queue_init_params(8, &ring_, &params) == 0;
+  }
+  WorkerRing(const WorkerRing&) = delete;
+  WorkerRing& operator=(const WorkerRing&) = delete;
+  ~WorkerRing() {
+    if (ok_) io_uring_queue_exit(&ring_);
+  }
+  bool ok() const { return ok_; }
+  int fd() const { return ring_.ring_fd; }
+  // The tag of the next completion, 0 when there is none or its res is not 0.
+  uint64_t NextTag() {
+    io_uring_get_events(&ring_);
+    io_uring_cqe* cqe = nullptr;
+    if (io_uring_peek_cqe(&ring_, &cqe) != 0) return 0;
+    const uint64_t tag = cqe->res == 0 ? cqe->user_data : 0;
+    io_uring_cqe_seen(&ring_, cqe);
+    return tag;
+  }
+
+ private:
+  io_uring ring_{};
+  bool ok_ = false;
+};
+
+TEST_P(UringRingTest, DoorbellReachesEveryKindOfRingAndCompletesOnlyOnFailure) {
+  std::vector<unsigned> kinds = {0, IORING_SETUP_COOP_TASKRUN};
+  if (GetParam().defer) kinds.push_back(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+  for (const unsigned flags : kinds) {
+    WorkerRing worker(flags);
+    ASSERT_TRUE(worker.ok());
+    Op doorbell = Make(OpKind::kDoorbell, worker.fd());
+    for (const uint64_t tag : {uint64_t{1}, UINT64_MAX - 1}) {
+      doorbell.tag = tag;
+      EXPECT_TRUE(Turn({doorbell}).empty());
+      EXPECT_EQ(worker.NextTag(), tag);
+      EXPECT_EQ(worker.NextTag(), 0u);
+    }
+    EXPECT_TRUE(Turn({}).empty());
+  }
+}
+
+TEST_P(UringRingTest, DoorbellFailsOnWhatIsNoRingOrNotOneYet) {
+  WorkerRing disabled(IORING_SETUP_R_DISABLED);
+  ASSERT_TRUE(disabled.ok());
+  const Fd event(eventfd(0, EFD_CLOEXEC));
+  Fd closed(eventfd(0, EFD_CLOEXEC));
+  const int closed_fd = closed.get();
+  closed.Close();
+  const std::pair<int, int> expected[] = {
+      {disabled.fd(), EBADFD}, {event.get(), EBADFD}, {closed_fd, EBADF}};
+  for (const auto& [fd, error] : expected) {
+    const std::vector<Completion>& got = Turn({Make(OpKind::kDoorbell, fd)}, kPatienceNs);
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].key.kind, OpKind::kDoorbell);
+    EXPECT_EQ(got[0].key.index, 7u);
+    EXPECT_EQ(got[0].result, -error);
+    EXPECT_FALSE(got[0].more);
+  }
+}
+
+TEST_P(UringRingTest, ARestrictedRingRefusesWhatItIsNotMeantForAndWorksOn) {
+  for (const bool restrict_ring : {true, false}) {
+    absl::StatusOr<std::unique_ptr<UringRing>> ring =
+        UringRing::Create({.restrict = restrict_ring, .features = features_});
+    ASSERT_TRUE(ring.ok()) << ring.status();
+    ring_ = *std::move(ring);
+    ASSERT_EQ(ring_->Enable(), 0);
+
+    // The answer to a NOP, made to look like that to a poll so that it is reported.
+    io_uring_sqe* sqe = io_uring_get_sqe(ring_->raw());
+    io_uring_prep_nop(sqe);
+    sqe->user_data = uint64_t{static_cast<uint8_t>(OpKind::kPoll)} << 56;
+    const std::vector<Completion> got = Turn({}, kPatienceNs);
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].result, restrict_ring ? -EACCES : 0);
+
+    const Fd event(eventfd(0, EFD_CLOEXEC));
+    EXPECT_EQ(io_uring_register_eventfd(ring_->raw(), event.get()), restrict_ring ? -EACCES : 0);
+
+    const Listener listener(AF_INET);
+    const Fd client = listener.Connect();
+    EXPECT_EQ(Turn({Make(OpKind::kPoll, listener.fd())}, kPatienceNs).size(), 1u);
+    EXPECT_EQ(AcceptAll(listener), 1);
+  }
+}
+
+TEST_P(UringRingTest, PassesMoreOperationsThanFitIntoItsQueueInOrder) {
+  MakeRing(4, 64);
+  const Listener listener(AF_INET);
+  std::vector<Fd> clients;
+  std::vector<Op> ops;
+  for (uint16_t i = 0; i < 50; ++i) {
+    clients.push_back(listener.Connect());
+    ops.push_back(Make(OpKind::kAccept, listener.fd(), i));
+  }
+  ops.push_back(Make(OpKind::kAccept, listener.fd(), 50));
+  std::vector<Completion> all;
+  while (all.size() < ops.size()) {
+    const std::vector<Completion>& got = Turn(all.empty() ? ops : std::vector<Op>(), kPatienceNs);
+    ASSERT_FALSE(got.empty());
+    all.insert(all.end(), got.begin(), got.end());
+  }
+  for (uint16_t i = 0; i < 50; ++i) {
+    EXPECT_EQ(all[i].key.generation, i);
+    EXPECT_GE(all[i].result, 0);
+    close(all[i].result);
+  }
+  EXPECT_EQ(all[50].result, -EAGAIN);
+}
+
+// Neither the queue of the ring (it overflows) nor the vector has room for all of it.
+TEST_P(UringRingTest, KeepsForLaterTurnsWhatDoesNotFit) {
+  MakeRing(4, 4);
+  const Listener listener(AF_INET);
+  std::vector<Op> ops;
+  for (uint16_t i = 0; i < 100; ++i) ops.push_back(Make(OpKind::kAccept, listener.fd(), i));
+  completions_ = std::vector<Completion>();
+  completions_.reserve(3);
+  for (uint16_t next = 0; next < 100;) {
+    const std::vector<Completion>& got = Turn(next == 0 ? ops : std::vector<Op>(), kPatienceNs);
+    ASSERT_FALSE(got.empty());
+    ASSERT_LE(got.size(), 3u);
+    for (const Completion& completion : got) {
+      EXPECT_EQ(completion.key.generation, next++);
+      EXPECT_EQ(completion.result, -EAGAIN);
+    }
+  }
+  EXPECT_TRUE(Turn({}).empty());
+}
+
+TEST_P(UringRingTest, DrainsADeferringRingInOneTurn) {
+  constexpr int kWatched = 200;  // more than one entry into the kernel hands over
+  MakeRing(256, 1024);
+  std::vector<Fd> events;
+  std::vector<Op> ops;
+  for (int i = 0; i < kWatched; ++i) {
+    events.emplace_back(eventfd(0, EFD_CLOEXEC));
+    ops.push_back(Make(OpKind::kPoll, events.back().get(), static_cast<uint16_t>(i)));
+  }
+  EXPECT_TRUE(Turn(ops).empty());
+  for (const Fd& event : events) ASSERT_EQ(eventfd_write(event.get(), 1), 0);
+  EXPECT_EQ(Turn({}, kPatienceNs).size(), size_t{kWatched});
+}
+
+// That it returns at all is the proof.
+TEST_P(UringRingTest, DoesNotWaitWhenToldNotTo) {
+  const Listener listener(AF_INET);
+  EXPECT_TRUE(Turn({}, 0).empty());
+  EXPECT_TRUE(Turn({Make(OpKind::kPoll, listener.fd())}, 0).empty());
+}
+
+TEST_P(UringRingTest, DoesNotWaitWhenSomethingIsThereAlready) {
+  MakeRing(4, 8);
+  const Listener listener(AF_INET);
+  completions_ = std::vector<Completion>();
+  completions_.reserve(1);
+  const Op accept = Make(OpKind::kAccept, listener.fd());
+  EXPECT_EQ(Turn({accept, accept, accept}, kWaitForever).size(), 1u);
+  EXPECT_EQ(Turn({}, kWaitForever).size(), 1u);
+  EXPECT_EQ(Turn({}, kWaitForever).size(), 1u);
+  EXPECT_TRUE(Turn({}, 0).empty());
+}
+
+TEST_P(UringRingTest, WaitsNoShorterThanAsked) {
+  constexpr std::chrono::milliseconds kWait(20);
+  const Listener listener(AF_INET);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(
+      Turn({Make(OpKind::kPoll, listener.fd())}, std::chrono::nanoseconds(kWait).count()).empty());
+  EXPECT_GE(std::chrono::steady_clock::now() - start, kWait);
+}
+
+// A completion of no interest (there is nothing to end) does not end the waiting either.
+TEST_P(UringRingTest, WaitsThroughSignalsUntilSomethingCompletes) {
+  struct sigaction ignore {
+  }, before{};
+  ignore.sa_handler = [](int) {};
+  sigaction(SIGUSR1, &ignore, &before);
+  const Listener listener(AF_INET);
+  Turn({Make(OpKind::kPoll, listener.fd())});
+  for (const int64_t wait_ns_max : {kWaitForever, kPatienceNs}) {
+    Fd client;
+    std::thread other([&client, &listener, waiting = pthread_self()] {
+      for (int i = 0; i < 200; ++i) {
+        pthread_kill(waiting, SIGUSR1);
+        sched_yield();
+      }
+      client = listener.Connect();
+    });
+    EXPECT_EQ(Turn({Make(OpKind::kPollEnd, -1, 9)}, wait_ns_max).size(), 1u);
+    other.join();
+  }
+  sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST_P(UringRingTest, AnIndependentEpollWaiterSeesEveryConnection) {
+  const Listener listener(AF_INET);
+  const Fd waiter(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {}};
+  ASSERT_EQ(epoll_ctl(waiter.get(), EPOLL_CTL_ADD, listener.fd(), &event), 0);
+  EXPECT_TRUE(Turn({Make(OpKind::kPoll, listener.fd())}).empty());
+  int seen_by_waiter = 0, seen_by_poll = 0;
+  for (int i = 0; i < 20; ++i) {
+    const Fd client = listener.Connect();
+    seen_by_waiter += epoll_wait(waiter.get(), &event, 1, 0);
+    seen_by_poll += Turn({}, kPatienceNs).empty() ? 0 : 1;
+    EXPECT_EQ(AcceptAll(listener), 1);
+  }
+  EXPECT_EQ(seen_by_waiter, 20);
+  EXPECT_EQ(seen_by_poll, 20);
+}
+
+TEST_P(UringRingTest, RefusesToTurnBeforeItIsEnabled) {
+  absl::StatusOr<std::unique_ptr<UringRing>> ring = UringRing::Create({.features = features_});
+  ASSERT_TRUE(ring.ok()) << ring.status();
+  const Listener listener(AF_INET);
+  const Op op = Make(OpKind::kAccept, listener.fd());
+  EXPECT_EQ((*ring)->Turn(std::span(&op, 1), 0, completions_), -EBADFD);
+}
+
+// What the default host does: made here, enabled and driven there.
+TEST_P(UringRingTest, BelongsToTheThreadThatEnablesIt) {
+  absl::StatusOr<std::unique_ptr<UringRing>> ring = UringRing::Create({.features = features_});
+  ASSERT_TRUE(ring.ok()) << ring.status();
+  ring_ = *std::move(ring);
+  const Listener listener(AF_INET);
+  std::thread master([&] {
+    EXPECT_EQ(ring_->Enable(), 0);
+    EXPECT_EQ(AcceptAll(listener), 0);
+  });
+  master.join();
+  if (!GetParam().defer) return;
+  const Op op = Make(OpKind::kAccept, listener.fd());
+  EXPECT_EQ(ring_->Turn(std::span(&op, 1), 0, completions_), -EEXIST);
+}
+
+TEST(UringRing, RefusesImpossibleSizes) {
+  for (const UringRingOptions& options :
+       {UringRingOptions{.submission_entries = 0},
+        UringRingOptions{.submission_entries = 32769, .completion_entries = 65536},
+        UringRingOptions{.submission_entries = 64, .completion_entries = 32},
+        UringRingOptions{.completion_entries = 65537}}) {
+    EXPECT_EQ(UringRing::Create(options).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST(UringRing, LeavesNothingOpenWhenItCannotBeCreated) {
+  absl::StatusOr<Features> features = ProbeFeatures();
+  if (!features.ok()) GTEST_SKIP() << features.status().ToString();
+  const Fd lowest_before(fcntl(0, F_DUPFD_CLOEXEC, 0));
+  {
+    const NoDescriptorsLeft none;
+    EXPECT_EQ(UringRing::Create({.features = *features}).status().code(),
+              absl::StatusCode::kResourceExhausted);
+  }
+  const Fd lowest_after(fcntl(0, F_DUPFD_CLOEXEC, 0));
+  EXPECT_EQ(lowest_after.get(), lowest_before.get() + 1);
+}
+
+}  // namespace
+}  // namespace ringmaster::ring
