@@ -1,0 +1,780 @@
+#include "core/engine.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "core/check.h"
+
+namespace ringmaster::core {
+
+Engine::Engine(const EngineConfig& config, Hunger* hunger) : config_(config), hunger_(hunger) {
+  ReserveAll();
+}
+
+// --- One batch ---------------------------------------------------------------------------------
+
+std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns) {
+  now_ns_ = now_ns;
+  again_ = false;
+  ops_.clear();
+  for (const Completion& completion : completions) OnCompletion(completion);
+  FinishAccepts();
+  Look();
+  for (uint32_t round = 0;; ++round) {
+    RecallOverdue();
+    Deal();
+    if (!Starving()) {
+      if (hungry_) hunger_->Clear();
+      hungry_ = false;
+      break;
+    }
+    // Raise the flag, then look once more: whoever made credit before it was up did not knock.
+    hunger_->Set();
+    hungry_ = true;
+    if (!Look()) break;
+    if (round == kDealRoundsMax) {
+      again_ = true;
+      break;
+    }
+  }
+  if (refusing_) Refuse();
+  RingTouched();
+  ArmSources();
+  if (sources_.size() > 1) first_source_ = (first_source_ + 1) % sources_.size();
+  return ops_;
+}
+
+void Engine::CatchUp(int64_t now_ns) {
+  now_ns_ = now_ns;
+  Look();
+}
+
+int64_t Engine::WaitMax(int64_t now_ns) const {
+  if (again_) return 0;
+  int64_t at = kWaitForever;
+  for (const uint32_t index : active_) {
+    const WorkerState& worker = workers_[index];
+    if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
+    if (ledger_.worker(index).unclaimed == 0) continue;
+    const int64_t due =
+        std::max(OldestLimitAt(worker), worker.moved_at_ns + config_.recall_after_ns);
+    at = std::min(at, std::max(due, worker.looked_at_ns + worker.look_pause_ns));
+  }
+  for (const SourceState& source : sources_) {
+    if (source.backing_off) at = std::min(at, source.retry_at_ns);
+  }
+  if (at == kWaitForever) return kWaitForever;
+  return std::max<int64_t>(0, at - now_ns);
+}
+
+// --- Completions ---------------------------------------------------------------------------------
+
+void Engine::OnCompletion(const Completion& completion) {
+  const OpKey key = completion.key;
+  switch (key.kind) {
+    case OpKind::kWatch:
+      // A knock, a call or both: whoever backs off has been woken because something was released.
+      if (!completion.more) watching_ = false;
+      for (SourceState& source : sources_) EndBackOff(source);
+      return;
+    case OpKind::kDoorbell: {
+      if (key.index >= workers_.size()) return;
+      WorkerState& worker = workers_[key.index];
+      if (!worker.used || worker.generation != key.generation || completion.result >= 0) return;
+      if (worker.bell_pause_ns == 0) {
+        Emit(EventKind::kDoorbellFailed, 0, key.index, -completion.result);
+      }
+      worker.bell_owed = true;
+      worker.bell_pause_ns =
+          std::clamp(worker.bell_pause_ns * 2, kDoorbellRetryNsMin, kDoorbellRetryNsMax);
+      worker.bell_again_ns = now_ns_ + worker.bell_pause_ns;
+      Activate(key.index);
+      return;
+    }
+    case OpKind::kPoll:
+    case OpKind::kAcceptEach:
+    case OpKind::kAccept:
+      break;
+    case OpKind::kPollEnd:
+    case OpKind::kAcceptEnd:
+    case OpKind::kClose:
+      return;  // only failures arrive, and what was to be ended or closed is gone already
+  }
+  RINGMASTER_CHECK(key.index < sources_.size());
+  SourceState& source = sources_[key.index];
+  if (key.kind == OpKind::kAccept) {
+    RINGMASTER_CHECK(source.under_way > 0 && accepts_under_way_ > 0);
+    --source.under_way;
+    --accepts_under_way_;
+  } else if (!completion.more && key.generation == source.generation) {
+    source.arm = Arm::kIdle;
+  }
+  if (key.kind == OpKind::kPoll) {
+    // A mask, POLLHUP and POLLERR included: the accept that follows finds out what it means.
+    if (completion.result >= 0) {
+      source.ready = true;
+    } else if (completion.result != -ECANCELED) {
+      source.failed = true;
+      Emit(EventKind::kSourceFailed, key.index, 0, -completion.result);
+    }
+    return;
+  }
+  if (completion.result >= 0) {
+    OnAccepted(key.index, completion);
+  } else {
+    OnAcceptError(key.index, -completion.result);
+  }
+}
+
+void Engine::OnAccepted(uint32_t index, const Completion& completion) {
+  SourceState& source = sources_[index];
+  ledger_.Arrive(index, completion.result, {.incoming_cpu = completion.incoming_cpu});
+  ++source.found;
+  source.back_off_ns = 0;
+  source.backing_off = false;
+  source.errors_in_row = 0;
+  if (source.out_of_descriptors && now_ns_ - source.ran_out_at_ns >= kDescriptorsCalmNs) {
+    EndShortage(index);
+  }
+}
+
+// At the limit accepting succeeds and fails in turn, so a success alone does not end the episode.
+void Engine::EndShortage(uint32_t index) {
+  sources_[index].out_of_descriptors = false;
+  Emit(EventKind::kAccepting, index, 0, 0);
+}
+
+void Engine::OnAcceptError(uint32_t index, int32_t error) {
+  SourceState& source = sources_[index];
+  switch (error) {
+    case EAGAIN:
+      // Later completions of the same batch may still set it again: they are in the order in which
+      // things happened.
+      source.ready = false;
+      source.found_end = true;
+      source.errors_in_row = 0;
+      if (source.out_of_descriptors) EndShortage(index);
+      return;
+    case ECANCELED:
+      return;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOBUFS:
+      source.ran_out_at_ns = now_ns_;
+      if (!source.out_of_descriptors) {
+        source.out_of_descriptors = true;
+        Emit(EventKind::kOutOfDescriptors, index, 0, error);
+      }
+      BackOff(index);
+      return;
+    case EINVAL:
+    case EBADF:
+    case ENOTSOCK:
+    case EOPNOTSUPP:
+      if (!source.failed) Emit(EventKind::kSourceFailed, index, 0, error);
+      source.failed = true;
+      source.ready = false;
+      return;
+    default:
+      // The connection went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall
+      // rule, the network errors of accept(2)): that one is gone, the next may be fine.
+      // Unless nothing but errors comes: then it must not spin.
+      source.ready = true;
+      if (++source.errors_in_row >= kAcceptErrorsInRowMax) BackOff(index);
+      return;
+  }
+}
+
+void Engine::BackOff(uint32_t index) {
+  SourceState& source = sources_[index];
+  source.ready = true;  // what could not be accepted is still in the backlog
+  if (source.backing_off) return;
+  source.back_off_ns = std::clamp(source.back_off_ns * 2, kBackOffNsMin, kBackOffNsMax);
+  source.backing_off = true;
+  source.retry_at_ns = now_ns_ + source.back_off_ns;
+}
+
+void Engine::EndBackOff(SourceState& source) {
+  if (!source.backing_off) return;
+  source.backing_off = false;
+  source.accept_batch = kAcceptsPerBatchMin;
+}
+
+// Learns from the accepts of the last batch how many to try in the next.
+void Engine::FinishAccepts() {
+  for (SourceState& source : sources_) {
+    if (source.backing_off && now_ns_ >= source.retry_at_ns) EndBackOff(source);
+    if (source.under_way > 0) continue;
+    if (source.found_end) {
+      source.accept_batch = std::clamp(source.found + 1, kAcceptsPerBatchMin, kAcceptsPerBatchMax);
+    } else if (source.found >= source.accept_batch) {
+      source.accept_batch = std::min(source.accept_batch * 2, kAcceptsPerBatchMax);
+    }
+    source.found = 0;
+    source.found_end = false;
+  }
+}
+
+// --- Looking at the inboxes ----------------------------------------------------------------------
+
+// Takes note of what the workers have done. Returns whether anyone has credit that it did not have
+// when its source was last dealt.
+bool Engine::Look() {
+  for (size_t i = 0; i < active_.size();) {
+    const uint32_t index = active_[i];
+    Reap(index);
+    WorkerState& worker = workers_[index];
+    if (ledger_.worker(index).unclaimed == 0 && !worker.rung && !worker.bell_owed &&
+        !worker.touched) {
+      worker.active = false;
+      active_[i] = active_.back();
+      active_.pop_back();
+    } else {
+      ++i;
+    }
+  }
+  for (const SourceState& source : sources_) {
+    if (!source.starved) continue;
+    for (const uint32_t worker : source.joined) {
+      if (Credit(worker) > 0) return true;
+    }
+  }
+  for (const uint32_t index : active_) {
+    const WorkerState& worker = workers_[index];
+    if (!worker.wants_taker) continue;
+    const ArrivalId oldest = worker.slots[worker.head & (worker.slots.size() - 1)];
+    if (oldest != kNoArrival && TakerFor(ledger_.record(oldest).source, index, false)) return true;
+  }
+  return false;
+}
+
+bool Engine::Reap(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  bool moved = false;
+  for (; SkipHoles(worker); ++worker.head) {
+    ArrivalId& id = worker.slots[worker.head & (worker.slots.size() - 1)];
+    if (!worker.config.inbox->Taken(worker.head)) break;
+    const int64_t age_ns = now_ns_ - ledger_.record(id).offered_at_ns;
+    worker.prompt_claims = age_ns < config_.recall_after_ns ? worker.prompt_claims + 1 : 0;
+    ledger_.Claim(id);
+    id = kNoArrival;
+    moved = true;
+  }
+  if (worker.rung && !worker.config.inbox->Rung()) {
+    worker.rung = false;
+    moved = true;
+  }
+  if (moved) Moved(index);
+  return moved;
+}
+
+// Passes what recalls have left. Returns whether an unclaimed offer is at the head.
+bool Engine::SkipHoles(WorkerState& worker) {
+  while (worker.head != worker.tail &&
+         worker.slots[worker.head & (worker.slots.size() - 1)] == kNoArrival) {
+    ++worker.head;
+  }
+  return worker.head != worker.tail;
+}
+
+void Engine::Moved(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  worker.moved_at_ns = now_ns_;
+  worker.owes_motion = false;
+  worker.look_pause_ns = 0;
+  worker.wants_taker = false;
+  worker.bell_owed = false;  // it has looked after everything was published
+  worker.bell_pause_ns = 0;
+  if (worker.prompt_claims >= kPromptClaimsToGrow && worker.window < worker.config.window_max) {
+    worker.window = std::min(worker.window * 2, worker.config.window_max);
+    worker.prompt_claims = 0;
+  }
+  if (worker.stalled) {
+    worker.stalled = false;
+    Emit(EventKind::kWorkerMoves, 0, index, 0);
+  }
+}
+
+int64_t Engine::RecallLimit(ArrivalId id) const {
+  return config_.recall_after_ns << ledger_.record(id).doublings;
+}
+
+int64_t Engine::OldestLimitAt(const WorkerState& worker) const {
+  const ArrivalId id = worker.slots[worker.head & (worker.slots.size() - 1)];
+  return ledger_.record(id).offered_at_ns + RecallLimit(id);
+}
+
+// Takes back what has waited too long behind a worker that does not move, if somebody else can have
+// it; behind one that moves, only if somebody else is idle, and much later. Rings again where the
+// doorbell seems to have been missed.
+void Engine::RecallOverdue() {
+  for (const uint32_t index : active_) {
+    WorkerState& worker = workers_[index];
+    if (worker.bell_owed && now_ns_ >= worker.bell_again_ns) {
+      worker.bell_owed = false;
+      SendDoorbell(index);
+    }
+    if (ledger_.worker(index).unclaimed > 0 && now_ns_ >= OldestLimitAt(worker)) {
+      RecallOverdueOf(index);
+    }
+  }
+}
+
+void Engine::RecallOverdueOf(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  const int64_t still_ns = now_ns_ - worker.moved_at_ns;
+  uint32_t recalled = 0;
+  worker.wants_taker = false;
+  for (uint64_t position = worker.head; position != worker.tail; ++position) {
+    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
+    if (id == kNoArrival) continue;
+    ArrivalRecord& record = ledger_.record(id);
+    const SourceState& source = sources_[record.source];
+    const int64_t age_ns = now_ns_ - record.offered_at_ns;
+    const int64_t limit_ns = RecallLimit(id);
+    if (age_ns < limit_ns) break;
+    if (!source.config.recall || source.joined.size() < 2) continue;
+    const bool stuck = still_ns >= limit_ns;
+    const bool late = age_ns >= kIdleRecallFactor * limit_ns;
+    if (!(stuck && TakerFor(record.source, index, false)) &&
+        !(late && TakerFor(record.source, index, true))) {
+      worker.wants_taker |= stuck;
+      continue;
+    }
+    if (!RecallAt(index, position)) continue;
+    ++recalled;
+    // Behind a worker that moves it may only have been unlucky: it is not passed round for ever.
+    if (!stuck) record.doublings = std::min<uint8_t>(record.doublings + 1, kDoublingsMax);
+  }
+  SkipHoles(worker);
+  if (recalled > 0) {
+    worker.look_pause_ns = 0;
+    if (!worker.stalled && still_ns >= config_.recall_after_ns) {
+      worker.stalled = true;
+      Emit(EventKind::kWorkerStalled, 0, index, 0);
+    }
+  } else {
+    worker.looked_at_ns = now_ns_;
+    worker.look_pause_ns = std::clamp(worker.look_pause_ns * 2, config_.recall_after_ns,
+                                      kLookPauseFactorMax * config_.recall_after_ns);
+  }
+  // It is old although the worker has consumed its doorbell: one more does no harm, and heals a
+  // worker that stopped early and did not come back. After a recall, `rung` is also where motion
+  // will be seen if no word is left to see it in.
+  if (!worker.rung && !worker.touched) RingWorker(index);
+}
+
+bool Engine::RecallAt(uint32_t index, uint64_t position) {
+  WorkerState& worker = workers_[index];
+  ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
+  const ArrivalId id = slot;
+  const ArrivalRecord& record = ledger_.record(id);
+  if (!worker.config.inbox->Recall(position, {.source = record.source, .fd = record.fd})) {
+    return false;  // claimed meanwhile; the next look finds it
+  }
+  slot = kNoArrival;
+  worker.config.state->Release();
+  ledger_.Recall(id);
+  worker.window = 1;
+  worker.prompt_claims = 0;
+  worker.owes_motion = true;  // by (7)
+  sources_[record.source].config.policy->OnRecall(index);
+  return true;
+}
+
+// Whether somebody else could take an arrival of `source` now.
+bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const {
+  for (const uint32_t index : sources_[source].joined) {
+    if (index == except || Credit(index) == 0) continue;
+    if (!must_be_idle || Idle(workers_[index])) return true;
+  }
+  return false;
+}
+
+// --- Dealing -------------------------------------------------------------------------------------
+
+void Engine::Deal() {
+  const uint32_t count = source_slots();
+  for (uint32_t i = 0; i < count; ++i) DealSource((first_source_ + i) % count);
+}
+
+void Engine::DealSource(uint32_t index) {
+  SourceState& source = sources_[index];
+  source.starved = false;
+  const bool accepts = !source.config.multishot_accept && source.ready && !source.paused &&
+                       !source.failed && !source.backing_off && !stopping_;
+  const bool holds = ledger_.FirstHeld(index) != kNoArrival;
+  if ((!holds && !accepts) || source.joined.empty() || refusing_) return;
+  Refresh(source);
+  for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !source.candidates.empty();
+       id = ledger_.FirstHeld(index)) {
+    const View view{.candidates = source.candidates,
+                    .joined = source.joined,
+                    .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
+    size_t position = source.config.policy->Pick(ledger_.record(id).facts, view);
+    if (position >= source.candidates.size()) position = 0;  // a policy cannot lose an arrival
+    Candidate& picked = source.candidates[position];
+    const bool offered = OfferTo(picked.worker, id);
+    picked.idle = false;
+    if (offered) {
+      ++picked.open;
+      ++picked.unclaimed;
+      --picked.credit;
+      --source.credit;
+    } else {  // another master took the last place meanwhile
+      source.credit -= picked.credit;
+      picked.credit = 0;
+    }
+    if (picked.credit == 0) {
+      source.candidates.erase(source.candidates.begin() + static_cast<ptrdiff_t>(position));
+    }
+  }
+  if (ledger_.FirstHeld(index) != kNoArrival) {
+    source.starved = true;
+    return;
+  }
+  if (!accepts || source.under_way > 0) return;
+  if (source.credit == 0) {
+    source.starved = true;
+    return;
+  }
+  // Accepts of other sources that are under way will use credit of the same workers.
+  const uint64_t credit = source.credit - std::min<uint64_t>(source.credit, accepts_under_way_);
+  const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
+  for (uint32_t i = 0; i < accepts_now; ++i) {
+    ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
+                    .fd = source.config.fd,
+                    .accept_flags = source.config.accept_flags});
+  }
+  source.under_way = accepts_now;
+  accepts_under_way_ += accepts_now;
+}
+
+void Engine::Refresh(SourceState& source) {
+  source.candidates.clear();
+  source.credit = 0;
+  for (const uint32_t index : source.joined) {
+    const uint32_t credit = Credit(index);
+    if (credit == 0) continue;
+    const WorkerState& worker = workers_[index];
+    const int32_t cpu = worker.config.cpu >= 0
+                            ? worker.config.cpu
+                            : worker.config.state->cpu.load(std::memory_order_relaxed);
+    source.candidates.push_back({.worker = index,
+                                 .open = worker.config.state->open.load(std::memory_order_relaxed),
+                                 .unclaimed = ledger_.worker(index).unclaimed,
+                                 .credit = credit,
+                                 .cpu = cpu,
+                                 .idle = Idle(worker)});
+    source.credit += credit;
+  }
+}
+
+bool Engine::Idle(const WorkerState& worker) const {
+  return worker.head == worker.tail && !worker.rung && !worker.touched &&
+         worker.config.state->serving.load(std::memory_order_relaxed) == 0;
+}
+
+// By (3) and (7).
+uint32_t Engine::Credit(uint32_t index) const {
+  const WorkerState& worker = workers_[index];
+  const uint32_t unclaimed = ledger_.worker(index).unclaimed;
+  if (worker.owes_motion || unclaimed >= worker.window) return 0;
+  const uint32_t open = worker.config.state->open.load(std::memory_order_seq_cst);
+  if (open >= worker.config.capacity) return 0;
+  // Holes between the oldest unclaimed offer and the tail use up words, too.
+  const auto words = static_cast<uint32_t>(worker.slots.size() - (worker.tail - worker.head));
+  return std::min({worker.window - unclaimed, worker.config.capacity - open, words});
+}
+
+bool Engine::OfferTo(uint32_t index, ArrivalId id) {
+  WorkerState& worker = workers_[index];
+  RINGMASTER_CHECK(ledger_.worker(index).unclaimed < worker.window);  // (3)
+  if (!worker.config.state->Reserve(worker.config.capacity)) return false;
+  const uint64_t position = worker.tail++;
+  ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
+  RINGMASTER_CHECK(slot == kNoArrival);
+  slot = id;
+  ledger_.Offer(id, index, now_ns_);
+  const ArrivalRecord& record = ledger_.record(id);
+  worker.config.inbox->Write(position, {.source = record.source, .fd = record.fd});
+  if (!worker.touched) {
+    worker.touched = true;
+    touched_.push_back(index);
+    Activate(index);
+  }
+  return true;
+}
+
+// Whether there is work that waits for somebody else to move.
+bool Engine::Starving() const {
+  if (stopping_) return true;
+  for (const SourceState& source : sources_) {
+    if (source.starved || source.backing_off) return true;
+  }
+  // Overdue offers that nobody could take.
+  for (const uint32_t index : active_) {
+    if (workers_[index].wants_taker) return true;
+  }
+  return false;
+}
+
+void Engine::Refuse() {
+  uint32_t refused = 0;
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
+      if (refused++ == kRefusalsPerBatchMax) {
+        again_ = true;
+        return;
+      }
+      ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Refuse(id)});
+    }
+  }
+}
+
+// --- Ringing and arming --------------------------------------------------------------------------
+
+void Engine::RingTouched() {
+  for (const uint32_t index : touched_) {
+    WorkerState& worker = workers_[index];
+    worker.touched = false;
+    worker.config.inbox->Publish(worker.tail);
+    RingWorker(index);
+  }
+  touched_.clear();
+}
+
+void Engine::RingWorker(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  const bool due = worker.config.inbox->Ring();
+  worker.rung = true;
+  Activate(index);
+  if (due) SendDoorbell(index);
+}
+
+void Engine::SendDoorbell(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  ++worker.doorbells;
+  ops_.push_back(
+      {.key = {.kind = OpKind::kDoorbell, .generation = worker.generation, .index = index},
+       .fd = worker.config.ring_fd,
+       .tag = worker.config.tag});
+}
+
+// By (5).
+bool Engine::WantsArm(uint32_t index) const {
+  const SourceState& source = sources_[index];
+  if (source.joined.empty() || source.paused || source.failed || source.backing_off || stopping_) {
+    return false;
+  }
+  if (source.config.multishot_accept) return ledger_.source(index).held < source.config.hold;
+  return !(source.ready && source.starved);
+}
+
+void Engine::ArmSources() {
+  if (!watching_ && config_.watch_fd >= 0) {
+    watching_ = true;
+    ops_.push_back({.key = {.kind = OpKind::kWatch}, .fd = config_.watch_fd});
+  }
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
+    const bool wants = WantsArm(index);
+    const bool multishot = source.config.multishot_accept;
+    if (wants && source.arm == Arm::kIdle) {
+      ++source.generation;
+      source.arm = Arm::kArmed;
+      ops_.push_back({.key = SourceKey(multishot ? OpKind::kAcceptEach : OpKind::kPoll, index),
+                      .fd = source.config.fd,
+                      .accept_flags = source.config.accept_flags});
+    } else if (!wants && source.arm == Arm::kArmed) {
+      source.arm = Arm::kEnding;
+      ops_.push_back({.key = SourceKey(multishot ? OpKind::kAcceptEnd : OpKind::kPollEnd, index),
+                      .fd = source.config.fd});
+    }
+  }
+}
+
+OpKey Engine::SourceKey(OpKind kind, uint32_t index) const {
+  const SourceState& source = sources_[index];
+  return {.kind = kind, .facts = source.facts, .generation = source.generation, .index = index};
+}
+
+void Engine::Activate(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  if (worker.active) return;
+  worker.active = true;
+  active_.push_back(index);
+}
+
+void Engine::Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error) {
+  // Bounded: what does not fit is not worth an allocation on this path.
+  if (events_.size() == events_.capacity()) return;
+  events_.push_back({.kind = kind, .source = source, .worker = worker, .error = error});
+}
+
+// --- Set-up --------------------------------------------------------------------------------------
+
+void Engine::ReserveAll() {
+  uint32_t arrivals = 0;
+  for (const SourceState& source : sources_) {
+    // A full completion queue ends a multishot accept, and as many again may have been reaped
+    // between the decision to end it and its last completion.
+    arrivals += source.config.hold + 2 * config_.completion_entries;
+  }
+  for (const WorkerState& worker : workers_) {
+    arrivals += static_cast<uint32_t>(worker.slots.size());
+  }
+  ledger_.Reserve(source_slots(), worker_slots(), arrivals);
+  active_.reserve(workers_.size());
+  touched_.reserve(workers_.size());
+  // In one batch a worker is rung at most three times (owed, overdue, offered to) and a source
+  // asked for a batch of accepts, one arming and one ending.
+  ops_.reserve(1 + kRefusalsPerBatchMax + 3 * workers_.size() +
+               (2 + kAcceptsPerBatchMax) * sources_.size());
+  events_.reserve(64 + 2 * workers_.size() + 2 * sources_.size());
+  for (SourceState& source : sources_) {
+    source.joined.reserve(workers_.size());
+    source.candidates.reserve(workers_.size());
+    source.config.policy->Prepare(worker_slots());
+  }
+}
+
+uint32_t Engine::AddSource(SourceConfig config) {
+  RINGMASTER_CHECK(config.policy != nullptr && config.fd >= 0 && !stopping_);
+  RINGMASTER_CHECK(sources_.size() < Offer::kSourcesMax);
+  SourceState source;
+  source.facts = config.policy->facts().incoming_cpu ? kFactIncomingCpu : 0;
+  source.config = std::move(config);
+  sources_.push_back(std::move(source));
+  ReserveAll();
+  return source_slots() - 1;
+}
+
+uint32_t Engine::AddWorker(const WorkerConfig& config) {
+  RINGMASTER_CHECK(config.inbox != nullptr && config.state != nullptr && config.window_max > 0);
+  RINGMASTER_CHECK(config.inbox->size() >= 2 * config.window_max);
+  uint32_t index = 0;
+  while (index < workers_.size() && workers_[index].used) ++index;
+  if (index == workers_.size()) workers_.emplace_back();
+  const uint16_t generation = workers_[index].generation;
+  workers_[index] = {};
+  WorkerState& worker = workers_[index];
+  worker.config = config;
+  worker.used = true;
+  worker.generation = static_cast<uint16_t>(generation + 1);
+  worker.window = config.window_max;
+  worker.slots.assign(config.inbox->size(), kNoArrival);
+  ReserveAll();
+  ledger_.ResetWorker(index);
+  return index;
+}
+
+void Engine::RemoveWorker(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  RINGMASTER_CHECK(worker.used);
+  for (uint32_t source = 0; source < source_slots(); ++source) {
+    if (Joined(source, index)) Leave(source, index);
+  }
+  RecallAllOf(index, UINT32_MAX);
+  Reap(index);
+  RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
+  std::erase(active_, index);
+  std::erase(touched_, index);
+  worker.active = false;
+  worker.touched = false;
+  worker.used = false;
+  worker.config = {};
+}
+
+bool Engine::Joined(uint32_t source, uint32_t worker) const {
+  const std::vector<uint32_t>& joined = sources_[source].joined;
+  return std::binary_search(joined.begin(), joined.end(), worker);
+}
+
+void Engine::Join(uint32_t source, uint32_t worker) {
+  RINGMASTER_CHECK(workers_[worker].used && !Joined(source, worker));
+  std::vector<uint32_t>& joined = sources_[source].joined;
+  joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);
+}
+
+void Engine::Leave(uint32_t source, uint32_t worker) {
+  std::erase(sources_[source].joined, worker);
+  RecallAllOf(worker, source);
+}
+
+// Recalls what `worker` has not claimed of `source`, or of every source (UINT32_MAX); newest first,
+// so that the oldest ends up first among what is held.
+void Engine::RecallAllOf(uint32_t index, uint32_t source) {
+  WorkerState& worker = workers_[index];
+  for (uint64_t position = worker.tail; position != worker.head;) {
+    --position;
+    ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
+    if (slot == kNoArrival) continue;
+    const ArrivalId id = slot;
+    const ArrivalRecord& record = ledger_.record(id);
+    if (source != UINT32_MAX && record.source != source) continue;
+    if (!worker.config.inbox->Recall(position, {.source = record.source, .fd = record.fd})) {
+      continue;  // claimed meanwhile: Reap counts it
+    }
+    slot = kNoArrival;
+    worker.config.state->Release();
+    sources_[record.source].ready = true;
+    ledger_.Recall(id);
+  }
+  SkipHoles(worker);
+}
+
+void Engine::Pause(uint32_t source) { sources_[source].paused = true; }
+void Engine::Resume(uint32_t source) { sources_[source].paused = false; }
+void Engine::StopIntake() { stopping_ = true; }
+
+bool Engine::IntakeEnded() const {
+  return stopping_ && accepts_under_way_ == 0 &&
+         std::all_of(sources_.begin(), sources_.end(),
+                     [](const SourceState& source) { return source.arm == Arm::kIdle; });
+}
+
+void Engine::RefuseAll() {
+  RINGMASTER_CHECK(stopping_);
+  refusing_ = true;
+  for (uint32_t index = 0; index < worker_slots(); ++index) {
+    if (!workers_[index].used) continue;
+    RecallAllOf(index, UINT32_MAX);
+    Reap(index);
+  }
+}
+
+uint64_t Engine::Outstanding() const {
+  uint64_t outstanding = 0;
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    outstanding += ledger_.source(index).held + ledger_.source(index).offered;
+  }
+  return outstanding;
+}
+
+uint32_t Engine::open(uint32_t worker) const {
+  const WorkerState& state = workers_[worker];
+  return state.used ? state.config.state->open.load(std::memory_order_relaxed) : 0;
+}
+
+void Engine::CheckAll(bool at_rest) {
+  ledger_.CheckAll();
+  for (uint32_t index = 0; index < worker_slots(); ++index) {
+    const WorkerState& worker = workers_[index];
+    if (!worker.used) continue;
+    const uint32_t unclaimed = ledger_.worker(index).unclaimed;
+    RINGMASTER_CHECK(unclaimed <= worker.config.window_max);  // (3)
+    RINGMASTER_CHECK(worker.tail - worker.head <= worker.slots.size());
+    RINGMASTER_CHECK(unclaimed == 0 || worker.active);  // (5): WaitMax looks at its age
+  }
+  if (!at_rest) return;
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    const SourceState& source = sources_[index];
+    RINGMASTER_CHECK((source.arm == Arm::kArmed) == WantsArm(index));      // (5)
+    RINGMASTER_CHECK(!(source.starved || source.backing_off) || hungry_);  // (5)
+  }
+}
+
+}  // namespace ringmaster::core

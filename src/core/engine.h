@@ -1,0 +1,281 @@
+// The engine: what the master decides. Pure: completions and the time go in, operations come out.
+// One engine drives one ring; it is called by one thread.
+//
+// Each batch runs through the same steps:
+//   completions → look at the inboxes → recall what is overdue → deal → ring → arm
+//
+// Rules beside those of the ledger:
+// (3) A worker is offered an arrival only when it has credit: unclaimed < window and open <
+// capacity
+//     hold at the moment of the offer.
+// (5) At rest, a source is armed if and only if a worker has joined it, it is neither paused,
+// failed
+//     nor backing off, and it is not ready without credit (kPollAccept) or full (kAccept); a ready
+//     source without credit, a full one and one that backs off imply `hungry`; an unclaimed offer
+//     implies a pending look at its age.
+// (7) After a recall the worker gets no credit until it moves: a word of its own claimed, or `rung`
+//     cleared. A recall by itself gives no credit back.
+//
+// A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
+// failed accept and a worker that leaves; only a look that finds nothing clears it. Arming need not
+// set it, because the kernel reports at once what is there already. A source without credit stays
+// armed until the first edge that finds none; it is then ready, disarmed and hungry. Disarming it
+// earlier would cost two operations whenever credit runs out for a moment.
+
+#ifndef RINGMASTER_SRC_CORE_ENGINE_H_
+#define RINGMASTER_SRC_CORE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/inbox.h"
+#include "core/ledger.h"
+#include "core/op.h"
+#include "core/port_state.h"
+#include "core/ring.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster::core {
+
+inline constexpr uint32_t kAcceptsPerBatchMin = 2;  // one that finds, one that finds no more
+inline constexpr uint32_t kAcceptsPerBatchMax = 64;
+inline constexpr uint32_t kRefusalsPerBatchMax = 64;
+inline constexpr uint32_t kDealRoundsMax = 4;
+inline constexpr int64_t kBackOffNsMin = 5'000'000;
+inline constexpr int64_t kBackOffNsMax = 200'000'000;
+inline constexpr uint32_t kAcceptErrorsInRowMax = 16;
+// A shortage of descriptors is over when none was missing for so long.
+inline constexpr int64_t kDescriptorsCalmNs = 1'000'000'000;
+inline constexpr int64_t kDoorbellRetryNsMin = 1'000'000;
+inline constexpr int64_t kDoorbellRetryNsMax = 100'000'000;
+// While nobody can take what is overdue, its age is looked at ever more rarely, up to this times
+// recall_after; credit that appears meanwhile knocks.
+inline constexpr int64_t kLookPauseFactorMax = 16;
+// An offer whose worker moves is recalled only for an idle worker, at so many times the limit.
+inline constexpr int64_t kIdleRecallFactor = 4;
+// How often the limit of an arrival can double.
+inline constexpr uint8_t kDoublingsMax = 6;
+// So many prompt claims in a row double the window of a worker that was recalled from.
+inline constexpr uint32_t kPromptClaimsToGrow = 8;
+
+enum class EventKind : uint8_t {
+  kOutOfDescriptors,
+  kAccepting,
+  kSourceFailed,
+  kWorkerStalled,
+  kWorkerMoves,
+  kDoorbellFailed,
+};
+
+struct EngineEvent {
+  EventKind kind = EventKind::kAccepting;
+  uint32_t source = 0;
+  uint32_t worker = 0;
+  int32_t error = 0;  // errno
+};
+
+struct SourceConfig {
+  int32_t fd = -1;
+  bool multishot_accept = false;  // kAccept rather than kPollAccept
+  uint32_t hold = 0;              // kAccept: pauses when it holds so many
+  bool recall = true;
+  uint32_t accept_flags = 0;
+  std::unique_ptr<Policy> policy;
+};
+
+// What belongs to a worker; borrowed until the worker has left.
+struct WorkerConfig {
+  Inbox* inbox = nullptr;
+  PortState* state = nullptr;
+  int32_t ring_fd = -1;
+  uint64_t tag = 0;
+  uint32_t capacity = UINT32_MAX;
+  uint32_t window_max = 1;
+  int32_t cpu = -1;
+};
+
+struct EngineConfig {
+  int64_t recall_after_ns = 10'000'000;
+  uint32_t completion_entries = 0;  // of the ring: a burst of accepts under way is at most this
+  int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
+  const CpuTopology* topology = nullptr;  // borrowed; null: unknown
+};
+
+class Engine {
+ public:
+  // Borrows `hunger`, which it raises when it waits for credit.
+  Engine(const EngineConfig& config, Hunger* hunger);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // --- The accept path: never allocates. -------------------------------------------------------
+
+  // Takes in what has completed and returns what to do next; valid until the next call.
+  std::span<const Op> OnBatch(std::span<const Completion> completions, int64_t now_ns);
+
+  // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
+  int64_t WaitMax(int64_t now_ns) const;
+
+  // What has happened since the last call of ClearEvents.
+  std::span<const EngineEvent> events() const { return events_; }
+  void ClearEvents() { events_.clear(); }
+
+  // Takes note of what the workers have done since the last batch, so that counts are current.
+  void CatchUp(int64_t now_ns);
+
+  // --- Set-up: between two batches, followed by one. May allocate. -----------------------------
+
+  uint32_t AddSource(SourceConfig config);
+  uint32_t AddWorker(const WorkerConfig& config);
+
+  // The worker leaves everything: all that it has not claimed is recalled at once. Afterwards the
+  // engine no longer refers to what its config borrowed.
+  void RemoveWorker(uint32_t worker);
+
+  bool Joined(uint32_t source, uint32_t worker) const;
+  void Join(uint32_t source, uint32_t worker);
+  void Leave(uint32_t source, uint32_t worker);
+  void Pause(uint32_t source);
+  void Resume(uint32_t source);
+
+  // Ends all intake for good; what has been accepted is still dealt. From now on `hungry` stays
+  // raised, so that every claim and every lease wakes the master.
+  void StopIntake();
+  // After StopIntake: nothing is armed or under way any more.
+  bool IntakeEnded() const;
+  // After StopIntake: closes everything that is held or offered, a bounded number in each batch.
+  void RefuseAll();
+  // Held or offered.
+  uint64_t Outstanding() const;
+
+  const Ledger& ledger() const { return ledger_; }
+  uint32_t worker_slots() const { return static_cast<uint32_t>(workers_.size()); }
+  uint32_t source_slots() const { return static_cast<uint32_t>(sources_.size()); }
+  bool worker_used(uint32_t worker) const { return workers_[worker].used; }
+  uint64_t doorbells(uint32_t worker) const { return workers_[worker].doorbells; }
+  uint32_t open(uint32_t worker) const;
+
+  // --- For tests and the simulator. ------------------------------------------------------------
+  uint32_t window(uint32_t worker) const { return workers_[worker].window; }
+  bool armed(uint32_t source) const { return sources_[source].arm != Arm::kIdle; }
+  bool ready(uint32_t source) const { return sources_[source].ready; }
+  // Asserts the numbered rules; (5) only where nothing is under way.
+  void CheckAll(bool at_rest);
+
+ private:
+  enum class Arm : uint8_t { kIdle, kArmed, kEnding };
+
+  struct SourceState {
+    SourceConfig config;
+    uint8_t facts = 0;
+    Arm arm = Arm::kIdle;
+    uint16_t generation = 0;
+    bool ready = false;
+    bool paused = false;
+    bool failed = false;
+    bool starved = false;  // ready or holding, and no candidate in the last round
+    bool backing_off = false;
+    int64_t retry_at_ns = 0;  // backing_off: when to try without having been woken
+    int64_t back_off_ns = 0;
+    bool out_of_descriptors = false;  // an event has been reported
+    int64_t ran_out_at_ns = 0;
+    uint32_t errors_in_row = 0;
+    uint32_t accept_batch = kAcceptsPerBatchMin;
+    uint32_t under_way = 0;        // single accepts submitted and not completed
+    bool found_end = false;        // in this batch an accept found nothing more
+    uint32_t found = 0;            // in this batch accepts found so many
+    std::vector<uint32_t> joined;  // ascending
+    std::vector<Candidate> candidates;
+    uint64_t credit = 0;  // of all candidates
+  };
+
+  struct WorkerState {
+    WorkerConfig config;
+    bool used = false;
+    uint16_t generation = 0;
+    uint32_t window = 1;
+    uint32_t prompt_claims = 0;
+    bool owes_motion = false;  // by (7)
+    bool stalled = false;      // an event has been reported
+    bool rung = false;         // as the master last left or saw it
+    bool touched = false;      // offered to in this batch
+    bool bell_owed = false;    // a doorbell failed
+    bool active = false;       // in active_
+    int64_t bell_again_ns = 0;
+    int64_t bell_pause_ns = 0;
+    int64_t moved_at_ns = 0;
+    bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
+    int64_t looked_at_ns = 0;   // when an overdue offer was last looked at in vain
+    int64_t look_pause_ns = 0;  // doubles while looks are in vain
+    uint64_t head = 0;          // everything below is taken
+    uint64_t tail = 0;
+    std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
+    uint64_t doorbells = 0;
+  };
+
+  void OnCompletion(const Completion& completion);
+  void OnAccepted(uint32_t source, const Completion& completion);
+  void OnAcceptError(uint32_t source, int32_t error);
+  void BackOff(uint32_t source);
+  void EndShortage(uint32_t source);
+  void EndBackOff(SourceState& source);
+  void FinishAccepts();
+
+  bool Look();
+  bool Reap(uint32_t worker);
+  void Moved(uint32_t worker);
+  static bool SkipHoles(WorkerState& worker);
+  void RecallOverdue();
+  void RecallOverdueOf(uint32_t worker);
+  int64_t RecallLimit(ArrivalId id) const;
+  int64_t OldestLimitAt(const WorkerState& worker) const;
+  bool RecallAt(uint32_t worker, uint64_t position);
+  void RecallAllOf(uint32_t worker, uint32_t source);
+  bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;
+
+  void Deal();
+  void DealSource(uint32_t source);
+  void Refuse();
+  void Refresh(SourceState& source);
+  bool Idle(const WorkerState& worker) const;
+  uint32_t Credit(uint32_t worker) const;
+  bool OfferTo(uint32_t worker, ArrivalId id);
+  bool Starving() const;
+
+  void RingTouched();
+  void RingWorker(uint32_t worker);
+  void SendDoorbell(uint32_t worker);
+  void ArmSources();
+  bool WantsArm(uint32_t source) const;
+  OpKey SourceKey(OpKind kind, uint32_t source) const;
+  void Activate(uint32_t worker);
+  void Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error);
+  void ReserveAll();
+
+  const EngineConfig config_;
+  Hunger* const hunger_;
+  CpuTopology no_topology_;
+
+  Ledger ledger_;
+  std::vector<SourceState> sources_;
+  std::vector<WorkerState> workers_;
+  std::vector<uint32_t> active_;   // workers with something unclaimed, or rung, or owing motion
+  std::vector<uint32_t> touched_;  // workers offered to in this batch
+  std::vector<Op> ops_;
+  std::vector<EngineEvent> events_;
+
+  int64_t now_ns_ = 0;
+  uint32_t first_source_ = 0;  // rotates, so that no source is always served last
+  uint32_t accepts_under_way_ = 0;
+  bool watching_ = false;
+  bool hungry_ = false;
+  bool again_ = false;  // there is more to do than one batch takes
+  bool stopping_ = false;
+  bool refusing_ = false;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_ENGINE_H_

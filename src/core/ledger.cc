@@ -1,0 +1,137 @@
+#include "core/ledger.h"
+
+#include "core/check.h"
+
+namespace ringmaster::core {
+
+void Ledger::Reserve(uint32_t sources, uint32_t workers, uint32_t arrivals) {
+  if (sources > sources_.size()) {
+    sources_.resize(sources);
+    queues_.resize(sources);
+  }
+  if (workers > workers_.size()) workers_.resize(workers);
+  while (records_.size() < arrivals) {
+    records_.push_back({.next = free_});
+    free_ = static_cast<ArrivalId>(records_.size() - 1);
+  }
+}
+
+void Ledger::ResetWorker(uint32_t worker) {
+  RINGMASTER_CHECK(workers_[worker].unclaimed == 0);
+  workers_[worker] = {};
+}
+
+ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts) {
+  RINGMASTER_CHECK(free_ != kNoArrival);
+  const ArrivalId id = free_;
+  ArrivalRecord& record = records_[id];
+  free_ = record.next;
+  SourceCount& count = sources_[source];
+  record = {.place = Place::kHeld,
+            .source = source,
+            .fd = fd,
+            .facts = facts,
+            .number = count.arrivals++,
+            .next = kNoArrival};
+  Queue& queue = queues_[source];
+  if (queue.last == kNoArrival) {
+    queue.first = id;
+  } else {
+    records_[queue.last].next = id;
+  }
+  queue.last = id;
+  ++count.held;
+  return id;
+}
+
+void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
+  ArrivalRecord& record = records_[PopHeld(id)];
+  record.place = Place::kOffered;
+  record.worker = worker;
+  record.offered_at_ns = now_ns;
+  ++sources_[record.source].offered;
+  WorkerCount& count = workers_[worker];
+  ++count.assigned;
+  ++count.unclaimed;
+}
+
+void Ledger::Claim(ArrivalId id) {
+  const ArrivalRecord& record = records_[id];
+  RINGMASTER_CHECK(record.place == Place::kOffered);
+  SourceCount& source = sources_[record.source];
+  RINGMASTER_CHECK(source.offered > 0);
+  --source.offered;
+  ++source.claimed;
+  WorkerCount& count = workers_[record.worker];
+  RINGMASTER_CHECK(count.unclaimed > 0);
+  --count.unclaimed;
+  ++count.claimed;
+  Free(id);
+}
+
+void Ledger::Recall(ArrivalId id) {
+  ArrivalRecord& record = records_[id];
+  RINGMASTER_CHECK(record.place == Place::kOffered);
+  SourceCount& source = sources_[record.source];
+  RINGMASTER_CHECK(source.offered > 0);
+  --source.offered;
+  ++source.held;
+  WorkerCount& count = workers_[record.worker];
+  RINGMASTER_CHECK(count.unclaimed > 0);
+  --count.unclaimed;
+  ++count.recalled;
+  record.place = Place::kHeld;
+  Queue& queue = queues_[record.source];
+  record.next = queue.first;
+  queue.first = id;
+  if (queue.last == kNoArrival) queue.last = id;
+}
+
+int32_t Ledger::Refuse(ArrivalId id) {
+  const ArrivalRecord& record = records_[PopHeld(id)];
+  ++sources_[record.source].refused;
+  const int32_t fd = record.fd;
+  Free(id);
+  return fd;
+}
+
+ArrivalId Ledger::PopHeld(ArrivalId id) {
+  ArrivalRecord& record = records_[id];
+  Queue& queue = queues_[record.source];
+  RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
+  queue.first = record.next;
+  if (queue.first == kNoArrival) queue.last = kNoArrival;
+  record.next = kNoArrival;
+  --sources_[record.source].held;
+  return id;
+}
+
+void Ledger::Free(ArrivalId id) {
+  records_[id] = {.next = free_};
+  free_ = id;
+}
+
+void Ledger::CheckAll() const {
+  for (uint32_t source = 0; source < sources_.size(); ++source) {
+    const SourceCount& count = sources_[source];
+    RINGMASTER_CHECK(count.arrivals ==
+                     count.held + count.offered + count.claimed + count.refused);  // (1)
+    uint64_t held = 0;
+    for (ArrivalId id = queues_[source].first; id != kNoArrival; id = records_[id].next) {
+      RINGMASTER_CHECK(records_[id].place == Place::kHeld && records_[id].source == source);  // (6)
+      ++held;
+    }
+    RINGMASTER_CHECK(held == count.held);
+  }
+  std::vector<uint32_t> unclaimed(workers_.size());
+  for (const ArrivalRecord& record : records_) {
+    if (record.place == Place::kOffered) ++unclaimed[record.worker];
+  }
+  for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
+    const WorkerCount& count = workers_[worker];
+    RINGMASTER_CHECK(count.unclaimed == unclaimed[worker]);
+    RINGMASTER_CHECK(count.assigned == count.claimed + count.recalled + count.unclaimed);  // (2)
+  }
+}
+
+}  // namespace ringmaster::core

@@ -1,0 +1,110 @@
+// The ledger: where each arrival is. One record for every arrival that is held or offered, and the
+// counts that must add up. Pure bookkeeping on the master's thread; capacity is allocated at
+// set-up.
+//
+// Conservation:
+// (1) per source: arrivals = held + offered + claimed + refused.
+// (2) per worker, cumulative: assigned = claimed + recalled + unclaimed.
+// (4) each source numbers its arrivals densely from 0; a recall keeps the number.
+// (6) an arrival is in one place: held by its source or offered to one worker.
+// ((3) and (5) concern credit and armed sources: see engine.h.)
+
+#ifndef RINGMASTER_SRC_CORE_LEDGER_H_
+#define RINGMASTER_SRC_CORE_LEDGER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "ringmaster/policy.h"
+
+namespace ringmaster::core {
+
+using ArrivalId = uint32_t;
+inline constexpr ArrivalId kNoArrival = UINT32_MAX;
+
+enum class Place : uint8_t { kFree, kHeld, kOffered };
+
+struct ArrivalRecord {
+  Place place = Place::kFree;
+  uint8_t doublings = 0;  // how often its recall limit has been doubled
+  uint32_t source = 0;
+  uint32_t worker = 0;  // kOffered: to whom
+  int32_t fd = -1;
+  Arrival facts;
+  uint64_t number = 0;        // within its source, by (4)
+  int64_t offered_at_ns = 0;  // kOffered
+  ArrivalId next = kNoArrival;
+};
+
+struct SourceCount {
+  uint64_t arrivals = 0;
+  uint64_t held = 0;
+  uint64_t offered = 0;
+  uint64_t claimed = 0;
+  uint64_t refused = 0;
+};
+
+struct WorkerCount {
+  uint64_t assigned = 0;
+  uint64_t claimed = 0;
+  uint64_t recalled = 0;
+  uint32_t unclaimed = 0;
+};
+
+class Ledger {
+ public:
+  // Set-up: room for that many sources, workers and arrivals that are held or offered at once.
+  // Only grows.
+  void Reserve(uint32_t sources, uint32_t workers, uint32_t arrivals);
+
+  // Set-up: a worker slot is used anew; its counts start from zero. Nothing is offered to it.
+  void ResetWorker(uint32_t worker);
+
+  // Whether there is room for one more arrival.
+  bool HasRoom() const { return free_ != kNoArrival; }
+
+  // A new arrival, held at the end of its source's queue.
+  ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts);
+
+  // The first of what a source holds; kNoArrival when it holds nothing.
+  ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }
+
+  // The first held arrival of its source is offered to `worker`.
+  void Offer(ArrivalId id, uint32_t worker, int64_t now_ns);
+
+  // The worker has taken it; the record is gone.
+  void Claim(ArrivalId id);
+
+  // It was taken back and is held again, before everything else that its source holds.
+  void Recall(ArrivalId id);
+
+  // The first held arrival of its source is closed unserved; the record is gone. Returns its fd.
+  int32_t Refuse(ArrivalId id);
+
+  ArrivalRecord& record(ArrivalId id) { return records_[id]; }
+  const ArrivalRecord& record(ArrivalId id) const { return records_[id]; }
+  const SourceCount& source(uint32_t source) const { return sources_[source]; }
+  const WorkerCount& worker(uint32_t worker) const { return workers_[worker]; }
+
+  // Checks (1), (2) and that queues and counts agree; walks everything, for tests and shutdown.
+  void CheckAll() const;
+
+ private:
+  struct Queue {
+    ArrivalId first = kNoArrival;
+    ArrivalId last = kNoArrival;
+  };
+
+  ArrivalId PopHeld(ArrivalId id);
+  void Free(ArrivalId id);
+
+  std::vector<ArrivalRecord> records_;
+  std::vector<Queue> queues_;  // what each source holds
+  std::vector<SourceCount> sources_;
+  std::vector<WorkerCount> workers_;
+  ArrivalId free_ = kNoArrival;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_LEDGER_H_
