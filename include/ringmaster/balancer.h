@@ -1,0 +1,200 @@
+// The set-up side: a balancer watches sources and deals their arrivals to workers.
+//
+//   auto balancer = ringmaster::Balancer::Create().value();
+//   auto source = balancer->AddSource(listen_fd, {.policy = ringmaster::LeastLoaded()}).value();
+//   auto port = balancer->AddWorker({.ring_fd = ring.ring_fd, .tag = kDoorbell}).value();
+//   source.Join(port, {.token = kHttp});
+//
+// Threads: every function here may be called from any thread; each takes effect before it returns.
+// None may be called from the event callback. Errors are absl::Status with the likely cause and the
+// remedy in the text, and leave everything as it was.
+//
+// fork: create the balancer after the last fork of a daemon. In a forked child a balancer that the
+// parent made answers FailedPrecondition, ports are empty, and destruction only closes the child's
+// copies of the descriptors. Destroy it there (or exec): the copies keep the sources watched.
+
+#ifndef RINGMASTER_BALANCER_H_
+#define RINGMASTER_BALANCER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ringmaster/policy.h"
+#include "ringmaster/port.h"
+
+namespace ringmaster {
+
+// How arrivals are obtained from a source.
+enum class Intake : uint8_t {
+  // The sole multishot poll on the source; the master accepts, one by one, what there is credit
+  // for. What is not admitted stays in the kernel's backlog, and other waiters on the source are
+  // woken as if the balancer were not there.
+  kPollAccept,
+  // Multishot accept: the fewest system calls. Accepts ahead of credit up to the source's hold.
+  kAccept,
+};
+
+// What a balancer reports while it runs. None of it needs an answer.
+struct Event {
+  enum class Kind : uint8_t {
+    kOutOfDescriptors,  // accepting pauses until a lease is released; said once per episode
+    kAccepting,         // it goes on
+    kSourceFailed,      // the source cannot be accepted from any more; it is not watched any more
+    kWorkerStalled,     // offers were recalled because the worker did not move
+    kWorkerMoves,       // it moves again
+    kDoorbellFailed,    // the worker's ring could not be told; it is told again later
+    kMasterFailed,      // the master's ring is unusable; nothing is accepted any more
+  };
+  Kind kind = Kind::kAccepting;
+  uint32_t source = 0;  // index, where it concerns a source
+  uint32_t worker = 0;  // index, where it concerns a worker
+  int error = 0;        // errno, where there is one
+  std::string text;     // a sentence with cause and remedy
+};
+
+struct BalancerOptions {
+  // Name of the master's thread as `top -H` shows it, at most 15 characters.
+  std::string thread_name = "ringmaster";
+  // CPU to which the master's thread is bound; -1: not bound.
+  int cpu = -1;
+  // How old an unclaimed offer must be, and how long its worker must not have moved, before the
+  // offer is recalled for another worker.
+  absl::Duration recall_after = absl::Milliseconds(10);
+  // Restrict the master's ring to the operations that it uses, for defence in depth.
+  bool restrict_ring = true;
+  // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
+  uint32_t completion_entries = 4096;
+  // Called on the master's thread; keep it short, it delays every arrival.
+  std::function<void(const Event&)> on_event;
+};
+
+struct SourceOptions {
+  std::unique_ptr<Policy> policy;  // default: LeastLoaded()
+  Intake intake = Intake::kPollAccept;
+  // kAccept: how many connections may be accepted ahead of credit before accepting pauses. A burst
+  // that is already under way may exceed it by the master's completion_entries.
+  uint32_t hold = 128;
+  // Whether offers may be recalled from a worker that does not move.
+  bool recall = true;
+  // Accepted sockets are non-blocking and close-on-exec unless told otherwise.
+  bool nonblocking = true;
+  bool close_on_exec = true;
+};
+
+struct WorkerOptions {
+  // The worker's io_uring: enabled, of any kind (DEFER_TASKRUN included). The balancer keeps a
+  // duplicate of the descriptor until the worker leaves.
+  int ring_fd = -1;
+  // user_data of the completion that says "call Claim". Its res is 0; it may come late, twice or
+  // for nothing.
+  uint64_t tag = 0;
+  // How many connections it may hold open; offers count.
+  uint32_t capacity = UINT32_MAX;
+  // How many unclaimed offers it may have at most, 1 to 1024. The balancer moves within 1 to this.
+  uint32_t window = 32;
+  // CPU to which the worker is bound, for affinity policies; -1: that on which it last claimed.
+  int cpu = -1;
+};
+
+struct JoinOptions {
+  uint64_t token = 0;  // comes back with every connection of this source, see Connection::token
+};
+
+struct WorkerStats {
+  uint32_t worker = 0;     // index
+  uint64_t assigned = 0;   // offers made, each place of a recalled arrival counts
+  uint64_t claimed = 0;    // offers taken by the worker
+  uint64_t recalled = 0;   // offers taken back; assigned = claimed + recalled + unclaimed
+  uint64_t doorbells = 0;  // doorbells sent
+  uint32_t unclaimed = 0;
+  uint32_t open = 0;  // unclaimed included
+};
+
+struct BalancerStats {
+  uint64_t accepted = 0;             // arrivals since the start
+  uint64_t refused = 0;              // of these, closed without having been served
+  uint64_t recalled = 0;             // offers taken back
+  uint64_t held = 0;                 // accepted, not offered
+  uint64_t master_wakes = 0;         // times the master has looked
+  std::vector<WorkerStats> workers;  // those that have not left, by index
+  WorkerStats departed;              // what those that left have done, added up
+};
+
+// What became of everything when a balancer was shut down.
+struct ShutdownReport {
+  bool drained = false;  // everything was claimed and every lease released in time
+  uint64_t refused = 0;  // connections that were held or offered at the deadline, now closed
+  uint64_t open = 0;     // claimed connections still open; their workers keep them
+  BalancerStats stats;   // final
+};
+
+// A source of a balancer. A small handle to copy at will; it may outlive the balancer and then
+// answers FailedPrecondition.
+class Source {
+ public:
+  Source() = default;
+
+  // The worker of `port` takes part from now on; the first to join arms the source. AlreadyExists
+  // when it has joined before, InvalidArgument when the port belongs to another balancer.
+  absl::Status Join(Port& port, JoinOptions options = {});
+
+  // The worker takes no part any more; what it was offered and has not claimed goes to others.
+  absl::Status Leave(Port& port);
+
+  // Stops and resumes the intake. What has been accepted is still dealt.
+  absl::Status Pause();
+  absl::Status Resume();
+
+  // Index in events and statistics.
+  uint32_t index() const { return index_; }
+
+ private:
+  friend class Balancer;
+  std::shared_ptr<internal::Lifeline> lifeline_;
+  uint32_t index_ = 0;
+};
+
+class Balancer {
+ public:
+  // Starts the master's thread, which sleeps until there is something to do.
+  static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
+
+  // Shuts down without waiting, unless done before.
+  ~Balancer();
+  Balancer(const Balancer&) = delete;
+  Balancer& operator=(const Balancer&) = delete;
+
+  // Watches a listening stream socket, TCP or Unix. Borrows `fd` and leaves its flags alone: keep
+  // it open until the balancer is shut down. Nothing is armed until the first worker joins.
+  // AlreadyExists when this descriptor, or another descriptor of the same socket, is a source of
+  // this balancer already.
+  absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
+
+  // Takes a worker into the books. It receives nothing until it joins a source.
+  absl::StatusOr<Port> AddWorker(WorkerOptions options);
+
+  // Stops accepting, goes on dealing what has been accepted, and returns when everything has been
+  // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed.
+  // Connections that the kernel has queued and nobody has accepted stay in the source's backlog.
+  // The workers must go on claiming meanwhile. Ends the master's thread. A call while another one
+  // drains, from another thread, ends that drain at its own deadline if that is earlier; both
+  // return the same report, and so does every later call.
+  ShutdownReport Shutdown(absl::Duration drain);
+
+  // A consistent snapshot, taken by the master between two batches.
+  BalancerStats Stats() const;
+
+ private:
+  explicit Balancer(std::shared_ptr<internal::Lifeline> lifeline);
+  std::shared_ptr<internal::Lifeline> lifeline_;
+};
+
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_BALANCER_H_

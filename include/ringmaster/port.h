@@ -1,0 +1,139 @@
+// The worker's side: a port receives connections, a lease counts one as open until it is released.
+//
+// A worker with its own io_uring loop adds one branch to it:
+//
+//   io_uring_for_each_cqe(&ring, head, cqe) {
+//     if (cqe->user_data == kDoorbell)
+//       port.Claim([&](ringmaster::Connection connection) { Serve(std::move(connection)); });
+//     …
+//   }
+
+#ifndef RINGMASTER_PORT_H_
+#define RINGMASTER_PORT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+
+namespace ringmaster {
+
+class Balancer;
+class Source;
+
+namespace internal {
+struct PortShared;
+class Lifeline;
+}  // namespace internal
+
+// One connection that counts as open at its worker until the lease is released or destroyed. A
+// lease may be released from any thread, and after the port and the balancer are gone; a single
+// lease is not for several threads at once. Release it after the connection's descriptor is closed:
+// a balancer that ran out of descriptors tries again at that moment.
+class [[nodiscard]] Lease {
+ public:
+  Lease() = default;
+  Lease(Lease&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}
+  Lease& operator=(Lease&& other) noexcept {
+    if (this != &other) {
+      Release();
+      shared_ = std::exchange(other.shared_, nullptr);
+    }
+    return *this;
+  }
+  ~Lease() { Release(); }
+
+  // Whether it still holds the connection open.
+  bool held() const { return shared_ != nullptr; }
+
+  // Counts the connection as closed. Does nothing when done before.
+  void Release();
+
+ private:
+  friend class Port;
+  friend class Connection;
+  explicit Lease(internal::PortShared* shared) : shared_(shared) {}
+
+  internal::PortShared* shared_ = nullptr;
+};
+
+// A connection that a worker has claimed: its descriptor and its lease. Owns both; destruction
+// closes the descriptor, then releases the lease.
+class [[nodiscard]] Connection {
+ public:
+  Connection() = default;
+  Connection(Connection&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), token_(other.token_), lease_(std::move(other.lease_)) {}
+  Connection& operator=(Connection&& other) noexcept;
+  ~Connection();
+
+  // The connected socket: non-blocking and close-on-exec unless the source said otherwise.
+  int fd() const { return fd_; }
+
+  // What the worker gave when it joined the source that this connection came from.
+  uint64_t token() const { return token_; }
+
+  // Hands the descriptor to the caller, who closes it, before the lease is released.
+  [[nodiscard]] int TakeFd() { return std::exchange(fd_, -1); }
+
+  // Hands the lease to the caller.
+  Lease TakeLease() { return std::move(lease_); }
+
+ private:
+  friend class Port;
+  Connection(int fd, uint64_t token, Lease lease)
+      : fd_(fd), token_(token), lease_(std::move(lease)) {}
+
+  int fd_ = -1;
+  uint64_t token_ = 0;
+  Lease lease_;
+};
+
+// A worker's half of the books, made by `Balancer::AddWorker`. Belongs to one thread at a time: the
+// worker's. A port may outlive its balancer; it then receives nothing more.
+class [[nodiscard]] Port {
+ public:
+  Port() = default;
+  Port(Port&& other) noexcept;
+  Port& operator=(Port&& other) noexcept;
+  // Leaves.
+  ~Port();
+
+  // Takes what has been offered, oldest first, and calls `serve` for each connection, at most
+  // `connections_max` times. Every offer is claimed immediately before its call, so what waits
+  // behind a slow call stays recallable and is served by somebody else. Call it when the doorbell
+  // arrives; calling it at any other time is allowed, cheap, and makes no system call unless the
+  // balancer waits for credit.
+  //
+  // Returns whether offers are left; then call it again before you wait, because no further
+  // doorbell announces them. `serve` must not throw and must not call back into this port. In a
+  // forked child a port is empty and stays so.
+  bool Claim(absl::FunctionRef<void(Connection)> serve,
+             size_t connections_max = std::numeric_limits<size_t>::max());
+
+  // Leaves the balancer: what was offered and not claimed goes to other workers at once. When it
+  // returns, the balancer no longer refers to the worker's ring, which may be closed. Leases stay
+  // valid. Does nothing when done before.
+  void Leave();
+
+  // Whether it belongs to a balancer and has not left.
+  bool joined() const { return shared_ != nullptr; }
+
+  // The worker's index in policies, events and statistics: stable until it leaves.
+  uint32_t worker() const { return worker_; }
+
+ private:
+  friend class Balancer;
+  friend class Source;
+
+  internal::PortShared* shared_ = nullptr;
+  std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one
+  uint32_t worker_ = 0;
+};
+
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_PORT_H_

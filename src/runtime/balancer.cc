@@ -1,0 +1,73 @@
+#include "ringmaster/balancer.h"
+
+#include <utility>
+
+#include "runtime/lifeline.h"
+
+namespace ringmaster {
+namespace {
+
+absl::Status NoBalancer() {
+  return absl::FailedPreconditionError("this handle belongs to no balancer");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Balancer>> Balancer::Create(BalancerOptions options) {
+  absl::StatusOr<std::shared_ptr<internal::Lifeline>> lifeline =
+      internal::Lifeline::Create(std::move(options));
+  if (!lifeline.ok()) return lifeline.status();
+  return std::unique_ptr<Balancer>(new Balancer(*std::move(lifeline)));
+}
+
+Balancer::Balancer(std::shared_ptr<internal::Lifeline> lifeline) : lifeline_(std::move(lifeline)) {}
+
+Balancer::~Balancer() { lifeline_->Shutdown(absl::ZeroDuration()); }
+
+absl::StatusOr<Source> Balancer::AddSource(int fd, SourceOptions options) {
+  const absl::StatusOr<uint32_t> index = lifeline_->AddSource(fd, std::move(options));
+  if (!index.ok()) return index.status();
+  Source source;
+  source.lifeline_ = lifeline_;
+  source.index_ = *index;
+  return source;
+}
+
+absl::StatusOr<Port> Balancer::AddWorker(WorkerOptions options) {
+  const absl::StatusOr<internal::Lifeline::NewWorker> worker = lifeline_->AddWorker(options);
+  if (!worker.ok()) return worker.status();
+  Port port;
+  port.lifeline_ = lifeline_;
+  port.shared_ = worker->shared;
+  port.worker_ = worker->index;
+  return port;
+}
+
+ShutdownReport Balancer::Shutdown(absl::Duration drain) { return lifeline_->Shutdown(drain); }
+
+BalancerStats Balancer::Stats() const { return lifeline_->Stats(); }
+
+absl::Status Source::Join(Port& port, JoinOptions options) {
+  if (lifeline_ == nullptr) return NoBalancer();
+  if (port.lifeline_ != lifeline_) {
+    return absl::InvalidArgumentError(
+        port.joined() ? "the port belongs to another balancer than the source"
+                      : "the port has left or was never added: see Balancer::AddWorker");
+  }
+  return lifeline_->Join(index_, port.worker_, port.shared_, options.token);
+}
+
+absl::Status Source::Leave(Port& port) {
+  if (lifeline_ == nullptr) return NoBalancer();
+  return lifeline_->Leave(index_, port.worker_, port.shared_);
+}
+
+absl::Status Source::Pause() {
+  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused(index_, true);
+}
+
+absl::Status Source::Resume() {
+  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused(index_, false);
+}
+
+}  // namespace ringmaster

@@ -1,0 +1,528 @@
+#include "runtime/lifeline.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ring/errors.h"
+#include "ring/target.h"
+#include "runtime/topology.h"
+
+namespace ringmaster::internal {
+namespace {
+
+constexpr uint32_t kSubmissionEntries = 256;
+constexpr uint32_t kCompletionsPerTurnMax = 512;
+
+int64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+absl::Status CheckOptions(const BalancerOptions& options) {
+  if (options.thread_name.size() > 15) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "thread_name \"", options.thread_name, "\" is too long: the kernel keeps 15 characters"));
+  }
+  if (options.cpu >= CPU_SETSIZE) {
+    return absl::InvalidArgumentError(absl::StrCat("cpu ", options.cpu, " does not exist"));
+  }
+  if (options.recall_after < absl::Microseconds(100) || options.recall_after > absl::Seconds(60)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("recall_after is ", absl::FormatDuration(options.recall_after),
+                     "; it must be from 100us, below which healthy workers are robbed, to 1min. To "
+                     "do without recall, set SourceOptions::recall to false"));
+  }
+  if (options.completion_entries < 64 || options.completion_entries > 65536) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "completion_entries is ", options.completion_entries, "; it must be from 64 to 65536"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckListener(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("source ", fd, " is not an open descriptor: pass a listening socket"));
+  }
+  if (!S_ISSOCK(status.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("source ", fd, " is not a socket: pass a listening socket"));
+  }
+  int listening = 0;
+  socklen_t size = sizeof(listening);
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "source ", fd, " is a socket that does not listen: call listen() before AddSource"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ended() {
+  return absl::FailedPreconditionError("the balancer was shut down: create another one");
+}
+
+}  // namespace
+
+// --- Creation and end ----------------------------------------------------------------------------
+
+absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions options) {
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  absl::StatusOr<ring::Features> features = ring::ProbeFeatures();
+  if (!features.ok()) return features.status();
+  absl::StatusOr<std::shared_ptr<MasterShared>> master = MasterShared::Create();
+  if (!master.ok()) return master.status();
+  std::shared_ptr<Lifeline> lifeline(new Lifeline(std::move(options)));
+  lifeline->master_ = *std::move(master);
+  lifeline->features_ = *features;
+  absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
+      {.submission_entries = std::min(kSubmissionEntries, lifeline->options_.completion_entries),
+       .completion_entries = lifeline->options_.completion_entries,
+       .restrict = lifeline->options_.restrict_ring,
+       .features = *features});
+  if (!ring.ok()) return ring.status();
+  lifeline->ring_ = *std::move(ring);
+  lifeline->topology_ = ReadTopology();
+  lifeline->engine_ = std::make_unique<core::Engine>(
+      core::EngineConfig{
+          .recall_after_ns = absl::ToInt64Nanoseconds(lifeline->options_.recall_after),
+          .completion_entries = lifeline->options_.completion_entries,
+          .watch_fd = lifeline->master_->event_fd(),
+          .topology = &lifeline->topology_},
+      &lifeline->master_->hunger());
+  if (absl::Status status = lifeline->StartThread(); !status.ok()) return status;
+  return lifeline;
+}
+
+Lifeline::Lifeline(BalancerOptions options) : options_(std::move(options)), process_(getpid()) {}
+
+Lifeline::~Lifeline() {
+  // In a forked child there is no master's thread, and its lock may be held for ever: only the
+  // copies of the descriptors are closed, by the members' destructors and here.
+  if (InAnotherProcess()) {
+    static_cast<void>(sync_.release());
+  } else if (has_thread_) {
+    Shutdown(absl::ZeroDuration());
+  }
+  for (const WorkerEntry& worker : workers_) {
+    if (worker.shared == nullptr) continue;
+    close(worker.ring_fd);
+    worker.shared->Unref();
+  }
+}
+
+bool Lifeline::InAnotherProcess() const { return getpid() != process_; }
+
+absl::Status Lifeline::StartThread() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  if (options_.cpu >= 0) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(static_cast<size_t>(options_.cpu), &cpus);
+    pthread_attr_setaffinity_np(&attributes, sizeof(cpus), &cpus);
+  }
+  const auto run = [](void* self) -> void* {
+    static_cast<Lifeline*>(self)->Run();
+    return nullptr;
+  };
+  const int error = pthread_create(&thread_, &attributes, run, this);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    return ring::ErrorStatus(error == EINVAL && options_.cpu >= 0 ? ring::Operation::kBindThread
+                                                                  : ring::Operation::kStartThread,
+                             error);
+  }
+  has_thread_ = true;
+  pthread_setname_np(thread_, options_.thread_name.c_str());
+  // The first call returns when the thread drives its ring, or why it cannot.
+  absl::Status started = RunOnMaster([] { return absl::OkStatus(); });
+  return started;
+}
+
+absl::Status Lifeline::RunOnMaster(absl::FunctionRef<absl::Status()> run) {
+  if (InAnotherProcess()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this balancer belongs to process ", process_,
+                     ", which forked this one: create a balancer after the fork"));
+  }
+  if (pthread_equal(pthread_self(), thread_) != 0) {
+    return absl::FailedPreconditionError(
+        "called from the event callback, which the call would wait for: call from another thread");
+  }
+  Call call{.run = run};
+  std::unique_lock lock(sync_->mutex);
+  if (ended_) return end_status_;
+  if (last_call_ == nullptr) {
+    first_call_ = &call;
+  } else {
+    last_call_->next = &call;
+  }
+  last_call_ = &call;
+  master_->Knock();
+  sync_->changed.wait(lock, [&] { return call.done; });
+  return call.result;
+}
+
+ShutdownReport Lifeline::Shutdown(absl::Duration drain) {
+  if (InAnotherProcess()) return {};
+  const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(drain));
+  const int64_t now_ns = Now();
+  const int64_t until_ns = drain_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + drain_ns;
+  // Fails only when it has ended, or is called where it must not be.
+  const absl::Status begun = RunOnMaster([&] {
+    drain_until_ns_ = shutting_down_ ? std::min(drain_until_ns_, until_ns) : until_ns;
+    shutting_down_ = true;
+    engine_->StopIntake();
+    return absl::OkStatus();
+  });
+  if (!begun.ok() && pthread_equal(pthread_self(), thread_) != 0) return {};
+  std::unique_lock lock(sync_->mutex);
+  sync_->changed.wait(lock, [&] { return ended_; });
+  if (!thread_joined_) {
+    thread_joined_ = true;  // the thread takes no lock any more once ended_ is seen
+    pthread_join(thread_, nullptr);
+  }
+  return report_;
+}
+
+BalancerStats Lifeline::Stats() {
+  BalancerStats stats;
+  const absl::Status read = RunOnMaster([&] {
+    FillStats(stats);
+    return absl::OkStatus();
+  });
+  if (read.ok() || InAnotherProcess()) return stats;
+  std::unique_lock lock(sync_->mutex);
+  return ended_ ? report_.stats : stats;
+}
+
+// --- Set-up --------------------------------------------------------------------------------------
+
+absl::StatusOr<uint32_t> Lifeline::AddSource(int fd, SourceOptions options) {
+  if (absl::Status status = CheckListener(fd); !status.ok()) return status;
+  const bool multishot = options.intake == Intake::kAccept;
+  if (multishot && !features_.multishot_accept) {
+    return absl::UnimplementedError(
+        "this kernel lacks multishot accept (Linux 5.19): use Intake::kPollAccept");
+  }
+  if (!multishot && !features_.accept_dontwait && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "source ", fd,
+        " is a blocking socket, and this kernel cannot be asked for an accept that "
+        "does not wait (Linux 6.10): make the listener O_NONBLOCK, or use Intake::kAccept"));
+  }
+  if (multishot && options.hold == 0) {
+    return absl::InvalidArgumentError(
+        "hold is 0: a multishot accept takes at least one connection ahead of credit; use "
+        "Intake::kPollAccept for exact admission");
+  }
+  if (options.policy == nullptr) options.policy = LeastLoaded();
+  struct stat status;
+  if (fstat(fd, &status) != 0) return ring::ErrorStatus(ring::Operation::kWatch, errno, fd);
+  uint32_t index = 0;
+  const absl::Status added = RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return Ended();
+    for (const SourceEntry& source : sources_) {
+      if (source.device == status.st_dev && source.inode == status.st_ino) {
+        return absl::AlreadyExistsError(
+            absl::StrCat("descriptor ", fd, " is the socket of source ", &source - sources_.data(),
+                         " (descriptor ", source.fd, ") already: a source is watched once"));
+      }
+    }
+    if (sources_.size() == kSourcesMax) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a balancer takes at most ", kSourcesMax, " sources: create another one"));
+    }
+    sources_.push_back({.device = status.st_dev, .inode = status.st_ino, .fd = fd});
+    index = engine_->AddSource(
+        {.fd = fd,
+         .multishot_accept = multishot,
+         .hold = multishot ? options.hold : 0,
+         .recall = options.recall,
+         .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
+                         (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
+         .policy = std::move(options.policy)});
+    return absl::OkStatus();
+  });
+  if (!added.ok()) return added;
+  return index;
+}
+
+absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
+  if (options.window < 1 || options.window > core::Inbox::kWindowMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "window is ", options.window, "; it must be from 1 to ", core::Inbox::kWindowMax));
+  }
+  if (options.capacity == 0) {
+    return absl::InvalidArgumentError(
+        "capacity is 0: such a worker could never be offered anything");
+  }
+  if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
+  const uint32_t words = core::Inbox::WordsFor(options.window);
+  absl::StatusOr<InboxMemory> memory = InboxMemory::Create(core::Inbox::BytesFor(words));
+  if (!memory.ok()) return memory.status();
+  // A duplicate, so that a number which is reused is never rung.
+  const int ring_fd = fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
+  if (ring_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  auto* shared = new PortShared(master_, *std::move(memory), words);
+  uint32_t index = 0;
+  const absl::Status added = RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return Ended();
+    index = engine_->AddWorker({.inbox = &shared->inbox,
+                                .state = &shared->state,
+                                .ring_fd = ring_fd,
+                                .tag = options.tag,
+                                .capacity = options.capacity,
+                                .window_max = options.window,
+                                .cpu = options.cpu});
+    if (index >= workers_.size()) workers_.resize(index + 1);
+    shared->Ref();
+    workers_[index] = {.shared = shared, .ring_fd = ring_fd};
+    return absl::OkStatus();
+  });
+  if (!added.ok()) {
+    close(ring_fd);
+    shared->Unref();
+    return added;
+  }
+  return NewWorker{.index = index, .shared = shared};
+}
+
+void Lifeline::RemoveWorker(uint32_t worker, PortShared* shared) {
+  // Refused only when the master is gone, and everything with it, or in a forked child.
+  const absl::Status removed = RunOnMaster([&] {
+    if (worker < workers_.size() && workers_[worker].shared == shared) ReleaseWorker(worker);
+    return absl::OkStatus();
+  });
+  removed.IgnoreError();
+}
+
+absl::Status Lifeline::Join(uint32_t source, uint32_t worker, PortShared* shared, uint64_t token) {
+  return RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return Ended();
+    if (worker >= workers_.size() || workers_[worker].shared != shared) {
+      return absl::InvalidArgumentError("the port belongs to no worker of this balancer");
+    }
+    if (engine_->Joined(source, worker)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("worker ", worker, " has joined source ", source, " already"));
+    }
+    shared->tokens[source] = token;
+    engine_->Join(source, worker);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Lifeline::Leave(uint32_t source, uint32_t worker, PortShared* shared) {
+  return RunOnMaster([&]() -> absl::Status {
+    if (worker >= workers_.size() || workers_[worker].shared != shared ||
+        !engine_->Joined(source, worker)) {
+      return absl::NotFoundError(
+          absl::StrCat("worker ", worker, " has not joined source ", source));
+    }
+    engine_->Leave(source, worker);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Lifeline::SetPaused(uint32_t source, bool paused) {
+  return RunOnMaster([&] {
+    if (paused) {
+      engine_->Pause(source);
+    } else {
+      engine_->Resume(source);
+    }
+    return absl::OkStatus();
+  });
+}
+
+// --- The master's thread -------------------------------------------------------------------------
+
+void Lifeline::Run() {
+  if (const int result = ring_->Enable(); result < 0) {
+    return End(ring::ErrorStatus(ring::Operation::kEnableRing, -result));
+  }
+  std::vector<core::Completion> completions;
+  completions.reserve(kCompletionsPerTurnMax);
+  int64_t now_ns = Now();
+  std::span<const core::Op> ops = engine_->OnBatch({}, now_ns);
+  while (true) {
+    if (const int result = ring_->Turn(ops, WaitMax(now_ns), completions); result < 0) {
+      const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
+      if (options_.on_event) {
+        options_.on_event({.kind = Event::Kind::kMasterFailed,
+                           .error = -result,
+                           .text = std::string(failed.message())});
+      }
+      return End(failed);
+    }
+    ++wakes_;
+    now_ns = Now();
+    RunCalls();
+    ops = engine_->OnBatch(completions, now_ns);
+    if (!engine_->events().empty()) {
+      for (const core::EngineEvent& event : engine_->events()) Report(event);
+      engine_->ClearEvents();
+    }
+    if (shutting_down_ && Drained(now_ns)) {
+      // The last operations close what was refused; they complete within the turn.
+      ring_->Turn(ops, 0, completions);
+      return End(Ended());
+    }
+  }
+}
+
+void Lifeline::RunCalls() {
+  std::unique_lock lock(sync_->mutex);
+  while (first_call_ != nullptr) {
+    Call* call = first_call_;
+    first_call_ = call->next;
+    if (first_call_ == nullptr) last_call_ = nullptr;
+    lock.unlock();
+    call->result = call->run();
+    lock.lock();
+    call->done = true;
+    sync_->changed.notify_all();
+  }
+}
+
+int64_t Lifeline::WaitMax(int64_t now_ns) {
+  const int64_t wait_ns = engine_->WaitMax(now_ns);
+  if (!shutting_down_ || drain_ended_) return wait_ns;
+  return std::min(wait_ns, std::max<int64_t>(0, drain_until_ns_ - now_ns));
+}
+
+// While shutting down: whether there is nothing more to wait for.
+bool Lifeline::Drained(int64_t now_ns) {
+  if (!engine_->IntakeEnded()) return false;
+  if (now_ns >= drain_until_ns_ && !drain_ended_) {
+    drain_ended_ = true;
+    engine_->RefuseAll();
+  }
+  if (engine_->Outstanding() > 0) {
+    // What is refused is closed by the next batches, which nothing else would bring about.
+    if (drain_ended_) master_->Knock();
+    return false;
+  }
+  return drain_ended_ || OpenTotal() == 0;
+}
+
+uint64_t Lifeline::OpenTotal() const {
+  uint64_t open = 0;
+  for (const WorkerEntry& worker : workers_) {
+    if (worker.shared != nullptr) open += worker.shared->state.open.load();
+  }
+  return open;
+}
+
+void Lifeline::FillStats(BalancerStats& stats) {
+  engine_->CatchUp(Now());
+  const core::Ledger& ledger = engine_->ledger();
+  for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
+    const core::SourceCount& count = ledger.source(source);
+    stats.accepted += count.arrivals;
+    stats.refused += count.refused;
+    stats.held += count.held;
+  }
+  stats.master_wakes = wakes_;
+  stats.departed = departed_;
+  stats.recalled = departed_.recalled;
+  for (uint32_t index = 0; index < workers_.size(); ++index) {
+    if (workers_[index].shared == nullptr) continue;
+    const core::WorkerCount& count = ledger.worker(index);
+    stats.recalled += count.recalled;
+    stats.workers.push_back({.worker = index,
+                             .assigned = count.assigned,
+                             .claimed = count.claimed,
+                             .recalled = count.recalled,
+                             .doorbells = engine_->doorbells(index),
+                             .unclaimed = count.unclaimed,
+                             .open = engine_->open(index)});
+  }
+}
+
+// Between two batches: every doorbell that was submitted has been sent, and none is pending.
+void Lifeline::ReleaseWorker(uint32_t index) {
+  engine_->RemoveWorker(index);
+  const core::WorkerCount& count = engine_->ledger().worker(index);
+  departed_.assigned += count.assigned;
+  departed_.claimed += count.claimed;
+  departed_.recalled += count.recalled;
+  departed_.doorbells += engine_->doorbells(index);
+  WorkerEntry& worker = workers_[index];
+  close(worker.ring_fd);
+  worker.shared->Unref();
+  worker = {};
+}
+
+void Lifeline::End(absl::Status status) {
+  ShutdownReport report;
+  report.open = OpenTotal();
+  FillStats(report.stats);
+  report.refused = report.stats.refused;
+  report.drained = shutting_down_ && report.open == 0 && !drain_ended_;
+  std::unique_lock lock(sync_->mutex);
+  report_ = std::move(report);
+  end_status_ = std::move(status);
+  ended_ = true;
+  for (Call* call = first_call_; call != nullptr;) {
+    Call* next = call->next;
+    call->result = end_status_;
+    call->done = true;
+    call = next;
+  }
+  first_call_ = last_call_ = nullptr;
+  sync_->changed.notify_all();
+}
+
+void Lifeline::Report(const core::EngineEvent& event) {
+  if (!options_.on_event) return;
+  Event report{.source = event.source, .worker = event.worker, .error = event.error};
+  const auto describe = [&](ring::Operation operation, int fd) {
+    return std::string(ring::ErrorStatus(operation, event.error, fd).message());
+  };
+  switch (event.kind) {
+    case core::EventKind::kOutOfDescriptors:
+      report.kind = Event::Kind::kOutOfDescriptors;
+      report.text = describe(ring::Operation::kAccept, sources_[event.source].fd);
+      break;
+    case core::EventKind::kAccepting:
+      report.kind = Event::Kind::kAccepting;
+      report.text = absl::StrCat("source ", event.source, " is accepted from again");
+      break;
+    case core::EventKind::kSourceFailed:
+      report.kind = Event::Kind::kSourceFailed;
+      report.text = describe(ring::Operation::kWatch, sources_[event.source].fd);
+      break;
+    case core::EventKind::kWorkerStalled:
+      report.kind = Event::Kind::kWorkerStalled;
+      report.text = absl::StrCat(
+          "worker ", event.worker, " has not moved for ",
+          absl::FormatDuration(options_.recall_after),
+          ": what it had not claimed was recalled, and it gets nothing new until it moves");
+      break;
+    case core::EventKind::kWorkerMoves:
+      report.kind = Event::Kind::kWorkerMoves;
+      report.text = absl::StrCat("worker ", event.worker, " moves again");
+      break;
+    case core::EventKind::kDoorbellFailed:
+      report.kind = Event::Kind::kDoorbellFailed;
+      report.text = describe(ring::Operation::kDoorbell, workers_[event.worker].ring_fd);
+      break;
+  }
+  options_.on_event(report);
+}
+
+}  // namespace ringmaster::internal

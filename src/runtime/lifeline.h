@@ -1,0 +1,131 @@
+// The balancer itself, behind the public handles: the master's thread, what it drives, and the way
+// in for everybody else. Handles share it, so that one which outlives the balancer gets an answer.
+
+#ifndef RINGMASTER_SRC_RUNTIME_LIFELINE_H_
+#define RINGMASTER_SRC_RUNTIME_LIFELINE_H_
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/engine.h"
+#include "ring/uring_ring.h"
+#include "ringmaster/balancer.h"
+#include "runtime/shared.h"
+
+namespace ringmaster::internal {
+
+// Threads: the public functions from any thread but the master's. The master's own functions say
+// so. Set-up runs as calls: a closure that the master runs between two batches, while the caller
+// waits.
+class Lifeline {
+ public:
+  static absl::StatusOr<std::shared_ptr<Lifeline>> Create(BalancerOptions options);
+  ~Lifeline();
+  Lifeline(const Lifeline&) = delete;
+  Lifeline& operator=(const Lifeline&) = delete;
+
+  absl::StatusOr<uint32_t> AddSource(int fd, SourceOptions options);
+  struct NewWorker {
+    uint32_t index;
+    PortShared* shared;  // with one holder for the port
+  };
+  absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options);
+  // The worker leaves everything. OK also when the master is gone already.
+  void RemoveWorker(uint32_t worker, PortShared* shared);
+
+  absl::Status Join(uint32_t source, uint32_t worker, PortShared* shared, uint64_t token);
+  absl::Status Leave(uint32_t source, uint32_t worker, PortShared* shared);
+  absl::Status SetPaused(uint32_t source, bool paused);
+
+  ShutdownReport Shutdown(absl::Duration drain);
+  BalancerStats Stats();
+
+ private:
+  struct Call {
+    absl::FunctionRef<absl::Status()> run;
+    absl::Status result;
+    bool done = false;
+    Call* next = nullptr;
+  };
+  // A source as set-up sees it.
+  struct SourceEntry {
+    dev_t device;
+    ino_t inode;
+    int fd;
+  };
+  // A worker as set-up sees it; by index.
+  struct WorkerEntry {
+    PortShared* shared = nullptr;  // null: free
+    int ring_fd = -1;              // our duplicate
+  };
+
+  explicit Lifeline(BalancerOptions options);
+
+  absl::Status StartThread();
+  bool InAnotherProcess() const;
+  // Runs `run` on the master's thread between two batches and waits for it. FailedPrecondition in a
+  // forked child, after the end, and on the master's thread itself.
+  absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run);
+
+  // --- On the master's thread. -----------------------------------------------------------------
+  void Run();
+  void RunCalls();
+  void Report(const core::EngineEvent& event);
+  int64_t WaitMax(int64_t now_ns);
+  bool Drained(int64_t now_ns);
+  uint64_t OpenTotal() const;
+  void FillStats(BalancerStats& stats);
+  void ReleaseWorker(uint32_t worker);
+  void End(absl::Status status);
+
+  const BalancerOptions options_;
+  const pid_t process_;
+  std::shared_ptr<MasterShared> master_;
+  CpuTopology topology_;
+  ring::Features features_;
+  std::unique_ptr<ring::UringRing> ring_;
+  std::unique_ptr<core::Engine> engine_;
+  pthread_t thread_{};
+  bool has_thread_ = false;  // written before the handle is shared
+
+  // The master's own, once its thread runs.
+  std::vector<SourceEntry> sources_;
+  std::vector<WorkerEntry> workers_;
+  WorkerStats departed_;
+  uint64_t refused_before_ = 0;
+  uint64_t wakes_ = 0;
+  bool shutting_down_ = false;
+  bool drain_ended_ = false;  // at the deadline: what is left is being refused
+  int64_t drain_until_ns_ = 0;
+
+  // Apart, because a forked child must not destroy it: it may have been locked or waited on at the
+  // moment of the fork, and destroying a condition variable waits for its waiters.
+  struct Sync {
+    std::mutex mutex;
+    std::condition_variable changed;
+  };
+  std::unique_ptr<Sync> sync_ = std::make_unique<Sync>();
+  // Guarded by sync_->mutex.
+  Call* first_call_ = nullptr;
+  Call* last_call_ = nullptr;
+  bool ended_ = false;
+  absl::Status end_status_;  // why calls are refused, once ended_
+  ShutdownReport report_;    // once ended_
+  bool thread_joined_ = false;
+};
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_LIFELINE_H_

@@ -1,0 +1,46 @@
+#include "runtime/shared.h"
+
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "ring/errors.h"
+
+namespace ringmaster::internal {
+
+absl::StatusOr<std::shared_ptr<MasterShared>> MasterShared::Create() {
+  const int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (event_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  return std::make_shared<MasterShared>(event_fd);
+}
+
+MasterShared::~MasterShared() { close(event_fd_); }
+
+void MasterShared::Knock() {
+  const uint64_t one = 1;
+  // Nobody reads the counter, only its edges matter. It would take 2^64 knocks to fill it.
+  [[maybe_unused]] const ssize_t written = write(event_fd_, &one, sizeof(one));
+}
+
+absl::StatusOr<InboxMemory> InboxMemory::Create(size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  if (madvise(data, bytes, MADV_WIPEONFORK) != 0) {
+    const int error = errno;
+    munmap(data, bytes);
+    return ring::ErrorStatus(ring::Operation::kMakeDescriptor, error);
+  }
+  return InboxMemory(data, bytes);
+}
+
+InboxMemory::InboxMemory(InboxMemory&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+
+InboxMemory::~InboxMemory() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+}  // namespace ringmaster::internal

@@ -1,0 +1,89 @@
+// What ports and leases touch: blocks that own what they need and live until their last holder lets
+// go, so that a lease can be released after its port and its balancer are gone.
+
+#ifndef RINGMASTER_SRC_RUNTIME_SHARED_H_
+#define RINGMASTER_SRC_RUNTIME_SHARED_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "core/inbox.h"
+#include "core/port_state.h"
+
+namespace ringmaster::internal {
+
+// How many sources a balancer can have over its lifetime: a token table of that size is kept for
+// each worker, so that claiming needs no lock.
+inline constexpr uint32_t kSourcesMax = 1024;
+
+// A master as those who make credit see it: the flag that asks for a knock, and where to knock.
+class MasterShared {
+ public:
+  static absl::StatusOr<std::shared_ptr<MasterShared>> Create();
+  explicit MasterShared(int event_fd) : event_fd_(event_fd) {}
+  ~MasterShared();
+  MasterShared(const MasterShared&) = delete;
+  MasterShared& operator=(const MasterShared&) = delete;
+
+  core::Hunger& hunger() { return hunger_; }
+  int event_fd() const { return event_fd_; }
+
+  // Wakes the master. Any thread.
+  void Knock();
+  // After credit was made: wakes the master if it asked for it. Any thread.
+  void KnockIfHungry() {
+    if (hunger_.TakeKnock()) Knock();
+  }
+
+ private:
+  core::Hunger hunger_;
+  const int event_fd_;
+};
+
+// Zeroed memory that a forked child finds zeroed again: its copy of an inbox is empty, so it cannot
+// claim what the parent's worker claims as well.
+class InboxMemory {
+ public:
+  static absl::StatusOr<InboxMemory> Create(size_t bytes);
+  InboxMemory(InboxMemory&& other) noexcept;
+  InboxMemory& operator=(InboxMemory&&) = delete;
+  ~InboxMemory();
+  void* data() const { return data_; }
+
+ private:
+  InboxMemory(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  void* data_;
+  size_t bytes_;
+};
+
+// A worker as its port, its leases and the master see it. Counts its holders itself: a lease is one
+// pointer, and taking one costs one relaxed increment.
+struct PortShared {
+  PortShared(std::shared_ptr<MasterShared> master_shared, InboxMemory inbox_memory, uint32_t words)
+      : master(std::move(master_shared)),
+        memory(std::move(inbox_memory)),
+        inbox(memory.data(), words) {}
+
+  void Ref() { holders.fetch_add(1, std::memory_order_relaxed); }
+  void Unref() {
+    // Release: what this holder did happens before the destruction; acquire: the last one sees it.
+    if (holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  core::PortState state;
+  std::atomic<uint32_t> holders{1};
+  const std::shared_ptr<MasterShared> master;
+  const InboxMemory memory;
+  core::Inbox inbox;
+  // The worker's own value for each source. Written by Join, before the master makes the first
+  // offer of that source; published to the worker by the inbox's tail.
+  std::array<uint64_t, kSourcesMax> tokens{};
+};
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_SHARED_H_

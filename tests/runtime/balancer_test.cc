@@ -1,0 +1,821 @@
+// The library as its users call it, on the real ring, with worker threads and real clients. Time
+// enters only as a bound on how long a test may take, never as something that is asserted; where a
+// test needs an order of events, it holds one side back until the other has reported.
+
+#include "ringmaster/balancer.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+using testing::AskWhoServes;
+using testing::Listener;
+using testing::ServeIndex;
+using testing::Worker;
+
+// A gate that one thread waits at until another opens it.
+class Gate {
+ public:
+  void Open() {
+    std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return open_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false;
+};
+
+// Waits until `condition` holds, looking again and again; false after ten seconds.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+class BalancerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
+    Create({});
+  }
+
+  void Create(BalancerOptions options) {
+    options.on_event = [this](const Event& event) {
+      std::lock_guard lock(mutex_);
+      events_.push_back(event);
+    };
+    balancer_ = Balancer::Create(std::move(options)).value();
+  }
+
+  Source AddSource(const Listener& listener, SourceOptions options = {}) {
+    return balancer_->AddSource(listener.fd(), std::move(options)).value();
+  }
+
+  // A worker that joins `sources`, each with its position as token.
+  std::unique_ptr<Worker> AddWorker(std::vector<Source> sources, Worker::Serve serve = ServeIndex,
+                                    WorkerOptions options = {}) {
+    return std::make_unique<Worker>(
+        [=, this](int ring_fd, uint64_t tag) mutable -> absl::StatusOr<Port> {
+          options.ring_fd = ring_fd;
+          options.tag = tag;
+          absl::StatusOr<Port> port = balancer_->AddWorker(options);
+          if (!port.ok()) return port;
+          for (uint64_t token = 0; token < sources.size(); ++token) {
+            const absl::Status joined = sources[token].Join(*port, {.token = token});
+            if (!joined.ok()) return joined;
+          }
+          return port;
+        },
+        std::move(serve));
+  }
+
+  bool SawEvent(Event::Kind kind) {
+    std::lock_guard lock(mutex_);
+    return std::any_of(events_.begin(), events_.end(),
+                       [&](const Event& event) { return event.kind == kind; });
+  }
+
+  std::mutex mutex_;
+  std::vector<Event> events_;
+  std::unique_ptr<Balancer> balancer_;
+};
+
+// --- Serving -------------------------------------------------------------------------------------
+
+struct Way {
+  std::string policy;
+  Intake intake;
+  bool unix_socket;
+};
+
+class EveryWay : public BalancerTest, public ::testing::WithParamInterface<Way> {};
+
+TEST_P(EveryWay, ServesEveryConnectionOnce) {
+  constexpr int kConnectionsPerClient = 500;
+  constexpr int kClients = 4;
+  const Listener listener = GetParam().unix_socket ? Listener::Unix() : Listener::Tcp();
+  Source source = AddSource(
+      listener, {.policy = PolicyByName(GetParam().policy).value(), .intake = GetParam().intake});
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (int i = 0; i < 4; ++i) workers.push_back(AddWorker({source}));
+  std::array<std::atomic<uint64_t>, 4> served{};
+  std::vector<std::thread> clients;
+  std::atomic<int> failed{0};
+  for (int client = 0; client < kClients; ++client) {
+    clients.emplace_back([&] {
+      for (int i = 0; i < kConnectionsPerClient; ++i) {
+        const int who = AskWhoServes(listener);
+        if (who < 0) {
+          ++failed;
+        } else {
+          ++served[static_cast<size_t>(who)];
+        }
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(failed, 0);
+  for (auto& worker : workers) EXPECT_EQ(worker->claimed(), served[worker->index()]);
+
+  const ShutdownReport report = balancer_->Shutdown(absl::Seconds(10));
+  EXPECT_TRUE(report.drained);
+  EXPECT_EQ(report.refused, 0u);
+  EXPECT_EQ(report.open, 0u);
+  EXPECT_EQ(report.stats.accepted, kConnectionsPerClient * kClients);
+  uint64_t claimed = 0;
+  uint64_t claimed_min = UINT64_MAX;
+  uint64_t claimed_max = 0;
+  for (const WorkerStats& worker : report.stats.workers) {
+    EXPECT_EQ(worker.claimed, served[worker.worker]);
+    EXPECT_EQ(worker.assigned, worker.claimed + worker.recalled);
+    EXPECT_EQ(worker.open, 0u);
+    claimed += worker.claimed;
+    claimed_min = std::min(claimed_min, worker.claimed);
+    claimed_max = std::max(claimed_max, worker.claimed);
+  }
+  EXPECT_EQ(claimed, kConnectionsPerClient * kClients);
+  if (GetParam().policy == "round-robin") {
+    EXPECT_LE(claimed_max - claimed_min, 1 + report.stats.recalled);
+  }
+}
+
+std::vector<Way> EveryCombination() {
+  std::vector<Way> ways;
+  for (const std::string_view policy : PolicyNames()) {
+    for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+      for (const bool unix_socket : {false, true}) {
+        ways.push_back({std::string(policy), intake, unix_socket});
+      }
+    }
+  }
+  return ways;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, EveryWay, ::testing::ValuesIn(EveryCombination()),
+                         [](const ::testing::TestParamInfo<Way>& way) {
+                           std::string name = way.param.policy;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           name += way.param.intake == Intake::kAccept ? "_accept" : "_poll";
+                           return name + (way.param.unix_socket ? "_unix" : "_tcp");
+                         });
+
+TEST_F(BalancerTest, GivesEachSourceItsToken) {
+  const Listener first = Listener::Tcp();
+  const Listener second = Listener::Unix();
+  const auto serve_token = [](uint32_t, Connection connection) {
+    ServeIndex(static_cast<uint32_t>(connection.token()), std::move(connection));
+  };
+  auto worker =
+      AddWorker({AddSource(first), AddSource(second, {.intake = Intake::kAccept})}, serve_token);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(AskWhoServes(first), 0);
+    EXPECT_EQ(AskWhoServes(second), 1);
+  }
+}
+
+TEST_F(BalancerTest, AcceptedSocketsAreNonBlockingAndCloseOnExecUnlessToldOtherwise) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    for (const bool plain : {false, true}) {
+      Create({});
+      const Listener listener = Listener::Tcp();
+      Source source =
+          AddSource(listener, {.intake = intake, .nonblocking = !plain, .close_on_exec = !plain});
+      std::atomic<int> flags{0};
+      auto worker = AddWorker({source}, [&](uint32_t index, Connection connection) {
+        flags = ((fcntl(connection.fd(), F_GETFL) & O_NONBLOCK) != 0 ? 1 : 0) +
+                ((fcntl(connection.fd(), F_GETFD) & FD_CLOEXEC) != 0 ? 2 : 0);
+        ServeIndex(index, std::move(connection));
+      });
+      EXPECT_EQ(AskWhoServes(listener), 0);
+      EXPECT_EQ(flags, plain ? 0 : 3);
+    }
+  }
+}
+
+TEST_F(BalancerTest, LeavesTheFlagsOfTheListenerAlone) {
+  const Listener listener = Listener::Tcp();
+  ASSERT_EQ(fcntl(listener.fd(), F_SETFL, 0), 0);  // blocking: the master must not block on it
+  const int flags = fcntl(listener.fd(), F_GETFL);
+  absl::StatusOr<Source> source = balancer_->AddSource(listener.fd());
+  if (!source.ok()) GTEST_SKIP() << source.status();  // kernels before 6.10 say so
+  auto worker = AddWorker({*source});
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(AskWhoServes(listener), 0);
+  EXPECT_EQ(fcntl(listener.fd(), F_GETFL), flags);
+}
+
+// --- Capacity, hold, pause
+// -------------------------------------------------------------------------
+
+// Keeps what it is given until it is told to let go.
+class Keeper {
+ public:
+  Worker::Serve serve() {
+    return [this](uint32_t index, Connection connection) {
+      const auto byte = static_cast<unsigned char>(index);
+      ASSERT_EQ(write(connection.fd(), &byte, 1), 1);
+      std::lock_guard lock(mutex_);
+      kept_.push_back(std::move(connection));
+    };
+  }
+  size_t size() {
+    std::lock_guard lock(mutex_);
+    return kept_.size();
+  }
+  // Closes the oldest, then releases its lease.
+  void LetGo() {
+    std::lock_guard lock(mutex_);
+    kept_.pop_front();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::deque<Connection> kept_;
+};
+
+TEST_F(BalancerTest, NeverExceedsTheCapacityOfAWorkerAndLeavesTheRestInTheBacklog) {
+  constexpr uint32_t kCapacity = 3;
+  constexpr int kClients = 30;
+  const Listener listener = Listener::Tcp();
+  Keeper keeper;
+  Source source = AddSource(listener);
+  auto worker = AddWorker({source}, keeper.serve(), {.capacity = kCapacity});
+  std::vector<int> clients;
+  for (int i = 0; i < kClients; ++i) clients.push_back(listener.Connect());
+  for (int let_go = 0; let_go < kClients; ++let_go) {
+    const size_t expected = std::min<size_t>(kCapacity, static_cast<size_t>(kClients - let_go));
+    ASSERT_TRUE(Eventually([&] { return keeper.size() == expected; }));
+    const BalancerStats stats = balancer_->Stats();
+    EXPECT_LE(stats.accepted, static_cast<uint64_t>(let_go) + kCapacity);
+    EXPECT_LE(stats.workers[0].open, kCapacity);
+    keeper.LetGo();
+  }
+  for (const int client : clients) {
+    char byte;
+    EXPECT_EQ(read(client, &byte, 1), 1);
+    close(client);
+  }
+}
+
+TEST_F(BalancerTest, HoldsNoMoreThanToldWhenNobodyHasCredit) {
+  constexpr uint32_t kHold = 5;
+  constexpr int kClients = 40;
+  const Listener listener = Listener::Tcp();
+  Keeper keeper;
+  // A completion queue of 64 lets a burst pass, so connect one at a time.
+  Source source = AddSource(listener, {.intake = Intake::kAccept, .hold = kHold});
+  auto worker = AddWorker({source}, keeper.serve(), {.capacity = 1});
+  std::vector<int> clients;
+  for (int i = 0; i < kClients; ++i) {
+    clients.push_back(listener.Connect());
+    const uint64_t expected = std::min<uint64_t>(static_cast<uint64_t>(i) + 1, kHold + 1);
+    ASSERT_TRUE(Eventually([&] { return balancer_->Stats().accepted >= expected; }));
+  }
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_EQ(stats.held, kHold);
+  EXPECT_EQ(stats.accepted, kHold + 1);
+  for (int let_go = 0; let_go < kClients; ++let_go) {
+    ASSERT_TRUE(Eventually([&] { return keeper.size() == 1; }));
+    keeper.LetGo();
+  }
+  for (const int client : clients) {
+    char byte;
+    EXPECT_EQ(read(client, &byte, 1), 1);
+    close(client);
+  }
+}
+
+TEST_F(BalancerTest, AcceptsNothingWhilePausedAndEverythingAfterwards) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    Create({});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener, {.intake = intake});
+    auto worker = AddWorker({source});
+    EXPECT_EQ(AskWhoServes(listener), 0);
+    ASSERT_TRUE(source.Pause().ok());
+    // The request to disarm goes out with the batch of the call; one more call means that it has.
+    balancer_->Stats();
+    std::vector<int> clients;
+    for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
+    EXPECT_EQ(balancer_->Stats().accepted, 1u);
+    ASSERT_TRUE(source.Resume().ok());
+    for (const int client : clients) {
+      char byte;
+      EXPECT_EQ(read(client, &byte, 1), 1);
+      close(client);
+    }
+  }
+}
+
+TEST_F(BalancerTest, AnIndependentEdgeTriggeredWaiterSeesEveryConnectionThatIsHeldBack) {
+  constexpr int kConnections = 100;
+  const Listener listener = Listener::Tcp();
+  Keeper keeper;
+  Source source = AddSource(listener);
+  // Room for one: the next connection is accepted only when the one before is let go, which happens
+  // when the waiter has reported the next one.
+  auto worker = AddWorker({source}, keeper.serve(), {.capacity = 1});
+  const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {}};
+  ASSERT_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener.fd(), &event), 0);
+  std::vector<int> clients{listener.Connect()};
+  ASSERT_TRUE(Eventually([&] { return keeper.size() == 1; }));
+  while (epoll_wait(epoll_fd, &event, 1, 0) == 1) {
+  }
+  int seen = 0;
+  for (int i = 0; i < kConnections; ++i) {
+    clients.push_back(listener.Connect());
+    seen += epoll_wait(epoll_fd, &event, 1, 5000);
+    keeper.LetGo();
+    ASSERT_TRUE(Eventually([&] { return keeper.size() == 1; }));
+  }
+  EXPECT_EQ(seen, kConnections);
+  keeper.LetGo();
+  for (const int client : clients) close(client);
+  close(epoll_fd);
+}
+
+// --- Leases
+// ----------------------------------------------------------------------------------------
+
+TEST_F(BalancerTest, ALeaseMayBeReleasedFromAnotherThreadAndAfterEverythingElseIsGone) {
+  Lease lease;
+  {
+    const Listener listener = Listener::Tcp();
+    std::mutex mutex;
+    Source source = AddSource(listener);
+    auto worker = AddWorker({source}, [&](uint32_t index, Connection connection) {
+      std::lock_guard lock(mutex);
+      lease = connection.TakeLease();
+      ServeIndex(index, std::move(connection));
+    });
+    EXPECT_EQ(AskWhoServes(listener), 0);
+    EXPECT_EQ(balancer_->Stats().workers[0].open, 1u);
+    const ShutdownReport report = balancer_->Shutdown(absl::ZeroDuration());
+    EXPECT_EQ(report.open, 1u);
+    EXPECT_FALSE(report.drained);
+    balancer_.reset();
+  }
+  EXPECT_TRUE(lease.held());
+  std::thread([&] { lease.Release(); }).join();
+  EXPECT_FALSE(lease.held());
+}
+
+// --- Leaving, dying, freezing
+// ----------------------------------------------------------------------
+
+TEST_F(BalancerTest, WhatALeavingWorkerHasNotClaimedIsServedByOthers) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = RoundRobin(), .recall = false});
+  io_uring idle_ring;  // of a worker that never claims
+  ASSERT_EQ(io_uring_queue_init(8, &idle_ring, 0), 0);
+  Port port = balancer_->AddWorker({.ring_fd = idle_ring.ring_fd, .tag = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 10; ++i) clients.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 10; }));
+  auto worker = AddWorker({source});
+  port.Leave();
+  EXPECT_FALSE(port.joined());
+  io_uring_queue_exit(&idle_ring);
+  for (const int client : clients) {
+    char byte = 0;
+    EXPECT_EQ(read(client, &byte, 1), 1);
+    EXPECT_EQ(byte, 1);
+    close(client);
+  }
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_EQ(stats.departed.assigned, 10u);
+  EXPECT_EQ(stats.departed.recalled, 10u);
+  ASSERT_EQ(stats.workers.size(), 1u);
+  EXPECT_EQ(stats.workers[0].claimed, 10u);
+}
+
+TEST_F(BalancerTest, AWorkerThatDiesWithoutLeavingLosesNothing) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = RoundRobin()});
+  auto doomed = AddWorker({source});
+  auto survivor = AddWorker({source});
+  for (int i = 0; i < 20; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  doomed->Die();
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(AskWhoServes(listener), 1);
+  EXPECT_TRUE(SawEvent(Event::Kind::kWorkerStalled));
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_GE(stats.workers[0].recalled, 1u);
+  EXPECT_LE(stats.workers[0].recalled, 32u);  // its window, once
+  EXPECT_EQ(stats.workers[0].unclaimed, 0u);
+}
+
+TEST_F(BalancerTest, AFrozenWorkerKeepsOnlyWhatItHasClaimedAndGetsNothingNewUntilItMoves) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = RoundRobin()});
+  Gate thaw;
+  Gate frozen;
+  std::atomic<bool> freezing{true};
+  auto sleeper = AddWorker({source}, [&](uint32_t index, Connection connection) {
+    if (freezing.exchange(false)) {
+      frozen.Open();
+      thaw.Wait();
+    }
+    ServeIndex(index, std::move(connection));
+  });
+  auto other = AddWorker({source});
+  const int first = listener.Connect();
+  frozen.Wait();
+  // One client at a time: a few find the frozen worker's window open, wait and are recalled.
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(AskWhoServes(listener), 1);
+  EXPECT_EQ(sleeper->claimed(), 1u);
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_GE(stats.workers[0].recalled, 1u);
+  EXPECT_EQ(stats.workers[0].assigned, 1 + stats.workers[0].recalled);
+  EXPECT_LE(stats.workers[0].recalled, 32u);
+  thaw.Open();
+  char byte = 1;
+  EXPECT_EQ(read(first, &byte, 1), 1);
+  EXPECT_EQ(byte, 0);
+  close(first);
+  // It moves, so it gets its turns again.
+  std::set<int> seen;
+  EXPECT_TRUE(Eventually([&] { return seen.insert(AskWhoServes(listener)), seen.count(0) == 1; }));
+  EXPECT_TRUE(SawEvent(Event::Kind::kWorkerMoves));
+}
+
+TEST_F(BalancerTest, AClaimThatStopsEarlySaysSoAndLeavesTheRest) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.recall = false});
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 7}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 5; ++i) clients.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 5; }));
+  io_uring_cqe* cqe = nullptr;
+  ASSERT_EQ(io_uring_wait_cqe(&ring, &cqe), 0);
+  EXPECT_EQ(cqe->user_data, 7u);
+  EXPECT_EQ(cqe->res, 0);
+  io_uring_cqe_seen(&ring, cqe);
+  int served = 0;
+  const auto serve = [&](Connection connection) {
+    ++served;
+    ServeIndex(0, std::move(connection));
+  };
+  EXPECT_TRUE(port.Claim(serve, 2));
+  EXPECT_EQ(served, 2);
+  EXPECT_TRUE(port.Claim(serve, 0));
+  EXPECT_EQ(served, 2);
+  EXPECT_FALSE(port.Claim(serve, 100));
+  EXPECT_EQ(served, 5);
+  EXPECT_FALSE(port.Claim(serve));
+  for (const int client : clients) close(client);
+  port.Leave();
+  EXPECT_FALSE(port.Claim(serve));
+  io_uring_queue_exit(&ring);
+}
+
+// --- Running out of descriptors
+// --------------------------------------------------------------------
+
+TEST_F(BalancerTest, OutOfDescriptorsItWaitsForALeaseAndServesEveryone) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    events_.clear();
+    Create({});
+    constexpr int kClients = 50;
+    constexpr int kRoom = 5;
+    const Listener listener = Listener::Tcp();
+    std::vector<int> clients;
+    for (int i = 0; i < kClients; ++i) clients.push_back(listener.Connect());
+    Keeper keeper;
+    Source source = AddSource(listener, {.intake = intake});
+    // Armed only under the limit, because the kernel samples it when a multishot accept is armed.
+    ASSERT_TRUE(source.Pause().ok());
+    auto worker = AddWorker({source}, keeper.serve());
+    rlimit before;
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    const int free_fd = dup(listener.fd());  // the lowest free number
+    close(free_fd);
+    rlimit tight = before;
+    tight.rlim_cur = static_cast<rlim_t>(free_fd + kRoom);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    ASSERT_TRUE(source.Resume().ok());
+    ASSERT_TRUE(Eventually([&] { return keeper.size() == kRoom; }));
+    ASSERT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kOutOfDescriptors); }));
+    for (int let_go = 0; let_go < kClients; ++let_go) {
+      ASSERT_TRUE(Eventually([&] { return keeper.size() > 0; })) << let_go;
+      keeper.LetGo();
+    }
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (const int client : clients) {
+      char byte;
+      EXPECT_EQ(read(client, &byte, 1), 1);
+      close(client);
+    }
+  }
+}
+
+// --- The end
+// ---------------------------------------------------------------------------------------
+
+TEST_F(BalancerTest, ShutdownClosesAtTheDeadlineWhatNobodyClaimed) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  io_uring ring;  // of a worker that never claims
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 200; ++i) clients.push_back(listener.Connect());
+  // Its window is full; the others stay in the backlog.
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 32; }));
+  const ShutdownReport report = balancer_->Shutdown(absl::Milliseconds(10));
+  EXPECT_FALSE(report.drained);
+  EXPECT_EQ(report.refused, 32u);
+  EXPECT_EQ(report.open, 0u);
+  EXPECT_EQ(report.stats.accepted, 32u);
+  int ended = 0;
+  for (const int client : clients) {
+    char byte;
+    if (recv(client, &byte, 1, MSG_DONTWAIT) == 0) ++ended;
+    close(client);
+  }
+  EXPECT_EQ(ended, 32);
+  // A second call returns the same report.
+  EXPECT_EQ(balancer_->Shutdown(absl::InfiniteDuration()).refused, 32u);
+  EXPECT_EQ(balancer_->Stats().refused, 32u);
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(BalancerTest, ShutdownWaitsForLeasesAndACallFromAnotherThreadCutsItShort) {
+  const Listener listener = Listener::Tcp();
+  Keeper keeper;
+  Source source = AddSource(listener);
+  auto worker = AddWorker({source}, keeper.serve());
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+  const int client = listener.Connect();
+  ASSERT_TRUE(Eventually([&] { return keeper.size() == 1; }));
+  ShutdownReport report;
+  std::thread draining([&] { report = balancer_->Shutdown(absl::InfiniteDuration()); });
+  // A balancer that drains takes no more workers.
+  ASSERT_TRUE(Eventually([&] { return !balancer_->AddWorker({.ring_fd = ring.ring_fd}).ok(); }));
+  const ShutdownReport cut = balancer_->Shutdown(absl::ZeroDuration());
+  draining.join();
+  EXPECT_EQ(report.open, 1u);
+  EXPECT_EQ(cut.open, 1u);
+  EXPECT_FALSE(report.drained);
+  close(client);
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(BalancerTest, AfterShutdownEverythingSaysSo) {
+  const Listener listener = Listener::Tcp();
+  const Listener another = Listener::Tcp();
+  Source source = AddSource(listener);
+  auto worker = AddWorker({source});
+  balancer_->Shutdown(absl::ZeroDuration());
+  EXPECT_EQ(balancer_->AddSource(another.fd()).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(source.Pause().code(), absl::StatusCode::kFailedPrecondition);
+  balancer_.reset();
+  EXPECT_EQ(source.Resume().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// --- Mistakes
+// --------------------------------------------------------------------------------------
+
+TEST_F(BalancerTest, RefusesWhatIsNotAListenerAndSaysWhy) {
+  const auto refused = [&](int fd) { return balancer_->AddSource(fd).status(); };
+  EXPECT_NE(refused(-1).message().find("not an open descriptor"), absl::string_view::npos);
+  const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  EXPECT_NE(refused(file).message().find("not a socket"), absl::string_view::npos);
+  close(file);
+  const int socket_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_NE(refused(socket_fd).message().find("listen()"), absl::string_view::npos);
+  close(socket_fd);
+}
+
+TEST_F(BalancerTest, RefusesTheSameSocketTwiceAlsoBehindAnotherDescriptor) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  EXPECT_EQ(balancer_->AddSource(listener.fd()).status().code(), absl::StatusCode::kAlreadyExists);
+  const int duplicate = dup(listener.fd());
+  EXPECT_EQ(balancer_->AddSource(duplicate).status().code(), absl::StatusCode::kAlreadyExists);
+  close(duplicate);
+  const Listener another = Listener::Tcp();
+  EXPECT_TRUE(balancer_->AddSource(another.fd()).ok());
+}
+
+TEST_F(BalancerTest, RefusesARingThatCannotBeRungAndSaysWhy) {
+  const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(balancer_->AddWorker({.ring_fd = file}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  close(file);
+  EXPECT_EQ(balancer_->AddWorker({.ring_fd = file}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  io_uring disabled;
+  ASSERT_EQ(io_uring_queue_init(4, &disabled, IORING_SETUP_R_DISABLED), 0);
+  EXPECT_EQ(balancer_->AddWorker({.ring_fd = disabled.ring_fd}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  io_uring_queue_exit(&disabled);
+}
+
+TEST_F(BalancerTest, RefusesOptionsOutOfRange) {
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+  const int fd = ring.ring_fd;
+  const Listener listener = Listener::Tcp();
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(balancer_->AddWorker({.ring_fd = fd, .window = 0}).status().code(), invalid);
+  EXPECT_EQ(balancer_->AddWorker({.ring_fd = fd, .window = 1025}).status().code(), invalid);
+  EXPECT_EQ(balancer_->AddWorker({.ring_fd = fd, .capacity = 0}).status().code(), invalid);
+  EXPECT_EQ(
+      balancer_->AddSource(listener.fd(), {.intake = Intake::kAccept, .hold = 0}).status().code(),
+      invalid);
+  EXPECT_EQ(Balancer::Create({.thread_name = "sixteen letters!"}).status().code(), invalid);
+  EXPECT_EQ(Balancer::Create({.recall_after = absl::ZeroDuration()}).status().code(), invalid);
+  EXPECT_EQ(Balancer::Create({.completion_entries = 63}).status().code(), invalid);
+  EXPECT_FALSE(Balancer::Create({.cpu = 1023}).ok());
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(BalancerTest, RefusesToJoinTwiceOrToAnotherBalancer) {
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd}).value();
+  EXPECT_TRUE(source.Join(port).ok());
+  EXPECT_EQ(source.Join(port).code(), absl::StatusCode::kAlreadyExists);
+  auto other = Balancer::Create().value();
+  Port foreign = other->AddWorker({.ring_fd = ring.ring_fd}).value();
+  EXPECT_EQ(source.Join(foreign).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(source.Leave(port).ok());
+  EXPECT_EQ(source.Leave(port).code(), absl::StatusCode::kNotFound);
+  port.Leave();
+  EXPECT_EQ(source.Join(port).code(), absl::StatusCode::kInvalidArgument);
+  Source nowhere;
+  EXPECT_EQ(nowhere.Pause().code(), absl::StatusCode::kFailedPrecondition);
+  foreign.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(BalancerTest, AnsweringFromTheEventCallbackIsRefusedInsteadOfWaitingForEver) {
+  std::atomic<int> code{-1};
+  std::atomic<Balancer*> handle{nullptr};
+  auto balancer = Balancer::Create({.on_event = [&](const Event&) {
+                    Balancer* self = handle.load();
+                    const Listener listener = Listener::Tcp();
+                    code = static_cast<int>(self->AddSource(listener.fd()).status().code());
+                  }}).value();
+  handle = balancer.get();
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+  const Listener listener = Listener::Tcp();
+  Source source = balancer->AddSource(listener.fd()).value();
+  Port port = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  ASSERT_EQ(shutdown(listener.fd(), SHUT_RDWR), 0);  // brings about an event
+  ASSERT_TRUE(Eventually([&] { return code != -1; }));
+  EXPECT_EQ(code, static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(BalancerTest, ASourceThatIsShutDownIsReportedAndWatchedNoMore) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    events_.clear();
+    Create({});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener, {.intake = intake});
+    auto worker = AddWorker({source});
+    EXPECT_EQ(AskWhoServes(listener), 0);
+    ASSERT_EQ(shutdown(listener.fd(), SHUT_RDWR), 0);
+    EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kSourceFailed); }));
+    const uint64_t wakes = balancer_->Stats().master_wakes;
+    balancer_->Stats();
+    EXPECT_LE(balancer_->Stats().master_wakes, wakes + 4);  // it does not spin
+  }
+}
+
+// --- fork
+// ------------------------------------------------------------------------------------------
+
+TEST_F(BalancerTest, AForkedChildCanNeitherClaimNorDisturb) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.recall = false});
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  const int client = listener.Connect();
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 1; }));
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    int wrong = 0;
+    port.Claim([&](Connection connection) {
+      wrong |= 1;
+      static_cast<void>(connection.TakeFd());
+    });
+    if (source.Pause().code() != absl::StatusCode::kFailedPrecondition) wrong |= 2;
+    if (!balancer_->Stats().workers.empty()) wrong |= 4;
+    port.Leave();
+    balancer_.reset();
+    _exit(wrong);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  // The parent has lost nothing.
+  int served = 0;
+  port.Claim([&](Connection connection) {
+    ++served;
+    ServeIndex(0, std::move(connection));
+  });
+  EXPECT_EQ(served, 1);
+  char byte;
+  EXPECT_EQ(read(client, &byte, 1), 1);
+  close(client);
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+// --- Rest
+// ------------------------------------------------------------------------------------------
+
+// Voluntary context switches of this process's thread with that name.
+uint64_t SwitchesOfThread(const std::string& name) {
+  uint64_t switches = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    bool matches = false;
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("Name:")) matches = line.substr(6) == name;
+      if (matches && line.starts_with("voluntary_ctxt_switches:")) {
+        switches += std::stoull(line.substr(24));
+      }
+    }
+  }
+  return switches;
+}
+
+TEST_F(BalancerTest, AnIdleBalancerMakesNoWakeUpInTenSeconds) {
+  const Listener first = Listener::Tcp();
+  const Listener second = Listener::Tcp();
+  Source polled = AddSource(first);
+  Source accepted = AddSource(second, {.intake = Intake::kAccept});
+  auto one = AddWorker({polled, accepted});
+  auto two = AddWorker({polled, accepted});
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_GE(AskWhoServes(first), 0);
+    EXPECT_GE(AskWhoServes(second), 0);
+  }
+  // The last offers are looked at once more when they would be due for a recall.
+  uint64_t before = 0;
+  ASSERT_TRUE(Eventually([&] {
+    before = SwitchesOfThread("ringmaster");
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    return SwitchesOfThread("ringmaster") == before;
+  }));
+  const uint64_t worker_wakes = one->wakes() + two->wakes();
+  std::this_thread::sleep_for(std::chrono::seconds(10));
+  EXPECT_EQ(SwitchesOfThread("ringmaster"), before);
+  EXPECT_EQ(one->wakes() + two->wakes(), worker_wakes);
+  EXPECT_GE(AskWhoServes(first), 0);  // and it still serves
+}
+
+}  // namespace
+}  // namespace ringmaster
