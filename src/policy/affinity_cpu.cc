@@ -59,9 +59,9 @@ class AffinityCpuPolicy final : public Policy {
     if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
   }
 
-  // Most arrivals are placed by the first question, hence one cheap pass for each instead of one
-  // that sorts every candidate into its group. A group may be asked about with those before it, for
-  // what is not within the slack there is not here.
+  // Most arrivals find a place in the first group, hence a cheap pass for each group that is asked
+  // instead of one that sorts every candidate into its group. A group may include the nearer ones,
+  // which were asked before: nobody there was within the slack.
   size_t Pick(const Arrival& arrival, const View& view) override {
     const Cpu home = Locate(*view.topology, arrival.incoming_cpu);
     const uint64_t open_max = uint64_t{OpenMin(view.candidates)} + slack_;

@@ -13,9 +13,8 @@
 // comes back after a long stall must not shut the others out for as long as it was away.
 //
 // Source. Jason Baron's EPOLLROUNDROBIN and EPOLL_ROTATE patches (LKML, February 2015); HAProxy's
-// `tune.listener.multi-queue fair`, memcached, Netty and gRPC rotate as well, but lose a turn that
-// cannot be taken. That turns are owed is the idea of deficit round-robin (Shreedhar and Varghese,
-// 1995), applied to whole connections.
+// `tune.listener.multi-queue fair`, memcached and Netty rotate as well. That turns are owed is the
+// idea of deficit round-robin (Shreedhar and Varghese, 1995), applied to whole connections.
 //
 // Cost. A comparison of `joined` with the last one seen and two binary searches; while turns are
 // owed, also a scan that stops at the first candidate that is owed one.

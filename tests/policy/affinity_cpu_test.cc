@@ -158,6 +158,7 @@ TEST(AffinityCpu, KnowsTheSameCpuWithoutATopology) {
 TEST(AffinityCpu, AlwaysStaysNearWithTheLargestSlack) {
   Crew crew = OneWorkerForEachCpu();
   auto policy = Ready(AffinityCpu({.slack = UINT32_MAX}), crew);
+  for (uint32_t worker = 0; worker < crew.size(); ++worker) crew.facts(worker).open = 10;
   crew.facts(5).open = 2'000'000'000;
   EXPECT_EQ(crew.Pick(*policy, On(5)), 5u);
   crew.facts(5).credit = 0;

@@ -72,6 +72,25 @@ TEST_P(EveryPolicy, PicksTheSameForTheSameHistory) {
   }
 }
 
+// One policy is prepared for all workers from the start, the other as they come.
+TEST_P(EveryPolicy, KeepsWhatItKnowsWhenThereAreMoreWorkers) {
+  Chance chance(FirstSeed());
+  Crew few(8);
+  Crew many(40);
+  auto at_once = Ready(Make(), many);
+  auto in_steps = Ready(Make(), few);
+  for (int step = 0; step < 200; ++step) {
+    Crew& crew = step < 100 ? few : many;
+    if (step == 100) {
+      in_steps->Prepare(2);  // never fewer
+      in_steps->Prepare(many.size());
+    }
+    Shake(crew, chance);
+    const Arrival arrival = AnyArrival(chance);
+    ASSERT_EQ(crew.Pick(*in_steps, arrival), crew.Pick(*at_once, arrival)) << "step " << step;
+  }
+}
+
 TEST_P(EveryPolicy, AllocatesWhenPreparedAndNeverAfterwards) {
   Chance chance(FirstSeed());
   Crew crew(64);
@@ -129,8 +148,6 @@ TEST_P(EveryPolicy, ServesWorkersAboveTheFirstNumberOnceItIsPreparedForThem) {
   many.OnlyCreditFor({400, 499});
   policy->Prepare(many.size());
   for (int i = 0; i < 10; ++i) EXPECT_GE(many.Pick(*policy), 400u);
-  policy->Prepare(2);  // never fewer
-  EXPECT_GE(many.Pick(*policy), 400u);
 }
 
 INSTANTIATE_TEST_SUITE_P(BuiltIn, EveryPolicy,

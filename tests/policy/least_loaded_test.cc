@@ -64,6 +64,9 @@ TEST(LeastLoaded, ComparesTheWholeRangeOfCounts) {
   crew.facts(1).open = kMost - 1;
   crew.facts(2).open = kMost;
   EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{1, 1}));
+  crew.facts(0).open = 1;
+  crew.facts(1).open = crew.facts(2).open = 0x8000'0000;
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 0}));
 }
 
 // When connections stay, the counts fill up level, whatever they were.

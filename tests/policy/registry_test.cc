@@ -85,6 +85,7 @@ TEST(PolicyByName, SuggestsTheNameThatWasProbablyMeant) {
       {"exclusivefifo", "exclusive-fifo"},
       {"affinity", "affinity-cpu"},
       {"cpu-affinity", ""},
+      {"exclusive-any", ""},
       {"affinity-cpus:3", "affinity-cpu"},
       {"least-load", "least-loaded"},
       {"leastconn", "least-loaded"},
