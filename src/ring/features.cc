@@ -105,8 +105,8 @@ class TrialRing {
     }
     const auto knows = [probe](int op) { return io_uring_opcode_supported(probe, op) != 0; };
     features.accept = knows(IORING_OP_ACCEPT);
-    features.cancel = knows(IORING_OP_ASYNC_CANCEL) && knows(IORING_OP_POLL_REMOVE) &&
-                      knows(IORING_OP_POLL_ADD) && knows(IORING_OP_CLOSE);
+    features.cancel =
+        knows(IORING_OP_ASYNC_CANCEL) && knows(IORING_OP_POLL_ADD) && knows(IORING_OP_CLOSE);
     features.msg_ring = knows(IORING_OP_MSG_RING);
     return 0;
   }

@@ -21,7 +21,7 @@ inline constexpr uint16_t kAcceptDontWait = 1 << 1;
 struct Features {
   // Without these there is no balancer.
   bool accept = false;          // IORING_OP_ACCEPT, Linux 5.5
-  bool cancel = false;          // ASYNC_CANCEL, POLL_REMOVE and CLOSE, Linux 5.6
+  bool cancel = false;          // ASYNC_CANCEL, POLL_ADD and CLOSE, Linux 5.6
   bool multishot_poll = false;  // Linux 5.13
   bool msg_ring = false;        // IORING_OP_MSG_RING that completes only on failure, Linux 5.18
 

@@ -400,7 +400,8 @@ void Lifeline::RunCalls() {
 
 int64_t Lifeline::WaitMax(int64_t now_ns) {
   const int64_t wait_ns = engine_->WaitMax(now_ns);
-  if (!shutting_down_ || drain_ended_) return wait_ns;
+  // Past the deadline, the ends of intake that are still to come wake it.
+  if (!shutting_down_ || now_ns >= drain_until_ns_) return wait_ns;
   return std::min(wait_ns, std::max<int64_t>(0, drain_until_ns_ - now_ns));
 }
 

@@ -134,6 +134,26 @@ TEST_P(UringRingTest, PollMergesAHundredConnectionsAndAcceptDrainsThem) {
   }
 }
 
+// An edge that has happened and is not reported yet must not keep the poll from ending: a removal
+// (POLL_REMOVE) answers EALREADY then and leaves it armed, a cancellation ends it (Linux 6.18).
+TEST_P(UringRingTest, EndsAPollWhoseEdgeIsUnderWay) {
+  const Listener listener(AF_INET);
+  for (int i = 0; i < 50; ++i) {
+    const auto generation = static_cast<uint16_t>(i + 1);
+    Turn({Make(OpKind::kPoll, listener.fd(), generation)});
+    const Fd client = listener.Connect();
+    std::vector<Completion> got = Turn({Make(OpKind::kPollEnd, listener.fd(), generation)});
+    for (int turns = 0; turns < 3 && (got.empty() || got.back().more); ++turns) {
+      got = Turn({}, kPatienceNs);
+    }
+    ASSERT_FALSE(got.empty());
+    ASSERT_FALSE(got.back().more);
+    EXPECT_EQ(got.back().key.kind, OpKind::kPoll);
+    EXPECT_EQ(got.back().key.generation, generation);
+    EXPECT_EQ(AcceptAll(listener), 1);
+  }
+}
+
 TEST_P(UringRingTest, ArmingReportsWhatIsAlreadyThere) {
   const Listener listener(AF_INET);
   const Fd client = listener.Connect();
