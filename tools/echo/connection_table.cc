@@ -1,0 +1,48 @@
+#include "connection_table.h"
+
+#include <unistd.h>
+
+#include <cassert>
+#include <utility>
+
+namespace ringmaster::echo {
+
+void EmptyAndTrim(std::vector<char>& bytes) {
+  if (bytes.capacity() > kRetainedBytes) {
+    std::vector<char>().swap(bytes);
+  } else {
+    bytes.clear();
+  }
+}
+
+uint32_t ConnectionTable::Allocate(int fd, Lease lease) {
+  if (free_.empty()) {
+    const uint32_t begin = index_end();
+    chunks_.push_back(std::make_unique<EchoConnection[]>(kChunk));
+    for (uint32_t i = kChunk; i > 0; --i) free_.push_back(begin + i - 1);
+  }
+  const uint32_t index = free_.back();
+  free_.pop_back();
+  ++open_;
+  EchoConnection& connection = (*this)[index];
+  connection.fd = fd;
+  connection.lease = std::move(lease);
+  return index;
+}
+
+void ConnectionTable::Free(uint32_t index) {
+  EchoConnection& connection = (*this)[index];
+  assert(connection.fd >= 0 && !connection.receiving && !connection.sending);
+  close(std::exchange(connection.fd, -1));
+  connection.lease.Release();
+  connection.receive_ending = false;
+  connection.end_of_stream = false;
+  connection.failed = false;
+  connection.sent = 0;
+  EmptyAndTrim(connection.outgoing);
+  EmptyAndTrim(connection.following);
+  free_.push_back(index);
+  --open_;
+}
+
+}  // namespace ringmaster::echo

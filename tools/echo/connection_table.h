@@ -1,0 +1,65 @@
+// The open connections of one worker, by index. Memory comes in chunks that are used again and
+// never move, because the kernel reads what is being sent from where it lies.
+
+#ifndef RINGMASTER_TOOLS_ECHO_CONNECTION_TABLE_H_
+#define RINGMASTER_TOOLS_ECHO_CONNECTION_TABLE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ringmaster/port.h"
+
+namespace ringmaster::echo {
+
+// What a connection keeps for each direction when nothing is left to send.
+inline constexpr size_t kRetainedBytes = 4096;
+
+struct EchoConnection {
+  int fd = -1;                  // -1: the entry is free
+  bool receiving = false;       // a receive is in flight
+  bool receive_ending = false;  // of that receive, the cancellation has been asked for
+  bool sending = false;         // a send is in flight
+  bool end_of_stream = false;   // the client has sent everything
+  bool failed = false;          // nothing more can be exchanged; it ends when nothing is in flight
+  size_t sent = 0;              // bytes at the front of `outgoing` that have gone
+  std::vector<char> outgoing;   // what is being sent; does not change while a send is in flight
+  std::vector<char> following;  // what is sent after it
+  Lease lease;
+
+  size_t unsent() const { return outgoing.size() - sent + following.size(); }
+};
+
+// Empties `bytes`, and gives its memory back when it is more than worth keeping.
+void EmptyAndTrim(std::vector<char>& bytes);
+
+// Not for several threads at once.
+class ConnectionTable {
+ public:
+  // An entry for a new connection, which it owns from now on. The table has no limit of its own:
+  // the balancer never offers a worker more than its capacity.
+  uint32_t Allocate(int fd, Lease lease);
+
+  // Closes the connection, then releases its lease.
+  void Free(uint32_t index);
+
+  EchoConnection& operator[](uint32_t index) { return chunks_[index / kChunk][index % kChunk]; }
+
+  // How many are open.
+  uint32_t size() const { return open_; }
+
+  // Every open connection has an index below.
+  uint32_t index_end() const { return static_cast<uint32_t>(chunks_.size()) * kChunk; }
+
+ private:
+  static constexpr uint32_t kChunk = 64;
+
+  uint32_t open_ = 0;
+  std::vector<std::unique_ptr<EchoConnection[]>> chunks_;
+  std::vector<uint32_t> free_;  // used like a stack: the memory used last is used next
+};
+
+}  // namespace ringmaster::echo
+
+#endif  // RINGMASTER_TOOLS_ECHO_CONNECTION_TABLE_H_

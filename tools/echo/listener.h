@@ -1,0 +1,53 @@
+// The listening socket: from the text after --listen to a descriptor, and the errors in words.
+
+#ifndef RINGMASTER_TOOLS_ECHO_LISTENER_H_
+#define RINGMASTER_TOOLS_ECHO_LISTENER_H_
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace ringmaster::echo {
+
+// A listening stream socket, and the file it is reached by when it is a Unix socket. Owns both:
+// destruction closes the socket and removes the file, unless another server has replaced it.
+class Listener {
+ public:
+  // Binds and listens. `where` is HOST:PORT, [IPV6]:PORT or unix:PATH. A Unix path that nobody
+  // listens on any more is taken over; one that is served, or that is no socket, is left alone.
+  // Errors are one sentence each, with the cause and the remedy, and leave nothing behind.
+  static absl::StatusOr<Listener> Listen(const std::string& where);
+
+  Listener(Listener&& other) noexcept;
+  Listener& operator=(Listener&&) = delete;
+  ~Listener();
+
+  int fd() const { return fd_; }
+
+  // Where it listens, the port that the kernel chose included, in the form that Listen takes.
+  const std::string& address() const { return address_; }
+
+  // Whether it is a Unix socket.
+  bool is_unix() const { return !path_.empty(); }
+
+  // A command that connects to it from this machine.
+  const std::string& try_command() const { return try_command_; }
+
+ private:
+  Listener() = default;
+  static absl::StatusOr<Listener> ListenUnix(const std::string& path);
+  static absl::StatusOr<Listener> ListenTcp(const std::string& where);
+
+  int fd_ = -1;
+  std::string address_;
+  std::string try_command_;
+  std::string path_;  // empty unless it is a Unix socket
+  dev_t path_device_ = 0;
+  ino_t path_inode_ = 0;
+};
+
+}  // namespace ringmaster::echo
+
+#endif  // RINGMASTER_TOOLS_ECHO_LISTENER_H_

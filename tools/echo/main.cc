@@ -1,0 +1,209 @@
+// ringmaster-echo: an echo server on libringmaster, small enough to read and whole enough to use.
+//
+// The main thread sets everything up, waits for signals and prints; the balancer's thread accepts;
+// every worker is a thread with a ring of its own (worker.h). The order matters at both ends:
+//
+//   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
+//   end     first signal -> Shutdown: the workers go on serving until all is done or time is up
+//           second signal -> the workers close what they have, so that Shutdown returns at once
+//           then -> the workers end -> what they did is printed -> the listener is removed
+
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "listener.h"
+#include "options.h"
+#include "report.h"
+#include "ringmaster/balancer.h"
+#include "ringmaster/policy.h"
+#include "worker.h"
+
+namespace ringmaster::echo {
+namespace {
+
+// Says on stderr what the balancer reports, at most one line of a kind in kQuietFor: under a burst
+// that the descriptors do not suffice for, an episode can end and begin many times in a second.
+class EventPrinter {
+ public:
+  // Whether an event after which nothing is accepted any more has been seen. From any thread.
+  bool accepting_has_ended() const { return accepting_has_ended_.load(std::memory_order_relaxed); }
+
+  // Called on the balancer's thread.
+  void Print(const Event& event) {
+    using Clock = std::chrono::steady_clock;
+    constexpr auto kQuietFor = std::chrono::seconds(10);
+    const Clock::time_point now = Clock::now();
+    const auto kind = static_cast<size_t>(event.kind);
+    if (kind >= said_.size() || said_[kind] == Clock::time_point() ||
+        now - said_[kind] >= kQuietFor) {
+      std::fprintf(stderr, "ringmaster-echo: %s\n", event.text.c_str());
+      if (kind < said_.size()) said_[kind] = now;
+    }
+    if (event.kind == Event::Kind::kSourceFailed || event.kind == Event::Kind::kMasterFailed) {
+      // Tied to no other data, hence relaxed; the signal makes the main thread drain and end.
+      accepting_has_ended_.store(true, std::memory_order_relaxed);
+      pthread_kill(main_thread_, SIGTERM);
+    }
+  }
+
+ private:
+  const pthread_t main_thread_ = pthread_self();
+  std::array<std::chrono::steady_clock::time_point, 16> said_ = {};
+  std::atomic<bool> accepting_has_ended_ = false;
+};
+
+// The signals that the main thread waits for; every thread has them blocked.
+class Signals {
+ public:
+  // To be made before any other thread.
+  Signals() {
+    sigemptyset(&set_);
+    for (const int signal : {SIGTERM, SIGINT, finished_}) sigaddset(&set_, signal);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    // A reader of our output that has gone is no reason to drop connections.
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+
+  // Waits for SIGTERM, SIGINT or `NotifyFinished`, and returns whether it was one of the first two.
+  bool WaitForEndOrFinished() {
+    int signal = 0;
+    while (sigwait(&set_, &signal) != 0) {
+    }
+    return signal != finished_;
+  }
+
+  // From any thread.
+  void NotifyFinished() { pthread_kill(main_thread_, finished_); }
+
+  // From now on SIGTERM and SIGINT do what they do by default: they end the process.
+  void LetEnd() {
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &ending, nullptr);
+  }
+
+ private:
+  // No descriptor is spent on this: under a low limit each one is a connection less.
+  const int finished_ = SIGRTMIN;
+  const pthread_t main_thread_ = pthread_self();
+  sigset_t set_;
+};
+
+// Shuts the balancer down while it listens for a second signal.
+ShutdownReport Drain(const Options& options, Balancer& balancer, Control& control,
+                     Signals& signals) {
+  ShutdownReport report;
+  std::atomic<bool> finished = false;  // Release below, acquire in the loop: `report` is complete.
+  std::thread shutdown([&] {
+    report = balancer.Shutdown(absl::Milliseconds(options.drain_ms));
+    finished.store(true, std::memory_order_release);
+    signals.NotifyFinished();
+  });
+  while (!finished.load(std::memory_order_acquire)) {
+    if (signals.WaitForEndOrFinished()) {
+      control.Advance(Phase::kClose);
+      signals.LetEnd();
+    }
+  }
+  shutdown.join();
+  return report;
+}
+
+absl::StatusOr<int> Run(const Options& options) {
+  // Lines, also into a pipe: whoever started this waits for the first one.
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+  std::FILE* const remarks = options.json ? stderr : stdout;
+  Signals signals;
+  EventPrinter events;
+
+  absl::StatusOr<Listener> listener = Listener::Listen(options.listen);
+  if (!listener.ok()) return listener.status();
+  absl::StatusOr<std::unique_ptr<Control>> control = Control::Create();
+  if (!control.ok()) return control.status();
+  absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(options.policy);
+  if (!policy.ok()) return policy.status();
+
+  BalancerOptions balancer_options;
+  balancer_options.on_event = [&events](const Event& event) { events.Print(event); };
+  absl::StatusOr<std::unique_ptr<Balancer>> balancer =
+      Balancer::Create(std::move(balancer_options));
+  if (!balancer.ok()) return balancer.status();
+  absl::StatusOr<Source> source = (*balancer)->AddSource(
+      listener->fd(), {.policy = *std::move(policy), .intake = options.intake});
+  if (!source.ok()) return source.status();
+
+  const WorkerSetup setup = {.balancer = balancer->get(),
+                             .source = &*source,
+                             .control = control->get(),
+                             .multishot = !listener->is_unix(),
+                             .connections_max = options.connections_max};
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (uint32_t i = 0; i < options.workers; ++i) {
+    absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(setup);
+    if (!worker.ok()) {
+      (*control)->Advance(Phase::kEnd);
+      return worker.status();
+    }
+    workers.push_back(*std::move(worker));
+  }
+
+  std::printf("listening on %s\n", listener->address().c_str());
+  std::fprintf(remarks,
+               "%u workers, policy %s, intake %s\n"
+               "try it: %s   (what you type comes back)\n"
+               "Ctrl-C ends it and shows what every worker did\n",
+               options.workers, options.policy.c_str(), IntakeName(options.intake),
+               listener->try_command().c_str());
+  while (!signals.WaitForEndOrFinished()) {
+  }
+
+  std::fprintf(
+      remarks,
+      "no more connections are accepted; waiting up to %lld ms for the open ones, a second "
+      "signal ends that\n",
+      static_cast<long long>(options.drain_ms));
+  const ShutdownReport report = Drain(options, **balancer, **control, signals);
+  (*control)->Advance(Phase::kEnd);
+  std::vector<uint64_t> bytes_echoed(report.stats.workers.size());
+  for (const std::unique_ptr<Worker>& worker : workers) {
+    worker->Wait();
+    const uint32_t index = worker->index();
+    if (index < bytes_echoed.size()) bytes_echoed[index] = worker->bytes_echoed();
+  }
+  const std::string text =
+      options.json ? ReportAsJson(report, bytes_echoed) : ReportAsTable(report, bytes_echoed);
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+  return events.accepting_has_ended() ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace ringmaster::echo
+
+int main(int argument_count, char** arguments) {
+  const ringmaster::echo::CommandLine command =
+      ringmaster::echo::ParseCommandLine(argument_count, arguments);
+  if (command.exit_status.has_value()) return *command.exit_status;
+  const absl::StatusOr<int> status = ringmaster::echo::Run(command.options);
+  if (!status.ok()) {
+    std::fprintf(stderr, "ringmaster-echo: %s\n", std::string(status.status().message()).c_str());
+    // What can be told from the command line alone is a matter of the command line.
+    return absl::IsInvalidArgument(status.status()) ? ringmaster::echo::kWrongOptions : 1;
+  }
+  return *status;
+}

@@ -1,0 +1,105 @@
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster::echo {
+namespace {
+
+constexpr uint32_t kWorkersMax = 1024;
+constexpr uint32_t kConnectionsMaxMax = 1'000'000;
+constexpr int64_t kDrainMsMax = 24 * 60 * 60 * 1000;
+
+const std::map<std::string, Intake>& Intakes() {
+  static const auto* const kIntakes = new std::map<std::string, Intake>{
+      {"poll-accept", Intake::kPollAccept}, {"accept", Intake::kAccept}};
+  return *kIntakes;
+}
+
+std::string KnownPolicies() {
+  std::string names;
+  for (const std::string_view name : PolicyNames()) {
+    if (!names.empty()) names += ", ";
+    names += name;
+  }
+  return names;
+}
+
+// CLI11 wants a validator to return what is wrong, or nothing.
+std::string CheckPolicy(const std::string& name) {
+  const absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(name);
+  return policy.ok() ? std::string() : std::string(policy.status().message());
+}
+
+}  // namespace
+
+const char* IntakeName(Intake intake) {
+  for (const auto& [name, value] : Intakes()) {
+    if (value == intake) return name.c_str();
+  }
+  return "unknown";
+}
+
+CommandLine ParseCommandLine(int argument_count, char** arguments) {
+  CommandLine result;
+  Options& options = result.options;
+  options.workers = std::max(2U, std::thread::hardware_concurrency());
+  std::string intake = IntakeName(options.intake);
+
+  CLI::App app{
+      "An echo server whose connections are dealt to its workers by libringmaster: whatever a\n"
+      "client sends comes back. SIGTERM or Ctrl-C stops accepting, waits for open connections\n"
+      "and prints what every worker did; a second one ends the wait.",
+      "ringmaster-echo"};
+  app.set_version_flag("--version", "ringmaster-echo " RINGMASTER_VERSION);
+  app.get_formatter()->column_width(28);
+  app.add_option("--listen", options.listen,
+                 "where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 lets the kernel "
+                 "choose")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
+  app.add_option("--workers", options.workers, "how many workers serve, each with its own io_uring")
+      ->type_name("N")
+      ->check(CLI::Range(1U, kWorkersMax))
+      ->capture_default_str();
+  app.add_option("--policy", options.policy, "who gets the next connection: " + KnownPolicies())
+      ->type_name("NAME")
+      ->check(CLI::Validator(CheckPolicy, ""))
+      ->capture_default_str();
+  app.add_option("--intake", intake, "how connections are obtained: poll-accept or accept")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(Intakes(), CLI::ignore_case).description(""))
+      ->capture_default_str();
+  app.add_option("--connections-max", options.connections_max,
+                 "how many connections each worker holds open; more wait in the kernel's queue")
+      ->type_name("N")
+      ->check(CLI::Range(1U, kConnectionsMaxMax))
+      ->capture_default_str();
+  app.add_option("--drain-ms", options.drain_ms,
+                 "how long open connections may take after a signal, in milliseconds")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, kDrainMsMax))
+      ->capture_default_str();
+  app.add_flag("--json", options.json,
+               "end with one JSON object on stdout instead of a table; the remarks at the start "
+               "go to stderr");
+
+  try {
+    app.parse(argument_count, arguments);
+  } catch (const CLI::ParseError& outcome) {
+    // CLI11 has a status for each kind of complaint; scripts know the one that getopt made usual.
+    result.exit_status = app.exit(outcome, std::cout, std::cerr) == 0 ? 0 : kWrongOptions;
+    return result;
+  }
+  options.intake = Intakes().at(intake);
+  return result;
+}
+
+}  // namespace ringmaster::echo

@@ -1,0 +1,110 @@
+// A worker of the echo server: a thread with its own io_uring that sends back what it receives.
+//
+// One thread, one ring, at most one completion queue to look at: the doorbell of the balancer, the
+// server's control and the traffic of every connection arrive as completions, told apart by their
+// user_data. Connections are received with multishot receive into a pool of provided buffers that
+// all connections of the worker share.
+//
+// What a client can cost:
+//   * A received buffer is copied and given back at once, so clients that do not read their echo
+//     cannot use up the pool that the others receive with.
+//   * A connection with more than kUnsentBytesMax not yet sent is not received from until half of
+//     that has gone. It may exceed the limit by what arrives before its receive has ended, which is
+//     at most the pool (kBuffers * kBufferBytes) once.
+//   * A connection that has nothing to send keeps a few kilobytes, see connection_table.h.
+
+#ifndef RINGMASTER_TOOLS_ECHO_WORKER_H_
+#define RINGMASTER_TOOLS_ECHO_WORKER_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ringmaster/balancer.h"
+#include "ringmaster/port.h"
+
+namespace ringmaster::echo {
+
+inline constexpr uint32_t kBuffers = 256;  // a power of two, as buffer rings demand
+inline constexpr uint32_t kBufferBytes = 4096;
+inline constexpr size_t kUnsentBytesMax = size_t{256} * 1024;
+
+// How many connections are claimed before the traffic of the open ones is looked at again.
+inline constexpr size_t kClaimsPerTurnMax = 16;
+
+// What the workers are to do, in the order in which it can change.
+enum class Phase : uint8_t {
+  kServe,  // echo
+  kClose,  // close what is open and whatever else is claimed
+  kEnd,    // the same, and end when nothing is open any more
+};
+
+// Tells all workers at once. It costs one descriptor, however many workers there are: every ring
+// polls the same eventfd, which nobody reads, and an eventfd wakes its pollers at every write.
+class Control {
+ public:
+  static absl::StatusOr<std::unique_ptr<Control>> Create();
+  ~Control();
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+  // From any thread. Never goes back.
+  void Advance(Phase phase);
+
+  // From any thread: the phase now.
+  Phase phase() const { return phase_.load(std::memory_order_acquire); }
+
+  int fd() const { return fd_; }
+
+ private:
+  explicit Control(int fd) : fd_(fd) {}
+
+  const int fd_;
+  std::atomic<Phase> phase_ = Phase::kServe;  // Release in Advance, acquire in phase.
+};
+
+struct WorkerSetup {
+  Balancer* balancer = nullptr;
+  Source* source = nullptr;
+  const Control* control = nullptr;
+  // Multishot receive. Off for Unix sockets: some kernels lose the end of the stream there when it
+  // follows the last data at once (liburing issue 1549), and a client would wait for ever.
+  bool multishot = true;
+  uint32_t connections_max = 0;
+};
+
+// Owns the thread. Everything that `setup` points to must outlive it.
+class Worker {
+ public:
+  // Starts the thread and returns when it has joined the source, or failed to.
+  static absl::StatusOr<std::unique_ptr<Worker>> Start(const WorkerSetup& setup);
+
+  // Waits.
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Waits for the thread, which ends when the control says kEnd.
+  void Wait();
+
+  // Index in the balancer's statistics.
+  uint32_t index() const { return index_; }
+
+  // How much it has sent back; final after Wait.
+  uint64_t bytes_echoed() const { return bytes_echoed_.load(std::memory_order_relaxed); }
+
+ private:
+  Worker() = default;
+
+  uint32_t index_ = 0;
+  std::atomic<uint64_t> bytes_echoed_ = 0;  // A statistic, tied to nothing else: relaxed.
+  std::thread thread_;
+};
+
+}  // namespace ringmaster::echo
+
+#endif  // RINGMASTER_TOOLS_ECHO_WORKER_H_

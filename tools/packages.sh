@@ -1,0 +1,46 @@
+# Sourced by tools/demo and tools/test: makes sure that Debian packages are installed.
+# shellcheck shell=bash
+
+build_packages=(g++ meson ninja-build pkg-config liburing-dev libabsl-dev libcli11-dev
+                nlohmann-json3-dev)
+test_packages=(libgtest-dev clang clang-format libclang-rt-14-dev spin python3 util-linux binutils)
+
+# ensure_packages PACKAGE…: returns when all are there. Otherwise installs the missing ones, as root
+# or with sudo; where neither works, says in one sentence what is needed and ends with 1.
+ensure_packages() {
+  local missing=() package
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    # Not Debian: the build itself says what it misses, if anything.
+    if command -v meson >/dev/null && command -v pkg-config >/dev/null &&
+       pkg-config --exists liburing absl_status CLI11 nlohmann_json; then
+      return
+    fi
+    echo "$0: this is not a Debian system, so install these yourself, under the names that your" \
+         "distribution gives them: $*" >&2
+    exit 1
+  fi
+  for package in "$@"; do
+    case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+      *" installed") ;;
+      *) missing+=("$package") ;;
+    esac
+  done
+  if [ ${#missing[@]} -eq 0 ]; then return; fi
+
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null || ! { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+      echo "$0: some packages are missing, and only root can install them; ask for:" \
+           "apt-get install ${missing[*]}" >&2
+      exit 1
+    fi
+    as_root=(sudo)
+  fi
+  echo "installing: ${missing[*]}"
+  "${as_root[@]}" apt-get -qq update || true  # an old list may do; the installation will tell
+  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null; then
+    echo "$0: apt-get could not install ${missing[*]}; its messages above say why" >&2
+    exit 1
+  fi
+}
