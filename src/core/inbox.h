@@ -27,14 +27,16 @@
 // (4) The worker claims by position in ascending order, so the offers that it has not claimed are a
 //     suffix of what was written, apart from holes that recalls have left. A word is written again
 //     only when it is zero; a cursor more than one lap behind therefore has nothing to find in what
-//     it skips.
+//     it skips. A cursor that stands on holes may find an offer of the next lap in one of them,
+//     before its turn; that is a claim like any other, and the master notices it when its look gets
+//     there.
 //
-// Memory orders: the word is stored relaxed, because tail (release) publishes it. Taken and Rung
-// are sequentially consistent loads, because they are the master's second look in the hungry dance
-// (see Hunger), as the worker's exchanges are its first half. A recall is acquire-release on
-// success: the same thread wrote the word, and the next offer's tail publishes what follows;
-// relaxed on failure, because then only Taken is asked. No fences: the thread sanitizer does not
-// understand them.
+// Memory orders: the word is stored with release, so that whoever takes it sees what was set up
+// before it, also by (4) ahead of the tail that publishes it. Taken and Rung are sequentially
+// consistent loads, because they are the master's second look in the hungry dance (see Hunger), as
+// the worker's exchanges are its first half. A recall is acquire-release on success, relaxed on
+// failure, because then only Taken is asked. No fences: the thread sanitizer does not understand
+// them.
 //
 // Threads: the master's functions by the master, the worker's by the worker; each side is one
 // thread at a time.
@@ -97,7 +99,7 @@ class Inbox {
   // Master. Puts an offer at `position`, whose word is zero and which is the next one after the
   // position written last. Not visible to the worker before Publish.
   void Write(uint64_t position, Offer offer) {
-    Word(position).store(offer.word(), std::memory_order_relaxed);
+    Word(position).store(offer.word(), std::memory_order_release);
   }
 
   // Master. Everything below `tail` may be claimed. Pairs with the acquire in Begin.

@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""The rules of the architecture, as checks.
+
+    tidy.py layering ROOT              which folder may include which; what pure folders may not use
+    tidy.py manners ROOT               no printing, no exits, no signals in the library
+    tidy.py guards ROOT                include guards are named after the file
+    tidy.py headers ROOT COMPILER...   every public header compiles alone
+    tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare
+    tidy.py format ROOT                clang-format has nothing to change
+
+Prints each violation as file:line: what is wrong. Exits with 0 if there is none, with 1 if there is
+one or if nothing was found to check, with 77 (skipped) if a tool is missing.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+SKIPPED = 77
+CODE_FOLDERS = ("include", "src", "tests", "bench", "tools")
+CLANG_FORMAT_VERSION = "14"  # other versions lay some lines out differently
+
+# --- The rules -----------------------------------------------------------------------------------
+
+# What the files of a folder may include of the project, by the beginning of the included path. A
+# folder under src/ that is not listed is a violation: decide where it belongs and add it.
+POLICY_H = "ringmaster/policy.h"
+LAYERS = {
+    "include/ringmaster": ("ringmaster/",),
+    "src/policy": (POLICY_H, "policy/"),
+    "src/core": (POLICY_H, "core/"),
+    "src/ring": (POLICY_H, "core/", "ring/"),
+    "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
+    "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
+    "src/c": ("ringmaster/", "runtime/", "c/"),
+    "tools": ("ringmaster/",),
+}
+PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/")
+
+# policy.h is the bottom of everything.
+LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": ()}
+
+# The one door to io_uring.
+LIBURING_FOLDER = "src/ring"
+
+# No system call, clock, thread, lock, randomness or global.
+PURE_FOLDERS = ("src/policy", "src/core", "src/sim")
+PURE_FILES = ("include/ringmaster/policy.h",)
+IMPURE_HEADERS = re.compile(
+    r"(sys|linux|net|netinet|arpa|asm)/.*"
+    r"|(unistd|fcntl|poll|sched|pthread|semaphore|signal|time|dirent|netdb|dlfcn|syscall)\.h"
+    r"|thread|mutex|shared_mutex|condition_variable|future|semaphore|barrier|latch|stop_token"
+    r"|chrono|ctime|random|csignal|csetjmp|filesystem"
+    r"|absl/(time/clock|synchronization|random|container/.*hash).*")
+IMPURE_WORDS = re.compile(
+    r"\b(thread_local|getenv|syscall|rand|srand|gettimeofday|clock_gettime)\b")
+ATOMIC_FILES = ("src/core/inbox.h", "src/core/port_state.h")
+ATOMICS = re.compile(r"\batomic(_\w+)?\b")
+
+# The public header that is C as well as C++.
+C_HEADER = "include/ringmaster/ringmaster.h"
+
+# The library ends the process only here, and prints nowhere else.
+MANNERS_FOLDER = "src"
+MANNERS_EXCEPTION = "src/core/check.cc"
+ILL_MANNERS = (
+    (re.compile(r"\b(exit|_exit|_Exit|quick_exit|abort|terminate|at_quick_exit|atexit)\s*\("),
+     "the library ends the process only by a broken RINGMASTER_CHECK"),
+    (re.compile(r"\bassert\s*\("),
+     "in the library use RINGMASTER_CHECK: assert prints, or does nothing"),
+    (re.compile(r"\b(printf|fprintf|vprintf|vfprintf|dprintf|puts|fputs|putchar|perror)\s*\("
+                r"|\b(stdout|stderr|STDOUT_FILENO|STDERR_FILENO)\b|\bstd::(cout|cerr|clog)\b"),
+     "the library prints nothing: report it by the event callback or a status"),
+    (re.compile(r"(?<![.>\w])(signal|sigaction|sigprocmask|pthread_sigmask)\s*\("),
+     "the library leaves signals to the program"),
+)
+
+# --- Files and their text ------------------------------------------------------------------------
+
+
+def source_files(root, folders, endings=(".h", ".cc")):
+    """The paths, relative to `root` and in order, of the source files in its `folders`."""
+    found = []
+    for folder in folders:
+        for path, names, files in os.walk(os.path.join(root, folder)):
+            names[:] = [name for name in names if not name.startswith((".", "build"))]
+            for name in files:
+                if name.endswith(endings):
+                    found.append(os.path.relpath(os.path.join(path, name), root))
+    return sorted(found)
+
+
+def read(root, path):
+    with open(os.path.join(root, path), encoding="utf-8") as file:
+        return file.read()
+
+
+COMMENT_OR_TEXT = re.compile(
+    r'//[^\n]*|/\*.*?\*/|R"(?P<raw>[^(\s]*)\(.*?\)(?P=raw)"|"(?:\\.|[^"\\\n])*"'
+    r"|(?<!\w)'(?:\\.|[^'\\\n])+'",
+    re.DOTALL)
+
+
+def without_comments(text, and_strings=False):
+    """The text with comments, and strings if asked for, blanked; line numbers stay."""
+
+    def blank(match):
+        if match.group().startswith(("//", "/*")) or and_strings:
+            return re.sub(r"[^\n]", " ", match.group())
+        return match.group()
+
+    return COMMENT_OR_TEXT.sub(blank, text)
+
+
+def numbered_lines(text):
+    return enumerate(text.split("\n"), start=1)
+
+
+def includes(text):
+    """Line number, "<" or '"', and path of every include."""
+    for number, line in numbered_lines(without_comments(text)):
+        match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+        if match:
+            yield number, match.group(1), match.group(2)
+
+
+def layer_of(path):
+    """The key of LAYERS that rules `path`; None if there is none."""
+    for folder in LAYERS:
+        if path.startswith(folder + "/"):
+            return folder
+    return None
+
+
+# --- The checks: each returns what it complains about, and how many files it looked at ----------
+
+
+def check_layering(root):
+    complaints = []
+    files = source_files(root, ("include", "src", "tools"))
+    for path in files:
+        text = read(root, path)
+        layer = layer_of(path)
+        if layer is None:
+            if path.startswith(("src/", "include/")):
+                complaints.append(f"{path}:1: belongs to no layer that tidy.py knows")
+                continue
+            layer = "tools"
+        allowed = LAYER_EXCEPTIONS.get(path, LAYERS[layer])
+        pure = layer in PURE_FOLDERS or path in PURE_FILES
+        for number, _, included in includes(text):
+            where = f"{path}:{number}"
+            normal = os.path.normpath(included)
+            if included.startswith("..") or normal != included:
+                complaints.append(f"{where}: say where {included} is from the root of the layers")
+            if normal.startswith(PROJECT_PREFIXES) and not normal.startswith(allowed):
+                complaints.append(f"{where}: {layer} may not include {normal}")
+            if re.match(r"liburing(/|\.h)", normal):
+                if layer != "tools" and layer != LIBURING_FOLDER:
+                    complaints.append(f"{where}: only {LIBURING_FOLDER} may include <{normal}>")
+            if pure and IMPURE_HEADERS.fullmatch(normal):
+                complaints.append(f"{where}: {layer} is pure and may not include <{normal}>")
+        if pure:
+            for number, line in numbered_lines(without_comments(text, and_strings=True)):
+                match = IMPURE_WORDS.search(line)
+                if match:
+                    complaints.append(f"{path}:{number}: {layer} is pure: {match.group()}")
+                match = ATOMICS.search(line)
+                if match and path not in ATOMIC_FILES:
+                    complaints.append(f"{path}:{number}: atomics live in {ATOMIC_FILES} only")
+    return complaints, len(files)
+
+
+def check_manners(root):
+    complaints = []
+    files = source_files(root, (MANNERS_FOLDER,))
+    for path in files:
+        if path == MANNERS_EXCEPTION:
+            continue
+        for number, line in numbered_lines(without_comments(read(root, path), and_strings=True)):
+            for pattern, why in ILL_MANNERS:
+                match = pattern.search(line)
+                if match:
+                    complaints.append(f"{path}:{number}: {match.group().strip()}: {why}")
+    return complaints, len(files)
+
+
+def guard_of(path):
+    short = re.sub(r"^include/ringmaster/", "", path)
+    return "RINGMASTER_" + re.sub(r"[^A-Za-z0-9]", "_", short).upper() + "_"
+
+
+def check_guards(root):
+    complaints = []
+    files = source_files(root, CODE_FOLDERS, endings=(".h",))
+    for path in files:
+        guard = guard_of(path)
+        code = without_comments(read(root, path))
+        lines = [(number, line.strip()) for number, line in numbered_lines(code) if line.strip()]
+        expected = [f"#ifndef {guard}", f"#define {guard}"]
+        if [line for _, line in lines[:2]] != expected:
+            number = lines[0][0] if lines else 1
+            complaints.append(f"{path}:{number}: must begin with {expected[0]} and {expected[1]}")
+        elif not lines[-1][1].startswith("#endif"):
+            complaints.append(f"{path}:{lines[-1][0]}: the include guard must end the file")
+    return complaints, len(files)
+
+
+def check_headers(root, compilers):
+    complaints = []
+    files = source_files(root, ("include",), endings=(".h",))
+    flags = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-fsyntax-only",
+             "-I" + os.path.join(root, "include")]
+    languages = {path: [["-x", "c++", "-std=c++20"]] for path in files}
+    if C_HEADER in languages:
+        languages[C_HEADER].append(["-x", "c", "-std=c11"])
+    for compiler in compilers:
+        command = shlex.split(compiler)
+        if not shutil.which(command[0]):
+            continue
+        for path in files:
+            included = os.path.relpath(path, "include")
+            # Twice, for the include guard.
+            text = f"#include <{included}>\n#include <{included}>\n"
+            for language in languages[path]:
+                run = subprocess.run([*command, *flags, *language, "-"], input=text, text=True,
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+                if run.returncode != 0:
+                    how = " ".join([compiler, *language])
+                    complaints.append(f"{path}:1: does not compile alone: {how}\n{run.stdout}")
+    if not any(shutil.which(shlex.split(compiler)[0]) for compiler in compilers):
+        return [f"none of the compilers is there: {', '.join(compilers)}"], len(files)
+    return complaints, len(files)
+
+
+def blocks_blanked(code, opening):
+    """`code` without what stands in the braces that follow each match of `opening`."""
+    result = []
+    position = 0
+    for match in re.finditer(opening, code):
+        if match.start() < position:
+            continue
+        result.append(code[position:match.start()])
+        depth = 1
+        position = match.end()
+        while depth > 0 and position < len(code):
+            depth += {"{": 1, "}": -1}.get(code[position], 0)
+            position += 1
+    result.append(code[position:])
+    return "".join(result)
+
+
+def declared_names(root):
+    """The names of classes and functions that the public headers declare in ringmaster."""
+    names = set()
+    for path in source_files(root, ("include",), endings=(".h",)):
+        code = without_comments(read(root, path), and_strings=True)
+        code = blocks_blanked(code, r"namespace internal \{")
+        classes = r"^(?:class|struct)\s+(?:\[\[\w+\]\]\s*)?(\w+)"
+        names.update(re.findall(classes, code, re.MULTILINE))
+        # Functions at the beginning of a line, hence not members.
+        names.update(re.findall(r"^[A-Za-z][\w:<>,&*\[\] ]*?\b(\w+)\(", code, re.MULTILINE))
+    return names
+
+
+def check_symbols(root, library):
+    names = declared_names(root)
+    run = subprocess.run(["nm", "-DC", "--defined-only", library], text=True, check=True,
+                         stdout=subprocess.PIPE)
+    complaints = []
+    exported = 0
+    for line in run.stdout.splitlines():
+        match = re.match(r"[0-9a-f]*\s+(\w)\s+(.*)", line)
+        if not match or match.group(1) == "A":  # the names of versions
+            continue
+        exported += 1
+        symbol = re.sub(r"^(typeinfo for|typeinfo name for|vtable for|VTT for|guard variable for|"
+                        r"construction vtable for|(non-)?virtual thunk to) ", "", match.group(2))
+        symbol = re.sub(r"@.*$", "", symbol)
+        public = re.match(r"ringmaster::(\w+)", symbol)
+        if re.fullmatch(r"ringmaster_\w+", symbol) or public and public.group(1) in names:
+            continue
+        complaints.append(f"{library}: exports {match.group(2)}, which no public header declares")
+    return complaints, exported
+
+
+def check_format(root):
+    files = source_files(root, CODE_FOLDERS)
+    complaints = []
+    for path in files:
+        run = subprocess.run(["clang-format", "--dry-run", "-Werror", path], cwd=root, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if run.returncode != 0:
+            first = run.stdout.splitlines()[0] if run.stdout else path
+            complaints.append(f"{first} (clang-format -i {path})")
+    return complaints, len(files)
+
+
+def missing_tool(check):
+    """Why the check cannot run here; None if it can."""
+    if check == "symbols" and not shutil.which("nm"):
+        return "nm (binutils) is not installed"
+    if check == "format":
+        if not shutil.which("clang-format"):
+            return "clang-format is not installed"
+        version = subprocess.run(["clang-format", "--version"], text=True, check=True,
+                                 stdout=subprocess.PIPE).stdout
+        if not re.search(rf"version {CLANG_FORMAT_VERSION}\.", version):
+            return f"clang-format is not version {CLANG_FORMAT_VERSION}: {version.strip()}"
+    return None
+
+
+CHECKS = {
+    "layering": check_layering,
+    "manners": check_manners,
+    "guards": check_guards,
+    "headers": lambda root, *compilers: check_headers(root, compilers),
+    "symbols": check_symbols,
+    "format": check_format,
+}
+
+
+def main():
+    if len(sys.argv) < 3 or sys.argv[1] not in CHECKS:
+        print(__doc__)
+        return 2
+    check, root, *others = sys.argv[1:]
+    missing = missing_tool(check)
+    if missing:
+        print(f"skipped: {missing}")
+        return SKIPPED
+    complaints, looked_at = CHECKS[check](root, *others)
+    for complaint in complaints:
+        print(complaint)
+    print(f"{check}: looked at {looked_at}, found {len(complaints)} to complain about")
+    return 1 if complaints or looked_at == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+"""Tests the rules of tidy.py: each is shown a small tree that keeps it and trees that break it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import tidy
+
+GOOD = {
+    "include/ringmaster/policy.h": """
+// Comments may say anything: #include <mutex>, exit(1), std::atomic.
+#ifndef RINGMASTER_POLICY_H_
+#define RINGMASTER_POLICY_H_
+#include <cstdint>
+namespace ringmaster {
+class Policy {
+ public:
+  uint32_t Pick() const;
+};
+uint32_t Best();
+namespace internal {
+struct Hidden {
+  uint32_t Value() const;
+};
+}  // namespace internal
+}  // namespace ringmaster
+#endif  // RINGMASTER_POLICY_H_
+""",
+    "src/policy/first.cc": '#include "ringmaster/policy.h"\n',
+    "src/core/inbox.h": """#ifndef RINGMASTER_SRC_CORE_INBOX_H_
+#define RINGMASTER_SRC_CORE_INBOX_H_
+#include <atomic>
+#include "core/op.h"
+#include "ringmaster/policy.h"
+inline std::atomic<int> word;
+#endif
+""",
+    "src/core/check.cc": "#include <cstdlib>\nvoid Fail() { std::abort(); }\n",
+    "src/ring/uring_ring.cc": '#include <liburing.h>\n#include <unistd.h>\n#include "core/op.h"\n',
+    "src/runtime/balancer.cc":
+        '#include <thread>\n#include "ring/uring_ring.h"\n#include "ringmaster/balancer.h"\n',
+    "src/sim/world.cc": '#include "core/op.h"\n#include "policy/first.h"\n#include "sim/world.h"\n',
+    "tools/echo/main.cc": '#include "ringmaster/balancer.h"\n#include "options.h"\n',
+}
+
+
+class Tidy(unittest.TestCase):
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="ringmaster-tidy-")
+        self.addCleanup(shutil.rmtree, self.root)
+        for path, text in GOOD.items():
+            self.write(path, text)
+
+    def write(self, path, text):
+        full = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def assert_keeps(self, check, *others):
+        complaints, looked_at = check(self.root, *others)
+        self.assertEqual(complaints, [])
+        self.assertGreater(looked_at, 0)
+
+    def assert_breaks(self, check, *others, where, says):
+        complaints, _ = check(self.root, *others)
+        self.assertEqual(len(complaints), 1, complaints)
+        self.assertTrue(complaints[0].startswith(where), complaints)
+        self.assertIn(says, complaints[0])
+
+    def need(self, *tools):
+        for tool in tools:
+            if not shutil.which(tool):
+                self.skipTest(f"{tool} is not installed")
+
+
+class Layering(Tidy):
+    def breaks(self, path, text, says, line=1):
+        self.write(path, text)
+        self.assert_breaks(tidy.check_layering, where=f"{path}:{line}:", says=says)
+
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_layering)
+
+    def test_a_lower_layer_may_not_include_a_higher_one(self):
+        for path, included in (
+                ("src/policy/bad.cc", "core/ledger.h"),
+                ("src/policy/bad.cc", "ringmaster/port.h"),
+                ("src/core/bad.cc", "ring/errors.h"),
+                ("src/core/bad.cc", "runtime/balancer.h"),
+                ("src/core/bad.cc", "sim/world.h"),
+                ("src/core/bad.cc", "policy/registry.h"),
+                ("src/core/bad.cc", "ringmaster/balancer.h"),
+                ("src/ring/bad.cc", "runtime/lifeline.h"),
+                ("src/ring/bad.cc", "sim/world.h"),
+                ("src/ring/bad.cc", "ringmaster/balancer.h"),
+                ("src/runtime/bad.cc", "sim/world.h"),
+                ("src/sim/bad.cc", "ring/uring_ring.h"),
+                ("src/sim/bad.cc", "runtime/lifeline.h"),
+                ("src/c/bad.cc", "core/engine.h"),
+                ("include/ringmaster/bad.h", "core/engine.h"),
+                ("include/ringmaster/policy.h", "ringmaster/port.h"),
+                ("tools/bad.cc", "core/engine.h"),
+        ):
+            with self.subTest(path=path, included=included):
+                before = GOOD.get(path)
+                self.breaks(path, f'\n#include "{included}"\n', f"may not include {included}", 2)
+                if before is None:
+                    os.remove(os.path.join(self.root, path))
+                else:
+                    self.write(path, before)
+
+    def test_angle_brackets_and_spaces_are_no_way_around(self):
+        self.breaks("src/core/bad.cc", "  #  include  <ring/errors.h>\n", "ring/errors.h")
+
+    def test_relative_paths_are_no_way_around(self):
+        self.breaks("src/core/bad.cc", '#include "../ring/errors.h"\n', "from the root")
+
+    def test_detours_are_no_way_around(self):
+        self.write("src/core/bad.cc", '#include "core/../ring/errors.h"\n')
+        complaints, _ = tidy.check_layering(self.root)
+        self.assertIn("src/core may not include ring/errors.h", "\n".join(complaints))
+
+    def test_an_unknown_folder_is_reported(self):
+        self.breaks("src/extra/bad.cc", "\n", "no layer")
+
+    def test_liburing_has_one_door(self):
+        for path in ("src/core/bad.cc", "src/runtime/bad.cc", "src/sim/bad.cc",
+                     "include/ringmaster/bad.h"):
+            with self.subTest(path=path):
+                self.breaks(path, "#include <liburing.h>\n", "<liburing.h>")
+                os.remove(os.path.join(self.root, path))
+
+    def test_pure_folders_take_no_impure_header(self):
+        for header in ("thread", "mutex", "chrono", "random", "unistd.h", "sys/socket.h", "time.h",
+                       "condition_variable", "absl/time/clock.h", "absl/synchronization/mutex.h",
+                       "absl/container/flat_hash_map.h"):
+            for path in ("src/policy/bad.cc", "src/core/bad.cc", "src/sim/bad.cc"):
+                with self.subTest(path=path, header=header):
+                    self.breaks(path, f"#include <{header}>\n", f"<{header}>")
+                    os.remove(os.path.join(self.root, path))
+
+    def test_policy_h_is_pure_too(self):
+        self.breaks("include/ringmaster/policy.h", "#include <thread>\n", "<thread>")
+
+    def test_pure_folders_call_nothing_impure(self):
+        self.breaks("src/sim/bad.cc", "int a = rand();\n", "pure: rand")
+
+    def test_atomics_live_in_two_files(self):
+        self.breaks("src/core/bad.h", "std::atomic<int> a;\n", "atomics live in")
+        self.breaks("src/core/bad.h", "void F() { atomic_thread_fence(0); }\n", "atomics live in")
+
+
+class Manners(Tidy):
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_manners)
+
+    def test_each_ill_manner_is_reported(self):
+        for code in ("exit(1);", "_exit(1);", "std::quick_exit(1);", "std::abort();",
+                     "std::terminate();", "assert(true);", "printf(x);", "std::fprintf(file, x);",
+                     "puts(x);", "std::cout << 1;", "std::cerr << 1;", "f(stderr);", "f(stdout);",
+                     "write(STDERR_FILENO, x, 1);", "perror(x);", "signal(13, x);",
+                     "sigaction(13, x, y);"):
+            with self.subTest(code=code):
+                self.write("src/runtime/bad.cc", f"void F() {{\n  {code}\n}}\n")
+                self.assert_breaks(tidy.check_manners, where="src/runtime/bad.cc:2:",
+                                   says="library")
+
+    def test_what_only_looks_like_it_is_fine(self):
+        self.write("src/runtime/fine.cc",
+                   "// exit(1)\n/* abort() */ static_assert(true);\n"
+                   'const char* a = "printf(stderr)";\n'
+                   "int b = std::snprintf(c, 1, d); on_exit_event(); e.signal(); char f = '\"';\n")
+        self.assert_keeps(tidy.check_manners)
+
+    def test_tools_may_print(self):
+        self.write("tools/echo/fine.cc", "void F() { std::printf(x); }\n")
+        self.assert_keeps(tidy.check_manners)
+
+
+class Guards(Tidy):
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_guards)
+
+    def test_a_guard_of_another_name_is_reported(self):
+        self.write("src/ring/bad.h", "#ifndef BAD_H\n#define BAD_H\n#endif\n")
+        self.assert_breaks(tidy.check_guards, where="src/ring/bad.h:1:",
+                           says="RINGMASTER_SRC_RING_BAD_H_")
+
+    def test_pragma_once_is_no_guard(self):
+        self.write("bench/bad.h", "// Says what.\n#pragma once\n")
+        self.assert_breaks(tidy.check_guards, where="bench/bad.h:2:",
+                           says="RINGMASTER_BENCH_BAD_H_")
+
+    def test_an_empty_header_is_reported(self):
+        self.write("tests/core/bad.h", "")
+        self.assert_breaks(tidy.check_guards, where="tests/core/bad.h:1:", says="#ifndef")
+
+    def test_code_after_the_guard_is_reported(self):
+        name = "RINGMASTER_TOOLS_BAD_H_"
+        self.write("tools/bad.h", f"#ifndef {name}\n#define {name}\n#endif\nint a;\n")
+        self.assert_breaks(tidy.check_guards, where="tools/bad.h:4:", says="must end the file")
+
+
+class Headers(Tidy):
+    def setUp(self):
+        super().setUp()
+        self.compilers = [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
+        if not self.compilers:
+            self.skipTest("no C++ compiler is installed")
+
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_headers, self.compilers)
+
+    def breaks(self, name, text):
+        path = f"include/ringmaster/{name}"
+        self.write(path, text)
+        self.assert_breaks(tidy.check_headers, self.compilers, where=path, says="compile alone")
+
+    def test_a_header_that_needs_another_one_is_reported(self):
+        self.breaks("bad.h", "#pragma once\nstd::string Name();\n")
+
+    def test_a_header_that_cannot_be_included_twice_is_reported(self):
+        self.breaks("bad.h", "struct Twice {};\n")
+
+    def test_a_header_with_a_warning_is_reported(self):
+        self.breaks("bad.h", "#pragma once\ninline int F(int unused) { return 1; }\n")
+
+    def test_the_c_header_must_be_c(self):
+        self.breaks("ringmaster.h", "#pragma once\nint ringmaster_f(int& a);\n")
+
+    def test_without_a_compiler_nothing_is_taken_for_checked(self):
+        complaints, _ = tidy.check_headers(self.root, ["no-such-compiler"])
+        self.assertEqual(len(complaints), 1)
+
+
+class Symbols(Tidy):
+    CODE = """
+#include <ringmaster/policy.h>
+namespace ringmaster {
+uint32_t Policy::Pick() const { return 1; }
+uint32_t Best() { return 2; }
+}  // namespace ringmaster
+extern "C" int ringmaster_version() { return 3; }
+"""
+
+    def library(self, more=""):
+        compilers = [name for name in ("c++", "g++", "clang++") if shutil.which(name)]
+        self.need("nm")
+        if not compilers:
+            self.skipTest("no C++ compiler is installed")
+        self.write("library.cc", self.CODE + more)
+        path = os.path.join(self.root, "library.so")
+        subprocess.run([compilers[0], "-shared", "-fPIC", "-nostartfiles", "-o", path,
+                        "-I" + os.path.join(self.root, "include"),
+                        os.path.join(self.root, "library.cc")], check=True)
+        return path
+
+    def test_what_the_public_headers_declare_may_be_exported(self):
+        self.assert_keeps(tidy.check_symbols, self.library())
+
+    def test_anything_else_is_reported(self):
+        for more, says in (
+                ("namespace ringmaster::core { int Leak() { return 1; } }", "core::Leak"),
+                ("namespace ringmaster { uint32_t internal::Hidden::Value() const { return 1; } }",
+                 "internal::Hidden"),
+                ("namespace ringmaster { int Undeclared() { return 1; } }", "Undeclared"),
+                ("int Global() { return 1; }", "Global"),
+                ("int global_variable = 1;", "global_variable"),
+                ("namespace absl { int Leak() { return 1; } }", "absl::Leak"),
+        ):
+            with self.subTest(more=more):
+                library = self.library(more)
+                self.assert_breaks(tidy.check_symbols, library, where=library, says=says)
+
+
+class Format(Tidy):
+    def setUp(self):
+        super().setUp()
+        reason = tidy.missing_tool("format")
+        if reason:
+            self.skipTest(reason)
+        self.write(".clang-format", "BasedOnStyle: Google\nColumnLimit: 100\n")
+        for path in GOOD:
+            subprocess.run(["clang-format", "-i", path], cwd=self.root, check=True)
+
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_format)
+
+    def test_a_badly_laid_out_file_is_reported(self):
+        self.write("bench/bad.cc", "int  a ;\n")
+        self.assert_breaks(tidy.check_format, where="bench/bad.cc:1:", says="clang-format -i")
+
+
+class CommandLine(Tidy):
+    def status(self, *arguments):
+        command = [sys.executable, tidy.__file__, *arguments]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+
+    def test_the_exit_status_tells_kept_from_broken(self):
+        self.assertEqual(self.status("manners", self.root), 0)
+        self.write("src/core/bad.cc", "void F() { exit(1); }\n")
+        self.assertEqual(self.status("manners", self.root), 1)
+
+    def test_nothing_to_look_at_is_a_failure(self):
+        self.assertEqual(self.status("guards", os.path.join(self.root, "nowhere")), 1)
+
+    def test_a_wrong_command_line_is_a_failure(self):
+        self.assertEqual(self.status("layring", self.root), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
