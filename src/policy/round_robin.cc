@@ -37,7 +37,7 @@ namespace ringmaster {
 namespace {
 
 // How many turns a worker may be owed at most.
-constexpr uint16_t kTurnsOwedMax = 256;
+constexpr uint16_t kTurnsOwedMax = 1024;
 
 class RoundRobinPolicy final : public Policy {
  public:

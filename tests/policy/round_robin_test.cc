@@ -16,7 +16,7 @@ namespace ringmaster::testing {
 namespace {
 
 // How many turns a worker may be owed at most; beyond it they are forgiven.
-constexpr uint32_t kTurnsOwedMax = 256;
+constexpr uint32_t kTurnsOwedMax = 1024;
 
 TEST(RoundRobin, GivesEveryWorkerItsTurnInTheOrderOfIndexes) {
   Crew crew(3);
