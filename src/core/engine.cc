@@ -41,7 +41,6 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
   if (refusing_) Refuse();
   RingTouched();
   ArmSources();
-  if (sources_.size() > 1) first_source_ = (first_source_ + 1) % sources_.size();
   return ops_;
 }
 
@@ -58,8 +57,8 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
     if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
     if (ledger_.worker(index).unclaimed == 0) continue;
     const int64_t due =
-        std::max(OldestLimitAt(worker), worker.moved_at_ns + config_.recall_after_ns);
-    at = std::min(at, std::max(due, worker.looked_at_ns + worker.look_pause_ns));
+        std::max(FirstLimitAt(worker), worker.moved_at_ns + config_.recall_after_ns);
+    at = std::min(at, std::max(due, worker.look_again_ns));
   }
   for (const SourceState& source : sources_) {
     if (source.backing_off) at = std::min(at, source.retry_at_ns);
@@ -82,6 +81,7 @@ void Engine::OnCompletion(const Completion& completion) {
       if (key.index >= workers_.size()) return;
       WorkerState& worker = workers_[key.index];
       if (!worker.used || worker.generation != key.generation || completion.result >= 0) return;
+      if (!worker.rung) return;  // it has looked without having been told
       if (worker.bell_pause_ns == 0) {
         Emit(EventKind::kDoorbellFailed, 0, key.index, -completion.result);
       }
@@ -244,8 +244,10 @@ bool Engine::Look() {
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (!worker.wants_taker) continue;
-    const ArrivalId oldest = worker.slots[worker.head & (worker.slots.size() - 1)];
-    if (oldest != kNoArrival && TakerFor(ledger_.record(oldest).source, index, false)) return true;
+    for (uint64_t position = worker.head; position != worker.tail; ++position) {
+      const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
+      if (id != kNoArrival && MayRecall(index, id) == Recallable::kNow) return true;
+    }
   }
   return false;
 }
@@ -264,6 +266,10 @@ bool Engine::Reap(uint32_t index) {
   }
   if (worker.rung && !worker.config.inbox->Rung()) {
     worker.rung = false;
+    // It has looked after everything was published. A claimed word alone does not say so: it may
+    // belong to a claim that began before the doorbell that failed.
+    worker.bell_owed = false;
+    worker.bell_pause_ns = 0;
     moved = true;
   }
   if (moved) Moved(index);
@@ -284,9 +290,8 @@ void Engine::Moved(uint32_t index) {
   worker.moved_at_ns = now_ns_;
   worker.owes_motion = false;
   worker.look_pause_ns = 0;
+  worker.look_again_ns = 0;
   worker.wants_taker = false;
-  worker.bell_owed = false;  // it has looked after everything was published
-  worker.bell_pause_ns = 0;
   if (worker.prompt_claims >= kPromptClaimsToGrow && worker.window < worker.config.window_max) {
     worker.window = std::min(worker.window * 2, worker.config.window_max);
     worker.prompt_claims = 0;
@@ -301,9 +306,16 @@ int64_t Engine::RecallLimit(ArrivalId id) const {
   return config_.recall_after_ns << ledger_.record(id).doublings;
 }
 
-int64_t Engine::OldestLimitAt(const WorkerState& worker) const {
-  const ArrivalId id = worker.slots[worker.head & (worker.slots.size() - 1)];
-  return ledger_.record(id).offered_at_ns + RecallLimit(id);
+// When the first offer reaches its limit. The oldest does, unless its limit has been doubled.
+int64_t Engine::FirstLimitAt(const WorkerState& worker) const {
+  int64_t at_ns = kWaitForever;
+  for (uint64_t position = worker.head; position != worker.tail; ++position) {
+    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
+    if (id == kNoArrival) continue;
+    at_ns = std::min(at_ns, ledger_.record(id).offered_at_ns + RecallLimit(id));
+    if (ledger_.record(id).doublings == 0) break;
+  }
+  return at_ns;
 }
 
 // Takes back what has waited too long behind a worker that does not move, if somebody else can have
@@ -316,7 +328,8 @@ void Engine::RecallOverdue() {
       worker.bell_owed = false;
       SendDoorbell(index);
     }
-    if (ledger_.worker(index).unclaimed > 0 && now_ns_ >= OldestLimitAt(worker)) {
+    if (ledger_.worker(index).unclaimed > 0 &&
+        (worker.wants_taker || now_ns_ >= FirstLimitAt(worker))) {
       RecallOverdueOf(index);
     }
   }
@@ -324,46 +337,87 @@ void Engine::RecallOverdue() {
 
 void Engine::RecallOverdueOf(uint32_t index) {
   WorkerState& worker = workers_[index];
+  ReapAll(index);
   const int64_t still_ns = now_ns_ - worker.moved_at_ns;
   uint32_t recalled = 0;
+  int64_t again_ns = kWaitForever;
   worker.wants_taker = false;
-  for (uint64_t position = worker.head; position != worker.tail; ++position) {
+  // Newest first, so that the oldest ends up first among what is held.
+  for (uint64_t position = worker.tail; position != worker.head;) {
+    --position;
     const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
     if (id == kNoArrival) continue;
-    ArrivalRecord& record = ledger_.record(id);
-    const SourceState& source = sources_[record.source];
-    const int64_t age_ns = now_ns_ - record.offered_at_ns;
     const int64_t limit_ns = RecallLimit(id);
-    if (age_ns < limit_ns) break;
-    if (!source.config.recall || source.joined.size() < 2) continue;
-    const bool stuck = still_ns >= limit_ns;
-    const bool late = age_ns >= kIdleRecallFactor * limit_ns;
-    if (!(stuck && TakerFor(record.source, index, false)) &&
-        !(late && TakerFor(record.source, index, true))) {
-      worker.wants_taker |= stuck;
-      continue;
+    ArrivalRecord& record = ledger_.record(id);
+    switch (MayRecall(index, id)) {
+      case Recallable::kNever:
+        continue;
+      case Recallable::kNotYet:
+        again_ns =
+            std::min(again_ns, std::max(record.offered_at_ns, worker.moved_at_ns) + limit_ns);
+        continue;
+      case Recallable::kWanted:
+        worker.wants_taker = true;
+        continue;
+      case Recallable::kNow:
+        break;
     }
     if (!RecallAt(index, position)) continue;
     ++recalled;
     // Behind a worker that moves it may only have been unlucky: it is not passed round for ever.
-    if (!stuck) record.doublings = std::min<uint8_t>(record.doublings + 1, kDoublingsMax);
+    if (still_ns < limit_ns) {
+      record.doublings = std::min<uint8_t>(record.doublings + 1, kDoublingsMax);
+    }
   }
   SkipHoles(worker);
-  if (recalled > 0) {
-    worker.look_pause_ns = 0;
-    if (!worker.stalled && still_ns >= config_.recall_after_ns) {
-      worker.stalled = true;
-      Emit(EventKind::kWorkerStalled, 0, index, 0);
-    }
-  } else {
-    worker.looked_at_ns = now_ns_;
+  if (recalled > 0 && !worker.stalled && still_ns >= config_.recall_after_ns) {
+    worker.stalled = true;
+    Emit(EventKind::kWorkerStalled, 0, index, 0);
+  }
+  if (recalled > 0) worker.look_pause_ns = 0;
+  // Where only somebody else can change something, that one knocks; the time is a second means.
+  if (worker.wants_taker || again_ns == kWaitForever) {
     worker.look_pause_ns = std::clamp(worker.look_pause_ns * 2, config_.recall_after_ns,
                                       kLookPauseFactorMax * config_.recall_after_ns);
+    again_ns = std::min(again_ns, now_ns_ + worker.look_pause_ns);
   }
+  worker.look_again_ns = again_ns;
   // It is old although the worker has consumed its doorbell: one more does no harm, and heals a
   // worker that stopped early and did not come back. After a recall, `rung` is also where motion
   // will be seen if no word is left to see it in.
   if (!worker.rung && !worker.touched) RingWorker(index);
+}
+
+// Takes note also of what was claimed out of order. A worker that leaves a source and joins it
+// again while it is inside a callback can find a younger offer in the word of an older one.
+void Engine::ReapAll(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  bool moved = false;
+  for (uint64_t position = worker.head; position != worker.tail; ++position) {
+    ArrivalId& id = worker.slots[position & (worker.slots.size() - 1)];
+    if (id == kNoArrival || !worker.config.inbox->Taken(position)) continue;
+    ledger_.Claim(id);
+    id = kNoArrival;
+    moved = true;
+  }
+  SkipHoles(worker);
+  if (moved) Moved(index);
+}
+
+Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
+  const ArrivalRecord& record = ledger_.record(id);
+  const SourceState& source = sources_[record.source];
+  if (!source.config.recall || source.joined.size() < 2) return Recallable::kNever;
+  const int64_t age_ns = now_ns_ - record.offered_at_ns;
+  const int64_t limit_ns = RecallLimit(id);
+  if (age_ns < limit_ns) return Recallable::kNotYet;
+  const bool stuck = now_ns_ - workers_[index].moved_at_ns >= limit_ns;
+  const bool late = age_ns >= kIdleRecallFactor * limit_ns;
+  if ((stuck && TakerFor(record.source, index, false)) ||
+      (late && TakerFor(record.source, index, true))) {
+    return Recallable::kNow;
+  }
+  return stuck ? Recallable::kWanted : Recallable::kNotYet;
 }
 
 bool Engine::RecallAt(uint32_t index, uint64_t position) {
@@ -377,7 +431,9 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
   slot = kNoArrival;
   worker.config.state->Release();
   ledger_.Recall(id);
-  worker.window = 1;
+  // Halved once for each stall: one that was only preempted soon has it back, one that is slow ends
+  // up with 1.
+  if (!worker.owes_motion) worker.window = std::max(worker.window / 2, 1u);
   worker.prompt_claims = 0;
   worker.owes_motion = true;  // by (7)
   sources_[record.source].config.policy->OnRecall(index);
@@ -397,16 +453,25 @@ bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const
 
 void Engine::Deal() {
   const uint32_t count = source_slots();
-  for (uint32_t i = 0; i < count; ++i) DealSource((first_source_ + i) % count);
+  // Whoever gets credit first is asked last the next time, so that no source is always too late.
+  uint32_t first = count;
+  const auto source_at = [&](uint32_t i) { return (first_source_ + i) % count; };
+  for (uint32_t i = 0; i < count; ++i) {
+    if (DealHeld(source_at(i))) first = std::min(first, i);
+  }
+  // Credit for what is held already must not be promised to the next arrival of another source.
+  for (uint32_t i = 0; i < count; ++i) {
+    if (AcceptMore(source_at(i))) first = std::min(first, i);
+  }
+  if (first < count) first_source_ = source_at(first + 1);
 }
 
-void Engine::DealSource(uint32_t index) {
+// Returns whether it has offered anything.
+bool Engine::DealHeld(uint32_t index) {
   SourceState& source = sources_[index];
+  const uint64_t held = ledger_.source(index).held;
   source.starved = false;
-  const bool accepts = !source.config.multishot_accept && source.ready && !source.paused &&
-                       !source.failed && !source.backing_off && !stopping_;
-  const bool holds = ledger_.FirstHeld(index) != kNoArrival;
-  if ((!holds && !accepts) || source.joined.empty() || refusing_) return;
+  if (held == 0 || source.joined.empty() || refusing_) return false;
   Refresh(source);
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !source.candidates.empty();
        id = ledger_.FirstHeld(index)) {
@@ -422,26 +487,33 @@ void Engine::DealSource(uint32_t index) {
       ++picked.open;
       ++picked.unclaimed;
       --picked.credit;
-      --source.credit;
     } else {  // another master took the last place meanwhile
-      source.credit -= picked.credit;
       picked.credit = 0;
     }
     if (picked.credit == 0) {
       source.candidates.erase(source.candidates.begin() + static_cast<ptrdiff_t>(position));
     }
   }
-  if (ledger_.FirstHeld(index) != kNoArrival) {
-    source.starved = true;
-    return;
+  source.starved = ledger_.FirstHeld(index) != kNoArrival;
+  return ledger_.source(index).held < held;
+}
+
+// Returns whether it has asked for a connection.
+bool Engine::AcceptMore(uint32_t index) {
+  SourceState& source = sources_[index];
+  if (source.config.multishot_accept || !source.ready || source.starved || source.paused ||
+      source.failed || source.backing_off || source.under_way > 0 || source.joined.empty() ||
+      stopping_) {
+    return false;
   }
-  if (!accepts || source.under_way > 0) return;
-  if (source.credit == 0) {
+  uint64_t credit = 0;
+  for (const uint32_t worker : source.joined) credit += Credit(worker);
+  if (credit == 0) {
     source.starved = true;
-    return;
+    return false;
   }
   // Accepts of other sources that are under way will use credit of the same workers.
-  const uint64_t credit = source.credit - std::min<uint64_t>(source.credit, accepts_under_way_);
+  credit -= std::min<uint64_t>(credit, accepts_under_way_);
   const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
   for (uint32_t i = 0; i < accepts_now; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
@@ -450,11 +522,11 @@ void Engine::DealSource(uint32_t index) {
   }
   source.under_way = accepts_now;
   accepts_under_way_ += accepts_now;
+  return accepts_now > 0;
 }
 
 void Engine::Refresh(SourceState& source) {
   source.candidates.clear();
-  source.credit = 0;
   for (const uint32_t index : source.joined) {
     const uint32_t credit = Credit(index);
     if (credit == 0) continue;
@@ -468,7 +540,6 @@ void Engine::Refresh(SourceState& source) {
                                  .credit = credit,
                                  .cpu = cpu,
                                  .idle = Idle(worker)});
-    source.credit += credit;
   }
 }
 
@@ -500,6 +571,7 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   ledger_.Offer(id, index, now_ns_);
   const ArrivalRecord& record = ledger_.record(id);
   worker.config.inbox->Write(position, {.source = record.source, .fd = record.fd});
+  worker.look_again_ns = std::min(worker.look_again_ns, now_ns_ + RecallLimit(id));
   if (!worker.touched) {
     worker.touched = true;
     touched_.push_back(index);
@@ -629,9 +701,10 @@ void Engine::ReserveAll() {
   ledger_.Reserve(source_slots(), worker_slots(), arrivals);
   active_.reserve(workers_.size());
   touched_.reserve(workers_.size());
-  // In one batch a worker is rung at most three times (owed, overdue, offered to) and a source
-  // asked for a batch of accepts, one arming and one ending.
-  ops_.reserve(1 + kRefusalsPerBatchMax + 3 * workers_.size() +
+  // In one batch a worker is rung at most once in each round because something is overdue, once
+  // because a doorbell is owed and once because it was offered to; a source is asked for a batch of
+  // accepts, one arming and one ending.
+  ops_.reserve(1 + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
                (2 + kAcceptsPerBatchMax) * sources_.size());
   events_.reserve(64 + 2 * workers_.size() + 2 * sources_.size());
   for (SourceState& source : sources_) {

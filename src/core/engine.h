@@ -188,7 +188,6 @@ class Engine {
     uint32_t found = 0;            // in this batch accepts found so many
     std::vector<uint32_t> joined;  // ascending
     std::vector<Candidate> candidates;
-    uint64_t credit = 0;  // of all candidates
   };
 
   struct WorkerState {
@@ -207,7 +206,7 @@ class Engine {
     int64_t bell_pause_ns = 0;
     int64_t moved_at_ns = 0;
     bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
-    int64_t looked_at_ns = 0;   // when an overdue offer was last looked at in vain
+    int64_t look_again_ns = 0;  // when overdue offers are looked at again
     int64_t look_pause_ns = 0;  // doubles while looks are in vain
     uint64_t head = 0;          // everything below is taken
     uint64_t tail = 0;
@@ -225,18 +224,23 @@ class Engine {
 
   bool Look();
   bool Reap(uint32_t worker);
+  void ReapAll(uint32_t worker);
   void Moved(uint32_t worker);
   static bool SkipHoles(WorkerState& worker);
   void RecallOverdue();
   void RecallOverdueOf(uint32_t worker);
+  // kNotYet: it is young, or its worker has moved lately. kWanted: nobody can take it.
+  enum class Recallable : uint8_t { kNever, kNotYet, kWanted, kNow };
+  Recallable MayRecall(uint32_t worker, ArrivalId id) const;
   int64_t RecallLimit(ArrivalId id) const;
-  int64_t OldestLimitAt(const WorkerState& worker) const;
+  int64_t FirstLimitAt(const WorkerState& worker) const;
   bool RecallAt(uint32_t worker, uint64_t position);
   void RecallAllOf(uint32_t worker, uint32_t source);
   bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;
 
   void Deal();
-  void DealSource(uint32_t source);
+  bool DealHeld(uint32_t source);
+  bool AcceptMore(uint32_t source);
   void Refuse();
   void Refresh(SourceState& source);
   bool Idle(const WorkerState& worker) const;

@@ -104,7 +104,6 @@ class Lifeline {
   std::vector<SourceEntry> sources_;
   std::vector<WorkerEntry> workers_;
   WorkerStats departed_;
-  uint64_t refused_before_ = 0;
   uint64_t wakes_ = 0;
   bool shutting_down_ = false;
   bool drain_ended_ = false;  // at the deadline: what is left is being refused

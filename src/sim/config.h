@@ -1,0 +1,86 @@
+// What a seed draws before a simulated run begins, and what a run may break on purpose.
+
+#ifndef RINGMASTER_SRC_SIM_CONFIG_H_
+#define RINGMASTER_SRC_SIM_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/fault_plan.h"
+
+namespace ringmaster::sim {
+
+enum class PolicyKind : uint8_t { kRoundRobin, kLifo, kFifo, kAffinityCpu, kLeastLoaded };
+
+struct SimSourceConfig {
+  PolicyKind policy = PolicyKind::kLeastLoaded;
+  bool multishot_accept = false;
+  uint32_t hold = 16;
+  bool recall = true;
+};
+
+struct SimWorkerConfig {
+  uint32_t capacity = UINT32_MAX;
+  uint32_t window = 1;
+  int32_t cpu = -1;
+  uint64_t sources = 0;  // bit i: joins source i
+  int64_t joins_at_ns = 0;
+};
+
+// How connections come and how long they are served.
+struct Workload {
+  uint32_t arrivals = 0;  // of all sources together
+  int64_t gap_ns_mean = 0;
+  Ratio burst;  // how often an arrival brings others at the same moment
+  uint32_t burst_max = 1;
+  int64_t service_ns_mean = 0;  // in the callback
+  int64_t lease_ns_mean = 0;    // from the claim to the end of the lease
+};
+
+struct SimConfig {
+  uint64_t seed = 0;
+  std::vector<SimSourceConfig> sources;
+  std::vector<SimWorkerConfig> workers;
+  int64_t recall_after_ns = 0;
+  uint32_t completion_entries = 0;  // of the simulated completion queue
+  uint32_t completions_max = 0;     // that one turn may bring
+  int32_t descriptors_max = INT32_MAX;
+  bool defers_task_work = true;   // edges become completions at the end of a turn only
+  bool accepts_at_reap = false;   // a single accept happens when its completion is read
+  int64_t turn_ns_max = 0;        // what crossing the seam costs
+  int64_t wake_ns_max = 0;        // how long a sleeper takes to wake
+  bool shuts_down = false;        // ends by a shutdown with a deadline instead of a drain
+  int64_t shutdown_drain_ns = 0;  // its deadline
+  FaultPlan faults;
+  Workload workload;
+};
+
+// Draws everything but the course of events.
+SimConfig DrawConfig(uint64_t seed);
+
+// One line, to be printed before the run.
+std::string Describe(const SimConfig& config);
+
+// A part that is broken on purpose, to show that the checker notices.
+enum class Breakage : uint8_t {
+  kNone,
+  kWorkerKeepsRung,        // a claim that leaves `rung` set
+  kWorkerServesTwice,      // a claimed offer is served a second time
+  kWorkerDropsOffer,       // a claimed offer is never served
+  kWorkerNeverKnocks,      // a claim that does not read `hungry`
+  kLeaseNeverKnocks,       // a lease release that does not read `hungry`
+  kLeaseReleasesTwice,     // the place of a connection is given back twice
+  kLeaseForgotten,         // the place of a connection is never given back
+  kRingLosesDoorbell,      // a doorbell is lost without an error
+  kRingLosesEdge,          // an edge is dropped
+  kRingLosesConnection,    // an accepted connection is never reported
+  kRingReportsTwice,       // an accepted connection is reported twice
+  kRingHidesTheEnd,        // a multishot operation ends and says that it goes on
+  kMasterNeverLooksAtAge,  // the master's timer never fires
+  kPolicySkipsOneWorker,   // the round never comes to the first worker
+};
+
+}  // namespace ringmaster::sim
+
+#endif  // RINGMASTER_SRC_SIM_CONFIG_H_

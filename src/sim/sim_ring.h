@@ -1,0 +1,96 @@
+// The seam over a simulated kernel: Linux's rules for the operations of core/op.h, as far as they
+// can surprise a master. Each rule was observed on Linux 6.18.
+//
+//  * A multishot poll is edge-triggered: several arrivals before the master looks may be one
+//    completion, and arming reports at once what is there already.
+//  * A multishot accept makes one completion for each connection. It ends on any error, which
+//  leaves
+//    the connection in the backlog where there is still one.
+//  * When the completion queue is full, a multishot operation ends: its last completion does not
+//  say
+//    `more` and is good otherwise (an accept's carries a descriptor). Other completions wait on the
+//    kernel's overflow list; none is lost.
+//  * A single accept never waits. Either it happens when it is submitted, or (as before Linux 6.10)
+//    when its completion is read.
+//  * Ending a poll or an accept makes a last completion, ECANCELED, possibly after others.
+//  * A doorbell succeeds also when the target's queue is full. Only failures complete.
+//  * Nobody reads the master's eventfd, so arming the watch reports at once after the first knock.
+
+#ifndef RINGMASTER_SRC_SIM_SIM_RING_H_
+#define RINGMASTER_SRC_SIM_SIM_RING_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "core/op.h"
+#include "core/ring.h"
+
+namespace ringmaster::sim {
+
+class World;
+
+class SimRing final : public core::Ring {
+ public:
+  SimRing(World* world, uint32_t sources, uint32_t completion_entries);
+
+  int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
+           std::vector<core::Completion>& completions) override;
+
+  // The world's side: a connection has come, somebody has written to the master's eventfd.
+  void OnArrival(uint32_t source);
+  void OnKnock();
+
+  // Whether the kernel still holds something for the master.
+  bool HasSomething() const { return !queue_.empty() || !work_.empty(); }
+
+  bool polled(uint32_t source) const { return sources_[source].poll.armed; }
+  bool accepted_from(uint32_t source) const { return sources_[source].accept.armed; }
+
+ private:
+  struct Multishot {
+    core::OpKey key;
+    bool armed = false;
+    bool pending = false;  // task work is queued for it
+    bool ending = false;   // it has been told to end and goes on until the end of the turn
+  };
+  struct SourceRing {
+    Multishot poll;
+    Multishot accept;
+  };
+  // What a wake-up leaves to be done by the master's own task.
+  struct Work {
+    core::OpKind kind = core::OpKind::kWatch;  // of the multishot
+    uint32_t source = 0;
+  };
+  struct Queued {
+    core::Completion completion;
+    bool accepts = false;  // a single accept that happens when this is read
+  };
+
+  void Submit(const core::Op& op);
+  void Arm(Multishot& multishot, const core::Op& op);
+  void End(Multishot& multishot, core::OpKind kind, uint32_t source);
+  void Wake(Multishot& multishot, core::OpKind kind, uint32_t source);
+  void RunWork();
+  void AcceptEach(uint32_t source);
+  void Post(const core::OpKey& key, int32_t result);
+  bool PostMultishot(Multishot& multishot, int32_t result, bool last, int32_t incoming_cpu = -1);
+  core::Completion Accept(const core::OpKey& key);
+  void Reap(std::vector<core::Completion>& completions);
+
+  World* const world_;
+  const uint32_t completion_entries_;
+  std::vector<SourceRing> sources_;
+  Multishot watch_;
+  bool knocked_ = false;      // the eventfd is not zero
+  std::deque<Queued> queue_;  // the completion queue, and what overflowed behind it
+  std::vector<Work> work_;
+  std::vector<Work> working_;
+};
+
+}  // namespace ringmaster::sim
+
+#endif  // RINGMASTER_SRC_SIM_SIM_RING_H_

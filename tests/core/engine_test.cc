@@ -1,0 +1,889 @@
+// Method: the test is the kernel and the workers. It hands completions and the time to the engine,
+// reads the operations that come back, and claims from the inboxes in memory.
+
+#include "core/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/inbox.h"
+#include "core/op.h"
+#include "core/port_state.h"
+#include "memory_worker.h"
+#include "ringmaster/policy.h"
+#include "support/allocation_count.h"
+
+namespace ringmaster::core {
+namespace {
+
+constexpr int32_t kWatchFd = 3;
+constexpr int32_t kListenFd = 4;
+constexpr int32_t kPoll = 1;  // POLLIN
+constexpr int64_t kRecallAfter = 10'000'000;
+
+struct WorkerOptions {
+  uint32_t window = 4;
+  uint32_t capacity = UINT32_MAX;
+};
+
+struct SourceOptions {
+  bool multishot_accept = true;  // what arrives is simply reported then
+  uint32_t hold = 64;
+  bool recall = true;
+};
+
+class EngineTest : public ::testing::Test {
+ protected:
+  uint32_t AddSource(SourceOptions options = {}, std::unique_ptr<Policy> policy = LeastLoaded()) {
+    return engine_.AddSource({.fd = kListenFd + static_cast<int32_t>(engine_.source_slots()),
+                              .multishot_accept = options.multishot_accept,
+                              .hold = options.hold,
+                              .recall = options.recall,
+                              .policy = std::move(policy)});
+  }
+
+  // Joins every source that there is.
+  uint32_t AddWorker(WorkerOptions options = {}) {
+    auto worker = std::make_unique<MemoryWorker>(options.window);
+    const uint32_t index =
+        engine_.AddWorker({.inbox = &worker->inbox(),
+                           .state = &worker->state(),
+                           .ring_fd = 100 + static_cast<int32_t>(workers_.size()),
+                           .tag = 200 + workers_.size(),
+                           .capacity = options.capacity,
+                           .window_max = options.window});
+    if (index == workers_.size()) {
+      workers_.push_back(std::move(worker));
+    } else {
+      workers_[index] = std::move(worker);
+    }
+    for (uint32_t source = 0; source < engine_.source_slots(); ++source) {
+      engine_.Join(source, index);
+    }
+    return index;
+  }
+
+  // One batch. Remembers the operations that arm, so that they can be completed.
+  void Batch(std::initializer_list<Completion> completions = {}) {
+    const std::vector<Completion> list(completions);
+    ops_.clear();
+    for (const Op& op : engine_.OnBatch(list, now_ns_)) {
+      ops_.push_back(op);
+      if (op.key.kind == OpKind::kPoll || op.key.kind == OpKind::kAcceptEach) {
+        if (armed_.size() <= op.key.index) armed_.resize(op.key.index + 1);
+        armed_[op.key.index] = op.key;
+      }
+    }
+    engine_.CheckAll(false);
+  }
+
+  size_t Count(OpKind kind) const {
+    return static_cast<size_t>(std::count_if(ops_.begin(), ops_.end(),
+                                             [kind](const Op& op) { return op.key.kind == kind; }));
+  }
+  const Op& Only(OpKind kind) const {
+    EXPECT_EQ(Count(kind), 1u);
+    return *std::find_if(ops_.begin(), ops_.end(),
+                         [kind](const Op& op) { return op.key.kind == kind; });
+  }
+  size_t CountEvents(EventKind kind) const {
+    return static_cast<size_t>(
+        std::count_if(engine_.events().begin(), engine_.events().end(),
+                      [kind](const EngineEvent& event) { return event.kind == kind; }));
+  }
+
+  // What the kernel may answer.
+  Completion Edge(uint32_t source = 0) const {
+    return {.key = armed_[source], .result = kPoll, .more = true};
+  }
+  Completion Arrival(int32_t fd, uint32_t source = 0) const {
+    return {.key = armed_[source], .result = fd, .more = true};
+  }
+  Completion End(int32_t result, uint32_t source = 0) const {
+    return {.key = armed_[source], .result = result, .more = false};
+  }
+  static Completion Accepted(int32_t result, uint32_t source = 0) {
+    return {.key = {.kind = OpKind::kAccept, .index = source}, .result = result};
+  }
+  static Completion Knock() { return {.key = {.kind = OpKind::kWatch}, .result = 1, .more = true}; }
+  static Completion Failed(const Op& op, int32_t error) {
+    return {.key = op.key, .result = -error};
+  }
+
+  std::vector<int32_t> Claim(uint32_t worker) {
+    std::vector<int32_t> fds;
+    workers_[worker]->Claim(hunger_, &fds);
+    return fds;
+  }
+  uint32_t Unclaimed(uint32_t worker) const { return engine_.ledger().worker(worker).unclaimed; }
+  uint64_t Held(uint32_t source = 0) const { return engine_.ledger().source(source).held; }
+
+  Hunger hunger_;
+  Engine engine_{{.recall_after_ns = kRecallAfter, .completion_entries = 64, .watch_fd = kWatchFd},
+                 &hunger_};
+  std::vector<std::unique_ptr<MemoryWorker>> workers_;
+  std::vector<Op> ops_;
+  std::vector<OpKey> armed_;
+  int64_t now_ns_ = 1'000'000'000;
+};
+
+// --- Arming --------------------------------------------------------------------------------------
+
+TEST_F(EngineTest, ArmsASourceWhenTheFirstWorkerJoins) {
+  AddSource({.multishot_accept = false});
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPoll), 0u);
+  EXPECT_EQ(Count(OpKind::kWatch), 1u);
+  AddWorker();
+  Batch();
+  EXPECT_EQ(Only(OpKind::kPoll).fd, kListenFd);
+  Batch();
+  EXPECT_TRUE(ops_.empty());
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+  engine_.CheckAll(true);
+}
+
+TEST_F(EngineTest, DisarmsASourceWhenTheLastWorkerLeaves) {
+  AddSource({.multishot_accept = false});
+  AddWorker();
+  Batch();
+  engine_.Leave(0, 0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(ops_.empty());
+}
+
+TEST_F(EngineTest, ArmsAPollAnewThatEndedBecauseTheQueueWasFull) {
+  AddSource({.multishot_accept = false});
+  AddWorker();
+  Batch();
+  const uint16_t generation = armed_[0].generation;
+  Batch({End(kPoll)});
+  EXPECT_NE(Only(OpKind::kPoll).key.generation, generation);
+  EXPECT_GT(Count(OpKind::kAccept), 0u);  // what the last completion said still counts
+}
+
+TEST_F(EngineTest, ArmsAMultishotAcceptAnewAndKeepsItsLastConnection) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10), End(11)});
+  EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10, 11}));
+}
+
+TEST_F(EngineTest, ArmsTheWatchAnewThatEnded) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({{.key = {.kind = OpKind::kWatch}, .result = 1, .more = false}});
+  EXPECT_EQ(Only(OpKind::kWatch).fd, kWatchFd);
+}
+
+TEST_F(EngineTest, WaitsForTheEndBeforeItArmsAgain) {
+  AddSource({.multishot_accept = false});
+  AddWorker();
+  Batch();
+  engine_.Pause(0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  engine_.Resume(0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPoll), 0u);
+  Batch({End(-ECANCELED)});
+  EXPECT_EQ(Count(OpKind::kPoll), 1u);
+}
+
+TEST_F(EngineTest, DealsWhatIsHeldWhileItsSourceIsPaused) {
+  AddSource();
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  engine_.Pause(0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 1u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
+  Batch({Knock()});
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{11});
+}
+
+// --- Accepting by polls --------------------------------------------------------------------------
+
+TEST_F(EngineTest, AsksForNoMoreConnectionsThanThereIsCredit) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kAccept), 1u);
+}
+
+TEST_F(EngineTest, AsksForNoMoreConnectionsThanTheCapacityAllows) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 8, .capacity = 1});
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kAccept), 1u);
+  Batch({Accepted(10)});
+  Claim(0);
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);
+  EXPECT_TRUE(workers_[0]->Release(hunger_));
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kAccept), 1u);
+}
+
+TEST_F(EngineTest, AcceptsUntilNothingIsFound) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 64});
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kAccept), 2u);
+  Batch({Accepted(10), Accepted(11)});
+  EXPECT_EQ(Count(OpKind::kAccept), 4u);  // one edge may stand for many arrivals
+  Batch({Accepted(12), Accepted(-EAGAIN), Accepted(-EAGAIN), Accepted(-EAGAIN)});
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);
+  EXPECT_FALSE(engine_.ready(0));
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10, 11, 12}));
+}
+
+TEST_F(EngineTest, PausesAPolledSourceWhileNobodyHasCredit) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Edge()});
+  Batch({Accepted(10)});
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(ops_.empty());
+  EXPECT_TRUE(engine_.ready(0));
+  engine_.CheckAll(true);
+}
+
+TEST_F(EngineTest, AsksToBeWokenOnceAndGoesOnWhenAClaimMakesCredit) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Edge()});
+  Batch({Accepted(10)});
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(workers_[0]->Claim(hunger_));
+  EXPECT_FALSE(workers_[0]->Release(hunger_));  // one knock is enough
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kAccept), 1u);
+  EXPECT_EQ(Count(OpKind::kPoll), 1u);
+  EXPECT_FALSE(workers_[0]->Claim(hunger_));  // it is not hungry any more
+}
+
+TEST_F(EngineTest, LetsSeveralSourcesTakeTurns) {
+  AddSource({.multishot_accept = false});
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  std::vector<uint32_t> turns;
+  int32_t fd = 10;
+  Batch({Edge(0), Edge(1)});
+  for (int i = 0; i < 6; ++i) {
+    const uint32_t source = Only(OpKind::kAccept).key.index;
+    turns.push_back(source);
+    Batch({Accepted(fd++, source)});
+    Claim(0);
+    Batch({Knock()});
+  }
+  EXPECT_EQ(std::count(turns.begin(), turns.end(), 0u), 3);
+  EXPECT_EQ(std::count(turns.begin(), turns.end(), 1u), 3);
+}
+
+// --- Errors --------------------------------------------------------------------------------------
+
+TEST_F(EngineTest, BacksOffWithoutDescriptorsAndTriesAgainAtAKnock) {
+  AddSource({.multishot_accept = false});
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Accepted(-EMFILE), Accepted(-EMFILE)});
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  EXPECT_TRUE(hunger_.TakeKnock());  // whoever closes something knocks
+  Batch({Knock()});
+  EXPECT_GT(Count(OpKind::kAccept), 0u);
+  Batch({Accepted(10), Accepted(-EMFILE)});
+  EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);  // still the same shortage
+}
+
+TEST_F(EngineTest, TriesAgainAfterTheBackOffWithoutAKnockAndWaitsLongerEachTime) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Edge()});
+  for (int64_t wait_ns = kBackOffNsMin; wait_ns < kBackOffNsMax; wait_ns *= 2) {
+    Batch({Accepted(-ENFILE)});
+    EXPECT_EQ(engine_.WaitMax(now_ns_), wait_ns);
+    now_ns_ += wait_ns;
+    Batch();
+    EXPECT_EQ(Count(OpKind::kAccept), 1u);
+  }
+  Batch({Accepted(-ENFILE)});
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMax);
+}
+
+TEST_F(EngineTest, BacksOffWithAMultishotAcceptToo) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({End(-EMFILE)});
+  EXPECT_EQ(Count(OpKind::kAcceptEach), 0u);
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
+}
+
+TEST_F(EngineTest, GoesOnAfterAConnectionThatWentWrong) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Edge()});
+  Batch({Accepted(-ECONNABORTED)});
+  EXPECT_EQ(Count(OpKind::kAccept), 1u);
+  EXPECT_EQ(engine_.events().size(), 0u);
+}
+
+TEST_F(EngineTest, DoesNotSpinWhenNothingButErrorsComes) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Edge()});
+  for (uint32_t i = 0; i < kAcceptErrorsInRowMax; ++i) Batch({Accepted(-EPERM)});
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+}
+
+TEST_F(EngineTest, GivesASourceUpThatCannotBeAcceptedFromAndSaysSoOnce) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 2});
+  Batch();
+  Batch({Edge()});
+  Batch({Accepted(-EINVAL), Accepted(-EINVAL)});
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 1u);
+  EXPECT_EQ(engine_.events()[0].error, EINVAL);
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(ops_.empty());
+}
+
+// --- Holding -------------------------------------------------------------------------------------
+
+TEST_F(EngineTest, EndsAMultishotAcceptWhenItHoldsEnough) {
+  AddSource({.hold = 2});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 0u);
+  Batch({Arrival(12)});
+  EXPECT_EQ(Held(), 2u);
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 1u);
+  Batch({Arrival(13), End(-ECANCELED)});  // one that was on its way
+  EXPECT_EQ(Held(), 3u);
+  std::vector<int32_t> served;
+  for (int i = 0; i < 4; ++i) {
+    for (const int32_t fd : Claim(0)) served.push_back(fd);
+    Batch({Knock()});
+  }
+  EXPECT_EQ(served, (std::vector<int32_t>{10, 11, 12, 13}));
+  EXPECT_TRUE(engine_.armed(0));
+}
+
+TEST_F(EngineTest, KeepsRoomForWhatArrivesBetweenTheDecisionAndTheEnd) {
+  AddSource({.hold = 1});
+  AddWorker({.window = 1});
+  Batch();
+  int32_t fd = 10;
+  for (int batch = 0; batch < 2; ++batch) {
+    std::vector<Completion> full;
+    for (int i = 0; i < 64; ++i) full.push_back(Arrival(fd++));
+    engine_.OnBatch(full, now_ns_);
+  }
+  EXPECT_EQ(Held(), 127u);
+  engine_.CheckAll(false);
+}
+
+// --- Ringing -------------------------------------------------------------------------------------
+
+TEST_F(EngineTest, RingsAWorkerOnceForAllThatABatchOffers) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10), Arrival(11), Arrival(12)});
+  EXPECT_EQ(Only(OpKind::kDoorbell).fd, 100);
+  EXPECT_EQ(Only(OpKind::kDoorbell).tag, 200u);
+  Batch({Arrival(13)});
+  EXPECT_EQ(Count(OpKind::kDoorbell), 0u);  // it has not yet begun to look
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10, 11, 12, 13}));
+  Batch({Arrival(14)});
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+}
+
+TEST_F(EngineTest, RepeatsADoorbellThatFailed) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  const Op doorbell = Only(OpKind::kDoorbell);
+  Batch({Failed(doorbell, EBADFD)});
+  EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 1u);
+  EXPECT_EQ(Count(OpKind::kDoorbell), 0u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kDoorbellRetryNsMin);
+  now_ns_ += kDoorbellRetryNsMin;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+  Batch({Failed(doorbell, EBADFD)});
+  EXPECT_EQ(engine_.WaitMax(now_ns_), 2 * kDoorbellRetryNsMin);
+  EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 1u);
+}
+
+TEST_F(EngineTest, ForgetsAFailedDoorbellOnceTheWorkerHasLooked) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  const Op doorbell = Only(OpKind::kDoorbell);
+  Claim(0);
+  Batch({Failed(doorbell, ENOMEM)});
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+// An offer taken by a claim that began before the doorbell failed says nothing about the offers
+// that came after it.
+TEST_F(EngineTest, RepeatsAFailedDoorbellAlthoughAnOlderClaimGoesOn) {
+  AddSource();
+  AddWorker({.window = 8});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  workers_[0]->inbox().Begin();
+  ASSERT_TRUE(workers_[0]->TakeOne());
+  Batch({Arrival(12)});
+  const Op doorbell = Only(OpKind::kDoorbell);
+  Batch({Failed(doorbell, ENOMEM)});
+  ASSERT_TRUE(workers_[0]->TakeOne());
+  ASSERT_FALSE(workers_[0]->TakeOne());
+  now_ns_ += kDoorbellRetryNsMin;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{12});
+}
+
+TEST_F(EngineTest, RingsAgainAWorkerThatStoppedEarlyAndDidNotComeBack) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  std::vector<int32_t> fds;
+  workers_[0]->Claim(hunger_, &fds, 1);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+}
+
+// --- Recalling -----------------------------------------------------------------------------------
+
+class RecallTest : public EngineTest {
+ protected:
+  // Two workers with a window of 4; the first has been offered everything and does not move.
+  void OfferToTheFirst(std::initializer_list<int32_t> fds, uint32_t source = 0) {
+    engine_.Leave(source, 1);
+    Batch();
+    for (const int32_t fd : fds) Batch({Arrival(fd, source)});
+    engine_.Join(source, 1);
+    ASSERT_GE(Unclaimed(0), fds.size());
+  }
+  void SetUp() override {
+    AddSource();
+    AddWorker();
+    AddWorker();
+    Batch();
+  }
+};
+
+TEST_F(RecallTest, ComesAtTheLimitAndNotBefore) {
+  OfferToTheFirst({10});
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kRecallAfter);
+  now_ns_ += kRecallAfter - 1;
+  Batch();
+  EXPECT_EQ(Unclaimed(0), 1u);
+  now_ns_ += 1;
+  Batch();
+  EXPECT_EQ(Unclaimed(0), 0u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{});
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
+  EXPECT_EQ(CountEvents(EventKind::kWorkerStalled), 1u);
+}
+
+TEST_F(RecallTest, MovesTheReservationToo) {
+  OfferToTheFirst({10});
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(workers_[0]->state().open, 0u);
+  EXPECT_EQ(workers_[1]->state().open, 1u);
+}
+
+TEST_F(RecallTest, NeedsSomebodyWhoCanTakeIt) {
+  Batch({Arrival(1), Arrival(2), Arrival(3), Arrival(4), Arrival(5), Arrival(6), Arrival(7),
+         Arrival(8)});
+  ASSERT_EQ(Unclaimed(0), 4u);
+  ASSERT_EQ(Unclaimed(1), 4u);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 0u);
+  EXPECT_TRUE(workers_[1]->Claim(hunger_));  // it makes credit, and the master asked for it
+  Batch({Knock()});
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 4u);
+  EXPECT_EQ(Unclaimed(1), 4u);
+}
+
+TEST_F(RecallTest, GivesNoCreditBackBeforeTheWorkerMoves) {
+  OfferToTheFirst({10});
+  now_ns_ += kRecallAfter;
+  Batch();
+  Batch({Arrival(11), Arrival(12), Arrival(13), Arrival(14)});
+  EXPECT_EQ(Unclaimed(0), 0u);
+  EXPECT_EQ(Unclaimed(1), 4u);
+  EXPECT_EQ(Held(), 1u);
+  workers_[0]->Claim(hunger_);  // finds nothing, and has moved
+  Batch({Knock()});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  EXPECT_EQ(engine_.window(0), 2u);  // half of what it was, once for the whole stall
+  EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
+}
+
+TEST_F(RecallTest, OpensTheWindowAgainByPromptClaims) {
+  OfferToTheFirst({10});
+  now_ns_ += kRecallAfter;
+  Batch();
+  Claim(0);
+  Claim(1);
+  for (int32_t fd = 20; engine_.window(0) < 4 && fd < 200; ++fd) {
+    Batch({Arrival(fd)});
+    Claim(0);
+    Claim(1);
+    Batch();
+  }
+  EXPECT_EQ(engine_.window(0), 4u);
+}
+
+TEST_F(RecallTest, DealsTheOldestFirst) {
+  OfferToTheFirst({10, 11, 12});
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(Claim(1), (std::vector<int32_t>{10, 11, 12}));
+}
+
+TEST_F(RecallTest, IsOffWhereTheSourceSaysSo) {
+  const uint32_t source = AddSource({.recall = false});
+  engine_.Join(source, 0);
+  Batch();
+  Batch({Arrival(10, source)});
+  engine_.Join(source, 1);
+  now_ns_ += 100 * kRecallAfter;
+  Batch();
+  EXPECT_EQ(Unclaimed(0), 1u);
+}
+
+// The worker has moved half a limit before the offer grew old: the next look comes when it will
+// have stood still for a whole limit, also when other batches come before.
+TEST_F(RecallTest, LooksAgainWhenTheWorkerHasStoodStillForTheLimit) {
+  OfferToTheFirst({10, 11});
+  now_ns_ += kRecallAfter / 2;
+  workers_[0]->inbox().Begin();
+  ASSERT_TRUE(workers_[0]->TakeOne());
+  Batch();
+  const int64_t moved_at_ns = now_ns_;
+  now_ns_ += kRecallAfter / 2;
+  for (int i = 0; i < 5; ++i) {
+    Batch({Knock()});
+    EXPECT_EQ(engine_.WaitMax(now_ns_), moved_at_ns + kRecallAfter - now_ns_);
+    now_ns_ += kRecallAfter / 20;
+  }
+  now_ns_ = moved_at_ns + kRecallAfter;
+  Batch();
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{11});
+}
+
+TEST_F(RecallTest, TakesFromAWorkerThatMovesOnlyForAnIdleOneAndMuchLater) {
+  OfferToTheFirst({10, 11, 12});
+  const int64_t offered_at_ns = now_ns_;
+  now_ns_ += kRecallAfter / 2;
+  workers_[0]->inbox().Begin();
+  ASSERT_TRUE(workers_[0]->TakeOne());
+  Batch();
+  now_ns_ += kRecallAfter / 2;
+  Batch();  // what is left is old; the worker is rung again and answers that for a while
+  while (now_ns_ + kRecallAfter / 2 < offered_at_ns + kIdleRecallFactor * kRecallAfter) {
+    now_ns_ += kRecallAfter / 2;
+    workers_[0]->inbox().Begin();
+    Batch();
+    ASSERT_EQ(engine_.ledger().worker(0).recalled, 0u);
+  }
+  now_ns_ += kRecallAfter / 2;
+  workers_[0]->inbox().Begin();
+  Batch();
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 2u);
+  EXPECT_EQ(CountEvents(EventKind::kWorkerStalled), 0u);
+  // Their limit has doubled, so that nothing is passed round for ever.
+  ASSERT_EQ(Unclaimed(1), 2u);
+  now_ns_ += kRecallAfter;
+  workers_[0]->inbox().Begin();
+  Batch();
+  EXPECT_EQ(engine_.ledger().worker(1).recalled, 0u);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(engine_.ledger().worker(1).recalled, 2u);
+}
+
+// One that wants a taker stands behind one that may not be recalled at all.
+TEST_F(RecallTest, DoesNotSpinForATakerOfAnotherSource) {
+  const uint32_t fixed = AddSource({.recall = false});
+  engine_.Join(fixed, 0);
+  Batch();
+  Batch({Arrival(10, fixed)});
+  OfferToTheFirst({11});
+  engine_.Leave(0, 1);
+  engine_.Join(fixed, 1);  // it has credit, for the other source only
+  ASSERT_EQ(AddWorker({.window = 1}), 2u);
+  engine_.Leave(fixed, 2);
+  Batch({Arrival(12)});
+  ASSERT_EQ(Unclaimed(2), 1u);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_GT(engine_.WaitMax(now_ns_), 0);
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 0u);
+}
+
+// Leaving and joining again while inside a callback brings the words round: the worker finds a
+// younger offer before an older one, and that it has moved must count when the older one is old.
+TEST_F(RecallTest, SeesMotionInWhatIsClaimedOutOfOrder) {
+  const uint32_t slow = AddWorker({.window = 2});
+  engine_.Leave(0, 0);
+  engine_.Leave(0, 1);
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  workers_[slow]->inbox().Begin();
+  ASSERT_TRUE(workers_[slow]->TakeOne());
+  for (int i = 0; i < 2; ++i) {
+    engine_.Leave(0, slow);
+    engine_.Join(0, slow);
+    Batch(i == 0 ? std::initializer_list<Completion>{Arrival(12)}
+                 : std::initializer_list<Completion>{});
+  }
+  ASSERT_EQ(Unclaimed(slow), 2u);
+  std::vector<int32_t> fds;
+  ASSERT_TRUE(workers_[slow]->TakeOne(&fds));
+  ASSERT_EQ(fds, std::vector<int32_t>{12});
+  engine_.Join(0, 0);
+  const uint64_t recalled_by_leaving = engine_.ledger().worker(slow).recalled;
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(engine_.ledger().worker(slow).recalled, recalled_by_leaving);
+  EXPECT_EQ(engine_.ledger().worker(slow).claimed, 2u);
+}
+
+TEST_F(RecallTest, LooksLessOftenWhileNobodyCanTakeAnything) {
+  Batch({Arrival(1), Arrival(2), Arrival(3), Arrival(4), Arrival(5), Arrival(6), Arrival(7),
+         Arrival(8)});
+  now_ns_ += kRecallAfter;
+  int64_t wait_ns = 0;
+  for (int i = 0; i < 8; ++i) {
+    Batch();
+    EXPECT_GE(engine_.WaitMax(now_ns_), wait_ns);
+    wait_ns = engine_.WaitMax(now_ns_);
+    now_ns_ += wait_ns;
+  }
+  EXPECT_EQ(wait_ns, kLookPauseFactorMax * kRecallAfter);
+}
+
+TEST_F(RecallTest, LooksAtANewOfferInTimeAlthoughOldOnesWereLookedAtInVain) {
+  OfferToTheFirst({10});
+  engine_.Leave(0, 1);
+  now_ns_ += kRecallAfter;
+  for (int i = 0; i < 6; ++i) {
+    Batch();
+    now_ns_ += engine_.WaitMax(now_ns_);
+  }
+  Batch({Arrival(11)});
+  EXPECT_LE(engine_.WaitMax(now_ns_), kRecallAfter);
+}
+
+// --- Leaving -------------------------------------------------------------------------------------
+
+TEST_F(RecallTest, HappensAtOnceWhenTheWorkerLeaves) {
+  OfferToTheFirst({10, 11});
+  engine_.RemoveWorker(0);
+  EXPECT_FALSE(engine_.worker_used(0));
+  EXPECT_EQ(workers_[0]->state().open, 0u);
+  Batch();
+  EXPECT_EQ(Claim(1), (std::vector<int32_t>{10, 11}));
+}
+
+TEST_F(RecallTest, LeavesAloneWhatTheLeaverHasClaimed) {
+  OfferToTheFirst({10, 11});
+  workers_[0]->inbox().Begin();
+  ASSERT_TRUE(workers_[0]->TakeOne());
+  engine_.RemoveWorker(0);
+  EXPECT_EQ(engine_.ledger().worker(0).claimed, 1u);
+  Batch();
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{11});
+}
+
+TEST_F(RecallTest, LeavingOneSourceKeepsTheOffersOfOthers) {
+  OfferToTheFirst({10});
+  const uint32_t other = AddSource();
+  engine_.Join(other, 0);
+  Batch();
+  Batch({Arrival(20, other)});
+  engine_.Leave(0, 0);
+  Batch();
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{20});
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
+}
+
+TEST_F(RecallTest, ANewWorkerWithTheIndexOfALeaverIgnoresItsFailures) {
+  OfferToTheFirst({10});
+  const Op doorbell{.key = {.kind = OpKind::kDoorbell, .generation = 1, .index = 0}};
+  engine_.RemoveWorker(0);
+  Batch();
+  Claim(1);
+  ASSERT_EQ(AddWorker(), 0u);
+  Batch({Failed(doorbell, EBADFD)});
+  EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 0u);
+}
+
+// --- Ending --------------------------------------------------------------------------------------
+
+TEST_F(EngineTest, DealsWhatIsHeldAfterTheIntakeWasStopped) {
+  AddSource();
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  engine_.StopIntake();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 1u);
+  EXPECT_FALSE(engine_.IntakeEnded());
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(engine_.IntakeEnded());
+  EXPECT_EQ(engine_.Outstanding(), 2u);
+  EXPECT_TRUE(workers_[0]->Claim(hunger_));  // every claim wakes the master now
+  Batch({Knock()});
+  EXPECT_TRUE(workers_[0]->Claim(hunger_));
+  Batch({Knock()});
+  EXPECT_EQ(engine_.Outstanding(), 0u);
+}
+
+TEST_F(EngineTest, ClosesWhatIsHeldAndOfferedAtTheDeadlineABoundedNumberAtATime) {
+  AddSource({.hold = 200});
+  AddWorker({.window = 4});
+  Batch();
+  int32_t fd = 1000;
+  std::vector<Completion> burst;
+  for (int i = 0; i < 100; ++i) burst.push_back(Arrival(fd++));
+  engine_.OnBatch(burst, now_ns_);
+  engine_.StopIntake();
+  engine_.RefuseAll();
+  Batch({End(-ECANCELED)});
+  EXPECT_EQ(Count(OpKind::kClose), kRefusalsPerBatchMax);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), 0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kClose), 100 - kRefusalsPerBatchMax);
+  EXPECT_EQ(engine_.Outstanding(), 0u);
+  EXPECT_EQ(engine_.ledger().source(0).refused, 100u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{});
+  EXPECT_EQ(workers_[0]->state().open, 0u);
+}
+
+// --- Dealing -------------------------------------------------------------------------------------
+
+TEST_F(EngineTest, DealsARoundExactly) {
+  AddSource({}, RoundRobin());
+  for (int i = 0; i < 3; ++i) AddWorker({.window = 8});
+  Batch();
+  std::vector<size_t> claimed(3);
+  int32_t fd = 10;
+  for (int batch = 0; batch < 60; ++batch) {
+    Batch({Arrival(fd), Arrival(fd + 1), Arrival(fd + 2), Arrival(fd + 3), Arrival(fd + 4)});
+    fd += 5;
+    for (uint32_t worker = 0; worker < 3; ++worker) claimed[worker] += Claim(worker).size();
+  }
+  EXPECT_EQ(claimed, (std::vector<size_t>{100, 100, 100}));
+}
+
+TEST_F(EngineTest, OwesARecalledTurnBack) {
+  AddSource({}, RoundRobin());
+  for (int i = 0; i < 2; ++i) AddWorker({.window = 8});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  std::vector<size_t> claimed(2);
+  claimed[1] += Claim(1).size();
+  now_ns_ += kRecallAfter;
+  Batch();  // the first worker's turn goes to the second
+  claimed[1] += Claim(1).size();
+  claimed[0] += Claim(0).size();
+  Batch();
+  EXPECT_EQ(claimed, (std::vector<size_t>{0, 2}));
+  for (int32_t fd = 20; fd < 28; ++fd) {
+    Batch({Arrival(fd)});
+    for (uint32_t worker = 0; worker < 2; ++worker) claimed[worker] += Claim(worker).size();
+  }
+  EXPECT_EQ(claimed, (std::vector<size_t>{5, 5}));
+}
+
+TEST_F(EngineTest, TellsThePolicyWhoIsIdle) {
+  AddSource({}, Exclusive(WakeOrder::kLifo));
+  for (int i = 0; i < 2; ++i) AddWorker({.window = 8});
+  Batch();
+  Batch({Arrival(10)});
+  const uint32_t first = Unclaimed(0) == 1 ? 0 : 1;
+  Batch({Arrival(11)});
+  EXPECT_EQ(Unclaimed(1 - first), 1u);
+}
+
+TEST_F(EngineTest, NeverAllocatesPerArrivalAfterSetUp) {
+  AddSource();
+  AddSource({.multishot_accept = false}, RoundRobin());
+  for (int i = 0; i < 3; ++i) AddWorker({.window = 4});
+  Batch();
+  std::vector<Completion> completions;
+  completions.reserve(64);
+  int32_t fd = 10;
+  const size_t before = testing::AllocationCount();
+  for (int i = 0; i < 5000; ++i) {
+    completions.clear();
+    for (int arrival = 0; arrival < 5; ++arrival) completions.push_back(Arrival(fd++));
+    completions.push_back(Edge(1));
+    const size_t accepts = [&] {
+      size_t count = 0;
+      for (const Op& op : engine_.OnBatch(completions, now_ns_)) {
+        count += op.key.kind == OpKind::kAccept;
+      }
+      return count;
+    }();
+    completions.clear();
+    for (size_t accept = 0; accept < accepts; ++accept) completions.push_back(Accepted(fd++, 1));
+    now_ns_ += kRecallAfter;  // so that recalls are among it
+    engine_.OnBatch(completions, now_ns_);
+    for (uint32_t worker = i % 3 == 0 ? 1 : 0; worker < 3; ++worker) {
+      workers_[worker]->Claim(hunger_);
+    }
+    now_ns_ += engine_.WaitMax(now_ns_) == 0 ? 1 : 0;
+  }
+  EXPECT_EQ(testing::AllocationCount(), before);
+  EXPECT_GT(engine_.ledger().worker(0).recalled, 0u);
+}
+
+}  // namespace
+}  // namespace ringmaster::core

@@ -1,0 +1,167 @@
+// Method: each transition is made once and the books are compared; then a random walk over all of
+// them, in which the ledger's own check must hold after every step.
+
+#include "core/ledger.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/prng.h"
+
+namespace ringmaster::core {
+namespace {
+
+class LedgerTest : public testing::Test {
+ protected:
+  LedgerTest() { ledger_.Reserve(2, 3, 8); }
+
+  Ledger ledger_;
+};
+
+TEST_F(LedgerTest, NumbersTheArrivalsOfEachSourceDensely) {
+  EXPECT_EQ(ledger_.record(ledger_.Arrive(0, 10, {})).number, 0u);
+  EXPECT_EQ(ledger_.record(ledger_.Arrive(1, 11, {})).number, 0u);
+  EXPECT_EQ(ledger_.record(ledger_.Arrive(0, 12, {})).number, 1u);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, HoldsArrivalsInTheirOrder) {
+  const ArrivalId first = ledger_.Arrive(0, 10, {});
+  const ArrivalId second = ledger_.Arrive(0, 11, {});
+  EXPECT_EQ(ledger_.FirstHeld(0), first);
+  ledger_.Offer(first, 1, 100);
+  EXPECT_EQ(ledger_.FirstHeld(0), second);
+  EXPECT_EQ(ledger_.FirstHeld(1), kNoArrival);
+}
+
+TEST_F(LedgerTest, CountsAnOfferForItsSourceAndItsWorker) {
+  const ArrivalId id = ledger_.Arrive(0, 10, {});
+  ledger_.Offer(id, 2, 100);
+  EXPECT_EQ(ledger_.record(id).place, Place::kOffered);
+  EXPECT_EQ(ledger_.record(id).offered_at_ns, 100);
+  EXPECT_EQ(ledger_.source(0).held, 0u);
+  EXPECT_EQ(ledger_.source(0).offered, 1u);
+  EXPECT_EQ(ledger_.worker(2).assigned, 1u);
+  EXPECT_EQ(ledger_.worker(2).unclaimed, 1u);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, ForgetsAnArrivalThatWasClaimed) {
+  const ArrivalId id = ledger_.Arrive(0, 10, {});
+  ledger_.Offer(id, 2, 100);
+  ledger_.Claim(id);
+  EXPECT_EQ(ledger_.record(id).place, Place::kFree);
+  EXPECT_EQ(ledger_.source(0).claimed, 1u);
+  EXPECT_EQ(ledger_.worker(2).claimed, 1u);
+  EXPECT_EQ(ledger_.worker(2).unclaimed, 0u);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, HoldsARecalledArrivalBeforeAllOthersUnderItsOldNumber) {
+  const ArrivalId recalled = ledger_.Arrive(0, 10, {.incoming_cpu = 3});
+  ledger_.Offer(recalled, 2, 100);
+  const ArrivalId younger = ledger_.Arrive(0, 11, {});
+  ledger_.Recall(recalled);
+  EXPECT_EQ(ledger_.FirstHeld(0), recalled);
+  EXPECT_EQ(ledger_.record(recalled).number, 0u);
+  EXPECT_EQ(ledger_.record(recalled).facts.incoming_cpu, 3);
+  EXPECT_EQ(ledger_.worker(2).recalled, 1u);
+  EXPECT_EQ(ledger_.worker(2).unclaimed, 0u);
+  ledger_.Offer(recalled, 1, 200);
+  EXPECT_EQ(ledger_.FirstHeld(0), younger);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, KeepsTheEndOfTheQueueWhenTheOnlyHeldArrivalWasRecalled) {
+  const ArrivalId recalled = ledger_.Arrive(0, 10, {});
+  ledger_.Offer(recalled, 2, 100);
+  ledger_.Recall(recalled);
+  const ArrivalId younger = ledger_.Arrive(0, 11, {});
+  ledger_.Offer(recalled, 2, 200);
+  EXPECT_EQ(ledger_.FirstHeld(0), younger);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, HandsOutTheDescriptorOfARefusedArrival) {
+  const ArrivalId id = ledger_.Arrive(1, 17, {});
+  EXPECT_EQ(ledger_.Refuse(id), 17);
+  EXPECT_EQ(ledger_.source(1).refused, 1u);
+  EXPECT_EQ(ledger_.FirstHeld(1), kNoArrival);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, HasRoomForAsManyAsReserved) {
+  std::vector<ArrivalId> ids;
+  while (ledger_.HasRoom()) ids.push_back(ledger_.Arrive(0, static_cast<int32_t>(ids.size()), {}));
+  EXPECT_EQ(ids.size(), 8u);
+  ledger_.Refuse(ids.front());
+  EXPECT_TRUE(ledger_.HasRoom());
+  ledger_.Reserve(2, 3, 9);
+  ledger_.Arrive(0, 100, {});
+  EXPECT_TRUE(ledger_.HasRoom());
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, StartsAWorkerThatIsUsedAnewFromZero) {
+  const ArrivalId id = ledger_.Arrive(0, 10, {});
+  ledger_.Offer(id, 2, 100);
+  ledger_.Claim(id);
+  ledger_.ResetWorker(2);
+  EXPECT_EQ(ledger_.worker(2).assigned, 0u);
+  EXPECT_EQ(ledger_.source(0).claimed, 1u);
+  ledger_.CheckAll();
+}
+
+TEST(LedgerDeathTest, EndsTheProcessRatherThanClaimTwice) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Ledger ledger;
+  ledger.Reserve(1, 1, 2);
+  const ArrivalId id = ledger.Arrive(0, 10, {});
+  ledger.Offer(id, 0, 1);
+  ledger.Claim(id);
+  EXPECT_DEATH(ledger.Claim(id), "broken invariant");
+}
+
+TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
+  constexpr uint64_t kSeed = 20150217;
+  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
+  sim::Prng prng(kSeed);
+  Ledger ledger;
+  ledger.Reserve(3, 4, 20);
+  std::vector<ArrivalId> offered;
+  uint64_t arrived = 0;
+  for (int step = 0; step < 20'000; ++step) {
+    const auto source = static_cast<uint32_t>(prng.Below(3));
+    const ArrivalId held = ledger.FirstHeld(source);
+    const size_t pick = offered.empty() ? 0 : prng.Below(offered.size());
+    switch (prng.Below(5)) {
+      case 0:
+      case 1:
+        if (!ledger.HasRoom()) break;
+        ledger.Arrive(source, static_cast<int32_t>(step), {});
+        ++arrived;
+        break;
+      case 2:
+        if (held == kNoArrival) break;
+        ledger.Offer(held, static_cast<uint32_t>(prng.Below(4)), step);
+        offered.push_back(held);
+        break;
+      case 3:
+        if (offered.empty()) break;
+        prng.Chance({1, 3}) ? ledger.Recall(offered[pick]) : ledger.Claim(offered[pick]);
+        offered.erase(offered.begin() + static_cast<ptrdiff_t>(pick));
+        break;
+      case 4:
+        if (held != kNoArrival && prng.Chance({1, 4})) ledger.Refuse(held);
+        break;
+    }
+    ledger.CheckAll();
+  }
+  EXPECT_EQ(ledger.source(0).arrivals + ledger.source(1).arrivals + ledger.source(2).arrivals,
+            arrived);
+}
+
+}  // namespace
+}  // namespace ringmaster::core
