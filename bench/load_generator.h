@@ -1,0 +1,100 @@
+// The clients: one connection for each request. Each connects, sends a small payload that no other
+// connection sends, reads it back, compares it and closes. One thread, one epoll set.
+//
+// Two kinds of load, which answer different questions:
+//
+//   OpenLoop    starts follow a schedule that is fixed before the run, as users do who know nothing
+//               of each other. Latency counts from the *intended* start: a server, or a generator,
+//               that falls behind cannot hide it (no coordinated omission). This is the kind to
+//               quote latency from.
+//   ClosedLoop  a fixed number of clients, each of which waits for its answer, thinks and goes on.
+//               A slow answer delays the next question, so latency flatters the server and is
+//               labelled so; what it measures well is throughput and how the work is divided.
+//
+// TCP clients take turns at the addresses of 127.0.0.0/8: the side that closes first keeps the pair
+// of addresses and ports in TIME_WAIT for a minute, and one address has some 28,000 ports only.
+
+#ifndef RINGMASTER_BENCH_LOAD_GENERATOR_H_
+#define RINGMASTER_BENCH_LOAD_GENERATOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "bench/clock.h"
+#include "bench/histogram.h"
+#include "bench/target.h"
+
+namespace ringmaster::bench {
+
+struct OpenLoop {
+  std::vector<int64_t> starts_ns;   // since the beginning of the run, ascending
+  uint32_t connections_max = 4096;  // at most so many at once; later starts wait, on their clock
+};
+
+struct ClosedLoop {
+  uint32_t clients = 1;
+  int64_t think_ns = 0;  // between the end of one connection and the start of the next
+};
+
+// One start every 1/rate seconds.
+std::vector<int64_t> EvenSchedule(double connections_per_second, int64_t duration_ns);
+
+// Starts that are independent of each other (a Poisson process), the same for the same seed.
+std::vector<int64_t> PoissonSchedule(double connections_per_second, int64_t duration_ns,
+                                     uint64_t seed);
+
+struct LoadOptions {
+  Target target;
+  std::variant<ClosedLoop, OpenLoop> load;
+  int64_t warm_up_ns = 0;         // served, not counted
+  int64_t duration_ns = kSecond;  // the window: counted
+  int64_t grace_ns = kSecond;     // for what is under way when the window ends
+  uint32_t payload_bytes = 64;    // at least 16
+  // Called on the generator's thread when the window begins (true) and when it ends (false).
+  std::function<void(bool)> on_window;
+};
+
+struct LoadResult {
+  // Of the connections that were to start within the window, and got the right answer.
+  Histogram latency_ns;
+  bool open_loop = false;
+
+  // Connections that were to start within the window, and what became of them.
+  // started = answered + refused + reset + wrong + failed + unanswered.
+  uint64_t started = 0;
+  uint64_t answered = 0;
+  uint64_t refused = 0;     // not let in
+  uint64_t reset = 0;       // let in, then closed or reset without a whole answer
+  uint64_t wrong = 0;       // the answer was not the question
+  uint64_t failed = 0;      // the client itself could not: no descriptor, no port
+  uint64_t unanswered = 0;  // nothing for the whole grace
+  int failure = 0;          // errno of the first that failed
+
+  uint64_t answered_in_window = 0;  // whenever they started
+  int64_t window_ns = 0;            // how long the window really was
+  int64_t cpu_ns = 0;               // what the generator computed during the window
+  Histogram lag_ns;                 // open loop: how much later than intended it acted
+
+  // Connections without the right answer.
+  uint64_t lost() const { return started - answered; }
+  double offered_per_second() const;
+  double achieved_per_second() const;
+
+  // Whether the latency may be quoted: something was measured and, in an open loop, at least 99 %
+  // of what was offered was achieved. Below that the queue grows while the run lasts, and
+  // percentiles say how long the run was. What 25 ms offer may be missing besides: in a short
+  // window it is more than 1 %, and a hiccup just before the window's end is no growing queue.
+  bool latency_valid() const;
+};
+
+// Runs the load on the calling thread and returns when it is over. Fails only if it cannot begin.
+absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options);
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_LOAD_GENERATOR_H_

@@ -1,0 +1,63 @@
+// A mechanism: one way in which accepted connections reach the workers of a server.
+//
+// Each is one file in mechanisms/ that implements Mechanism and stands in the table of
+// mechanism.cc. What happens to a connection afterwards is the same for all, see serving.h.
+
+#ifndef RINGMASTER_BENCH_MECHANISM_H_
+#define RINGMASTER_BENCH_MECHANISM_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "bench/books.h"
+
+namespace ringmaster::bench {
+
+// What distinguishes one worker from the others.
+struct WorkerTraits {
+  int64_t delay_ns = 0;  // how long it sleeps with each connection before it serves it
+};
+
+struct ServerOptions {
+  int listen_fd = -1;                 // listening, non-blocking; borrowed
+  std::vector<WorkerTraits> workers;  // one for each worker, 1 to kWorkersMax
+  ServerBooks* books = nullptr;       // outlives the server
+};
+
+// A server that runs. Destruction stops it: all its threads end, its connections are closed and its
+// books complete.
+class Server {
+ public:
+  virtual ~Server() = default;
+};
+
+class Mechanism {
+ public:
+  virtual ~Mechanism() = default;
+
+  // As command lines and reports write it.
+  virtual std::string name() const = 0;
+
+  // One sentence.
+  virtual std::string summary() const = 0;
+
+  // Starts the workers, in their order, and returns when all are ready to serve. Called in a
+  // process of its own, after the fork. A failure says cause and remedy, and leaves nothing
+  // running.
+  virtual absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const = 0;
+};
+
+// Makes a mechanism from a name: "epoll-exclusive", "ringmaster:POLICY". InvalidArgument names the
+// known ones.
+absl::StatusOr<std::unique_ptr<Mechanism>> MakeMechanism(std::string_view name);
+
+// The names to show, policies spelled out.
+std::vector<std::string> MechanismNames();
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_MECHANISM_H_

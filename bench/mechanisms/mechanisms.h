@@ -1,0 +1,21 @@
+// The mechanisms' makers, for the table in mechanism.cc.
+
+#ifndef RINGMASTER_BENCH_MECHANISMS_MECHANISMS_H_
+#define RINGMASTER_BENCH_MECHANISMS_MECHANISMS_H_
+
+#include <memory>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "bench/mechanism.h"
+
+namespace ringmaster::bench {
+
+std::unique_ptr<Mechanism> MakeEpollExclusive();
+
+// InvalidArgument when there is no such policy.
+absl::StatusOr<std::unique_ptr<Mechanism>> MakeRingmaster(std::string_view policy);
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_MECHANISMS_MECHANISMS_H_

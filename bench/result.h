@@ -1,0 +1,114 @@
+// What was measured: figures of one run, their summary over repetitions, and the context in which
+// they are true. Plain data, without a clock or a system call, so that reports can be tested.
+
+#ifndef RINGMASTER_BENCH_RESULT_H_
+#define RINGMASTER_BENCH_RESULT_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace ringmaster::bench {
+
+// Missing: does not apply to the mechanism, or must not be quoted (see LoadResult::latency_valid).
+using Figure = std::optional<double>;
+
+struct Figures {
+  Figure connections_per_second;  // answered within the window
+  Figure offered_per_second;      // open loop only
+  Figure p50_us;
+  Figure p99_us;
+  Figure p999_us;
+  Figure max_us;
+  Figure jain;                 // of the connections by worker: 1 is even, 1/workers is one has all
+  Figure max_over_mean;        // the busiest worker's connections over the mean
+  Figure generator_cpu_share;  // of one CPU, during the window
+  Figure server_cpu_us_per_connection;     // all threads, during the window
+  Figure context_switches_per_connection;  // all threads, the whole run
+  Figure recalled;                         // offers taken back, the whole run
+  Figure lost;                             // connections without the right answer
+};
+
+// A name for each figure, as JSON writes it.
+struct FigureName {
+  const char* name;
+  Figure Figures::*figure;
+};
+std::span<const FigureName> FigureNames();
+
+// Jain's fairness index, (Σx)² / (n Σx²); 1 for no values or only zeros.
+double JainIndex(std::span<const double> values);
+
+// The largest value over the mean; 1 for no values or only zeros.
+double MaxOverMean(std::span<const double> values);
+
+// One run.
+struct RunResult {
+  Figures figures;
+  std::vector<double> shares;  // of the connections in the window, by worker; sum 1, or all 0
+};
+
+// One mechanism under one workload.
+struct Result {
+  std::string mechanism;
+  std::string workload;
+  std::string transport;
+  uint32_t workers = 0;
+  uint32_t repetitions = 0;
+  Figures median;  // each figure by itself; missing if it is missing in half the repetitions
+  Figures low;     // least and largest of the repetitions
+  Figures high;
+  // By worker, of the repetition whose Jain index is the median one: a mean over repetitions would
+  // look even when each of them favours another worker.
+  std::vector<double> shares;
+};
+
+// Leaves the names to the caller. `runs` must not be empty.
+Result Summarize(std::span<const RunResult> runs);
+
+// What a workload is there to answer.
+enum class Question : uint8_t {
+  kShare,       // who serves when anybody could, and what that costs
+  kThroughput,  // how much is served when there is more than enough
+  kTail,        // who waits when a worker is slow
+};
+
+struct WorkloadText {
+  std::string name;
+  std::string title;
+  std::string description;
+  Question question = Question::kShare;
+  bool open_loop = false;
+  std::vector<uint32_t> slow_workers;
+};
+
+struct Context {
+  std::string program;  // name and version
+  std::string date;     // UTC
+  std::string kernel;   // X.Y.Z, without a distribution's or a host's suffix
+  uint32_t cpus = 0;
+  std::string liburing;
+  std::string command;  // that repeats the measurement
+  uint64_t seed = 0;
+  double seconds = 0;  // one window
+  double warm_up_seconds = 0;
+  double load_before = 0;  // load average of the last minute when the measurement began
+
+  // Whether other work had so much of the machine that the figures need a warning.
+  bool busy() const { return load_before > 0.5 * cpus; }
+};
+
+struct Report {
+  Context context;
+  std::vector<WorkloadText> workloads;
+  std::vector<Result> results;  // grouped by workload, mechanisms in the order asked for
+
+  // Those of one workload.
+  std::vector<const Result*> Of(const std::string& workload) const;
+};
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_RESULT_H_

@@ -1,0 +1,61 @@
+// Runs mechanisms under workloads, repeatedly and interleaved, and says all the time what it does.
+//
+// Order matters on a shared machine: whatever drifts (a neighbour, a thermal limit, caches) must
+// not favour one side. So every repetition runs each pair of mechanism and workload once, in an
+// order drawn anew from the seed, and the clients of one repetition follow the same schedule with
+// every mechanism.
+
+#ifndef RINGMASTER_BENCH_RUNNER_H_
+#define RINGMASTER_BENCH_RUNNER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "bench/clock.h"
+#include "bench/mechanism.h"
+#include "bench/result.h"
+#include "bench/target.h"
+#include "bench/workload.h"
+
+namespace ringmaster::bench {
+
+struct Plan {
+  std::vector<std::unique_ptr<Mechanism>> mechanisms;
+  std::vector<std::unique_ptr<Workload>> workloads;
+  Transport transport = Transport::kTcp;
+  uint32_t workers = 4;
+  uint32_t repetitions = 5;
+  int64_t warm_up_ns = 250 * kMillisecond;
+  int64_t duration_ns = kSecond;  // one window
+  uint64_t seed = 0;
+
+  size_t RunCount() const { return mechanisms.size() * workloads.size() * repetitions; }
+  int64_t ExpectedNs() const;
+};
+
+// Where a measurement stands.
+struct Progress {
+  size_t run = 0;  // the one that is under way, counted from 0
+  size_t run_count = 0;
+  std::string workload;
+  std::string mechanism;
+  int64_t elapsed_ns = 0;
+  int64_t remaining_ns = 0;  // an estimate that learns from the runs so far
+};
+
+// Runs the plan; `on_progress` is called on the calling thread, several times a second. Starts
+// every mechanism once before anything is measured, so that one that cannot run is told of at once.
+// Returns the results in the plan's order, by workload. The calling process must have one thread.
+absl::StatusOr<std::vector<Result>> RunPlan(
+    const Plan& plan, const std::function<void(const Progress&)>& on_progress);
+
+// The texts of the plan's workloads.
+std::vector<WorkloadText> TextsOf(const Plan& plan);
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_RUNNER_H_

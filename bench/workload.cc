@@ -1,0 +1,39 @@
+#include "bench/workload.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "bench/workloads/workloads.h"
+
+namespace ringmaster::bench {
+namespace {
+
+struct Entry {
+  std::string_view name;
+  std::unique_ptr<Workload> (*make)();
+};
+
+constexpr Entry kWorkloads[] = {
+    {"light", MakeLight},
+    {"saturated", MakeSaturated},
+    {"slow-worker", MakeSlowWorker},
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Workload>> MakeWorkload(std::string_view name) {
+  for (const Entry& entry : kWorkloads) {
+    if (entry.name == name) return entry.make();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("no workload is called \"", std::string(name),
+                   "\"; known are: ", absl::StrJoin(WorkloadNames(), ", ")));
+}
+
+std::vector<std::string> WorkloadNames() {
+  std::vector<std::string> names;
+  for (const Entry& entry : kWorkloads) names.emplace_back(entry.name);
+  return names;
+}
+
+}  // namespace ringmaster::bench

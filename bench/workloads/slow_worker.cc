@@ -1,0 +1,45 @@
+// Who waits behind a worker that is slow? One worker sleeps with every connection that it takes, as
+// one does that swaps, compiles or waits for a disk; the others could serve everything.
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "bench/clock.h"
+#include "bench/workloads/workloads.h"
+
+namespace ringmaster::bench {
+namespace {
+
+constexpr double kConnectionsPerSecond = 2000;
+constexpr int64_t kDelayNs = 20 * kMillisecond;
+
+class SlowWorker : public Workload {
+ public:
+  std::string name() const override { return "slow-worker"; }
+  std::string title() const override { return "One slow worker"; }
+  std::string description() const override {
+    return absl::StrCat(
+        kConnectionsPerSecond,
+        " connections per second on a random schedule that "
+        "waits for nobody; worker 0 sleeps ",
+        kDelayNs / kMillisecond,
+        " ms with each connection that it takes. An even share would be wrong here: "
+        "look at the tail of the latency, and at worker 0.");
+  }
+  Question question() const override { return Question::kTail; }
+  bool open_loop() const override { return true; }
+  std::variant<ClosedLoop, OpenLoop> Load(int64_t duration_ns, uint64_t seed) const override {
+    return OpenLoop{.starts_ns = PoissonSchedule(kConnectionsPerSecond, duration_ns, seed)};
+  }
+  std::vector<WorkerTraits> Workers(uint32_t count) const override {
+    std::vector<WorkerTraits> workers(count);
+    workers.front().delay_ns = kDelayNs;
+    return workers;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Workload> MakeSlowWorker() { return std::make_unique<SlowWorker>(); }
+
+}  // namespace ringmaster::bench

@@ -1,0 +1,18 @@
+// The workloads' makers, for the table in workload.cc.
+
+#ifndef RINGMASTER_BENCH_WORKLOADS_WORKLOADS_H_
+#define RINGMASTER_BENCH_WORKLOADS_WORKLOADS_H_
+
+#include <memory>
+
+#include "bench/workload.h"
+
+namespace ringmaster::bench {
+
+std::unique_ptr<Workload> MakeLight();
+std::unique_ptr<Workload> MakeSaturated();
+std::unique_ptr<Workload> MakeSlowWorker();
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_WORKLOADS_WORKLOADS_H_

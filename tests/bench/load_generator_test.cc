@@ -1,0 +1,296 @@
+// Against a tiny server on a thread of its own that echoes, or misbehaves in one way.
+
+#include "bench/load_generator.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "bench/target.h"
+
+namespace ringmaster::bench {
+namespace {
+
+enum class Manner {
+  kEcho,
+  kEchoInPieces,    // byte by byte
+  kEchoOfAnother,   // one byte is not the client's
+  kEchoTooMuch,     // one byte more
+  kCloseAtOnce,     // without an answer
+  kCloseAfterHalf,  // within the answer
+  kNeverAnswer,
+};
+
+class TinyServer {
+ public:
+  TinyServer(Transport transport, Manner manner)
+      : listener_(Listener::Create(transport).value()),
+        manner_(manner),
+        stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        thread_([this] { Run(); }) {}
+  ~TinyServer() {
+    eventfd_write(stop_fd_, 1);
+    thread_.join();
+    close(stop_fd_);
+  }
+
+  const Target& target() const { return listener_.target(); }
+  uint64_t accepted() const { return accepted_; }
+  uint64_t answered() const { return answered_; }
+
+ private:
+  void Run() {
+    std::vector<pollfd> fds = {{stop_fd_, POLLIN, 0}, {listener_.fd(), POLLIN, 0}};
+    while (poll(fds.data(), fds.size(), -1) >= 0 && fds[0].revents == 0) {
+      for (size_t i = fds.size(); i-- > 2;) {
+        if (fds[i].revents == 0 || Serve(fds[i].fd)) continue;
+        close(fds[i].fd);
+        fds.erase(fds.begin() + static_cast<ptrdiff_t>(i));
+      }
+      if (fds[1].revents == 0) continue;
+      int fd;
+      while ((fd = accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        ++accepted_;
+        fds.push_back({fd, POLLIN, 0});
+      }
+    }
+    for (size_t i = 2; i < fds.size(); ++i) close(fds[i].fd);
+  }
+
+  // Whether the connection stays open.
+  bool Serve(int fd) {
+    char buffer[8192];
+    const ssize_t count = recv(fd, buffer, sizeof(buffer) - 1, 0);
+    if (count <= 0) return false;
+    auto size = static_cast<size_t>(count);
+    if (manner_ == Manner::kCloseAtOnce) return false;
+    if (manner_ == Manner::kNeverAnswer) return true;
+    if (manner_ == Manner::kEchoOfAnother) buffer[size - 1] ^= 1;
+    if (manner_ == Manner::kEchoTooMuch) buffer[size++] = 0;
+    if (manner_ == Manner::kCloseAfterHalf) size /= 2;
+    const size_t step = manner_ == Manner::kEchoInPieces ? 1 : size;
+    for (size_t at = 0; at < size; at += step) (void)send(fd, buffer + at, step, MSG_NOSIGNAL);
+    ++answered_;
+    return manner_ != Manner::kCloseAfterHalf;
+  }
+
+  Listener listener_;
+  const Manner manner_;
+  const int stop_fd_;
+  std::atomic<uint64_t> accepted_{0};
+  std::atomic<uint64_t> answered_{0};
+  std::thread thread_;
+};
+
+LoadOptions Closed(const Target& target) {
+  return {.target = target,
+          .load = ClosedLoop{.clients = 3},
+          .warm_up_ns = 10 * kMillisecond,
+          .duration_ns = 100 * kMillisecond,
+          .grace_ns = 10 * kSecond};
+}
+
+LoadOptions Open(const Target& target, std::vector<int64_t> starts_ns) {
+  return {.target = target,
+          .load = OpenLoop{.starts_ns = std::move(starts_ns)},
+          .duration_ns = 100 * kMillisecond,
+          .grace_ns = 10 * kSecond};
+}
+
+uint64_t Outcomes(const LoadResult& result) {
+  return result.answered + result.refused + result.reset + result.wrong + result.failed +
+         result.unanswered;
+}
+
+class LoadGenerator : public testing::TestWithParam<Transport> {};
+INSTANTIATE_TEST_SUITE_P(Transports, LoadGenerator,
+                         testing::Values(Transport::kTcp, Transport::kUnix),
+                         [](const auto& param) { return std::string(TransportName(param.param)); });
+
+TEST_P(LoadGenerator, ClosedLoopGetsAnAnswerToEveryRequest) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  const LoadResult result = RunLoad(Closed(server.target())).value();
+  EXPECT_GT(result.started, 0u);
+  EXPECT_EQ(result.answered, result.started);
+  EXPECT_EQ(result.lost(), 0u);
+  EXPECT_EQ(result.latency_ns.count(), result.answered);
+  // Those of the warm-up are served besides.
+  EXPECT_GE(server.answered(), result.answered);
+  EXPECT_FALSE(result.open_loop);
+  EXPECT_TRUE(result.latency_valid());
+  EXPECT_GT(result.achieved_per_second(), 0);
+  EXPECT_GT(result.cpu_ns, 0);
+}
+
+TEST_P(LoadGenerator, OpenLoopStartsWhatTheScheduleSaysNoMoreAndNoLess) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  const LoadResult result =
+      RunLoad(Open(server.target(), EvenSchedule(2000, 100 * kMillisecond))).value();
+  EXPECT_EQ(result.started, 200u);
+  EXPECT_EQ(result.answered, 200u);
+  EXPECT_EQ(server.accepted(), 200u);
+  EXPECT_TRUE(result.open_loop);
+}
+
+TEST_P(LoadGenerator, WindowLeavesOutTheWarmUpAndWhatComesLater) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  LoadOptions options = Open(server.target(), EvenSchedule(1000, 300 * kMillisecond));
+  options.warm_up_ns = 50 * kMillisecond;
+  std::vector<bool> edges;
+  options.on_window = [&](bool begins) { edges.push_back(begins); };
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_EQ(result.started, 100u);
+  EXPECT_EQ(result.answered, 100u);
+  EXPECT_EQ(server.accepted(), 150u);
+  EXPECT_EQ(edges, (std::vector<bool>{true, false}));
+}
+
+TEST_P(LoadGenerator, AcceptsAnAnswerThatComesInPieces) {
+  TinyServer server(GetParam(), Manner::kEchoInPieces);
+  const LoadResult result = RunLoad(Open(server.target(), {0, 0, 0, 0, 0})).value();
+  EXPECT_EQ(result.answered, 5u);
+}
+
+TEST_P(LoadGenerator, TellsAWrongAnswerFromTheRightOne) {
+  for (const Manner manner : {Manner::kEchoOfAnother, Manner::kEchoTooMuch}) {
+    TinyServer server(GetParam(), manner);
+    const LoadResult result = RunLoad(Open(server.target(), {0, 0, 0, 0, 0})).value();
+    EXPECT_EQ(result.wrong, 5u);
+    EXPECT_EQ(result.lost(), 5u);
+    EXPECT_EQ(result.latency_ns.count(), 0u);
+    EXPECT_FALSE(result.latency_valid());
+  }
+}
+
+TEST_P(LoadGenerator, CountsConnectionsThatAreClosedWithoutAWholeAnswer) {
+  for (const Manner manner : {Manner::kCloseAtOnce, Manner::kCloseAfterHalf}) {
+    TinyServer server(GetParam(), manner);
+    const LoadResult result = RunLoad(Open(server.target(), {0, 0, 0, 0, 0})).value();
+    EXPECT_EQ(result.reset, 5u);
+    EXPECT_EQ(Outcomes(result), result.started);
+  }
+}
+
+TEST_P(LoadGenerator, CountsConnectionsThatAreRefused) {
+  const Target nobody = Listener::Create(GetParam()).value().target();
+  const LoadResult open = RunLoad(Open(nobody, {0, 0, 0, 0, 0})).value();
+  EXPECT_EQ(open.refused, 5u);
+  EXPECT_EQ(open.lost(), 5u);
+  const LoadResult closed = RunLoad(Closed(nobody)).value();
+  EXPECT_GT(closed.refused, 0u);
+  EXPECT_EQ(closed.refused, closed.started);
+}
+
+TEST_P(LoadGenerator, CountsConnectionsThatNobodyAnswers) {
+  TinyServer server(GetParam(), Manner::kNeverAnswer);
+  LoadOptions options = Open(server.target(), {0, 0, 0, 0, 0});
+  options.grace_ns = 20 * kMillisecond;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_EQ(result.started, 5u);
+  EXPECT_EQ(result.unanswered, 5u);
+  EXPECT_FALSE(result.latency_valid());
+}
+
+// A generator that runs out of clients must not forget what it should have started.
+TEST_P(LoadGenerator, OpenLoopOffersTheWholeScheduleEvenIfItCannotStartIt) {
+  TinyServer server(GetParam(), Manner::kNeverAnswer);
+  LoadOptions options = Open(server.target(), std::vector<int64_t>(50, 0));
+  std::get<OpenLoop>(options.load).connections_max = 2;
+  options.grace_ns = 20 * kMillisecond;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_LE(server.accepted(), 2u);
+  EXPECT_EQ(result.started, 50u);
+  EXPECT_EQ(result.unanswered, 50u);
+}
+
+// One client does the work of two hundred that were to start at once. The last of them has waited
+// for all the others, and its latency contains that wait; counted from its own start, it would
+// not.
+TEST_P(LoadGenerator, OpenLoopCountsLatencyFromTheIntendedStart) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  LoadOptions options = Open(server.target(), std::vector<int64_t>(200, 0));
+  std::get<OpenLoop>(options.load).connections_max = 1;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_EQ(result.answered, 200u);
+  EXPECT_GE(result.lag_ns.max(), result.latency_ns.min());
+  EXPECT_GE(result.latency_ns.max(), result.lag_ns.max());
+}
+
+TEST_P(LoadGenerator, HoldsMoreConnectionsThanOneTurnOfItsLoopTakes) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  const LoadResult result = RunLoad(Open(server.target(), std::vector<int64_t>(1000, 0))).value();
+  EXPECT_EQ(result.answered, 1000u);
+}
+
+TEST(LoadGeneratorOptions, AreRefusedWhenTheyMeanNothing) {
+  const Target target = Listener::Create(Transport::kTcp).value().target();
+  LoadOptions nobody = Closed(target);
+  nobody.load = ClosedLoop{.clients = 0};
+  EXPECT_EQ(RunLoad(nobody).status().code(), absl::StatusCode::kInvalidArgument);
+  LoadOptions tiny = Closed(target);
+  tiny.payload_bytes = 1;
+  EXPECT_EQ(RunLoad(tiny).status().code(), absl::StatusCode::kInvalidArgument);
+  LoadOptions many = Closed(target);
+  many.load = ClosedLoop{.clients = 1u << 30};
+  EXPECT_EQ(RunLoad(many).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {
+  LoadResult result;
+  result.open_loop = true;
+  result.window_ns = 10 * kSecond;
+  result.started = 10'000;
+  result.latency_ns.Add(1, 10'000);
+  result.answered_in_window = 9'900;
+  EXPECT_TRUE(result.latency_valid());
+  result.answered_in_window = 9'899;
+  EXPECT_FALSE(result.latency_valid());
+  result.open_loop = false;
+  EXPECT_TRUE(result.latency_valid());
+}
+
+TEST(LoadResult, ForgivesAShortWindowOneHiccupAtItsEnd) {
+  LoadResult result;
+  result.open_loop = true;
+  result.window_ns = kSecond;
+  result.started = 2000;
+  result.latency_ns.Add(1, 2000);
+  result.answered_in_window = 1950;
+  EXPECT_TRUE(result.latency_valid());
+  result.answered_in_window = 1949;
+  EXPECT_FALSE(result.latency_valid());
+}
+
+TEST(Schedule, IsEvenWhenAskedForThat) {
+  const std::vector<int64_t> starts = EvenSchedule(1000, 5 * kMillisecond);
+  EXPECT_EQ(starts, (std::vector<int64_t>{0, 1'000'000, 2'000'000, 3'000'000, 4'000'000}));
+}
+
+TEST(Schedule, IsTheSameForTheSameSeedOnly) {
+  EXPECT_EQ(PoissonSchedule(1000, kSecond, 1), PoissonSchedule(1000, kSecond, 1));
+  EXPECT_NE(PoissonSchedule(1000, kSecond, 1), PoissonSchedule(1000, kSecond, 2));
+}
+
+// Of a Poisson process with 10,000 events expected, the count is within 5 % (5 standard
+// deviations), and a part of 1/e of the gaps is longer than the mean gap.
+TEST(Schedule, IsRandomWithTheRateAndTheGapsOfAPoissonProcess) {
+  const std::vector<int64_t> starts = PoissonSchedule(1000, 10 * kSecond, 42);
+  EXPECT_NEAR(static_cast<double>(starts.size()), 10'000, 500);
+  EXPECT_TRUE(std::is_sorted(starts.begin(), starts.end()));
+  EXPECT_LT(starts.back(), 10 * kSecond);
+  size_t longer = 0;
+  for (size_t i = 1; i < starts.size(); ++i) {
+    if (starts[i] - starts[i - 1] > kMillisecond) ++longer;
+  }
+  EXPECT_NEAR(static_cast<double>(longer) / static_cast<double>(starts.size()), 0.368, 0.02);
+}
+
+}  // namespace
+}  // namespace ringmaster::bench

@@ -1,0 +1,61 @@
+#!/bin/sh
+# The program's manners: exit status 0 when it did what was asked, 2 for wrong options, 1 when it
+# cannot measure; a refused io_uring is told in one line, and before anything is measured.
+#
+#   program_test.sh RINGMASTER_BENCH WITHOUT_IO_URING
+
+bench=$1
+without_io_uring=$2
+failures=0
+
+# expect STATUS COMMAND…: runs it; its output is in $output afterwards.
+expect() {
+  wanted=$1
+  shift
+  output=$("$@" 2>&1)
+  status=$?
+  if [ "$status" -ne "$wanted" ]; then
+    echo "exit status $status instead of $wanted: $*"
+    echo "$output"
+    failures=$((failures + 1))
+  fi
+}
+
+contains() {
+  case $output in
+    *"$1"*) ;;
+    *)
+      echo "lacks \"$1\": $output"
+      failures=$((failures + 1))
+      ;;
+  esac
+}
+
+expect 0 "$bench" --help
+contains demo
+expect 0 "$bench" demo --help
+contains --policies
+expect 0 "$bench" --version
+contains "ringmaster-bench 0."
+expect 2 "$bench"
+expect 2 "$bench" demo --no-such-option
+expect 2 "$bench" demo --seconds soon
+expect 2 "$bench" demo --seconds 0
+expect 2 "$bench" demo --repetitions 0
+expect 2 "$bench" demo --workers 0
+expect 2 "$bench" demo --transport pigeon
+expect 2 "$bench" demo --policies nonsense
+contains least-loaded
+expect 2 "$bench" demo --workloads nonsense
+contains slow-worker
+
+# 77: this machine cannot filter system calls.
+"$without_io_uring" EPERM true
+if [ $? -ne 77 ]; then
+  expect 1 "$without_io_uring" EPERM "$bench" demo --seconds 0.1 --repetitions 1
+  contains EPERM
+  expect 1 "$without_io_uring" ENOSYS "$bench" demo --seconds 0.1 --repetitions 1
+  contains ENOSYS
+fi
+
+exit $((failures > 0))
