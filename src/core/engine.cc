@@ -114,6 +114,8 @@ void Engine::OnCompletion(const Completion& completion) {
     // A mask, POLLHUP and POLLERR included: the accept that follows finds out what it means.
     if (completion.result >= 0) {
       source.ready = true;
+    } else if (completion.result == -ENOMEM) {
+      BackOff(key.index);  // it could not be armed now
     } else if (completion.result != -ECANCELED) {
       source.failed = true;
       Emit(EventKind::kSourceFailed, key.index, 0, -completion.result);

@@ -57,7 +57,7 @@ class Checker {
   enum class Occasion : uint8_t { kBatch, kLeave, kRefuse };
 
   // --- Set-up. Sources, workers and connections are numbered from 0 as they are added. ---
-  void AddSource(bool recall) { sources_.push_back({.recall = recall}); }
+  void AddSource(bool recall) { sources_.emplace_back().recall = recall; }
   uint32_t AddWorker(const CheckedWorker& worker);
   void OnJoined(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns);

@@ -366,6 +366,19 @@ TEST_F(EngineTest, DoesNotSpinWhenNothingButErrorsComes) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
 }
 
+TEST_F(EngineTest, TriesAgainLaterWhenAPollCannotBeArmedForLackOfMemory) {
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({End(-ENOMEM)});
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 0u);
+  EXPECT_EQ(Count(OpKind::kPoll), 0u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  now_ns_ += kBackOffNsMin;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPoll), 1u);
+}
+
 TEST_F(EngineTest, GivesASourceUpThatCannotBeAcceptedFromAndSaysSoOnce) {
   AddSource({.multishot_accept = false});
   AddWorker({.window = 2});

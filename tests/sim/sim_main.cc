@@ -7,6 +7,9 @@
 // runs have reached; a large set that misses a fault or a state fails, because it has not tested
 // it.
 
+#include <unistd.h>
+
+#include <array>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -17,8 +20,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <unistd.h>
 
 #include "sim/simulation.h"
 

