@@ -4,35 +4,13 @@
 #include <liburing.h>
 #include <sys/eventfd.h>
 
-#include <atomic>
 #include <cerrno>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include "ring/features.h"
 #include "ring/uring_ring.h"
 #include "sockets.h"
-
-namespace {
-
-std::atomic<int> allocations = 0;
-
-void* Allocate(std::size_t size) {
-  ++allocations;
-  void* memory = std::malloc(size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return Allocate(size); }
-void* operator new[](std::size_t size) { return Allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+#include "support/allocation_count.h"
 
 namespace ringmaster::ring {
 namespace {
@@ -42,9 +20,9 @@ using core::Op;
 using core::OpKind;
 
 TEST(Allocation, IsCounted) {
-  const int before = allocations;
+  const size_t before = testing::AllocationCount();
   std::vector<int> numbers(100);
-  EXPECT_EQ(allocations, before + 1);
+  EXPECT_EQ(testing::AllocationCount(), before + 1);
 }
 
 TEST(Allocation, IsNotMadeByATurn) {
@@ -80,7 +58,7 @@ TEST(Allocation, IsNotMadeByATurn) {
     std::vector<int> accepted;
     accepted.reserve(20);
 
-    const int before = allocations;
+    const size_t before = testing::AllocationCount();
     int error = ring.Turn(ops, core::kWaitForever, completions);
     while (error == 0 && !completions.empty()) {
       for (const Completion& completion : completions) {
@@ -90,7 +68,7 @@ TEST(Allocation, IsNotMadeByATurn) {
       }
       error = ring.Turn({}, 1'000'000, completions);
     }
-    EXPECT_EQ(allocations, before);
+    EXPECT_EQ(testing::AllocationCount(), before);
     EXPECT_EQ(error, 0);
     EXPECT_GE(accepted.size(), 15u);
     for (const int fd : accepted) close(fd);
