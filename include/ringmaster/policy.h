@@ -85,6 +85,10 @@ class Policy {
   // An offer picked for `worker` was taken back because the worker did not move; it is about to be
   // placed again, by another `Pick`, among other workers.
   virtual void OnRecall(uint32_t worker) { (void)worker; }
+
+  // `worker` has left the source. Its index may be given to another worker at once, which must not
+  // inherit anything.
+  virtual void OnLeave(uint32_t worker) { (void)worker; }
 };
 
 // Every worker in turn. A worker that lacks credit at its turn, or whose offer was recalled, is

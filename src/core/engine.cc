@@ -777,6 +777,7 @@ void Engine::Join(uint32_t source, uint32_t worker) {
 void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   RecallAllOf(worker, source);
+  sources_[source].config.policy->OnLeave(worker);
 }
 
 // Recalls what `worker` has not claimed of `source`, or of every source (UINT32_MAX); newest first,

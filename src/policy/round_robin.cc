@@ -64,6 +64,10 @@ class RoundRobinPolicy final : public Policy {
     if (worker < workers_.size() && workers_[worker].joined) Owe(worker);
   }
 
+  void OnLeave(uint32_t worker) override {
+    if (worker < workers_.size()) Forget(worker);
+  }
+
  private:
   struct Worker {
     uint16_t owed = 0;  // turns
@@ -80,13 +84,16 @@ class RoundRobinPolicy final : public Policy {
   }
 
   // A worker that has left is owed nothing, so that whoever gets its index next starts afresh.
+  void Forget(uint32_t worker) {
+    owed_total_ -= workers_[worker].owed;
+    workers_[worker].owed = 0;
+  }
+
   void NoteJoined(std::span<const uint32_t> joined) {
     for (const uint32_t worker : joined_) workers_[worker].joined = false;
     for (const uint32_t worker : joined) workers_[worker].joined = true;
     for (const uint32_t worker : joined_) {
-      if (workers_[worker].joined) continue;
-      owed_total_ -= workers_[worker].owed;
-      workers_[worker].owed = 0;
+      if (!workers_[worker].joined) Forget(worker);
     }
     joined_.assign(joined.begin(), joined.end());
   }

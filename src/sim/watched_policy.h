@@ -41,6 +41,7 @@ class WatchedPolicy final : public Policy {
     ++recalls_;
     policy_->OnRecall(worker);
   }
+  void OnLeave(uint32_t worker) override { policy_->OnLeave(worker); }
 
   uint64_t picks() const { return picks_; }
   // Picks at which somebody who had joined could not be picked.

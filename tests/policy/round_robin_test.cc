@@ -115,6 +115,16 @@ TEST(RoundRobin, KeepsTheDebtsOfOthersWhenAWorkerLeaves) {
   EXPECT_EQ(crew.PickMany(*policy, 4), (Workers{2, 0, 2, 3}));
 }
 
+TEST(RoundRobin, AWorkerThatTakesOverAnIndexBetweenTwoPicksInheritsNoDebt) {
+  Crew crew(3);
+  auto policy = Ready(RoundRobin(), crew);
+  crew.OnlyCreditFor({0, 2});
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 2}));  // 1 is owed a turn
+  policy->OnLeave(1);  // and another worker joins at its index before the next pick
+  crew.CreditForAll();
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 2}));
+}
+
 TEST(RoundRobin, TakesInAWorkerThatJoinsWithoutDebtAtItsIndex) {
   Crew crew(4);
   crew.SetJoined(1, false);
