@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -137,6 +138,10 @@ absl::Status Lifeline::StartThread() {
     static_cast<Lifeline*>(self)->Run();
     return nullptr;
   };
+  // The program's signals are for its own threads to take.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_attr_setsigmask_np(&attributes, &all);
   const int error = pthread_create(&thread_, &attributes, run, this);
   pthread_attr_destroy(&attributes);
   if (error != 0) {
@@ -366,6 +371,7 @@ void Lifeline::Run() {
                            .error = -result,
                            .text = std::string(failed.message())});
       }
+      RefuseWithoutRing();
       return End(failed);
     }
     ++wakes_;
@@ -466,6 +472,17 @@ void Lifeline::ReleaseWorker(uint32_t index) {
   close(worker.ring_fd);
   worker.shared->Unref();
   worker = {};
+}
+
+// The ring can close nothing any more: what is held or offered is closed here.
+void Lifeline::RefuseWithoutRing() {
+  engine_->StopIntake();
+  engine_->RefuseAll();
+  while (engine_->Outstanding() > 0) {
+    for (const core::Op& op : engine_->OnBatch({}, Now())) {
+      if (op.key.kind == core::OpKind::kClose) close(op.fd);
+    }
+  }
 }
 
 void Lifeline::End(absl::Status status) {

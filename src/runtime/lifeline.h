@@ -88,6 +88,7 @@ class Lifeline {
   uint64_t OpenTotal() const;
   void FillStats(BalancerStats& stats);
   void ReleaseWorker(uint32_t worker);
+  void RefuseWithoutRing();
   void End(absl::Status status);
 
   const BalancerOptions options_;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -112,7 +113,7 @@ class BalancerTest : public ::testing::Test {
   std::unique_ptr<Balancer> balancer_;
 };
 
-// --- Serving -------------------------------------------------------------------------------------
+// --- Serving -----------------------------------------------------------------------------------
 
 struct Way {
   std::string policy;
@@ -235,8 +236,7 @@ TEST_F(BalancerTest, LeavesTheFlagsOfTheListenerAlone) {
   EXPECT_EQ(fcntl(listener.fd(), F_GETFL), flags);
 }
 
-// --- Capacity, hold, pause
-// -------------------------------------------------------------------------
+// --- Capacity, hold, pause ---------------------------------------------------------------------
 
 // Keeps what it is given until it is told to let go.
 class Keeper {
@@ -366,8 +366,7 @@ TEST_F(BalancerTest, AnIndependentEdgeTriggeredWaiterSeesEveryConnectionThatIsHe
   close(epoll_fd);
 }
 
-// --- Leases
-// ----------------------------------------------------------------------------------------
+// --- Leases ------------------------------------------------------------------------------------
 
 TEST_F(BalancerTest, ALeaseMayBeReleasedFromAnotherThreadAndAfterEverythingElseIsGone) {
   Lease lease;
@@ -392,8 +391,7 @@ TEST_F(BalancerTest, ALeaseMayBeReleasedFromAnotherThreadAndAfterEverythingElseI
   EXPECT_FALSE(lease.held());
 }
 
-// --- Leaving, dying, freezing
-// ----------------------------------------------------------------------
+// --- Leaving, dying, freezing ------------------------------------------------------------------
 
 TEST_F(BalancerTest, WhatALeavingWorkerHasNotClaimedIsServedByOthers) {
   const Listener listener = Listener::Tcp();
@@ -504,8 +502,7 @@ TEST_F(BalancerTest, AClaimThatStopsEarlySaysSoAndLeavesTheRest) {
   io_uring_queue_exit(&ring);
 }
 
-// --- Running out of descriptors
-// --------------------------------------------------------------------
+// --- Running out of descriptors ----------------------------------------------------------------
 
 TEST_F(BalancerTest, OutOfDescriptorsItWaitsForALeaseAndServesEveryone) {
   for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
@@ -544,8 +541,7 @@ TEST_F(BalancerTest, OutOfDescriptorsItWaitsForALeaseAndServesEveryone) {
   }
 }
 
-// --- The end
-// ---------------------------------------------------------------------------------------
+// --- The end -----------------------------------------------------------------------------------
 
 TEST_F(BalancerTest, ShutdownClosesAtTheDeadlineWhatNobodyClaimed) {
   const Listener listener = Listener::Tcp();
@@ -612,8 +608,7 @@ TEST_F(BalancerTest, AfterShutdownEverythingSaysSo) {
   EXPECT_EQ(source.Resume().code(), absl::StatusCode::kFailedPrecondition);
 }
 
-// --- Mistakes
-// --------------------------------------------------------------------------------------
+// --- Mistakes ----------------------------------------------------------------------------------
 
 TEST_F(BalancerTest, RefusesWhatIsNotAListenerAndSaysWhy) {
   const auto refused = [&](int fd) { return balancer_->AddSource(fd).status(); };
@@ -729,8 +724,59 @@ TEST_F(BalancerTest, ASourceThatIsShutDownIsReportedAndWatchedNoMore) {
   }
 }
 
-// --- fork
-// ------------------------------------------------------------------------------------------
+// The descriptors of this process that are io_urings.
+std::set<int> Rings() {
+  std::set<int> rings;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error) == "anon_inode:[io_uring]") {
+      rings.insert(std::stoi(entry.path().filename()));
+    }
+  }
+  return rings;
+}
+
+TEST_F(BalancerTest, AMasterWhoseRingFailsClosesWhatNobodyClaimedAndSaysSo) {
+  balancer_.reset();
+  const std::set<int> before = Rings();
+  Create({});
+  std::vector<int> own;
+  for (const int ring : Rings()) {
+    if (before.count(ring) == 0) own.push_back(ring);
+  }
+  ASSERT_EQ(own.size(), 1u);
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  io_uring ring;  // of a worker that never claims
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 3; }));
+  // Another descriptor in its place: the next turn finds no ring there.
+  const int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(dup3(other, own[0], O_CLOEXEC), own[0]);
+  close(other);
+  source.Pause().IgnoreError();  // makes the master turn
+  ASSERT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kMasterFailed); }));
+  EXPECT_FALSE(source.Resume().ok());
+  for (const int client : clients) {
+    char byte;
+    EXPECT_EQ(read(client, &byte, 1), 0);
+    close(client);
+  }
+  const ShutdownReport report = balancer_->Shutdown(absl::InfiniteDuration());
+  EXPECT_EQ(report.refused, 3u);
+  EXPECT_FALSE(report.drained);
+  int claimed = 0;
+  port.Claim([&](Connection) { ++claimed; });
+  EXPECT_EQ(claimed, 0);
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+// --- fork --------------------------------------------------------------------------------------
 
 TEST_F(BalancerTest, AForkedChildCanNeitherClaimNorDisturb) {
   const Listener listener = Listener::Tcp();
@@ -773,8 +819,7 @@ TEST_F(BalancerTest, AForkedChildCanNeitherClaimNorDisturb) {
   io_uring_queue_exit(&ring);
 }
 
-// --- Rest
-// ------------------------------------------------------------------------------------------
+// --- Rest --------------------------------------------------------------------------------------
 
 // Voluntary context switches of this process's thread with that name.
 uint64_t SwitchesOfThread(const std::string& name) {
@@ -790,6 +835,24 @@ uint64_t SwitchesOfThread(const std::string& name) {
     }
   }
   return switches;
+}
+
+TEST_F(BalancerTest, TheMasterTakesNoSignalsThatAreForTheProgram) {
+  bool found = false;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    bool matches = false;
+    for (std::string line; std::getline(status, line);) {
+      if (line == "Name:\tringmaster") matches = true;
+      if (!matches || !line.starts_with("SigBlk:")) continue;
+      found = true;
+      const uint64_t blocked = std::stoull(line.substr(7), nullptr, 16);
+      for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1, SIGALRM}) {
+        EXPECT_NE(blocked >> (signal - 1) & 1, 0u) << signal;
+      }
+    }
+  }
+  EXPECT_TRUE(found);
 }
 
 TEST_F(BalancerTest, AnIdleBalancerMakesNoWakeUpInTenSeconds) {
