@@ -376,6 +376,8 @@ TEST_F(EchoServing, SecondSignalEndsTheWait) {
   const nlohmann::json result = server.WaitForReport();
   ASSERT_TRUE(result.is_object()) << server.Complaint();
   EXPECT_EQ(result["accepted"], 1);
+  EXPECT_EQ(result["drained"], false);
+  EXPECT_EQ(result["open"], 1);
   EXPECT_EQ(client.Receive(), "(end)");
 }
 

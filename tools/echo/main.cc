@@ -5,8 +5,9 @@
 //
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
 //   end     first signal -> Shutdown: the workers go on serving until all is done or time is up
-//           second signal -> the workers close what they have, so that Shutdown returns at once
-//           then -> the workers end -> what they did is printed -> the listener is removed
+//           second signal -> the deadline is now
+//           then -> the workers close what is open and end -> what they did is printed -> the
+//           listener is removed
 
 #include <pthread.h>
 
@@ -105,8 +106,7 @@ class Signals {
 };
 
 // Shuts the balancer down while it listens for a second signal.
-ShutdownReport Drain(const Options& options, Balancer& balancer, Control& control,
-                     Signals& signals) {
+ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signals) {
   ShutdownReport report;
   std::atomic<bool> finished = false;  // Release below, acquire in the loop: `report` is complete.
   std::thread shutdown([&] {
@@ -116,8 +116,8 @@ ShutdownReport Drain(const Options& options, Balancer& balancer, Control& contro
   });
   while (!finished.load(std::memory_order_acquire)) {
     if (signals.WaitForEndOrFinished()) {
-      control.Advance(Phase::kClose);
       signals.LetEnd();
+      balancer.Shutdown(absl::ZeroDuration());
     }
   }
   shutdown.join();
@@ -156,7 +156,7 @@ absl::StatusOr<int> Run(const Options& options) {
   for (uint32_t i = 0; i < options.workers; ++i) {
     absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(setup);
     if (!worker.ok()) {
-      (*control)->Advance(Phase::kEnd);
+      (*control)->End();
       return worker.status();
     }
     workers.push_back(*std::move(worker));
@@ -177,8 +177,8 @@ absl::StatusOr<int> Run(const Options& options) {
       "no more connections are accepted; waiting up to %lld ms for the open ones, a second "
       "signal ends that\n",
       static_cast<long long>(options.drain_ms));
-  const ShutdownReport report = Drain(options, **balancer, **control, signals);
-  (*control)->Advance(Phase::kEnd);
+  const ShutdownReport report = Drain(options, **balancer, signals);
+  (*control)->End();
   std::vector<uint64_t> bytes_echoed(report.stats.workers.size());
   for (const std::unique_ptr<Worker>& worker : workers) {
     worker->Wait();

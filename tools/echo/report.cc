@@ -25,7 +25,8 @@ std::string ReportAsTable(const ShutdownReport& report, std::span<const uint64_t
   absl::StrAppend(&text, "accepted ", report.stats.accepted, ", refused ", report.stats.refused,
                   ", recalled ", report.stats.recalled, "; ");
   if (report.open > 0) {
-    absl::StrAppend(&text, report.open, " still open when the time was up, now closed\n");
+    absl::StrAppend(&text, report.open,
+                    " still open when the time was up or a second signal came, now closed\n");
   } else {
     absl::StrAppend(&text, "none was open at the end\n");
   }

@@ -150,7 +150,7 @@ class Loop {
   bool ring_created_ = false;
   bool multishot_ = false;
   bool claim_due_ = false;
-  Phase phase_ = Phase::kServe;
+  bool ended_ = false;  // as the control says
   Port port_;
   ConnectionTable connections_;
 };
@@ -193,12 +193,12 @@ int Loop::CreateRing() {
 }
 
 void Loop::Run() {
-  while (phase_ != Phase::kEnd || connections_.size() > 0) {
-    if (claim_due_ && phase_ != Phase::kEnd) {
+  while (!ended_ || connections_.size() > 0) {
+    if (claim_due_ && !ended_) {
       claim_due_ =
           port_.Claim([this](Connection taken) { Take(std::move(taken)); }, kClaimsPerTurnMax);
     }
-    Turn(/*wait=*/!claim_due_ || phase_ == Phase::kEnd);
+    Turn(/*wait=*/!claim_due_ || ended_);
   }
 }
 
@@ -252,9 +252,8 @@ void Loop::WatchControl() {
 }
 
 void Loop::ObeyControl() {
-  const Phase phase = setup_.control->phase();
-  if (phase == phase_) return;
-  phase_ = phase;
+  if (ended_ || !setup_.control->ended()) return;
+  ended_ = true;
   for (uint32_t index = 0; index < connections_.index_end(); ++index) {
     if (connections_[index].fd < 0) continue;
     Fail(connections_[index]);
@@ -263,7 +262,6 @@ void Loop::ObeyControl() {
 }
 
 void Loop::Take(Connection taken) {
-  if (phase_ != Phase::kServe) return;  // Closes it and releases its lease.
   const int fd = taken.TakeFd();
   StartReceive(connections_.Allocate(fd, taken.TakeLease()));
 }
@@ -378,9 +376,8 @@ absl::StatusOr<std::unique_ptr<Control>> Control::Create() {
 
 Control::~Control() { close(fd_); }
 
-void Control::Advance(Phase phase) {
-  if (phase <= phase_.load(std::memory_order_relaxed)) return;
-  phase_.store(phase, std::memory_order_release);
+void Control::End() {
+  ended_.store(true, std::memory_order_release);
   // The counter would have to be written 2^64 times before this could fail.
   eventfd_write(fd_, 1);
 }

@@ -36,15 +36,9 @@ inline constexpr size_t kUnsentBytesMax = size_t{256} * 1024;
 // How many connections are claimed before the traffic of the open ones is looked at again.
 inline constexpr size_t kClaimsPerTurnMax = 16;
 
-// What the workers are to do, in the order in which it can change.
-enum class Phase : uint8_t {
-  kServe,  // echo
-  kClose,  // close what is open and whatever else is claimed
-  kEnd,    // the same, and end when nothing is open any more
-};
-
-// Tells all workers at once. It costs one descriptor, however many workers there are: every ring
-// polls the same eventfd, which nobody reads, and an eventfd wakes its pollers at every write.
+// Tells all workers at once to close what is open and to end. It costs one descriptor, however many
+// workers there are: every ring polls the same eventfd, which nobody reads, and an eventfd wakes
+// its pollers at every write.
 class Control {
  public:
   static absl::StatusOr<std::unique_ptr<Control>> Create();
@@ -52,11 +46,11 @@ class Control {
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
 
-  // From any thread. Never goes back.
-  void Advance(Phase phase);
+  // From any thread.
+  void End();
 
-  // From any thread: the phase now.
-  Phase phase() const { return phase_.load(std::memory_order_acquire); }
+  // From any thread.
+  bool ended() const { return ended_.load(std::memory_order_acquire); }
 
   int fd() const { return fd_; }
 
@@ -64,7 +58,7 @@ class Control {
   explicit Control(int fd) : fd_(fd) {}
 
   const int fd_;
-  std::atomic<Phase> phase_ = Phase::kServe;  // Release in Advance, acquire in phase.
+  std::atomic<bool> ended_ = false;  // Release in End, acquire in ended.
 };
 
 struct WorkerSetup {
