@@ -3,7 +3,7 @@
 //   auto balancer = ringmaster::Balancer::Create().value();
 //   auto source = balancer->AddSource(listen_fd, {.policy = ringmaster::LeastLoaded()}).value();
 //   auto port = balancer->AddWorker({.ring_fd = ring.ring_fd, .tag = kDoorbell}).value();
-//   source.Join(port, {.token = kHttp});
+//   if (auto status = source.Join(port, {.token = kHttp}); !status.ok()) …
 //
 // Threads: every function here may be called from any thread; each takes effect before it returns.
 // None may be called from the event callback. Errors are absl::Status with the likely cause and the
@@ -49,7 +49,8 @@ struct Event {
     kWorkerStalled,     // offers were recalled because the worker did not move
     kWorkerMoves,       // it moves again
     kDoorbellFailed,    // the worker's ring could not be told; it is told again later
-    kMasterFailed,      // the master's ring is unusable; nothing is accepted any more
+    kMasterFailed,      // the master's ring is unusable: nothing is accepted any more, and what
+                        // nobody has claimed is closed and counted as refused
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;  // index, where it concerns a source
@@ -64,7 +65,7 @@ struct BalancerOptions {
   // CPU to which the master's thread is bound; -1: not bound.
   int cpu = -1;
   // How old an unclaimed offer must be, and how long its worker must not have moved, before the
-  // offer is recalled for another worker.
+  // offer is recalled for another worker. 100 microseconds to 1 minute.
   absl::Duration recall_after = absl::Milliseconds(10);
   // Restrict the master's ring to the operations that it uses, for defence in depth.
   bool restrict_ring = true;
@@ -77,7 +78,8 @@ struct BalancerOptions {
 struct SourceOptions {
   std::unique_ptr<Policy> policy;  // default: LeastLoaded()
   Intake intake = Intake::kPollAccept;
-  // kAccept: how many connections may be accepted ahead of credit before accepting pauses. A burst
+  // kAccept: how many connections may be accepted ahead of credit before accepting pauses, at least
+  // 1. A burst
   // that is already under way may exceed it by the master's completion_entries.
   uint32_t hold = 128;
   // Whether offers may be recalled from a worker that does not move.
@@ -92,9 +94,10 @@ struct WorkerOptions {
   // duplicate of the descriptor until the worker leaves.
   int ring_fd = -1;
   // user_data of the completion that says "call Claim". Its res is 0; it may come late, twice or
-  // for nothing.
+  // for nothing. The next one is sent only after a Claim, so they need little room in the worker's
+  // completion queue.
   uint64_t tag = 0;
-  // How many connections it may hold open; offers count.
+  // How many connections of all its sources it may hold open, at least 1; offers count.
   uint32_t capacity = UINT32_MAX;
   // How many unclaimed offers it may have at most, 1 to 1024. The balancer moves within 1 to this.
   uint32_t window = 32;
@@ -172,8 +175,9 @@ class Balancer {
 
   // Watches a listening stream socket, TCP or Unix. Borrows `fd` and leaves its flags alone: keep
   // it open until the balancer is shut down. Nothing is armed until the first worker joins.
-  // AlreadyExists when this descriptor, or another descriptor of the same socket, is a source of
-  // this balancer already.
+  // Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
+  // (FailedPrecondition). ResourceExhausted after 1024 sources. AlreadyExists when this descriptor,
+  // or another descriptor of the same socket, is a source of this balancer already.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.
@@ -182,12 +186,14 @@ class Balancer {
   // Stops accepting, goes on dealing what has been accepted, and returns when everything has been
   // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed.
   // Connections that the kernel has queued and nobody has accepted stay in the source's backlog.
-  // The workers must go on claiming meanwhile. Ends the master's thread. A call while another one
-  // drains, from another thread, ends that drain at its own deadline if that is earlier; both
-  // return the same report, and so does every later call.
+  // New clients find the listener open meanwhile, and wait. The workers
+  // must go on claiming, and are not told: a server whose connections stay open without traffic
+  // closes them itself, or the drain lasts until its deadline. Ends the master's thread. A call
+  // while another one drains, from another thread, ends that drain at its own deadline if that is
+  // earlier; both return the same report, and so does every later call.
   ShutdownReport Shutdown(absl::Duration drain);
 
-  // A consistent snapshot, taken by the master between two batches.
+  // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.
   BalancerStats Stats() const;
 
  private:

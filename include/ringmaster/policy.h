@@ -40,7 +40,9 @@ struct Candidate {
   uint32_t unclaimed = 0;  // of these, offers that it has not claimed yet
   uint32_t credit = 0;     // how many more it may be offered now; at least 1
   int32_t cpu = -1;        // the CPU on which it last claimed, or to which it is bound; -1: unknown
-  bool idle = false;       // presumed to wait: nothing unclaimed, doorbell consumed, not serving
+  // Presumed to wait: nothing unclaimed, doorbell consumed, not inside Port::Claim. What a worker
+  // does after Claim is not seen; an offer made then waits for its next Claim or for the recall.
+  bool idle = false;
 };
 
 // Which CPUs share what. Entry i describes CPU i; equal ids share. Empty: nothing is known.

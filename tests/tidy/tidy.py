@@ -36,6 +36,7 @@ LAYERS = {
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "runtime/", "c/"),
+    "bench": ("ringmaster/", "bench/"),
     "tools": ("ringmaster/",),
 }
 PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/")
