@@ -445,7 +445,7 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
 // Whether somebody else could take an arrival of `source` now.
 bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const {
   for (const uint32_t index : sources_[source].joined) {
-    if (index == except || Credit(index) == 0) continue;
+    if (index == except || SlowAtWork(workers_[index]) || Credit(index) == 0) continue;
     if (!must_be_idle || Idle(workers_[index])) return true;
   }
   return false;
@@ -528,11 +528,18 @@ bool Engine::AcceptMore(uint32_t index) {
 }
 
 void Engine::Refresh(SourceState& source) {
+  AddCandidates(source, false);
+  if (source.candidates.empty()) AddCandidates(source, true);
+}
+
+// The workers with credit; those that are slow at work only if asked for.
+void Engine::AddCandidates(SourceState& source, bool slow_too) {
   source.candidates.clear();
   for (const uint32_t index : source.joined) {
+    const WorkerState& worker = workers_[index];
+    if (!slow_too && SlowAtWork(worker)) continue;
     const uint32_t credit = Credit(index);
     if (credit == 0) continue;
-    const WorkerState& worker = workers_[index];
     const int32_t cpu = worker.config.cpu >= 0
                             ? worker.config.cpu
                             : worker.config.state->cpu.load(std::memory_order_relaxed);
@@ -548,6 +555,15 @@ void Engine::Refresh(SourceState& source) {
 bool Engine::Idle(const WorkerState& worker) const {
   return worker.head == worker.tail && !worker.rung && !worker.touched &&
          worker.config.state->serving.load(std::memory_order_relaxed) == 0;
+}
+
+// Whether it has been recalled from so often that its window has fallen to 1, and is inside a claim
+// now. What it is offered then waits for a callback that may take long, too briefly for a recall
+// perhaps and yet for the most of that callback, so everybody else is asked first. A hint: a wrong
+// one costs a worse pick.
+bool Engine::SlowAtWork(const WorkerState& worker) {
+  return worker.window == 1 && worker.config.window_max > 1 &&
+         worker.config.state->serving.load(std::memory_order_relaxed) != 0;
 }
 
 // By (3) and (7).

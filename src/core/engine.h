@@ -243,6 +243,8 @@ class Engine {
   bool AcceptMore(uint32_t source);
   void Refuse();
   void Refresh(SourceState& source);
+  void AddCandidates(SourceState& source, bool slow_too);
+  static bool SlowAtWork(const WorkerState& worker);
   bool Idle(const WorkerState& worker) const;
   uint32_t Credit(uint32_t worker) const;
   bool OfferTo(uint32_t worker, ArrivalId id);

@@ -835,6 +835,34 @@ TEST_F(EngineTest, DealsARoundExactly) {
   EXPECT_EQ(claimed, (std::vector<size_t>{100, 100, 100}));
 }
 
+TEST_F(EngineTest, OffersToASlowWorkerOnlyWhenItIsNotAtWorkUnlessNobodyElseCanTakeIt) {
+  AddSource({}, RoundRobin());
+  AddWorker({.window = 2});
+  AddWorker({.window = 2});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{11});
+  now_ns_ += kRecallAfter;
+  Batch();  // recalled from worker 0, whose window is 1 from now on
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
+  Claim(0);  // it moves
+  Batch();
+  EXPECT_EQ(engine_.window(0), 1u);
+
+  workers_[0]->state().serving = 1;
+  Batch({Arrival(12)});  // its turn, and it is owed one
+  EXPECT_EQ(Unclaimed(0), 0u);
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{12});
+  Batch({Arrival(13), Arrival(14), Arrival(15)});
+  EXPECT_EQ(Unclaimed(1), 2u);
+  EXPECT_EQ(Unclaimed(0), 1u);  // the window of worker 1 is full
+  Claim(0);
+  Claim(1);
+  workers_[0]->state().serving = 0;
+  Batch({Arrival(16)});
+  EXPECT_EQ(Unclaimed(0), 1u);
+}
+
 TEST_F(EngineTest, OwesARecalledTurnBack) {
   AddSource({}, RoundRobin());
   for (int i = 0; i < 2; ++i) AddWorker({.window = 8});
