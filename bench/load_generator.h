@@ -11,8 +11,9 @@
 //               A slow answer delays the next question, so latency flatters the server and is
 //               labelled so; what it measures well is throughput and how the work is divided.
 //
-// TCP clients take turns at the addresses of 127.1.0.0/16: the side that closes first keeps the pair
-// of addresses and ports in TIME_WAIT for a minute, and one address has some 28,000 ports only.
+// TCP clients take turns at the addresses of 127.1.0.0/16: the side that closes first keeps the
+// pair of addresses and ports in TIME_WAIT for a minute, and one address has some 28,000 ports
+// only.
 
 #ifndef RINGMASTER_BENCH_LOAD_GENERATOR_H_
 #define RINGMASTER_BENCH_LOAD_GENERATOR_H_
