@@ -469,6 +469,46 @@ TEST_F(BalancerTest, AFrozenWorkerKeepsOnlyWhatItHasClaimedAndGetsNothingNewUnti
   EXPECT_TRUE(SawEvent(Event::Kind::kWorkerMoves));
 }
 
+TEST_F(BalancerTest, LosesNothingWhileWorkersComeAndGoAndTheSourcePausesAndResumes) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    Create({.completion_entries = 64});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener, {.policy = RoundRobin(), .intake = intake, .hold = 16});
+    auto stays = AddWorker({source}, ServeIndex, {.capacity = 1, .window = 1});
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> served{0};
+    std::atomic<uint64_t> failed{0};
+    std::vector<std::thread> threads;
+    for (int client = 0; client < 3; ++client) {
+      threads.emplace_back([&] {
+        while (!stop) ++(AskWhoServes(listener) >= 0 ? served : failed);
+      });
+    }
+    threads.emplace_back([&] {
+      while (!stop) {
+        EXPECT_TRUE(source.Pause().ok());
+        EXPECT_TRUE(source.Resume().ok());
+        balancer_->Stats();
+      }
+    });
+    for (uint32_t i = 0; i < 100; ++i) {
+      auto narrow = AddWorker({source}, ServeIndex, {.capacity = 1 + i % 3, .window = 1 + i % 4});
+      auto wide = AddWorker({source});
+      const uint64_t before = served;
+      EXPECT_TRUE(Eventually([&] { return served >= before + 5; }));
+    }
+    stop = true;
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(failed, 0u);
+    const BalancerStats stats = balancer_->Stats();
+    EXPECT_EQ(stats.accepted, served);
+    EXPECT_EQ(stats.departed.claimed + stats.workers[0].claimed, served);
+    const ShutdownReport report = balancer_->Shutdown(absl::Seconds(10));
+    EXPECT_TRUE(report.drained);
+    EXPECT_EQ(report.refused, 0u);
+  }
+}
+
 TEST_F(BalancerTest, AClaimThatStopsEarlySaysSoAndLeavesTheRest) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener, {.recall = false});
