@@ -71,7 +71,7 @@ struct BalancerOptions {
   bool restrict_ring = true;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
-  // Called on the master's thread; keep it short, it delays every arrival.
+  // Called on the master's thread; keep it short, it delays every arrival. Must not throw.
   std::function<void(const Event&)> on_event;
 };
 
