@@ -10,6 +10,7 @@
 #ifndef RINGMASTER_POLICY_H_
 #define RINGMASTER_POLICY_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,11 +27,29 @@ namespace ringmaster {
 // so it is read only when the policy of the source declares it.
 struct FactsNeeded {
   bool incoming_cpu = false;  // SO_INCOMING_CPU: the CPU that processed the connection's packets
+  bool peer = false;          // getpeername, and SO_PEERCRED for a Unix socket: who connects
 };
 
-// One arrival, as far as the declared facts go.
+// Who is at the other end of a connection.
+struct Peer {
+  enum class Kind : uint8_t {
+    kUnknown,  // not declared, or the kernel does not tell (any more)
+    kIpv4,     // also of an IPv6 listener that takes IPv4 (::ffff:0:0/96)
+    kIpv6,
+    kUnix,
+  };
+  Kind kind = Kind::kUnknown;
+  uint16_t port = 0;  // kIpv4, kIpv6
+  // kIpv4: 4 bytes in network order; kIpv6: 16 bytes. kUnix: process, user and group of the client
+  // when it connected, 4 bytes each in the order of this machine. Zeros after that.
+  std::array<uint8_t, 16> address{};
+};
+
+// One arrival, as far as the declared facts go. A fact may be unknown although it was declared:
+// the kernel may not have it, and what was accepted before a policy was switched was not asked.
 struct Arrival {
-  int32_t incoming_cpu = -1;  // -1: not declared, or the kernel does not know
+  int32_t incoming_cpu = -1;  // -1: unknown
+  Peer peer;
 };
 
 // A worker that has credit now.
@@ -40,6 +59,9 @@ struct Candidate {
   uint32_t unclaimed = 0;  // of these, offers that it has not claimed yet
   uint32_t credit = 0;     // how many more it may be offered now; at least 1
   int32_t cpu = -1;        // the CPU on which it last claimed, or to which it is bound; -1: unknown
+  // For how long it has not moved (claimed an offer or begun to claim) although offers wait for
+  // it, in nanoseconds; 0 when none does.
+  int64_t still_ns = 0;
   // Presumed to wait: nothing unclaimed, doorbell consumed, not inside Port::Claim. What a worker
   // does after Claim is not seen; an offer made then waits for its next Claim or for the recall.
   bool idle = false;

@@ -131,7 +131,7 @@ void Engine::OnCompletion(const Completion& completion) {
 
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
-  ledger_.Arrive(index, completion.result, {.incoming_cpu = completion.incoming_cpu});
+  ledger_.Arrive(index, completion.result, completion.facts);
   ++source.found;
   source.back_off_ns = 0;
   source.backing_off = false;
@@ -548,6 +548,7 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
                                  .unclaimed = ledger_.worker(index).unclaimed,
                                  .credit = credit,
                                  .cpu = cpu,
+                                 .still_ns = Still(index),
                                  .idle = Idle(worker)});
   }
 }
@@ -555,6 +556,13 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
 bool Engine::Idle(const WorkerState& worker) const {
   return worker.head == worker.tail && !worker.rung && !worker.touched &&
          worker.config.state->serving.load(std::memory_order_relaxed) == 0;
+}
+
+// How long what waits for it has waited without it moving.
+int64_t Engine::Still(uint32_t index) const {
+  const WorkerState& worker = workers_[index];
+  if (ledger_.worker(index).unclaimed == 0) return 0;
+  return std::max<int64_t>(0, now_ns_ - std::max(worker.moved_at_ns, worker.waits_since_ns));
 }
 
 // Whether it has been recalled from so often that its window has fallen to 1, and is inside a claim
@@ -586,6 +594,7 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
   RINGMASTER_CHECK(slot == kNoArrival);
   slot = id;
+  if (ledger_.worker(index).unclaimed == 0) worker.waits_since_ns = now_ns_;
   ledger_.Offer(id, index, now_ns_);
   const ArrivalRecord& record = ledger_.record(id);
   worker.config.inbox->Write(position, {.source = record.source, .fd = record.fd});
@@ -736,7 +745,7 @@ uint32_t Engine::AddSource(SourceConfig config) {
   RINGMASTER_CHECK(config.policy != nullptr && config.fd >= 0 && !stopping_);
   RINGMASTER_CHECK(sources_.size() < Offer::kSourcesMax);
   SourceState source;
-  source.facts = config.policy->facts().incoming_cpu ? kFactIncomingCpu : 0;
+  source.facts = FactBits(config.policy->facts());
   source.config = std::move(config);
   sources_.push_back(std::move(source));
   ReserveAll();

@@ -205,10 +205,11 @@ class Engine {
     int64_t bell_again_ns = 0;
     int64_t bell_pause_ns = 0;
     int64_t moved_at_ns = 0;
-    bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
-    int64_t look_again_ns = 0;  // when overdue offers are looked at again
-    int64_t look_pause_ns = 0;  // doubles while looks are in vain
-    uint64_t head = 0;          // everything below is taken
+    int64_t waits_since_ns = 0;  // when it was offered something and had nothing unclaimed
+    bool wants_taker = false;    // it is stuck on an overdue offer and nobody can take it
+    int64_t look_again_ns = 0;   // when overdue offers are looked at again
+    int64_t look_pause_ns = 0;   // doubles while looks are in vain
+    uint64_t head = 0;           // everything below is taken
     uint64_t tail = 0;
     std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
     uint64_t doorbells = 0;
@@ -246,6 +247,7 @@ class Engine {
   void AddCandidates(SourceState& source, bool slow_too);
   static bool SlowAtWork(const WorkerState& worker);
   bool Idle(const WorkerState& worker) const;
+  int64_t Still(uint32_t worker) const;
   uint32_t Credit(uint32_t worker) const;
   bool OfferTo(uint32_t worker, ArrivalId id);
   bool Starving() const;

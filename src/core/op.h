@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "ringmaster/policy.h"
+
 namespace ringmaster::core {
 
 enum class OpKind : uint8_t {
@@ -21,6 +23,13 @@ enum class OpKind : uint8_t {
 
 // What to read from an accepted connection before it is reported.
 inline constexpr uint8_t kFactIncomingCpu = 1 << 0;
+inline constexpr uint8_t kFactPeer = 1 << 1;
+
+// The kFact bits of what a policy declares.
+inline uint8_t FactBits(const FactsNeeded& needed) {
+  return static_cast<uint8_t>((needed.incoming_cpu ? kFactIncomingCpu : 0) |
+                              (needed.peer ? kFactPeer : 0));
+}
 
 // Names an operation in its completions. A source or worker that is armed or created anew has a
 // new generation, so that what its predecessor left in flight is told apart.
@@ -40,9 +49,9 @@ struct Op {
 
 struct Completion {
   OpKey key;
-  int32_t result = 0;         // a file descriptor, a poll mask, 0, or -errno
-  bool more = false;          // a multishot operation goes on; false on anything else
-  int32_t incoming_cpu = -1;  // when kFactIncomingCpu was asked for and is known
+  int32_t result = 0;  // a file descriptor, a poll mask, 0, or -errno
+  bool more = false;   // a multishot operation goes on; false on anything else
+  Arrival facts;       // of an accepted connection: those that were asked for and are known
 };
 
 }  // namespace ringmaster::core

@@ -1,11 +1,14 @@
 #include "ring/uring_ring.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <iterator>
 
 #include "absl/memory/memory.h"
@@ -110,6 +113,59 @@ int32_t IncomingCpu(int fd) {
   int cpu = -1;
   socklen_t length = sizeof(cpu);
   return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) == 0 && cpu >= 0 ? cpu : -1;
+}
+
+// Bytes of an object, one after the other.
+template <typename T>
+void Append(Peer& peer, size_t& size, const T& value) {
+  std::memcpy(peer.address.data() + size, &value, sizeof(value));
+  size += sizeof(value);
+}
+
+Peer UnixPeer(int fd) {
+  ucred credentials{};
+  socklen_t length = sizeof(credentials);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return {};
+  Peer peer{.kind = Peer::Kind::kUnix};
+  size_t size = 0;
+  Append(peer, size, credentials.pid);
+  Append(peer, size, credentials.uid);
+  Append(peer, size, credentials.gid);
+  return peer;
+}
+
+// Unknown when the connection is gone already (ENOTCONN).
+Peer PeerOf(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+  Peer peer;
+  size_t size = 0;
+  switch (address.ss_family) {
+    case AF_INET: {
+      sockaddr_in ipv4;
+      std::memcpy(&ipv4, &address, sizeof(ipv4));
+      peer = {.kind = Peer::Kind::kIpv4, .port = ntohs(ipv4.sin_port)};
+      Append(peer, size, ipv4.sin_addr);
+      return peer;
+    }
+    case AF_INET6: {
+      sockaddr_in6 ipv6;
+      std::memcpy(&ipv6, &address, sizeof(ipv6));
+      peer = {.kind = Peer::Kind::kIpv6, .port = ntohs(ipv6.sin6_port)};
+      if (IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr)) {
+        peer.kind = Peer::Kind::kIpv4;
+        std::memcpy(peer.address.data(), &ipv6.sin6_addr.s6_addr[12], 4);
+      } else {
+        Append(peer, size, ipv6.sin6_addr);
+      }
+      return peer;
+    }
+    case AF_UNIX:
+      return UnixPeer(fd);
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -323,8 +379,11 @@ bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) const
       }
       [[fallthrough]];
     case OpKind::kAcceptEach:
-      if (completion.result >= 0 && (completion.key.facts & core::kFactIncomingCpu) != 0) {
-        completion.incoming_cpu = IncomingCpu(completion.result);
+      if (completion.result >= 0) {
+        const int fd = completion.result;
+        const uint8_t facts = completion.key.facts;
+        if ((facts & core::kFactIncomingCpu) != 0) completion.facts.incoming_cpu = IncomingCpu(fd);
+        if ((facts & core::kFactPeer) != 0) completion.facts.peer = PeerOf(fd);
       }
       return true;
     case OpKind::kWatch:

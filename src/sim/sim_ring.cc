@@ -144,7 +144,7 @@ void SimRing::AcceptEach(uint32_t source) {
   while (multishot.armed && (world_->Backlog(source) > 0 || world_->OutOfDescriptors())) {
     const Completion accepted = Accept(multishot.key);
     if (accepted.result >= 0 && world_->Breaks(Breakage::kRingLosesConnection, {1, 8})) continue;
-    PostMultishot(multishot, accepted.result, accepted.result < 0, accepted.incoming_cpu);
+    PostMultishot(multishot, accepted.result, accepted.result < 0, accepted.facts);
     if (accepted.result >= 0 && world_->Breaks(Breakage::kRingReportsTwice, {1, 8})) {
       Post(multishot.key, accepted.result);
     }
@@ -153,8 +153,9 @@ void SimRing::AcceptEach(uint32_t source) {
 
 Completion SimRing::Accept(const OpKey& key) {
   Completion completion{.key = key};
-  completion.result = world_->AcceptOne(key.index, completion.incoming_cpu);
-  if ((key.facts & core::kFactIncomingCpu) == 0) completion.incoming_cpu = -1;
+  completion.result = world_->AcceptOne(key.index, completion.facts);
+  if ((key.facts & core::kFactIncomingCpu) == 0) completion.facts.incoming_cpu = -1;
+  if ((key.facts & core::kFactPeer) == 0) completion.facts.peer = {};
   return completion;
 }
 
@@ -163,15 +164,13 @@ void SimRing::Post(const OpKey& key, int32_t result) {
 }
 
 // Returns whether the operation goes on.
-bool SimRing::PostMultishot(Multishot& multishot, int32_t result, bool last, int32_t incoming_cpu) {
+bool SimRing::PostMultishot(Multishot& multishot, int32_t result, bool last, const Arrival& facts) {
   const bool full = queue_.size() >= completion_entries_;
   if (full && !last) world_->Reached(Milestone::kFullCq);
   const bool goes_on = !last && !full;
   const bool says_more = goes_on || (full && !last && world_->Breaks(Breakage::kRingHidesTheEnd));
-  queue_.push_back({.completion = {.key = multishot.key,
-                                   .result = result,
-                                   .more = says_more,
-                                   .incoming_cpu = incoming_cpu}});
+  queue_.push_back(
+      {.completion = {.key = multishot.key, .result = result, .more = says_more, .facts = facts}});
   multishot.armed = goes_on;
   return goes_on;
 }

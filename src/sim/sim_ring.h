@@ -77,7 +77,7 @@ class SimRing final : public core::Ring {
   void RunWork();
   void AcceptEach(uint32_t source);
   void Post(const core::OpKey& key, int32_t result);
-  bool PostMultishot(Multishot& multishot, int32_t result, bool last, int32_t incoming_cpu = -1);
+  bool PostMultishot(Multishot& multishot, int32_t result, bool last, const Arrival& facts = {});
   core::Completion Accept(const core::OpKey& key);
   void Reap(std::vector<core::Completion>& completions);
 

@@ -172,12 +172,20 @@ void World::Arrive(uint32_t source) {
   if (arrivals_left_ == 0) return;
   --arrivals_left_;
   const uint32_t connection = checker_.OnArrival(source);
-  connections_.push_back(
-      {.source = source,
-       .incoming_cpu = prng_.Chance({1, 8}) ? -1 : static_cast<int32_t>(prng_.Below(4))});
+  connections_.push_back({.source = source, .facts = DrawFacts()});
   backlogs_[source].push_back(connection);
   Note("arrives", connection, source);
   ring_.OnArrival(source);
+}
+
+// A few clients, each on a CPU of its own; sometimes the kernel does not know.
+Arrival World::DrawFacts() {
+  Arrival facts;
+  if (!prng_.Chance({1, 8})) facts.incoming_cpu = static_cast<int32_t>(prng_.Below(4));
+  if (prng_.Chance({1, 8})) return facts;
+  facts.peer.kind = Peer::Kind::kIpv4;
+  facts.peer.address[3] = static_cast<uint8_t>(prng_.Below(16));
+  return facts;
 }
 
 // What somebody else may do to a source at any time.
@@ -225,7 +233,7 @@ void World::EndTraffic() {
 
 // --- The kernel ----------------------------------------------------------------------------------
 
-int32_t World::AcceptOne(uint32_t source, int32_t& incoming_cpu) {
+int32_t World::AcceptOne(uint32_t source, Arrival& facts) {
   if (OutOfDescriptors()) {
     ++counters_.faults[static_cast<size_t>(Fault::kEmfile)];
     return -EMFILE;
@@ -248,7 +256,7 @@ int32_t World::AcceptOne(uint32_t source, int32_t& incoming_cpu) {
   }
   ++fds_open_;
   connections_[connection].fd = fd;
-  incoming_cpu = connections_[connection].incoming_cpu;
+  facts = connections_[connection].facts;
   checker_.OnAccepted(connection, fd);
   Note("accepted", connection, fd);
   return fd;

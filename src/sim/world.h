@@ -76,7 +76,7 @@ class World {
   bool OutOfDescriptors() const { return fds_open_ >= descriptors_max_; }
   // A descriptor, or -errno; EAGAIN when the backlog is empty. The descriptor is allocated before
   // the kernel looks, so EMFILE comes also when there is nothing to accept.
-  int32_t AcceptOne(uint32_t source, int32_t& incoming_cpu);
+  int32_t AcceptOne(uint32_t source, Arrival& facts);
   int32_t Doorbell(const core::Op& op);
   void CloseRefused(int32_t fd);
 
@@ -133,7 +133,7 @@ class World {
   struct Connection {
     uint32_t source = 0;
     int32_t fd = -1;
-    int32_t incoming_cpu = -1;
+    Arrival facts;
     bool closes_in_callback = false;
   };
   struct Source {
@@ -147,6 +147,7 @@ class World {
   void Schedule(int64_t after_ns, Happening what, uint32_t a = 0, uint32_t b = 0);
   void Do(const Event& event);
   void Arrive(uint32_t source);
+  Arrival DrawFacts();
   void ScheduleArrival();
   void MakeMischief();
   void CloseConnection(uint32_t worker, uint32_t connection);

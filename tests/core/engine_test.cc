@@ -821,6 +821,44 @@ TEST_F(EngineTest, ClosesWhatIsHeldAndOfferedAtTheDeadlineABoundedNumberAtATime)
 
 // --- Dealing -------------------------------------------------------------------------------------
 
+// A policy that keeps what it was shown.
+class LookingPolicy final : public Policy {
+ public:
+  explicit LookingPolicy(std::vector<Candidate>* seen) : seen_(seen) {}
+  std::string name() const override { return "looking"; }
+  size_t Pick(const ringmaster::Arrival&, const View& view) override {
+    seen_->assign(view.candidates.begin(), view.candidates.end());
+    return 0;
+  }
+
+ private:
+  std::vector<Candidate>* const seen_;
+};
+
+TEST_F(EngineTest, TellsThePolicyForHowLongAWorkerHasNotMoved) {
+  std::vector<Candidate> seen;
+  AddSource({}, std::make_unique<LookingPolicy>(&seen));
+  AddWorker();
+  AddWorker();
+  Batch();
+  now_ns_ += 50'000'000;
+  Batch({Arrival(10)});
+  EXPECT_EQ(seen[0].still_ns, 0);  // nothing waits for it
+  now_ns_ += 1000;
+  Batch({Arrival(11)});
+  EXPECT_EQ(seen[0].still_ns, 1000);
+  EXPECT_EQ(seen[1].still_ns, 0);
+  now_ns_ += 1000;
+  workers_[0]->inbox().Begin();
+  EXPECT_TRUE(workers_[0]->TakeOne());
+  now_ns_ += 1000;
+  Batch({Arrival(12)});
+  EXPECT_EQ(seen[0].still_ns, 0);  // as the master has just seen that it moves
+  now_ns_ += 500;
+  Batch({Arrival(13)});
+  EXPECT_EQ(seen[0].still_ns, 500);
+}
+
 TEST_F(EngineTest, DealsARoundExactly) {
   AddSource({}, RoundRobin());
   for (int i = 0; i < 3; ++i) AddWorker({.window = 8});

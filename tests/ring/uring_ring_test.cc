@@ -12,8 +12,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <ostream>
 #include <span>
@@ -267,7 +269,7 @@ TEST_P(UringRingTest, ReadsTheIncomingCpuWhenAskedTo) {
       ASSERT_GE(got[0].result, 0);
       const Fd accepted(got[0].result);
       EXPECT_EQ(got[0].key.facts, facts);
-      EXPECT_EQ(got[0].incoming_cpu >= 0, facts != 0);
+      EXPECT_EQ(got[0].facts.incoming_cpu >= 0, facts != 0);
       if (kind == OpKind::kAcceptEach) {
         Op end = Make(OpKind::kAcceptEnd, -1);
         end.key.facts = facts;
@@ -275,6 +277,81 @@ TEST_P(UringRingTest, ReadsTheIncomingCpuWhenAskedTo) {
       }
     }
   }
+}
+
+TEST_P(UringRingTest, ReadsThePeerWhenAskedTo) {
+  const auto peer_of = [&](const Listener& listener, uint8_t facts) {
+    const Fd client = listener.Connect();
+    Op op = Make(OpKind::kAccept, listener.fd());
+    op.key.facts = facts;
+    const std::vector<Completion> got = Turn({op}, kPatienceNs);
+    EXPECT_EQ(got.size(), 1u);
+    if (got.size() != 1) return Peer{};
+    const Fd accepted(got[0].result);
+    if (got[0].facts.peer.kind == Peer::Kind::kIpv4) {
+      sockaddr_in own{};
+      socklen_t length = sizeof(own);
+      getsockname(client.get(), reinterpret_cast<sockaddr*>(&own), &length);
+      EXPECT_EQ(got[0].facts.peer.port, ntohs(own.sin_port));
+    }
+    return got[0].facts.peer;
+  };
+  const Listener tcp(AF_INET);
+  EXPECT_EQ(peer_of(tcp, 0).kind, Peer::Kind::kUnknown);
+  const Peer ipv4 = peer_of(tcp, core::kFactPeer);
+  EXPECT_EQ(ipv4.kind, Peer::Kind::kIpv4);
+  EXPECT_EQ(ipv4.address, (std::array<uint8_t, 16>{127, 0, 0, 1}));
+
+  const Listener local(AF_UNIX);
+  const Peer unix_peer = peer_of(local, core::kFactPeer);
+  EXPECT_EQ(unix_peer.kind, Peer::Kind::kUnix);
+  uint32_t credentials[3];
+  std::memcpy(credentials, unix_peer.address.data(), sizeof(credentials));
+  EXPECT_EQ(credentials[0], static_cast<uint32_t>(getpid()));
+  EXPECT_EQ(credentials[1], getuid());
+  EXPECT_EQ(credentials[2], getgid());
+}
+
+TEST_P(UringRingTest, ReportsAnIpv4ClientOfAnIpv6ListenerAsIpv4) {
+  const Fd listener(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (listener.get() < 0) GTEST_SKIP() << "no IPv6 here";
+  const int off = 0;
+  setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+  sockaddr_in6 any{.sin6_family = AF_INET6};
+  socklen_t length = sizeof(any);
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&any), sizeof(any)), 0);
+  ASSERT_EQ(listen(listener.get(), 8), 0);
+  getsockname(listener.get(), reinterpret_cast<sockaddr*>(&any), &length);
+  const auto peer_of = [&](const Fd& client) {
+    Op op = Make(OpKind::kAccept, listener.get());
+    op.key.facts = core::kFactPeer;
+    const std::vector<Completion> got = Turn({op}, kPatienceNs);
+    EXPECT_EQ(got.size(), 1u);
+    if (got.size() != 1) return Peer{};
+    const Fd accepted(got[0].result);
+    EXPECT_GE(client.get(), 0);
+    return got[0].facts.peer;
+  };
+
+  const Fd ipv4(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to_ipv4{.sin_family = AF_INET, .sin_port = any.sin6_port};
+  to_ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(ipv4.get(), reinterpret_cast<sockaddr*>(&to_ipv4), sizeof(to_ipv4)), 0);
+  const Peer mapped = peer_of(ipv4);
+  EXPECT_EQ(mapped.kind, Peer::Kind::kIpv4);
+  EXPECT_EQ(mapped.address, (std::array<uint8_t, 16>{127, 0, 0, 1}));
+
+  const Fd ipv6(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in6 to_ipv6{.sin6_family = AF_INET6, .sin6_port = any.sin6_port};
+  to_ipv6.sin6_addr = in6addr_loopback;
+  if (connect(ipv6.get(), reinterpret_cast<sockaddr*>(&to_ipv6), sizeof(to_ipv6)) != 0) {
+    GTEST_SKIP() << "no IPv6 loopback here";
+  }
+  const Peer plain = peer_of(ipv6);
+  EXPECT_EQ(plain.kind, Peer::Kind::kIpv6);
+  std::array<uint8_t, 16> loopback{};
+  loopback[15] = 1;
+  EXPECT_EQ(plain.address, loopback);
 }
 
 // Nothing is reported but the last completion of what was ended.
