@@ -20,13 +20,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "ringmaster/policy.h"
 #include "ringmaster/port.h"
+#include "ringmaster/stats.h"
 
 namespace ringmaster {
 
@@ -40,15 +40,32 @@ enum class Intake : uint8_t {
   kAccept,
 };
 
+// How arrivals reach a worker.
+enum class Handoff : uint8_t {
+  // As offers in a bounded inbox; a completion tells the worker's ring only that there are some.
+  // What the worker has not claimed can be recalled and served by others.
+  kInbox,
+  // Each as a completion of the worker's own ring that looks as if the ring had accepted the
+  // connection: `res` is the connected descriptor, which the worker owns from then on, `user_data`
+  // is the token of the source, `flags` is 0 (nothing has to be armed again). The worker needs no
+  // library code to receive. It says by Port::Took how many of these completions it has taken out
+  // of its ring, which is how it gets more than `window` of them, and by Port::Adopt that a
+  // connection counts as open. What has been handed over cannot be recalled: it waits for its
+  // worker however long that takes, and what is in its ring when it leaves is still its own.
+  kCompletion,
+};
+
 // What a balancer reports while it runs. None of it needs an answer.
 struct Event {
   enum class Kind : uint8_t {
     kOutOfDescriptors,  // accepting pauses until a lease is released; said once per episode
     kAccepting,         // it goes on
     kSourceFailed,      // the source cannot be accepted from any more; it is not watched any more
-    kWorkerStalled,     // offers were recalled because the worker did not move
+    kWorkerStalled,     // the worker did not move, so offers were recalled, or, where they cannot
+                        // be, nothing is handed to it any more
     kWorkerMoves,       // it moves again
-    kDoorbellFailed,    // the worker's ring could not be told; it is told again later
+    kDoorbellFailed,    // the worker's ring could not be told, or handed a connection, which goes
+                        // to another one; it is tried again later
     kMasterFailed,      // the master's ring is unusable: nothing is accepted any more, and what
                         // nobody has claimed is closed and counted as refused
   };
@@ -93,52 +110,28 @@ struct WorkerOptions {
   // The worker's io_uring: enabled, of any kind (DEFER_TASKRUN included). The balancer keeps a
   // duplicate of the descriptor until the worker leaves.
   int ring_fd = -1;
-  // user_data of the completion that says "call Claim". Its res is 0; it may come late, twice or
-  // for nothing. The next one is sent only after a Claim, so they need little room in the worker's
-  // completion queue.
+  Handoff handoff = Handoff::kInbox;
+  // kInbox: user_data of the completion that says "call Claim". Its res is 0; it may come late,
+  // twice or for nothing. The next one is sent only after a Claim, so they need little room in the
+  // worker's completion queue.
   uint64_t tag = 0;
   // How many connections of all its sources it may hold open, at least 1; offers count.
   uint32_t capacity = UINT32_MAX;
-  // How many unclaimed offers it may have at most, 1 to 1024. The balancer moves within 1 to this.
+  // How many unclaimed offers it may have at most, 1 to 1024; with kCompletion, how many
+  // completions it may have been sent beyond those that it took. The balancer moves within 1 to
+  // this.
   uint32_t window = 32;
   // CPU to which the worker is bound, for affinity policies; -1: that on which it last claimed.
   int cpu = -1;
 };
 
 struct JoinOptions {
-  uint64_t token = 0;  // comes back with every connection of this source, see Connection::token
+  uint64_t token = 0;  // comes back with every connection of this source: Connection::token, or
+                       // the user_data of a completion
 };
 
-struct WorkerStats {
-  uint32_t worker = 0;     // index
-  uint64_t assigned = 0;   // offers made, each place of a recalled arrival counts
-  uint64_t claimed = 0;    // offers taken by the worker
-  uint64_t recalled = 0;   // offers taken back; assigned = claimed + recalled + unclaimed
-  uint64_t doorbells = 0;  // doorbells sent
-  uint32_t unclaimed = 0;
-  uint32_t open = 0;  // unclaimed included
-};
-
-struct BalancerStats {
-  uint64_t accepted = 0;             // arrivals since the start
-  uint64_t refused = 0;              // of these, closed without having been served
-  uint64_t recalled = 0;             // offers taken back
-  uint64_t held = 0;                 // accepted, not offered
-  uint64_t master_wakes = 0;         // times the master has looked
-  std::vector<WorkerStats> workers;  // those that have not left, by index
-  WorkerStats departed;              // what those that left have done, added up
-};
-
-// What became of everything when a balancer was shut down.
-struct ShutdownReport {
-  bool drained = false;  // everything was claimed and every lease released in time
-  uint64_t refused = 0;  // connections that were held or offered at the deadline, now closed
-  uint64_t open = 0;     // claimed connections still open; their workers keep them
-  BalancerStats stats;   // final
-};
-
-// A source of a balancer. A small handle to copy at will; it may outlive the balancer and then
-// answers FailedPrecondition.
+// A source of a balancer. A small handle to copy at will; when the balancer has ended or the source
+// was removed it answers FailedPrecondition.
 class Source {
  public:
   Source() = default;
@@ -154,6 +147,18 @@ class Source {
   absl::Status Pause();
   absl::Status Resume();
 
+  // Decides by `policy` from the next arrival on. Nothing is lost or dealt twice, and what has been
+  // offered stays where it is. What was accepted before is shown to the new policy with the facts
+  // that the old one had asked for. InvalidArgument when it is null.
+  absl::Status SetPolicy(std::unique_ptr<Policy> policy);
+
+  // Ends the intake for good. When it returns, the balancer does not refer to the descriptor any
+  // more: it may be closed, or added anew. What had been accepted is still dealt to the workers
+  // that had joined; if the last of them leaves first, what nobody has claimed is closed and counts
+  // as refused. What waits in the backlog stays there. The handle, and every copy of it, is of no
+  // use any more; its index may be given to another source.
+  absl::Status Remove();
+
   // Index in events and statistics.
   uint32_t index() const { return index_; }
 
@@ -161,6 +166,7 @@ class Source {
   friend class Balancer;
   std::shared_ptr<internal::Lifeline> lifeline_;
   uint32_t index_ = 0;
+  uint64_t serial_ = 0;  // tells it from others that have had the same index
 };
 
 class Balancer {
@@ -174,10 +180,10 @@ class Balancer {
   Balancer& operator=(const Balancer&) = delete;
 
   // Watches a listening stream socket, TCP or Unix. Borrows `fd` and leaves its flags alone: keep
-  // it open until the balancer is shut down. Nothing is armed until the first worker joins.
-  // Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
-  // (FailedPrecondition). ResourceExhausted after 1024 sources. AlreadyExists when this descriptor,
-  // or another descriptor of the same socket, is a source of this balancer already.
+  // it open until the source is removed or the balancer shut down. Nothing is armed until the first
+  // worker joins. Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
+  // (FailedPrecondition). ResourceExhausted while there are 1024 sources. AlreadyExists when this
+  // descriptor, or another descriptor of the same socket, is a source of this balancer already.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.
@@ -194,6 +200,7 @@ class Balancer {
   ShutdownReport Shutdown(absl::Duration drain);
 
   // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.
+  // See stats.h for what it costs.
   BalancerStats Stats() const;
 
  private:

@@ -106,8 +106,8 @@ class Policy {
   // Returns a position in `view.candidates`.
   virtual size_t Pick(const Arrival& arrival, const View& view) = 0;
 
-  // An offer picked for `worker` was taken back because the worker did not move; it is about to be
-  // placed again, by another `Pick`, among other workers.
+  // An offer picked for `worker` was taken back because the worker did not move, or could not be
+  // handed to it; it is about to be placed again, by another `Pick`, among other workers.
   virtual void OnRecall(uint32_t worker) { (void)worker; }
 
   // `worker` has left the source. Its index may be given to another worker at once, which must not

@@ -7,6 +7,15 @@
 //       port.Claim([&](ringmaster::Connection connection) { Serve(std::move(connection)); });
 //     …
 //   }
+//
+// A worker to whom connections are handed as completions (Handoff::kCompletion) needs even less:
+//
+//     if (cqe->user_data == kAccepted) {
+//       Serve(port.Adopt(cqe->res));  // or, where open connections need not be counted, cqe->res
+//       ++taken;
+//     }
+//     …
+//   port.Took(taken);
 
 #ifndef RINGMASTER_PORT_H_
 #define RINGMASTER_PORT_H_
@@ -18,6 +27,7 @@
 #include <utility>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 
 namespace ringmaster {
 
@@ -114,6 +124,27 @@ class [[nodiscard]] Port {
   bool Claim(absl::FunctionRef<void(Connection)> serve,
              size_t connections_max = std::numeric_limits<size_t>::max());
 
+  // Handoff::kCompletion: `count` completions that carried connections have been taken out of the
+  // ring, so as many more may be sent. Call it once for each batch of completions, after Adopt. A
+  // worker that has taken nothing for recall_after although something was sent is handed nothing
+  // more until it calls this. Does nothing for more than was sent, and with Handoff::kInbox. Makes
+  // no system call unless the balancer waits for credit.
+  void Took(size_t count = 1);
+
+  // Handoff::kCompletion: makes a Connection of the descriptor of a completion, which counts as
+  // open until its lease is released. Without this a connection stops counting when it was taken,
+  // and then `capacity` bounds no more than what is in the ring. May also be called with a
+  // connection that has come by another way, and with Handoff::kInbox: then it counts as one more.
+  // Takes ownership of `fd`.
+  Connection Adopt(int fd, uint64_t token = 0);
+
+  // Changes WorkerOptions::capacity, and WorkerOptions::window, from the next decision on; a worker
+  // that has more than it may have now gets nothing until it has less. From any thread that does
+  // not use the port otherwise at that time. InvalidArgument for 0, and with Handoff::kInbox for a
+  // window larger than the one that the worker was added with, whose room was allocated then.
+  absl::Status SetCapacity(uint32_t capacity);
+  absl::Status SetWindow(uint32_t window);
+
   // Leaves the balancer: what was offered and not claimed goes to other workers at once. When it
   // returns, the balancer no longer refers to the worker's ring, which may be closed. Leases stay
   // valid. Does nothing when done before.
@@ -132,6 +163,7 @@ class [[nodiscard]] Port {
   internal::PortShared* shared_ = nullptr;
   std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one
   uint32_t worker_ = 0;
+  size_t adopted_ = 0;  // and not yet taken
 };
 
 }  // namespace ringmaster

@@ -14,11 +14,13 @@ Engine::Engine(const EngineConfig& config, Hunger* hunger) : config_(config), hu
 
 // --- One batch ---------------------------------------------------------------------------------
 
-std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns) {
+std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns,
+                                    bool all_reported) {
   now_ns_ = now_ns;
   again_ = false;
   ops_.clear();
   for (const Completion& completion : completions) OnCompletion(completion);
+  Settle(all_reported);
   FinishAccepts();
   Look();
   for (uint32_t round = 0;; ++round) {
@@ -38,7 +40,7 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
       break;
     }
   }
-  if (refusing_) Refuse();
+  Refuse();
   RingTouched();
   ArmSources();
   return ops_;
@@ -50,12 +52,13 @@ void Engine::CatchUp(int64_t now_ns) {
 }
 
 int64_t Engine::WaitMax(int64_t now_ns) const {
-  if (again_) return 0;
+  // What was sent is settled by the next turn; while stopping, that is waited for.
+  if (again_ || (stopping_ && !sent_.empty())) return 0;
   int64_t at = kWaitForever;
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
-    if (ledger_.worker(index).unclaimed == 0) continue;
+    if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
     const int64_t due =
         std::max(FirstLimitAt(worker), worker.moved_at_ns + config_.recall_after_ns);
     at = std::min(at, std::max(due, worker.look_again_ns));
@@ -77,21 +80,13 @@ void Engine::OnCompletion(const Completion& completion) {
       if (!completion.more) watching_ = false;
       for (SourceState& source : sources_) EndBackOff(source);
       return;
-    case OpKind::kDoorbell: {
-      if (key.index >= workers_.size()) return;
-      WorkerState& worker = workers_[key.index];
-      if (!worker.used || worker.generation != key.generation || completion.result >= 0) return;
-      if (!worker.rung) return;  // it has looked without having been told
-      if (worker.bell_pause_ns == 0) {
-        Emit(EventKind::kDoorbellFailed, 0, key.index, -completion.result);
-      }
-      worker.bell_owed = true;
-      worker.bell_pause_ns =
-          std::clamp(worker.bell_pause_ns * 2, kDoorbellRetryNsMin, kDoorbellRetryNsMax);
-      worker.bell_again_ns = now_ns_ + worker.bell_pause_ns;
-      Activate(key.index);
+    case OpKind::kDoorbell:
+      return OnDoorbellFailed(completion);
+    case OpKind::kSend:
+      if (completion.result >= 0) return;
+      RINGMASTER_CHECK(ledger_.record(key.index).place == Place::kSent);
+      unsent_.push_back({.id = key.index, .error = -completion.result});
       return;
-    }
     case OpKind::kPoll:
     case OpKind::kAcceptEach:
     case OpKind::kAccept:
@@ -129,6 +124,54 @@ void Engine::OnCompletion(const Completion& completion) {
   }
 }
 
+void Engine::OnDoorbellFailed(const Completion& completion) {
+  const uint32_t index = completion.key.index;
+  if (index >= workers_.size() || completion.result >= 0) return;
+  WorkerState& worker = workers_[index];
+  if (!worker.used || worker.generation != completion.key.generation) return;
+  if (!worker.rung) return;  // it has looked without having been told
+  PauseBell(index, -completion.result);
+}
+
+// The worker's ring cannot be reached just now.
+void Engine::PauseBell(uint32_t index, int32_t error) {
+  WorkerState& worker = workers_[index];
+  if (worker.bell_pause_ns == 0) Emit(EventKind::kDoorbellFailed, 0, index, error);
+  if (worker.bell_owed && now_ns_ < worker.bell_again_ns) return;  // another one of the same batch
+  worker.bell_owed = true;
+  worker.bell_pause_ns =
+      std::clamp(worker.bell_pause_ns * 2, kDoorbellRetryNsMin, kDoorbellRetryNsMax);
+  worker.bell_again_ns = now_ns_ + worker.bell_pause_ns;
+  Activate(index);
+}
+
+// By (8): what was sent and has not failed has been received.
+void Engine::Settle(bool all_reported) {
+  // The youngest first, so that the oldest ends up first among what is held.
+  for (; !unsent_.empty(); unsent_.pop_back()) {
+    const auto [id, error] = unsent_.back();
+    const ArrivalRecord& record = ledger_.record(id);
+    WorkerState& worker = workers_[record.worker];
+    const bool left = !worker.used || worker.generation != record.worker_generation;
+    if (!left) {
+      --worker.sent;
+      worker.config.tally->Unsend();
+      worker.config.state->Release();
+      sources_[record.source].config.policy->OnRecall(record.worker);
+      PauseBell(record.worker, error);
+    }
+    std::erase(sent_, id);
+    --sources_[record.source].unsettled;
+    ledger_.Unsend(id, left);
+  }
+  if (!all_reported) return;
+  for (const ArrivalId id : sent_) {
+    --sources_[ledger_.record(id).source].unsettled;
+    ledger_.Settle(id);
+  }
+  sent_.clear();
+}
+
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
   ledger_.Arrive(index, completion.result, completion.facts);
@@ -164,6 +207,7 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
     case ENFILE:
     case ENOMEM:
     case ENOBUFS:
+      ++source.intake.errors;
       source.ran_out_at_ns = now_ns_;
       if (!source.out_of_descriptors) {
         source.out_of_descriptors = true;
@@ -175,11 +219,13 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
     case EBADF:
     case ENOTSOCK:
     case EOPNOTSUPP:
+      ++source.intake.errors;
       if (!source.failed) Emit(EventKind::kSourceFailed, index, 0, error);
       source.failed = true;
       source.ready = false;
       return;
     default:
+      ++source.intake.errors;
       // The connection went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall
       // rule, the network errors of accept(2)): that one is gone, the next may be fine.
       // Unless nothing but errors comes: then it must not spin.
@@ -193,6 +239,8 @@ void Engine::BackOff(uint32_t index) {
   SourceState& source = sources_[index];
   source.ready = true;  // what could not be accepted is still in the backlog
   if (source.backing_off) return;
+  // An arming that is still up is ended for it, and counted then.
+  if (source.arm == Arm::kIdle) ++source.intake.pauses;
   source.back_off_ns = std::clamp(source.back_off_ns * 2, kBackOffNsMin, kBackOffNsMax);
   source.backing_off = true;
   source.retry_at_ns = now_ns_ + source.back_off_ns;
@@ -228,8 +276,7 @@ bool Engine::Look() {
     const uint32_t index = active_[i];
     Reap(index);
     WorkerState& worker = workers_[index];
-    if (ledger_.worker(index).unclaimed == 0 && !worker.rung && !worker.bell_owed &&
-        !worker.touched) {
+    if (Quiet(index)) {
       worker.active = false;
       active_[i] = active_.back();
       active_.pop_back();
@@ -254,8 +301,18 @@ bool Engine::Look() {
   return false;
 }
 
+// Whether there is nothing to be looked at.
+bool Engine::Quiet(uint32_t index) const {
+  const WorkerState& worker = workers_[index];
+  return Unclaimed(index) == 0 && !worker.rung && !worker.bell_owed && !worker.touched;
+}
+
 bool Engine::Reap(uint32_t index) {
   WorkerState& worker = workers_[index];
+  if (worker.config.tally != nullptr) {
+    ReapTally(index);
+    return false;
+  }
   bool moved = false;
   for (; SkipHoles(worker); ++worker.head) {
     ArrivalId& id = worker.slots[worker.head & (worker.slots.size() - 1)];
@@ -276,6 +333,25 @@ bool Engine::Reap(uint32_t index) {
   }
   if (moved) Moved(index);
   return moved;
+}
+
+// The same of a worker to whom arrivals are handed over.
+void Engine::ReapTally(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  const uint64_t taken = worker.config.tally->Taken();
+  if (taken != worker.taken) {
+    const bool prompt = Still(index) < config_.recall_after_ns;
+    worker.prompt_claims =
+        prompt ? worker.prompt_claims + static_cast<uint32_t>(taken - worker.taken) : 0;
+    worker.taken = taken;
+    worker.bell_pause_ns = 0;
+    Moved(index);
+  } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
+    worker.window = std::max(worker.window / 2, 1u);
+    worker.prompt_claims = 0;
+    worker.owes_motion = true;  // by (8)
+    Stall(index);
+  }
 }
 
 // Passes what recalls have left. Returns whether an unclaimed offer is at the head.
@@ -328,7 +404,7 @@ void Engine::RecallOverdue() {
     WorkerState& worker = workers_[index];
     if (worker.bell_owed && now_ns_ >= worker.bell_again_ns) {
       worker.bell_owed = false;
-      SendDoorbell(index);
+      if (worker.config.tally == nullptr) SendDoorbell(index);
     }
     if (ledger_.worker(index).unclaimed > 0 &&
         (worker.wants_taker || now_ns_ >= FirstLimitAt(worker))) {
@@ -372,10 +448,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
     }
   }
   SkipHoles(worker);
-  if (recalled > 0 && !worker.stalled && still_ns >= config_.recall_after_ns) {
-    worker.stalled = true;
-    Emit(EventKind::kWorkerStalled, 0, index, 0);
-  }
+  if (recalled > 0 && !worker.stalled && still_ns >= config_.recall_after_ns) Stall(index);
   if (recalled > 0) worker.look_pause_ns = 0;
   // Where only somebody else can change something, that one knocks; the time is a second means.
   if (worker.wants_taker || again_ns == kWaitForever) {
@@ -404,6 +477,12 @@ void Engine::ReapAll(uint32_t index) {
   }
   SkipHoles(worker);
   if (moved) Moved(index);
+}
+
+void Engine::Stall(uint32_t index) {
+  workers_[index].stalled = true;
+  ++workers_[index].stalls;
+  Emit(EventKind::kWorkerStalled, 0, index, 0);
 }
 
 Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
@@ -504,8 +583,8 @@ bool Engine::DealHeld(uint32_t index) {
 bool Engine::AcceptMore(uint32_t index) {
   SourceState& source = sources_[index];
   if (source.config.multishot_accept || !source.ready || source.starved || source.paused ||
-      source.failed || source.backing_off || source.under_way > 0 || source.joined.empty() ||
-      stopping_) {
+      source.failed || source.removed || source.backing_off || source.under_way > 0 ||
+      source.joined.empty() || stopping_) {
     return false;
   }
   uint64_t credit = 0;
@@ -545,7 +624,7 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
                             : worker.config.state->cpu.load(std::memory_order_relaxed);
     source.candidates.push_back({.worker = index,
                                  .open = worker.config.state->open.load(std::memory_order_relaxed),
-                                 .unclaimed = ledger_.worker(index).unclaimed,
+                                 .unclaimed = Unclaimed(index),
                                  .credit = credit,
                                  .cpu = cpu,
                                  .still_ns = Still(index),
@@ -554,14 +633,14 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
 }
 
 bool Engine::Idle(const WorkerState& worker) const {
-  return worker.head == worker.tail && !worker.rung && !worker.touched &&
-         worker.config.state->serving.load(std::memory_order_relaxed) == 0;
+  return worker.head == worker.tail && worker.sent == worker.taken && !worker.rung &&
+         !worker.touched && worker.config.state->serving.load(std::memory_order_relaxed) == 0;
 }
 
 // How long what waits for it has waited without it moving.
 int64_t Engine::Still(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  if (ledger_.worker(index).unclaimed == 0) return 0;
+  if (Unclaimed(index) == 0) return 0;
   return std::max<int64_t>(0, now_ns_ - std::max(worker.moved_at_ns, worker.waits_since_ns));
 }
 
@@ -577,10 +656,15 @@ bool Engine::SlowAtWork(const WorkerState& worker) {
 // By (3) and (7).
 uint32_t Engine::Credit(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  const uint32_t unclaimed = ledger_.worker(index).unclaimed;
+  const uint32_t unclaimed = Unclaimed(index);
   if (worker.owes_motion || unclaimed >= worker.window) return 0;
   const uint32_t open = worker.config.state->open.load(std::memory_order_seq_cst);
   if (open >= worker.config.capacity) return 0;
+  if (worker.config.tally != nullptr) {
+    // Its ring cannot be reached, or too much is not yet known to have been received.
+    if (worker.bell_owed || sent_.size() >= sent_max_) return 0;
+    return std::min(worker.window - unclaimed, worker.config.capacity - open);
+  }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
   const auto words = static_cast<uint32_t>(worker.slots.size() - (worker.tail - worker.head));
   return std::min({worker.window - unclaimed, worker.config.capacity - open, words});
@@ -588,13 +672,17 @@ uint32_t Engine::Credit(uint32_t index) const {
 
 bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   WorkerState& worker = workers_[index];
-  RINGMASTER_CHECK(ledger_.worker(index).unclaimed < worker.window);  // (3)
+  RINGMASTER_CHECK(Unclaimed(index) < worker.window);  // (3)
   if (!worker.config.state->Reserve(worker.config.capacity)) return false;
+  if (Unclaimed(index) == 0) worker.waits_since_ns = now_ns_;
+  if (worker.config.tally != nullptr) {
+    SendTo(index, id);
+    return true;
+  }
   const uint64_t position = worker.tail++;
   ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
   RINGMASTER_CHECK(slot == kNoArrival);
   slot = id;
-  if (ledger_.worker(index).unclaimed == 0) worker.waits_since_ns = now_ns_;
   ledger_.Offer(id, index, now_ns_);
   const ArrivalRecord& record = ledger_.record(id);
   worker.config.inbox->Write(position, {.source = record.source, .fd = record.fd});
@@ -605,6 +693,22 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
     Activate(index);
   }
   return true;
+}
+
+// By (8).
+void Engine::SendTo(uint32_t index, ArrivalId id) {
+  WorkerState& worker = workers_[index];
+  ledger_.Send(id, index, worker.generation);
+  const ArrivalRecord& record = ledger_.record(id);
+  ++sources_[record.source].unsettled;
+  ++worker.sent;
+  worker.config.tally->Send();
+  sent_.push_back(id);
+  ops_.push_back({.key = {.kind = OpKind::kSend, .index = id},
+                  .fd = worker.config.ring_fd,
+                  .tag = worker.tokens[record.source],
+                  .sent_fd = record.fd});
+  Activate(index);
 }
 
 // Whether there is work that waits for somebody else to move.
@@ -620,9 +724,12 @@ bool Engine::Starving() const {
   return false;
 }
 
+// Closes what nobody will ever take: all after the deadline of a shutdown, and what a removed
+// source holds that no worker has joined any more.
 void Engine::Refuse() {
   uint32_t refused = 0;
   for (uint32_t index = 0; index < source_slots(); ++index) {
+    if (!refusing_ && !(sources_[index].removed && sources_[index].joined.empty())) continue;
     for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
       if (refused++ == kRefusalsPerBatchMax) {
         again_ = true;
@@ -665,7 +772,13 @@ void Engine::SendDoorbell(uint32_t index) {
 // By (5).
 bool Engine::WantsArm(uint32_t index) const {
   const SourceState& source = sources_[index];
-  if (source.joined.empty() || source.paused || source.failed || source.backing_off || stopping_) {
+  if (source.joined.empty() || source.paused || source.failed || source.removed ||
+      source.backing_off || stopping_) {
+    return false;
+  }
+  // Armed anew when the policy needs other facts of what is accepted.
+  if (source.arm == Arm::kArmed && source.config.multishot_accept &&
+      source.armed_key.facts != source.facts) {
     return false;
   }
   if (source.config.multishot_accept) return ledger_.source(index).held < source.config.hold;
@@ -683,14 +796,18 @@ void Engine::ArmSources() {
     const bool multishot = source.config.multishot_accept;
     if (wants && source.arm == Arm::kIdle) {
       ++source.generation;
+      ++source.intake.arms;
       source.arm = Arm::kArmed;
-      ops_.push_back({.key = SourceKey(multishot ? OpKind::kAcceptEach : OpKind::kPoll, index),
+      source.armed_key = SourceKey(multishot ? OpKind::kAcceptEach : OpKind::kPoll, index);
+      ops_.push_back({.key = source.armed_key,
                       .fd = source.config.fd,
                       .accept_flags = source.config.accept_flags});
     } else if (!wants && source.arm == Arm::kArmed) {
       source.arm = Arm::kEnding;
-      ops_.push_back({.key = SourceKey(multishot ? OpKind::kAcceptEnd : OpKind::kPollEnd, index),
-                      .fd = source.config.fd});
+      ++source.intake.pauses;
+      OpKey key = source.armed_key;
+      key.kind = multishot ? OpKind::kAcceptEnd : OpKind::kPollEnd;
+      ops_.push_back({.key = key, .fd = source.config.fd});
     }
   }
 }
@@ -722,16 +839,25 @@ void Engine::ReserveAll() {
     // between the decision to end it and its last completion.
     arrivals += source.config.hold + 2 * config_.completion_entries;
   }
+  size_t sends = 0;
   for (const WorkerState& worker : workers_) {
     arrivals += static_cast<uint32_t>(worker.slots.size());
+    if (worker.config.tally != nullptr) sends += worker.config.window_max;
   }
+  // The next ones may be sent before it is known that the last ones were received. When the limit
+  // is reached in the middle of a batch, the credit of that batch is still given.
+  sent_max_ = 2 * sends;
+  const size_t sent_room = sent_max_ + sends;
+  arrivals += static_cast<uint32_t>(sent_room);
+  sent_.reserve(sent_room);
+  unsent_.reserve(sent_room);
   ledger_.Reserve(source_slots(), worker_slots(), arrivals);
   active_.reserve(workers_.size());
   touched_.reserve(workers_.size());
   // In one batch a worker is rung at most once in each round because something is overdue, once
   // because a doorbell is owed and once because it was offered to; a source is asked for a batch of
   // accepts, one arming and one ending.
-  ops_.reserve(1 + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
+  ops_.reserve(1 + sent_room + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
                (2 + kAcceptsPerBatchMax) * sources_.size());
   events_.reserve(64 + 2 * workers_.size() + 2 * sources_.size());
   for (SourceState& source : sources_) {
@@ -743,18 +869,89 @@ void Engine::ReserveAll() {
 
 uint32_t Engine::AddSource(SourceConfig config) {
   RINGMASTER_CHECK(config.policy != nullptr && config.fd >= 0 && !stopping_);
-  RINGMASTER_CHECK(sources_.size() < Offer::kSourcesMax);
-  SourceState source;
+  const uint32_t index = NextSource();
+  RINGMASTER_CHECK(index < Offer::kSourcesMax);
+  if (index == sources_.size()) {
+    sources_.emplace_back();
+  } else {
+    const SourceCount& count = ledger_.source(index);
+    departed_sources_.arrivals += count.arrivals;
+    departed_sources_.claimed += count.claimed;
+    departed_sources_.refused += count.refused;
+    ledger_.ResetSource(index);
+  }
+  const uint16_t generation = sources_[index].generation;
+  sources_[index] = {};
+  SourceState& source = sources_[index];
+  source.generation = generation;
   source.facts = FactBits(config.policy->facts());
   source.config = std::move(config);
-  sources_.push_back(std::move(source));
   ReserveAll();
-  return source_slots() - 1;
+  return index;
+}
+
+uint32_t Engine::NextSource() {
+  uint32_t index = 0;
+  while (index < sources_.size() && !SlotIsFree(index)) ++index;
+  return index;
+}
+
+// By (9). A worker that has claimed an offer of the source looks its token up before its callback
+// ends. So one that is found not to be serving, after all offers were taken, does not look any
+// more.
+bool Engine::SlotIsFree(uint32_t index) {
+  SourceState& source = sources_[index];
+  const SourceCount& count = ledger_.source(index);
+  if (!source.removed || !IntakeEnded(index) || count.held > 0 || count.offered > 0 ||
+      source.unsettled > 0) {
+    return false;
+  }
+  if (!source.drained) {
+    source.drained = true;
+    source.joined.clear();
+    for (uint32_t worker = 0; worker < worker_slots(); ++worker) source.joined.push_back(worker);
+  }
+  std::erase_if(source.joined, [this](uint32_t worker) {
+    const WorkerState& state = workers_[worker];
+    return !state.used || state.config.state->serving.load(std::memory_order_acquire) == 0;
+  });
+  return source.joined.empty();
+}
+
+void Engine::RemoveSource(uint32_t source) { sources_[source].removed = true; }
+
+bool Engine::IntakeEnded(uint32_t source) const {
+  return sources_[source].arm == Arm::kIdle && sources_[source].under_way == 0;
+}
+
+std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy> policy) {
+  RINGMASTER_CHECK(policy != nullptr);
+  SourceState& source = sources_[index];
+  policy->Prepare(worker_slots());
+  source.facts = FactBits(policy->facts());
+  std::swap(source.config.policy, policy);
+  return policy;
+}
+
+void Engine::SetCapacity(uint32_t worker, uint32_t capacity) {
+  workers_[worker].config.capacity = capacity;
+}
+
+void Engine::SetWindow(uint32_t index, uint32_t window_max) {
+  WorkerState& worker = workers_[index];
+  RINGMASTER_CHECK(window_max > 0);
+  RINGMASTER_CHECK(worker.config.tally != nullptr || window_max <= worker.slots.size() / 2);
+  // One that has not been recalled from has all of the new window at once.
+  if (worker.window == worker.config.window_max) worker.window = window_max;
+  worker.window = std::min(worker.window, window_max);
+  worker.config.window_max = window_max;
+  ReserveAll();
 }
 
 uint32_t Engine::AddWorker(const WorkerConfig& config) {
-  RINGMASTER_CHECK(config.inbox != nullptr && config.state != nullptr && config.window_max > 0);
-  RINGMASTER_CHECK(config.inbox->size() >= 2 * config.window_max);
+  RINGMASTER_CHECK(config.state != nullptr && config.window_max > 0);
+  RINGMASTER_CHECK(config.tally != nullptr ||
+                   (config.inbox != nullptr && config.inbox->size() >= 2 * config.window_max));
   uint32_t index = 0;
   while (index < workers_.size() && workers_[index].used) ++index;
   if (index == workers_.size()) workers_.emplace_back();
@@ -765,7 +962,7 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   worker.used = true;
   worker.generation = static_cast<uint16_t>(generation + 1);
   worker.window = config.window_max;
-  worker.slots.assign(config.inbox->size(), kNoArrival);
+  if (config.tally == nullptr) worker.slots.assign(config.inbox->size(), kNoArrival);
   ReserveAll();
   ledger_.ResetWorker(index);
   return index;
@@ -793,8 +990,11 @@ bool Engine::Joined(uint32_t source, uint32_t worker) const {
   return std::binary_search(joined.begin(), joined.end(), worker);
 }
 
-void Engine::Join(uint32_t source, uint32_t worker) {
-  RINGMASTER_CHECK(workers_[worker].used && !Joined(source, worker));
+void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
+  RINGMASTER_CHECK(workers_[worker].used && !Joined(source, worker) && !sources_[source].removed);
+  std::vector<uint64_t>& tokens = workers_[worker].tokens;
+  if (tokens.size() <= source) tokens.resize(source + 1);
+  tokens[source] = token;
   std::vector<uint32_t>& joined = sources_[source].joined;
   joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);
 }
@@ -848,7 +1048,7 @@ void Engine::RefuseAll() {
 }
 
 uint64_t Engine::Outstanding() const {
-  uint64_t outstanding = 0;
+  uint64_t outstanding = sent_.size();
   for (uint32_t index = 0; index < source_slots(); ++index) {
     outstanding += ledger_.source(index).held + ledger_.source(index).offered;
   }
@@ -860,13 +1060,34 @@ uint32_t Engine::open(uint32_t worker) const {
   return state.used ? state.config.state->open.load(std::memory_order_relaxed) : 0;
 }
 
+uint32_t Engine::Unclaimed(uint32_t index) const {
+  const WorkerState& worker = workers_[index];
+  if (worker.config.tally == nullptr) return ledger_.worker(index).unclaimed;
+  // A worker that says it took more than it got is not believed.
+  return worker.sent > worker.taken ? static_cast<uint32_t>(worker.sent - worker.taken) : 0;
+}
+
+int64_t Engine::OldestUnclaimedNs(uint32_t index) const {
+  const WorkerState& worker = workers_[index];
+  if (worker.config.tally != nullptr) return Still(index);
+  int64_t oldest_ns = 0;
+  for (uint64_t position = worker.head; position != worker.tail; ++position) {
+    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
+    if (id != kNoArrival) {
+      oldest_ns = std::max(oldest_ns, now_ns_ - ledger_.record(id).offered_at_ns);
+    }
+  }
+  return oldest_ns;
+}
+
 void Engine::CheckAll(bool at_rest) {
   ledger_.CheckAll();
   for (uint32_t index = 0; index < worker_slots(); ++index) {
     const WorkerState& worker = workers_[index];
     if (!worker.used) continue;
-    const uint32_t unclaimed = ledger_.worker(index).unclaimed;
-    RINGMASTER_CHECK(unclaimed <= worker.config.window_max);  // (3)
+    const uint32_t unclaimed = Unclaimed(index);
+    RINGMASTER_CHECK(worker.config.tally != nullptr ||
+                     unclaimed <= worker.slots.size() / 2);  // (3)
     RINGMASTER_CHECK(worker.tail - worker.head <= worker.slots.size());
     RINGMASTER_CHECK(unclaimed == 0 || worker.active);  // (5): WaitMax looks at its age
   }

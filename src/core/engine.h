@@ -15,6 +15,16 @@
 //     implies a pending look at its age.
 // (7) After a recall the worker gets no credit until it moves: a word of its own claimed, or `rung`
 //     cleared. A recall by itself gives no credit back.
+// (8) To a worker with a tally an arrival is handed over as a completion of its own ring, and
+// counts
+//     as claimed at once. Handed over and not yet taken, they fill up its window as unclaimed
+//     offers do elsewhere. They cannot be recalled, so a worker that has taken nothing for
+//     recall_after gets no credit until it takes something. If sending fails, which the same turn
+//     reports, the arrival is held again.
+// (9) A source that is removed is taken in no more, but what it has accepted is still dealt. Its
+// index
+//     is used again when nothing of it is left and no worker can still be looking up an offer of
+//     it.
 //
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept and a worker that leaves; only a look that finds nothing clears it. Arming need not
@@ -66,7 +76,7 @@ enum class EventKind : uint8_t {
   kSourceFailed,
   kWorkerStalled,
   kWorkerMoves,
-  kDoorbellFailed,
+  kDoorbellFailed,  // or the sending of a connection
 };
 
 struct EngineEvent {
@@ -87,13 +97,22 @@ struct SourceConfig {
 
 // What belongs to a worker; borrowed until the worker has left.
 struct WorkerConfig {
-  Inbox* inbox = nullptr;
+  Inbox* inbox = nullptr;  // unused when there is a tally
   PortState* state = nullptr;
+  Tally* tally = nullptr;  // arrivals are handed over as completions, by (8)
   int32_t ring_fd = -1;
   uint64_t tag = 0;
   uint32_t capacity = UINT32_MAX;
   uint32_t window_max = 1;
   int32_t cpu = -1;
+};
+
+// What a source's intake has gone through.
+struct IntakeCount {
+  uint64_t arms = 0;    // times that it was armed
+  uint64_t pauses = 0;  // times that it stopped by our doing: no credit, enough held, out of
+                        // descriptors, paused
+  uint64_t errors = 0;  // failed accepts
 };
 
 struct EngineConfig {
@@ -113,7 +132,9 @@ class Engine {
   // --- The accept path: never allocates. -------------------------------------------------------
 
   // Takes in what has completed and returns what to do next; valid until the next call.
-  std::span<const Op> OnBatch(std::span<const Completion> completions, int64_t now_ns);
+  // `all_reported` is what the ring says of the turn, see Ring::AllReported.
+  std::span<const Op> OnBatch(std::span<const Completion> completions, int64_t now_ns,
+                              bool all_reported = true);
 
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
   int64_t WaitMax(int64_t now_ns) const;
@@ -130,12 +151,30 @@ class Engine {
   uint32_t AddSource(SourceConfig config);
   uint32_t AddWorker(const WorkerConfig& config);
 
+  // The index that AddSource will give.
+  uint32_t NextSource();
+
+  // By (9). No worker joins it any more. Its descriptor may be closed as soon as IntakeEnded.
+  void RemoveSource(uint32_t source);
+  // Whether nothing is armed or under way at the source.
+  bool IntakeEnded(uint32_t source) const;
+
+  // Puts `policy` in the place of the source's. What has been accepted before has the facts that
+  // the old one asked for. Returns the old one.
+  std::unique_ptr<Policy> SetPolicy(uint32_t source, std::unique_ptr<Policy> policy);
+
+  // Changes what a worker may have. Where that is less than it has, it gets nothing before it has
+  // less. `window_max` is at most half of its inbox.
+  void SetCapacity(uint32_t worker, uint32_t capacity);
+  void SetWindow(uint32_t worker, uint32_t window_max);
+
   // The worker leaves everything: all that it has not claimed is recalled at once. Afterwards the
   // engine no longer refers to what its config borrowed.
   void RemoveWorker(uint32_t worker);
 
   bool Joined(uint32_t source, uint32_t worker) const;
-  void Join(uint32_t source, uint32_t worker);
+  // `token` goes with what is handed over as a completion.
+  void Join(uint32_t source, uint32_t worker, uint64_t token = 0);
   void Leave(uint32_t source, uint32_t worker);
   void Pause(uint32_t source);
   void Resume(uint32_t source);
@@ -147,7 +186,7 @@ class Engine {
   bool IntakeEnded() const;
   // After StopIntake: closes everything that is held or offered, a bounded number in each batch.
   void RefuseAll();
-  // Held or offered.
+  // Held, offered, or sent and not known to have been received.
   uint64_t Outstanding() const;
 
   const Ledger& ledger() const { return ledger_; }
@@ -155,7 +194,16 @@ class Engine {
   uint32_t source_slots() const { return static_cast<uint32_t>(sources_.size()); }
   bool worker_used(uint32_t worker) const { return workers_[worker].used; }
   uint64_t doorbells(uint32_t worker) const { return workers_[worker].doorbells; }
+  uint64_t stalls(uint32_t worker) const { return workers_[worker].stalls; }
   uint32_t open(uint32_t worker) const;
+  // Offered or handed over, and not taken.
+  uint32_t Unclaimed(uint32_t worker) const;
+  // The age of the oldest of these; of what was handed over, how long nothing has been taken.
+  int64_t OldestUnclaimedNs(uint32_t worker) const;
+  bool source_removed(uint32_t source) const { return sources_[source].removed; }
+  const IntakeCount& intake(uint32_t source) const { return sources_[source].intake; }
+  // What the sources have counted whose indexes were used again.
+  const SourceCount& departed_sources() const { return departed_sources_; }
 
   // --- For tests and the simulator. ------------------------------------------------------------
   uint32_t window(uint32_t worker) const { return workers_[worker].window; }
@@ -172,6 +220,12 @@ class Engine {
     uint8_t facts = 0;
     Arm arm = Arm::kIdle;
     uint16_t generation = 0;
+    OpKey armed_key;  // of what is armed or ending
+    IntakeCount intake;
+    bool removed = false;
+    bool drained = false;    // removed, and nothing is left of it; `joined` are those who may still
+                             // look an offer of it up
+    uint32_t unsettled = 0;  // sent and not known to have been received
     bool ready = false;
     bool paused = false;
     bool failed = false;
@@ -213,9 +267,22 @@ class Engine {
     uint64_t tail = 0;
     std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
     uint64_t doorbells = 0;
+    uint64_t stalls = 0;
+    uint64_t sent = 0;             // by (8)
+    uint64_t taken = 0;            // as last seen
+    std::vector<uint64_t> tokens;  // by source, by (8)
+  };
+
+  // Sent and not received.
+  struct Unsent {
+    ArrivalId id = kNoArrival;
+    int32_t error = 0;
   };
 
   void OnCompletion(const Completion& completion);
+  void OnDoorbellFailed(const Completion& completion);
+  void PauseBell(uint32_t worker, int32_t error);
+  void Settle(bool all_reported);
   void OnAccepted(uint32_t source, const Completion& completion);
   void OnAcceptError(uint32_t source, int32_t error);
   void BackOff(uint32_t source);
@@ -225,6 +292,8 @@ class Engine {
 
   bool Look();
   bool Reap(uint32_t worker);
+  void ReapTally(uint32_t worker);
+  bool Quiet(uint32_t worker) const;
   void ReapAll(uint32_t worker);
   void Moved(uint32_t worker);
   static bool SkipHoles(WorkerState& worker);
@@ -250,6 +319,8 @@ class Engine {
   int64_t Still(uint32_t worker) const;
   uint32_t Credit(uint32_t worker) const;
   bool OfferTo(uint32_t worker, ArrivalId id);
+  void SendTo(uint32_t worker, ArrivalId id);
+  void Stall(uint32_t worker);
   bool Starving() const;
 
   void RingTouched();
@@ -258,6 +329,7 @@ class Engine {
   void ArmSources();
   bool WantsArm(uint32_t source) const;
   OpKey SourceKey(OpKind kind, uint32_t source) const;
+  bool SlotIsFree(uint32_t source);
   void Activate(uint32_t worker);
   void Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error);
   void ReserveAll();
@@ -271,6 +343,10 @@ class Engine {
   std::vector<WorkerState> workers_;
   std::vector<uint32_t> active_;   // workers with something unclaimed, or rung, or owing motion
   std::vector<uint32_t> touched_;  // workers offered to in this batch
+  std::vector<ArrivalId> sent_;    // not yet known to have been received
+  std::vector<Unsent> unsent_;     // in this batch
+  size_t sent_max_ = 0;
+  SourceCount departed_sources_;
   std::vector<Op> ops_;
   std::vector<EngineEvent> events_;
 

@@ -21,6 +21,11 @@ void Ledger::ResetWorker(uint32_t worker) {
   workers_[worker] = {};
 }
 
+void Ledger::ResetSource(uint32_t source) {
+  RINGMASTER_CHECK(sources_[source].held == 0 && sources_[source].offered == 0);
+  sources_[source] = {};
+}
+
 ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts) {
   RINGMASTER_CHECK(free_ != kNoArrival);
   const ArrivalId id = free_;
@@ -80,11 +85,39 @@ void Ledger::Recall(ArrivalId id) {
   RINGMASTER_CHECK(count.unclaimed > 0);
   --count.unclaimed;
   ++count.recalled;
-  record.place = Place::kHeld;
-  Queue& queue = queues_[record.source];
-  record.next = queue.first;
-  queue.first = id;
-  if (queue.last == kNoArrival) queue.last = id;
+  PushHeldFirst(id);
+}
+
+void Ledger::Send(ArrivalId id, uint32_t worker, uint16_t worker_generation) {
+  ArrivalRecord& record = records_[PopHeld(id)];
+  record.place = Place::kSent;
+  record.worker = worker;
+  record.worker_generation = worker_generation;
+  ++sources_[record.source].claimed;
+  WorkerCount& count = workers_[worker];
+  ++count.assigned;
+  ++count.claimed;
+}
+
+void Ledger::Unsend(ArrivalId id, bool worker_left) {
+  const ArrivalRecord& record = records_[id];
+  RINGMASTER_CHECK(record.place == Place::kSent);
+  SourceCount& source = sources_[record.source];
+  RINGMASTER_CHECK(source.claimed > 0);
+  --source.claimed;
+  ++source.held;
+  if (!worker_left) {
+    WorkerCount& count = workers_[record.worker];
+    RINGMASTER_CHECK(count.claimed > 0);
+    --count.claimed;
+    ++count.recalled;
+  }
+  PushHeldFirst(id);
+}
+
+void Ledger::Settle(ArrivalId id) {
+  RINGMASTER_CHECK(records_[id].place == Place::kSent);
+  Free(id);
 }
 
 int32_t Ledger::Refuse(ArrivalId id) {
@@ -104,6 +137,15 @@ ArrivalId Ledger::PopHeld(ArrivalId id) {
   record.next = kNoArrival;
   --sources_[record.source].held;
   return id;
+}
+
+void Ledger::PushHeldFirst(ArrivalId id) {
+  ArrivalRecord& record = records_[id];
+  record.place = Place::kHeld;
+  Queue& queue = queues_[record.source];
+  record.next = queue.first;
+  queue.first = id;
+  if (queue.last == kNoArrival) queue.last = id;
 }
 
 void Ledger::Free(ArrivalId id) {

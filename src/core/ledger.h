@@ -6,7 +6,9 @@
 // (1) per source: arrivals = held + offered + claimed + refused.
 // (2) per worker, cumulative: assigned = claimed + recalled + unclaimed.
 // (4) each source numbers its arrivals densely from 0; a recall keeps the number.
-// (6) an arrival is in one place: held by its source or offered to one worker.
+// (6) an arrival is in one place: held by its source or offered to one worker. One that was sent to
+//     a worker's ring counts as claimed at once; its record stays until it is known that the
+//     sending has not failed.
 // ((3) and (5) concern credit and armed sources: see engine.h.)
 
 #ifndef RINGMASTER_SRC_CORE_LEDGER_H_
@@ -22,13 +24,14 @@ namespace ringmaster::core {
 using ArrivalId = uint32_t;
 inline constexpr ArrivalId kNoArrival = UINT32_MAX;
 
-enum class Place : uint8_t { kFree, kHeld, kOffered };
+enum class Place : uint8_t { kFree, kHeld, kOffered, kSent };
 
 struct ArrivalRecord {
   Place place = Place::kFree;
   uint8_t doublings = 0;  // how often its recall limit has been doubled
   uint32_t source = 0;
-  uint32_t worker = 0;  // kOffered: to whom
+  uint32_t worker = 0;             // kOffered, kSent: to whom
+  uint16_t worker_generation = 0;  // kSent: which of those that have had the index
   int32_t fd = -1;
   Arrival facts;
   uint64_t number = 0;        // within its source, by (4)
@@ -60,6 +63,10 @@ class Ledger {
   // Set-up: a worker slot is used anew; its counts start from zero. Nothing is offered to it.
   void ResetWorker(uint32_t worker);
 
+  // Set-up: a source slot is used anew; its counts start from zero. Nothing of it is held, offered
+  // or sent.
+  void ResetSource(uint32_t source);
+
   // Whether there is room for one more arrival.
   bool HasRoom() const { return free_ != kNoArrival; }
 
@@ -77,6 +84,16 @@ class Ledger {
 
   // It was taken back and is held again, before everything else that its source holds.
   void Recall(ArrivalId id);
+
+  // The first held arrival of its source is sent to the ring of `worker`.
+  void Send(ArrivalId id, uint32_t worker, uint16_t worker_generation);
+
+  // Sending failed: it is held again, before everything else that its source holds. The worker's
+  // counts are corrected unless it has left since.
+  void Unsend(ArrivalId id, bool worker_left);
+
+  // Sending has not failed; the record is gone.
+  void Settle(ArrivalId id);
 
   // The first held arrival of its source is closed unserved; the record is gone. Returns its fd.
   int32_t Refuse(ArrivalId id);
@@ -96,6 +113,7 @@ class Ledger {
   };
 
   ArrivalId PopHeld(ArrivalId id);
+  void PushHeldFirst(ArrivalId id);
   void Free(ArrivalId id);
 
   std::vector<ArrivalRecord> records_;

@@ -18,6 +18,7 @@ enum class OpKind : uint8_t {
   kAcceptEach,  // multishot accept: one completion for each connection
   kAcceptEnd,   // ends the kAcceptEach of the same key
   kDoorbell,    // tells a worker's ring that its inbox is not empty; completes only on failure
+  kSend,        // hands a connection to a worker's ring as a completion; completes only on failure
   kClose,       // closes a connection that nobody serves; completes only on failure
 };
 
@@ -37,14 +38,15 @@ struct OpKey {
   OpKind kind = OpKind::kWatch;
   uint8_t facts = 0;  // kAccept, kAcceptEach: a set of kFact bits
   uint16_t generation = 0;
-  uint32_t index = 0;  // of the source or worker
+  uint32_t index = 0;  // of the source or worker; kSend: of the arrival
 };
 
 struct Op {
   OpKey key;
-  int32_t fd = -1;            // what is watched, accepted from, rung or closed
+  int32_t fd = -1;            // what is watched, accepted from, rung, sent to or closed
   uint32_t accept_flags = 0;  // kAccept, kAcceptEach: SOCK_NONBLOCK and SOCK_CLOEXEC
-  uint64_t tag = 0;           // kDoorbell: the user_data that the worker sees
+  uint64_t tag = 0;           // kDoorbell, kSend: the user_data that the worker sees
+  int32_t sent_fd = -1;       // kSend: the res that the worker sees
 };
 
 struct Completion {

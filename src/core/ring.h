@@ -29,6 +29,11 @@ class Ring {
   // allocates.
   virtual int Turn(std::span<const Op> ops, int64_t wait_ns_max,
                    std::vector<Completion>& completions) = 0;
+
+  // After a turn: whether the kernel has taken everything that was submitted, and nothing that it
+  // completed at once is still to be returned. A kSend that has not failed by then has been
+  // received.
+  virtual bool AllReported() const = 0;
 };
 
 }  // namespace ringmaster::core

@@ -232,7 +232,14 @@ int UringRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
       if (wait_ns <= 0) break;
     }
   }
-  return Drain(completions);
+  const int error = Drain(completions);
+  // A message to a ring is sent within the call that submits it, so its failure is in the queue by
+  // then, or on the overflow list. (A target with IORING_SETUP_IOPOLL would be another matter, but
+  // such a ring serves no sockets.)
+  const bool room_left = completions.size() < completions.capacity();
+  all_reported_ = Unsubmitted() == 0 && (room_left || io_uring_cq_ready(&ring_) == 0) &&
+                  (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) == 0;
+  return error;
 }
 
 int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completions) {
@@ -273,6 +280,10 @@ void UringRing::Prepare(const Op& op, io_uring_sqe* sqe) const {
       break;
     case OpKind::kDoorbell:
       io_uring_prep_msg_ring(sqe, op.fd, 0, op.tag, 0);
+      flags = IOSQE_CQE_SKIP_SUCCESS;
+      break;
+    case OpKind::kSend:
+      io_uring_prep_msg_ring(sqe, op.fd, static_cast<unsigned>(op.sent_fd), op.tag, 0);
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
     case OpKind::kClose:
@@ -389,6 +400,7 @@ bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) const
     case OpKind::kWatch:
     case OpKind::kPoll:
     case OpKind::kDoorbell:
+    case OpKind::kSend:
     case OpKind::kClose:
       return true;
   }

@@ -11,9 +11,9 @@
 // the accepts and read their last completions first, lest a connection be accepted and forgotten.
 //
 // What is done here rather than in the engine, because only the kernel's ways ask for it:
-//  * A doorbell and a close complete only on failure; so do the ends of a poll and of an accept,
-//    and those drop the failure that says that there was nothing to end any more. What counts is
-//    the last completion of what was ended: `more` is false, and the result is ECANCELED.
+//  * A doorbell, a send and a close complete only on failure; so do the ends of a poll and of an
+//    accept, and those drop the failure that says that there was nothing to end any more. What
+//    counts is the last completion of what was ended: `more` is false, and the result is ECANCELED.
 //  * A kAccept never waits. Where the kernel cannot be told so (before Linux 6.10), the source must
 //    be non-blocking, and the accept happens by a system call at the moment at which its completion
 //    is read. That keeps the order that matters: a kPoll edge for a connection which an accept did
@@ -64,6 +64,8 @@ class UringRing final : public core::Ring {
   int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
            std::vector<core::Completion>& completions) override;
 
+  bool AllReported() const override { return all_reported_; }
+
   // For tests: the ring's descriptor, and the ring itself to prepare what no Op asks for.
   int fd() const { return ring_.ring_fd; }
   io_uring* raw() { return &ring_; }
@@ -96,6 +98,7 @@ class UringRing final : public core::Ring {
 
   io_uring ring_;
   const Features features_;
+  bool all_reported_ = true;
 };
 
 }  // namespace ringmaster::ring

@@ -25,11 +25,13 @@ Balancer::Balancer(std::shared_ptr<internal::Lifeline> lifeline) : lifeline_(std
 Balancer::~Balancer() { lifeline_->Shutdown(absl::ZeroDuration()); }
 
 absl::StatusOr<Source> Balancer::AddSource(int fd, SourceOptions options) {
-  const absl::StatusOr<uint32_t> index = lifeline_->AddSource(fd, std::move(options));
-  if (!index.ok()) return index.status();
+  const absl::StatusOr<internal::Lifeline::SourceId> id =
+      lifeline_->AddSource(fd, std::move(options));
+  if (!id.ok()) return id.status();
   Source source;
   source.lifeline_ = lifeline_;
-  source.index_ = *index;
+  source.index_ = id->index;
+  source.serial_ = id->serial;
   return source;
 }
 
@@ -54,20 +56,30 @@ absl::Status Source::Join(Port& port, JoinOptions options) {
         port.joined() ? "the port belongs to another balancer than the source"
                       : "the port has left or was never added: see Balancer::AddWorker");
   }
-  return lifeline_->Join(index_, port.worker_, port.shared_, options.token);
+  return lifeline_->Join({index_, serial_}, port.worker_, port.shared_, options.token);
 }
 
 absl::Status Source::Leave(Port& port) {
   if (lifeline_ == nullptr) return NoBalancer();
-  return lifeline_->Leave(index_, port.worker_, port.shared_);
+  return lifeline_->Leave({index_, serial_}, port.worker_, port.shared_);
 }
 
 absl::Status Source::Pause() {
-  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused(index_, true);
+  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused({index_, serial_}, true);
 }
 
 absl::Status Source::Resume() {
-  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused(index_, false);
+  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused({index_, serial_}, false);
+}
+
+absl::Status Source::SetPolicy(std::unique_ptr<Policy> policy) {
+  if (lifeline_ == nullptr) return NoBalancer();
+  if (policy == nullptr) return absl::InvalidArgumentError("the policy is null");
+  return lifeline_->SetPolicy({index_, serial_}, std::move(policy));
+}
+
+absl::Status Source::Remove() {
+  return lifeline_ == nullptr ? NoBalancer() : lifeline_->RemoveSource({index_, serial_});
 }
 
 }  // namespace ringmaster

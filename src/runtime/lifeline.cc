@@ -70,6 +70,16 @@ absl::Status CheckListener(int fd) {
   return absl::OkStatus();
 }
 
+absl::Status CheckWindow(uint32_t window) {
+  if (window >= 1 && window <= core::Inbox::kWindowMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("window is ", window, "; it must be from 1 to ", core::Inbox::kWindowMax));
+}
+
+absl::Status NoCapacity() {
+  return absl::InvalidArgumentError("capacity is 0: such a worker could never be offered anything");
+}
+
 absl::Status Ended() {
   return absl::FailedPreconditionError("the balancer was shut down: create another one");
 }
@@ -156,7 +166,8 @@ absl::Status Lifeline::StartThread() {
   return started;
 }
 
-absl::Status Lifeline::RunOnMaster(absl::FunctionRef<absl::Status()> run) {
+absl::Status Lifeline::RunOnMaster(absl::FunctionRef<absl::Status()> run,
+                                   absl::FunctionRef<bool()>* until) {
   if (InAnotherProcess()) {
     return absl::FailedPreconditionError(
         absl::StrCat("this balancer belongs to process ", process_,
@@ -166,7 +177,7 @@ absl::Status Lifeline::RunOnMaster(absl::FunctionRef<absl::Status()> run) {
     return absl::FailedPreconditionError(
         "called from the event callback, which the call would wait for: call from another thread");
   }
-  Call call{.run = run};
+  Call call{.run = run, .until = until};
   std::unique_lock lock(sync_->mutex);
   if (ended_) return end_status_;
   if (last_call_ == nullptr) {
@@ -215,7 +226,7 @@ BalancerStats Lifeline::Stats() {
 
 // --- Set-up --------------------------------------------------------------------------------------
 
-absl::StatusOr<uint32_t> Lifeline::AddSource(int fd, SourceOptions options) {
+absl::StatusOr<Lifeline::SourceId> Lifeline::AddSource(int fd, SourceOptions options) {
   if (absl::Status status = CheckListener(fd); !status.ok()) return status;
   const bool multishot = options.intake == Intake::kAccept;
   if (multishot && !features_.multishot_accept) {
@@ -236,22 +247,23 @@ absl::StatusOr<uint32_t> Lifeline::AddSource(int fd, SourceOptions options) {
   if (options.policy == nullptr) options.policy = LeastLoaded();
   struct stat status;
   if (fstat(fd, &status) != 0) return ring::ErrorStatus(ring::Operation::kWatch, errno, fd);
-  uint32_t index = 0;
+  SourceId id{};
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
     for (const SourceEntry& source : sources_) {
-      if (source.device == status.st_dev && source.inode == status.st_ino) {
+      if (source.used && source.device == status.st_dev && source.inode == status.st_ino) {
         return absl::AlreadyExistsError(
             absl::StrCat("descriptor ", fd, " is the socket of source ", &source - sources_.data(),
                          " (descriptor ", source.fd, ") already: a source is watched once"));
       }
     }
-    if (sources_.size() == kSourcesMax) {
+    if (engine_->NextSource() == kSourcesMax) {
       return absl::ResourceExhaustedError(
-          absl::StrCat("a balancer takes at most ", kSourcesMax, " sources: create another one"));
+          absl::StrCat("a balancer takes at most ", kSourcesMax,
+                       " sources at a time: remove one, or create another balancer"));
     }
-    sources_.push_back({.device = status.st_dev, .inode = status.st_ino, .fd = fd});
-    index = engine_->AddSource(
+    id.serial = ++source_serial_;
+    id.index = engine_->AddSource(
         {.fd = fd,
          .multishot_accept = multishot,
          .hold = multishot ? options.hold : 0,
@@ -259,23 +271,88 @@ absl::StatusOr<uint32_t> Lifeline::AddSource(int fd, SourceOptions options) {
          .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
                          (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
          .policy = std::move(options.policy)});
+    if (id.index >= sources_.size()) sources_.resize(id.index + 1);
+    sources_[id.index] = {.used = true,
+                          .serial = id.serial,
+                          .device = status.st_dev,
+                          .inode = status.st_ino,
+                          .fd = fd};
     return absl::OkStatus();
   });
   if (!added.ok()) return added;
-  return index;
+  return id;
+}
+
+absl::Status Lifeline::CheckSource(SourceId source) const {
+  if (source.index < sources_.size() && sources_[source.index].used &&
+      sources_[source.index].serial == source.serial) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("source ", source.index, " was removed: add it again with AddSource"));
+}
+
+absl::Status Lifeline::CheckWorker(uint32_t worker, const PortShared* shared) const {
+  if (worker < workers_.size() && workers_[worker].shared == shared) return absl::OkStatus();
+  return absl::InvalidArgumentError("the port belongs to no worker of this balancer");
+}
+
+absl::Status Lifeline::RemoveSource(SourceId source) {
+  const auto ended = [&] { return engine_->IntakeEnded(source.index); };
+  absl::FunctionRef<bool()> until = ended;
+  return RunOnMaster(
+      [&] {
+        absl::Status known = CheckSource(source);
+        if (!known.ok()) return known;
+        sources_[source.index].used = false;
+        engine_->RemoveSource(source.index);
+        return absl::OkStatus();
+      },
+      &until);
+}
+
+absl::Status Lifeline::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
+  // The old one ends up in `policy` and is destroyed on the caller's thread.
+  return RunOnMaster([&] {
+    absl::Status known = CheckSource(source);
+    if (known.ok()) policy = engine_->SetPolicy(source.index, std::move(policy));
+    return known;
+  });
+}
+
+absl::Status Lifeline::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {
+  if (capacity == 0) return NoCapacity();
+  return RunOnMaster([&] {
+    absl::Status known = CheckWorker(worker, shared);
+    if (known.ok()) engine_->SetCapacity(worker, capacity);
+    return known;
+  });
+}
+
+absl::Status Lifeline::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {
+  if (absl::Status status = CheckWindow(window); !status.ok()) return status;
+  return RunOnMaster([&] {
+    absl::Status known = CheckWorker(worker, shared);
+    if (!known.ok()) return known;
+    const WorkerEntry& entry = workers_[worker];
+    if (entry.handoff == Handoff::kInbox && window > entry.window) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "window is ", window, ", but worker ", worker, " was added with ", entry.window,
+          ", for which its inbox was made: add it with the largest "
+          "window that it will ever have, and make it smaller then"));
+    }
+    engine_->SetWindow(worker, window);
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
-  if (options.window < 1 || options.window > core::Inbox::kWindowMax) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "window is ", options.window, "; it must be from 1 to ", core::Inbox::kWindowMax));
-  }
-  if (options.capacity == 0) {
-    return absl::InvalidArgumentError(
-        "capacity is 0: such a worker could never be offered anything");
-  }
+  if (absl::Status status = CheckWindow(options.window); !status.ok()) return status;
+  if (options.capacity == 0) return NoCapacity();
   if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
-  const uint32_t words = core::Inbox::WordsFor(options.window);
+  const bool completions = options.handoff == Handoff::kCompletion;
+  // Nothing is ever offered in the inbox of one to whom completions are sent.
+  const uint32_t words = core::Inbox::WordsFor(completions ? 1 : options.window);
   absl::StatusOr<InboxMemory> memory = InboxMemory::Create(core::Inbox::BytesFor(words));
   if (!memory.ok()) return memory.status();
   // A duplicate, so that a number which is reused is never rung.
@@ -287,6 +364,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
     if (shutting_down_) return Ended();
     index = engine_->AddWorker({.inbox = &shared->inbox,
                                 .state = &shared->state,
+                                .tally = completions ? &shared->tally : nullptr,
                                 .ring_fd = ring_fd,
                                 .tag = options.tag,
                                 .capacity = options.capacity,
@@ -294,7 +372,8 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
                                 .cpu = options.cpu});
     if (index >= workers_.size()) workers_.resize(index + 1);
     shared->Ref();
-    workers_[index] = {.shared = shared, .ring_fd = ring_fd};
+    workers_[index] = {
+        .shared = shared, .ring_fd = ring_fd, .handoff = options.handoff, .window = options.window};
     return absl::OkStatus();
   });
   if (!added.ok()) {
@@ -314,42 +393,43 @@ void Lifeline::RemoveWorker(uint32_t worker, PortShared* shared) {
   removed.IgnoreError();
 }
 
-absl::Status Lifeline::Join(uint32_t source, uint32_t worker, PortShared* shared, uint64_t token) {
+absl::Status Lifeline::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
   return RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
-    if (worker >= workers_.size() || workers_[worker].shared != shared) {
-      return absl::InvalidArgumentError("the port belongs to no worker of this balancer");
-    }
-    if (engine_->Joined(source, worker)) {
+    if (absl::Status known = CheckSource(source); !known.ok()) return known;
+    if (absl::Status known = CheckWorker(worker, shared); !known.ok()) return known;
+    if (engine_->Joined(source.index, worker)) {
       return absl::AlreadyExistsError(
-          absl::StrCat("worker ", worker, " has joined source ", source, " already"));
+          absl::StrCat("worker ", worker, " has joined source ", source.index, " already"));
     }
-    shared->tokens[source] = token;
-    engine_->Join(source, worker);
+    shared->tokens[source.index].store(token, std::memory_order_relaxed);
+    engine_->Join(source.index, worker, token);
     return absl::OkStatus();
   });
 }
 
-absl::Status Lifeline::Leave(uint32_t source, uint32_t worker, PortShared* shared) {
+absl::Status Lifeline::Leave(SourceId source, uint32_t worker, PortShared* shared) {
   return RunOnMaster([&]() -> absl::Status {
-    if (worker >= workers_.size() || workers_[worker].shared != shared ||
-        !engine_->Joined(source, worker)) {
+    if (absl::Status known = CheckSource(source); !known.ok()) return known;
+    if (!CheckWorker(worker, shared).ok() || !engine_->Joined(source.index, worker)) {
       return absl::NotFoundError(
-          absl::StrCat("worker ", worker, " has not joined source ", source));
+          absl::StrCat("worker ", worker, " has not joined source ", source.index));
     }
-    engine_->Leave(source, worker);
+    engine_->Leave(source.index, worker);
     return absl::OkStatus();
   });
 }
 
-absl::Status Lifeline::SetPaused(uint32_t source, bool paused) {
+absl::Status Lifeline::SetPaused(SourceId source, bool paused) {
   return RunOnMaster([&] {
+    absl::Status known = CheckSource(source);
+    if (!known.ok()) return known;
     if (paused) {
-      engine_->Pause(source);
+      engine_->Pause(source.index);
     } else {
-      engine_->Resume(source);
+      engine_->Resume(source.index);
     }
-    return absl::OkStatus();
+    return known;
   });
 }
 
@@ -377,7 +457,8 @@ void Lifeline::Run() {
     ++wakes_;
     now_ns = Now();
     RunCalls();
-    ops = engine_->OnBatch(completions, now_ns);
+    ops = engine_->OnBatch(completions, now_ns, ring_->AllReported());
+    if (waiting_calls_ != nullptr) EndCalls();
     if (!engine_->events().empty()) {
       for (const core::EngineEvent& event : engine_->events()) Report(event);
       engine_->ClearEvents();
@@ -398,7 +479,28 @@ void Lifeline::RunCalls() {
     if (first_call_ == nullptr) last_call_ = nullptr;
     lock.unlock();
     call->result = call->run();
+    const bool waits = call->result.ok() && call->until != nullptr && !(*call->until)();
     lock.lock();
+    if (waits) {
+      call->next = waiting_calls_;
+      waiting_calls_ = call;
+      continue;
+    }
+    call->done = true;
+    sync_->changed.notify_all();
+  }
+}
+
+// Those whose end has come meanwhile.
+void Lifeline::EndCalls() {
+  const std::unique_lock lock(sync_->mutex);
+  for (Call** link = &waiting_calls_; *link != nullptr;) {
+    Call* const call = *link;
+    if (!(*call->until)()) {
+      link = &call->next;
+      continue;
+    }
+    *link = call->next;
     call->done = true;
     sync_->changed.notify_all();
   }
@@ -437,11 +539,23 @@ uint64_t Lifeline::OpenTotal() const {
 void Lifeline::FillStats(BalancerStats& stats) {
   engine_->CatchUp(Now());
   const core::Ledger& ledger = engine_->ledger();
+  stats.accepted = engine_->departed_sources().arrivals;
+  stats.refused = engine_->departed_sources().refused;
   for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
     stats.accepted += count.arrivals;
     stats.refused += count.refused;
     stats.held += count.held;
+    if (engine_->source_removed(source)) continue;
+    const core::IntakeCount& intake = engine_->intake(source);
+    stats.sources.push_back({.source = source,
+                             .accepted = count.arrivals,
+                             .claimed = count.claimed,
+                             .refused = count.refused,
+                             .held = count.held,
+                             .pauses = intake.pauses,
+                             .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
+                             .errors = intake.errors});
   }
   stats.master_wakes = wakes_;
   stats.departed = departed_;
@@ -450,13 +564,16 @@ void Lifeline::FillStats(BalancerStats& stats) {
     if (workers_[index].shared == nullptr) continue;
     const core::WorkerCount& count = ledger.worker(index);
     stats.recalled += count.recalled;
-    stats.workers.push_back({.worker = index,
-                             .assigned = count.assigned,
-                             .claimed = count.claimed,
-                             .recalled = count.recalled,
-                             .doorbells = engine_->doorbells(index),
-                             .unclaimed = count.unclaimed,
-                             .open = engine_->open(index)});
+    stats.workers.push_back(
+        {.worker = index,
+         .assigned = count.assigned,
+         .claimed = count.claimed,
+         .recalled = count.recalled,
+         .doorbells = engine_->doorbells(index),
+         .stalls = engine_->stalls(index),
+         .unclaimed = engine_->Unclaimed(index),
+         .open = engine_->open(index),
+         .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
   }
 }
 
@@ -468,6 +585,7 @@ void Lifeline::ReleaseWorker(uint32_t index) {
   departed_.claimed += count.claimed;
   departed_.recalled += count.recalled;
   departed_.doorbells += engine_->doorbells(index);
+  departed_.stalls += engine_->stalls(index);
   WorkerEntry& worker = workers_[index];
   close(worker.ring_fd);
   worker.shared->Unref();
@@ -479,7 +597,7 @@ void Lifeline::RefuseWithoutRing() {
   engine_->StopIntake();
   engine_->RefuseAll();
   while (engine_->Outstanding() > 0) {
-    for (const core::Op& op : engine_->OnBatch({}, Now())) {
+    for (const core::Op& op : engine_->OnBatch({}, Now(), true)) {
       if (op.key.kind == core::OpKind::kClose) close(op.fd);
     }
   }
@@ -502,6 +620,11 @@ void Lifeline::End(absl::Status status) {
     call = next;
   }
   first_call_ = last_call_ = nullptr;
+  for (Call* call = std::exchange(waiting_calls_, nullptr); call != nullptr;) {
+    Call* next = call->next;
+    call->done = true;  // there is nothing left to wait for
+    call = next;
+  }
   sync_->changed.notify_all();
 }
 
@@ -529,7 +652,9 @@ void Lifeline::Report(const core::EngineEvent& event) {
       report.text = absl::StrCat(
           "worker ", event.worker, " has not moved for ",
           absl::FormatDuration(options_.recall_after),
-          ": what it had not claimed was recalled, and it gets nothing new until it moves");
+          workers_[event.worker].handoff == Handoff::kInbox
+              ? ": what it had not claimed was recalled, and it gets nothing new until it moves"
+              : ": it gets nothing new until it calls Took");
       break;
     case core::EventKind::kWorkerMoves:
       report.kind = Event::Kind::kWorkerMoves;

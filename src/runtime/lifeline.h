@@ -36,7 +36,13 @@ class Lifeline {
   Lifeline(const Lifeline&) = delete;
   Lifeline& operator=(const Lifeline&) = delete;
 
-  absl::StatusOr<uint32_t> AddSource(int fd, SourceOptions options);
+  // The serial tells a source from others that have had its index.
+  struct SourceId {
+    uint32_t index;
+    uint64_t serial;
+  };
+  absl::StatusOr<SourceId> AddSource(int fd, SourceOptions options);
+  absl::Status RemoveSource(SourceId source);
   struct NewWorker {
     uint32_t index;
     PortShared* shared;  // with one holder for the port
@@ -45,9 +51,13 @@ class Lifeline {
   // The worker leaves everything. OK also when the master is gone already.
   void RemoveWorker(uint32_t worker, PortShared* shared);
 
-  absl::Status Join(uint32_t source, uint32_t worker, PortShared* shared, uint64_t token);
-  absl::Status Leave(uint32_t source, uint32_t worker, PortShared* shared);
-  absl::Status SetPaused(uint32_t source, bool paused);
+  absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
+  absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
+
+  absl::Status Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token);
+  absl::Status Leave(SourceId source, uint32_t worker, PortShared* shared);
+  absl::Status SetPaused(SourceId source, bool paused);
+  absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
 
   ShutdownReport Shutdown(absl::Duration drain);
   BalancerStats Stats();
@@ -55,20 +65,26 @@ class Lifeline {
  private:
   struct Call {
     absl::FunctionRef<absl::Status()> run;
+    // If any, the call ends only when this is true, which is asked after every batch.
+    absl::FunctionRef<bool()>* until = nullptr;
     absl::Status result;
     bool done = false;
     Call* next = nullptr;
   };
-  // A source as set-up sees it.
+  // A source as set-up sees it; by index.
   struct SourceEntry {
-    dev_t device;
-    ino_t inode;
-    int fd;
+    bool used = false;
+    uint64_t serial = 0;
+    dev_t device = 0;
+    ino_t inode = 0;
+    int fd = -1;
   };
   // A worker as set-up sees it; by index.
   struct WorkerEntry {
     PortShared* shared = nullptr;  // null: free
     int ring_fd = -1;              // our duplicate
+    Handoff handoff = Handoff::kInbox;
+    uint32_t window = 0;  // as added
   };
 
   explicit Lifeline(BalancerOptions options);
@@ -77,11 +93,16 @@ class Lifeline {
   bool InAnotherProcess() const;
   // Runs `run` on the master's thread between two batches and waits for it. FailedPrecondition in a
   // forked child, after the end, and on the master's thread itself.
-  absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run);
+  absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
+                           absl::FunctionRef<bool()>* until = nullptr);
 
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
   void RunCalls();
+  void EndCalls();
+  // Errors when the handle is of no use any more.
+  absl::Status CheckSource(SourceId source) const;
+  absl::Status CheckWorker(uint32_t worker, const PortShared* shared) const;
   void Report(const core::EngineEvent& event);
   int64_t WaitMax(int64_t now_ns);
   bool Drained(int64_t now_ns);
@@ -105,6 +126,8 @@ class Lifeline {
   std::vector<SourceEntry> sources_;
   std::vector<WorkerEntry> workers_;
   WorkerStats departed_;
+  uint64_t source_serial_ = 0;
+  Call* waiting_calls_ = nullptr;
   uint64_t wakes_ = 0;
   bool shutting_down_ = false;
   bool drain_ended_ = false;  // at the deadline: what is left is being refused

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/inbox.h"
@@ -10,6 +11,21 @@
 #include "runtime/shared.h"
 
 namespace ringmaster {
+
+namespace {
+
+void NoteCpu(core::PortState& state) {
+  if (const int cpu = sched_getcpu(); cpu != state.cpu.load(std::memory_order_relaxed)) {
+    state.cpu.store(cpu, std::memory_order_relaxed);
+  }
+}
+
+absl::Status NotJoined() {
+  return absl::FailedPreconditionError(
+      "the port has left or was never added: see Balancer::AddWorker");
+}
+
+}  // namespace
 
 void Lease::Release() {
   internal::PortShared* shared = std::exchange(shared_, nullptr);
@@ -36,7 +52,8 @@ Connection::~Connection() {
 Port::Port(Port&& other) noexcept
     : shared_(std::exchange(other.shared_, nullptr)),
       lifeline_(std::move(other.lifeline_)),
-      worker_(other.worker_) {}
+      worker_(other.worker_),
+      adopted_(std::exchange(other.adopted_, 0)) {}
 
 Port& Port::operator=(Port&& other) noexcept {
   if (this != &other) {
@@ -44,6 +61,7 @@ Port& Port::operator=(Port&& other) noexcept {
     shared_ = std::exchange(other.shared_, nullptr);
     lifeline_ = std::move(other.lifeline_);
     worker_ = other.worker_;
+    adopted_ = std::exchange(other.adopted_, 0);
   }
   return *this;
 }
@@ -55,26 +73,60 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, size_t connections_m
   core::PortState& state = shared_->state;
   core::Inbox& inbox = shared_->inbox;
   state.serving.store(1, std::memory_order_relaxed);
-  if (const int cpu = sched_getcpu(); cpu != state.cpu.load(std::memory_order_relaxed)) {
-    state.cpu.store(cpu, std::memory_order_relaxed);
-  }
+  NoteCpu(state);
   inbox.Begin();
   for (size_t claimed = 0; claimed < connections_max; ++claimed) {
     const uint64_t word = inbox.Take();
     if (word == 0) break;
     const core::Offer offer = core::Offer::FromWord(word);
     shared_->Ref();
-    serve(Connection(offer.fd, shared_->tokens[offer.source], Lease(shared_)));
+    const uint64_t token = shared_->tokens[offer.source].load(std::memory_order_relaxed);
+    serve(Connection(offer.fd, token, Lease(shared_)));
   }
   const bool left = inbox.Left();
-  state.serving.store(0, std::memory_order_relaxed);
+  state.serving.store(0, std::memory_order_release);
   shared_->master->KnockIfHungry();
   return left;
+}
+
+void Port::Took(size_t count) {
+  if (shared_ == nullptr) return;
+  count = std::min<size_t>(count, shared_->tally.Untaken());
+  if (count == 0) return;
+  NoteCpu(shared_->state);
+  // What was adopted keeps its place, which its lease gives back.
+  const size_t adopted = std::min(count, adopted_);
+  adopted_ -= adopted;
+  if (count > adopted) shared_->state.Release(static_cast<uint32_t>(count - adopted));
+  shared_->tally.Take(count);
+  shared_->master->KnockIfHungry();
+}
+
+Connection Port::Adopt(int fd, uint64_t token) {
+  if (shared_ == nullptr) return Connection(fd, token, Lease());
+  if (adopted_ < shared_->tally.Untaken()) {
+    ++adopted_;
+  } else {
+    shared_->state.Take();
+  }
+  shared_->Ref();
+  return Connection(fd, token, Lease(shared_));
+}
+
+absl::Status Port::SetCapacity(uint32_t capacity) {
+  if (shared_ == nullptr) return NotJoined();
+  return lifeline_->SetCapacity(worker_, shared_, capacity);
+}
+
+absl::Status Port::SetWindow(uint32_t window) {
+  if (shared_ == nullptr) return NotJoined();
+  return lifeline_->SetWindow(worker_, shared_, window);
 }
 
 void Port::Leave() {
   if (shared_ == nullptr) return;
   lifeline_->RemoveWorker(worker_, shared_);
+  adopted_ = 0;
   lifeline_.reset();
   std::exchange(shared_, nullptr)->Unref();
 }

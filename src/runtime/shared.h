@@ -16,8 +16,8 @@
 
 namespace ringmaster::internal {
 
-// How many sources a balancer can have over its lifetime: a token table of that size is kept for
-// each worker, so that claiming needs no lock.
+// How many sources a balancer can have at a time: a token table of that size is kept for each
+// worker, so that claiming needs no lock.
 inline constexpr uint32_t kSourcesMax = 1024;
 
 // A master as those who make credit see it: the flag that asks for a knock, and where to knock.
@@ -75,13 +75,16 @@ struct PortShared {
   }
 
   core::PortState state;
+  core::Tally tally;  // Handoff::kCompletion
   std::atomic<uint32_t> holders{1};
   const std::shared_ptr<MasterShared> master;
   const InboxMemory memory;
   core::Inbox inbox;
   // The worker's own value for each source. Written by Join, before the master makes the first
-  // offer of that source; published to the worker by the inbox's tail.
-  std::array<uint64_t, kSourcesMax> tokens{};
+  // offer of that source; published to the worker by the inbox's tail, hence relaxed. Atomic
+  // because a worker that leaves a source and joins it again may be looking it up for an older
+  // offer.
+  std::array<std::atomic<uint64_t>, kSourcesMax> tokens{};
 };
 
 }  // namespace ringmaster::internal

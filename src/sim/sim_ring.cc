@@ -94,6 +94,8 @@ void SimRing::Submit(const Op& op) {
       if (result < 0) Post(op.key, result);
       return;
     }
+    case OpKind::kSend:
+      return world_->checker().Fail("a connection is sent although every worker has an inbox");
     case OpKind::kClose:
       return world_->CloseRefused(op.fd);
   }

@@ -39,6 +39,8 @@ class SimRing final : public core::Ring {
   int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
            std::vector<core::Completion>& completions) override;
 
+  bool AllReported() const override { return queue_.empty(); }
+
   // The world's side: a connection has come, somebody has written to the master's eventfd.
   void OnArrival(uint32_t source);
   void OnKnock();

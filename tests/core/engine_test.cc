@@ -31,6 +31,7 @@ constexpr int64_t kRecallAfter = 10'000'000;
 struct WorkerOptions {
   uint32_t window = 4;
   uint32_t capacity = UINT32_MAX;
+  bool completions = false;  // arrivals are handed over as completions
 };
 
 struct SourceOptions {
@@ -55,6 +56,7 @@ class EngineTest : public ::testing::Test {
     const uint32_t index =
         engine_.AddWorker({.inbox = &worker->inbox(),
                            .state = &worker->state(),
+                           .tally = options.completions ? &worker->tally() : nullptr,
                            .ring_fd = 100 + static_cast<int32_t>(workers_.size()),
                            .tag = 200 + workers_.size(),
                            .capacity = options.capacity,
@@ -65,16 +67,17 @@ class EngineTest : public ::testing::Test {
       workers_[index] = std::move(worker);
     }
     for (uint32_t source = 0; source < engine_.source_slots(); ++source) {
-      engine_.Join(source, index);
+      if (!engine_.source_removed(source)) engine_.Join(source, index, Token(source, index));
     }
     return index;
   }
 
+  static uint64_t Token(uint32_t source, uint32_t worker) { return 1000 * (source + 1) + worker; }
+
   // One batch. Remembers the operations that arm, so that they can be completed.
-  void Batch(std::initializer_list<Completion> completions = {}) {
-    const std::vector<Completion> list(completions);
+  void Batch(std::vector<Completion> completions = {}, bool all_reported = true) {
     ops_.clear();
-    for (const Op& op : engine_.OnBatch(list, now_ns_)) {
+    for (const Op& op : engine_.OnBatch(completions, now_ns_, all_reported)) {
       ops_.push_back(op);
       if (op.key.kind == OpKind::kPoll || op.key.kind == OpKind::kAcceptEach) {
         if (armed_.size() <= op.key.index) armed_.resize(op.key.index + 1);
@@ -775,6 +778,448 @@ TEST_F(RecallTest, ANewWorkerWithTheIndexOfALeaverIgnoresItsFailures) {
   ASSERT_EQ(AddWorker(), 0u);
   Batch({Failed(doorbell, EBADFD)});
   EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 0u);
+}
+
+// --- Handing over completions --------------------------------------------------------------------
+
+class SendingEngineTest : public EngineTest {
+ protected:
+  // The descriptors that were sent to `worker` in the last batch.
+  std::vector<int32_t> Sent(uint32_t worker) const {
+    std::vector<int32_t> fds;
+    for (const Op& op : ops_) {
+      if (op.key.kind == OpKind::kSend && op.fd == 100 + static_cast<int32_t>(worker)) {
+        fds.push_back(op.sent_fd);
+      }
+    }
+    return fds;
+  }
+  std::vector<Op> Sends() const {
+    std::vector<Op> sends;
+    for (const Op& op : ops_) {
+      if (op.key.kind == OpKind::kSend) sends.push_back(op);
+    }
+    return sends;
+  }
+  // The worker says that it took so many. Returns whether it knocks.
+  bool Take(uint32_t worker, uint64_t count) {
+    workers_[worker]->state().Release(static_cast<uint32_t>(count));
+    workers_[worker]->tally().Take(count);
+    return hunger_.TakeKnock();
+  }
+};
+
+TEST_F(SendingEngineTest, SendsEachArrivalUnderTheTokenOfItsSource) {
+  AddSource();
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10, 0), Arrival(11, 1)});
+  ASSERT_EQ(Sends().size(), 2u);
+  EXPECT_EQ(Sends()[0].sent_fd, 10);
+  EXPECT_EQ(Sends()[0].tag, Token(0, 0));
+  EXPECT_EQ(Sends()[1].sent_fd, 11);
+  EXPECT_EQ(Sends()[1].tag, Token(1, 0));
+  EXPECT_EQ(Count(OpKind::kDoorbell), 0u);
+  EXPECT_EQ(engine_.ledger().worker(0).claimed, 2u);
+  EXPECT_EQ(engine_.Unclaimed(0), 2u);
+  EXPECT_EQ(engine_.open(0), 2u);
+  EXPECT_EQ(engine_.Outstanding(), 2u);  // not yet known to have been received
+  Batch();
+  EXPECT_EQ(engine_.Outstanding(), 0u);
+}
+
+TEST_F(SendingEngineTest, SendsNoMoreThanTheWindowUntilTheWorkerTakes) {
+  AddSource();
+  AddWorker({.window = 2, .completions = true});
+  Batch();
+  Batch({Arrival(10), Arrival(11), Arrival(12), Arrival(13)});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{10, 11}));
+  EXPECT_EQ(Held(), 2u);
+  EXPECT_TRUE(Take(0, 1));
+  Batch({Knock()});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{12}));
+  EXPECT_TRUE(Take(0, 2));
+  Batch({Knock()});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{13}));
+  EXPECT_FALSE(Take(0, 1));
+}
+
+TEST_F(SendingEngineTest, TakesCreditThatIsMadeWhileItRaisesTheFlag) {
+  AddSource();
+  AddWorker({.window = 1, .completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  EXPECT_FALSE(Take(0, 1));  // nobody is hungry yet
+  Batch({Arrival(11)});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{11}));
+}
+
+TEST_F(SendingEngineTest, DealsAgainInOrderWhatCouldNotBeSent) {
+  AddSource({}, RoundRobin());
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  const std::vector<Op> sends = Sends();
+  ASSERT_EQ(sends.size(), 2u);
+  AddWorker({.completions = true});
+  Batch({Failed(sends[0], EBADF), Failed(sends[1], EBADF)});
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{10, 11}));
+  EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 1u);
+  EXPECT_EQ(engine_.ledger().worker(0).claimed, 0u);
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 2u);
+  EXPECT_EQ(engine_.open(0), 0u);
+  EXPECT_EQ(engine_.Unclaimed(0), 0u);
+  EXPECT_EQ(engine_.ledger().worker(1).claimed, 2u);
+}
+
+TEST_F(SendingEngineTest, TriesARingThatCannotBeReachedAgainAfterAPause) {
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  Batch({Failed(Sends()[0], ENOMEM)});
+  EXPECT_TRUE(Sends().empty());
+  EXPECT_EQ(Held(), 1u);
+  const int64_t pause_ns = engine_.WaitMax(now_ns_);
+  EXPECT_EQ(pause_ns, kDoorbellRetryNsMin);
+  now_ns_ += pause_ns;
+  Batch();
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{10}));
+  Batch({Failed(Sends()[0], ENOMEM)});
+  EXPECT_EQ(engine_.WaitMax(now_ns_), 2 * kDoorbellRetryNsMin);
+  now_ns_ += 2 * kDoorbellRetryNsMin;
+  Batch();
+  Batch();
+  Take(0, 1);
+  Batch({Knock(), Arrival(11)});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{11}));
+  Batch({Failed(Sends()[0], ENOMEM)});
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kDoorbellRetryNsMin);  // it had been reached meanwhile
+}
+
+TEST_F(SendingEngineTest, KeepsWhatWasSentUntilEverythingIsReported) {
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  const Op send = Sends()[0];
+  Batch({Arrival(11)}, /*all_reported=*/false);
+  Batch({Failed(send, EBADF)});  // late, and still known
+  EXPECT_EQ(Held(), 1u);
+  EXPECT_EQ(engine_.ledger().source(0).claimed, 1u);
+}
+
+TEST_F(SendingEngineTest, DealsAgainWhatCouldNotBeSentToAWorkerThatHasLeft) {
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  const Op send = Sends()[0];
+  engine_.RemoveWorker(0);
+  EXPECT_EQ(AddWorker({.completions = true}), 0u);  // the index is used again
+  Batch({Failed(send, EBADF)});
+  ASSERT_EQ(Sends().size(), 1u);
+  EXPECT_EQ(Sends()[0].sent_fd, 10);
+  EXPECT_EQ(engine_.ledger().worker(0).assigned, 1u);
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 0u);
+  EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 0u);
+}
+
+TEST_F(SendingEngineTest, NeverRecallsWhatItHasSent) {
+  AddSource();
+  AddWorker({.window = 1, .completions = true});
+  AddWorker({.window = 1, .completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  now_ns_ += 100 * kRecallAfter;
+  Batch();
+  EXPECT_TRUE(ops_.empty());
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+TEST_F(SendingEngineTest, SendsNothingMoreToAWorkerThatTakesNothing) {
+  AddSource({}, RoundRobin());
+  AddWorker({.completions = true});
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{10}));
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{11}));
+  now_ns_ += kRecallAfter;
+  Take(1, 1);
+  Batch({Arrival(12), Arrival(13), Arrival(14)});
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{12, 13, 14}));
+  EXPECT_EQ(CountEvents(EventKind::kWorkerStalled), 1u);
+  EXPECT_EQ(engine_.stalls(0), 1u);
+  EXPECT_EQ(engine_.window(0), 2u);
+  EXPECT_EQ(engine_.OldestUnclaimedNs(0), kRecallAfter);
+  Take(0, 1);
+  Batch({Arrival(15)});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{15}));  // it is owed a turn, and moves again
+  EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
+}
+
+TEST_F(SendingEngineTest, GivesItsWindowBackToAWorkerThatTakesPromptly) {
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(engine_.window(0), 2u);
+  Take(0, 1);
+  for (int32_t fd = 11; engine_.window(0) < 4 && fd < 30; ++fd) {
+    Batch({Arrival(fd)});
+    Take(0, 1);
+  }
+  EXPECT_EQ(engine_.window(0), 4u);
+}
+
+TEST_F(SendingEngineTest, BelievesNoWorkerThatTookMoreThanItGot) {
+  AddSource();
+  AddWorker({.window = 1, .completions = true});
+  Batch();
+  workers_[0]->tally().Take(5);
+  Batch({Arrival(10), Arrival(11)});
+  EXPECT_EQ(Sends().size(), 2u);  // what it claims to have taken is credit, once
+  EXPECT_EQ(engine_.Unclaimed(0), 0u);
+  engine_.CheckAll(false);
+}
+
+TEST_F(SendingEngineTest, ASendThatFailsAfterTheDeadlineIsRefused) {
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  const Op send = Sends()[0];
+  engine_.StopIntake();
+  EXPECT_EQ(engine_.WaitMax(now_ns_), 0);  // it is known after the next turn
+  engine_.RefuseAll();
+  Batch({Failed(send, EBADF), End(-ECANCELED)});
+  EXPECT_EQ(Only(OpKind::kClose).fd, 10);
+  EXPECT_EQ(engine_.Outstanding(), 0u);
+}
+
+TEST_F(SendingEngineTest, MixesWithWorkersThatHaveAnInbox) {
+  AddSource({}, RoundRobin());
+  AddWorker();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10), Arrival(11), Arrival(12)});
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{11}));
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10, 12}));
+  // What a stuck worker does not claim may be handed over.
+  Batch({Arrival(13), Arrival(14)});
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{13}));
+  now_ns_ += kRecallAfter;
+  Take(1, 2);
+  Batch();
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{14}));
+}
+
+TEST_F(SendingEngineTest, NeverAllocatesWhileItSends) {
+  AddSource();
+  for (int i = 0; i < 4; ++i) AddWorker({.window = 8, .completions = true});
+  Batch();
+  std::vector<Completion> arrivals;
+  int32_t fd = 10;
+  for (int round = 0; round < 50; ++round) {
+    arrivals.clear();
+    for (int i = 0; i < 20; ++i) arrivals.push_back(Arrival(fd++));
+    const size_t before = testing::AllocationCount();
+    const std::span<const Op> ops = engine_.OnBatch(arrivals, now_ns_, round % 3 == 0);
+    const size_t after = testing::AllocationCount();
+    EXPECT_EQ(after, before);
+    EXPECT_FALSE(ops.empty() && round % 3 == 0);
+    for (uint32_t worker = 0; worker < 4; ++worker) {
+      if (engine_.Unclaimed(worker) > 0) Take(worker, engine_.Unclaimed(worker));
+    }
+    if (Held() > 40) break;  // held back because nothing was reported for long
+  }
+}
+
+// --- Changes while running -----------------------------------------------------------------------
+
+TEST_F(EngineTest, TakesASourceInNoMoreThatIsRemovedAndDealsWhatItHasAccepted) {
+  AddSource();
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  engine_.RemoveSource(0);
+  EXPECT_FALSE(engine_.IntakeEnded(0));
+  Batch();
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 1u);
+  Batch({Arrival(12), End(-ECANCELED)});
+  EXPECT_TRUE(engine_.IntakeEnded(0));
+  EXPECT_EQ(Held(), 2u);
+  for (const int32_t fd : {10, 11, 12}) {
+    EXPECT_EQ(Claim(0), (std::vector<int32_t>{fd}));
+    Batch({Knock()});
+    EXPECT_EQ(Count(OpKind::kAcceptEach), 0u);
+  }
+}
+
+TEST_F(EngineTest, RefusesWhatARemovedSourceHoldsWhenTheLastWorkerHasLeft) {
+  AddSource();
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  engine_.RemoveSource(0);
+  Batch();
+  engine_.RemoveWorker(0);
+  Batch({End(-ECANCELED)});
+  EXPECT_EQ(Count(OpKind::kClose), 2u);
+  EXPECT_EQ(engine_.ledger().source(0).refused, 2u);
+}
+
+TEST_F(EngineTest, UsesTheIndexOfARemovedSourceAgainOnceNothingOfItIsLeft) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  engine_.RemoveSource(0);
+  EXPECT_EQ(engine_.NextSource(), 1u);  // armed
+  Batch();
+  Batch({End(-ECANCELED)});
+  EXPECT_EQ(engine_.NextSource(), 1u);  // an offer
+  workers_[0]->state().serving = 1;
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10}));
+  Batch();
+  EXPECT_EQ(engine_.NextSource(), 1u);  // the worker may be looking up its token
+  workers_[0]->state().serving = 0;
+  EXPECT_EQ(engine_.NextSource(), 0u);
+  EXPECT_EQ(AddSource(), 0u);
+  EXPECT_EQ(engine_.ledger().source(0).arrivals, 0u);
+  EXPECT_EQ(engine_.departed_sources().arrivals, 1u);
+  EXPECT_EQ(engine_.departed_sources().claimed, 1u);
+  const uint16_t generation = armed_[0].generation;
+  engine_.Join(0, 0);
+  Batch();
+  EXPECT_NE(Only(OpKind::kAcceptEach).key.generation, generation);
+}
+
+// A policy that needs a fact.
+class CpuPolicy final : public Policy {
+ public:
+  std::string name() const override { return "cpu"; }
+  FactsNeeded facts() const override { return {.incoming_cpu = true}; }
+  void Prepare(uint32_t worker_slots) override { prepared_ = worker_slots; }
+  size_t Pick(const ringmaster::Arrival&, const View& view) override {
+    EXPECT_GE(prepared_, view.joined.size());
+    return view.candidates.size() - 1;
+  }
+
+ private:
+  uint32_t prepared_ = 0;
+};
+
+TEST_F(EngineTest, SwitchesThePolicyOfASourceFromTheNextArrivalOn) {
+  AddSource({.multishot_accept = false}, Exclusive());
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(ops_[0].key.facts, 0);
+  const std::unique_ptr<Policy> old = engine_.SetPolicy(0, std::make_unique<CpuPolicy>());
+  EXPECT_EQ(old->name(), "exclusive");
+  Batch({Accepted(10), Accepted(-EAGAIN)});  // asked for before
+  EXPECT_EQ(Claim(1), (std::vector<int32_t>{10}));
+  Batch({Edge()});
+  EXPECT_EQ(ops_[0].key.facts, kFactIncomingCpu);
+}
+
+TEST_F(EngineTest, ArmsAnewWhenTheNewPolicyNeedsOtherFacts) {
+  AddSource({.multishot_accept = true}, RoundRobin());
+  AddWorker();
+  Batch();
+  const OpKey first = armed_[0];
+  EXPECT_EQ(first.facts, 0);
+  engine_.SetPolicy(0, LeastLoaded());
+  Batch();
+  EXPECT_TRUE(ops_.empty());
+  engine_.SetPolicy(0, std::make_unique<CpuPolicy>());
+  Batch();
+  // What is ended is what was armed.
+  EXPECT_EQ(Only(OpKind::kAcceptEnd).key.facts, first.facts);
+  EXPECT_EQ(Only(OpKind::kAcceptEnd).key.generation, first.generation);
+  Batch({Arrival(10), {.key = first, .result = -ECANCELED}});
+  EXPECT_EQ(Only(OpKind::kAcceptEach).key.facts, kFactIncomingCpu);
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10}));
+}
+
+TEST_F(EngineTest, ASmallerWindowHoldsAfterWhatWasOfferedIsClaimed) {
+  AddSource();
+  AddWorker({.window = 4});
+  Batch();
+  Batch({Arrival(10), Arrival(11), Arrival(12)});
+  EXPECT_EQ(Unclaimed(0), 3u);
+  engine_.SetWindow(0, 1);
+  Batch({Arrival(13), Arrival(14)});
+  EXPECT_EQ(Held(), 2u);
+  EXPECT_EQ(Claim(0).size(), 3u);
+  Batch({Knock()});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  engine_.SetWindow(0, 4);
+  Batch();
+  EXPECT_EQ(Unclaimed(0), 2u);
+}
+
+TEST_F(EngineTest, ASmallerCapacityHoldsAfterConnectionsHaveEnded) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  engine_.SetCapacity(0, 1);
+  EXPECT_EQ(Claim(0).size(), 2u);
+  Batch({Arrival(12)});
+  EXPECT_EQ(Held(), 1u);
+  workers_[0]->Release(hunger_);
+  Batch({Knock()});
+  EXPECT_EQ(Held(), 1u);
+  workers_[0]->Release(hunger_);
+  Batch({Knock()});
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{12}));
+  engine_.SetCapacity(0, 2);
+  Batch({Arrival(13)});
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{13}));
+}
+
+TEST_F(EngineTest, CountsHowOftenASourceIsArmedPausedAndInError) {
+  AddSource({.multishot_accept = false});
+  AddWorker();
+  Batch();
+  EXPECT_EQ(engine_.intake(0).arms, 1u);
+  engine_.Pause(0);
+  Batch();
+  Batch({End(-ECANCELED)});
+  EXPECT_EQ(engine_.intake(0).pauses, 1u);
+  engine_.Resume(0);
+  Batch();
+  EXPECT_EQ(engine_.intake(0).arms, 2u);
+  Batch({Edge()});
+  Batch({Accepted(-ECONNABORTED), Accepted(-EAGAIN)});
+  EXPECT_EQ(engine_.intake(0).errors, 1u);
+  Batch({Edge()});
+  Batch({Accepted(-EMFILE), Accepted(-EMFILE)});
+  EXPECT_EQ(engine_.intake(0).errors, 3u);
+  EXPECT_EQ(engine_.intake(0).pauses, 2u);
+}
+
+TEST_F(EngineTest, TellsHowOldTheOldestUnclaimedOfferIs) {
+  AddSource();
+  AddWorker();
+  Batch();
+  EXPECT_EQ(engine_.OldestUnclaimedNs(0), 0);
+  Batch({Arrival(10)});
+  now_ns_ += 1000;
+  Batch({Arrival(11)});
+  now_ns_ += 1000;
+  Batch();
+  EXPECT_EQ(engine_.OldestUnclaimedNs(0), 2000);
+  Claim(0);
+  Batch();
+  EXPECT_EQ(engine_.OldestUnclaimedNs(0), 0);
 }
 
 // --- Ending --------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class MemoryWorker {
 
   Inbox& inbox() { return inbox_; }
   PortState& state() { return state_; }
+  Tally& tally() { return tally_; }
 
   // A whole claim; appends the descriptors to `fds` unless it is null. Returns whether it knocks.
   bool Claim(Hunger& hunger, std::vector<int32_t>* fds = nullptr,
@@ -70,6 +71,7 @@ class MemoryWorker {
   InboxStorage storage_;
   Inbox inbox_;
   PortState state_;
+  Tally tally_;
 };
 
 }  // namespace ringmaster::core

@@ -507,6 +507,18 @@ class WorkerRing {
     return tag;
   }
 
+  // The next completion, if there is one, whatever it says.
+  bool Next(io_uring_cqe& next) {
+    io_uring_get_events(&ring_);
+    io_uring_cqe* cqe = nullptr;
+    if (io_uring_peek_cqe(&ring_, &cqe) != 0) return false;
+    next.user_data = cqe->user_data;
+    next.res = cqe->res;
+    next.flags = cqe->flags;
+    io_uring_cqe_seen(&ring_, cqe);
+    return true;
+  }
+
  private:
   io_uring ring_{};
   bool ok_ = false;
@@ -546,6 +558,66 @@ TEST_P(UringRingTest, DoorbellFailsOnWhatIsNoRingOrNotOneYet) {
     EXPECT_EQ(got[0].result, -error);
     EXPECT_FALSE(got[0].more);
   }
+}
+
+// A connection that is handed over looks as if the worker's ring had accepted it.
+TEST_P(UringRingTest, SendsADescriptorUnderATokenToEveryKindOfRing) {
+  std::vector<unsigned> kinds = {0, IORING_SETUP_COOP_TASKRUN};
+  if (GetParam().defer) kinds.push_back(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+  for (const unsigned flags : kinds) {
+    WorkerRing worker(flags);
+    ASSERT_TRUE(worker.ok());
+    std::vector<Op> sends;
+    for (int32_t fd = 0; fd < 100; ++fd) {
+      sends.push_back({.key = {.kind = OpKind::kSend, .index = 3},
+                       .fd = worker.fd(),
+                       .tag = UINT64_MAX - 5,
+                       .sent_fd = fd});
+    }
+    EXPECT_TRUE(Turn(sends).empty());
+    EXPECT_TRUE(ring_->AllReported());
+    for (int32_t fd = 0; fd < 100; ++fd) {
+      io_uring_cqe cqe{};
+      ASSERT_TRUE(worker.Next(cqe)) << fd;
+      EXPECT_EQ(cqe.res, fd);
+      EXPECT_EQ(cqe.user_data, UINT64_MAX - 5);
+      EXPECT_EQ(cqe.flags, 0u);
+    }
+  }
+}
+
+// What the engine builds on: after the turn that submits a send, its failure is known.
+TEST_P(UringRingTest, ReportsASendThatFailsInTheTurnThatSubmitsIt) {
+  const Fd event(eventfd(0, EFD_CLOEXEC));
+  WorkerRing worker(0);
+  ASSERT_TRUE(worker.ok());
+  std::vector<Op> sends;
+  for (uint32_t i = 0; i < 50; ++i) {
+    sends.push_back(
+        {.key = {.kind = OpKind::kSend, .index = i}, .fd = i % 2 == 0 ? worker.fd() : event.get()});
+  }
+  const std::vector<Completion>& got = Turn(sends);
+  ASSERT_TRUE(ring_->AllReported());
+  ASSERT_EQ(got.size(), 25u);
+  for (uint32_t i = 0; i < 25; ++i) {
+    EXPECT_EQ(got[i].key.kind, OpKind::kSend);
+    EXPECT_EQ(got[i].key.index, 2 * i + 1);
+    EXPECT_EQ(got[i].result, -EBADFD);
+  }
+}
+
+TEST_P(UringRingTest, SaysThatNotAllIsReportedWhileSomethingDoesNotFit) {
+  const Fd event(eventfd(0, EFD_CLOEXEC));
+  completions_ = std::vector<Completion>();
+  completions_.reserve(4);
+  std::vector<Op> sends;
+  for (uint32_t i = 0; i < 6; ++i) {
+    sends.push_back({.key = {.kind = OpKind::kSend, .index = i}, .fd = event.get()});
+  }
+  EXPECT_EQ(Turn(sends).size(), 4u);
+  EXPECT_FALSE(ring_->AllReported());
+  EXPECT_EQ(Turn({}).size(), 2u);
+  EXPECT_TRUE(ring_->AllReported());
 }
 
 TEST_P(UringRingTest, ARestrictedRingRefusesWhatItIsNotMeantForAndWorksOn) {

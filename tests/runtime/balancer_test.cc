@@ -25,93 +25,11 @@
 #include <set>
 #include <thread>
 
+#include "balancer_fixture.h"
 #include "support/server.h"
 
 namespace ringmaster {
 namespace {
-
-using testing::AskWhoServes;
-using testing::Listener;
-using testing::ServeIndex;
-using testing::Worker;
-
-// A gate that one thread waits at until another opens it.
-class Gate {
- public:
-  void Open() {
-    std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return open_; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool open_ = false;
-};
-
-// Waits until `condition` holds, looking again and again; false after ten seconds.
-template <typename Condition>
-bool Eventually(Condition condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
-
-class BalancerTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
-    Create({});
-  }
-
-  void Create(BalancerOptions options) {
-    options.on_event = [this](const Event& event) {
-      std::lock_guard lock(mutex_);
-      events_.push_back(event);
-    };
-    balancer_ = Balancer::Create(std::move(options)).value();
-  }
-
-  Source AddSource(const Listener& listener, SourceOptions options = {}) {
-    return balancer_->AddSource(listener.fd(), std::move(options)).value();
-  }
-
-  // A worker that joins `sources`, each with its position as token.
-  std::unique_ptr<Worker> AddWorker(std::vector<Source> sources, Worker::Serve serve = ServeIndex,
-                                    WorkerOptions options = {}) {
-    return std::make_unique<Worker>(
-        [=, this](int ring_fd, uint64_t tag) mutable -> absl::StatusOr<Port> {
-          options.ring_fd = ring_fd;
-          options.tag = tag;
-          absl::StatusOr<Port> port = balancer_->AddWorker(options);
-          if (!port.ok()) return port;
-          for (uint64_t token = 0; token < sources.size(); ++token) {
-            const absl::Status joined = sources[token].Join(*port, {.token = token});
-            if (!joined.ok()) return joined;
-          }
-          return port;
-        },
-        std::move(serve));
-  }
-
-  bool SawEvent(Event::Kind kind) {
-    std::lock_guard lock(mutex_);
-    return std::any_of(events_.begin(), events_.end(),
-                       [&](const Event& event) { return event.kind == kind; });
-  }
-
-  std::mutex mutex_;
-  std::vector<Event> events_;
-  std::unique_ptr<Balancer> balancer_;
-};
 
 // --- Serving -----------------------------------------------------------------------------------
 
@@ -119,6 +37,7 @@ struct Way {
   std::string policy;
   Intake intake;
   bool unix_socket;
+  Handoff handoff;
 };
 
 class EveryWay : public BalancerTest, public ::testing::WithParamInterface<Way> {};
@@ -130,7 +49,9 @@ TEST_P(EveryWay, ServesEveryConnectionOnce) {
   Source source = AddSource(
       listener, {.policy = PolicyByName(GetParam().policy).value(), .intake = GetParam().intake});
   std::vector<std::unique_ptr<Worker>> workers;
-  for (int i = 0; i < 4; ++i) workers.push_back(AddWorker({source}));
+  for (int i = 0; i < 4; ++i) {
+    workers.push_back(AddWorker({source}, ServeIndex, {.handoff = GetParam().handoff}));
+  }
   std::array<std::atomic<uint64_t>, 4> served{};
   std::vector<std::thread> clients;
   std::atomic<int> failed{0};
@@ -177,7 +98,9 @@ std::vector<Way> EveryCombination() {
   for (const std::string_view policy : PolicyNames()) {
     for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
       for (const bool unix_socket : {false, true}) {
-        ways.push_back({std::string(policy), intake, unix_socket});
+        for (const Handoff handoff : {Handoff::kInbox, Handoff::kCompletion}) {
+          ways.push_back({std::string(policy), intake, unix_socket, handoff});
+        }
       }
     }
   }
@@ -189,7 +112,9 @@ INSTANTIATE_TEST_SUITE_P(Ways, EveryWay, ::testing::ValuesIn(EveryCombination())
                            std::string name = way.param.policy;
                            std::replace(name.begin(), name.end(), '-', '_');
                            name += way.param.intake == Intake::kAccept ? "_accept" : "_poll";
-                           return name + (way.param.unix_socket ? "_unix" : "_tcp");
+                           name += way.param.unix_socket ? "_unix" : "_tcp";
+                           return name +
+                                  (way.param.handoff == Handoff::kInbox ? "_inbox" : "_completion");
                          });
 
 TEST_F(BalancerTest, GivesEachSourceItsToken) {

@@ -3,26 +3,32 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "support/allocation_count.h"
 #include "support/server.h"
 
 namespace ringmaster {
 namespace {
 
-class NoAllocation : public ::testing::TestWithParam<Intake> {};
+using Way = std::tuple<Intake, Handoff>;
+
+class NoAllocation : public ::testing::TestWithParam<Way> {};
 
 TEST_P(NoAllocation, PerArrivalAfterSetUpUnderAnyPolicy) {
   if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
+  const auto [intake, handoff] = GetParam();
   for (const std::string_view policy : PolicyNames()) {
     auto balancer = Balancer::Create().value();
     const testing::Listener listener = testing::Listener::Tcp();
-    Source source = balancer
-                        ->AddSource(listener.fd(),
-                                    {.policy = PolicyByName(policy).value(), .intake = GetParam()})
-                        .value();
+    Source source =
+        balancer
+            ->AddSource(listener.fd(), {.policy = PolicyByName(policy).value(), .intake = intake})
+            .value();
     const auto join = [&](int ring_fd, uint64_t tag) {
-      absl::StatusOr<Port> port = balancer->AddWorker({.ring_fd = ring_fd, .tag = tag});
-      if (port.ok()) source.Join(*port).IgnoreError();
+      absl::StatusOr<Port> port =
+          balancer->AddWorker({.ring_fd = ring_fd, .handoff = handoff, .tag = tag});
+      if (port.ok()) source.Join(*port, {.token = testing::Worker::kTokens}).IgnoreError();
       return port;
     };
     testing::Worker first(join, testing::ServeIndex);
@@ -34,8 +40,10 @@ TEST_P(NoAllocation, PerArrivalAfterSetUpUnderAnyPolicy) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Intakes, NoAllocation,
-                         ::testing::Values(Intake::kPollAccept, Intake::kAccept));
+INSTANTIATE_TEST_SUITE_P(Ways, NoAllocation,
+                         ::testing::Combine(::testing::Values(Intake::kPollAccept, Intake::kAccept),
+                                            ::testing::Values(Handoff::kInbox,
+                                                              Handoff::kCompletion)));
 
 }  // namespace
 }  // namespace ringmaster

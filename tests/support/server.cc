@@ -121,6 +121,7 @@ void Worker::Run(const SetUp& set_up) {
   }
   port_ = *std::move(port);
   index_ = port_.worker();
+  handed_.reserve(2 * params.cq_entries);  // so that serving allocates nothing
   ready_.store(true);
   ready_.notify_all();
   const auto serve = [this](Connection connection) {
@@ -134,20 +135,34 @@ void Worker::Run(const SetUp& set_up) {
     uint64_t command = 0;
     unsigned head = 0;
     unsigned count = 0;
+    handed_.clear();
     io_uring_cqe* cqe = nullptr;
     io_uring_for_each_cqe(&ring_, head, cqe) {
       ++count;
+      if (cqe->user_data >= kTokens) handed_.emplace_back(cqe->res, cqe->user_data);
       rung |= cqe->user_data == kDoorbell || cqe->user_data == kPoke;
       if (cqe->user_data == kStop || cqe->user_data == kDie) command = cqe->user_data;
     }
     io_uring_cq_advance(&ring_, count);
     if (command == kDie) return;
+    for (const auto& [fd, token] : handed_) serve(port_.Adopt(fd, token));
+    if (!handed_.empty()) port_.Took(handed_.size());
     while (rung && port_.Claim(serve)) {
     }
     if (command == kStop) {
       port_.Leave();
+      ServeWhatIsLeft(serve);
       return;
     }
+  }
+}
+
+// What was handed over before the port left is still the worker's.
+void Worker::ServeWhatIsLeft(const std::function<void(Connection)>& serve) {
+  io_uring_get_events(&ring_);
+  for (io_uring_cqe* cqe; io_uring_peek_cqe(&ring_, &cqe) == 0; io_uring_cqe_seen(&ring_, cqe)) {
+    if (cqe->user_data >= kTokens) serve(port_.Adopt(cqe->res, cqe->user_data));
+    io_uring_get_events(&ring_);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "ringmaster/balancer.h"
@@ -41,10 +42,12 @@ class Listener {
   int fd_;
 };
 
-// An io_uring loop on a thread of its own. It claims when the doorbell arrives, until it is
-// stopped.
+// An io_uring loop on a thread of its own. It claims when the doorbell arrives, and adopts and
+// takes what is handed to it as a completion under a token from kTokens on, until it is stopped.
 class Worker {
  public:
+  static constexpr uint64_t kTokens = 1'000'000;
+
   using Serve = std::function<void(uint32_t worker, Connection connection)>;
 
   // Called on the worker's thread once the ring is there: AddWorker and Join.
@@ -61,6 +64,8 @@ class Worker {
   void Die();
   // Ends the current wait so that the loop claims although nothing was offered.
   void Poke();
+  // For what may be called from another thread.
+  Port& port() { return port_; }
 
   uint32_t index() const { return index_; }
   // Connections claimed and doorbells received.
@@ -69,11 +74,13 @@ class Worker {
 
  private:
   void Run(const SetUp& set_up);
+  void ServeWhatIsLeft(const std::function<void(Connection)>& serve);
   void Send(uint64_t tag);
 
   Serve serve_;
   io_uring ring_;
   Port port_;
+  std::vector<std::pair<int, uint64_t>> handed_;  // descriptors and tokens of one turn
   uint32_t index_ = 0;
   std::atomic<bool> ready_{false};
   std::atomic<uint64_t> claimed_{0};

@@ -1,0 +1,68 @@
+// What a balancer counts, for metrics and reports. `Balancer::Stats` copies it while everything
+// goes on; `Balancer::Shutdown` returns the last of it.
+//
+// Cost of one `Balancer::Stats`: it wakes the master once, between two batches, for a walk over the
+// sources, the workers and the offers that nobody has claimed; it allocates on the side of the
+// caller. The accept path pays nothing for it: every number here is one that the master needs
+// anyway or an increment of its own. Once a second is free, a thousand times a second is not.
+
+#ifndef RINGMASTER_STATS_H_
+#define RINGMASTER_STATS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace ringmaster {
+
+// A worker. With Handoff::kCompletion a connection counts as claimed when it has been handed over,
+// and `unclaimed` and `oldest_unclaimed` tell what the worker has not yet said that it took.
+struct WorkerStats {
+  uint32_t worker = 0;     // index
+  uint64_t assigned = 0;   // offers made, each place of a recalled arrival counts
+  uint64_t claimed = 0;    // offers taken by the worker
+  uint64_t recalled = 0;   // offers taken back; kInbox: assigned = claimed + recalled + unclaimed
+  uint64_t doorbells = 0;  // doorbells sent
+  uint64_t stalls = 0;     // times that it was found not to move
+  uint32_t unclaimed = 0;
+  uint32_t open = 0;  // unclaimed included
+  absl::Duration oldest_unclaimed;
+};
+
+// A source. accepted = claimed + refused + held + what is offered now.
+struct SourceStats {
+  uint32_t source = 0;    // index
+  uint64_t accepted = 0;  // arrivals
+  uint64_t claimed = 0;
+  uint64_t refused = 0;  // closed without having been served, by a shutdown or because the source
+                         // was removed when no worker had joined it any more
+  uint64_t held = 0;     // accepted, not offered
+  uint64_t pauses = 0;   // times that the intake stopped: no credit, enough held, out of
+                         // descriptors, or told to
+  uint64_t rearms = 0;   // times that it was armed after the first
+  uint64_t errors = 0;   // failed accepts
+};
+
+struct BalancerStats {
+  uint64_t accepted = 0;             // arrivals since the start
+  uint64_t refused = 0;              // of these, closed without having been served
+  uint64_t recalled = 0;             // offers taken back
+  uint64_t held = 0;                 // accepted, not offered
+  uint64_t master_wakes = 0;         // times the master has looked
+  std::vector<SourceStats> sources;  // those that have not been removed, by index
+  std::vector<WorkerStats> workers;  // those that have not left, by index
+  WorkerStats departed;              // what those that left have done, added up
+};
+
+// What became of everything when a balancer was shut down.
+struct ShutdownReport {
+  bool drained = false;  // everything was claimed and every lease released in time
+  uint64_t refused = 0;  // connections that were held or offered at the deadline, now closed
+  uint64_t open = 0;     // claimed connections still open; their workers keep them
+  BalancerStats stats;   // final
+};
+
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_STATS_H_

@@ -1,0 +1,115 @@
+// What the tests of the runtime share: a balancer on the real ring, workers that join its sources,
+// and ways to wait for one another. Time enters only as a bound on how long a test may take, never
+// as something that is asserted; where a test needs an order of events, it holds one side back
+// until the other has reported.
+
+#ifndef RINGMASTER_TESTS_RUNTIME_BALANCER_FIXTURE_H_
+#define RINGMASTER_TESTS_RUNTIME_BALANCER_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "ringmaster/balancer.h"
+#include "support/server.h"
+
+namespace ringmaster {
+
+using testing::AskWhoServes;
+using testing::Listener;
+using testing::ServeIndex;
+using testing::Worker;
+
+// A gate that one thread waits at until another opens it.
+class Gate {
+ public:
+  void Open() {
+    std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return open_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false;
+};
+
+// Waits until `condition` holds, looking again and again; false after ten seconds.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+class BalancerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
+    Create({});
+  }
+
+  void Create(BalancerOptions options) {
+    options.on_event = [this](const Event& event) {
+      std::lock_guard lock(mutex_);
+      events_.push_back(event);
+    };
+    balancer_ = Balancer::Create(std::move(options)).value();
+  }
+
+  Source AddSource(const Listener& listener, SourceOptions options = {}) {
+    return balancer_->AddSource(listener.fd(), std::move(options)).value();
+  }
+
+  // A worker that joins `sources`, each with its position as token; from Worker::kTokens on when
+  // connections are handed over to it as completions.
+  std::unique_ptr<Worker> AddWorker(std::vector<Source> sources, Worker::Serve serve = ServeIndex,
+                                    WorkerOptions options = {}) {
+    return std::make_unique<Worker>(
+        [=, this](int ring_fd, uint64_t tag) mutable -> absl::StatusOr<Port> {
+          options.ring_fd = ring_fd;
+          options.tag = tag;
+          const bool handed_over = options.handoff == Handoff::kCompletion;
+          absl::StatusOr<Port> port = balancer_->AddWorker(options);
+          if (!port.ok()) return port;
+          for (uint64_t i = 0; i < sources.size(); ++i) {
+            const uint64_t token = handed_over ? Worker::kTokens + i : i;
+            const absl::Status joined = sources[i].Join(*port, {.token = token});
+            if (!joined.ok()) return joined;
+          }
+          return port;
+        },
+        std::move(serve));
+  }
+
+  bool SawEvent(Event::Kind kind) {
+    std::lock_guard lock(mutex_);
+    return std::any_of(events_.begin(), events_.end(),
+                       [&](const Event& event) { return event.kind == kind; });
+  }
+
+  std::mutex mutex_;
+  std::vector<Event> events_;
+  std::unique_ptr<Balancer> balancer_;
+};
+
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_TESTS_RUNTIME_BALANCER_FIXTURE_H_
