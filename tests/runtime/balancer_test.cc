@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -116,6 +117,37 @@ INSTANTIATE_TEST_SUITE_P(Ways, EveryWay, ::testing::ValuesIn(EveryCombination())
                            return name +
                                   (way.param.handoff == Handoff::kInbox ? "_inbox" : "_completion");
                          });
+
+// On loopback a connection's packets are processed where its client runs.
+TEST_F(BalancerTest, ServesAPinnedClientOnItsOwnCpuUnderAffinityCpu) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(static_cast<size_t>(cpu), &allowed)) cpus.push_back(cpu);
+  }
+  if (cpus.size() < 2) GTEST_SKIP() << "only one CPU here";
+  cpus.resize(2);
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener, {.policy = AffinityCpu(), .intake = intake});
+    std::vector<std::unique_ptr<Worker>> workers;
+    for (const int cpu : cpus) workers.push_back(AddWorker({source}, ServeIndex, {.cpu = cpu}));
+    for (size_t i = 0; i < cpus.size(); ++i) {
+      std::thread client([&] {
+        cpu_set_t own;
+        CPU_ZERO(&own);
+        CPU_SET(static_cast<size_t>(cpus[i]), &own);
+        ASSERT_EQ(sched_setaffinity(0, sizeof(own), &own), 0);
+        for (int k = 0; k < 200; ++k) {
+          ASSERT_EQ(AskWhoServes(listener), static_cast<int>(workers[i]->index()));
+        }
+      });
+      client.join();
+    }
+    EXPECT_TRUE(source.Remove().ok());
+  }
+}
 
 TEST_F(BalancerTest, GivesEachSourceItsToken) {
   const Listener first = Listener::Tcp();
