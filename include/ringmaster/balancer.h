@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ringmaster/mailbox.h"
 #include "ringmaster/policy.h"
 #include "ringmaster/port.h"
 #include "ringmaster/stats.h"
@@ -188,6 +189,11 @@ class Balancer {
 
   // Takes a worker into the books. It receives nothing until it joins a source.
   absl::StatusOr<Port> AddWorker(WorkerOptions options);
+
+  // The same for a worker that watches a mailbox instead of having an io_uring of its own: ring_fd
+  // and tag stay unset, and the handoff is kInbox. A mailbox serves one port at a time: while
+  // another one that has it has not left, the answer is FailedPrecondition.
+  absl::StatusOr<Port> AddWorker(const Mailbox& mailbox, WorkerOptions options = {});
 
   // Stops accepting, goes on dealing what has been accepted, and returns when everything has been
   // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed.

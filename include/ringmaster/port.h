@@ -119,8 +119,9 @@ class [[nodiscard]] Port {
   // balancer waits for credit.
   //
   // Returns whether offers are left; then call it again before you wait, because no further
-  // doorbell announces them. `serve` must not throw and must not call back into this port. In a
-  // forked child a port is empty and stays so.
+  // doorbell announces them. (A mailbox stays readable instead, so a level-triggered loop may
+  // ignore it.) `serve` must not throw and must not call back into this port. In a forked child a
+  // port is empty and stays so.
   bool Claim(absl::FunctionRef<void(Connection)> serve,
              size_t connections_max = std::numeric_limits<size_t>::max());
 
@@ -159,6 +160,8 @@ class [[nodiscard]] Port {
  private:
   friend class Balancer;
   friend class Source;
+  Port(std::shared_ptr<internal::Lifeline> lifeline, internal::PortShared* shared, uint32_t worker)
+      : shared_(shared), lifeline_(std::move(lifeline)), worker_(worker) {}
 
   internal::PortShared* shared_ = nullptr;
   std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one

@@ -36,13 +36,27 @@ absl::StatusOr<Source> Balancer::AddSource(int fd, SourceOptions options) {
 }
 
 absl::StatusOr<Port> Balancer::AddWorker(WorkerOptions options) {
-  const absl::StatusOr<internal::Lifeline::NewWorker> worker = lifeline_->AddWorker(options);
+  const absl::StatusOr<internal::Lifeline::NewWorker> worker =
+      lifeline_->AddWorker(options, nullptr);
   if (!worker.ok()) return worker.status();
-  Port port;
-  port.lifeline_ = lifeline_;
-  port.shared_ = worker->shared;
-  port.worker_ = worker->index;
-  return port;
+  return Port(lifeline_, worker->shared, worker->index);
+}
+
+absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions options) {
+  if (mailbox.ring_ == nullptr) {
+    return absl::InvalidArgumentError(
+        "the mailbox has no ring, or was moved from: make one with Mailbox::Create");
+  }
+  if (options.ring_fd >= 0 || options.tag != 0 || options.handoff != Handoff::kInbox) {
+    return absl::InvalidArgumentError(
+        "a worker with a mailbox has no ring_fd, tag or handoff of its own: leave them unset, or "
+        "add the worker's ring without a mailbox");
+  }
+  options.ring_fd = mailbox.fd();
+  const absl::StatusOr<internal::Lifeline::NewWorker> worker =
+      lifeline_->AddWorker(options, mailbox.ring_);
+  if (!worker.ok()) return worker.status();
+  return Port(lifeline_, worker->shared, worker->index);
 }
 
 ShutdownReport Balancer::Shutdown(absl::Duration drain) { return lifeline_->Shutdown(drain); }

@@ -346,7 +346,8 @@ absl::Status Lifeline::SetWindow(uint32_t worker, PortShared* shared, uint32_t w
   });
 }
 
-absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
+absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(
+    const WorkerOptions& options, std::shared_ptr<ring::MailboxRing> mailbox) {
   if (absl::Status status = CheckWindow(options.window); !status.ok()) return status;
   if (options.capacity == 0) return NoCapacity();
   if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
@@ -358,7 +359,13 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
   // A duplicate, so that a number which is reused is never rung.
   const int ring_fd = fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
   if (ring_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
-  auto* shared = new PortShared(master_, *std::move(memory), words);
+  if (mailbox != nullptr && !mailbox->Occupy()) {
+    close(ring_fd);
+    return absl::FailedPreconditionError(
+        "the mailbox serves another port already: let that one leave first, or make another "
+        "mailbox");
+  }
+  auto* shared = new PortShared(master_, *std::move(memory), words, mailbox);
   uint32_t index = 0;
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
@@ -378,6 +385,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
   });
   if (!added.ok()) {
     close(ring_fd);
+    if (mailbox != nullptr) mailbox->Vacate();
     shared->Unref();
     return added;
   }

@@ -47,7 +47,9 @@ class Lifeline {
     uint32_t index;
     PortShared* shared;  // with one holder for the port
   };
-  absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options);
+  // Occupies the mailbox, if any; whoever makes the port leave vacates it.
+  absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options,
+                                      std::shared_ptr<ring::MailboxRing> mailbox);
   // The worker leaves everything. OK also when the master is gone already.
   void RemoveWorker(uint32_t worker, PortShared* shared);
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "core/inbox.h"
 #include "core/port_state.h"
+#include "ring/mailbox_ring.h"
 
 namespace ringmaster::internal {
 
@@ -53,20 +54,28 @@ class InboxMemory {
   InboxMemory& operator=(InboxMemory&&) = delete;
   ~InboxMemory();
   void* data() const { return data_; }
+  // Whether this is the copy of a forked child.
+  bool WipedByFork() const { return *Mark() == 0; }
 
  private:
-  InboxMemory(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  InboxMemory(void* data, size_t bytes) : data_(data), bytes_(bytes) { *Mark() = 1; }
+  // Behind the inbox.
+  uint64_t* Mark() const {
+    return reinterpret_cast<uint64_t*>(static_cast<std::byte*>(data_) + bytes_) - 1;
+  }
   void* data_;
-  size_t bytes_;
+  size_t bytes_;  // the mark included
 };
 
 // A worker as its port, its leases and the master see it. Counts its holders itself: a lease is one
 // pointer, and taking one costs one relaxed increment.
 struct PortShared {
-  PortShared(std::shared_ptr<MasterShared> master_shared, InboxMemory inbox_memory, uint32_t words)
+  PortShared(std::shared_ptr<MasterShared> master_shared, InboxMemory inbox_memory, uint32_t words,
+             std::shared_ptr<ring::MailboxRing> mailbox_ring)
       : master(std::move(master_shared)),
         memory(std::move(inbox_memory)),
-        inbox(memory.data(), words) {}
+        inbox(memory.data(), words),
+        mailbox(std::move(mailbox_ring)) {}
 
   void Ref() { holders.fetch_add(1, std::memory_order_relaxed); }
   void Unref() {
@@ -80,6 +89,7 @@ struct PortShared {
   const std::shared_ptr<MasterShared> master;
   const InboxMemory memory;
   core::Inbox inbox;
+  const std::shared_ptr<ring::MailboxRing> mailbox;  // null: the worker has a ring of its own
   // The worker's own value for each source. Written by Join, before the master makes the first
   // offer of that source; published to the worker by the inbox's tail, hence relaxed. Atomic
   // because a worker that leaves a source and joins it again may be looking it up for an older
