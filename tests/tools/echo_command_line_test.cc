@@ -36,9 +36,9 @@ TEST(EchoCommandLine, HelpNamesEveryOptionAndPolicy) {
   const Outcome help = RunEcho({"--help"});
   EXPECT_EQ(help.status, 0);
   EXPECT_EQ(help.err, "");
-  for (const char* const option :
-       {"--listen", "--workers", "--policy", "--intake", "--connections-max", "--drain-ms",
-        "--json", "--help", "--version", "127.0.0.1:7777", "least-loaded", "poll-accept"}) {
+  for (const char* const option : {"--listen", "--workers", "--policy", "--intake", "--handoff",
+                                   "--loop", "--connections-max", "--drain-ms", "--json", "--help",
+                                   "--version", "127.0.0.1:7777", "least-loaded", "poll-accept"}) {
     ExpectContains(help.out, option);
   }
   for (const std::string_view policy : PolicyNames()) {
@@ -67,20 +67,20 @@ TEST_P(EchoWrongOptions, AreComplainedAboutWithStatusTwo) {
   ExpectContains(outcome.err, GetParam().complaint);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EchoWrongOptions,
-                         Values(WrongLine{{"--bogus"}, "--bogus"}, WrongLine{{"7777"}, "7777"},
-                                WrongLine{{"--workers", "0"}, "--workers"},
-                                WrongLine{{"--workers", "x"}, "--workers"},
-                                WrongLine{{"--policy", "nobody-first"}, "round-robin"},
-                                WrongLine{{"--intake", "guess"}, "poll-accept"},
-                                WrongLine{{"--drain-ms", "-1"}, "--drain-ms"},
-                                WrongLine{{"--listen"}, "--listen"},
-                                WrongLine{{"--listen", "7777"}, "there is no port in it"},
-                                WrongLine{{"--listen", ":7777"}, "there is no host in it"},
-                                WrongLine{{"--listen", "::1:7777"}, "brackets"},
-                                WrongLine{{"--listen", "127.0.0.1:65536"}, "0 to 65535"},
-                                WrongLine{{"--listen", "127.0.0.1:7x"}, "0 to 65535"},
-                                WrongLine{{"--listen", "unix:"}, "1 to 107 bytes"}));
+INSTANTIATE_TEST_SUITE_P(
+    All, EchoWrongOptions,
+    Values(WrongLine{{"--bogus"}, "--bogus"}, WrongLine{{"7777"}, "7777"},
+           WrongLine{{"--workers", "0"}, "--workers"}, WrongLine{{"--workers", "x"}, "--workers"},
+           WrongLine{{"--policy", "nobody-first"}, "round-robin"},
+           WrongLine{{"--intake", "guess"}, "poll-accept"},
+           WrongLine{{"--handoff", "guess"}, "completion"}, WrongLine{{"--loop", "guess"}, "epoll"},
+           WrongLine{{"--drain-ms", "-1"}, "--drain-ms"}, WrongLine{{"--listen"}, "--listen"},
+           WrongLine{{"--listen", "7777"}, "there is no port in it"},
+           WrongLine{{"--listen", ":7777"}, "there is no host in it"},
+           WrongLine{{"--listen", "::1:7777"}, "brackets"},
+           WrongLine{{"--listen", "127.0.0.1:65536"}, "0 to 65535"},
+           WrongLine{{"--listen", "127.0.0.1:7x"}, "0 to 65535"},
+           WrongLine{{"--listen", "unix:"}, "1 to 107 bytes"}));
 
 TEST(EchoAddress, UnknownHostIsNamed) {
   // An empty label is refused by the resolver itself, so that no name server is asked.

@@ -1,5 +1,5 @@
-// Many checked connections through the real ringmaster-echo, for every policy and intake.
-// RINGMASTER_TEST_CONNECTIONS says how many for each.
+// Many checked connections through the real ringmaster-echo, for every policy, handoff and loop,
+// and for both intakes with each policy. RINGMASTER_TEST_CONNECTIONS says how many for each.
 
 #include <gtest/gtest.h>
 
@@ -33,7 +33,13 @@ uint32_t Connections() {
   return value == 0 ? kConnectionsDefault : static_cast<uint32_t>(value);
 }
 
-using PolicyAndIntake = std::tuple<std::string_view, std::string>;
+// Policy, handoff and loop.
+using Way = std::tuple<std::string_view, std::string, std::string>;
+
+// Both intakes with each policy, handoff and loop, in half of the combinations each.
+std::string IntakeOf(const std::string& handoff, const std::string& loop) {
+  return (handoff == "completion") != (loop == "epoll") ? "accept" : "poll-accept";
+}
 
 // How evenly a run came out.
 struct Spread {
@@ -45,17 +51,18 @@ struct Spread {
 // counts as stalled: a neighbour on the same host can do that at any time.
 constexpr int kDisturbedRunsMax = 4;
 
-class EchoLoad : public ::testing::TestWithParam<PolicyAndIntake> {
+class EchoLoad : public ::testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
     if (const std::string reason = WhyNoIoUringHere(); !reason.empty()) GTEST_SKIP() << reason;
   }
 };
 
-void ServeAndCheck(std::string_view policy, const std::string& intake, Spread& spread) {
+void ServeAndCheck(const Way& way, Spread& spread) {
   const uint32_t connections = Connections();
-  EchoServer server(
-      {"--json", "--workers", "4", "--policy", std::string(policy), "--intake", intake});
+  const auto& [policy, handoff, loop] = way;
+  EchoServer server({"--json", "--workers", "4", "--policy", std::string(policy), "--handoff",
+                     handoff, "--loop", loop, "--intake", IntakeOf(handoff, loop)});
   ASSERT_NE(server.address(), "") << server.Complaint();
   const EchoReport report = RunEchoClient({.address = server.address(),
                                            .connections = connections,
@@ -93,15 +100,14 @@ void ServeAndCheck(std::string_view policy, const std::string& intake, Spread& s
 }
 
 TEST_P(EchoLoad, EveryConnectionIsServedOnceAndEchoedExactly) {
-  const auto& [policy, intake] = GetParam();
   Spread spread;
-  ASSERT_NO_FATAL_FAILURE(ServeAndCheck(policy, intake, spread));
-  if (policy != "round-robin") return;
+  ASSERT_NO_FATAL_FAILURE(ServeAndCheck(GetParam(), spread));
+  if (std::get<0>(GetParam()) != "round-robin") return;
   // Turns come out even where nobody is slow. A run in which a worker was kept from running for so
   // long that it counts as stalled says nothing about that, so there is another one.
   const uint64_t recalled_max = Connections() / 10'000;
   for (int i = 0; i < kDisturbedRunsMax && spread.recalled > recalled_max; ++i) {
-    ASSERT_NO_FATAL_FAILURE(ServeAndCheck(policy, intake, spread));
+    ASSERT_NO_FATAL_FAILURE(ServeAndCheck(GetParam(), spread));
   }
   if (kSanitized && spread.recalled > recalled_max) {
     GTEST_SKIP() << "under a sanitizer workers are slow: " << spread.recalled << " recalls";
@@ -113,10 +119,12 @@ TEST_P(EchoLoad, EveryConnectionIsServedOnceAndEchoedExactly) {
 INSTANTIATE_TEST_SUITE_P(All, EchoLoad,
                          ::testing::Combine(::testing::ValuesIn(PolicyNames().begin(),
                                                                 PolicyNames().end()),
-                                            ::testing::Values("poll-accept", "accept")),
+                                            ::testing::Values("inbox", "completion"),
+                                            ::testing::Values("uring", "epoll")),
                          [](const auto& instance) {
                            std::string name(std::get<0>(instance.param));
-                           name += "_by_" + std::get<1>(instance.param);
+                           name += "_by_" + std::get<1>(instance.param) + "_to_" +
+                                   std::get<2>(instance.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <sstream>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -81,15 +82,31 @@ TEST_F(EchoServing, PrintsThePortThatTheKernelChose) {
   EXPECT_EQ(RunEchoClient({.address = server.address()}).echoed, 1U);
 }
 
-// The same claims for each kind of address.
-class EchoServingAt : public EchoServing, public ::testing::WithParamInterface<std::string> {
+// Address, loop and handoff.
+using At = std::tuple<std::string, std::string, std::string>;
+
+// The same claims for each kind of address, and for every loop and handoff.
+class EchoServingAt : public EchoServing, public ::testing::WithParamInterface<At> {
  protected:
+  void SetUp() override {
+    EchoServing::SetUp();
+    if (!IsSkipped() && Address()[0] == '[' && !HasIpv6()) GTEST_SKIP() << "no IPv6 here";
+  }
+  static std::string Address() { return std::get<0>(GetParam()); }
+  // A server at the address, with `more` arguments.
+  std::vector<std::string> Arguments(std::vector<std::string> more = {}) const {
+    const auto& [address, loop, handoff] = GetParam();
+    std::vector<std::string> arguments = {"--json", "--listen",  Where(), "--loop",
+                                          loop,     "--handoff", handoff};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
   // The argument of --listen; the path of a Unix socket lies in a directory that goes with the
   // test.
   std::string Where() const {
-    return GetParam() == "unix" ? "unix:" + scratch_.path() + "/socket" : GetParam();
+    return Address() == "unix" ? "unix:" + scratch_.path() + "/socket" : Address();
   }
-  bool HasIpv6() const {
+  static bool HasIpv6() {
     const int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0) close(fd);
     return fd >= 0;
@@ -99,16 +116,20 @@ class EchoServingAt : public EchoServing, public ::testing::WithParamInterface<s
   const ScratchDirectory scratch_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Address, EchoServingAt, Values("127.0.0.1:0", "[::1]:0", "unix"),
-                         [](const auto& instance) {
-                           return std::string(instance.param == "unix"   ? "Unix"
-                                              : instance.param[0] == '[' ? "Ipv6"
-                                                                         : "Ipv4");
-                         });
+std::string NameOfAt(const ::testing::TestParamInfo<At>& instance) {
+  const auto& [address, loop, handoff] = instance.param;
+  const std::string name = address == "unix" ? "Unix" : address[0] == '[' ? "Ipv6" : "Ipv4";
+  return name + "_" + loop + "_" + handoff;
+}
+
+INSTANTIATE_TEST_SUITE_P(Address, EchoServingAt,
+                         ::testing::Combine(Values("127.0.0.1:0", "[::1]:0", "unix"),
+                                            Values("uring", "epoll"),
+                                            Values("inbox", "completion")),
+                         NameOfAt);
 
 TEST_P(EchoServingAt, EchoesEveryConnectionExactly) {
-  if (GetParam()[0] == '[' && !HasIpv6()) GTEST_SKIP() << "no IPv6 here";
-  EchoServer server({"--json", "--listen", Where()});
+  EchoServer server(Arguments());
   ASSERT_NE(server.address(), "") << server.Complaint();
   for (const EchoEnd end : {EchoEnd::kHalfClose, EchoEnd::kClose}) {
     const EchoReport report = RunEchoClient({.address = server.address(),
@@ -125,9 +146,8 @@ TEST_P(EchoServingAt, EchoesEveryConnectionExactly) {
 }
 
 TEST_P(EchoServingAt, EightMebibytesComeBackThroughOneConnection) {
-  if (GetParam()[0] == '[' && !HasIpv6()) GTEST_SKIP() << "no IPv6 here";
   constexpr size_t kBytes = size_t{8} << 20;
-  EchoServer server({"--json", "--listen", Where()});
+  EchoServer server(Arguments());
   ASSERT_NE(server.address(), "") << server.Complaint();
   const EchoReport report = RunEchoClient(
       {.address = server.address(), .payload_bytes_min = kBytes, .payload_bytes_max = kBytes});
@@ -144,8 +164,7 @@ TEST_P(EchoServingAt, EightMebibytesComeBackThroughOneConnection) {
 // The end of the stream right behind the data, over and over: some kernels' multishot receive loses
 // it on Unix sockets, and the client would wait for ever.
 TEST_P(EchoServingAt, HalfCloseRightBehindTheDataIsSeen) {
-  if (GetParam()[0] == '[' && !HasIpv6()) GTEST_SKIP() << "no IPv6 here";
-  EchoServer server({"--json", "--listen", Where()});
+  EchoServer server(Arguments());
   ASSERT_NE(server.address(), "") << server.Complaint();
   const EchoReport report = RunEchoClient({.address = server.address(),
                                            .connections = 2000,
@@ -156,9 +175,8 @@ TEST_P(EchoServingAt, HalfCloseRightBehindTheDataIsSeen) {
 }
 
 TEST_P(EchoServingAt, ClientThatDoesNotReadIsNotReadFromAndStallsNobody) {
-  if (GetParam()[0] == '[' && !HasIpv6()) GTEST_SKIP() << "no IPv6 here";
   // All on one worker, so that whoever is stalled shares it with the client that stalls.
-  EchoServer server({"--json", "--workers", "1", "--listen", Where()});
+  EchoServer server(Arguments({"--workers", "1"}));
   ASSERT_NE(server.address(), "") << server.Complaint();
   Client silent(server.address());
   ASSERT_TRUE(silent.connected());

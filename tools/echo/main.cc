@@ -1,7 +1,7 @@
 // ringmaster-echo: an echo server on libringmaster, small enough to read and whole enough to use.
 //
 // The main thread sets everything up, waits for signals and prints; the balancer's thread accepts;
-// every worker is a thread with a ring of its own (worker.h). The order matters at both ends:
+// every worker is a thread with a loop of its own (worker.h). The order matters at both ends:
 //
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
 //   end     first signal -> Shutdown: the workers go on serving until all is done or time is up
@@ -150,6 +150,8 @@ absl::StatusOr<int> Run(const Options& options) {
   const WorkerSetup setup = {.balancer = balancer->get(),
                              .source = &*source,
                              .control = control->get(),
+                             .loop = options.loop,
+                             .handoff = options.handoff,
                              .multishot = !listener->is_unix(),
                              .connections_max = options.connections_max};
   std::vector<std::unique_ptr<Worker>> workers;
@@ -164,11 +166,11 @@ absl::StatusOr<int> Run(const Options& options) {
 
   std::printf("listening on %s\n", listener->address().c_str());
   std::fprintf(remarks,
-               "%u workers, policy %s, intake %s\n"
+               "%u workers, policy %s, intake %s, handoff %s, loop %s\n"
                "try it: %s   (what you type comes back)\n"
                "Ctrl-C ends it and shows what every worker did\n",
-               options.workers, options.policy.c_str(), IntakeName(options.intake),
-               listener->try_command().c_str());
+               options.workers, options.policy.c_str(), NameOf(options.intake),
+               NameOf(options.handoff), NameOf(options.loop), listener->try_command().c_str());
   while (!signals.WaitForEndOrFinished()) {
   }
 

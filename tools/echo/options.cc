@@ -23,6 +23,26 @@ const std::map<std::string, Intake>& Intakes() {
   return *kIntakes;
 }
 
+const std::map<std::string, Handoff>& Handoffs() {
+  static const auto* const kHandoffs = new std::map<std::string, Handoff>{
+      {"inbox", Handoff::kInbox}, {"completion", Handoff::kCompletion}};
+  return *kHandoffs;
+}
+
+const std::map<std::string, LoopKind>& Loops() {
+  static const auto* const kLoops =
+      new std::map<std::string, LoopKind>{{"uring", LoopKind::kUring}, {"epoll", LoopKind::kEpoll}};
+  return *kLoops;
+}
+
+template <typename T>
+const char* NameIn(const std::map<std::string, T>& names, T wanted) {
+  for (const auto& [name, value] : names) {
+    if (value == wanted) return name.c_str();
+  }
+  return "unknown";
+}
+
 std::string KnownPolicies() {
   std::string names;
   for (const std::string_view name : PolicyNames()) {
@@ -40,18 +60,17 @@ std::string CheckPolicy(const std::string& name) {
 
 }  // namespace
 
-const char* IntakeName(Intake intake) {
-  for (const auto& [name, value] : Intakes()) {
-    if (value == intake) return name.c_str();
-  }
-  return "unknown";
-}
+const char* NameOf(Intake intake) { return NameIn(Intakes(), intake); }
+const char* NameOf(Handoff handoff) { return NameIn(Handoffs(), handoff); }
+const char* NameOf(LoopKind loop) { return NameIn(Loops(), loop); }
 
 CommandLine ParseCommandLine(int argument_count, char** arguments) {
   CommandLine result;
   Options& options = result.options;
   options.workers = std::max(2U, std::thread::hardware_concurrency());
-  std::string intake = IntakeName(options.intake);
+  std::string intake = NameOf(options.intake);
+  std::string handoff = NameOf(options.handoff);
+  std::string loop = NameOf(options.loop);
 
   CLI::App app{
       "An echo server whose connections are dealt to its workers by libringmaster: whatever a\n"
@@ -65,7 +84,7 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
                  "choose")
       ->type_name("ADDRESS")
       ->capture_default_str();
-  app.add_option("--workers", options.workers, "how many workers serve, each with its own io_uring")
+  app.add_option("--workers", options.workers, "how many workers serve, each with its own thread")
       ->type_name("N")
       ->check(CLI::Range(1U, kWorkersMax))
       ->capture_default_str();
@@ -76,6 +95,17 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   app.add_option("--intake", intake, "how connections are obtained: poll-accept or accept")
       ->type_name("NAME")
       ->check(CLI::IsMember(Intakes(), CLI::ignore_case).description(""))
+      ->capture_default_str();
+  app.add_option(
+         "--handoff", handoff,
+         "how they reach a worker: inbox, where what it has not claimed can be recalled, or "
+         "completion, each as a completion of its own ring")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(Handoffs(), CLI::ignore_case).description(""))
+      ->capture_default_str();
+  app.add_option("--loop", loop, "what the workers' loops are built on: uring or epoll")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(Loops(), CLI::ignore_case).description(""))
       ->capture_default_str();
   app.add_option("--connections-max", options.connections_max,
                  "how many connections each worker holds open; more wait in the kernel's queue")
@@ -99,6 +129,8 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
     return result;
   }
   options.intake = Intakes().at(intake);
+  options.handoff = Handoffs().at(handoff);
+  options.loop = Loops().at(loop);
   return result;
 }
 

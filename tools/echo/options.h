@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ringmaster/balancer.h"
+#include "worker.h"
 
 namespace ringmaster::echo {
 
@@ -22,6 +23,8 @@ struct Options {
   uint32_t workers = 2;
   std::string policy = "least-loaded";
   Intake intake = Intake::kPollAccept;
+  Handoff handoff = Handoff::kInbox;
+  LoopKind loop = LoopKind::kUring;
   uint32_t connections_max = kConnectionsMaxDefault;  // for each worker
   int64_t drain_ms = 10'000;
   bool json = false;
@@ -37,8 +40,10 @@ struct CommandLine {
 // Help and version go to stdout with status 0, complaints to stderr with status 2.
 CommandLine ParseCommandLine(int argument_count, char** arguments);
 
-// The name that --intake takes.
-const char* IntakeName(Intake intake);
+// The names that --intake, --handoff and --loop take.
+const char* NameOf(Intake intake);
+const char* NameOf(Handoff handoff);
+const char* NameOf(LoopKind loop);
 
 }  // namespace ringmaster::echo
 

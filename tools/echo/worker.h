@@ -1,23 +1,10 @@
-// A worker of the echo server: a thread with its own io_uring that sends back what it receives.
-//
-// One thread, one ring, at most one completion queue to look at: the doorbell of the balancer, the
-// server's control and the traffic of every connection arrive as completions, told apart by their
-// user_data. Connections are received with multishot receive into a pool of provided buffers that
-// all connections of the worker share.
-//
-// What a client can cost:
-//   * A received buffer is copied and given back at once, so clients that do not read their echo
-//     cannot use up the pool that the others receive with.
-//   * A connection with more than kUnsentBytesMax not yet sent is not received from until half of
-//     that has gone. It may exceed the limit by what arrives before its receive has ended, which is
-//     at most the pool (kBuffers * kBufferBytes) once.
-//   * A connection that has nothing to send keeps a few kilobytes, see connection_table.h.
+// A worker of the echo server: a thread with a loop of its own that sends back what it receives.
+// Which loop is a matter of taste: one on io_uring (uring_loop.cc) or one on epoll (epoll_loop.cc).
 
 #ifndef RINGMASTER_TOOLS_ECHO_WORKER_H_
 #define RINGMASTER_TOOLS_ECHO_WORKER_H_
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -29,15 +16,11 @@
 
 namespace ringmaster::echo {
 
-inline constexpr uint32_t kBuffers = 256;  // a power of two, as buffer rings demand
-inline constexpr uint32_t kBufferBytes = 4096;
-inline constexpr size_t kUnsentBytesMax = size_t{256} * 1024;
-
-// How many connections are claimed before the traffic of the open ones is looked at again.
-inline constexpr size_t kClaimsPerTurnMax = 16;
+// What a worker's loop is built on.
+enum class LoopKind : uint8_t { kUring, kEpoll };
 
 // Tells all workers at once to close what is open and to end. It costs one descriptor, however many
-// workers there are: every ring polls the same eventfd, which nobody reads, and an eventfd wakes
+// workers there are: every loop polls the same eventfd, which nobody reads, and an eventfd wakes
 // its pollers at every write.
 class Control {
  public:
@@ -65,8 +48,11 @@ struct WorkerSetup {
   Balancer* balancer = nullptr;
   Source* source = nullptr;
   const Control* control = nullptr;
-  // Multishot receive. Off for Unix sockets: some kernels lose the end of the stream there when it
-  // follows the last data at once (liburing issue 1549), and a client would wait for ever.
+  LoopKind loop = LoopKind::kUring;
+  Handoff handoff = Handoff::kInbox;
+  // Multishot receive, by the loop on io_uring. Off for Unix sockets: some kernels lose the end of
+  // the stream there when it follows the last data at once (liburing issue 1549), and a client
+  // would wait for ever.
   bool multishot = true;
   uint32_t connections_max = 0;
 };

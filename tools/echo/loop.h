@@ -1,0 +1,43 @@
+// What a worker's thread does, once for each kind of loop. Made, used and destroyed on that thread.
+
+#ifndef RINGMASTER_TOOLS_ECHO_LOOP_H_
+#define RINGMASTER_TOOLS_ECHO_LOOP_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "worker.h"
+
+namespace ringmaster::echo {
+
+// A connection with more than this not yet sent is not received from until half of it has gone.
+inline constexpr size_t kUnsentBytesMax = size_t{256} * 1024;
+
+// How many connections are claimed before the traffic of the open ones is looked at again.
+inline constexpr size_t kClaimsPerTurnMax = 16;
+
+class Loop {
+ public:
+  virtual ~Loop() = default;
+
+  // Joins the source. Returns the worker's index.
+  virtual absl::StatusOr<uint32_t> SetUp() = 0;
+
+  // Returns when the control has ended and every connection is closed.
+  virtual void Run() = 0;
+};
+
+// Both count what they have sent back in `bytes_echoed`, which they borrow.
+std::unique_ptr<Loop> MakeUringLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed);
+std::unique_ptr<Loop> MakeEpollLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed);
+
+// Why a loop could not be set up, with the remedy where one is known.
+absl::Status SetUpError(const char* what, int error);
+
+}  // namespace ringmaster::echo
+
+#endif  // RINGMASTER_TOOLS_ECHO_LOOP_H_

@@ -1,0 +1,385 @@
+// A worker's loop on io_uring.
+//
+// One thread, one ring, at most one completion queue to look at: the doorbell of the balancer or
+// the connections themselves, the server's control and the traffic of every connection arrive as
+// completions, told apart by their user_data. Connections are received with multishot receive into
+// a pool of provided buffers that all connections of the worker share.
+//
+// What a client can cost:
+//   * A received buffer is copied and given back at once, so clients that do not read their echo
+//     cannot use up the pool that the others receive with.
+//   * A connection that does not take its echo may exceed kUnsentBytesMax by what arrives before
+//   its
+//     receive has ended, which is at most the pool (kBuffers * kBufferBytes) once.
+//   * A connection that has nothing to send keeps a few kilobytes, see connection_table.h.
+
+#include <liburing.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "connection_table.h"
+#include "loop.h"
+
+namespace ringmaster::echo {
+namespace {
+
+// A turn looks at this many completions. Each asks for at most two operations and each claim for
+// one, so a submission queue that is empty before the turn has room for all that the turn adds.
+constexpr uint32_t kCompletionsPerTurnMax = 128;
+constexpr uint32_t kSubmissionEntries = 512;
+static_assert(2 * kCompletionsPerTurnMax + kClaimsPerTurnMax + 1 <= kSubmissionEntries);
+
+// A full completion queue would only cost a detour through the kernel's overflow list.
+constexpr uint32_t kCompletionEntries = 4096;
+
+constexpr uint32_t kBuffers = 256;  // a power of two, as buffer rings demand
+constexpr uint32_t kBufferBytes = 4096;
+constexpr uint16_t kBufferGroup = 0;
+
+// What a completion is about. The index of the connection is the lower half of the user_data; no
+// generation is needed, because an entry of the table is free only when nothing is in flight.
+enum class Kind : uint8_t { kDoorbell, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
+
+constexpr uint64_t UserData(Kind kind, uint32_t index = 0) {
+  return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
+}
+
+// The buffers that the kernel receives into: a ring of descriptions, shared with the kernel, and
+// the memory that they describe. Registered with a ring, it must outlive it.
+class BufferPool {
+ public:
+  BufferPool() = default;
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+  ~BufferPool() {
+    if (memory_ != MAP_FAILED) munmap(memory_, kBytes);
+  }
+
+  // Returns 0 or -errno.
+  int Register(io_uring& ring) {
+    memory_ = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory_ == MAP_FAILED) return -errno;
+    io_uring_buf_reg request = {};
+    request.ring_addr = reinterpret_cast<uintptr_t>(memory_);
+    request.ring_entries = kBuffers;
+    request.bgid = kBufferGroup;
+    if (const int result = io_uring_register_buf_ring(&ring, &request, 0); result < 0) {
+      return result;
+    }
+    io_uring_buf_ring_init(descriptions());
+    for (uint32_t i = 0; i < kBuffers; ++i) Return(static_cast<uint16_t>(i));
+    return 0;
+  }
+
+  const char* data(uint16_t buffer) const {
+    return static_cast<const char*>(memory_) + kDescriptionBytes + size_t{buffer} * kBufferBytes;
+  }
+
+  void Return(uint16_t buffer) {
+    io_uring_buf_ring_add(descriptions(), const_cast<char*>(data(buffer)), kBufferBytes, buffer,
+                          io_uring_buf_ring_mask(kBuffers), 0);
+    io_uring_buf_ring_advance(descriptions(), 1);
+  }
+
+ private:
+  static constexpr size_t kDescriptionBytes = sizeof(io_uring_buf) * kBuffers;
+  static constexpr size_t kBytes = kDescriptionBytes + size_t{kBuffers} * kBufferBytes;
+
+  io_uring_buf_ring* descriptions() { return static_cast<io_uring_buf_ring*>(memory_); }
+
+  void* memory_ = MAP_FAILED;
+};
+
+class UringLoop final : public Loop {
+ public:
+  UringLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed)
+      : setup_(setup), bytes_echoed_(bytes_echoed) {}
+  ~UringLoop() override {
+    // The ring goes last: until the port has left, the balancer may ring it.
+    port_.Leave();
+    if (!ring_created_) return;
+    CloseWhatIsLeft();
+    io_uring_queue_exit(&ring_);
+  }
+  UringLoop(const UringLoop&) = delete;
+  UringLoop& operator=(const UringLoop&) = delete;
+
+  absl::StatusOr<uint32_t> SetUp() override;
+  void Run() override;
+
+ private:
+  int CreateRing();
+  void Turn(bool wait);
+  void Handle(const io_uring_cqe& completion);
+  void WatchControl();
+  void ObeyControl();
+  void Take(Connection taken);
+  void CloseWhatIsLeft();
+  void OnReceived(uint32_t index, int result, uint32_t flags);
+  void OnSent(uint32_t index, int result);
+  void Continue(uint32_t index);
+  void StartReceive(uint32_t index);
+  void EndReceive(uint32_t index);
+  void StartSend(uint32_t index);
+  void Fail(EchoConnection& connection);
+
+  const WorkerSetup setup_;
+  std::atomic<uint64_t>& bytes_echoed_;
+  BufferPool pool_;
+  io_uring ring_ = {};
+  bool ring_created_ = false;
+  bool multishot_ = false;
+  bool claim_due_ = false;
+  bool ended_ = false;  // as the control says
+  size_t taken_ = 0;    // connections handed over in this turn
+  Port port_;
+  ConnectionTable connections_;
+};
+
+absl::StatusOr<uint32_t> UringLoop::SetUp() {
+  if (const int result = CreateRing(); result < 0) {
+    return SetUpError("create an io_uring", -result);
+  }
+  if (const int result = pool_.Register(ring_); result < 0) {
+    return SetUpError("register receive buffers", -result);
+  }
+  absl::StatusOr<Port> port = setup_.balancer->AddWorker({.ring_fd = ring_.ring_fd,
+                                                          .handoff = setup_.handoff,
+                                                          .tag = UserData(Kind::kDoorbell),
+                                                          .capacity = setup_.connections_max});
+  if (!port.ok()) return port.status();
+  port_ = *std::move(port);
+  const JoinOptions join = {.token = UserData(Kind::kAccepted)};
+  if (absl::Status joined = setup_.source->Join(port_, join); !joined.ok()) return joined;
+  WatchControl();
+  return port_.worker();
+}
+
+// Asks for the quickest kind of ring that the kernel has: completions gathered by this thread alone
+// (Linux 6.1), else without interrupting it (5.19).
+int UringLoop::CreateRing() {
+  constexpr unsigned kAlways = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL;
+  constexpr unsigned kBest = kAlways | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+  int result = -EINVAL;
+  for (const unsigned flags : {kBest, kAlways | IORING_SETUP_COOP_TASKRUN}) {
+    io_uring_params params = {};
+    params.flags = flags;
+    params.cq_entries = kCompletionEntries;
+    result = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
+    if (result == -EINVAL) continue;
+    ring_created_ = result == 0;
+    // Multishot receive came with Linux 6.0: a kernel that knows the flags of 6.1 has it.
+    multishot_ = setup_.multishot && flags == kBest;
+    break;
+  }
+  return result;
+}
+
+void UringLoop::Run() {
+  while (!ended_ || connections_.size() > 0) {
+    if (claim_due_ && !ended_) {
+      claim_due_ =
+          port_.Claim([this](Connection taken) { Take(std::move(taken)); }, kClaimsPerTurnMax);
+    }
+    Turn(/*wait=*/!claim_due_ || ended_);
+  }
+}
+
+// Submits what has been asked for and handles what has completed, of which there is something when
+// it was told to wait.
+void UringLoop::Turn(bool wait) {
+  const int submitted = io_uring_submit_and_wait(&ring_, wait ? 1 : 0);
+  if (submitted < 0 && submitted != -EINTR && submitted != -EAGAIN && submitted != -EBUSY) {
+    std::fprintf(stderr, "ringmaster-echo: worker %u: its io_uring is unusable: %s\n",
+                 port_.worker(), std::strerror(-submitted));
+    std::_Exit(1);
+  }
+  // Short of memory the kernel takes a part only; the rest goes first, or there would be no room.
+  if (io_uring_sq_ready(&ring_) > 0) return;
+
+  std::array<io_uring_cqe*, kCompletionsPerTurnMax> completions;
+  const unsigned count =
+      io_uring_peek_batch_cqe(&ring_, completions.data(), kCompletionsPerTurnMax);
+  for (unsigned i = 0; i < count; ++i) Handle(*completions[i]);
+  io_uring_cq_advance(&ring_, count);
+  port_.Took(std::exchange(taken_, 0));
+}
+
+void UringLoop::Handle(const io_uring_cqe& completion) {
+  const auto index = static_cast<uint32_t>(completion.user_data);
+  switch (static_cast<Kind>(completion.user_data >> 32)) {
+    case Kind::kDoorbell:
+      claim_due_ = true;
+      break;
+    case Kind::kAccepted:
+      Take(port_.Adopt(completion.res));
+      ++taken_;
+      break;
+    case Kind::kControl:
+      if ((completion.flags & IORING_CQE_F_MORE) == 0) WatchControl();
+      ObeyControl();
+      break;
+    case Kind::kReceive:
+      OnReceived(index, completion.res, completion.flags);
+      break;
+    case Kind::kSend:
+      OnSent(index, completion.res);
+      break;
+    case Kind::kReceiveEnd:
+      // The receive itself completes too, unless it was missed while it was busy: then it is asked
+      // again with what it delivers next. Harmless when another connection has the entry by now.
+      if (completion.res < 0) connections_[index].receive_ending = false;
+      break;
+  }
+}
+
+void UringLoop::WatchControl() {
+  io_uring_sqe* const request = io_uring_get_sqe(&ring_);
+  io_uring_prep_poll_multishot(request, setup_.control->fd(), POLLIN);
+  request->user_data = UserData(Kind::kControl);
+}
+
+void UringLoop::ObeyControl() {
+  if (ended_ || !setup_.control->ended()) return;
+  ended_ = true;
+  for (uint32_t index = 0; index < connections_.index_end(); ++index) {
+    if (connections_[index].fd < 0) continue;
+    Fail(connections_[index]);
+    Continue(index);
+  }
+}
+
+void UringLoop::Take(Connection taken) {
+  const int fd = taken.TakeFd();
+  const uint32_t index = connections_.Allocate(fd, taken.TakeLease());
+  if (ended_) return connections_.Free(index);
+  StartReceive(index);
+}
+
+// What was handed over and not looked at any more is this worker's to close.
+void UringLoop::CloseWhatIsLeft() {
+  io_uring_get_events(&ring_);
+  for (io_uring_cqe* completion; io_uring_peek_cqe(&ring_, &completion) == 0;
+       io_uring_cqe_seen(&ring_, completion)) {
+    if (completion->user_data == UserData(Kind::kAccepted)) close(completion->res);
+  }
+}
+
+void UringLoop::OnReceived(uint32_t index, int result, uint32_t flags) {
+  EchoConnection& connection = connections_[index];
+  if ((flags & IORING_CQE_F_MORE) == 0) {
+    connection.receiving = false;
+    connection.receive_ending = false;
+  }
+  if ((flags & IORING_CQE_F_BUFFER) != 0) {
+    const auto buffer = static_cast<uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
+    if (result > 0 && !connection.failed) {
+      const char* const data = pool_.data(buffer);
+      connection.following.insert(connection.following.end(), data, data + result);
+    }
+    pool_.Return(buffer);
+  }
+  switch (result) {
+    case 0:
+      connection.end_of_stream = true;
+      break;
+    case -ENOBUFS:    // Every buffer is back before the next receive is submitted.
+    case -ECANCELED:  // As asked.
+    case -EAGAIN:
+    case -EINTR:
+      break;
+    default:
+      if (result < 0) Fail(connection);
+      break;
+  }
+  Continue(index);
+}
+
+void UringLoop::OnSent(uint32_t index, int result) {
+  EchoConnection& connection = connections_[index];
+  connection.sending = false;
+  if (result > 0) {
+    connection.sent += static_cast<size_t>(result);
+    bytes_echoed_.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
+    if (connection.sent == connection.outgoing.size()) {
+      EmptyAndTrim(connection.outgoing);
+      connection.sent = 0;
+    }
+  } else if (result != -EAGAIN && result != -EINTR) {
+    Fail(connection);
+  }
+  Continue(index);
+}
+
+// Starts whatever the connection can do now, after anything that may have changed that.
+void UringLoop::Continue(uint32_t index) {
+  EchoConnection& connection = connections_[index];
+  if (connection.failed) {
+    if (!connection.receiving && !connection.sending) connections_.Free(index);
+    return;
+  }
+  if (!connection.sending && connection.unsent() > 0) StartSend(index);
+  if (connection.end_of_stream) {
+    if (connection.unsent() == 0) connections_.Free(index);
+  } else if (!connection.receiving) {
+    if (connection.unsent() <= kUnsentBytesMax / 2) StartReceive(index);
+  } else if (connection.unsent() > kUnsentBytesMax && !connection.receive_ending) {
+    EndReceive(index);
+  }
+}
+
+void UringLoop::StartReceive(uint32_t index) {
+  EchoConnection& connection = connections_[index];
+  io_uring_sqe* const request = io_uring_get_sqe(&ring_);
+  if (multishot_) {
+    io_uring_prep_recv_multishot(request, connection.fd, nullptr, 0, 0);
+  } else {
+    io_uring_prep_recv(request, connection.fd, nullptr, kBufferBytes, 0);
+  }
+  request->flags |= IOSQE_BUFFER_SELECT;
+  request->buf_group = kBufferGroup;
+  request->user_data = UserData(Kind::kReceive, index);
+  connection.receiving = true;
+}
+
+void UringLoop::EndReceive(uint32_t index) {
+  io_uring_sqe* const request = io_uring_get_sqe(&ring_);
+  io_uring_prep_cancel64(request, UserData(Kind::kReceive, index), 0);
+  request->user_data = UserData(Kind::kReceiveEnd, index);
+  connections_[index].receive_ending = true;
+}
+
+void UringLoop::StartSend(uint32_t index) {
+  EchoConnection& connection = connections_[index];
+  if (connection.outgoing.empty()) connection.outgoing.swap(connection.following);
+  io_uring_sqe* const request = io_uring_get_sqe(&ring_);
+  io_uring_prep_send(request, connection.fd, connection.outgoing.data() + connection.sent,
+                     connection.outgoing.size() - connection.sent, MSG_NOSIGNAL);
+  request->user_data = UserData(Kind::kSend, index);
+  connection.sending = true;
+}
+
+// Ends the connection without further ado. What is in flight completes because of the shutdown.
+void UringLoop::Fail(EchoConnection& connection) {
+  if (std::exchange(connection.failed, true)) return;
+  shutdown(connection.fd, SHUT_RDWR);
+}
+
+}  // namespace
+
+std::unique_ptr<Loop> MakeUringLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed) {
+  return std::make_unique<UringLoop>(setup, bytes_echoed);
+}
+
+}  // namespace ringmaster::echo
