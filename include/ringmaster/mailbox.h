@@ -12,7 +12,8 @@
 //
 // A level-triggered loop need not look at what Claim returns: the descriptor stays readable until
 // everything is claimed. An edge-triggered one calls Claim until it returns false. Nobody else
-// reads from the descriptor or writes to it.
+// reads from the descriptor or writes to it. As ever, a wait may end with EINTR; in a process that
+// uses io_uring it does so also without a signal handler (seen with epoll_wait on Linux 6.18).
 
 #ifndef RINGMASTER_MAILBOX_H_
 #define RINGMASTER_MAILBOX_H_

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the build into a directory of its own, builds the README's example against it through
-# pkg-config, once with the shared library and once with the static one, and runs it: whoever links
-# the library sees exactly this.
+# Installs the build into a directory of its own, builds the README's examples against it through
+# pkg-config, the first once with the shared library and once with the static one, and runs them:
+# whoever links the library sees exactly this.
 #
 #   consumer_test.sh BUILD_DIRECTORY SOURCE_DIRECTORY COMPILER
 set -euo pipefail
@@ -17,20 +17,30 @@ prefix=$(pkg-config --variable=prefix ringmaster)
 defines=(--define-variable=prefix="$scratch/root$prefix")
 lib=$(pkg-config "${defines[@]}" --variable=libdir ringmaster)
 
-# The example is the first C++ block of the README; each program on a port of its own, for the one
-# that was used last stays taken for a while.
+# block N: the Nth C++ block of the README.
+block() {
+  awk -v wanted="$1" '/^```cpp$/ { ++block; inside = 1; next } /^```$/ { inside = 0 }
+                      inside && block == wanted' "$source/README.md"
+}
+# The second block is a worker for the main function of the first. Each program on a port of its own,
+# for the one that was used last stays taken for a while.
 port=$((20000 + $$ % 10000))
-for program in shared static; do
+for program in shared static epoll; do
   port=$((port + 1))
-  awk '/^```cpp$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' "$source/README.md" |
-    sed "s/7777/$port/" >"$scratch/$program.cc"
+  if [ $program = epoll ]; then
+    { block 2; block 1 | sed -n '/^int main/,$p'; }
+  else
+    block 1
+  fi | sed "s/7777/$port/" >"$scratch/$program.cc"
   [ "$(wc -l <"$scratch/$program.cc")" -gt 15 ] || { echo "no example in README.md"; exit 1; }
 done
 
 flags() { pkg-config "${defines[@]}" "$@" ringmaster liburing; }
-# shellcheck disable=SC2046
-"$compiler" -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror $(flags --cflags) \
-  "$scratch/shared.cc" -o "$scratch/shared" $(flags --libs) -pthread
+for program in shared epoll; do
+  # shellcheck disable=SC2046
+  "$compiler" -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror $(flags --cflags) \
+    "$scratch/$program.cc" -o "$scratch/$program" $(flags --libs) -pthread
+done
 # shellcheck disable=SC2046
 "$compiler" -std=c++20 $(flags --cflags) "$scratch/static.cc" -o "$scratch/static" \
   "$lib/libringmaster.a" $(flags --libs-only-l --static | sed 's/-lringmaster//') -pthread
@@ -39,8 +49,8 @@ if ldd "$scratch/static" | grep -q libringmaster; then
   exit 1
 fi
 
-port=$((port - 2))
-for program in shared static; do
+port=$((port - 3))
+for program in shared static epoll; do
   port=$((port + 1))
   LD_LIBRARY_PATH=$lib "$scratch/$program" >"$scratch/out" 2>&1 &
   server=$!
