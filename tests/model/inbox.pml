@@ -11,6 +11,7 @@
  *                            window, and one more if the master saw its last move after a recall
  *   offered_into_zero        the master writes an offer only into a word that is zero
  *   open_within_capacity     a worker never has more open connections than its capacity
+ *   few_doorbells            doorbells do not pile up in a mailbox
  * and when nothing can move any more:
  *   all_served               every arrival has been served
  *   nobody_forgotten         no worker but a stuck one owes a move that the master could not see
@@ -25,9 +26,16 @@
  *   STALLS=0     how many workers may get stuck, for ever, before a claim or inside a callback
  *   FAILS        if given: how many doorbells may fail to be sent
  *   CAPACITY     if given: open connections that a worker may hold; leases end at any time
+ *   UNASKED      if given: how many claims may be made that no doorbell asked for
  * Instance (flags):
  *   POLLS        a worker also claims when no doorbell told it to
  *   LIMIT        a claim takes one offer and says that some are left; the worker calls again
+ *   MAILBOX      the workers watch mailboxes, level-triggered: a worker sleeps only while no doorbell
+ *                is there, does not remember that offers are left, and consumes doorbells as
+ *                src/runtime/mailbox_shared.h says. Its stores to the queue need no store buffer: it
+ *                is the worker itself that next asks the kernel whether the queue is empty
+ *   EDGE         with MAILBOX: watched edge-triggered; a worker calls again while offers are left
+ *   ALONE        only the first worker takes part
  *   HEALS        at a look at ages, workers with an offer and a clear `rung` are rung again
  *   WEAK         stores also leave the store buffer out of order, unless they are releases
  *   SC           no store buffers: sequential consistency
@@ -48,6 +56,10 @@
 #endif
 #ifndef STALLS
 #define STALLS 0
+#endif
+
+#ifndef DOORBELLS_MAX
+#define DOORBELLS_MAX 4
 #endif
 
 #define WORKERS 2
@@ -181,6 +193,9 @@ byte backlog;          /* connections that nobody has accepted */
 byte arrived;          /* how many have come in so far */
 bool edge;             /* the multishot poll has completed; further arrivals merge into it */
 byte doorbell[WORKERS]; /* completions that wait in a worker's ring */
+#ifdef EDGE
+bool signalled[WORKERS]; /* a doorbell has come that the worker's wait has not reported */
+#endif
 bool knock;            /* the poll on the master's eventfd has completed */
 
 proctype Network() {
@@ -199,7 +214,7 @@ byte late[WORKERS];        /* offers recalled from a worker since it moved last 
 bool stuck[WORKERS];       /* will never move again */
 byte stalls = STALLS;      /* workers that may still get stuck */
 hidden byte served_once, within_window, late_within_two_windows, offered_into_zero, all_served,
-    nobody_forgotten, open_within_capacity;
+    nobody_forgotten, open_within_capacity, few_doorbells;
 
 #define ASSERT(property, condition) property = (condition); assert(property)
 
@@ -231,13 +246,20 @@ byte open_seen[WORKERS];
 #define ROOM(w) (true)
 #endif
 
+#ifdef ALONE
+#define TAKES_PART(w) ((w) == 0)
+#else
+#define TAKES_PART(w) (true)
+#endif
+
 #ifdef BAD_WRITES_ANYWHERE
 #define NEXT_WORD_IS_ZERO(w) (true)
 #else
 #define NEXT_WORD_IS_ZERO(w) (ledger[WORD(w, tail[w])] == 0)
 #endif
 #define CREDIT(w) \
-  (unclaimed[w] < WINDOW && !owes_a_move[w] && NEXT_WORD_IS_ZERO(w) && ROOM(w))
+  (unclaimed[w] < WINDOW && !owes_a_move[w] && NEXT_WORD_IS_ZERO(w) && ROOM(w) && \
+   TAKES_PART(w))
 
 #define ANY_AGE(w) (ticks > 0 || stuck[w])
 #define OLD_AND_WANTED(w) (unclaimed[w] > 0 && ANY_AGE(w) && CREDIT(OTHER(w)))
@@ -265,6 +287,17 @@ byte open_seen[WORKERS];
 /* The worker has moved: what was recalled before no longer counts against it. */
 #define MOVED(w) owes_a_move[w] = false
 
+/* Part of a step: a doorbell comes into a worker's ring. */
+inline Deliver(worker) {
+  doorbell[worker]++;
+#ifdef EDGE
+  signalled[worker] = true;
+#endif
+#ifdef MAILBOX
+  ASSERT(few_doorbells, doorbell[worker] <= DOORBELLS_MAX);
+#endif
+}
+
 /* Part of a step: a doorbell goes out, or fails and is owed. */
 inline SendDoorbell(worker) {
 #ifdef FAILS
@@ -274,10 +307,10 @@ inline SendDoorbell(worker) {
 #ifndef BAD_FAILED_DOORBELL_FORGOTTEN
      doorbell_owed[worker] = true
 #endif
-  :: doorbell[worker]++; doorbell_owed[worker] = false
+  :: Deliver(worker); doorbell_owed[worker] = false
   fi
 #else
-  doorbell[worker]++
+  Deliver(worker)
 #endif
 }
 
@@ -567,14 +600,30 @@ inline ReadHungry(processor) {
 
 #define MAY_STALL (stalls > 0 && !stuck[OTHER(w)])
 
+#ifdef UNASKED
+byte unasked = UNASKED;
+#endif
+
 proctype Worker(byte w) {
   byte end, x;
+#ifdef MAILBOX
+  byte counted;
+#endif
 
 wait:
   atomic {
     end = 0; x = 0;
     if
+#if defined(EDGE)
+    :: doorbell[w] > 0 && signalled[w] -> signalled[w] = false
+#elif defined(MAILBOX)
+    :: doorbell[w] > 0
+#else
     :: doorbell[w] > 0 -> doorbell[w]--
+#endif
+#ifdef UNASKED
+    :: unasked > 0 -> unasked--
+#endif
 #ifdef POLLS
     :: memory[TAIL(w)] != cursor[w] /* at any other time, too */
 #endif
@@ -585,6 +634,9 @@ wait:
   };
 
 begin:
+#if defined(MAILBOX) && !defined(BAD_COUNTED_AFTER_BEGIN)
+  counted = doorbell[w];
+#endif
 #ifdef BAD_KNOCK_BEFORE_CLAIM
   ReadHungry(w);
 #endif
@@ -613,6 +665,9 @@ begin:
     :: else
     fi
   };
+#ifdef BAD_COUNTED_AFTER_BEGIN
+  counted = doorbell[w];
+#endif
 
   do
   :: cursor[w] != end ->
@@ -653,10 +708,26 @@ begin:
 #ifdef BAD_RUNG_CLEARED_AFTER
   atomic { EXCHANGE(w, RUNG(w), 0, x); late[w] = 0 };
 #endif
+#ifdef MAILBOX
+  atomic {
+#ifdef BAD_CONSUMES_WHAT_IS_THERE
+    counted = doorbell[w];
+#endif
+    if
+#if defined(BAD_CONSUMES_NONE)
+    :: cursor[w] != end -> skip
+#elif !defined(BAD_CONSUMES_ALL)
+    :: cursor[w] != end && counted > 0 -> doorbell[w] = doorbell[w] - (counted - 1)
+#endif
+    :: else -> doorbell[w] = doorbell[w] - counted
+    fi;
+    counted = 0
+  };
+#endif
 #if !defined(BAD_NO_KNOCK) && !defined(BAD_KNOCK_BEFORE_CLAIM)
   ReadHungry(w);
 #endif
-#if defined(LIMIT) && !defined(BAD_STOPS_EARLY)
+#if defined(LIMIT) && !defined(BAD_STOPS_EARLY) && (!defined(MAILBOX) || defined(EDGE))
   if
   :: cursor[w] != end -> goto begin /* some are left: calls again before it waits */
   :: else
