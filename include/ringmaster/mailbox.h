@@ -1,57 +1,66 @@
-// A mailbox: how a worker whose loop is not io_uring hears of its offers. It is a descriptor that
-// is readable while there are some, for epoll (level- or edge-triggered), poll, select, libuv,
-// libevent or Asio to watch.
+// For a worker whose loop is not an io_uring loop (epoll, poll, select, libuv, libevent, Asio): a
+// mailbox is one more readable descriptor, and its port is claimed from when it is readable.
 //
 //   auto mailbox = ringmaster::Mailbox::Create().value();
 //   auto port = balancer->AddWorker(mailbox).value();
-//   source.Join(port);
 //   epoll_ctl(epoll_fd, EPOLL_CTL_ADD, mailbox.fd(), &event);
 //   …
-//   // whenever it is readable:
-//   port.Claim([&](ringmaster::Connection connection) { Serve(std::move(connection)); });
-//
-// A level-triggered loop need not look at what Claim returns: the descriptor stays readable until
-// everything is claimed. An edge-triggered one calls Claim until it returns false. Nobody else
-// reads from the descriptor or writes to it. As ever, a wait may end with EINTR; in a process that
-// uses io_uring it does so also without a signal handler (seen with epoll_wait on Linux 6.18).
+//   if (events[i].data.fd == mailbox.fd())
+//     port.Claim([&](ringmaster::Connection connection) { Serve(std::move(connection)); });
 
 #ifndef RINGMASTER_MAILBOX_H_
 #define RINGMASTER_MAILBOX_H_
 
 #include <memory>
-#include <utility>
 
 #include "absl/status/statusor.h"
 
 namespace ringmaster {
 
-class Balancer;
-namespace ring {
-class MailboxRing;
-}  // namespace ring
+namespace internal {
+class MailboxShared;
+}  // namespace internal
 
-// Threads: made by any thread, watched and claimed from by the worker's. The mailbox and its port
-// may be destroyed in either order, also after the balancer; the descriptor is closed when both are
-// gone.
+// A small io_uring of the library's own that receives doorbells in the worker's place. Do nothing
+// with its descriptor but watch it for readability, of either kind:
+//
+//  * Level-triggered (poll, select, epoll without EPOLLET): it is readable while a doorbell waits.
+//    Claim takes the doorbells away once it has found everything, and leaves one if it has not, so
+//    a loop that claims a few connections at a time need not remember that offers are left.
+//  * Edge-triggered (EPOLLET): call Claim again until it returns false, and only then wait.
+//
+// As ever, a wait may end with EINTR; in a process that uses io_uring it does so also where no
+// signal is handled (seen with epoll_wait on Linux 6.18).
+//
+// There may be a wake-up for nothing, never an offer without one. Claim reads the doorbells in
+// shared memory: it makes no system call beyond those that `Port::Claim` names.
+//
+// A mailbox serves one port at a time. It and its port share the ring: either may be destroyed
+// first, also after the balancer. The descriptor stays open until both are gone, the port by
+// leaving; take it out of the loop before that, as any descriptor.
+//
+// Threads: Create, fd and destruction on any thread; what claims is the port, see port.h. In a
+// forked child a mailbox that the parent made can neither be added nor claimed from.
 class [[nodiscard]] Mailbox {
  public:
-  // The errors are those of creating an io_uring, with cause and remedy.
+  // Errors have the likely cause and the remedy in the text, and leave nothing open: io_uring is
+  // missing or forbidden, or a limit is reached. It takes one descriptor, and some 12 KiB of the
+  // memory that RLIMIT_MEMLOCK bounds for unprivileged users.
   static absl::StatusOr<Mailbox> Create();
 
-  // Without a ring: fd() is -1, and Balancer::AddWorker refuses it.
+  // Empty, as one that was moved from: there is nothing to watch, and no balancer takes it.
   Mailbox() = default;
   Mailbox(Mailbox&&) noexcept = default;
   Mailbox& operator=(Mailbox&&) noexcept = default;
   ~Mailbox() = default;
 
-  // What to watch for readability. Belongs to the mailbox.
+  // What the loop watches for readability; -1 when empty. Close-on-exec.
   int fd() const;
 
  private:
   friend class Balancer;
-  explicit Mailbox(std::shared_ptr<ring::MailboxRing> ring) : ring_(std::move(ring)) {}
 
-  std::shared_ptr<ring::MailboxRing> ring_;  // shared with the port
+  std::shared_ptr<internal::MailboxShared> shared_;
 };
 
 }  // namespace ringmaster

@@ -160,8 +160,6 @@ class [[nodiscard]] Port {
  private:
   friend class Balancer;
   friend class Source;
-  Port(std::shared_ptr<internal::Lifeline> lifeline, internal::PortShared* shared, uint32_t worker)
-      : shared_(shared), lifeline_(std::move(lifeline)), worker_(worker) {}
 
   internal::PortShared* shared_ = nullptr;
   std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one

@@ -1,25 +1,29 @@
 #include "ring/mailbox_ring.h"
 
+#include "absl/memory/memory.h"
 #include "ring/errors.h"
 
 namespace ringmaster::ring {
-namespace {
 
-// A doorbell comes only after a claim, so there is seldom more than one; a few more may come late
-// or because one seems to have been missed.
-constexpr unsigned kCompletionEntries = 16;
-
-}  // namespace
-
-absl::StatusOr<std::shared_ptr<MailboxRing>> MailboxRing::Create() {
-  io_uring ring;
+absl::StatusOr<std::unique_ptr<MailboxRing>> MailboxRing::Create() {
   io_uring_params params{};
   params.flags = IORING_SETUP_CQSIZE;
-  params.cq_entries = kCompletionEntries;
-  if (const int result = io_uring_queue_init_params(1, &ring, &params); result < 0) {
-    return ErrorStatus(Operation::kCreateRing, -result);
-  }
-  return std::make_shared<MailboxRing>(ring);
+  params.cq_entries = kEntries;
+  io_uring ring{};
+  const int result = io_uring_queue_init_params(1, &ring, &params);
+  if (result < 0) return ErrorStatus(Operation::kCreateRing, -result);
+  return absl::WrapUnique(new MailboxRing(ring));
 }
+
+MailboxRing::~MailboxRing() { io_uring_queue_exit(&ring_); }
+
+uint32_t MailboxRing::Waiting() {
+  // What was kept back enters the queue only on the way through the kernel. Should that fail, it
+  // stays where it is, and the descriptor stays readable because of it.
+  if (io_uring_cq_has_overflow(&ring_)) io_uring_get_events(&ring_);
+  return io_uring_cq_ready(&ring_);
+}
+
+void MailboxRing::Consume(uint32_t count) { io_uring_cq_advance(&ring_, count); }
 
 }  // namespace ringmaster::ring

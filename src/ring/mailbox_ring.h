@@ -1,19 +1,20 @@
-// The ring of a mailbox: a small io_uring that nothing is ever submitted to. Doorbells arrive in it
-// as completions, and whoever watches its descriptor (epoll, poll, select) sees it readable while
-// there are some.
+// The ring of a mailbox: it receives doorbells and does nothing else. Nothing is ever submitted to
+// it, so it is made as small as it can be, and its descriptor is readable exactly while a doorbell
+// waits: for epoll of either kind, poll and select.
 //
-// Plain on purpose: the descriptor of a ring with DEFER_TASKRUN does not become readable by a
-// message from another ring (Linux 6.18; mailbox_ring_test asserts that this one does, 3 wake-ups
-// for 3 messages under epoll, level- and edge-triggered).
+// It is a plain ring on purpose. One with DEFER_TASKRUN puts a message off until its owner enters
+// the kernel, so nothing could be read without a system call (mailbox_ring_test), and a loop that
+// sleeps in epoll_wait on its descriptor is not woken by one (seen on Linux 6.18). One with
+// SINGLE_ISSUER would belong to the thread that made it.
 //
-// Threads: Count and Consume by one thread at a time, the worker's; Occupy and Vacate by any.
+// Threads: one at a time. In a forked child the queue is still the parent's, and taking from it
+// would take the parent's doorbells: do not call Waiting or Consume there. Destruction is harmless.
 
 #ifndef RINGMASTER_SRC_RING_MAILBOX_RING_H_
 #define RINGMASTER_SRC_RING_MAILBOX_RING_H_
 
 #include <liburing.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -23,33 +24,30 @@ namespace ringmaster::ring {
 
 class MailboxRing {
  public:
-  static absl::StatusOr<std::shared_ptr<MailboxRing>> Create();
-  explicit MailboxRing(const io_uring& ring) : ring_(ring) {}
-  ~MailboxRing() { io_uring_queue_exit(&ring_); }
+  // How many doorbells the queue shows at once; the kernel keeps further ones until there is room.
+  static constexpr uint32_t kEntries = 16;
+
+  // The errors are those of ring/errors.h; they leave nothing open.
+  static absl::StatusOr<std::unique_ptr<MailboxRing>> Create();
+
+  ~MailboxRing();
   MailboxRing(const MailboxRing&) = delete;
   MailboxRing& operator=(const MailboxRing&) = delete;
 
   int fd() const { return ring_.ring_fd; }
 
-  // How many doorbells are there. Reads shared memory; enters the kernel only if more came than
-  // fit, which then lie on its overflow list.
-  uint32_t Count() {
-    if ((IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0) {
-      io_uring_get_events(&ring_);
-    }
-    return io_uring_cq_ready(&ring_);
-  }
+  // How many doorbells wait in the queue, at most kEntries. What their sender did before it sent
+  // them happens before this returns. No system call, unless the queue has overflowed: then one
+  // that moves what the kernel has kept into the room that there is.
+  uint32_t Waiting();
 
-  // Takes `count` doorbells away, no more than Count has said. No system call.
-  void Consume(uint32_t count) { io_uring_cq_advance(&ring_, count); }
-
-  // A mailbox serves one port at a time. False when it does so already.
-  bool Occupy() { return !occupied_.exchange(true, std::memory_order_acq_rel); }
-  void Vacate() { occupied_.store(false, std::memory_order_release); }
+  // Takes the `count` oldest from the queue; no more than the last Waiting has counted.
+  void Consume(uint32_t count);
 
  private:
+  explicit MailboxRing(const io_uring& ring) : ring_(ring) {}
+
   io_uring ring_;
-  std::atomic<bool> occupied_{false};
 };
 
 }  // namespace ringmaster::ring

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "runtime/lifeline.h"
+#include "runtime/mailbox_shared.h"
 
 namespace ringmaster {
 namespace {
@@ -36,27 +37,40 @@ absl::StatusOr<Source> Balancer::AddSource(int fd, SourceOptions options) {
 }
 
 absl::StatusOr<Port> Balancer::AddWorker(WorkerOptions options) {
-  const absl::StatusOr<internal::Lifeline::NewWorker> worker =
-      lifeline_->AddWorker(options, nullptr);
+  const absl::StatusOr<internal::Lifeline::NewWorker> worker = lifeline_->AddWorker(options);
   if (!worker.ok()) return worker.status();
-  return Port(lifeline_, worker->shared, worker->index);
+  Port port;
+  port.lifeline_ = lifeline_;
+  port.shared_ = worker->shared;
+  port.worker_ = worker->index;
+  return port;
 }
 
 absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions options) {
-  if (mailbox.ring_ == nullptr) {
+  if (mailbox.shared_ == nullptr) {
     return absl::InvalidArgumentError(
-        "the mailbox has no ring, or was moved from: make one with Mailbox::Create");
+        "the mailbox is empty: it was moved from, or not made by Mailbox::Create()");
   }
-  if (options.ring_fd >= 0 || options.tag != 0 || options.handoff != Handoff::kInbox) {
+  if (options.ring_fd != -1 || options.tag != 0) {
     return absl::InvalidArgumentError(
-        "a worker with a mailbox has no ring_fd, tag or handoff of its own: leave them unset, or "
-        "add the worker's ring without a mailbox");
+        "the worker has a mailbox and a ring: leave ring_fd and tag alone, which the mailbox sets, "
+        "or add the worker by its ring, without the mailbox");
   }
+  if (options.handoff != Handoff::kInbox) {
+    return absl::InvalidArgumentError(
+        "a mailbox holds doorbells, not connections: leave handoff at kInbox, or add the worker by "
+        "a "
+        "ring of its own, whose completions carry the connections");
+  }
+  if (absl::Status status = mailbox.shared_->Take(); !status.ok()) return status;
   options.ring_fd = mailbox.fd();
-  const absl::StatusOr<internal::Lifeline::NewWorker> worker =
-      lifeline_->AddWorker(options, mailbox.ring_);
-  if (!worker.ok()) return worker.status();
-  return Port(lifeline_, worker->shared, worker->index);
+  absl::StatusOr<Port> port = AddWorker(options);
+  if (port.ok()) {
+    port->shared_->mailbox = mailbox.shared_;
+  } else {
+    mailbox.shared_->GiveBack();
+  }
+  return port;
 }
 
 ShutdownReport Balancer::Shutdown(absl::Duration drain) { return lifeline_->Shutdown(drain); }

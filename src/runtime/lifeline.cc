@@ -346,8 +346,7 @@ absl::Status Lifeline::SetWindow(uint32_t worker, PortShared* shared, uint32_t w
   });
 }
 
-absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(
-    const WorkerOptions& options, std::shared_ptr<ring::MailboxRing> mailbox) {
+absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
   if (absl::Status status = CheckWindow(options.window); !status.ok()) return status;
   if (options.capacity == 0) return NoCapacity();
   if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
@@ -359,13 +358,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(
   // A duplicate, so that a number which is reused is never rung.
   const int ring_fd = fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
   if (ring_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
-  if (mailbox != nullptr && !mailbox->Occupy()) {
-    close(ring_fd);
-    return absl::FailedPreconditionError(
-        "the mailbox serves another port already: let that one leave first, or make another "
-        "mailbox");
-  }
-  auto* shared = new PortShared(master_, *std::move(memory), words, mailbox);
+  auto* shared = new PortShared(master_, *std::move(memory), words);
   uint32_t index = 0;
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
@@ -385,7 +378,6 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(
   });
   if (!added.ok()) {
     close(ring_fd);
-    if (mailbox != nullptr) mailbox->Vacate();
     shared->Unref();
     return added;
   }

@@ -47,9 +47,7 @@ class Lifeline {
     uint32_t index;
     PortShared* shared;  // with one holder for the port
   };
-  // Occupies the mailbox, if any; whoever makes the port leave vacates it.
-  absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options,
-                                      std::shared_ptr<ring::MailboxRing> mailbox);
+  absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options);
   // The worker leaves everything. OK also when the master is gone already.
   void RemoveWorker(uint32_t worker, PortShared* shared);
 

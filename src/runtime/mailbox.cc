@@ -2,16 +2,56 @@
 
 #include <utility>
 
-#include "ring/mailbox_ring.h"
+#include "runtime/mailbox_shared.h"
 
 namespace ringmaster {
+namespace internal {
 
-absl::StatusOr<Mailbox> Mailbox::Create() {
-  absl::StatusOr<std::shared_ptr<ring::MailboxRing>> ring = ring::MailboxRing::Create();
+absl::StatusOr<std::shared_ptr<MailboxShared>> MailboxShared::Create() {
+  absl::StatusOr<std::unique_ptr<ring::MailboxRing>> ring = ring::MailboxRing::Create();
   if (!ring.ok()) return ring.status();
-  return Mailbox(*std::move(ring));
+  absl::StatusOr<InboxMemory> mark = InboxMemory::Create(sizeof(uint32_t));
+  if (!mark.ok()) return mark.status();
+  return std::make_shared<MailboxShared>(*std::move(ring), *std::move(mark));
 }
 
-int Mailbox::fd() const { return ring_ == nullptr ? -1 : ring_->fd(); }
+MailboxShared::MailboxShared(std::unique_ptr<ring::MailboxRing> ring, InboxMemory mark)
+    : ring_(std::move(ring)), mark_(std::move(mark)) {
+  *static_cast<uint32_t*>(mark_.data()) = 1;
+}
+
+absl::Status MailboxShared::Take() {
+  if (!ours()) {
+    return absl::FailedPreconditionError(
+        "the mailbox belongs to the process that forked this one: create a mailbox after the fork");
+  }
+  // Acquire: pairs with the release in GiveBack, so that the next port goes on where the last one
+  // stopped reading the ring.
+  if (taken_.exchange(true, std::memory_order_acquire)) {
+    return absl::FailedPreconditionError(
+        "the mailbox serves another port already: let that one leave first, or create a mailbox "
+        "for each worker");
+  }
+  return absl::OkStatus();
+}
+
+void MailboxShared::GiveBack() {
+  // Whoever watches it would be woken for doorbells that nobody takes away any more.
+  while (const uint32_t counted = Count()) Consume(counted, /*left=*/false);
+  taken_.store(false, std::memory_order_release);
+}
+
+}  // namespace internal
+
+absl::StatusOr<Mailbox> Mailbox::Create() {
+  absl::StatusOr<std::shared_ptr<internal::MailboxShared>> shared =
+      internal::MailboxShared::Create();
+  if (!shared.ok()) return shared.status();
+  Mailbox mailbox;
+  mailbox.shared_ = *std::move(shared);
+  return mailbox;
+}
+
+int Mailbox::fd() const { return shared_ == nullptr ? -1 : shared_->fd(); }
 
 }  // namespace ringmaster

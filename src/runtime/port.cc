@@ -8,6 +8,7 @@
 
 #include "core/inbox.h"
 #include "runtime/lifeline.h"
+#include "runtime/mailbox_shared.h"
 #include "runtime/shared.h"
 
 namespace ringmaster {
@@ -18,22 +19,6 @@ void NoteCpu(core::PortState& state) {
   if (const int cpu = sched_getcpu(); cpu != state.cpu.load(std::memory_order_relaxed)) {
     state.cpu.store(cpu, std::memory_order_relaxed);
   }
-}
-
-// The doorbells in the worker's mailbox before a claim begins; 0 where it has a ring of its own.
-//
-// Consumed are, at the end of the claim, only those that were counted before Inbox::Begin. Each of
-// them announced offers that had been published before it was sent, so before that Begin: a claim
-// that leaves nothing has found them all. One that comes later stays, and the descriptor readable:
-// at worst a wake-up for nothing, never one too few. A claim that leaves offers keeps one doorbell,
-// so that a level-triggered loop comes back, and takes the others away, so that a worker that never
-// empties its inbox does not fill its queue.
-//
-// In a forked child the memory of the ring is still the parent's, so nothing is counted there: its
-// inbox has been wiped.
-uint32_t CountDoorbells(const internal::PortShared& shared) {
-  if (shared.mailbox == nullptr || shared.memory.WipedByFork()) return 0;
-  return shared.mailbox->Count();
 }
 
 absl::Status NotJoined() {
@@ -90,7 +75,9 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, size_t connections_m
   core::Inbox& inbox = shared_->inbox;
   state.serving.store(1, std::memory_order_relaxed);
   NoteCpu(state);
-  const uint32_t doorbells = CountDoorbells(*shared_);
+  // Before Begin, and consumed at the end: runtime/mailbox_shared.h says why.
+  internal::MailboxShared* const mailbox = shared_->mailbox.get();
+  const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
   inbox.Begin();
   for (size_t claimed = 0; claimed < connections_max; ++claimed) {
     const uint64_t word = inbox.Take();
@@ -101,7 +88,7 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, size_t connections_m
     serve(Connection(offer.fd, token, Lease(shared_)));
   }
   const bool left = inbox.Left();
-  if (doorbells > 0) shared_->mailbox->Consume(left ? doorbells - 1 : doorbells);
+  if (mailbox != nullptr) mailbox->Consume(doorbells, left);
   state.serving.store(0, std::memory_order_release);
   shared_->master->KnockIfHungry();
   return left;
@@ -144,11 +131,7 @@ absl::Status Port::SetWindow(uint32_t window) {
 void Port::Leave() {
   if (shared_ == nullptr) return;
   lifeline_->RemoveWorker(worker_, shared_);
-  if (shared_->mailbox != nullptr && !shared_->memory.WipedByFork()) {
-    // Nobody would claim what is left of them, and a loop that goes on watching would spin.
-    shared_->mailbox->Consume(shared_->mailbox->Count());
-    shared_->mailbox->Vacate();
-  }
+  if (const auto mailbox = std::move(shared_->mailbox)) mailbox->GiveBack();
   adopted_ = 0;
   lifeline_.reset();
   std::exchange(shared_, nullptr)->Unref();

@@ -26,7 +26,6 @@ void MasterShared::Knock() {
 }
 
 absl::StatusOr<InboxMemory> InboxMemory::Create(size_t bytes) {
-  bytes += sizeof(uint64_t);  // BytesFor is a multiple of that
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
   if (madvise(data, bytes, MADV_WIPEONFORK) != 0) {

@@ -13,7 +13,6 @@
 #include "absl/status/statusor.h"
 #include "core/inbox.h"
 #include "core/port_state.h"
-#include "ring/mailbox_ring.h"
 
 namespace ringmaster::internal {
 
@@ -54,28 +53,22 @@ class InboxMemory {
   InboxMemory& operator=(InboxMemory&&) = delete;
   ~InboxMemory();
   void* data() const { return data_; }
-  // Whether this is the copy of a forked child.
-  bool WipedByFork() const { return *Mark() == 0; }
 
  private:
-  InboxMemory(void* data, size_t bytes) : data_(data), bytes_(bytes) { *Mark() = 1; }
-  // Behind the inbox.
-  uint64_t* Mark() const {
-    return reinterpret_cast<uint64_t*>(static_cast<std::byte*>(data_) + bytes_) - 1;
-  }
+  InboxMemory(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
   void* data_;
-  size_t bytes_;  // the mark included
+  size_t bytes_;
 };
+
+class MailboxShared;
 
 // A worker as its port, its leases and the master see it. Counts its holders itself: a lease is one
 // pointer, and taking one costs one relaxed increment.
 struct PortShared {
-  PortShared(std::shared_ptr<MasterShared> master_shared, InboxMemory inbox_memory, uint32_t words,
-             std::shared_ptr<ring::MailboxRing> mailbox_ring)
+  PortShared(std::shared_ptr<MasterShared> master_shared, InboxMemory inbox_memory, uint32_t words)
       : master(std::move(master_shared)),
         memory(std::move(inbox_memory)),
-        inbox(memory.data(), words),
-        mailbox(std::move(mailbox_ring)) {}
+        inbox(memory.data(), words) {}
 
   void Ref() { holders.fetch_add(1, std::memory_order_relaxed); }
   void Unref() {
@@ -89,7 +82,8 @@ struct PortShared {
   const std::shared_ptr<MasterShared> master;
   const InboxMemory memory;
   core::Inbox inbox;
-  const std::shared_ptr<ring::MailboxRing> mailbox;  // null: the worker has a ring of its own
+  // The port's own, until it leaves: what its doorbells come to; null when it is the worker's ring.
+  std::shared_ptr<MailboxShared> mailbox;
   // The worker's own value for each source. Written by Join, before the master makes the first
   // offer of that source; published to the worker by the inbox's tail, hence relaxed. Atomic
   // because a worker that leaves a source and joins it again may be looking it up for an older
