@@ -10,7 +10,6 @@
 namespace ringmaster::bench {
 namespace {
 
-constexpr char kRival[] = "epoll-exclusive";
 constexpr char kOursByDefault[] = "ringmaster:least-loaded";
 constexpr char kOurs[] = "ringmaster:";
 
@@ -51,6 +50,8 @@ class Writer {
       case Question::kThroughput:
         Throughput();
         break;
+      case Question::kLoss:
+        break;  // Lost() says it
       case Question::kTail:
         if (KeptUp()) {
           Latency("99 % are answered within", &Figures::p99_us);
@@ -136,7 +137,7 @@ class Writer {
 Sides SidesOf(const Report& report) {
   Sides sides;
   for (const Result& result : report.results) {
-    if (result.mechanism == kRival) sides.rival = kRival;
+    if (result.mechanism == kReference) sides.rival = kReference;
     if (result.mechanism == kOursByDefault) sides.ours = kOursByDefault;
     if (sides.ours.empty() && result.mechanism.starts_with(kOurs)) sides.ours = result.mechanism;
   }

@@ -330,7 +330,7 @@ std::string FiguresTable(const std::vector<const Result*>& results) {
       {"p99.9", &Figures::p999_us, FormatUs},
       {"longest", &Figures::max_us, FormatUs},
       {"Jain<br>index", &Figures::jain, [](double v) { return FormatFixed(v, 3); }},
-      {"server CPU<br>µs / conn.", &Figures::server_cpu_us_per_connection,
+      {"server CPU<br>µs / conn.", &Figures::cpu_us_per_connection,
        [](double v) { return FormatFixed(v, 1); }},
       {"context sw.<br>/ conn.", &Figures::context_switches_per_connection,
        [](double v) { return FormatFixed(v, 2); }},

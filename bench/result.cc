@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace ringmaster::bench {
 namespace {
@@ -15,11 +16,23 @@ constexpr FigureName kFigureNames[] = {
     {"max_us", &Figures::max_us},
     {"jain", &Figures::jain},
     {"max_over_mean", &Figures::max_over_mean},
-    {"generator_cpu_share", &Figures::generator_cpu_share},
-    {"server_cpu_us_per_connection", &Figures::server_cpu_us_per_connection},
+    {"worker_wakes_per_connection", &Figures::worker_wakes_per_connection},
+    {"empty_wakes_per_connection", &Figures::empty_wakes_per_connection},
+    {"arrival_wakes_per_connection", &Figures::arrival_wakes_per_connection},
+    {"master_wakes_per_connection", &Figures::master_wakes_per_connection},
+    {"doorbells_per_connection", &Figures::doorbells_per_connection},
     {"context_switches_per_connection", &Figures::context_switches_per_connection},
+    {"system_calls_per_connection", &Figures::system_calls_per_connection},
+    {"cpu_us_per_connection", &Figures::cpu_us_per_connection},
+    {"generator_cpu_share", &Figures::generator_cpu_share},
+    {"server_cpu_share", &Figures::server_cpu_share},
     {"recalled", &Figures::recalled},
     {"lost", &Figures::lost},
+    {"reset", &Figures::reset},
+    {"refused", &Figures::refused},
+    {"idle_worker_share", &Figures::idle_worker_share},
+    {"resume_ms", &Figures::resume_ms},
+    {"over_cap", &Figures::over_cap},
 };
 
 // Of a number of values that is even, the mean of the two in the middle.
@@ -27,6 +40,60 @@ double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// What the repetitions of one figure amount to; nothing if half of them have none.
+void SummarizeFigure(const std::vector<double>& values, size_t repetitions, Figure Figures::*figure,
+                     Figures& median, Figures& low, Figures& high) {
+  if (values.size() * 2 <= repetitions) return;
+  median.*figure = Median(values);
+  low.*figure = *std::min_element(values.begin(), values.end());
+  high.*figure = *std::max_element(values.begin(), values.end());
+}
+
+void AddRatios(const Series& ours, const Series& reference, Result& result) {
+  const size_t pairs = std::min(ours.runs.size(), reference.runs.size());
+  for (const FigureName& name : kFigureNames) {
+    std::vector<double> ratios;
+    for (size_t i = 0; i < pairs; ++i) {
+      const Figure& above = ours.runs[i].figures.*name.figure;
+      const Figure& below = reference.runs[i].figures.*name.figure;
+      if (above && below && *below != 0) ratios.push_back(*above / *below);
+    }
+    SummarizeFigure(ratios, pairs, name.figure, result.ratio, result.ratio_low, result.ratio_high);
+  }
+}
+
+// Leaves the ratios to AddRatios.
+Result SummarizeOne(const Series& series) {
+  Result result{.mechanism = series.mechanism,
+                .workload = series.workload,
+                .transport = series.transport,
+                .pinned = series.pinned,
+                .workers = series.workers,
+                .repetitions = static_cast<uint32_t>(series.runs.size()),
+                .skipped = series.skipped};
+  if (series.runs.empty()) return result;
+  for (const FigureName& name : kFigureNames) {
+    std::vector<double> values;
+    for (const RunResult& run : series.runs) {
+      if (const Figure& figure = run.figures.*name.figure) values.push_back(*figure);
+    }
+    SummarizeFigure(values, series.runs.size(), name.figure, result.median, result.low,
+                    result.high);
+  }
+  std::vector<const RunResult*> by_jain;
+  for (const RunResult& run : series.runs) {
+    by_jain.push_back(&run);
+    if (run.generator_limited) ++result.generator_limited_count;
+  }
+  std::stable_sort(by_jain.begin(), by_jain.end(), [](const RunResult* a, const RunResult* b) {
+    return a->figures.jain.value_or(0) < b->figures.jain.value_or(0);
+  });
+  const RunResult& typical = *by_jain[(by_jain.size() - 1) / 2];
+  result.shares = typical.shares;
+  result.order = typical.order;
+  return result;
 }
 
 }  // namespace
@@ -49,26 +116,18 @@ double MaxOverMean(std::span<const double> values) {
   return *std::max_element(values.begin(), values.end()) * static_cast<double>(values.size()) / sum;
 }
 
-Result Summarize(std::span<const RunResult> runs) {
-  Result result;
-  result.repetitions = static_cast<uint32_t>(runs.size());
-  for (const FigureName& name : kFigureNames) {
-    std::vector<double> values;
-    for (const RunResult& run : runs) {
-      if (const Figure& figure = run.figures.*name.figure) values.push_back(*figure);
-    }
-    if (values.size() * 2 <= runs.size()) continue;
-    result.median.*name.figure = Median(values);
-    result.low.*name.figure = *std::min_element(values.begin(), values.end());
-    result.high.*name.figure = *std::max_element(values.begin(), values.end());
+std::vector<Result> Summarize(std::span<const Series> all) {
+  std::vector<Result> results;
+  for (const Series& series : all) {
+    Result result = SummarizeOne(series);
+    const auto reference = std::find_if(all.begin(), all.end(), [&](const Series& other) {
+      return other.mechanism == kReference && other.workload == series.workload &&
+             other.transport == series.transport;
+    });
+    if (reference != all.end()) AddRatios(series, *reference, result);
+    results.push_back(std::move(result));
   }
-  std::vector<const RunResult*> by_jain;
-  for (const RunResult& run : runs) by_jain.push_back(&run);
-  std::sort(by_jain.begin(), by_jain.end(), [](const RunResult* a, const RunResult* b) {
-    return a->figures.jain.value_or(0) < b->figures.jain.value_or(0);
-  });
-  result.shares = by_jain[(by_jain.size() - 1) / 2]->shares;
-  return result;
+  return results;
 }
 
 std::vector<const Result*> Report::Of(const std::string& workload) const {

@@ -15,6 +15,7 @@ namespace ringmaster::bench {
 // Missing: does not apply to the mechanism, or must not be quoted (see LoadResult::latency_valid).
 using Figure = std::optional<double>;
 
+// A cost per connection is that of the whole server over the connections that its workers took.
 struct Figures {
   Figure connections_per_second;  // answered within the window
   Figure offered_per_second;      // open loop only
@@ -22,13 +23,26 @@ struct Figures {
   Figure p99_us;
   Figure p999_us;
   Figure max_us;
-  Figure jain;                 // of the connections by worker: 1 is even, 1/workers is one has all
-  Figure max_over_mean;        // the busiest worker's connections over the mean
+  Figure jain;                          // by worker: 1 is even, 1/workers is one has all
+  Figure max_over_mean;                 // the busiest worker's connections over the mean
+  Figure worker_wakes_per_connection;   // returns from a worker's blocking wait
+  Figure empty_wakes_per_connection;    // of those, the ones that found nothing to do
+  Figure arrival_wakes_per_connection;  // of those, the ones that an arrival caused
+  Figure master_wakes_per_connection;  // of the thread that accepts for the others, if there is one
+  Figure doorbells_per_connection;     // messages that tell a worker to look
+  Figure context_switches_per_connection;
+  Figure system_calls_per_connection;
+  Figure cpu_us_per_connection;
   Figure generator_cpu_share;  // of one CPU, during the window
-  Figure server_cpu_us_per_connection;     // all threads, during the window
-  Figure context_switches_per_connection;  // all threads, the whole run
-  Figure recalled;                         // offers taken back, the whole run
-  Figure lost;                             // connections without the right answer
+  Figure server_cpu_share;     // of one CPU, during the window
+  Figure recalled;             // offers taken back, the whole run
+  Figure lost;                 // connections without the right answer
+  Figure reset;                // of those: let in, then closed without a whole answer
+  Figure refused;              // of those: not let in
+  // What single workloads ask.
+  Figure idle_worker_share;  // of the trials, those that left a worker without any connection
+  Figure resume_ms;          // from when it could go on until a connection was answered again
+  Figure over_cap;           // connections open at once beyond what was allowed
 };
 
 // A name for each figure, as JSON writes it.
@@ -47,7 +61,20 @@ double MaxOverMean(std::span<const double> values);
 // One run.
 struct RunResult {
   Figures figures;
-  std::vector<double> shares;  // of the connections in the window, by worker; sum 1, or all 0
+  std::vector<double> shares;      // of the connections in the window, by worker; sum 1, or all 0
+  std::vector<uint32_t> order;     // the worker of each connection, where a workload asks for it
+  bool generator_limited = false;  // the load generator was the bottleneck, not the server
+};
+
+// All repetitions of one mechanism under one workload.
+struct Series {
+  std::string mechanism;
+  std::string workload;
+  std::string transport;
+  bool pinned = false;
+  uint32_t workers = 0;
+  std::string skipped;          // why it cannot run here; then there are no runs
+  std::vector<RunResult> runs;  // by repetition: those with the same index ran side by side
 };
 
 // One mechanism under one workload.
@@ -55,24 +82,42 @@ struct Result {
   std::string mechanism;
   std::string workload;
   std::string transport;
+  bool pinned = false;
   uint32_t workers = 0;
   uint32_t repetitions = 0;
-  Figures median;  // each figure by itself; missing if it is missing in half the repetitions
-  Figures low;     // least and largest of the repetitions
+  std::string skipped;  // why there are no figures; empty: there are
+  Figures median;       // each figure by itself; missing if it is missing in half the repetitions
+  Figures low;          // least and largest of the repetitions
   Figures high;
+  // Over epoll-exclusive, repetition by repetition: whatever drifts during a measurement is in both
+  // sides of a pair. Missing where there is no such pair, or where its other side is zero.
+  Figures ratio;  // the median of the pairs
+  Figures ratio_low;
+  Figures ratio_high;
   // By worker, of the repetition whose Jain index is the median one: a mean over repetitions would
   // look even when each of them favours another worker.
   std::vector<double> shares;
+  std::vector<uint32_t> order;           // of the same repetition
+  uint32_t generator_limited_count = 0;  // repetitions in which the generator was the bottleneck
+
+  // Whether its throughput says more about the generator than about the server.
+  bool generator_limited() const {
+    return generator_limited_count * 2 >= repetitions && repetitions > 0;
+  }
 };
 
-// Leaves the names to the caller. `runs` must not be empty.
-Result Summarize(std::span<const RunResult> runs);
+// The mechanism that the others are compared with.
+inline constexpr char kReference[] = "epoll-exclusive";
+
+// The results of `all`, in their order.
+std::vector<Result> Summarize(std::span<const Series> all);
 
 // What a workload is there to answer.
 enum class Question : uint8_t {
   kShare,       // who serves when anybody could, and what that costs
   kThroughput,  // how much is served when there is more than enough
   kTail,        // who waits when a worker is slow
+  kLoss,        // who is turned away, or let in and then forgotten
 };
 
 struct WorkloadText {

@@ -54,7 +54,7 @@ RunResult Evaluate(const LoadResult& load, const Edge& begin, const Edge& end,
   figures.generator_cpu_share =
       static_cast<double>(load.cpu_ns) / static_cast<double>(load.window_ns);
   if (taken > 0) {
-    figures.server_cpu_us_per_connection =
+    figures.cpu_us_per_connection =
         static_cast<double>(end.cpu_ns - begin.cpu_ns) / kMicrosecond / taken;
   }
   if (const double ever = Total(server.TakenByWorker()); ever > 0) {
@@ -63,7 +63,11 @@ RunResult Evaluate(const LoadResult& load, const Edge& begin, const Edge& end,
   if (const int64_t recalled = server.books().recalled; recalled >= 0) {
     figures.recalled = static_cast<double>(recalled);
   }
+  figures.server_cpu_share =
+      static_cast<double>(end.cpu_ns - begin.cpu_ns) / static_cast<double>(load.window_ns);
   figures.lost = static_cast<double>(load.lost());
+  figures.reset = static_cast<double>(load.reset);
+  figures.refused = static_cast<double>(load.refused);
   return run;
 }
 
@@ -116,7 +120,13 @@ absl::StatusOr<std::vector<Result>> RunPlan(
     if (auto stopped = (*server)->Stop(); !stopped.ok()) return stopped.status();
   }
   const size_t pair_count = plan.mechanisms.size() * plan.workloads.size();
-  std::vector<std::vector<RunResult>> runs(pair_count);
+  std::vector<Series> all;
+  for (size_t pair = 0; pair < pair_count; ++pair) {
+    all.push_back({.mechanism = plan.mechanisms[pair % plan.mechanisms.size()]->name(),
+                   .workload = plan.workloads[pair / plan.mechanisms.size()]->name(),
+                   .transport = std::string(TransportName(plan.transport)),
+                   .workers = plan.workers});
+  }
   std::vector<size_t> order(pair_count);
   std::iota(order.begin(), order.end(), size_t{0});
   Random random(plan.seed);
@@ -144,20 +154,11 @@ absl::StatusOr<std::vector<Result>> RunPlan(
       tell();
       absl::StatusOr<RunResult> run = RunOnce(plan, mechanism, workload, seed, tell);
       if (!run.ok()) return run.status();
-      runs[pair].push_back(*std::move(run));
+      all[pair].runs.push_back(*std::move(run));
       ++progress.run;
     }
   }
-  std::vector<Result> results;
-  for (size_t pair = 0; pair < pair_count; ++pair) {
-    Result result = Summarize(runs[pair]);
-    result.workload = plan.workloads[pair / plan.mechanisms.size()]->name();
-    result.mechanism = plan.mechanisms[pair % plan.mechanisms.size()]->name();
-    result.transport = std::string(TransportName(plan.transport));
-    result.workers = plan.workers;
-    results.push_back(std::move(result));
-  }
-  return results;
+  return Summarize(all);
 }
 
 std::vector<WorkloadText> TextsOf(const Plan& plan) {

@@ -17,6 +17,12 @@ RunResult MadeRun(double jain, Figure p99_us, std::vector<double> shares) {
   return run;
 }
 
+// The result of one mechanism with nothing to compare it with.
+Result SummarizeOne(std::vector<RunResult> runs) {
+  const std::vector<Series> all = {{.mechanism = "only", .runs = std::move(runs)}};
+  return Summarize(all).front();
+}
+
 TEST(JainIndex, IsOneWhenAllHaveTheSameAndOneNthWhenOneHasAll) {
   EXPECT_DOUBLE_EQ(JainIndex(std::vector<double>{5, 5, 5, 5}), 1);
   EXPECT_DOUBLE_EQ(JainIndex(std::vector<double>{8, 0, 0, 0}), 0.25);
@@ -33,7 +39,7 @@ TEST(MaxOverMean, SaysHowMuchTheBusiestHas) {
 TEST(Summarize, TakesTheMedianAndTheExtremesOfEachFigure) {
   const std::vector<RunResult> runs = {MadeRun(0.5, 30, {}), MadeRun(0.7, 10, {}),
                                        MadeRun(0.6, 20, {})};
-  const Result result = Summarize(runs);
+  const Result result = SummarizeOne(runs);
   EXPECT_EQ(result.repetitions, 3u);
   EXPECT_EQ(result.median.jain, 0.6);
   EXPECT_EQ(result.median.p99_us, 20);
@@ -45,21 +51,72 @@ TEST(Summarize, TakesTheMedianAndTheExtremesOfEachFigure) {
 TEST(Summarize, TakesTheMeanOfTheTwoInTheMiddle) {
   const std::vector<RunResult> runs = {MadeRun(1, 10, {}), MadeRun(1, 40, {}), MadeRun(1, 20, {}),
                                        MadeRun(1, 30, {})};
-  EXPECT_EQ(Summarize(runs).median.p99_us, 25);
+  EXPECT_EQ(SummarizeOne(runs).median.p99_us, 25);
 }
 
 TEST(Summarize, QuotesNothingThatIsMissingInHalfTheRepetitions) {
   const std::vector<RunResult> half = {MadeRun(1, 10, {}), MadeRun(1, {}, {})};
-  EXPECT_FALSE(Summarize(half).median.p99_us.has_value());
+  EXPECT_FALSE(SummarizeOne(half).median.p99_us.has_value());
   const std::vector<RunResult> most = {MadeRun(1, 10, {}), MadeRun(1, {}, {}), MadeRun(1, 20, {})};
-  EXPECT_EQ(Summarize(most).median.p99_us, 15);
+  EXPECT_EQ(SummarizeOne(most).median.p99_us, 15);
 }
 
 // Each repetition favours another worker. Their mean would be even, and a lie.
 TEST(Summarize, ShowsTheSharesOfTheRepetitionWithTheMedianIndex) {
   const std::vector<RunResult> runs = {MadeRun(0.9, {}, {0.6, 0.4}), MadeRun(0.5, {}, {0, 1}),
                                        MadeRun(0.6, {}, {0.95, 0.05})};
-  EXPECT_EQ(Summarize(runs).shares, (std::vector<double>{0.95, 0.05}));
+  EXPECT_EQ(SummarizeOne(runs).shares, (std::vector<double>{0.95, 0.05}));
+}
+
+Series MadeSeries(const std::string& mechanism, std::vector<double> p99_us) {
+  Series series{.mechanism = mechanism, .workload = "light", .transport = "tcp"};
+  for (const double value : p99_us) series.runs.push_back(MadeRun(1, value, {}));
+  return series;
+}
+
+// The machine became ten times slower in the second repetition. The ratio of the medians, 20 / 20,
+// would call the two equal; pair by pair the one takes twice the time of the other.
+TEST(Summarize, ComparesRepetitionsThatRanSideBySide) {
+  const std::vector<Series> all = {MadeSeries(kReference, {10, 100, 20}),
+                                   MadeSeries("other", {20, 220, 20})};
+  const std::vector<Result> results = Summarize(all);
+  EXPECT_EQ(results[1].ratio.p99_us, 2);
+  EXPECT_EQ(results[1].ratio_low.p99_us, 1);
+  EXPECT_EQ(results[1].ratio_high.p99_us, 2.2);
+  EXPECT_EQ(results[0].ratio.p99_us, 1);
+}
+
+TEST(Summarize, ComparesWithinAWorkloadAndATransportOnly) {
+  std::vector<Series> all = {MadeSeries(kReference, {10}), MadeSeries("other", {20})};
+  all[0].workload = "saturated";
+  EXPECT_FALSE(Summarize(all)[1].ratio.p99_us.has_value());
+  all[0].workload = all[1].workload;
+  all[0].transport = "unix";
+  EXPECT_FALSE(Summarize(all)[1].ratio.p99_us.has_value());
+}
+
+TEST(Summarize, HasNoRatioToNothing) {
+  std::vector<Series> all = {MadeSeries(kReference, {0, 0, 5}), MadeSeries("other", {1, 2, 5})};
+  EXPECT_FALSE(Summarize(all)[1].ratio.p99_us.has_value());
+  all[0].runs.clear();
+  EXPECT_FALSE(Summarize(all)[1].ratio.p99_us.has_value());
+}
+
+TEST(Summarize, KeepsTheReasonOfWhatCannotRunHere) {
+  const std::vector<Series> all = {{.mechanism = "reuseport-ebpf", .skipped = "bpf: EPERM"}};
+  const Result result = Summarize(all).front();
+  EXPECT_EQ(result.skipped, "bpf: EPERM");
+  EXPECT_EQ(result.repetitions, 0u);
+  EXPECT_FALSE(result.median.p99_us.has_value());
+}
+
+TEST(Summarize, SaysThatTheGeneratorWasTheBottleneckInHalfTheRepetitions) {
+  std::vector<RunResult> runs(3);
+  runs[0].generator_limited = true;
+  EXPECT_FALSE(SummarizeOne(runs).generator_limited());
+  runs[1].generator_limited = true;
+  EXPECT_TRUE(SummarizeOne(runs).generator_limited());
+  EXPECT_FALSE(SummarizeOne({}).generator_limited());
 }
 
 TEST(Format, WritesDurationsWithThreeDigitsAndTheUnitThatSuits) {
