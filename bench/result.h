@@ -134,7 +134,14 @@ struct Context {
   std::string date;     // UTC
   std::string kernel;   // X.Y.Z, without a distribution's or a host's suffix
   uint32_t cpus = 0;
+  std::string cpu_model;
+  std::string governor;     // of the CPU's frequency
+  std::string mitigations;  // of the CPU's vulnerabilities
   std::string liburing;
+  std::string ring_flags;  // what the kernel grants of what is asked for
+  std::string compiler;
+  std::string build_flags;
+  std::string commit;   // "unknown" where there is no clone
   std::string command;  // that repeats the measurement
   uint64_t seed = 0;
   double seconds = 0;  // one window

@@ -1,0 +1,121 @@
+#include "bench/measurement.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "bench/books.h"
+#include "bench/clock.h"
+#include "bench/format.h"
+#include "bench/html_report.h"
+#include "bench/machine.h"
+#include "bench/progress_line.h"
+#include "bench/report.h"
+
+namespace ringmaster::bench {
+namespace {
+
+constexpr double kSecondsMin = 0.1;
+constexpr double kSecondsMax = 60;
+constexpr uint32_t kRepetitionsMax = 99;
+
+// Makes the folder of a file that is to be written, and finds out whether it can be; what is in the
+// file stays for now.
+absl::Status PrepareFile(const std::string& path) {
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  if (!std::ofstream(path, std::ios::app)) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (file.fail()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& options) {
+  // Before the measurement, whose own load would be in it otherwise.
+  Report report{.context = DescribeMachine()};
+  report.context.command = options.command;
+  report.context.seed = plan.seed;
+  report.context.seconds = static_cast<double>(plan.duration_ns) / kSecond;
+  report.context.warm_up_seconds = static_cast<double>(plan.warm_up_ns) / kSecond;
+  report.workloads = TextsOf(plan);
+  ProgressLine line;
+  absl::StatusOr<std::vector<Result>> results =
+      RunPlan(plan, [&](const Progress& progress) { line.Show(progress); });
+  if (!results.ok()) {
+    // Whatever its code, such as that of an EINVAL, it is not about an option.
+    return absl::UnavailableError(results.status().message());
+  }
+  report.results = *std::move(results);
+  return report;
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
+  if (!(size.seconds >= kSecondsMin && size.seconds <= kSecondsMax)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a window lasts ", kSecondsMin, " to ", kSecondsMax, " seconds"));
+  }
+  if (size.repetitions < 1 || size.repetitions > kRepetitionsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there are 1 to ", kRepetitionsMax, " repetitions"));
+  }
+  if (size.workers < 1 || size.workers > kWorkersMax) {
+    return absl::InvalidArgumentError(absl::StrCat("there are 1 to ", kWorkersMax, " workers"));
+  }
+  Plan plan;
+  plan.repetitions = size.repetitions;
+  plan.workers = size.workers;
+  plan.duration_ns = std::llround(size.seconds * kSecond);
+  plan.seed = seed;
+  if (size.transport == "unix") {
+    plan.transport = Transport::kUnix;
+  } else if (size.transport != "tcp") {
+    return absl::InvalidArgumentError("the transport is tcp or unix");
+  }
+  return plan;
+}
+
+absl::Status Measure(const Plan& plan, const MeasurementOptions& options) {
+  // Before minutes of measuring, not after them.
+  for (const std::string& path : {options.report_path, options.json_path}) {
+    if (path.empty()) continue;
+    if (absl::Status status = PrepareFile(path); !status.ok()) return status;
+  }
+  absl::StatusOr<Report> report = MakeReport(plan, options);
+  if (!report.ok()) return report.status();
+  std::fputs(TerminalReport(*report, StyleOf(STDOUT_FILENO)).c_str(), stdout);
+  if (!options.json_path.empty()) {
+    if (absl::Status status = WriteFile(options.json_path, JsonReport(*report)); !status.ok()) {
+      return status;
+    }
+    std::printf("\nFigures: %s\n", options.json_path.c_str());
+  }
+  if (!options.report_path.empty()) {
+    if (absl::Status status = WriteFile(options.report_path, HtmlReport(*report)); !status.ok()) {
+      return status;
+    }
+    std::printf("\nReport:  %s  (open it in a browser)\n", options.report_path.c_str());
+  }
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace ringmaster::bench

@@ -1,0 +1,39 @@
+// From a plan to its report: what every command of ringmaster-bench that measures has in common.
+
+#ifndef RINGMASTER_BENCH_MEASUREMENT_H_
+#define RINGMASTER_BENCH_MEASUREMENT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bench/runner.h"
+
+namespace ringmaster::bench {
+
+// The limits of what can be asked for.
+struct PlanSize {
+  double seconds = 0;
+  uint32_t repetitions = 0;
+  uint32_t workers = 0;
+  std::string transport;
+};
+
+// A plan of that size, still without mechanisms and workloads. InvalidArgument says what may be
+// asked for.
+absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed);
+
+struct MeasurementOptions {
+  std::string command;      // that repeats it, the seed spelled out
+  std::string report_path;  // of the HTML page; empty: none
+  std::string json_path;    // empty: none
+};
+
+// Measures, with progress on stderr; prints the result to stdout and writes the files. Whether they
+// can be written is found out before anything is measured.
+absl::Status Measure(const Plan& plan, const MeasurementOptions& options);
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_MEASUREMENT_H_
