@@ -2,44 +2,48 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "bench/format.h"
+#include "bench/measures.h"
 
 namespace ringmaster::bench {
 namespace {
 
 constexpr char kOursByDefault[] = "ringmaster:least-loaded";
-constexpr char kOurs[] = "ringmaster:";
+constexpr uint32_t kRepetitionsToQuote = 9;
+constexpr size_t kNamedMax = 3;  // of those that are better than ringmaster; the others are counted
 
 const Result* Find(const Report& report, const std::string& workload,
                    const std::string& mechanism) {
   for (const Result& result : report.results) {
-    if (result.workload == workload && result.mechanism == mechanism) return &result;
+    if (result.workload == workload && result.mechanism == mechanism) {
+      return result.repetitions > 0 ? &result : nullptr;
+    }
   }
   return nullptr;
 }
 
-Verdict Compare(const Result& rival, const Result& ours, Figure Figures::*figure,
-                bool more_is_better) {
-  const double sign = more_is_better ? 1 : -1;
-  const auto worst = [&](const Result& result) {
-    return std::min(sign * *(result.low.*figure), sign * *(result.high.*figure));
-  };
-  const auto best = [&](const Result& result) {
-    return std::max(sign * *(result.low.*figure), sign * *(result.high.*figure));
-  };
-  if (worst(ours) > best(rival)) return Verdict::kBetter;
-  if (best(ours) < worst(rival)) return Verdict::kWorse;
-  return Verdict::kEven;
+bool Has(const Result& result, Figure Figures::*figure) {
+  return (result.median.*figure).has_value();
+}
+
+std::string ShareOfBusiest(const Result& result) {
+  return FormatShare(*result.median.max_over_mean / result.workers);
 }
 
 class Writer {
  public:
-  Writer(const WorkloadText& workload, const Result& rival, const Result& ours,
-         std::vector<Claim>& claims)
-      : workload_(workload), rival_(rival), ours_(ours), claims_(claims) {}
+  Writer(const Report& report, const WorkloadText& workload, const Result& rival,
+         const Result& ours, std::vector<Claim>& claims)
+      : report_(report),
+        names_(report),
+        workload_(workload),
+        rival_(rival),
+        ours_(ours),
+        claims_(claims) {}
 
   void Write() {
     switch (workload_.question) {
@@ -50,14 +54,14 @@ class Writer {
       case Question::kThroughput:
         Throughput();
         break;
-      case Question::kLoss:
-        break;  // Lost() says it
       case Question::kTail:
         if (KeptUp()) {
           Latency("99 % are answered within", &Figures::p99_us);
           Latency("99.9 % are answered within", &Figures::p999_us);
         }
         break;
+      case Question::kLoss:
+        break;  // Lost() says it
     }
     Lost();
   }
@@ -67,47 +71,48 @@ class Writer {
     claims_.push_back({verdict, workload_.name, absl::StrCat(workload_.title, ": ", text)});
   }
 
-  bool Both(Figure Figures::*figure) const {
-    return (rival_.median.*figure).has_value() && (ours_.median.*figure).has_value();
-  }
+  bool Both(Figure Figures::*figure) const { return Has(rival_, figure) && Has(ours_, figure); }
+
+  std::string Ours() const { return names_.Clear(ours_.mechanism); }
 
   void Share() {
     if (!Both(&Figures::max_over_mean)) return;
-    const auto share = [](const Result& result) {
-      return FormatShare(*result.median.max_over_mean / result.workers);
-    };
-    Add(Compare(rival_, ours_, &Figures::max_over_mean, false),
-        absl::StrCat("the busiest of ", ours_.workers, " workers gets ", share(ours_),
-                     " of the connections with ", ours_.mechanism, ", ", share(rival_), " with ",
-                     rival_.mechanism, "."));
+    Add(Compare(ours_, rival_, &Figures::max_over_mean),
+        absl::StrCat("the busiest of ", ours_.workers, " workers gets ", ShareOfBusiest(ours_),
+                     " of the connections with ", Ours(), ", ", ShareOfBusiest(rival_), " with ",
+                     rival_.mechanism, ".", AmongAll(&Figures::max_over_mean, ShareOfBusiest)));
   }
 
   void Latency(const char* what, Figure Figures::*figure) {
     if (!Both(figure)) return;
-    Add(Compare(rival_, ours_, figure, false),
-        absl::StrCat(what, " ", FormatUs(*(ours_.median.*figure)), " with ", ours_.mechanism, ", ",
-                     FormatUs(*(rival_.median.*figure)), " with ", rival_.mechanism, "."));
+    const auto value = [&](const Result& result) { return FormatUs(*(result.median.*figure)); };
+    Add(Compare(ours_, rival_, figure),
+        absl::StrCat(what, " ", value(ours_), " with ", Ours(), ", ", value(rival_), " with ",
+                     rival_.mechanism, ".", AmongAll(figure, value)));
   }
 
   void Throughput() {
     if (!Both(&Figures::connections_per_second)) return;
-    const double ours = *ours_.median.connections_per_second;
-    const double rival = *rival_.median.connections_per_second;
-    const std::string difference =
-        rival == 0 ? ""
-                   : absl::StrCat(" (", ours < rival ? "−" : "+",
-                                  FormatFixed(std::abs(ours / rival - 1) * 100, 0), " %)");
-    Add(Compare(rival_, ours_, &Figures::connections_per_second, true),
-        absl::StrCat(FormatCount(ours), " connections per second with ", ours_.mechanism,
-                     difference, ", ", FormatCount(rival), " with ", rival_.mechanism, "."));
+    const auto value = [](const Result& result) {
+      return FormatCount(*result.median.connections_per_second);
+    };
+    std::string difference;
+    if (const Figure& ratio = ours_.ratio.connections_per_second) {
+      difference = absl::StrCat(" (", *ratio < 1 ? "−" : "+",
+                                FormatFixed(std::abs(*ratio - 1) * 100, 0), " %)");
+    }
+    Add(Compare(ours_, rival_, &Figures::connections_per_second),
+        absl::StrCat(value(ours_), " connections per second with ", Ours(), difference, ", ",
+                     value(rival_), " with ", rival_.mechanism, ".",
+                     AmongAll(&Figures::connections_per_second, value)));
   }
 
   // A side that fell behind has no percentiles that could be quoted; that is its result.
   bool KeptUp() {
-    const bool ours = ours_.median.p99_us.has_value();
-    const bool rival = rival_.median.p99_us.has_value();
+    const bool ours = Has(ours_, &Figures::p99_us);
+    const bool rival = Has(rival_, &Figures::p99_us);
     const auto behind = [&](const Result& result) {
-      return absl::StrCat(result.mechanism, " does not keep up: ",
+      return absl::StrCat(names_.Clear(result.mechanism), " does not keep up: ",
                           FormatFigure(result.median.connections_per_second, FormatCount), " of ",
                           FormatFigure(result.median.offered_per_second, FormatCount),
                           " connections per second.");
@@ -120,26 +125,98 @@ class Writer {
   // Said only when it happened: nobody should have to look for it.
   void Lost() {
     if (!Both(&Figures::lost) || (*ours_.high.lost == 0 && *rival_.high.lost == 0)) return;
-    Add(Compare(rival_, ours_, &Figures::lost, false),
+    const auto value = [](const Result& result) { return FormatCount(*result.median.lost); };
+    Add(Compare(ours_, rival_, &Figures::lost),
         absl::StrCat("up to ", FormatCount(*ours_.high.lost),
-                     " connections of a repetition got no right answer with ", ours_.mechanism,
-                     ", up to ", FormatCount(*rival_.high.lost), " with ", rival_.mechanism, "."));
+                     " connections of a repetition got no right answer with ", Ours(), ", up to ",
+                     FormatCount(*rival_.high.lost), " with ", rival_.mechanism, ".",
+                     AmongAll(&Figures::lost, value)));
   }
 
+  // Where ringmaster stands among the rivals besides the reference; those that beat it by name.
+  template <typename Value>
+  std::string AmongAll(Figure Figures::*figure, Value value) const {
+    size_t better = 0;
+    size_t even = 0;
+    std::vector<const Result*> winners;
+    for (const Result* other : report_.Of(workload_.name)) {
+      if (Names::IsOurs(other->mechanism) || other->mechanism == rival_.mechanism) continue;
+      if (other->repetitions == 0) continue;
+      const Verdict verdict = Compare(ours_, *other, figure);
+      if (verdict == Verdict::kWorse) winners.push_back(other);
+      if (verdict == Verdict::kEven) ++even;
+      if (verdict == Verdict::kBetter) ++better;
+    }
+    const size_t others = better + even + winners.size();
+    if (others == 0) return "";
+    const bool more = MeasureOf(figure).better == Better::kMore;
+    std::sort(winners.begin(), winners.end(), [&](const Result* a, const Result* b) {
+      const double difference = *(a->median.*figure) - *(b->median.*figure);
+      return more ? difference > 0 : difference < 0;
+    });
+    std::vector<std::string> named;
+    for (const Result* winner : winners) {
+      if (named.size() == kNamedMax) {
+        named.push_back(absl::StrCat("and ", winners.size() - kNamedMax, " more"));
+        break;
+      }
+      named.push_back(absl::StrCat(winner->mechanism, " ", value(*winner)));
+    }
+    return absl::StrCat(
+        " Of ", others, " other rivals it is better than ", better, ", even with ", even,
+        ", worse than ", winners.size(),
+        named.empty() ? std::string() : absl::StrCat(" (", absl::StrJoin(named, ", "), ")"), ".");
+  }
+
+  const Report& report_;
+  const Names names_;
   const WorkloadText& workload_;
   const Result& rival_;
   const Result& ours_;
   std::vector<Claim>& claims_;
 };
 
+// Whether it is ringmaster with the policy that it has unless told otherwise.
+bool IsDefault(const std::string& mechanism) {
+  return mechanism == kOursByDefault ||
+         absl::StartsWith(mechanism, absl::StrCat(kOursByDefault, "/"));
+}
+
 }  // namespace
+
+Verdict Compare(const Result& ours, const Result& rival, Figure Figures::*figure) {
+  const bool ours_missing = !Has(ours, figure);
+  const bool rival_missing = !Has(rival, figure);
+  // A percentile is missing because the mechanism fell behind, and nothing is worse than that.
+  if (ours_missing || rival_missing) {
+    if (ours_missing == rival_missing) return Verdict::kEven;
+    return ours_missing ? Verdict::kWorse : Verdict::kBetter;
+  }
+  const double sign = MeasureOf(figure).better == Better::kMore ? 1 : -1;
+  size_t pairs = 0;
+  size_t won = 0;
+  size_t lost = 0;
+  for (size_t i = 0; i < std::min(ours.runs.size(), rival.runs.size()); ++i) {
+    const Figure& a = ours.runs[i].*figure;
+    const Figure& b = rival.runs[i].*figure;
+    if (!a || !b) continue;
+    ++pairs;
+    if (sign * *a > sign * *b) ++won;
+    if (sign * *a < sign * *b) ++lost;
+  }
+  if (pairs < kPairsMin) return Verdict::kEven;
+  if (won == pairs) return Verdict::kBetter;
+  return lost == pairs ? Verdict::kWorse : Verdict::kEven;
+}
 
 Sides SidesOf(const Report& report) {
   Sides sides;
   for (const Result& result : report.results) {
+    if (result.repetitions == 0) continue;
     if (result.mechanism == kReference) sides.rival = kReference;
-    if (result.mechanism == kOursByDefault) sides.ours = kOursByDefault;
-    if (sides.ours.empty() && result.mechanism.starts_with(kOurs)) sides.ours = result.mechanism;
+    // The full name says how, too; of several, the first is the default.
+    if (IsDefault(result.mechanism) && !IsDefault(sides.ours)) sides.ours = result.mechanism;
+    if (sides.ours.empty() && Names::IsOurs(result.mechanism)) sides.ours = result.mechanism;
   }
   return sides;
 }
@@ -151,7 +228,7 @@ std::vector<Claim> ClaimsOf(const Report& report) {
     const Result* rival = Find(report, workload.name, sides.rival);
     const Result* ours = Find(report, workload.name, sides.ours);
     if (rival == nullptr || ours == nullptr) continue;
-    Writer(workload, *rival, *ours, claims).Write();
+    Writer(report, workload, *rival, *ours, claims).Write();
   }
   return claims;
 }
@@ -162,15 +239,46 @@ std::string HeadlineOf(const Report& report) {
     const Result* rival = Find(report, workload.name, sides.rival);
     const Result* ours = Find(report, workload.name, sides.ours);
     if (workload.question != Question::kShare || rival == nullptr || ours == nullptr) continue;
-    if (!rival->median.max_over_mean || !ours->median.max_over_mean) continue;
-    const auto share = [](const Result& result) {
-      return FormatShare(*result.median.max_over_mean / result.workers);
-    };
+    if (!Has(*rival, &Figures::max_over_mean) || !Has(*ours, &Figures::max_over_mean)) continue;
     return absl::StrCat(rival->mechanism, " gave the busiest of ", rival->workers, " workers ",
-                        share(*rival), " of the connections, ", ours->mechanism, " ", share(*ours),
-                        ".");
+                        ShareOfBusiest(*rival), " of the connections, ",
+                        Names(report).Clear(ours->mechanism), " ", ShareOfBusiest(*ours), ".");
   }
   return absl::StrCat(report.results.size(), " measurements of who serves, and how fast.");
+}
+
+std::vector<std::string> CaveatsOf(const Report& report) {
+  std::vector<std::string> caveats;
+  const Context& context = report.context;
+  const auto first = std::find_if(report.results.begin(), report.results.end(),
+                                  [](const Result& result) { return result.repetitions > 0; });
+  if (first != report.results.end() && first->repetitions < kRepetitionsToQuote) {
+    caveats.push_back(absl::StrCat(
+        "Not for quoting: ", first->repetitions, " repetitions instead of at least ",
+        kRepetitionsToQuote,
+        first->repetitions < kPairsMin ? ", too few to call anything better or worse." : "."));
+  }
+  if (context.busy()) {
+    caveats.push_back(absl::StrCat(
+        "The machine was busy already (load ", FormatFixed(context.load_before, 1), " on ",
+        context.cpus,
+        " CPUs): a mechanism that keeps more threads running gets more of contended CPUs. Measure "
+        "again when it is idle."));
+  }
+  if (absl::StrContains(context.build_flags, "-fsanitize") ||
+      absl::StrContains(context.build_flags, "-O0")) {
+    caveats.push_back(absl::StrCat("This build is slow on purpose (", context.build_flags,
+                                   "): its figures are of no use but to test the program."));
+  }
+  size_t limited = 0;
+  for (const Result& result : report.results) limited += result.generator_limited() ? 1 : 0;
+  if (limited > 0) {
+    caveats.push_back(absl::StrCat(
+        "In ", limited, " of ", report.results.size(),
+        " measurements the load generator was the bottleneck: the server could have done more, so "
+        "their connections per second compare nothing."));
+  }
+  return caveats;
 }
 
 }  // namespace ringmaster::bench

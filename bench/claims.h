@@ -4,6 +4,7 @@
 #ifndef RINGMASTER_BENCH_CLAIMS_H_
 #define RINGMASTER_BENCH_CLAIMS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,12 +13,20 @@
 
 namespace ringmaster::bench {
 
-// How ringmaster compares. Better or worse only when the worst repetition of the one side beats the
-// best of the other; what the repetitions cannot tell apart is called even.
+// Better or worse only when the one side beats the other in every single repetition; what the
+// repetitions cannot tell apart is called even.
 enum class Verdict : uint8_t { kBetter, kEven, kWorse };
 
+// Fewer pairs of repetitions decide nothing: with five, chance alone makes one of 16 comparisons of
+// equals look decided, with nine one of 256.
+inline constexpr size_t kPairsMin = 5;
+
+// How `ours` compares with `rival`, pair by pair: repetitions with the same number ran side by
+// side.
+Verdict Compare(const Result& ours, const Result& rival, Figure Figures::*figure);
+
 struct Claim {
-  Verdict verdict = Verdict::kEven;
+  Verdict verdict = Verdict::kEven;  // of the reference and ringmaster
   std::string workload;
   std::string text;
 };
@@ -36,6 +45,10 @@ std::vector<Claim> ClaimsOf(const Report& report);
 
 // One sentence for the top of a report.
 std::string HeadlineOf(const Report& report);
+
+// Why the figures should be read with care, a sentence each: few repetitions, a machine with other
+// work, a build that is slow on purpose, a generator that was the bottleneck.
+std::vector<std::string> CaveatsOf(const Report& report);
 
 }  // namespace ringmaster::bench
 

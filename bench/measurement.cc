@@ -55,6 +55,9 @@ absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& op
   report.context.seconds = static_cast<double>(plan.duration_ns) / kSecond;
   report.context.warm_up_seconds = static_cast<double>(plan.warm_up_ns) / kSecond;
   report.workloads = TextsOf(plan);
+  for (const auto& mechanism : plan.mechanisms) {
+    report.mechanisms.push_back({mechanism->name(), mechanism->summary()});
+  }
   ProgressLine line;
   absl::StatusOr<std::vector<Result>> results =
       RunPlan(plan, [&](const Progress& progress) { line.Show(progress); });

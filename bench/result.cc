@@ -85,6 +85,7 @@ Result SummarizeOne(const Series& series) {
   std::vector<const RunResult*> by_jain;
   for (const RunResult& run : series.runs) {
     by_jain.push_back(&run);
+    result.runs.push_back(run.figures);
     if (run.generator_limited) ++result.generator_limited_count;
   }
   std::stable_sort(by_jain.begin(), by_jain.end(), [](const RunResult* a, const RunResult* b) {

@@ -94,6 +94,7 @@ struct Result {
   Figures ratio;  // the median of the pairs
   Figures ratio_low;
   Figures ratio_high;
+  std::vector<Figures> runs;  // by repetition
   // By worker, of the repetition whose Jain index is the median one: a mean over repetitions would
   // look even when each of them favours another worker.
   std::vector<double> shares;
@@ -152,8 +153,14 @@ struct Context {
   bool busy() const { return load_before > 0.5 * cpus; }
 };
 
+struct MechanismText {
+  std::string name;
+  std::string summary;  // one sentence
+};
+
 struct Report {
   Context context;
+  std::vector<MechanismText> mechanisms;
   std::vector<WorkloadText> workloads;
   std::vector<Result> results;  // grouped by workload, mechanisms in the order asked for
 

@@ -11,42 +11,70 @@
 
 #include "bench/claims.h"
 #include "bench/html_report.h"
+#include "bench/measures.h"
 #include "bench/result.h"
 
 namespace ringmaster::bench {
 namespace {
 
+constexpr int kRepetitions = 9;
+
 // Every repetition gave the same.
-Result Made(const std::string& mechanism, const std::string& workload, double rate, double p50_us,
+Series Made(const std::string& mechanism, const std::string& workload, double rate, double p50_us,
             std::vector<double> shares) {
-  Result result;
-  result.mechanism = mechanism;
-  result.workload = workload;
-  result.transport = "tcp";
-  result.workers = static_cast<uint32_t>(shares.size());
-  result.repetitions = 5;
-  result.median.connections_per_second = rate;
-  result.median.p50_us = p50_us;
-  result.median.p99_us = 2 * p50_us;
-  result.median.p999_us = 4 * p50_us;
-  result.median.max_us = 5 * p50_us;
-  result.median.jain = JainIndex(shares);
-  result.median.max_over_mean = MaxOverMean(shares);
-  result.median.generator_cpu_share = 0.5;
-  result.median.lost = 0;
-  result.low = result.median;
-  result.high = result.median;
-  result.shares = std::move(shares);
-  return result;
+  RunResult run;
+  run.figures.connections_per_second = rate;
+  run.figures.p50_us = p50_us;
+  run.figures.p99_us = 2 * p50_us;
+  run.figures.p999_us = 4 * p50_us;
+  run.figures.max_us = 5 * p50_us;
+  run.figures.jain = JainIndex(shares);
+  run.figures.max_over_mean = MaxOverMean(shares);
+  run.figures.worker_wakes_per_connection = 0.9;
+  run.figures.empty_wakes_per_connection = 0.1;
+  run.figures.doorbells_per_connection = 0.25;
+  run.figures.context_switches_per_connection = 1.5;
+  run.figures.system_calls_per_connection = 6.5;
+  run.figures.cpu_us_per_connection = 17.4;
+  run.figures.generator_cpu_share = 0.5;
+  run.figures.lost = 0;
+  run.shares = shares;
+  return {.mechanism = mechanism,
+          .workload = workload,
+          .transport = "tcp",
+          .workers = static_cast<uint32_t>(shares.size()),
+          .runs = std::vector<RunResult>(kRepetitions, run)};
 }
 
-Report MadeReport() {
+std::vector<Series> MadeSeries() {
+  const std::vector<double> skewed = {0.7, 0.2, 0.1, 0};
+  const std::vector<double> even = {0.25, 0.25, 0.25, 0.25};
+  std::vector<Series> all = {
+      Made("epoll-exclusive", "light", 3500, 60, skewed),
+      Made("ringmaster:least-loaded", "light", 3400, 90, even),
+      Made("epoll-exclusive", "saturated", 40'000, 900, skewed),
+      Made("ringmaster:least-loaded", "saturated", 44'000, 900, even),
+      Made("epoll-exclusive", "slow-worker", 2000, 10'000, skewed),
+      Made("ringmaster:least-loaded", "slow-worker", 2000, 10'000, even),
+  };
+  for (RunResult& run : all[1].runs) run.figures.recalled = 3;
+  return all;
+}
+
+Report MadeReport(const std::vector<Series>& all = MadeSeries()) {
   Report report;
   report.context = {.program = "ringmaster-bench 0.1.0",
                     .date = "2026-11-23 12:00 UTC",
                     .kernel = "6.18.44",
                     .cpus = 2,
+                    .cpu_model = "A CPU",
+                    .governor = "performance",
+                    .mitigations = "meltdown: PTI; 3 not affected",
                     .liburing = "2.3",
+                    .ring_flags = "SINGLE_ISSUER",
+                    .compiler = "gcc 12.2.0",
+                    .build_flags = "-O2 -g",
+                    .commit = "0123456789ab",
                     .command = "ringmaster-bench demo --seed 42",
                     .seed = 42,
                     .seconds = 1.2,
@@ -65,17 +93,9 @@ Report MadeReport() {
                        .question = Question::kTail,
                        .open_loop = true,
                        .slow_workers = {0}}};
-  const std::vector<double> skewed = {0.7, 0.2, 0.1, 0};
-  const std::vector<double> even = {0.25, 0.25, 0.25, 0.25};
-  report.results = {
-      Made("epoll-exclusive", "light", 3500, 60, skewed),
-      Made("ringmaster:least-loaded", "light", 3400, 90, even),
-      Made("epoll-exclusive", "saturated", 40'000, 900, skewed),
-      Made("ringmaster:least-loaded", "saturated", 44'000, 900, even),
-      Made("epoll-exclusive", "slow-worker", 2000, 10'000, skewed),
-      Made("ringmaster:least-loaded", "slow-worker", 2000, 10'000, even),
-  };
-  report.results[1].median.recalled = 3;
+  report.mechanisms = {{"epoll-exclusive", "the kernel's way"},
+                       {"ringmaster:least-loaded", "the library's way"}};
+  report.results = Summarize(all);
   return report;
 }
 
@@ -99,10 +119,9 @@ TEST(Claims, SayWhatIsBetterWhatIsWorseAndWhatIsEven) {
 }
 
 TEST(Claims, TurnRoundWhenTheFiguresDo) {
-  Report report = MadeReport();
-  for (size_t i = 0; i < report.results.size(); i += 2) {
-    std::swap(report.results[i].mechanism, report.results[i + 1].mechanism);
-  }
+  std::vector<Series> all = MadeSeries();
+  for (size_t i = 0; i < all.size(); i += 2) std::swap(all[i].mechanism, all[i + 1].mechanism);
+  const Report report = MadeReport(all);
   const std::vector<Claim> claims = ClaimsOf(report);
   ASSERT_EQ(claims.size(), 5u);
   EXPECT_EQ(claims[0].verdict, Verdict::kWorse);
@@ -116,19 +135,37 @@ TEST(Claims, TurnRoundWhenTheFiguresDo) {
 }
 
 TEST(Claims, DecideNothingThatTheRepetitionsCannotTellApart) {
-  Report report = MadeReport();
-  report.results[3].low.connections_per_second = 39'999;
-  EXPECT_EQ(ClaimsOf(report)[2].verdict, Verdict::kEven);
+  std::vector<Series> all = MadeSeries();
+  all[3].runs[4].figures.connections_per_second = 39'999;
+  EXPECT_EQ(ClaimsOf(MadeReport(all))[2].verdict, Verdict::kEven);
+}
+
+// All went slower for a while, and both sides with it: their ranges overlap, the pairs do not.
+TEST(Claims, CompareRepetitionsThatRanSideBySide) {
+  std::vector<Series> all = MadeSeries();
+  all[2].runs[4].figures.connections_per_second = 10'000;
+  all[3].runs[4].figures.connections_per_second = 11'000;
+  EXPECT_EQ(ClaimsOf(MadeReport(all))[2].verdict, Verdict::kBetter);
+}
+
+TEST(Claims, DecideNothingFromFewRepetitions) {
+  std::vector<Series> all = MadeSeries();
+  for (Series& series : all) series.runs.resize(kPairsMin - 1);
+  for (const Claim& claim : ClaimsOf(MadeReport(all))) EXPECT_EQ(claim.verdict, Verdict::kEven);
+  all = MadeSeries();
+  for (Series& series : all) series.runs.resize(kPairsMin);
+  EXPECT_EQ(ClaimsOf(MadeReport(all))[0].verdict, Verdict::kBetter);
 }
 
 TEST(Claims, SayWhoDoesNotKeepUpAndWhoLosesConnections) {
-  Report report = MadeReport();
-  Result& ours = report.results[5];
-  ours.median.p50_us = ours.median.p99_us = ours.median.p999_us = {};
-  ours.median.connections_per_second = 1200;
-  ours.median.offered_per_second = 2000;
-  ours.high.lost = ours.low.lost = ours.median.lost = 17;
-  const std::vector<Claim> claims = ClaimsOf(report);
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[5].runs) {
+    run.figures.p50_us = run.figures.p99_us = run.figures.p999_us = {};
+    run.figures.connections_per_second = 1200;
+    run.figures.offered_per_second = 2000;
+    run.figures.lost = 17;
+  }
+  const std::vector<Claim> claims = ClaimsOf(MadeReport(all));
   ASSERT_EQ(claims.size(), 5u);
   EXPECT_EQ(claims[3].verdict, Verdict::kWorse);
   EXPECT_TRUE(Contains(claims[3].text, "1,200 of 2,000")) << claims[3].text;
@@ -136,12 +173,34 @@ TEST(Claims, SayWhoDoesNotKeepUpAndWhoLosesConnections) {
   EXPECT_TRUE(Contains(claims[4].text, "17")) << claims[4].text;
 }
 
+TEST(Claims, CountTheRivalsAndNameThoseThatAreBetter) {
+  const std::vector<double> even = {0.25, 0.25, 0.25, 0.25};
+  std::vector<Series> all = MadeSeries();
+  all.push_back(Made("blocking-accept", "saturated", 45'000, 900, even));
+  all.push_back(Made("reuseport", "saturated", 47'000, 900, even));
+  all.push_back(Made("epoll-shared", "saturated", 20'000, 900, even));
+  all.push_back(Made("eventfd-round-robin", "saturated", 44'000, 900, even));
+  all.push_back({.mechanism = "reuseport-ebpf", .workload = "saturated", .skipped = "EPERM"});
+  const std::string text = ClaimsOf(MadeReport(all))[2].text;
+  EXPECT_TRUE(Contains(text,
+                       "Of 4 other rivals it is better than 1, even with 1, worse than 2 "
+                       "(reuseport 47,000, blocking-accept 45,000)."))
+      << text;
+}
+
 TEST(Claims, CompareTheDefaultPolicyNotTheLuckiest) {
-  Report report = MadeReport();
-  report.results.insert(report.results.begin(),
-                        Made("ringmaster:exclusive", "light", 9999, 1, {0.25, 0.25, 0.25, 0.25}));
-  EXPECT_EQ(SidesOf(report).ours, "ringmaster:least-loaded");
-  EXPECT_EQ(SidesOf(report).rival, "epoll-exclusive");
+  std::vector<Series> all = MadeSeries();
+  all.insert(all.begin(), Made("ringmaster:exclusive", "light", 9999, 1, {0.25, 0.25, 0.25, 0.25}));
+  EXPECT_EQ(SidesOf(MadeReport(all)).ours, "ringmaster:least-loaded");
+  EXPECT_EQ(SidesOf(MadeReport(all)).rival, "epoll-exclusive");
+}
+
+TEST(Claims, KnowTheDefaultPolicyByItsFullNameToo) {
+  std::vector<Series> all = MadeSeries();
+  for (size_t i = 1; i < all.size(); i += 2) all[i].mechanism += "/poll-accept/inbox/dedicated";
+  all.insert(all.begin(), Made("ringmaster:exclusive/poll-accept/inbox/dedicated", "light", 9999, 1,
+                               {0.25, 0.25, 0.25, 0.25}));
+  EXPECT_EQ(SidesOf(MadeReport(all)).ours, "ringmaster:least-loaded/poll-accept/inbox/dedicated");
 }
 
 TEST(Claims, AreNoneWhenThereIsNothingToCompare) {
@@ -151,30 +210,125 @@ TEST(Claims, AreNoneWhenThereIsNothingToCompare) {
   EXPECT_FALSE(HeadlineOf(report).empty());
 }
 
+Names NamesOfMechanisms(const std::vector<std::string>& mechanisms) {
+  Report report;
+  for (const std::string& name : mechanisms) report.results.push_back({.mechanism = name});
+  return Names(report);
+}
+
+TEST(Names, LeaveOutWhatAllOfOursHave) {
+  const Names names =
+      NamesOfMechanisms({"reuseport", "ringmaster:least-loaded/poll-accept/inbox/dedicated",
+                         "ringmaster:exclusive/accept/inbox/dedicated"});
+  EXPECT_EQ(names.pattern(), "ringmaster:POLICY/INTAKE/inbox/dedicated");
+  EXPECT_EQ(names.Short("ringmaster:exclusive/accept/inbox/dedicated"), "exclusive/accept");
+  EXPECT_EQ(names.Clear("ringmaster:exclusive/accept/inbox/dedicated"),
+            "ringmaster:exclusive/accept");
+  EXPECT_EQ(names.Short("reuseport"), "reuseport");
+}
+
+TEST(Names, NeverLeaveOutThePolicy) {
+  const std::string name = "ringmaster:least-loaded/poll-accept/inbox/dedicated";
+  const Names names = NamesOfMechanisms({name});
+  EXPECT_EQ(names.Short(name), "least-loaded");
+  EXPECT_EQ(names.pattern(), "ringmaster:POLICY/poll-accept/inbox/dedicated");
+  EXPECT_EQ(NamesOfMechanisms({"ringmaster:exclusive"}).Short("ringmaster:exclusive"), "exclusive");
+  EXPECT_EQ(NamesOfMechanisms({"ringmaster:exclusive"}).pattern(), "ringmaster:POLICY");
+  EXPECT_EQ(NamesOfMechanisms({"reuseport"}).pattern(), "");
+}
+
+TEST(Caveats, AreNoneForAQuietMachineAndEnoughRepetitions) {
+  EXPECT_TRUE(CaveatsOf(MadeReport()).empty());
+}
+
+TEST(Caveats, SayWhatIsNotForQuoting) {
+  std::vector<Series> all = MadeSeries();
+  for (Series& series : all) series.runs.resize(3);
+  EXPECT_TRUE(Contains(CaveatsOf(MadeReport(all)).at(0), "Not for quoting: 3 repetitions"));
+}
+
+TEST(Caveats, SayThatABuildIsSlowOnPurpose) {
+  Report report = MadeReport();
+  report.context.build_flags = "-O2 -g -fsanitize=thread";
+  EXPECT_TRUE(Contains(CaveatsOf(report).at(0), "-fsanitize=thread"));
+}
+
+TEST(Caveats, SayThatTheGeneratorWasTheBottleneck) {
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[2].runs) run.generator_limited = true;
+  const Report report = MadeReport(all);
+  EXPECT_TRUE(Contains(CaveatsOf(report).at(0), "In 1 of 6 measurements"));
+  EXPECT_TRUE(Contains(TerminalReport(report, {}), "≥40,000"));
+}
+
+// What programs rely on: every key, and what kind of value it has.
 TEST(JsonReport, HasTheFieldsOfItsSchema) {
   const auto json = nlohmann::json::parse(JsonReport(MadeReport()));
   EXPECT_EQ(json.at("schema_version"), 1);
   const auto& context = json.at("context");
+  for (const char* text :
+       {"program", "commit", "date", "kernel", "cpu_model", "governor", "mitigations", "liburing",
+        "ring_flags", "compiler", "build_flags", "command"}) {
+    EXPECT_TRUE(context.at(text).is_string()) << text;
+  }
+  for (const char* number : {"cpus", "seed", "seconds", "warm_up_seconds", "load_before"}) {
+    EXPECT_TRUE(context.at(number).is_number()) << number;
+  }
   EXPECT_EQ(context.at("kernel"), "6.18.44");
-  EXPECT_EQ(context.at("cpus"), 2);
-  EXPECT_EQ(context.at("liburing"), "2.3");
   EXPECT_EQ(context.at("seed"), 42);
   EXPECT_EQ(context.at("command"), "ringmaster-bench demo --seed 42");
   ASSERT_EQ(json.at("results").size(), 6u);
+  for (const auto& result : json.at("results")) {
+    for (const char* text : {"mechanism", "workload", "transport"}) {
+      EXPECT_TRUE(result.at(text).is_string()) << text;
+    }
+    EXPECT_TRUE(result.at("pinned").is_boolean());
+    EXPECT_TRUE(result.at("generator_limited").is_boolean());
+    EXPECT_TRUE(result.at("workers").is_number_unsigned());
+    EXPECT_TRUE(result.at("repetitions").is_number_unsigned());
+    EXPECT_TRUE(result.at("shares").is_array());
+    for (const char* figure :
+         {"connections_per_second", "p50_us", "p99_us", "p999_us", "max_us", "jain",
+          "max_over_mean", "worker_wakes_per_connection", "empty_wakes_per_connection",
+          "doorbells_per_connection", "context_switches_per_connection", "cpu_us_per_connection",
+          "generator_cpu_share", "recalled", "lost"}) {
+      const auto& median = result.at("median").at(figure);
+      EXPECT_TRUE(median.is_number() || median.is_null()) << figure;
+      const auto& ratio = result.at("ratio_to_epoll_exclusive").at(figure);
+      EXPECT_TRUE(ratio.is_number() || ratio.is_null()) << figure;
+      for (const char* spread : {"spread", "ratio_spread"}) {
+        const auto& pair = result.at(spread).at(figure);
+        EXPECT_TRUE(pair.is_null() || (pair.is_array() && pair.size() == 2)) << figure;
+      }
+    }
+  }
+}
+
+TEST(JsonReport, WritesTheFiguresThatWereMeasured) {
+  const auto json = nlohmann::json::parse(JsonReport(MadeReport()));
   const auto& result = json.at("results").at(1);
   EXPECT_EQ(result.at("mechanism"), "ringmaster:least-loaded");
   EXPECT_EQ(result.at("workload"), "light");
   EXPECT_EQ(result.at("transport"), "tcp");
   EXPECT_EQ(result.at("workers"), 4);
-  EXPECT_EQ(result.at("repetitions"), 5);
-  for (const char* figure : {"connections_per_second", "p50_us", "p99_us", "p999_us", "max_us",
-                             "jain", "max_over_mean", "generator_cpu_share", "recalled", "lost"}) {
-    EXPECT_TRUE(result.at("median").at(figure).is_number()) << figure;
-    EXPECT_TRUE(result.at("spread").contains(figure)) << figure;
-  }
+  EXPECT_EQ(result.at("repetitions"), kRepetitions);
   EXPECT_EQ(result.at("median").at("p99_us"), 180);
+  EXPECT_EQ(result.at("median").at("recalled"), 3);
   EXPECT_EQ(result.at("spread").at("p99_us"), nlohmann::json::array({180, 180}));
+  EXPECT_EQ(result.at("ratio_to_epoll_exclusive").at("p99_us"), 1.5);
   EXPECT_EQ(result.at("shares"), nlohmann::json::array({0.25, 0.25, 0.25, 0.25}));
+  EXPECT_EQ(result.at("runs").at("p99_us").size(), static_cast<size_t>(kRepetitions));
+  EXPECT_FALSE(result.at("runs").contains("resume_ms"));
+}
+
+TEST(JsonReport, SaysWhyAMechanismDidNotRun) {
+  std::vector<Series> all = MadeSeries();
+  all[1].runs.clear();
+  all[1].skipped = "bpf(2): EPERM";
+  const auto json = nlohmann::json::parse(JsonReport(MadeReport(all)));
+  EXPECT_TRUE(json.at("results").at(0).at("skipped").is_null());
+  EXPECT_EQ(json.at("results").at(1).at("skipped"), "bpf(2): EPERM");
+  EXPECT_EQ(json.at("results").at(1).at("repetitions"), 0);
 }
 
 TEST(JsonReport, WritesNullForWhatIsMissing) {
