@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "bench/books.h"
+#include "bench/target.h"
 
 namespace ringmaster::bench {
 
@@ -44,6 +45,10 @@ class Mechanism {
 
   // One sentence.
   virtual std::string summary() const = 0;
+
+  // Why it cannot run on this machine over `transport`, and what would help; empty if it can. A
+  // comparison tells of it and goes on with the others.
+  virtual std::string WhyNot(Transport /*transport*/) const { return ""; }
 
   // Starts the workers, in their order, and returns when all are ready to serve. Called in a
   // process of its own, after the fork. A failure says cause and remedy, and leaves nothing

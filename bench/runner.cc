@@ -1,5 +1,6 @@
 #include "bench/runner.h"
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <numeric>
@@ -107,6 +108,13 @@ absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
 
 }  // namespace
 
+size_t Plan::RunCount() const {
+  const auto able = std::count_if(mechanisms.begin(), mechanisms.end(), [&](const auto& mechanism) {
+    return mechanism->WhyNot(transport).empty();
+  });
+  return static_cast<size_t>(able) * workloads.size() * repetitions;
+}
+
 int64_t Plan::ExpectedNs() const {
   return static_cast<int64_t>(RunCount()) * (warm_up_ns + duration_ns + kOverheadNsExpected);
 }
@@ -114,6 +122,7 @@ int64_t Plan::ExpectedNs() const {
 absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress) {
   for (const auto& mechanism : plan.mechanisms) {
+    if (!mechanism->WhyNot(plan.transport).empty()) continue;
     const auto server =
         ServerProcess::Start(*mechanism, plan.transport, std::vector<WorkerTraits>(plan.workers));
     if (!server.ok()) return server.status();
@@ -122,10 +131,12 @@ absl::StatusOr<std::vector<Result>> RunPlan(
   const size_t pair_count = plan.mechanisms.size() * plan.workloads.size();
   std::vector<Series> all;
   for (size_t pair = 0; pair < pair_count; ++pair) {
-    all.push_back({.mechanism = plan.mechanisms[pair % plan.mechanisms.size()]->name(),
-                   .workload = plan.workloads[pair / plan.mechanisms.size()]->name(),
-                   .transport = std::string(TransportName(plan.transport)),
-                   .workers = plan.workers});
+    all.push_back(
+        {.mechanism = plan.mechanisms[pair % plan.mechanisms.size()]->name(),
+         .workload = plan.workloads[pair / plan.mechanisms.size()]->name(),
+         .transport = std::string(TransportName(plan.transport)),
+         .workers = plan.workers,
+         .skipped = plan.mechanisms[pair % plan.mechanisms.size()]->WhyNot(plan.transport)});
   }
   std::vector<size_t> order(pair_count);
   std::iota(order.begin(), order.end(), size_t{0});
@@ -136,6 +147,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
     random.Shuffle(order);
     const uint64_t seed = random.Next();
     for (const size_t pair : order) {
+      if (!all[pair].skipped.empty()) continue;
       const Workload& workload = *plan.workloads[pair / plan.mechanisms.size()];
       const Mechanism& mechanism = *plan.mechanisms[pair % plan.mechanisms.size()];
       progress.workload = workload.name();

@@ -33,7 +33,8 @@ struct Plan {
   int64_t duration_ns = kSecond;  // one window
   uint64_t seed = 0;
 
-  size_t RunCount() const { return mechanisms.size() * workloads.size() * repetitions; }
+  // Of the mechanisms that can run here.
+  size_t RunCount() const;
   int64_t ExpectedNs() const;
 };
 
@@ -48,7 +49,8 @@ struct Progress {
 };
 
 // Runs the plan; `on_progress` is called on the calling thread, several times a second. Starts
-// every mechanism once before anything is measured, so that one that cannot run is told of at once.
+// every mechanism once before anything is measured, so that one that fails is told of at once; one
+// that says why it cannot run here is skipped, and its result has the reason.
 // Returns the results in the plan's order, by workload. The calling process must have one thread.
 absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress);

@@ -10,7 +10,7 @@ namespace {
 
 struct Entry {
   std::string_view name;
-  std::unique_ptr<Workload> (*make)();
+  std::unique_ptr<Workload> (*make)(const WorkloadOptions& options);
 };
 
 constexpr Entry kWorkloads[] = {
@@ -21,9 +21,10 @@ constexpr Entry kWorkloads[] = {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Workload>> MakeWorkload(std::string_view name) {
+absl::StatusOr<std::unique_ptr<Workload>> MakeWorkload(std::string_view name,
+                                                       const WorkloadOptions& options) {
   for (const Entry& entry : kWorkloads) {
-    if (entry.name == name) return entry.make();
+    if (entry.name == name) return entry.make(options);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("no workload is called \"", std::string(name),

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -45,8 +46,13 @@ class Workload {
   }
 };
 
+struct WorkloadOptions {
+  std::optional<double> rate;  // connections per second of an open loop, instead of its own
+};
+
 // Makes a workload from its name. InvalidArgument names the known ones.
-absl::StatusOr<std::unique_ptr<Workload>> MakeWorkload(std::string_view name);
+absl::StatusOr<std::unique_ptr<Workload>> MakeWorkload(std::string_view name,
+                                                       const WorkloadOptions& options = {});
 
 std::vector<std::string> WorkloadNames();
 

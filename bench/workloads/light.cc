@@ -31,6 +31,8 @@ class Light : public Workload {
 
 }  // namespace
 
-std::unique_ptr<Workload> MakeLight() { return std::make_unique<Light>(); }
+std::unique_ptr<Workload> MakeLight(const WorkloadOptions& /*options*/) {
+  return std::make_unique<Light>();
+}
 
 }  // namespace ringmaster::bench

@@ -29,6 +29,8 @@ class Saturated : public Workload {
 
 }  // namespace
 
-std::unique_ptr<Workload> MakeSaturated() { return std::make_unique<Saturated>(); }
+std::unique_ptr<Workload> MakeSaturated(const WorkloadOptions& /*options*/) {
+  return std::make_unique<Saturated>();
+}
 
 }  // namespace ringmaster::bench

@@ -15,11 +15,14 @@ constexpr int64_t kDelayNs = 20 * kMillisecond;
 
 class SlowWorker : public Workload {
  public:
+  explicit SlowWorker(const WorkloadOptions& options)
+      : rate_(options.rate.value_or(kConnectionsPerSecond)) {}
+
   std::string name() const override { return "slow-worker"; }
   std::string title() const override { return "One slow worker"; }
   std::string description() const override {
     return absl::StrCat(
-        kConnectionsPerSecond,
+        rate_,
         " connections per second on a random schedule that "
         "waits for nobody; worker 0 sleeps ",
         kDelayNs / kMillisecond,
@@ -29,17 +32,22 @@ class SlowWorker : public Workload {
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
   std::variant<ClosedLoop, OpenLoop> Load(int64_t duration_ns, uint64_t seed) const override {
-    return OpenLoop{.starts_ns = PoissonSchedule(kConnectionsPerSecond, duration_ns, seed)};
+    return OpenLoop{.starts_ns = PoissonSchedule(rate_, duration_ns, seed)};
   }
   std::vector<WorkerTraits> Workers(uint32_t count) const override {
     std::vector<WorkerTraits> workers(count);
     workers.front().delay_ns = kDelayNs;
     return workers;
   }
+
+ private:
+  const double rate_;
 };
 
 }  // namespace
 
-std::unique_ptr<Workload> MakeSlowWorker() { return std::make_unique<SlowWorker>(); }
+std::unique_ptr<Workload> MakeSlowWorker(const WorkloadOptions& options) {
+  return std::make_unique<SlowWorker>(options);
+}
 
 }  // namespace ringmaster::bench

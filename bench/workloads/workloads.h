@@ -9,9 +9,9 @@
 
 namespace ringmaster::bench {
 
-std::unique_ptr<Workload> MakeLight();
-std::unique_ptr<Workload> MakeSaturated();
-std::unique_ptr<Workload> MakeSlowWorker();
+std::unique_ptr<Workload> MakeLight(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeSaturated(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeSlowWorker(const WorkloadOptions& options);
 
 }  // namespace ringmaster::bench
 
