@@ -128,10 +128,10 @@ std::string SpreadText(const Result& result, Figure Figures::*figure) {
   return percent > 99 ? ">99%" : absl::StrCat("±", std::lround(percent), "%");
 }
 
-// What a column marks: nothing where all are the same.
+// What a column marks, as it is written: nothing where all look the same.
 struct Extremes {
-  std::optional<double> best;
-  std::optional<double> worst;
+  std::string best;
+  std::string worst;
 };
 
 Extremes ExtremesOf(const std::vector<const Result*>& results, const Measure& measure) {
@@ -143,9 +143,12 @@ Extremes ExtremesOf(const std::vector<const Result*>& results, const Measure& me
     low = low ? std::min(*low, *figure) : *figure;
     high = high ? std::max(*high, *figure) : *figure;
   }
-  if (!low || *low == *high || measure.better == Better::kNeither) return {};
-  if (measure.better == Better::kMore) return {.best = high, .worst = low};
-  return {.best = low, .worst = high};
+  if (!low || measure.better == Better::kNeither) return {};
+  const std::string lowest = measure.format(*low);
+  const std::string highest = measure.format(*high);
+  if (lowest == highest) return {};
+  if (measure.better == Better::kMore) return {.best = highest, .worst = lowest};
+  return {.best = lowest, .worst = highest};
 }
 
 // The tables of one workload. Rows are mechanisms, rivals first, ringmaster's under a heading that
@@ -178,11 +181,11 @@ class Tables {
 
  private:
   // A number and its mark; the mark is a character, so that it needs no colour.
-  std::string Marked(const std::string& text, const Figure& figure, const Extremes& extremes,
-                     size_t width) const {
-    const std::string padded = PadLeft(text, width);
-    if (figure && extremes.best && *figure == *extremes.best) return painter_.Good(padded + "*");
-    if (figure && extremes.worst && *figure == *extremes.worst) return painter_.Bad(padded + "!");
+  std::string Marked(const std::string& value, const Extremes& extremes, size_t width,
+                     const char* sign = "") const {
+    const std::string padded = PadLeft(sign + value, width);
+    if (value == extremes.best) return painter_.Good(padded + "*");
+    if (value == extremes.worst) return painter_.Bad(padded + "!");
     return padded + " ";
   }
 
@@ -235,9 +238,9 @@ class Tables {
           PadLeft(FormatFigure(result.median.jain, MeasureOf(&Figures::jain).format), 4));
       for (size_t i = 0; i < std::size(kColumns); ++i) {
         const Figure& figure = result.median.*kColumns[i];
-        std::string value = FormatFigure(figure, MeasureOf(kColumns[i]).format);
-        if (i == 0 && result.generator_limited()) value = absl::StrCat("≥", value);
-        absl::StrAppend(&line, " ", Marked(value, figure, extremes[i], kValueWidth),
+        const std::string value = FormatFigure(figure, MeasureOf(kColumns[i]).format);
+        const char* sign = i == 0 && result.generator_limited() ? "≥" : "";
+        absl::StrAppend(&line, " ", Marked(value, extremes[i], kValueWidth, sign),
                         spread_width == 0 ? std::string()
                                           : painter_.Dim(PadRight(SpreadText(result, kColumns[i]),
                                                                   spread_width)));
@@ -249,8 +252,8 @@ class Tables {
   // "1.20 +"
   std::string Ratio(const Result& result, const Measure& measure) const {
     const Figure& ratio = result.ratio.*measure.figure;
-    if (!ratio) return PadLeft("–", 5);
-    const std::string text = PadLeft(FormatFixed(*ratio, *ratio < 9.995 ? 2 : 1), 5);
+    const std::string text =
+        PadLeft(FormatFigure(ratio, [](double v) { return FormatFixed(v, v < 9.995 ? 2 : 1); }), 5);
     if (result.mechanism == kReference) return text;
     const auto reference =
         std::find_if(results_.begin(), results_.end(),
@@ -324,10 +327,9 @@ class Tables {
     return Rows(header, [&](const Result& result) {
       std::string line = absl::StrCat(" ", PadRight(SharesText(result.shares), shares_width_));
       for (const Column& column : columns) {
-        const Figure& figure = result.median.*column.measure->figure;
-        absl::StrAppend(&line, " ",
-                        Marked(FormatFigure(figure, column.measure->format), figure,
-                               column.extremes, column.width));
+        const std::string value =
+            FormatFigure(result.median.*column.measure->figure, column.measure->format);
+        absl::StrAppend(&line, " ", Marked(value, column.extremes, column.width));
       }
       return line;
     });
