@@ -61,9 +61,9 @@ absl::Status RunDemo(const DemoOptions& options) {
   }
   std::printf("About %s.\n\n", FormatMinutes(plan->ExpectedNs()).c_str());
   std::fflush(stdout);
-  const absl::Status status = Measure(*plan, {.command = CommandOf(options, seed),
-                                              .report_path = options.report_path,
-                                              .json_path = options.json_path});
+  const absl::Status status = MeasureAndReport(*plan, {.command = CommandOf(options, seed),
+                                                       .report_path = options.report_path,
+                                                       .json_path = options.json_path});
   if (!status.ok()) return status;
   std::printf(
       "\nWhat to try next:\n"

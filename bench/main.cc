@@ -8,10 +8,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_join.h"
+#include "bench/compare.h"
 #include "bench/demo.h"
+#include "bench/suggest.h"
 #include "bench/workload.h"
 #include "ringmaster/policy.h"
 
@@ -35,19 +38,10 @@ int Report(const absl::Status& status) {
   return absl::IsInvalidArgument(status) ? kWrongOptions : kCannotMeasure;
 }
 
-}  // namespace
+using ringmaster::bench::CompareOptions;
+using ringmaster::bench::DemoOptions;
 
-int main(int argc, char** argv) {
-  using ringmaster::bench::DemoOptions;
-
-  CLI::App app("Measures how accepted connections reach the workers of a server.",
-               "ringmaster-bench");
-  app.set_version_flag("--version", "ringmaster-bench " RINGMASTER_VERSION);
-  app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
-
-  DemoOptions options;
-  uint64_t seed = 0;
+void AddDemo(CLI::App& app, DemoOptions& options) {
   std::vector<std::string> policies;
   for (const std::string_view policy : ringmaster::PolicyNames()) policies.emplace_back(policy);
   CLI::App* demo = app.add_subcommand(
@@ -72,15 +66,80 @@ int main(int argc, char** argv) {
   demo->add_option("--transport", options.transport, "tcp or unix")
       ->type_name("NAME")
       ->capture_default_str();
-  CLI::Option* seed_option =
-      demo->add_option("--seed", seed, "Of the order and the schedules; drawn unless given");
+  demo->add_option("--seed", options.seed, "Of the order and the schedules; drawn unless given");
+}
+
+void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
+  CLI::App* compare = app.add_subcommand(
+      "compare", "Every mechanism side by side, in a quarter of an hour unless told otherwise");
+  compare->add_flag("--list", list,
+                    "Name the mechanisms and workloads, and what cannot run here and why");
+  compare->add_option("--workload", options.workloads, "By comma, or all; --list names them")
+      ->type_name("A,B")
+      ->capture_default_str();
+  compare
+      ->add_option("--mechanisms", options.mechanisms,
+                   "By comma, or all, rivals, ringmaster; ringmaster:POLICY/INTAKE/HANDOFF/HOST "
+                   "may leave out parts from the end")
+      ->type_name("A,B")
+      ->capture_default_str();
+  compare->add_option("--transport", options.transport, "tcp or unix")
+      ->type_name("NAME")
+      ->capture_default_str();
+  compare->add_option("--workers", options.workers, "Threads that serve")->capture_default_str();
+  compare->add_option("--repetitions", options.repetitions,
+                      "Of each, interleaved; 9 unless given, and below that not for quoting");
+  compare->add_option("--seconds", options.seconds,
+                      "Length of one window; chosen to fit a quarter of an hour unless given");
+  compare->add_option("--rate", options.rate,
+                      "Connections per second of the workloads with a schedule");
+  compare->add_option("--seed", options.seed,
+                      "Of the order and the schedules; drawn and printed unless given");
+  compare->add_option("--json", options.json_path, "Write the figures as JSON")->type_name("FILE");
+  compare->add_option("--report", options.report_path, "Write the report as an HTML page")
+      ->type_name("FILE.html");
+  compare->add_flag("--quick", options.quick,
+                    "3 short repetitions for a first look; not for quoting");
+}
+
+// The message, with what may have been meant, where to look, and nothing else.
+int ReportWrongOptions(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App* command = &app;
+  for (const CLI::App* chosen : app.get_subcommands()) command = chosen;
+  std::string message = error.what();
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command->get_options()) known.push_back(option->get_name());
+  for (const CLI::App* sub : command->get_subcommands({})) known.push_back(sub->get_name());
+  for (const std::string& extra : app.remaining(true)) {
+    message += ringmaster::bench::DidYouMean(extra.substr(0, extra.find('=')), known);
+  }
+  std::string path = "ringmaster-bench";
+  if (command != &app) path += " " + command->get_name();
+  std::fprintf(stderr, "ringmaster-bench: %s\nTry '%s --help'.\n", message.c_str(), path.c_str());
+  return kWrongOptions;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures how accepted connections reach the workers of a server.",
+               "ringmaster-bench");
+  app.set_version_flag("--version", "ringmaster-bench " RINGMASTER_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  DemoOptions demo;
+  CompareOptions compare;
+  bool list = false;
+  AddDemo(app, demo);
+  AddCompare(app, compare, list);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kWrongOptions;
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return ReportWrongOptions(app, error);
   }
-  if (seed_option->count() > 0) options.seed = seed;
-
+  if (list) return Report(ListComparison(compare));
   RaiseDescriptorLimit();
-  return Report(ringmaster::bench::RunDemo(options));
+  if (app.got_subcommand("demo")) return Report(RunDemo(demo));
+  return Report(RunComparison(compare));
 }

@@ -96,7 +96,7 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
   return plan;
 }
 
-absl::Status Measure(const Plan& plan, const MeasurementOptions& options) {
+absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options) {
   // Before minutes of measuring, not after them.
   for (const std::string& path : {options.report_path, options.json_path}) {
     if (path.empty()) continue;

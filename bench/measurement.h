@@ -32,7 +32,7 @@ struct MeasurementOptions {
 
 // Measures, with progress on stderr; prints the result to stdout and writes the files. Whether they
 // can be written is found out before anything is measured.
-absl::Status Measure(const Plan& plan, const MeasurementOptions& options);
+absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options);
 
 }  // namespace ringmaster::bench
 

@@ -49,6 +49,49 @@ contains least-loaded
 expect 2 "$bench" demo --workloads nonsense
 contains slow-worker
 
+expect 0 "$bench" compare --help
+for option in --workload --transport --mechanisms --workers --repetitions --seconds --rate --json \
+    --report --list --quick --seed; do
+  contains "$option"
+done
+expect 0 "$bench" compare --list
+contains epoll-exclusive
+contains ringmaster:least-loaded
+contains slow-worker
+expect 2 "$bench" compare --no-such-option
+contains "--help"
+expect 2 "$bench" compare --worklaod light
+contains "did you mean --workload?"
+expect 2 "$bench" compare --workload lihgt
+contains "did you mean light?"
+expect 2 "$bench" compare --mechanisms epol-exclusive
+contains "did you mean epoll-exclusive?"
+expect 2 "$bench" compare --mechanisms ""
+expect 2 "$bench" compare --repetitions 0
+expect 2 "$bench" compare --workers 0
+expect 2 "$bench" compare --rate 0
+expect 2 "$bench" compare --seconds 0
+expect 2 "$bench" compare --transport pigeon
+expect 2 "$bench" compare --list --transport pigeon
+expect 2 "$bench" comapre
+contains "did you mean compare?"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+expect 0 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+  --seed 7 --json "$scratch/new/figures.json" --report "$scratch/report.html"
+contains "not for quoting"
+contains "seed 7"
+for file in new/figures.json report.html; do
+  if [ ! -s "$scratch/$file" ]; then
+    echo "wrote no $file"
+    failures=$((failures + 1))
+  fi
+done
+expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+  --json "$scratch"
+contains "cannot write"
+
 # 77: this machine cannot filter system calls.
 "$without_io_uring" EPERM true
 if [ $? -ne 77 ]; then

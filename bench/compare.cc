@@ -1,0 +1,206 @@
+#include "bench/compare.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "bench/clock.h"
+#include "bench/format.h"
+#include "bench/measurement.h"
+#include "bench/measures.h"
+#include "bench/mechanism.h"
+#include "bench/suggest.h"
+#include "bench/workload.h"
+
+namespace ringmaster::bench {
+namespace {
+
+constexpr uint32_t kRepetitions = 9;
+constexpr uint32_t kRepetitionsIfQuick = 3;
+
+// A quarter of an hour, with something in hand for a machine that is slower than expected.
+constexpr int64_t kBudgetNs = 14 * 60 * kSecond;
+// Longer windows are steadier; beyond two seconds more repetitions tell more. With less than one
+// second the p99.9 of 2,000 connections per second would rest on a single connection.
+constexpr int kTenthsMax = 20;
+constexpr int kTenthsMin = 10;
+constexpr double kSecondsIfQuick = 0.5;
+
+constexpr size_t kNameWidth = 22;
+
+void AddOnce(const std::string& name, std::vector<std::string>& names) {
+  if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+}
+
+// The longest windows with which all of it fits into the budget.
+double ChooseSeconds(Plan& plan) {
+  for (int tenths = kTenthsMax; tenths > kTenthsMin; --tenths) {
+    plan.duration_ns = tenths * (kSecond / 10);
+    if (plan.ExpectedNs() <= kBudgetNs) return tenths / 10.0;
+  }
+  return kTenthsMin / 10.0;
+}
+
+absl::Status AddMechanisms(const CompareOptions& options, Plan& plan) {
+  const std::vector<std::string> names = MechanismsOf(options.mechanisms);
+  if (names.empty()) return absl::InvalidArgumentError("no mechanism is named; see --list");
+  for (const std::string& name : names) {
+    absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
+    if (!mechanism.ok()) {
+      return absl::Status(
+          mechanism.status().code(),
+          absl::StrCat(mechanism.status().message(), DidYouMean(name, MechanismNames())));
+    }
+    plan.mechanisms.push_back(*std::move(mechanism));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddWorkloads(const CompareOptions& options, Plan& plan) {
+  const std::vector<std::string> names = WorkloadsOf(options.workloads);
+  if (names.empty()) return absl::InvalidArgumentError("no workload is named; see --list");
+  for (const std::string& name : names) {
+    absl::StatusOr<std::unique_ptr<Workload>> workload = MakeWorkload(name, {.rate = options.rate});
+    if (!workload.ok()) {
+      return absl::Status(
+          workload.status().code(),
+          absl::StrCat(workload.status().message(), DidYouMean(name, WorkloadNames())));
+    }
+    plan.workloads.push_back(*std::move(workload));
+  }
+  return absl::OkStatus();
+}
+
+// The command that repeats the measurement, everything spelled out that was chosen or drawn; where
+// files were written to does not matter for that.
+std::string CommandOf(const CompareOptions& options, const Plan& plan) {
+  std::string command = absl::StrCat(
+      "ringmaster-bench compare --workload ", options.workloads, " --transport ", options.transport,
+      " --mechanisms ", options.mechanisms, " --workers ", plan.workers, " --repetitions ",
+      plan.repetitions, " --seconds ", static_cast<double>(plan.duration_ns) / kSecond);
+  if (options.rate) absl::StrAppend(&command, " --rate ", *options.rate);
+  return absl::StrCat(command, " --seed ", plan.seed);
+}
+
+std::string ListLine(const std::string& name, const std::string& text) {
+  const std::string begin = name.size() > kNameWidth
+                                ? absl::StrCat("  ", name, "\n", std::string(kNameWidth + 3, ' '))
+                                : absl::StrFormat("  %-*s ", kNameWidth, name);
+  return absl::StrCat(begin, text, "\n");
+}
+
+}  // namespace
+
+std::vector<std::string> MechanismsOf(std::string_view list) {
+  std::vector<std::string> pieces;
+  for (const std::string& piece :
+       std::vector<std::string>(absl::StrSplit(std::string(list), ',', absl::SkipWhitespace()))) {
+    if (!pieces.empty() && std::isdigit(static_cast<unsigned char>(piece[0])) != 0) {
+      absl::StrAppend(&pieces.back(), ",", piece);
+    } else {
+      pieces.push_back(piece);
+    }
+  }
+  std::vector<std::string> names;
+  for (const std::string& piece : pieces) {
+    const bool all = piece == "all";
+    if (!all && piece != "rivals" && piece != "ringmaster") {
+      AddOnce(piece, names);
+      continue;
+    }
+    for (const std::string& name : MechanismNames()) {
+      if (all || Names::IsOurs(name) == (piece == "ringmaster")) AddOnce(name, names);
+    }
+  }
+  return names;
+}
+
+std::vector<std::string> WorkloadsOf(std::string_view list) {
+  std::vector<std::string> names;
+  for (const std::string& piece :
+       std::vector<std::string>(absl::StrSplit(std::string(list), ',', absl::SkipWhitespace()))) {
+    if (piece != "all") {
+      AddOnce(piece, names);
+      continue;
+    }
+    for (const std::string& name : WorkloadNames()) AddOnce(name, names);
+  }
+  return names;
+}
+
+absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
+  if (options.rate && !(*options.rate > 0)) {
+    return absl::InvalidArgumentError("a rate is more than 0 connections per second");
+  }
+  absl::StatusOr<Plan> plan = MakePlan({.seconds = options.seconds.value_or(kSecondsIfQuick),
+                                        .repetitions = options.repetitions.value_or(
+                                            options.quick ? kRepetitionsIfQuick : kRepetitions),
+                                        .workers = options.workers,
+                                        .transport = options.transport},
+                                       seed);
+  if (!plan.ok()) return plan.status();
+  if (absl::Status status = AddMechanisms(options, *plan); !status.ok()) return status;
+  if (absl::Status status = AddWorkloads(options, *plan); !status.ok()) return status;
+  if (!options.seconds && !options.quick) {
+    plan->duration_ns = std::llround(ChooseSeconds(*plan) * kSecond);
+  }
+  return plan;
+}
+
+std::string ListOf(const Plan& everything) {
+  std::string text = "Mechanisms (--mechanisms A,B, or all, rivals, ringmaster):\n";
+  for (const auto& mechanism : everything.mechanisms) {
+    text += ListLine(mechanism->name(), mechanism->summary());
+    if (const std::string why = mechanism->WhyNot(everything.transport); !why.empty()) {
+      text += ListLine("", absl::StrCat("cannot run here: ", why));
+    }
+  }
+  text += "\nWorkloads (--workload A,B, or all):\n";
+  for (const auto& workload : everything.workloads) {
+    text += ListLine(workload->name(),
+                     absl::StrCat(workload->title(), ". ", QuestionText(workload->question())));
+  }
+  return text;
+}
+
+absl::Status ListComparison(const CompareOptions& options) {
+  const absl::StatusOr<Plan> everything =
+      PlanOf({.workloads = "all", .transport = options.transport}, 0);
+  if (!everything.ok()) return everything.status();
+  std::fputs(ListOf(*everything).c_str(), stdout);
+  return absl::OkStatus();
+}
+
+absl::Status RunComparison(const CompareOptions& options) {
+  uint64_t seed = options.seed.value_or(0);
+  if (!options.seed.has_value()) seed = std::random_device()();
+  const absl::StatusOr<Plan> plan = PlanOf(options, seed);
+  if (!plan.ok()) return plan.status();
+  std::printf("%zu mechanisms, %zu workloads, %u repetitions of %s s, seed %llu: about %s.\n",
+              plan->mechanisms.size(), plan->workloads.size(), plan->repetitions,
+              FormatFixed(static_cast<double>(plan->duration_ns) / kSecond, 1).c_str(),
+              static_cast<unsigned long long>(seed), FormatMinutes(plan->ExpectedNs()).c_str());
+  for (const auto& mechanism : plan->mechanisms) {
+    if (const std::string why = mechanism->WhyNot(plan->transport); !why.empty()) {
+      std::printf("  %s cannot run here: %s\n", mechanism->name().c_str(), why.c_str());
+    }
+  }
+  if (plan->repetitions < kRepetitions) {
+    std::printf("For a first look, not for quoting: that takes at least %u repetitions.\n",
+                kRepetitions);
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+  return MeasureAndReport(*plan, {.command = CommandOf(options, *plan),
+                                  .report_path = options.report_path,
+                                  .json_path = options.json_path});
+}
+
+}  // namespace ringmaster::bench

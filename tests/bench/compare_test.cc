@@ -1,0 +1,124 @@
+// Makes plans from options, without running them.
+
+#include "bench/compare.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/clock.h"
+#include "bench/mechanism.h"
+#include "bench/workload.h"
+
+namespace ringmaster::bench {
+namespace {
+
+using StringList = std::vector<std::string>;
+
+bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(MechanismsOf, SpellsOutSets) {
+  EXPECT_EQ(MechanismsOf("all"), MechanismNames());
+  const StringList rivals = MechanismsOf("rivals");
+  const StringList ours = MechanismsOf("ringmaster");
+  EXPECT_EQ(rivals.size() + ours.size(), MechanismNames().size());
+  EXPECT_NE(std::find(rivals.begin(), rivals.end(), "epoll-exclusive"), rivals.end());
+  for (const std::string& name : ours) EXPECT_TRUE(name.starts_with("ringmaster:")) << name;
+}
+
+TEST(MechanismsOf, NamesEachOnce) {
+  EXPECT_EQ(MechanismsOf("epoll-exclusive,reuseport,epoll-exclusive"),
+            (StringList{"epoll-exclusive", "reuseport"}));
+  EXPECT_EQ(MechanismsOf("all,epoll-exclusive").size(), MechanismNames().size());
+  EXPECT_TRUE(MechanismsOf("").empty());
+  EXPECT_TRUE(MechanismsOf(",").empty());
+}
+
+TEST(MechanismsOf, LeavesTheParametersOfAPolicyTogether) {
+  EXPECT_EQ(MechanismsOf("ringmaster:weighted-round-robin:4,1,1/accept,reuseport"),
+            (StringList{"ringmaster:weighted-round-robin:4,1,1/accept", "reuseport"}));
+}
+
+TEST(WorkloadsOf, SpellsOutAll) {
+  EXPECT_EQ(WorkloadsOf("all"), WorkloadNames());
+  EXPECT_EQ(WorkloadsOf("light,saturated,light"), (StringList{"light", "saturated"}));
+}
+
+TEST(ComparisonPlan, HasEveryMechanismNineRepetitionsAndAQuarterOfAnHour) {
+  const Plan plan = PlanOf({}, 1).value();
+  EXPECT_EQ(plan.mechanisms.size(), MechanismNames().size());
+  ASSERT_EQ(plan.workloads.size(), 3u);
+  EXPECT_EQ(plan.workloads[0]->name(), "saturated");
+  EXPECT_EQ(plan.workloads[1]->name(), "light");
+  EXPECT_EQ(plan.workloads[2]->name(), "slow-worker");
+  EXPECT_EQ(plan.repetitions, 9u);
+  EXPECT_EQ(plan.transport, Transport::kTcp);
+  EXPECT_LE(plan.ExpectedNs(), 15 * 60 * kSecond);
+  EXPECT_GE(plan.duration_ns, kSecond);
+}
+
+TEST(ComparisonPlan, MeasuresFewerMechanismsLonger) {
+  const Plan few = PlanOf({.mechanisms = "epoll-exclusive"}, 1).value();
+  EXPECT_EQ(few.duration_ns, 2 * kSecond);
+}
+
+TEST(ComparisonPlan, IsShortWhenItIsQuick) {
+  const Plan plan = PlanOf({.quick = true}, 1).value();
+  EXPECT_EQ(plan.repetitions, 3u);
+  EXPECT_LT(plan.duration_ns, kSecond);
+  EXPECT_EQ(PlanOf({.repetitions = 5, .quick = true}, 1).value().repetitions, 5u);
+}
+
+TEST(ComparisonPlan, KeepsToWhatIsAskedFor) {
+  const Plan plan = PlanOf({.workloads = "slow-worker",
+                            .mechanisms = "epoll-exclusive",
+                            .transport = "unix",
+                            .workers = 2,
+                            .repetitions = 11,
+                            .seconds = 0.7,
+                            .rate = 123},
+                           42)
+                        .value();
+  EXPECT_EQ(plan.transport, Transport::kUnix);
+  EXPECT_EQ(plan.workers, 2u);
+  EXPECT_EQ(plan.repetitions, 11u);
+  EXPECT_EQ(plan.duration_ns, 700 * kMillisecond);
+  EXPECT_EQ(plan.seed, 42u);
+  EXPECT_TRUE(Contains(plan.workloads[0]->description(), "123"));
+}
+
+TEST(ComparisonPlan, SaysWhatMayHaveBeenMeant) {
+  EXPECT_TRUE(Contains(std::string(PlanOf({.workloads = "satruated"}, 1).status().message()),
+                       "did you mean saturated?"));
+  EXPECT_TRUE(Contains(std::string(PlanOf({.mechanisms = "epoll-exclusiv"}, 1).status().message()),
+                       "did you mean epoll-exclusive?"));
+}
+
+TEST(ComparisonList, HasALineForEverythingAndSaysWhatCannotRunHere) {
+  class Unable : public Mechanism {
+   public:
+    std::string name() const override { return "unable"; }
+    std::string summary() const override { return "does nothing"; }
+    std::string WhyNot(Transport) const override { return "no privilege"; }
+    absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
+      return absl::UnimplementedError("unable was started");
+    }
+  };
+  Plan plan = PlanOf({.workloads = "all"}, 1).value();
+  plan.mechanisms.push_back(std::make_unique<Unable>());
+  const std::string list = ListOf(plan);
+  for (const auto& mechanism : plan.mechanisms) {
+    EXPECT_TRUE(Contains(list, mechanism->name())) << list;
+    EXPECT_TRUE(Contains(list, mechanism->summary())) << list;
+  }
+  for (const auto& workload : plan.workloads) EXPECT_TRUE(Contains(list, workload->name())) << list;
+  EXPECT_TRUE(Contains(list, "cannot run here: no privilege")) << list;
+}
+
+}  // namespace
+}  // namespace ringmaster::bench
