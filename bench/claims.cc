@@ -68,7 +68,7 @@ class Writer {
 
  private:
   void Add(Verdict verdict, const std::string& text) {
-    claims_.push_back({verdict, workload_.name, absl::StrCat(workload_.title, ": ", text)});
+    claims_.push_back({verdict, workload_.name, workload_.title, text});
   }
 
   bool Both(Figure Figures::*figure) const { return Has(rival_, figure) && Has(ours_, figure); }
@@ -182,6 +182,27 @@ bool IsDefault(const std::string& mechanism) {
          absl::StartsWith(mechanism, absl::StrCat(kOursByDefault, "/"));
 }
 
+// The other half of the headline: whoever reads of the spread should read what it costs or gains.
+std::string ThroughputHalf(const Report& report, const Sides& sides) {
+  for (const WorkloadText& workload : report.workloads) {
+    const Result* rival = Find(report, workload.name, sides.rival);
+    const Result* ours = Find(report, workload.name, sides.ours);
+    if (workload.question != Question::kThroughput || rival == nullptr || ours == nullptr) continue;
+    const Figure& ratio = ours->ratio.connections_per_second;
+    if (!ratio) return "";
+    switch (Compare(*ours, *rival, &Figures::connections_per_second)) {
+      case Verdict::kEven:
+        return "; under full load they are even";
+      case Verdict::kBetter:
+      case Verdict::kWorse:
+        return absl::StrCat("; under full load it serves ",
+                            FormatFixed(std::abs(*ratio - 1) * 100, 0),
+                            *ratio < 1 ? " % fewer" : " % more");
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 Verdict Compare(const Result& ours, const Result& rival, Figure Figures::*figure) {
@@ -242,7 +263,8 @@ std::string HeadlineOf(const Report& report) {
     if (!Has(*rival, &Figures::max_over_mean) || !Has(*ours, &Figures::max_over_mean)) continue;
     return absl::StrCat(rival->mechanism, " gave the busiest of ", rival->workers, " workers ",
                         ShareOfBusiest(*rival), " of the connections, ",
-                        Names(report).Clear(ours->mechanism), " ", ShareOfBusiest(*ours), ".");
+                        Names(report).Clear(ours->mechanism), " ", ShareOfBusiest(*ours),
+                        ThroughputHalf(report, sides), ".");
   }
   return absl::StrCat(report.results.size(), " measurements of who serves, and how fast.");
 }

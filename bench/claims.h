@@ -28,6 +28,7 @@ Verdict Compare(const Result& ours, const Result& rival, Figure Figures::*figure
 struct Claim {
   Verdict verdict = Verdict::kEven;  // of the reference and ringmaster
   std::string workload;
+  std::string title;  // the workload's
   std::string text;
 };
 

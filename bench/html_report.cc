@@ -3,85 +3,107 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "bench/claims.h"
 #include "bench/format.h"
+#include "bench/measures.h"
+#include "bench/pictures.h"
+#include "bench/svg.h"
 
 namespace ringmaster::bench {
 namespace {
 
-// All lengths are units of the pictures' own coordinates, which scale with the page.
-constexpr double kPictureWidth = 560;
-constexpr double kNameHeight = 20;  // a mechanism's name above its row
-constexpr double kBarHeight = 26;
-constexpr double kBarRowHeight = 62;
-constexpr double kBarWidth = 470;  // the Jain index stands right of it
-constexpr double kDotRowHeight = 62;
-constexpr double kDotLeft = 56;  // room for the label of the first dot
-constexpr double kDotRight = 500;
-constexpr double kAxisHeight = 34;
-constexpr double kLabelWidthMin = 34;  // a narrower segment goes without a label
-constexpr size_t kWorkerColours = 4;
+// With more workloads the overview shows one figure of each instead of two.
+constexpr size_t kWorkloadsInDetailMax = 4;
 
 constexpr char kStyle[] = R"css(
 :root{color-scheme:light dark;--paper:#faf8f4;--card:#fff;--ink:#211f1c;--soft:#6a655d;--line:#e5dfd5;
---ours:#b3261e;--rival:#7a746a;--good:#1d7a46;--bad:#b3261e;--slow:#e0a021;--slow-ink:#2b1f00;
+--band:#f7f4ee;--ours:#b3261e;--rival:#6f6a62;--reference:#211f1c;--good:#0b6e62;--bad:#9a4b00;
+--good-tint:15,140,120;--bad-tint:224,124,20;--slow:#e0a021;--slow-ink:#2b1f00;
 --w0:#244b6b;--w1:#3f7ba8;--w2:#8bb7d6;--w3:#c9dfee;--t0:#fff;--t1:#fff;--t2:#10242f;--t3:#10242f}
 @media (prefers-color-scheme:dark){:root{--paper:#131417;--card:#1b1d22;--ink:#ece9e3;--soft:#a09b92;
---line:#33363e;--ours:#ff8a7a;--rival:#b3aca0;--good:#6fd39b;--bad:#ff8a7a;--slow:#d99a1c;
---slow-ink:#1c1400;--w0:#8fc3e8;--w1:#5795c2;--w2:#356b94;--w3:#224760;--t0:#0b1a24;--t1:#0b1a24;
---t2:#fff;--t3:#fff}}
+--line:#33363e;--band:#20232a;--ours:#ff8a7a;--rival:#b3aca0;--reference:#ece9e3;--good:#5fd0bd;
+--bad:#f0a860;--good-tint:60,190,165;--bad-tint:230,140,50;--slow:#d99a1c;--slow-ink:#1c1400;
+--w0:#8fc3e8;--w1:#5795c2;--w2:#356b94;--w3:#224760;--t0:#0b1a24;--t1:#0b1a24;--t2:#fff;--t3:#fff}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
-main{max-width:1180px;margin:0 auto;padding:48px 24px 64px}
+main{max-width:1240px;margin:0 auto;padding:48px 24px 64px}
 .brand{color:var(--ours);font-weight:650;letter-spacing:.02em;margin:0 0 12px}
 .brand span{color:var(--soft);font-weight:400}
 h1{font-size:clamp(1.6rem,3.4vw,2.5rem);line-height:1.18;letter-spacing:-.015em;margin:0 0 16px;
 max-width:26em;text-wrap:balance}
-h2{font-size:1.35rem;margin:0;letter-spacing:-.01em}
-h3{font-size:.95rem;margin:0 0 2px}
-p{margin:0 0 12px;max-width:70ch}
+h2{font-size:1.4rem;margin:0 0 4px;letter-spacing:-.01em}
+h3{font-size:1rem;margin:30px 0 4px}
+p{margin:0 0 12px;max-width:88ch}
+.question{font-size:1.08rem;font-weight:550;margin:0 0 4px}
 .lead,.note,figcaption{color:var(--soft)}
 .note,figcaption{font-size:.875rem}
+figcaption{margin-top:6px}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
-.card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:26px 28px;
+.card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:28px 30px;
 margin:28px 0}
+.caveat{border-left:4px solid var(--slow);background:var(--card);padding:10px 16px;margin:14px 0;
+max-width:78ch;border-radius:0 8px 8px 0}
 .tag{color:var(--soft);font:.85rem ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
 border:1px solid var(--line);border-radius:99px;padding:2px 10px;margin-left:10px;vertical-align:3px}
-ul.claims{list-style:none;margin:0;padding:0}
+ul.claims{list-style:none;margin:14px 0 0;padding:0}
 ul.claims li{display:flex;gap:12px;padding:7px 0;border-top:1px solid var(--line)}
-ul.claims li:first-child{border-top:0}
 .verdict{flex:none;width:5.2em;font-weight:650}
 .better .verdict{color:var(--good)}.worse .verdict{color:var(--bad)}.even .verdict{color:var(--soft)}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(430px,100%),1fr));gap:32px;
-margin:20px 0 8px}
-figure{margin:0}
-svg{display:block;width:100%;height:auto;overflow:visible}
-svg text{fill:var(--ink);font-size:13px}
-svg .soft{fill:var(--soft)}svg .name{font-weight:600}svg .rival{fill:var(--rival)}
-svg .ours{fill:var(--ours)}svg .small{font-size:12px}
-svg .grid{stroke:var(--line);stroke-width:1}svg .faint{stroke:var(--line);stroke-width:1;opacity:.5}
-.w0{fill:var(--w0)}.w1{fill:var(--w1)}.w2{fill:var(--w2)}.w3{fill:var(--w3)}.slow{fill:var(--slow)}
+figure{margin:0;overflow-x:auto}
+svg{display:block;width:100%;min-width:860px;height:auto;overflow:visible}
+svg text{fill:var(--ink);font-size:12.5px;font-variant-numeric:tabular-nums}
+svg .soft,svg .head,svg .pattern{fill:var(--soft);font-size:12px}
+svg .pattern{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:11.5px}
+svg .name{font-weight:550}svg .name.rival{fill:var(--rival)}svg .name.ours{fill:var(--ours)}
+svg .name.reference{fill:var(--reference);font-weight:700}
+svg .value{fill:var(--soft)}svg .best{fill:var(--ink);font-weight:750}
+svg .behind{fill:var(--bad);font-weight:600}
+svg .label{font-size:11.5px}
+.band{fill:var(--band)}
+.grid{stroke:var(--line);stroke-width:1}
+.even{stroke:var(--soft);stroke-width:1}
+.reference-line{stroke:var(--reference);stroke-width:1;stroke-dasharray:3 3;opacity:.45}
+.w0{fill:var(--w0)}.w1{fill:var(--w1)}.w2{fill:var(--w2)}.w3{fill:var(--w3)}.ws{fill:var(--slow)}
 svg .t0{fill:var(--t0)}svg .t1{fill:var(--t1)}svg .t2{fill:var(--t2)}svg .t3{fill:var(--t3)}
 svg .ts{fill:var(--slow-ink);font-weight:600}
+.mark.rival,.reach.rival,.spread.rival,.bar.rival{color:var(--rival)}
+.mark.ours,.reach.ours,.spread.ours,.bar.ours{color:var(--ours)}
+.mark.reference,.reach.reference,.spread.reference,.bar.reference{color:var(--reference)}
 .mark{stroke:currentColor;stroke-width:2}.mark.hollow{fill:var(--card)}.mark.full{fill:currentColor}
-.reach{stroke:currentColor;stroke-width:2;opacity:.55}
-.spread{stroke:currentColor;stroke-width:9;stroke-linecap:round;opacity:.16}
-g.rival{color:var(--rival)}g.ours{color:var(--ours)}
-.scroll{overflow-x:auto;margin-top:20px}
+.reach{stroke:currentColor;stroke-width:1.5;opacity:.5}
+.spread{stroke:currentColor;stroke-width:9;stroke-linecap:round;opacity:.2}
+.bar{fill:currentColor;opacity:.72}
+.whisker{stroke:var(--ink);stroke-width:1.25;opacity:.65}
+.scroll{overflow-x:auto;margin-top:14px}
 table{border-collapse:collapse;width:100%;font-size:.82rem;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:7px 0 7px 9px;border-top:1px solid var(--line);white-space:nowrap;
+th,td{text-align:right;padding:6px 0 6px 12px;border-top:1px solid var(--line);white-space:nowrap;
 vertical-align:top}
 thead th{border-top:0;color:var(--soft);font-weight:500;vertical-align:bottom}
+thead th[colspan]{text-align:center;color:var(--ink);font-weight:650;padding-bottom:0}
 th:first-child,td:first-child{text-align:left;padding-left:0}
-tbody th{font-weight:600}
-td small{display:block;color:var(--soft);font-size:.7rem}
+tbody th{font-weight:550;color:var(--rival)}tbody th.ours{color:var(--ours)}
+tbody th.reference{color:var(--reference);font-weight:700}
+td small{display:block;color:var(--soft);font-size:.7rem;line-height:1.25}
+td.best,td .best{font-weight:750}
+tr.pattern td{color:var(--soft);text-align:left;white-space:normal;
+font:.78rem ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;padding-top:12px}
+td.skipped{color:var(--soft);text-align:left;white-space:normal}
+table.glance{border-collapse:separate;border-spacing:3px}
+table.glance th,table.glance td{border:0;padding:5px 10px}
+table.glance tbody td{border-radius:5px;background:var(--band)}
+table.glance td.reference{outline:1px dashed var(--soft);outline-offset:-1px}
+table.glance th:first-child{padding-left:0;width:1%}
+.better-1{--a:.18}.better-2{--a:.38}.better-3{--a:.62}.worse-1{--a:.18}.worse-2{--a:.38}.worse-3{--a:.62}
+table.glance tbody td.better-1,table.glance tbody td.better-2,table.glance tbody td.better-3,
+.key.better-1,.key.better-2,.key.better-3{background:rgba(var(--good-tint),var(--a))}
+table.glance tbody td.worse-1,table.glance tbody td.worse-2,table.glance tbody td.worse-3,
+.key.worse-1,.key.worse-2,.key.worse-3{background:rgba(var(--bad-tint),var(--a))}
+table.glance td[class] small{color:inherit;opacity:.8}
+.key{display:inline-block;border-radius:4px;padding:0 7px;margin:0 2px}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 20px;margin:12px 0 0}
 dt{color:var(--soft)}dd{margin:0}
 .swatch{display:inline-block;width:.8em;height:.8em;border-radius:3px;vertical-align:-1px;
@@ -89,230 +111,124 @@ margin:0 5px 0 12px}
 .b0{background:var(--w0)}.b1{background:var(--w1)}.b2{background:var(--w2)}.b3{background:var(--w3)}
 .bs{background:var(--slow)}
 .swatch:first-child{margin-left:0}
+@media (max-width:600px){main{padding:28px 14px}.card{padding:20px 16px;border-radius:10px}
+dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
+@page{size:A4 landscape;margin:11mm}
 @media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;
---ours:#b3261e;--rival:#666;--good:#1d7a46;--bad:#b3261e;--slow:#e0a021;--slow-ink:#000;--w0:#244b6b;
+--band:#f4f4f2;--ours:#b3261e;--rival:#555;--reference:#000;--good:#0b6e62;--bad:#9a4b00;
+--good-tint:15,140,120;--bad-tint:224,124,20;--slow:#e0a021;--slow-ink:#000;--w0:#244b6b;
 --w1:#3f7ba8;--w2:#8bb7d6;--w3:#c9dfee;--t0:#fff;--t1:#fff;--t2:#000;--t3:#000}
-body{font-size:11pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
-main{max-width:none;padding:0}.card{break-inside:avoid;border-radius:0;padding:14px 16px;margin:14px 0}
-.pictures{grid-template-columns:1fr 1fr;gap:18px}.scroll{overflow:visible}
-table{font-size:8pt}th,td{padding:3px 0 3px 6px}}
+body{font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
+main{max-width:none;padding:0}h1{font-size:20pt}
+.card{border:0;border-radius:0;padding:0;margin:0 0 8mm;break-before:page}
+.card.first,.card.last{break-before:auto}
+h2,h3,.question{break-after:avoid}figure,tr,li,.caveat{break-inside:avoid}
+figure,.scroll{overflow:visible}svg{min-width:0}
+table{font-size:7.5pt}th,td{padding:2px 0 2px 6px}table.glance th,table.glance td{padding:2px 6px}
+table.glance td small{display:inline;margin-left:5px}table.glance{border-spacing:2px}
+td small{font-size:6pt;line-height:1.15}thead{display:table-header-group}}
 )css";
 
-// For text and attributes. A unit stays on the line of its number.
-std::string Escape(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"},
-                                    {"<", "&lt;"},
-                                    {">", "&gt;"},
-                                    {"\"", "&quot;"},
-                                    {" %", "&nbsp;%"},
-                                    {" ms", "&nbsp;ms"},
-                                    {" µs", "&nbsp;µs"}});
+const char* SideOf(const std::string& mechanism) {
+  if (mechanism == kReference) return "reference";
+  return Names::IsOurs(mechanism) ? "ours" : "rival";
 }
 
-// A coordinate.
-std::string N(double value) { return absl::StrFormat("%.1f", value); }
-
-bool IsSlow(const WorkloadText& workload, size_t worker) {
-  return std::find(workload.slow_workers.begin(), workload.slow_workers.end(), worker) !=
-         workload.slow_workers.end();
-}
-
-const char* SideOf(const Result& result) {
-  return result.mechanism.starts_with("ringmaster:") ? "ours" : "rival";
-}
-
-std::string SvgBegin(double height, const std::string& label) {
-  return absl::StrCat("<svg viewBox=\"0 0 ", N(kPictureWidth), " ", N(height),
-                      "\" role=\"img\" aria-label=\"", Escape(label), "\">\n");
-}
-
-std::string SvgText(double x, double y, const char* anchor, const std::string& classes,
-                    const std::string& text) {
-  return absl::StrCat("<text x=\"", N(x), "\" y=\"", N(y), "\" text-anchor=\"", anchor,
-                      "\" class=\"", classes, "\">", Escape(text), "</text>\n");
-}
-
-std::string SvgLine(double x1, double y1, double x2, double y2, const char* classes) {
-  return absl::StrCat("<line x1=\"", N(x1), "\" y1=\"", N(y1), "\" x2=\"", N(x2), "\" y2=\"", N(y2),
-                      "\" class=\"", classes, "\"/>\n");
-}
-
-// One bar for each mechanism, divided by worker.
-std::string SharesPicture(const WorkloadText& workload, const std::vector<const Result*>& results) {
-  constexpr double kHeader = 18;
-  const double height = kHeader + kBarRowHeight * static_cast<double>(results.size()) + 4;
-  std::string svg =
-      SvgBegin(height, absl::StrCat(workload.title, ": share of the connections of each worker"));
-  svg += SvgText(kPictureWidth, 12, "end", "soft small", "Jain index");
-  double y = kHeader;
-  for (const Result* result : results) {
-    svg += SvgText(0, y + 12, "start", absl::StrCat("name ", SideOf(*result)), result->mechanism);
-    const double top = y + kNameHeight;
-    double x = 0;
-    for (size_t i = 0; i < result->shares.size(); ++i) {
-      const double width = result->shares[i] * kBarWidth;
-      const bool slow = IsSlow(workload, i);
-      // A gap of one unit tells neighbours apart, also on paper without colours.
-      absl::StrAppend(&svg, "<rect x=\"", N(x), "\" y=\"", N(top), "\" width=\"",
-                      N(std::max(width - 1, 0.0)), "\" height=\"", N(kBarHeight),
-                      "\" rx=\"2\" class=\"",
-                      slow ? std::string("slow") : absl::StrCat("w", i % kWorkerColours),
-                      "\"><title>worker ", i, slow ? " (slow)" : "", ": ",
-                      FormatFixed(result->shares[i] * 100, 1), " %</title></rect>\n");
-      if (width >= kLabelWidthMin) {
-        svg += SvgText(x + width / 2, top + 17.5, "middle",
-                       slow ? std::string("small ts") : absl::StrCat("small t", i % kWorkerColours),
-                       FormatShare(result->shares[i]));
-      }
-      x += width;
-    }
-    svg += SvgText(kPictureWidth, top + 18, "end", "name",
-                   FormatFigure(result->median.jain, [](double v) { return FormatFixed(v, 2); }));
-    y += kBarRowHeight;
+const Result* Find(const Report& report, const std::string& workload,
+                   const std::string& mechanism) {
+  for (const Result* result : report.Of(workload)) {
+    if (result->mechanism == mechanism) return result;
   }
-  // Where the shares would part if they were even.
-  if (!results.empty() && workload.slow_workers.empty()) {
-    for (uint32_t i = 1; i < results.front()->workers; ++i) {
-      const double x = kBarWidth * i / results.front()->workers;
-      svg += SvgLine(x, kHeader + kNameHeight - 3, x,
-                     y - kBarRowHeight + kNameHeight + kBarHeight + 5, "faint");
-    }
-  }
-  return svg + "</svg>\n";
+  return nullptr;
 }
 
-// A logarithmic axis from a round value below `low` to one above `high`.
-class LogAxis {
- public:
-  LogAxis(double low, double high)
-      : low_(std::log10(Round(low * 0.8, false))), high_(std::log10(Round(high * 1.2, true))) {}
+// A cell's tint says how far it is from the reference, and that no repetition contradicts it.
+std::string TintOf(const Result& result, const Result* reference, const Measure& measure) {
+  if (reference == nullptr || result.mechanism == kReference) return "";
+  const Verdict verdict = Compare(result, *reference, measure.figure);
+  if (verdict == Verdict::kEven) return "";
+  const Figure& ratio = result.ratio.*measure.figure;
+  // A figure that is missing because the mechanism fell behind is as bad as any.
+  const double distance = ratio && *ratio > 0 ? std::abs(std::log2(*ratio)) : 9;
+  const int strength = distance < 0.15 ? 1 : distance < 0.6 ? 2 : 3;
+  return absl::StrCat(verdict == Verdict::kBetter ? "better-" : "worse-", strength);
+}
 
-  double X(double value) const {
-    return kDotLeft + (std::log10(value) - low_) / (high_ - low_) * (kDotRight - kDotLeft);
-  }
+std::string RowHead(const Names& names, const std::string& mechanism) {
+  return absl::StrCat("<th scope=\"row\" class=\"", SideOf(mechanism), "\">",
+                      EscapeHtml(names.Short(mechanism)), "</th>");
+}
 
-  // The powers of ten within, and the 2 and 5 between them if there are few.
-  std::vector<double> Marks() const {
-    std::vector<double> marks;
-    const bool many = high_ - low_ > 2.2;
-    for (int exponent = static_cast<int>(std::floor(low_)); exponent <= std::ceil(high_);
-         ++exponent) {
-      for (const double digit : {1.0, 2.0, 5.0}) {
-        const double value = digit * std::pow(10, exponent);
-        const double at = std::log10(value);
-        if (at < low_ - 1e-9 || at > high_ + 1e-9 || (many && digit != 1)) continue;
-        marks.push_back(value);
-      }
-    }
-    return marks;
-  }
+// The line above the first of ringmaster's that says what the short names stand for.
+std::string PatternRow(const Names& names, size_t columns) {
+  return absl::StrCat("<tr class=\"pattern\"><td colspan=\"", columns, "\">",
+                      EscapeHtml(names.pattern()), "</td></tr>\n");
+}
 
- private:
-  // To 1, 2 or 5 times a power of ten.
-  static double Round(double value, bool up) {
-    const double power = std::pow(10, std::floor(std::log10(value)));
-    const double digit = value / power;
-    if (up) return power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
-    return power * (digit >= 5 ? 5 : digit >= 2 ? 2 : 1);
-  }
-
-  double low_;
-  double high_;
+struct GlanceColumn {
+  const WorkloadText* workload;
+  const Measure* measure;
 };
 
-// "10 µs": a round value without digits after the point.
-std::string MarkText(double us) {
-  if (us < 1e3) return absl::StrCat(std::lround(us), " µs");
-  if (us < 1e6) return absl::StrCat(std::lround(us / 1e3), " ms");
-  return absl::StrCat(std::lround(us / 1e6), " s");
+std::string GlanceCell(const Report& report, const std::string& mechanism,
+                       const GlanceColumn& column) {
+  const Result* result = Find(report, column.workload->name, mechanism);
+  if (result == nullptr || result->repetitions == 0) return "<td>–</td>";
+  const Result* reference = Find(report, column.workload->name, kReference);
+  const std::string tint = mechanism == kReference ? std::string("reference")
+                                                   : TintOf(*result, reference, *column.measure);
+  std::string html = tint.empty() ? "<td>" : absl::StrCat("<td class=\"", tint, "\">");
+  const Figure& median = result->median.*column.measure->figure;
+  const bool behind = !median && result->median.offered_per_second.has_value();
+  html += behind ? "fell behind" : FormatFigure(median, column.measure->format);
+  if (const Figure& ratio = result->ratio.*column.measure->figure) {
+    absl::StrAppend(&html, "<small>×", FormatFixed(*ratio, *ratio < 9.995 ? 2 : 1), "</small>");
+  }
+  return absl::StrCat(html, "</td>");
 }
 
-std::string Mark(char shape, double x, double y) {
-  constexpr double kRadius = 5;
-  if (shape == 'o') {
-    return absl::StrCat("<circle cx=\"", N(x), "\" cy=\"", N(y), "\" r=\"", N(kRadius),
-                        "\" class=\"mark hollow\"/>\n");
-  }
-  if (shape == '*') {
-    return absl::StrCat("<circle cx=\"", N(x), "\" cy=\"", N(y), "\" r=\"", N(kRadius),
-                        "\" class=\"mark full\"/>\n");
-  }
-  constexpr double kReach = 6.5;
-  return absl::StrCat("<path d=\"M", N(x), " ", N(y - kReach), "L", N(x + kReach), " ", N(y), "L",
-                      N(x), " ", N(y + kReach), "L", N(x - kReach), " ", N(y),
-                      "Z\" class=\"mark full\"/>\n");
-}
-
-// One row for each mechanism: half, 99 % and 99.9 % of the connections, and how far the repetitions
-// were apart.
-std::string LatencyPicture(const WorkloadText& workload,
-                           const std::vector<const Result*>& results) {
-  constexpr double kHeader = 18;
-  double low = std::numeric_limits<double>::max();
-  double high = 0;
-  for (const Result* result : results) {
-    if (!result->median.p50_us) continue;
-    low = std::min({low, *result->low.p50_us, *result->median.p50_us});
-    high = std::max({high, *result->high.p999_us, *result->median.p999_us});
-  }
-  const double bottom = kHeader + kDotRowHeight * static_cast<double>(results.size());
-  std::string svg =
-      SvgBegin(bottom + kAxisHeight, absl::StrCat(workload.title, ": latency, logarithmic scale"));
-  if (high > 0 && low > 0) {
-    const LogAxis axis(low, high);
-    for (const double mark : axis.Marks()) {
-      svg += SvgLine(axis.X(mark), kHeader, axis.X(mark), bottom, "grid");
-      svg += SvgText(axis.X(mark), bottom + 18, "middle", "soft small", MarkText(mark));
+// Everything in one table: mechanisms by the figures that decide the workloads.
+std::string GlanceCard(const Report& report, const Names& names) {
+  const size_t measures = report.workloads.size() > kWorkloadsInDetailMax ? 1 : 2;
+  std::vector<GlanceColumn> columns;
+  std::string workloads;
+  std::string titles;
+  for (const WorkloadText& workload : report.workloads) {
+    absl::StrAppend(&workloads, "<th scope=\"colgroup\" colspan=\"", measures, "\">",
+                    EscapeHtml(workload.title), "</th>");
+    for (size_t i = 0; i < measures; ++i) {
+      const Measure& measure = MeasureOf(DecidingFigures(workload.question)[i]);
+      columns.push_back({&workload, &measure});
+      absl::StrAppend(&titles, "<th scope=\"col\">", EscapeHtml(measure.title), "</th>");
     }
-    double y = kHeader;
-    for (const Result* result : results) {
-      const Figures& median = result->median;
-      svg += SvgText(0, y + 12, "start", absl::StrCat("name ", SideOf(*result)), result->mechanism);
-      const double middle = y + kNameHeight + 22;
-      if (!median.p50_us) {
-        svg += SvgText(
-            kDotLeft, middle, "start", "soft",
-            absl::StrCat("kept up with ", FormatFigure(median.connections_per_second, FormatCount),
-                         " per second only: no percentiles"));
-        y += kDotRowHeight;
-        continue;
-      }
-      absl::StrAppend(&svg, "<g class=\"", SideOf(*result), "\">\n");
-      struct Point {
-        Figure Figures::*figure;
-        char shape;
-      };
-      constexpr Point kPoints[] = {
-          {&Figures::p50_us, 'o'}, {&Figures::p99_us, '*'}, {&Figures::p999_us, 'd'}};
-      for (const Point& point : kPoints) {
-        svg += SvgLine(axis.X(*(result->low.*point.figure)), middle,
-                       axis.X(*(result->high.*point.figure)), middle, "spread");
-      }
-      const double first = axis.X(*median.p50_us);
-      const double second = axis.X(*median.p99_us);
-      const double third = axis.X(*median.p999_us);
-      svg += SvgLine(first, middle, third, middle, "reach");
-      for (const Point& point : kPoints) {
-        svg += Mark(point.shape, axis.X(*(median.*point.figure)), middle);
-      }
-      svg += "</g>\n";
-      // The outer two labels stand outside, the middle one above: they cannot meet.
-      svg += SvgText(first - 11, middle + 4.5, "end", "small", FormatUs(*median.p50_us));
-      svg += SvgText(second, middle - 11, "middle", "small", FormatUs(*median.p99_us));
-      svg += SvgText(third + 11, middle + 4.5, "start", "small", FormatUs(*median.p999_us));
-      y += kDotRowHeight;
-    }
-  } else {
-    svg += SvgText(0, kHeader + 20, "start", "soft", "No latency that could be quoted.");
   }
-  return svg + "</svg>\n";
+  std::vector<std::string> mechanisms;
+  for (const Result& result : report.results) {
+    if (std::find(mechanisms.begin(), mechanisms.end(), result.mechanism) == mechanisms.end()) {
+      mechanisms.push_back(result.mechanism);
+    }
+  }
+  std::string html = absl::StrCat(
+      "<section class=\"card first\">\n<h2>At a glance</h2>\n<p class=\"note\">Medians, and below "
+      "them the ratio to ",
+      kReference,
+      ". Tinted only where every single repetition agrees: <span class=\"key "
+      "better-2\">better</span><span class=\"key worse-2\">worse</span>, the stronger the farther. "
+      "Without a tint the repetitions cannot tell them apart.</p>\n"
+      "<div class=\"scroll\"><table class=\"glance\"><thead><tr><th></th>",
+      workloads, "</tr><tr><th>mechanism</th>", titles, "</tr></thead><tbody>\n");
+  bool ours = false;
+  for (const std::string& mechanism : mechanisms) {
+    if (Names::IsOurs(mechanism) && !ours) {
+      ours = true;
+      html += PatternRow(names, columns.size() + 1);
+    }
+    absl::StrAppend(&html, "<tr>", RowHead(names, mechanism));
+    for (const GlanceColumn& column : columns) html += GlanceCell(report, mechanism, column);
+    html += "</tr>\n";
+  }
+  return html + "</tbody></table></div>\n</section>\n";
 }
-
-struct Column {
-  const char* title;
-  Figure Figures::*figure;
-  std::string (*format)(double);
-};
 
 // "2.06–3.28 ms"; a unit that both have stands once. Empty when there is nothing between them.
 std::string Range(const std::string& low, const std::string& high) {
@@ -322,81 +238,127 @@ std::string Range(const std::string& low, const std::string& high) {
   return absl::StrCat(same_unit ? low.substr(0, space) : low, "–", high);
 }
 
-std::string FiguresTable(const std::vector<const Result*>& results) {
-  static const Column kColumns[] = {
-      {"connections<br>per second", &Figures::connections_per_second, FormatCount},
-      {"p50", &Figures::p50_us, FormatUs},
-      {"p99", &Figures::p99_us, FormatUs},
-      {"p99.9", &Figures::p999_us, FormatUs},
-      {"longest", &Figures::max_us, FormatUs},
-      {"Jain<br>index", &Figures::jain, [](double v) { return FormatFixed(v, 3); }},
-      {"server CPU<br>µs / conn.", &Figures::cpu_us_per_connection,
-       [](double v) { return FormatFixed(v, 1); }},
-      {"context sw.<br>/ conn.", &Figures::context_switches_per_connection,
-       [](double v) { return FormatFixed(v, 2); }},
-      {"generator<br>CPU", &Figures::generator_cpu_share, FormatShare},
-      {"re-<br>called", &Figures::recalled, FormatCount},
-      {"lost", &Figures::lost, FormatCount},
-  };
+std::string FigureCell(const Result& result, const Measure& measure) {
+  std::string html =
+      absl::StrCat("<td>", EscapeHtml(FormatFigure(result.median.*measure.figure, measure.format)));
+  const Figure& low = result.low.*measure.figure;
+  const Figure& high = result.high.*measure.figure;
+  if (low && high) {
+    const std::string range = Range(measure.format(*low), measure.format(*high));
+    if (!range.empty()) absl::StrAppend(&html, "<small>", EscapeHtml(range), "</small>");
+  }
+  const Figure& ratio = result.ratio.*measure.figure;
+  const Figure& ratio_low = result.ratio_low.*measure.figure;
+  const Figure& ratio_high = result.ratio_high.*measure.figure;
+  if (ratio && ratio_low && ratio_high && result.mechanism != kReference) {
+    absl::StrAppend(&html, "<small>×", FormatFixed(*ratio, 2), " (", FormatFixed(*ratio_low, 2),
+                    "–", FormatFixed(*ratio_high, 2), ")</small>");
+  }
+  return html + "</td>";
+}
+
+std::string FiguresTable(const std::vector<const Result*>& results, const Names& names,
+                         const std::vector<const Measure*>& measures) {
   std::string html = "<div class=\"scroll\"><table><thead><tr><th>mechanism</th>";
-  for (const Column& column : kColumns) absl::StrAppend(&html, "<th>", column.title, "</th>");
+  for (const Measure* measure : measures) {
+    absl::StrAppend(&html, "<th scope=\"col\">", EscapeHtml(measure->title), "</th>");
+  }
   html += "</tr></thead><tbody>\n";
+  bool ours = false;
   for (const Result* result : results) {
-    absl::StrAppend(&html, "<tr><th scope=\"row\">", Escape(result->mechanism), "</th>");
-    for (const Column& column : kColumns) {
-      const Figure& low = result->low.*column.figure;
-      const Figure& high = result->high.*column.figure;
-      absl::StrAppend(&html, "<td>", FormatFigure(result->median.*column.figure, column.format));
-      if (low && high) {
-        const std::string range = Range(column.format(*low), column.format(*high));
-        if (!range.empty()) absl::StrAppend(&html, "<small>", range, "</small>");
-      }
-      html += "</td>";
+    if (Names::IsOurs(result->mechanism) && !ours) {
+      ours = true;
+      html += PatternRow(names, measures.size() + 1);
     }
+    absl::StrAppend(&html, "<tr>", RowHead(names, result->mechanism));
+    if (result->repetitions == 0) {
+      absl::StrAppend(&html, "<td class=\"skipped\" colspan=\"", measures.size(),
+                      "\">did not run: ", EscapeHtml(result->skipped), "</td></tr>\n");
+      continue;
+    }
+    for (const Measure* measure : measures) html += FigureCell(*result, *measure);
     html += "</tr>\n";
   }
   return html + "</tbody></table></div>\n";
 }
 
+// Two tables, because one would be too wide for a page: what a client sees, and what it costs.
+std::string FiguresTables(const std::vector<const Result*>& results, const Names& names) {
+  constexpr size_t kForClients = 7;  // of the measures, see measures.cc
+  std::vector<const Measure*> first;
+  std::vector<const Measure*> second;
+  for (const Measure& measure : Measures()) {
+    const bool any = std::any_of(results.begin(), results.end(), [&](const Result* result) {
+      return (result->median.*measure.figure).has_value();
+    });
+    if (any) (first.size() < kForClients && second.empty() ? first : second).push_back(&measure);
+  }
+  std::string html =
+      "<h3>All figures</h3>\n<p class=\"note\">Medians; below them the least and the "
+      "largest repetition, and the ratio to ";
+  absl::StrAppend(&html, kReference, ", pair by pair.</p>\n", FiguresTable(results, names, first));
+  if (!second.empty()) absl::StrAppend(&html, FiguresTable(results, names, second));
+  return html;
+}
+
 std::string WorkersLegend(const WorkloadText& workload, uint32_t workers) {
   std::string html;
   for (uint32_t i = 0; i < std::min<uint32_t>(workers, kWorkerColours); ++i) {
-    const bool slow = IsSlow(workload, i);
+    const bool slow = std::find(workload.slow_workers.begin(), workload.slow_workers.end(), i) !=
+                      workload.slow_workers.end();
     absl::StrAppend(&html, "<span class=\"swatch ", slow ? std::string("bs") : absl::StrCat("b", i),
                     "\"></span>worker ", i, slow ? ", the slow one" : "");
   }
   if (workers > kWorkerColours) html += " and so on in turn";
+  return html + ". ";
+}
+
+std::string Illustration(const std::string& title, const std::string& picture,
+                         const std::string& caption) {
+  return absl::StrCat("<h3>", title, "</h3>\n<figure>\n", picture, "</figure>\n<figcaption>",
+                      caption, "</figcaption>\n");
+}
+
+std::string Pictures(const PictureOf& of) {
+  const bool limited = std::any_of(of.results.begin(), of.results.end(), [](const Result* result) {
+    return result->generator_limited();
+  });
+  std::string html = Illustration(
+      "Who served, and how much", SharesPicture(of),
+      absl::StrCat(
+          WorkersLegend(of.workload, of.results.front()->workers),
+          "Ticks mark even shares. The repetition with the median Jain index: 1 is even. The dot "
+          "is the median, the shade "
+          "all repetitions, the dashed line ",
+          kReference, ".",
+          limited
+              ? " A hollow dot: the load generator was the bottleneck, and the server could have "
+                "done more."
+              : ""));
+  if (const std::string order = OrderPicture(of); !order.empty()) {
+    html += Illustration("In which order", order, "From left to right.");
+  }
+  html += Illustration(
+      "How long it took", LatencyPicture(of),
+      absl::StrCat(
+          "○ half, ● 99 %, ◆ 99.9 % of the connections, on a logarithmic scale. ",
+          of.workload.open_loop
+              ? "Open loop: counted from the moment at which the connection was to start."
+              : "Closed loop: counted from when the client was ready, which flatters every "
+                "mechanism."));
+  if (const std::string costs = CostsPicture(of); !costs.empty()) {
+    html += Illustration(
+        of.workload.question == Question::kLoss ? "What went wrong" : "What a connection costs",
+        costs,
+        "Bars begin at zero; the thin line reaches from the least to the largest repetition.");
+  }
   return html;
 }
 
-std::string WorkloadCard(const Report& report, const WorkloadText& workload) {
-  const std::vector<const Result*> results = report.Of(workload.name);
-  if (results.empty()) return "";
-  return absl::StrCat(
-      "<section class=\"card\">\n<h2>", Escape(workload.title), "<span class=\"tag\">",
-      Escape(workload.name), "</span></h2>\n<p class=\"lead\">", Escape(workload.description),
-      "</p>\n<div class=\"pictures\">\n<figure><h3>Who served</h3>\n",
-      SharesPicture(workload, results), "<figcaption>",
-      WorkersLegend(workload, results.front()->workers),
-      "</figcaption></figure>\n<figure><h3>How long it took</h3>\n",
-      LatencyPicture(workload, results),
-      "<figcaption>○ half, ● 99 %, ◆ 99.9 % of the connections. ",
-      workload.open_loop
-          ? "Open loop: counted from the moment at which the connection was to start."
-          : "Closed loop: counted from when the client was ready, which flatters every mechanism.",
-      "</figcaption></figure>\n</div>\n", FiguresTable(results), "</section>\n");
-}
-
-std::string ClaimsCard(const Report& report) {
-  const std::vector<Claim> claims = ClaimsOf(report);
-  if (claims.empty()) return "";
-  const Sides sides = SidesOf(report);
-  std::string html =
-      absl::StrCat("<section class=\"card\">\n<h2>What the figures say</h2>\n<p class=\"note\">",
-                   Escape(sides.ours), " against ", Escape(sides.rival),
-                   ". Better and worse only where the two sides’ repetitions do not overlap.</p>\n"
-                   "<ul class=\"claims\">\n");
+std::string ClaimsList(const std::vector<Claim>& claims, const WorkloadText& workload) {
+  std::string html;
   for (const Claim& claim : claims) {
+    if (claim.workload != workload.name) continue;
     const char* verdict = claim.verdict == Verdict::kBetter  ? "better"
                           : claim.verdict == Verdict::kWorse ? "worse"
                                                              : "even";
@@ -404,42 +366,90 @@ std::string ClaimsCard(const Report& report) {
                     claim.verdict == Verdict::kBetter  ? "▲ better"
                     : claim.verdict == Verdict::kWorse ? "▼ worse"
                                                        : "● even",
-                    "</span><span>", Escape(claim.text), "</span></li>\n");
+                    "</span><span>", EscapeHtml(claim.text), "</span></li>\n");
   }
-  return html + "</ul>\n</section>\n";
+  return html.empty() ? "" : absl::StrCat("<ul class=\"claims\">\n", html, "</ul>\n");
+}
+
+std::string WorkloadCard(const Report& report, const WorkloadText& workload, const Names& names,
+                         const std::vector<Claim>& claims) {
+  const std::vector<const Result*> results = report.Of(workload.name);
+  if (results.empty()) return "";
+  PictureOf of{.workload = workload, .names = names, .results = {}};
+  for (const Result* result : results) {
+    if (result->repetitions > 0) of.results.push_back(result);
+  }
+  return absl::StrCat("<section class=\"card\">\n<h2>", EscapeHtml(workload.title),
+                      "<span class=\"tag\">", EscapeHtml(workload.name),
+                      "</span></h2>\n<p class=\"question\">",
+                      EscapeHtml(QuestionText(workload.question)), "</p>\n<p class=\"lead\">",
+                      EscapeHtml(workload.description), "</p>\n", ClaimsList(claims, workload),
+                      of.results.empty() ? std::string() : Pictures(of),
+                      FiguresTables(results, names), "</section>\n");
+}
+
+std::string Term(const char* name, const std::string& text) {
+  return absl::StrCat("<dt>", name, "</dt><dd>", text, "</dd>\n");
+}
+
+std::string MechanismsCard(const Report& report) {
+  if (report.mechanisms.empty()) return "";
+  std::string html = "<section class=\"card last\">\n<h2>The mechanisms</h2>\n<dl>\n";
+  for (const MechanismText& mechanism : report.mechanisms) {
+    html += Term(absl::StrCat("<code>", EscapeHtml(mechanism.name), "</code>").c_str(),
+                 EscapeHtml(mechanism.summary));
+  }
+  return html + "</dl>\n</section>\n";
 }
 
 std::string ContextCard(const Report& report) {
   const Context& context = report.context;
-  const uint32_t repetitions = report.results.empty() ? 0 : report.results.front().repetitions;
+  uint32_t repetitions = 0;
+  for (const Result& result : report.results)
+    repetitions = std::max(repetitions, result.repetitions);
+  const Result* first = report.results.empty() ? nullptr : &report.results.front();
   return absl::StrCat(
-      "<section class=\"card\">\n<h2>How this was measured</h2>\n"
+      "<section class=\"card last\">\n<h2>How this was measured</h2>\n"
       "<p>Every connection is real: a client connects, sends a small request, reads it back, "
       "compares it and closes. Each mechanism serves with the same code; only the way from the "
       "listener to a worker differs. Figures are medians of ",
       repetitions, " repetitions of ", FormatFixed(context.seconds, 1),
-      " s, interleaved in an order drawn from the seed; the least and the largest repetition stand "
-      "below in small print and as a shade behind the dots. The bars show the repetition with the "
-      "median Jain index.</p>\n"
-      "<p class=\"lead\">Clients and server share the CPUs of one machine and talk over its "
-      "loopback, so connections per second compare mechanisms with each other and say nothing of "
-      "a network. Where the clients wait for answers (closed loop), a slow answer delays the next "
-      "question, and latency looks better than users would find it.</p>\n<dl>\n"
-      "<dt>Measured</dt><dd>",
-      Escape(context.date), " with ", Escape(context.program), "</dd>\n<dt>Kernel</dt><dd>Linux ",
-      Escape(context.kernel), "</dd>\n<dt>CPUs</dt><dd>", context.cpus, ", load ",
-      FormatFixed(context.load_before, 1), " before the measurement",
-      context.busy() ? ": <strong>busy with other work</strong>, and a mechanism that keeps more "
-                       "threads running gets more of contended CPUs. Measure again when it is idle."
-                     : "",
-      "</dd>\n<dt>liburing</dt><dd>", Escape(context.liburing), "</dd>\n<dt>Seed</dt><dd>",
-      context.seed, "</dd>\n<dt>Repeat it</dt><dd><code>", Escape(context.command),
-      "</code></dd>\n</dl>\n</section>\n");
+      " s, interleaved in an order drawn from the seed. Better and worse are said only where one "
+      "side wins every pair of repetitions that ran side by side. Costs are those of the whole "
+      "server, over the connections that its workers took.</p>\n"
+      "<p class=\"lead\">Clients and server share one machine and talk over its loopback, so "
+      "connections per second compare mechanisms with each other and say nothing of a network. "
+      "Where the clients wait for answers (closed loop), a slow answer delays the next question, "
+      "and latency looks better than users would find it.</p>\n<dl>\n",
+      Term("Measured", absl::StrCat(EscapeHtml(context.date), " with ", EscapeHtml(context.program),
+                                    ", commit ", EscapeHtml(context.commit))),
+      Term("Kernel", absl::StrCat("Linux ", EscapeHtml(context.kernel))),
+      Term("CPUs", absl::StrCat(context.cpus, " × ", EscapeHtml(context.cpu_model), ", load ",
+                                FormatFixed(context.load_before, 1), " before the measurement")),
+      Term("Frequency governor", EscapeHtml(context.governor)),
+      Term("Mitigations", EscapeHtml(context.mitigations)),
+      Term("io_uring", absl::StrCat("liburing ", EscapeHtml(context.liburing), ", ",
+                                    EscapeHtml(context.ring_flags))),
+      Term("Built by",
+           absl::StrCat(EscapeHtml(context.compiler), " with ", EscapeHtml(context.build_flags))),
+      first == nullptr
+          ? std::string()
+          : Term("Workers",
+                 absl::StrCat(first->workers, ", over ", first->transport,
+                              first->pinned ? ", pinned apart from the clients" : ", not pinned")),
+      Term("Windows",
+           absl::StrCat(FormatFixed(context.seconds, 1), " s after ",
+                        FormatFixed(context.warm_up_seconds, 2), " s that do not count")),
+      Term("Seed", absl::StrCat(context.seed)),
+      Term("Repeat it", absl::StrCat("<code>", EscapeHtml(context.command), "</code>")),
+      "</dl>\n</section>\n");
 }
 
 }  // namespace
 
 std::string HtmlReport(const Report& report) {
+  const Names names(report);
+  const std::vector<Claim> claims = ClaimsOf(report);
   std::string html = absl::StrCat(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
@@ -447,15 +457,20 @@ std::string HtmlReport(const Report& report) {
       "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
       "<title>Ringmaster: who serves, and how fast</title>\n<style>",
       kStyle, "</style>\n</head>\n<body>\n<main>\n<p class=\"brand\">Ringmaster <span>· ",
-      Escape(report.context.date), "</span></p>\n<h1>", Escape(HeadlineOf(report)),
+      EscapeHtml(report.context.date), "</span></p>\n<h1>", EscapeHtml(HeadlineOf(report)),
       "</h1>\n<p class=\"lead\">The same connections, served on this machine by one mechanism "
       "after "
-      "the other: the kernel’s own way of sharing a listener, and one io_uring that accepts while "
-      "a "
-      "policy picks the worker.</p>\n",
-      ClaimsCard(report));
-  for (const WorkloadText& workload : report.workloads) html += WorkloadCard(report, workload);
-  return absl::StrCat(html, ContextCard(report), "</main>\n</body>\n</html>\n");
+      "the other: the kernel’s own ways of sharing a listener, threads that hand connections on, "
+      "and one io_uring that accepts while a policy picks the worker.</p>\n");
+  for (const std::string& caveat : CaveatsOf(report)) {
+    absl::StrAppend(&html, "<p class=\"caveat\">", EscapeHtml(caveat), "</p>\n");
+  }
+  html += GlanceCard(report, names);
+  for (const WorkloadText& workload : report.workloads) {
+    html += WorkloadCard(report, workload, names, claims);
+  }
+  return absl::StrCat(html, MechanismsCard(report), ContextCard(report),
+                      "</main>\n</body>\n</html>\n");
 }
 
 }  // namespace ringmaster::bench

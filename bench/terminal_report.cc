@@ -108,7 +108,8 @@ std::string ClaimLine(const Painter& painter, const Claim& claim, int columns) {
   std::string sign = painter.Dim("=");
   if (claim.verdict == Verdict::kBetter) sign = painter.Good("+");
   if (claim.verdict == Verdict::kWorse) sign = painter.Bad("-");
-  return absl::StrCat("  ", sign, " ", Paragraph(claim.text, columns), "\n");
+  return absl::StrCat("  ", sign, " ",
+                      Paragraph(absl::StrCat(claim.title, ": ", claim.text), columns), "\n");
 }
 
 std::string Sparkline(const Painter& painter, const std::vector<double>& shares) {

@@ -188,6 +188,16 @@ TEST(Claims, CountTheRivalsAndNameThoseThatAreBetter) {
       << text;
 }
 
+TEST(Headline, HasBothHalvesOfTheTruth) {
+  EXPECT_TRUE(Contains(HeadlineOf(MadeReport()), "; under full load it serves 10 % more."))
+      << HeadlineOf(MadeReport());
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[3].runs) run.figures.connections_per_second = 30'000;
+  EXPECT_TRUE(Contains(HeadlineOf(MadeReport(all)), "; under full load it serves 25 % fewer."));
+  all[3].runs[0].figures.connections_per_second = 50'000;
+  EXPECT_TRUE(Contains(HeadlineOf(MadeReport(all)), "; under full load they are even."));
+}
+
 TEST(Claims, CompareTheDefaultPolicyNotTheLuckiest) {
   std::vector<Series> all = MadeSeries();
   all.insert(all.begin(), Made("ringmaster:exclusive", "light", 9999, 1, {0.25, 0.25, 0.25, 0.25}));
@@ -359,9 +369,15 @@ TEST(HtmlReport, ShowsEveryMechanismUnderEveryWorkloadAndTheCommandThatRepeatsIt
     EXPECT_TRUE(Contains(html, workload.title));
     EXPECT_TRUE(Contains(html, workload.description));
   }
+  // Once in the overview, and in both tables of each workload.
   size_t rows = 0;
-  for (size_t at = 0; (at = html.find("<th scope=\"row\">", at)) != std::string::npos; ++at) ++rows;
-  EXPECT_EQ(rows, report.results.size());
+  for (size_t at = 0; (at = html.find("<th scope=\"row\"", at)) != std::string::npos; ++at) ++rows;
+  EXPECT_EQ(rows, report.mechanisms.size() + 2 * report.results.size());
+  for (const MechanismText& mechanism : report.mechanisms) {
+    EXPECT_TRUE(Contains(html, mechanism.name));
+  }
+  EXPECT_TRUE(Contains(html, report.context.mitigations));
+  EXPECT_TRUE(Contains(html, report.context.commit));
   EXPECT_TRUE(Contains(html, report.context.command));
   EXPECT_TRUE(Contains(html, report.context.kernel));
   EXPECT_TRUE(Contains(html, "worker 0, the slow one"));
@@ -382,6 +398,59 @@ TEST(HtmlReport, HasNoNumberThatIsNone) {
   EXPECT_FALSE(Contains(html, "nan"));
   EXPECT_FALSE(Contains(html, "\"inf"));
   EXPECT_TRUE(Contains(html, "No latency that could be quoted."));
+}
+
+TEST(HtmlReport, SaysWhichMechanismsDidNotRunAndWhy) {
+  std::vector<Series> all = MadeSeries();
+  all.push_back({.mechanism = "reuseport-ebpf", .workload = "light", .skipped = "bpf(2): EPERM"});
+  const std::string html = HtmlReport(MadeReport(all));
+  EXPECT_TRUE(Contains(html, "did not run: bpf(2): EPERM"));
+}
+
+TEST(HtmlReport, IsWholeWhenNothingCouldRun) {
+  std::vector<Series> all = MadeSeries();
+  for (Series& series : all) {
+    series.runs.clear();
+    series.skipped = "no io_uring";
+  }
+  const std::string html = HtmlReport(MadeReport(all));
+  EXPECT_TRUE(Contains(html, "did not run: no io_uring"));
+  EXPECT_TRUE(Contains(html, "</html>"));
+}
+
+// As many as a comparison has: no row may be dropped, and each has its own place.
+TEST(HtmlReport, HasARowForEachOfThreeDozenMechanisms) {
+  std::vector<Series> all = MadeSeries();
+  for (int i = 0; i < 36; ++i) {
+    all.push_back(Made("mechanism-" + std::to_string(i), "light", 1000, 10, {0.5, 0.5}));
+  }
+  const std::string html = HtmlReport(MadeReport(all));
+  for (int i = 0; i < 36; ++i) {
+    EXPECT_TRUE(Contains(html, ">mechanism-" + std::to_string(i) + "</text>")) << i;
+  }
+}
+
+TEST(HtmlReport, DrawsTheOrderWhereAWorkloadAsksForIt) {
+  EXPECT_FALSE(Contains(HtmlReport(MadeReport()), "In which order"));
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[0].runs) run.order = {0, 1, 2, 3, 0};
+  const Report report = MadeReport(all);
+  EXPECT_TRUE(Contains(HtmlReport(report), "epoll-exclusive, connection 4: worker 3"));
+  EXPECT_TRUE(Contains(TerminalReport(report, {}), "0 1 2 3 0"));
+}
+
+TEST(HtmlReport, TintsOnlyWhatEveryRepetitionConfirms) {
+  std::vector<Series> all = MadeSeries();
+  EXPECT_TRUE(Contains(HtmlReport(MadeReport(all)), "<td class=\"better-1\">44,000"));
+  all[3].runs[0].figures.connections_per_second = 39'000;
+  EXPECT_TRUE(Contains(HtmlReport(MadeReport(all)), "<td>44,000"));
+}
+
+TEST(HtmlReport, MarksThatTheGeneratorWasTheBottleneck) {
+  EXPECT_FALSE(Contains(HtmlReport(MadeReport()), "A hollow dot"));
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[2].runs) run.generator_limited = true;
+  EXPECT_TRUE(Contains(HtmlReport(MadeReport(all)), "A hollow dot"));
 }
 
 TEST(HtmlReport, EscapesWhatItIsGiven) {
