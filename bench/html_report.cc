@@ -82,7 +82,8 @@ svg .ts{fill:var(--slow-ink);font-weight:600}
 table{border-collapse:collapse;width:100%;font-size:.82rem;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:6px 0 6px 12px;border-top:1px solid var(--line);white-space:nowrap;
 vertical-align:top}
-thead th{border-top:0;color:var(--soft);font-weight:500;vertical-align:bottom}
+thead th{border-top:0;color:var(--soft);font-weight:500;vertical-align:bottom;
+white-space:normal;max-width:8em}
 thead th[colspan]{text-align:center;color:var(--ink);font-weight:650;padding-bottom:0}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 tbody th{font-weight:550;color:var(--rival)}tbody th.ours{color:var(--ours)}
@@ -119,7 +120,7 @@ dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
 --good-tint:15,140,120;--bad-tint:224,124,20;--slow:#e0a021;--slow-ink:#000;--w0:#244b6b;
 --w1:#3f7ba8;--w2:#8bb7d6;--w3:#c9dfee;--t0:#fff;--t1:#fff;--t2:#000;--t3:#000}
 body{font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
-main{max-width:none;padding:0}h1{font-size:20pt}
+main{max-width:none;padding:0}h1{font-size:16pt;max-width:none}
 .card{border:0;border-radius:0;padding:0;margin:0 0 8mm;break-before:page}
 .card.first,.card.last{break-before:auto}
 h2,h3,.question{break-after:avoid}figure,tr,li,.caveat{break-inside:avoid}
@@ -250,7 +251,8 @@ std::string FigureCell(const Result& result, const Measure& measure) {
   const Figure& ratio = result.ratio.*measure.figure;
   const Figure& ratio_low = result.ratio_low.*measure.figure;
   const Figure& ratio_high = result.ratio_high.*measure.figure;
-  if (ratio && ratio_low && ratio_high && result.mechanism != kReference) {
+  if (ratio && ratio_low && ratio_high && result.mechanism != kReference &&
+      measure.better != Better::kNeither) {
     absl::StrAppend(&html, "<small>×", FormatFixed(*ratio, 2), " (", FormatFixed(*ratio_low, 2),
                     "–", FormatFixed(*ratio_high, 2), ")</small>");
   }
@@ -327,7 +329,8 @@ std::string Pictures(const PictureOf& of) {
       "Who served, and how much", SharesPicture(of),
       absl::StrCat(
           WorkersLegend(of.workload, of.results.front()->workers),
-          "Ticks mark even shares. The repetition with the median Jain index: 1 is even. The dot "
+          of.workload.slow_workers.empty() ? "Ticks mark even shares. " : "",
+          "The repetition with the median Jain index: 1 is even. The dot "
           "is the median, the shade "
           "all repetitions, the dashed line ",
           kReference, ".",

@@ -69,6 +69,15 @@ const Measure& MeasureOf(Figure Figures::*figure) {
                        [&](const Measure& measure) { return measure.figure == figure; });
 }
 
+Better BetterUnder(const WorkloadText& workload, const Measure& measure) {
+  const bool spread = measure.figure == &Figures::jain || measure.figure == &Figures::max_over_mean;
+  if (spread && !workload.slow_workers.empty()) return Better::kNeither;
+  if (measure.figure == &Figures::connections_per_second && workload.open_loop) {
+    return Better::kNeither;
+  }
+  return measure.better;
+}
+
 std::span<Figure Figures::*const> DecidingFigures(Question question) {
   switch (question) {
     case Question::kShare:

@@ -27,6 +27,10 @@ std::span<const Measure> Measures();
 
 const Measure& MeasureOf(Figure Figures::*figure);
 
+// Which way is better under one workload: an even spread is no virtue where a worker is slow, and
+// in an open loop all serve what is offered, or fall behind.
+Better BetterUnder(const WorkloadText& workload, const Measure& measure);
+
 // What decides a question, the most telling first.
 std::span<Figure Figures::*const> DecidingFigures(Question question);
 

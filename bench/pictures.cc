@@ -113,12 +113,13 @@ const Result* ReferenceOf(const PictureOf& of) {
 
 // The best median as it is written; empty where nothing is better.
 std::string BestOf(const PictureOf& of, const Measure& measure) {
-  if (measure.better == Better::kNeither) return "";
+  const Better direction = BetterUnder(of.workload, measure);
+  if (direction == Better::kNeither) return "";
   Figure best;
   for (const Result* result : of.results) {
     const Figure& figure = result->median.*measure.figure;
     if (!figure) continue;
-    const bool better = measure.better == Better::kMore ? best < figure : figure < best;
+    const bool better = direction == Better::kMore ? best < figure : figure < best;
     if (!best || better) best = figure;
   }
   return best ? measure.format(*best) : "";

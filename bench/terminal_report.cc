@@ -135,7 +135,8 @@ struct Extremes {
   std::string worst;
 };
 
-Extremes ExtremesOf(const std::vector<const Result*>& results, const Measure& measure) {
+Extremes ExtremesOf(const WorkloadText& workload, const std::vector<const Result*>& results,
+                    const Measure& measure) {
   std::optional<double> low;
   std::optional<double> high;
   for (const Result* result : results) {
@@ -144,11 +145,12 @@ Extremes ExtremesOf(const std::vector<const Result*>& results, const Measure& me
     low = low ? std::min(*low, *figure) : *figure;
     high = high ? std::max(*high, *figure) : *figure;
   }
-  if (!low || measure.better == Better::kNeither) return {};
+  const Better better = BetterUnder(workload, measure);
+  if (!low || better == Better::kNeither) return {};
   const std::string lowest = measure.format(*low);
   const std::string highest = measure.format(*high);
   if (lowest == highest) return {};
-  if (measure.better == Better::kMore) return {.best = highest, .worst = lowest};
+  if (better == Better::kMore) return {.best = highest, .worst = lowest};
   return {.best = lowest, .worst = highest};
 }
 
@@ -231,7 +233,7 @@ class Tables {
     absl::StrAppend(&header, " ×", decider.column);
     std::array<Extremes, std::size(kColumns)> extremes;
     for (size_t i = 0; i < std::size(kColumns); ++i) {
-      extremes[i] = ExtremesOf(results_, MeasureOf(kColumns[i]));
+      extremes[i] = ExtremesOf(workload_, results_, MeasureOf(kColumns[i]));
     }
     return Rows(header, [&](const Result& result) {
       std::string line = absl::StrCat(
@@ -318,7 +320,7 @@ class Tables {
       }
       if (used + 1 + width + 1 > static_cast<size_t>(style_.columns)) continue;
       used += 1 + width + 1;
-      columns.push_back({&measure, ExtremesOf(results_, measure), width});
+      columns.push_back({&measure, ExtremesOf(workload_, results_, measure), width});
     }
     std::string header = absl::StrCat("  ", PadRight("per connection", name_width_), " ",
                                       PadRight("by worker", shares_width_));

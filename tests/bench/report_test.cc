@@ -468,6 +468,18 @@ TEST(TerminalReport, ShowsSharesIndexRateAndPercentiles) {
   }
 }
 
+TEST(TerminalReport, MarksBestAndWorstWhereThatMeansSomething) {
+  const std::string text = TerminalReport(MadeReport(), {.columns = 120});
+  EXPECT_TRUE(Contains(text, "44,000*")) << text;
+  EXPECT_TRUE(Contains(text, "40,000!")) << text;
+  EXPECT_TRUE(Contains(text, "60.0 µs*")) << text;
+  EXPECT_TRUE(Contains(text, "90.0 µs!")) << text;
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[5].runs) run.figures.connections_per_second = 1999;
+  // Of what is offered, all serve all.
+  EXPECT_FALSE(Contains(TerminalReport(MadeReport(all), {.columns = 120}), "1,999!"));
+}
+
 TEST(TerminalReport, HasNoEscapeSequencesWithoutColours) {
   EXPECT_FALSE(Contains(TerminalReport(MadeReport(), {.colours = false}), "\033"));
   EXPECT_TRUE(Contains(TerminalReport(MadeReport(), {.colours = true}), "\033[1m"));
