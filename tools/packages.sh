@@ -3,7 +3,7 @@
 
 # To configure and build everything, tests included, and to try the echo server.
 build_packages=(g++ meson ninja-build pkg-config liburing-dev libabsl-dev libcli11-dev
-                nlohmann-json3-dev libgtest-dev netcat-openbsd)
+                nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd)
 # What the tests run besides.
 test_packages=(clang clang-format spin python3 util-linux binutils)
 
@@ -14,7 +14,7 @@ ensure_packages() {
   if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     # Not Debian: the build itself says what it misses, if anything.
     if command -v meson >/dev/null && command -v pkg-config >/dev/null &&
-       pkg-config --exists liburing absl_status CLI11 nlohmann_json gtest; then
+       pkg-config --exists liburing absl_status CLI11 nlohmann_json gtest benchmark; then
       return
     fi
     echo "$0: this is not a Debian system, so install these yourself, under the names that your" \
