@@ -61,9 +61,14 @@ class Writer {
         }
         break;
       case Question::kLoss:
-        break;  // Lost() says it
+        NothingLost();
+        break;
     }
     Lost();
+    Value("of the trials, a worker was left without any connection in",
+          &Figures::idle_worker_share);
+    Value("accepting goes on after", &Figures::resume_ms);
+    Value("connections open at once beyond the cap:", &Figures::over_cap);
   }
 
  private:
@@ -120,6 +125,25 @@ class Writer {
     if (!ours) Add(rival ? Verdict::kWorse : Verdict::kEven, behind(ours_));
     if (!rival) Add(ours ? Verdict::kBetter : Verdict::kEven, behind(rival_));
     return ours && rival;
+  }
+
+  // What only some workloads ask.
+  void Value(const char* what, Figure Figures::*figure) {
+    if (!Both(figure)) return;
+    const auto value = [&](const Result& result) {
+      return MeasureOf(figure).format(*(result.median.*figure));
+    };
+    Add(Compare(ours_, rival_, figure),
+        absl::StrCat(what, " ", value(ours_), " with ", Ours(), ", ", value(rival_), " with ",
+                     rival_.mechanism, ".", AmongAll(figure, value)));
+  }
+
+  // A workload that is there to lose connections has an answer, too, when none is lost.
+  void NothingLost() {
+    if (!Both(&Figures::lost) || *ours_.high.lost > 0 || *rival_.high.lost > 0) return;
+    const auto value = [](const Result& result) { return FormatCount(*result.median.lost); };
+    Add(Verdict::kEven, absl::StrCat("no connection is lost with ", Ours(), ", and none with ",
+                                     rival_.mechanism, ".", AmongAll(&Figures::lost, value)));
   }
 
   // Said only when it happened: nobody should have to look for it.

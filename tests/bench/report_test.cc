@@ -173,6 +173,27 @@ TEST(Claims, SayWhoDoesNotKeepUpAndWhoLosesConnections) {
   EXPECT_TRUE(Contains(claims[4].text, "17")) << claims[4].text;
 }
 
+TEST(Claims, AnswerAWorkloadThatIsThereToLoseConnections) {
+  std::vector<Series> all = MadeSeries();
+  all[0].workload = all[1].workload = "close-one";
+  for (RunResult& run : all[0].runs) run.figures.resume_ms = 500;
+  for (RunResult& run : all[1].runs) run.figures.resume_ms = 5;
+  Series reuseport = Made("reuseport", "close-one", 3500, 60, {0.25, 0.25, 0.25, 0.25});
+  for (RunResult& run : reuseport.runs) run.figures.lost = 41;
+  all.push_back(reuseport);
+  Report report = MadeReport(all);
+  report.workloads[0].name = "close-one";
+  report.workloads[0].question = Question::kLoss;
+  const std::vector<Claim> claims = ClaimsOf(report);
+  ASSERT_GE(claims.size(), 2u);
+  EXPECT_EQ(claims[0].verdict, Verdict::kEven);
+  EXPECT_TRUE(Contains(claims[0].text, "no connection is lost with ringmaster:least-loaded"));
+  EXPECT_TRUE(Contains(claims[0].text, "it is better than 1, even with 0, worse than 0"));
+  EXPECT_EQ(claims[1].verdict, Verdict::kBetter);
+  EXPECT_TRUE(Contains(claims[1].text, "5.00 ms with ringmaster:least-loaded, 500 ms with"))
+      << claims[1].text;
+}
+
 TEST(Claims, CountTheRivalsAndNameThoseThatAreBetter) {
   const std::vector<double> even = {0.25, 0.25, 0.25, 0.25};
   std::vector<Series> all = MadeSeries();
@@ -503,7 +524,17 @@ TEST(TerminalReport, WarnsOfAMachineThatWasBusyAlready) {
 }
 
 TEST(TerminalReport, KeepsWithinItsColumns) {
-  Report report = MadeReport();
+  const std::vector<double> even = {0.25, 0.25, 0.25, 0.25};
+  const std::string how = "/poll-accept/inbox/dedicated";
+  std::vector<Series> all = MadeSeries();
+  for (size_t i = 1; i < all.size(); i += 2) all[i].mechanism += how;
+  all.push_back(Made("eventfd-least-loaded", "saturated", 40'000, 900, even));
+  all.push_back(Made("ringmaster:weighted-round-robin:4,2,1,1" + how, "saturated", 9, 9e7, even));
+  all.push_back({.mechanism = "reuseport-ebpf",
+                 .workload = "saturated",
+                 .skipped = "bpf(2) was refused (EPERM): loading a program needs CAP_BPF; run it "
+                            "as root, or leave this mechanism out"});
+  Report report = MadeReport(all);
   report.context.load_before = 9;
   for (const int columns : {90, 100, 120}) {
     const std::string text = TerminalReport(report, {.utf8 = false, .columns = columns});
