@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "bench/random.h"
+#include "bench/request.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -28,6 +29,7 @@ constexpr uint32_t kDescriptorsSpare = 64;        // what the process has open b
 constexpr int64_t kRetryNs = 100 * kMicrosecond;  // after a full Unix backlog
 constexpr int64_t kBackOffNs = kMillisecond;      // a closed-loop client after a failure
 constexpr double kAchievedMin = 0.99;
+constexpr double kBusyMin = 0.95;
 constexpr int64_t kHiccupNs = 25 * kMillisecond;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
@@ -36,7 +38,8 @@ class Generator {
   explicit Generator(const LoadOptions& options)
       : options_(options),
         closed_(std::get_if<ClosedLoop>(&options.load)),
-        open_(std::get_if<OpenLoop>(&options.load)) {}
+        open_(std::get_if<OpenLoop>(&options.load)),
+        hold_ns_(open_ != nullptr ? open_->hold_ns : closed_->hold_ns) {}
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
   ~Generator() {
@@ -50,14 +53,16 @@ class Generator {
   LoadResult Run();
 
  private:
-  enum class State : uint8_t { kIdle, kBlocked, kConnecting, kWaiting };
+  enum class State : uint8_t { kIdle, kBlocked, kConnecting, kWaiting, kHolding };
   enum class End : uint8_t { kAnswered, kRefused, kReset, kWrong, kFailed };
 
   struct Client {
     int fd = -1;
     State state = State::kIdle;
     uint32_t received = 0;
+    int32_t worker = -1;
     int64_t intended_ns = 0;
+    int64_t answered_ns = 0;
     uint64_t number = 0;  // of the connection; its payload follows from it
   };
 
@@ -66,25 +71,36 @@ class Generator {
     uint32_t client;
   };
 
+  struct Held {
+    int64_t until_ns;
+    uint32_t client;
+    uint64_t number;  // of its connection
+  };
+
   void CrossWindow(int64_t now_ns);
   void StartDue(int64_t now_ns);
   void Retry(int64_t now_ns);
+  void Release(int64_t now_ns);
   void Start(uint32_t index, int64_t intended_ns);
   void Connect(uint32_t index);
   void Send(uint32_t index);
   void Watch(uint32_t index, uint32_t events);
   void OnEvent(uint32_t index, uint32_t events);
+  bool RightAnswer(Client& client, const char* answer, size_t size);
+  void OnAnswered(uint32_t index);
   void Finish(uint32_t index, End end, int error = 0);
   bool Measured(const Client& client) const {
     return client.intended_ns >= begin_ns_ && client.intended_ns < end_ns_;
   }
   void FillPayload(uint64_t number, std::vector<char>& payload) const;
+  void NoteAnswer(const Client& client);
   int64_t NextScheduledNs() const;
   int64_t NextDueNs() const;
 
   const LoadOptions& options_;
   const ClosedLoop* const closed_;
   const OpenLoop* const open_;
+  const int64_t hold_ns_;
 
   int epoll_fd_ = -1;
   std::vector<Client> clients_;
@@ -92,6 +108,7 @@ class Generator {
   std::deque<Wake> thinking_;     // closed loop, ascending: every think is equally long
   std::deque<Wake> backing_off_;  // closed loop, ascending
   std::deque<Wake> blocked_;      // ascending
+  std::deque<Held> held_;         // ascending; one whose connection has ended before is passed over
   std::vector<char> sent_;
   std::vector<char> received_;
   uint64_t connections_ = 0;
@@ -150,6 +167,7 @@ LoadResult Generator::Run() {
     CrossWindow(now_ns);
     if (ended_ && now_ns >= end_ns_ + options_.grace_ns) break;
     StartDue(now_ns);
+    Release(now_ns);
     if (ended_ && active_ == 0 && NextScheduledNs() == kNever) break;
     Retry(now_ns);
     const int64_t wait_ns = std::max<int64_t>(NextDueNs() - NowNs(), 0);
@@ -217,6 +235,17 @@ void Generator::Retry(int64_t now_ns) {
   }
 }
 
+void Generator::Release(int64_t now_ns) {
+  while (!held_.empty() && (ended_ || held_.front().until_ns <= now_ns)) {
+    const Held held = held_.front();
+    held_.pop_front();
+    const Client& client = clients_[held.client];
+    if (client.state == State::kHolding && client.number == held.number) {
+      Finish(held.client, End::kAnswered);
+    }
+  }
+}
+
 // The next start of the schedule, or kNever.
 int64_t Generator::NextScheduledNs() const {
   if (open_ == nullptr || next_start_ == open_->starts_ns.size()) return kNever;
@@ -229,6 +258,7 @@ int64_t Generator::NextDueNs() const {
   if (!ended_) due_ns = end_ns_;
   if (!begun_) due_ns = std::min(due_ns, begin_ns_);
   if (!blocked_.empty()) due_ns = std::min(due_ns, blocked_.front().at_ns);
+  if (!held_.empty()) due_ns = std::min(due_ns, held_.front().until_ns);
   if (!idle_.empty()) due_ns = std::min(due_ns, NextScheduledNs());
   if (ended_) return due_ns;
   if (!thinking_.empty()) due_ns = std::min(due_ns, thinking_.front().at_ns);
@@ -240,6 +270,7 @@ void Generator::Start(uint32_t index, int64_t intended_ns) {
   Client& client = clients_[index];
   client.intended_ns = intended_ns;
   client.received = 0;
+  client.worker = -1;
   client.number = connections_++;
   client.state = State::kConnecting;
   ++active_;
@@ -320,34 +351,52 @@ void Generator::OnEvent(uint32_t index, uint32_t events) {
     getsockopt(client.fd, SOL_SOCKET, SO_ERROR, &error, &size);
     return Finish(index, error == ECONNREFUSED ? End::kRefused : End::kReset, error);
   }
-  if (client.state != State::kWaiting) return;
-  // One byte more than is wanted, so that an answer that is too long is seen.
+  if (client.state != State::kWaiting && client.state != State::kHolding) return;
+  // One byte more than is wanted, so that an answer that is too long is seen; while it is held,
+  // nothing is.
   char answer[kPayloadBytesMax + 1];
   const size_t rest = sent_.size() - client.received;
   const ssize_t count = recv(client.fd, answer, rest + 1, 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) return Finish(index, End::kReset, count < 0 ? errno : 0);
+  if (!RightAnswer(client, answer, static_cast<size_t>(count))) return Finish(index, End::kWrong);
+  if (client.received == received_.size()) OnAnswered(index);
+}
+
+// Whether `answer` is what is to come next.
+bool Generator::RightAnswer(Client& client, const char* answer, size_t size) {
+  if (size > sent_.size() - client.received) return false;
   FillPayload(client.number, received_);
-  const auto size = static_cast<size_t>(count);
-  if (size > rest || std::memcmp(answer, received_.data() + client.received, size) != 0) {
-    return Finish(index, End::kWrong);
+  size_t at = 0;
+  if (client.received == 0 && answer[0] != kUnmarked) {
+    if (static_cast<unsigned char>(answer[0]) >= kWorkersMax) return false;
+    client.worker = answer[0];
+    ++at;
+  }
+  if (std::memcmp(answer + at, received_.data() + client.received + at, size - at) != 0) {
+    return false;
   }
   client.received += static_cast<uint32_t>(size);
-  if (client.received == received_.size()) Finish(index, End::kAnswered);
+  return true;
+}
+
+void Generator::OnAnswered(uint32_t index) {
+  Client& client = clients_[index];
+  client.answered_ns = NowNs();
+  if (hold_ns_ == 0 || ended_) return Finish(index, End::kAnswered);
+  client.state = State::kHolding;
+  held_.push_back({client.answered_ns + hold_ns_, index, client.number});
 }
 
 void Generator::Finish(uint32_t index, End end, int error) {
   Client& client = clients_[index];
-  const int64_t now_ns = NowNs();
-  if (end == End::kAnswered && now_ns >= begin_ns_ && now_ns < end_ns_) {
+  if (end == End::kAnswered && client.answered_ns >= begin_ns_ && client.answered_ns < end_ns_) {
     ++result_.answered_in_window;
   }
   if (Measured(client)) {
     switch (end) {
       case End::kAnswered:
-        ++result_.answered;
-        result_.latency_ns.Add(
-            static_cast<uint64_t>(std::max<int64_t>(now_ns - client.intended_ns, 0)));
+        NoteAnswer(client);
         break;
       case End::kRefused:
         ++result_.refused;
@@ -368,6 +417,7 @@ void Generator::Finish(uint32_t index, End end, int error) {
   client.fd = -1;
   client.state = State::kIdle;
   --active_;
+  const int64_t now_ns = NowNs();
   if (open_ != nullptr) {
     idle_.push_back(index);
   } else if (end == End::kAnswered) {
@@ -377,14 +427,16 @@ void Generator::Finish(uint32_t index, End end, int error) {
   }
 }
 
-// Every eight bytes depend on the connection and on their place, so neither an answer to somebody
-// else nor one whose parts are out of order passes for the right one.
+void Generator::NoteAnswer(const Client& client) {
+  const int64_t latency_ns = std::max<int64_t>(client.answered_ns - client.intended_ns, 0);
+  ++result_.answered;
+  result_.latency_ns.Add(static_cast<uint64_t>(latency_ns));
+  if (client.worker >= 0) ++result_.answered_by[static_cast<size_t>(client.worker)];
+  if (options_.log_answers) result_.answers.push_back({client.number, client.worker, latency_ns});
+}
+
 void Generator::FillPayload(uint64_t number, std::vector<char>& payload) const {
-  Random random(number);
-  for (size_t at = 0; at < payload.size(); at += sizeof(uint64_t)) {
-    const uint64_t word = random.Next();
-    std::memcpy(payload.data() + at, &word, std::min(sizeof(word), payload.size() - at));
-  }
+  WriteRequest(number, options_.work ? options_.work(number) : 0, payload);
 }
 
 }  // namespace
@@ -420,6 +472,10 @@ double LoadResult::offered_per_second() const {
 double LoadResult::achieved_per_second() const {
   if (window_ns == 0) return 0;
   return static_cast<double>(answered_in_window) * kSecond / static_cast<double>(window_ns);
+}
+
+bool LoadResult::generator_limited() const {
+  return static_cast<double>(cpu_ns) >= kBusyMin * static_cast<double>(window_ns) && window_ns > 0;
 }
 
 bool LoadResult::latency_valid() const {

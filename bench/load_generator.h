@@ -1,5 +1,6 @@
 // The clients: one connection for each request. Each connects, sends a small payload that no other
-// connection sends, reads it back, compares it and closes. One thread, one epoll set.
+// connection sends, reads it back, compares it, sees by whom it was served (request.h) and closes,
+// at once or after it has held the connection for some time. One thread, one epoll set.
 //
 // Two kinds of load, which answer different questions:
 //
@@ -18,14 +19,15 @@
 #ifndef RINGMASTER_BENCH_LOAD_GENERATOR_H_
 #define RINGMASTER_BENCH_LOAD_GENERATOR_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "bench/books.h"
 #include "bench/clock.h"
 #include "bench/histogram.h"
 #include "bench/target.h"
@@ -35,11 +37,15 @@ namespace ringmaster::bench {
 struct OpenLoop {
   std::vector<int64_t> starts_ns;   // since the beginning of the run, ascending
   uint32_t connections_max = 4096;  // at most so many at once; later starts wait, on their clock
+  int64_t hold_ns = 0;              // as in ClosedLoop
 };
 
 struct ClosedLoop {
   uint32_t clients = 1;
   int64_t think_ns = 0;  // between the end of one connection and the start of the next
+  // How long a connection stays open after its answer; at most until the window ends. One that the
+  // server ends before is a reset.
+  int64_t hold_ns = 0;
 };
 
 // One start every 1/rate seconds.
@@ -56,8 +62,19 @@ struct LoadOptions {
   int64_t duration_ns = kSecond;  // the window: counted
   int64_t grace_ns = kSecond;     // for what is under way when the window ends
   uint32_t payload_bytes = 64;    // at least 16
+  // How much a worker has to compute for a connection, by its number, in units (request.h); nothing
+  // by default.
+  std::function<uint32_t(uint64_t number)> work;
+  bool log_answers = false;
   // Called on the generator's thread when the window begins (true) and when it ends (false).
   std::function<void(bool)> on_window;
+};
+
+// One connection of the window that was rightly answered.
+struct Answer {
+  uint64_t number = 0;  // in the order of the starts of the whole run
+  int32_t worker = -1;  // that served it; -1: it did not say
+  int64_t latency_ns = 0;
 };
 
 struct LoadResult {
@@ -81,10 +98,18 @@ struct LoadResult {
   int64_t cpu_ns = 0;               // what the generator computed during the window
   Histogram lag_ns;                 // open loop: how much later than intended it acted
 
+  std::array<uint64_t, kWorkersMax> answered_by{};  // of `answered`, by worker
+  std::vector<Answer> answers;                      // in the order of their ends, if asked for
+
   // Connections without the right answer.
   uint64_t lost() const { return started - answered; }
   double offered_per_second() const;
   double achieved_per_second() const;
+
+  // Whether the generator computed nearly all the time: then it is what limits the throughput, and
+  // connections per second say little about the server. Where both share the processors, the
+  // machine can be the limit before either is.
+  bool generator_limited() const;
 
   // Whether the latency may be quoted: something was measured and, in an open loop, at least 99 %
   // of what was offered was achieved. Below that the queue grows while the run lasts, and

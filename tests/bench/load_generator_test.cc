@@ -26,6 +26,9 @@ enum class Manner {
   kCloseAtOnce,     // without an answer
   kCloseAfterHalf,  // within the answer
   kNeverAnswer,
+  kSign,            // the first byte is that of worker 7
+  kSignImpossible,  // … of a worker that there cannot be
+  kCloseAfterAnswer,
 };
 
 class TinyServer {
@@ -44,6 +47,8 @@ class TinyServer {
   const Target& target() const { return listener_.target(); }
   uint64_t accepted() const { return accepted_; }
   uint64_t answered() const { return answered_; }
+  // The most connections that were open at once.
+  uint64_t open_max() const { return open_max_; }
 
  private:
   void Run() {
@@ -59,6 +64,7 @@ class TinyServer {
       while ((fd = accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         ++accepted_;
         fds.push_back({fd, POLLIN, 0});
+        open_max_ = std::max<uint64_t>(open_max_, fds.size() - 2);
       }
     }
     for (size_t i = 2; i < fds.size(); ++i) close(fds[i].fd);
@@ -74,11 +80,13 @@ class TinyServer {
     if (manner_ == Manner::kNeverAnswer) return true;
     if (manner_ == Manner::kEchoOfAnother) buffer[size - 1] ^= 1;
     if (manner_ == Manner::kEchoTooMuch) buffer[size++] = 0;
+    if (manner_ == Manner::kSign) buffer[0] = 7;
+    if (manner_ == Manner::kSignImpossible) buffer[0] = kWorkersMax;
     if (manner_ == Manner::kCloseAfterHalf) size /= 2;
     const size_t step = manner_ == Manner::kEchoInPieces ? 1 : size;
     for (size_t at = 0; at < size; at += step) (void)send(fd, buffer + at, step, MSG_NOSIGNAL);
     ++answered_;
-    return manner_ != Manner::kCloseAfterHalf;
+    return manner_ != Manner::kCloseAfterHalf && manner_ != Manner::kCloseAfterAnswer;
   }
 
   Listener listener_;
@@ -86,6 +94,7 @@ class TinyServer {
   const int stop_fd_;
   std::atomic<uint64_t> accepted_{0};
   std::atomic<uint64_t> answered_{0};
+  std::atomic<uint64_t> open_max_{0};
   std::thread thread_;
 };
 
@@ -229,6 +238,72 @@ TEST_P(LoadGenerator, HoldsMoreConnectionsThanOneTurnOfItsLoopTakes) {
   EXPECT_EQ(result.answered, 1000u);
 }
 
+TEST_P(LoadGenerator, KnowsByWhichWorkerItWasServed) {
+  TinyServer server(GetParam(), Manner::kSign);
+  LoadOptions options = Open(server.target(), {0, 0, 0, 0, 0});
+  options.log_answers = true;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_EQ(result.answered, 5u);
+  EXPECT_EQ(result.answered_by[7], 5u);
+  ASSERT_EQ(result.answers.size(), 5u);
+  std::vector<uint64_t> numbers;
+  for (const Answer& answer : result.answers) {
+    numbers.push_back(answer.number);
+    EXPECT_EQ(answer.worker, 7);
+    EXPECT_GT(answer.latency_ns, 0);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  EXPECT_EQ(numbers, (std::vector<uint64_t>{0, 1, 2, 3, 4}));
+}
+
+TEST_P(LoadGenerator, BelievesNoWorkerThatCannotBe) {
+  TinyServer server(GetParam(), Manner::kSignImpossible);
+  const LoadResult result = RunLoad(Open(server.target(), {0, 0, 0})).value();
+  EXPECT_EQ(result.wrong, 3u);
+}
+
+TEST_P(LoadGenerator, KeepsNoLogUnlessAskedTo) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  const LoadResult result = RunLoad(Open(server.target(), {0, 0, 0})).value();
+  EXPECT_EQ(result.answered, 3u);
+  EXPECT_TRUE(result.answers.empty());
+  EXPECT_EQ(std::count(result.answered_by.begin(), result.answered_by.end(), 0u), kWorkersMax);
+}
+
+// They are to stay open for longer than the window; its end releases them.
+TEST_P(LoadGenerator, HoldsConnectionsOpenUntilTheWindowEnds) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  LoadOptions options = Open(server.target(), EvenSchedule(400, 50 * kMillisecond));
+  std::get<OpenLoop>(options.load).hold_ns = 3600 * kSecond;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_EQ(result.answered, 20u);
+  EXPECT_EQ(result.answered_in_window, 20u);
+  EXPECT_EQ(server.open_max(), 20u);
+  // The time for which they are held is no latency.
+  EXPECT_LT(result.latency_ns.min(), static_cast<uint64_t>(100 * kMillisecond));
+}
+
+// Two clients that hold for a quarter of the window have time for some four connections each.
+TEST_P(LoadGenerator, StartsAgainAfterTheHoldInAClosedLoop) {
+  TinyServer server(GetParam(), Manner::kEcho);
+  LoadOptions options = Closed(server.target());
+  options.load = ClosedLoop{.clients = 2, .hold_ns = options.duration_ns / 4};
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_GT(result.answered, 0u);
+  EXPECT_LE(result.answered, 10u);
+  EXPECT_EQ(result.answered, result.started);
+}
+
+TEST_P(LoadGenerator, CountsAHeldConnectionThatTheServerEndsAsReset) {
+  TinyServer server(GetParam(), Manner::kCloseAfterAnswer);
+  LoadOptions options = Open(server.target(), {0, 0, 0, 0, 0});
+  EXPECT_EQ(RunLoad(options).value().answered, 5u);
+  std::get<OpenLoop>(options.load).hold_ns = 3600 * kSecond;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_EQ(result.reset, 5u);
+  EXPECT_EQ(Outcomes(result), result.started);
+}
+
 TEST(LoadGeneratorOptions, AreRefusedWhenTheyMeanNothing) {
   const Target target = Listener::Create(Transport::kTcp).value().target();
   LoadOptions nobody = Closed(target);
@@ -254,6 +329,16 @@ TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {
   EXPECT_FALSE(result.latency_valid());
   result.open_loop = false;
   EXPECT_TRUE(result.latency_valid());
+}
+
+TEST(LoadResult, SaysThatTheGeneratorWasTheLimitWhenItComputedAllTheTime) {
+  LoadResult result;
+  EXPECT_FALSE(result.generator_limited());
+  result.window_ns = kSecond;
+  result.cpu_ns = 949 * kMillisecond;
+  EXPECT_FALSE(result.generator_limited());
+  result.cpu_ns = 950 * kMillisecond;
+  EXPECT_TRUE(result.generator_limited());
 }
 
 TEST(LoadResult, ForgivesAShortWindowOneHiccupAtItsEnd) {
