@@ -27,6 +27,10 @@ absl::StatusOr<Plan> PlanOf(const DemoOptions& options, uint64_t seed) {
   for (const std::string& name : mechanisms) {
     absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
     if (!mechanism.ok()) return mechanism.status();
+    // With nothing to compare there is nothing to show.
+    if (const std::string why = (*mechanism)->WhyNot(plan->transport); !why.empty()) {
+      return absl::UnavailableError(why);
+    }
     plan->mechanisms.push_back(*std::move(mechanism));
   }
   for (const std::string& name : options.workloads) {

@@ -9,13 +9,23 @@
 namespace ringmaster::bench {
 namespace {
 
-constexpr std::string_view kEpollExclusive = "epoll-exclusive";
+struct Entry {
+  std::string_view name;
+  std::unique_ptr<Mechanism> (*make)();
+};
+
+constexpr Entry kRivals[] = {
+    {"epoll-exclusive", MakeEpollExclusive},
+};
+
 constexpr std::string_view kRingmaster = "ringmaster:";
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Mechanism>> MakeMechanism(std::string_view name) {
-  if (name == kEpollExclusive) return MakeEpollExclusive();
+  for (const Entry& rival : kRivals) {
+    if (rival.name == name) return rival.make();
+  }
   if (name.starts_with(kRingmaster)) return MakeRingmaster(name.substr(kRingmaster.size()));
   return absl::InvalidArgumentError(
       absl::StrCat("no mechanism is called \"", std::string(name),
@@ -23,9 +33,12 @@ absl::StatusOr<std::unique_ptr<Mechanism>> MakeMechanism(std::string_view name) 
 }
 
 std::vector<std::string> MechanismNames() {
-  std::vector<std::string> names = {std::string(kEpollExclusive)};
+  std::vector<std::string> names;
+  for (const Entry& rival : kRivals) names.emplace_back(rival.name);
   for (const std::string_view policy : PolicyNames()) {
-    names.push_back(std::string(kRingmaster).append(policy));
+    // A policy that asks for parameters is not there without them.
+    const auto mechanism = MakeRingmaster(policy);
+    if (mechanism.ok()) names.push_back((*mechanism)->name());
   }
   return names;
 }

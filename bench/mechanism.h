@@ -20,11 +20,13 @@ namespace ringmaster::bench {
 
 // What distinguishes one worker from the others.
 struct WorkerTraits {
-  int64_t delay_ns = 0;  // how long it sleeps with each connection before it serves it
+  int64_t delay_ns = 0;            // how long it sleeps with each connection before it serves it
+  uint32_t capacity = UINT32_MAX;  // how many connections it may have open at once
 };
 
 struct ServerOptions {
   int listen_fd = -1;                 // listening, non-blocking; borrowed
+  Target target;                      // its address
   std::vector<WorkerTraits> workers;  // one for each worker, 1 to kWorkersMax
   ServerBooks* books = nullptr;       // outlives the server
 };
@@ -34,6 +36,10 @@ struct ServerOptions {
 class Server {
  public:
   virtual ~Server() = default;
+
+  // Brings up to date what the books do not show while the server runs. Called on the thread that
+  // started it.
+  virtual void WriteBooks() {}
 };
 
 class Mechanism {
@@ -50,17 +56,24 @@ class Mechanism {
   // comparison tells of it and goes on with the others.
   virtual std::string WhyNot(Transport /*transport*/) const { return ""; }
 
+  // Whether the listener must be bound so that others can be bound to the same port (SO_REUSEPORT).
+  virtual bool shares_port() const { return false; }
+
+  // Whether a worker serves one connection from its beginning to its end before it takes the next.
+  virtual bool serves_one_at_a_time() const { return false; }
+
   // Starts the workers, in their order, and returns when all are ready to serve. Called in a
   // process of its own, after the fork. A failure says cause and remedy, and leaves nothing
   // running.
   virtual absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const = 0;
 };
 
-// Makes a mechanism from a name: "epoll-exclusive", "ringmaster:POLICY". InvalidArgument names the
-// known ones.
+// Makes a mechanism from a name: "epoll-exclusive", "ringmaster:POLICY/INTAKE/HANDOFF/HOST", of
+// which everything after the policy may be left out. InvalidArgument names the known ones.
 absl::StatusOr<std::unique_ptr<Mechanism>> MakeMechanism(std::string_view name);
 
-// The names to show, policies spelled out.
+// The names to show: every rival, and ringmaster with each of its policies. Each is the name() of
+// what it makes.
 std::vector<std::string> MechanismNames();
 
 }  // namespace ringmaster::bench

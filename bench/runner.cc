@@ -1,9 +1,13 @@
 #include "bench/runner.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
-#include <future>
+#include <condition_variable>
+#include <mutex>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -15,33 +19,155 @@
 namespace ringmaster::bench {
 namespace {
 
-constexpr auto kProgressInterval = std::chrono::milliseconds(200);
+constexpr int64_t kProgressNs = 200 * kMillisecond;
 constexpr int64_t kGraceNs = 2 * kSecond;
 // What a run costs besides its warm-up and window, until it has been measured.
 constexpr int64_t kOverheadNsExpected = 20 * kMillisecond;
 
 double ToUs(uint64_t ns) { return static_cast<double>(ns) / kMicrosecond; }
 
-// What the window's edges tell of the server.
-struct Edge {
-  std::vector<uint64_t> taken;
-  int64_t cpu_ns = 0;
+// Which processors who runs on; none: on any.
+struct Halves {
+  std::vector<int> server;
+  std::vector<int> clients;
 };
 
-double Total(const std::vector<uint64_t>& values) {
-  return static_cast<double>(std::accumulate(values.begin(), values.end(), uint64_t{0}));
+absl::StatusOr<Halves> HalvesOf(bool pin) {
+  if (!pin) return Halves{};
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot find out about the processors");
+  }
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(static_cast<size_t>(cpu), &allowed)) cpus.push_back(cpu);
+  }
+  if (cpus.size() < 2) {
+    return absl::FailedPreconditionError(
+        "server and clients cannot be pinned apart on one processor; leave them unpinned");
+  }
+  const auto middle = cpus.begin() + static_cast<ptrdiff_t>(cpus.size() / 2);
+  return Halves{.server = {cpus.begin(), middle}, .clients = {middle, cpus.end()}};
 }
 
-RunResult Evaluate(const LoadResult& load, const Edge& begin, const Edge& end,
-                   const ServerProcess& server, const ServerCost& cost) {
-  RunResult run;
-  for (size_t i = 0; i < begin.taken.size(); ++i) {
-    run.shares.push_back(static_cast<double>(end.taken[i] - begin.taken[i]));
-  }
-  const double taken = std::accumulate(run.shares.begin(), run.shares.end(), 0.0);
-  for (double& share : run.shares) share = taken == 0 ? 0 : share / taken;
+void RunOn(const std::vector<int>& cpus) {
+  if (cpus.empty()) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus) CPU_SET(static_cast<size_t>(cpu), &set);
+  // They were allowed a moment ago; if one has been taken away since, where it runs is not ours to
+  // say any more.
+  (void)sched_setaffinity(0, sizeof(set), &set);
+}
 
-  Figures& figures = run.figures;
+// The load on a thread of its own, and where it stands. The thread ends before the next fork; the
+// one that made it only waits, so that what it does meanwhile delays no client.
+class RunningLoad {
+ public:
+  enum class Stage : uint8_t { kWarmUp, kWindow, kGrace, kOver };
+
+  RunningLoad(LoadOptions options, std::vector<int> cpus)
+      : options_(std::move(options)), thread_([this, cpus = std::move(cpus)] {
+          RunOn(cpus);
+          options_.on_window = [this](bool begins) {
+            Enter(begins ? Stage::kWindow : Stage::kGrace);
+          };
+          result_ = RunLoad(options_);
+          Enter(Stage::kOver);
+        }) {}
+  RunningLoad(const RunningLoad&) = delete;
+  RunningLoad& operator=(const RunningLoad&) = delete;
+  ~RunningLoad() {
+    if (thread_.joinable()) thread_.join();
+  }
+
+  // Waits until the load has got further than `seen`, or until `deadline_ns`.
+  Stage WaitFor(Stage seen, int64_t deadline_ns) {
+    const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, deadline, [&] { return stage_ != seen; });
+    return stage_;
+  }
+
+  // When the window began; monotonic.
+  int64_t began_ns() {
+    const std::lock_guard lock(mutex_);
+    return began_ns_;
+  }
+
+  // Ends with the load.
+  const absl::StatusOr<LoadResult>& Result() {
+    if (thread_.joinable()) thread_.join();
+    return result_;
+  }
+
+ private:
+  void Enter(Stage stage) {
+    const std::lock_guard lock(mutex_);
+    if (stage == Stage::kWindow) began_ns_ = NowNs();
+    stage_ = stage;
+    changed_.notify_one();
+  }
+
+  LoadOptions options_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Stage stage_ = Stage::kWarmUp;
+  int64_t began_ns_ = 0;
+  absl::StatusOr<LoadResult> result_ = absl::UnknownError("the load has not begun");
+  std::thread thread_;
+};
+
+struct Edges {
+  Tally begin;
+  Tally end;
+};
+
+// Looks at the server when the window begins and when it ends, lets happen what is to happen in
+// between, and returns when the load is over.
+absl::StatusOr<Edges> Follow(RunningLoad& load, ServerProcess& server,
+                             const std::vector<Incident>& incidents,
+                             const std::function<void()>& on_progress) {
+  using Stage = RunningLoad::Stage;
+  Edges edges;
+  absl::Status status;
+  auto next = incidents.begin();
+  int64_t progress_ns = NowNs() + kProgressNs;
+  for (Stage seen = Stage::kWarmUp; seen != Stage::kOver;) {
+    int64_t deadline_ns = progress_ns;
+    const bool waits = seen == Stage::kWindow && next != incidents.end();
+    if (waits) deadline_ns = std::min(deadline_ns, load.began_ns() + next->at_ns);
+    const Stage stage = load.WaitFor(seen, deadline_ns);
+    // Should this thread not have run for the whole window, both are the same and tell nothing.
+    for (Tally* edge : {&edges.begin, &edges.end}) {
+      if (edge->at_ns != 0 || stage < (edge == &edges.begin ? Stage::kWindow : Stage::kGrace)) {
+        continue;
+      }
+      absl::StatusOr<Tally> tally = server.Look();
+      // The load ends by itself.
+      status.Update(tally.status());
+      *edge = tally.ok() ? *std::move(tally) : Tally{.at_ns = NowNs()};
+    }
+    seen = stage;
+    const int64_t now_ns = NowNs();
+    for (; seen == Stage::kWindow && next != incidents.end() &&
+           load.began_ns() + next->at_ns <= now_ns;
+         ++next) {
+      if (next->freeze_ns > 0) server.Freeze(next->worker, next->freeze_ns);
+      if (next->leaves) server.TellToLeave(next->worker);
+    }
+    if (now_ns < progress_ns) continue;
+    on_progress();
+    progress_ns = now_ns + kProgressNs;
+  }
+  if (!status.ok()) return status;
+  return edges;
+}
+
+// The figures that every workload has.
+Figures FiguresOf(const LoadResult& load, const Edges& edges, const ServerProcess& server) {
+  Figures figures;
   figures.connections_per_second = load.achieved_per_second();
   if (load.open_loop) figures.offered_per_second = load.offered_per_second();
   if (load.latency_valid()) {
@@ -50,98 +176,170 @@ RunResult Evaluate(const LoadResult& load, const Edge& begin, const Edge& end,
     figures.p999_us = ToUs(load.latency_ns.Quantile(0.999));
     figures.max_us = ToUs(load.latency_ns.max());
   }
-  figures.jain = JainIndex(run.shares);
-  figures.max_over_mean = MaxOverMean(run.shares);
   figures.generator_cpu_share =
       static_cast<double>(load.cpu_ns) / static_cast<double>(load.window_ns);
-  if (taken > 0) {
-    figures.cpu_us_per_connection =
-        static_cast<double>(end.cpu_ns - begin.cpu_ns) / kMicrosecond / taken;
-  }
-  if (const double ever = Total(server.TakenByWorker()); ever > 0) {
-    figures.context_switches_per_connection = static_cast<double>(cost.context_switches) / ever;
+  const auto cpu_ns = static_cast<double>(edges.end.cpu_ns - edges.begin.cpu_ns);
+  figures.server_cpu_share = cpu_ns / static_cast<double>(edges.end.at_ns - edges.begin.at_ns);
+  if (const auto taken = static_cast<double>(edges.end.Taken() - edges.begin.Taken()); taken > 0) {
+    const auto per_connection = [&](auto Tally::*count) {
+      return static_cast<double>(edges.end.*count - edges.begin.*count) / taken;
+    };
+    figures.worker_wakes_per_connection = per_connection(&Tally::wakes);
+    figures.empty_wakes_per_connection = per_connection(&Tally::empty_wakes);
+    figures.arrival_wakes_per_connection = per_connection(&Tally::arrival_wakes);
+    if (server.books().has_master) {
+      figures.master_wakes_per_connection = per_connection(&Tally::master_wakes);
+      figures.doorbells_per_connection = per_connection(&Tally::doorbells);
+    }
+    figures.context_switches_per_connection = per_connection(&Tally::context_switches);
+    figures.system_calls_per_connection = per_connection(&Tally::system_calls);
+    figures.cpu_us_per_connection = cpu_ns / kMicrosecond / taken;
   }
   if (const int64_t recalled = server.books().recalled; recalled >= 0) {
     figures.recalled = static_cast<double>(recalled);
   }
-  figures.server_cpu_share =
-      static_cast<double>(end.cpu_ns - begin.cpu_ns) / static_cast<double>(load.window_ns);
   figures.lost = static_cast<double>(load.lost());
   figures.reset = static_cast<double>(load.reset);
   figures.refused = static_cast<double>(load.refused);
+  return figures;
+}
+
+RunResult Evaluate(const Workload& workload, const Setting& setting, const LoadResult& load,
+                   const Edges& edges, const ServerProcess& server) {
+  RunResult run{.figures = FiguresOf(load, edges, server),
+                .generator_limited = load.generator_limited()};
+  for (size_t i = 0; i < setting.workers; ++i) {
+    run.shares.push_back(static_cast<double>(edges.end.taken[i] - edges.begin.taken[i]));
+  }
+  const double taken = std::accumulate(run.shares.begin(), run.shares.end(), 0.0);
+  for (double& share : run.shares) share = taken == 0 ? 0 : share / taken;
+  run.figures.jain = JainIndex(run.shares);
+  run.figures.max_over_mean = MaxOverMean(run.shares);
+  Evidence evidence{.setting = setting, .load = load, .open_max = {}};
+  for (size_t i = 0; i < setting.workers; ++i) {
+    evidence.open_max.push_back(server.books().workers[i].open_max);
+  }
+  workload.Evaluate(evidence, run);
   return run;
 }
 
+// What the server needs, with the limit of descriptors that the workload wants for connections: how
+// many the mechanism has open itself is found out by starting it.
+absl::StatusOr<ServerSetUp> SetUpFor(const Plan& plan, const Mechanism& mechanism,
+                                     const Workload& workload, const Halves& halves) {
+  ServerSetUp set_up{.transport = plan.transport,
+                     .workers = workload.Workers(plan.workers),
+                     .cpus = halves.server};
+  const std::optional<uint32_t> descriptors = workload.Descriptors();
+  if (!descriptors.has_value()) return set_up;
+  set_up.descriptor_room = *descriptors;
+  const auto trial = ServerProcess::Start(mechanism, set_up);
+  if (!trial.ok()) return trial.status();
+  set_up.descriptor_limit = (*trial)->books().descriptor_limit;
+  return set_up;
+}
+
 absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
-                                  const Workload& workload, uint64_t seed,
+                                  const Workload& workload, uint64_t seed, const Halves& halves,
                                   const std::function<void()>& on_progress) {
-  absl::StatusOr<std::unique_ptr<ServerProcess>> server =
-      ServerProcess::Start(mechanism, plan.transport, workload.Workers(plan.workers));
+  const Setting setting{
+      .warm_up_ns = plan.warm_up_ns, .window_ns = plan.WindowNs(workload), .workers = plan.workers};
+  const absl::StatusOr<ServerSetUp> set_up = SetUpFor(plan, mechanism, workload, halves);
+  if (!set_up.ok()) return set_up.status();
+  absl::StatusOr<std::unique_ptr<ServerProcess>> server = ServerProcess::Start(mechanism, *set_up);
   if (!server.ok()) return server.status();
-  Edge edges[2];
-  const LoadOptions options{
-      .target = (*server)->target(),
-      .load = workload.Load(plan.warm_up_ns + plan.duration_ns, seed),
-      .warm_up_ns = plan.warm_up_ns,
-      .duration_ns = plan.duration_ns,
-      .grace_ns = kGraceNs,
-      .on_window =
-          [&](bool begins) {
-            edges[begins ? 0 : 1] = {.taken = (*server)->TakenByWorker(),
-                                     .cpu_ns = (*server)->CpuNs()};
-          },
-  };
-  // The load has a thread of its own, which ends before the next fork, and this one only waits:
-  // what it prints does not delay the clients.
-  std::future<absl::StatusOr<LoadResult>> running =
-      std::async(std::launch::async, [&] { return RunLoad(options); });
-  while (running.wait_for(kProgressInterval) == std::future_status::timeout) on_progress();
-  const absl::StatusOr<LoadResult> load = running.get();
+  RunningLoad running(
+      {
+          .target = (*server)->target(),
+          .load = workload.Load(setting, seed),
+          .warm_up_ns = setting.warm_up_ns,
+          .duration_ns = setting.window_ns,
+          .grace_ns = kGraceNs,
+          .work = [&](uint64_t number) { return workload.Work(number, seed); },
+          .log_answers = workload.logs_answers(),
+      },
+      halves.clients);
+  const absl::StatusOr<Edges> edges =
+      Follow(running, **server, workload.Incidents(setting.window_ns), on_progress);
+  const absl::StatusOr<LoadResult>& load = running.Result();
   if (!load.ok()) return load.status();
   const absl::StatusOr<ServerCost> cost = (*server)->Stop();
-  if (!cost.ok()) {
-    return absl::Status(cost.status().code(), absl::StrCat(mechanism.name(), ", ", workload.name(),
-                                                           ": ", cost.status().message()));
+  // A crash tells more than that nobody answered.
+  for (const absl::Status& status : {cost.status(), edges.status()}) {
+    if (status.ok()) continue;
+    return absl::Status(status.code(), absl::StrCat(mechanism.name(), ", ", workload.name(), ": ",
+                                                    status.message()));
   }
-  return Evaluate(*load, edges[0], edges[1], **server, *cost);
+  return Evaluate(workload, setting, *load, *edges, **server);
+}
+
+// Why a pair is not measured; empty if it is.
+std::string WhySkip(const Mechanism& mechanism, const Workload& workload, Transport transport) {
+  if (std::string why = mechanism.WhyNot(transport); !why.empty()) return why;
+  if (mechanism.serves_one_at_a_time() && workload.holds_connections()) {
+    return "serves one connection at a time: as long as these stay open, it would serve as many as "
+           "it has workers";
+  }
+  return "";
 }
 
 }  // namespace
 
 size_t Plan::RunCount() const {
-  const auto able = std::count_if(mechanisms.begin(), mechanisms.end(), [&](const auto& mechanism) {
-    return mechanism->WhyNot(transport).empty();
-  });
-  return static_cast<size_t>(able) * workloads.size() * repetitions;
+  size_t pairs = 0;
+  for (const auto& mechanism : mechanisms) {
+    for (const auto& workload : workloads) {
+      if (WhySkip(*mechanism, *workload, transport).empty()) ++pairs;
+    }
+  }
+  return pairs * repetitions;
+}
+
+int64_t Plan::WindowNs(const Workload& workload) const {
+  return std::max(duration_ns, workload.WindowNsMin());
 }
 
 int64_t Plan::ExpectedNs() const {
-  return static_cast<int64_t>(RunCount()) * (warm_up_ns + duration_ns + kOverheadNsExpected);
+  int64_t sum_ns = 0;
+  for (const auto& mechanism : mechanisms) {
+    for (const auto& workload : workloads) {
+      if (!WhySkip(*mechanism, *workload, transport).empty()) continue;
+      sum_ns += warm_up_ns + WindowNs(*workload) + kOverheadNsExpected;
+    }
+  }
+  return sum_ns * repetitions;
 }
 
 absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress) {
+  const absl::StatusOr<Halves> halves = HalvesOf(plan.pin);
+  if (!halves.ok()) return halves.status();
   for (const auto& mechanism : plan.mechanisms) {
     if (!mechanism->WhyNot(plan.transport).empty()) continue;
     const auto server =
-        ServerProcess::Start(*mechanism, plan.transport, std::vector<WorkerTraits>(plan.workers));
+        ServerProcess::Start(*mechanism, {.transport = plan.transport,
+                                          .workers = std::vector<WorkerTraits>(plan.workers),
+                                          .cpus = halves->server});
     if (!server.ok()) return server.status();
     if (auto stopped = (*server)->Stop(); !stopped.ok()) return stopped.status();
   }
   const size_t pair_count = plan.mechanisms.size() * plan.workloads.size();
   std::vector<Series> all;
   for (size_t pair = 0; pair < pair_count; ++pair) {
-    all.push_back(
-        {.mechanism = plan.mechanisms[pair % plan.mechanisms.size()]->name(),
-         .workload = plan.workloads[pair / plan.mechanisms.size()]->name(),
-         .transport = std::string(TransportName(plan.transport)),
-         .workers = plan.workers,
-         .skipped = plan.mechanisms[pair % plan.mechanisms.size()]->WhyNot(plan.transport)});
+    const Workload& workload = *plan.workloads[pair / plan.mechanisms.size()];
+    const Mechanism& mechanism = *plan.mechanisms[pair % plan.mechanisms.size()];
+    all.push_back({.mechanism = mechanism.name(),
+                   .workload = workload.name(),
+                   .transport = std::string(TransportName(plan.transport)),
+                   .pinned = plan.pin,
+                   .workers = plan.workers,
+                   .skipped = WhySkip(mechanism, workload, plan.transport)});
   }
   std::vector<size_t> order(pair_count);
   std::iota(order.begin(), order.end(), size_t{0});
   Random random(plan.seed);
   const int64_t began_ns = NowNs();
+  const int64_t expected_ns = plan.ExpectedNs();
   Progress progress{.run_count = plan.RunCount()};
   for (uint32_t repetition = 0; repetition < plan.repetitions; ++repetition) {
     random.Shuffle(order);
@@ -154,7 +352,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
       progress.mechanism = mechanism.name();
       const int64_t run_began_ns = NowNs();
       const int64_t run_ns = progress.run == 0
-                                 ? plan.ExpectedNs() / static_cast<int64_t>(progress.run_count)
+                                 ? expected_ns / static_cast<int64_t>(progress.run_count)
                                  : (run_began_ns - began_ns) / static_cast<int64_t>(progress.run);
       const auto tell = [&] {
         const int64_t now_ns = NowNs();
@@ -164,7 +362,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
         on_progress(progress);
       };
       tell();
-      absl::StatusOr<RunResult> run = RunOnce(plan, mechanism, workload, seed, tell);
+      absl::StatusOr<RunResult> run = RunOnce(plan, mechanism, workload, seed, *halves, tell);
       if (!run.ok()) return run.status();
       all[pair].runs.push_back(*std::move(run));
       ++progress.run;

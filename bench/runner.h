@@ -31,10 +31,15 @@ struct Plan {
   uint32_t repetitions = 5;
   int64_t warm_up_ns = 250 * kMillisecond;
   int64_t duration_ns = kSecond;  // one window
+  // The server on one half of the processors, the clients on the other: neither takes time from the
+  // other, and which of them is the limit can be seen.
+  bool pin = false;
   uint64_t seed = 0;
 
   // Of the mechanisms that can run here.
   size_t RunCount() const;
+  // Of a run under `workload`, which may need a longer window than the plan's.
+  int64_t WindowNs(const Workload& workload) const;
   int64_t ExpectedNs() const;
 };
 
@@ -50,7 +55,8 @@ struct Progress {
 
 // Runs the plan; `on_progress` is called on the calling thread, several times a second. Starts
 // every mechanism once before anything is measured, so that one that fails is told of at once; one
-// that says why it cannot run here is skipped, and its result has the reason.
+// that says why it cannot run here is skipped, and its result has the reason. FailedPrecondition
+// when there are too few processors to pin to.
 // Returns the results in the plan's order, by workload. The calling process must have one thread.
 absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress);

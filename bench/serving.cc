@@ -2,37 +2,85 @@
 
 #include <pthread.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
 #include "absl/strings/str_cat.h"
-#include "bench/clock.h"
+#include "bench/request.h"
 
 namespace ringmaster::bench {
 namespace {
 
 constexpr size_t kReadBytesMax = 4096;
 
+void Sleep(int64_t ns) {
+  timespec rest{.tv_sec = ns / kSecond, .tv_nsec = ns % kSecond};
+  while (nanosleep(&rest, &rest) != 0 && errno == EINTR) {
+  }
+}
+
 }  // namespace
+
+bool MeansShortage(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+Serving::Serving(const ServerOptions& options, uint32_t index)
+    : call(options.books->workers[index]),
+      index_(index),
+      traits_(options.workers[index]),
+      books_(options.books->workers[index]),
+      orders_(options.books->orders[index]) {}
+
+void Serving::OnWake() {
+  Count(books_.wakes);
+  arrival_ = false;
+  busy_ = false;
+}
+
+void Serving::OnTurnEnd() {
+  if (arrival_) Count(books_.arrival_wakes);
+  if (!busy_) Count(books_.empty_wakes);
+  arrival_ = false;
+  busy_ = true;  // a turn without a wake-up, if one follows, is no empty wake-up
+}
 
 void Serving::OnTaken() {
   Count(books_.taken);
-  if (traits_.delay_ns == 0) return;
-  timespec rest{.tv_sec = traits_.delay_ns / kSecond, .tv_nsec = traits_.delay_ns % kSecond};
-  while (nanosleep(&rest, &rest) != 0 && errno == EINTR) {
+  busy_ = true;
+  ++open_;
+  if (open_ > books_.open_max.load(std::memory_order_relaxed)) {
+    books_.open_max.store(open_, std::memory_order_relaxed);
+  }
+  if (traits_.delay_ns > 0) Sleep(traits_.delay_ns);
+  if (const int64_t rest_ns = orders_.rest_ns.load(std::memory_order_relaxed); rest_ns > 0) {
+    orders_.rest_ns.store(0, std::memory_order_relaxed);
+    Sleep(rest_ns);
   }
 }
 
 Serving::Next Serving::OnReadable(int fd) {
   char buffer[kReadBytesMax];
-  const ssize_t count = recv(fd, buffer, sizeof(buffer), 0);
-  if (count == 0) return Next::kClose;
-  if (count < 0) return errno == EAGAIN || errno == EINTR ? Next::kWait : Next::kClose;
+  const ssize_t count = call(recv, fd, buffer, sizeof(buffer), 0);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return Next::kWait;
+  busy_ = true;
+  if (count <= 0) return Next::kClose;
+  if (buffer[0] == kUnmarked) {
+    Compute(WorkOf({buffer, static_cast<size_t>(count)}));
+    buffer[0] = static_cast<char>(index_);
+  }
   // A request is far smaller than a socket's send buffer and the client has one under way only, so
   // less than the whole goes out on a broken connection alone.
-  const ssize_t sent = send(fd, buffer, static_cast<size_t>(count), MSG_NOSIGNAL);
+  const ssize_t sent = call(send, fd, buffer, static_cast<size_t>(count), MSG_NOSIGNAL);
   return sent == count ? Next::kWait : Next::kClose;
+}
+
+void Serving::Close(int fd) {
+  call(close, fd);
+  --open_;
 }
 
 void Serving::OnEnd() {

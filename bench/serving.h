@@ -1,13 +1,13 @@
-// What a worker does with a connection, the same for every mechanism: read the request, write it
-// back, close when the client has closed.
+// What a worker does with a connection, the same for every mechanism: read the request, compute
+// what it asks for, write it back, close when the client has closed; and count.
 //
 // Every worker uses the same system calls on the connection, recv, send and close, and tries to
 // read at once when it takes one, because the request is often there already. Only how a worker
-// *waits* is its loop's own: a level-triggered epoll registration, or a one-shot poll on its ring.
-// Reading through the ring too would save the ringmaster workers further system calls, but then the
-// figures would compare two ways of serving besides two ways of spreading. What the ring's way of
-// waiting saves is one epoll_ctl for each connection, because its poll is submitted by the same
-// call that waits.
+// *waits* is its loop's own: a level-triggered epoll registration, a one-shot poll on its ring, or
+// the recv itself. Reading through the ring too would save the ringmaster workers further system
+// calls, but then the figures would compare two ways of serving besides two ways of spreading. What
+// the ring's way of waiting saves is one epoll_ctl for each connection, because its poll is
+// submitted by the same call that waits.
 
 #ifndef RINGMASTER_BENCH_SERVING_H_
 #define RINGMASTER_BENCH_SERVING_H_
@@ -15,6 +15,8 @@
 #include <cstdint>
 
 #include "bench/books.h"
+#include "bench/calls.h"
+#include "bench/clock.h"
 #include "bench/mechanism.h"
 
 namespace ringmaster::bench {
@@ -25,26 +27,58 @@ inline constexpr int kTakesPerTurnMax = 64;
 // Events that a worker handles before it takes new connections.
 inline constexpr int kEventsPerTurnMax = 256;
 
+// How long a server without descriptors lets the listener alone, if none of the worker's own
+// connections ends before: as HAProxy does; nginx waits five times as long, folly ten times.
+inline constexpr int64_t kAcceptPauseNs = 100 * kMillisecond;
+
+// Whether an error of accept says that the process or the system has run out of something, so that
+// the next try would fail the same way.
+bool MeansShortage(int error);
+
 class Serving {
  public:
   enum class Next : uint8_t { kWait, kClose };
 
-  Serving(const WorkerTraits& traits, WorkerBooks& books) : traits_(traits), books_(books) {}
+  // For worker `index` of the server.
+  Serving(const ServerOptions& options, uint32_t index);
+
+  // Makes and counts the system calls of this worker.
+  Calls call;
+
+  // The turns of a worker's loop. After each return from the call in which it waits:
+  void OnWake();
+  // … if what woke it was, or was also, that there may be a connection to take:
+  void OnArrival() { arrival_ = true; }
+  // … and when all that the wake-up brought has been handled.
+  void OnTurnEnd();
 
   // Call first with every connection that the worker takes, then `OnReadable`. Sleeps as long as
   // the workload has this worker sleep: here, with the connection in its hands, so that a mechanism
   // shows what it does with the connections behind it.
   void OnTaken();
 
-  // Reads and answers. Says whether to wait until `fd` is readable, or to close it.
-  static Next OnReadable(int fd);
+  // Reads, computes and answers. Says whether to wait until `fd` is readable, or to `Close` it.
+  Next OnReadable(int fd);
+
+  void Close(int fd);
+
+  // Whether the worker has as many connections as it may have.
+  bool full() const { return open_ >= traits_.capacity; }
+
+  // Whether it has been told to take no more of them: look at the end of a turn.
+  bool leaves() const { return orders_.leaves.load(std::memory_order_relaxed); }
 
   // Call last, on the worker's thread.
   void OnEnd();
 
  private:
+  const uint32_t index_;
   const WorkerTraits traits_;
   WorkerBooks& books_;
+  WorkerOrders& orders_;
+  uint32_t open_ = 0;
+  bool arrival_ = false;  // of this turn
+  bool busy_ = false;     // this turn has done something
 };
 
 // Names the calling thread as `top -H` shows it.

@@ -11,19 +11,11 @@
 #include "absl/status/status.h"
 
 namespace ringmaster::bench {
-namespace {
-
-// As long as the kernel permits by default (net.core.somaxconn), so that a slow server shows in the
-// latency and not in retransmitted SYNs.
-constexpr int kBacklog = 4096;
-
-}  // namespace
-
 std::string_view TransportName(Transport transport) {
   return transport == Transport::kTcp ? "tcp" : "unix";
 }
 
-absl::StatusOr<Listener> Listener::Create(Transport transport) {
+absl::StatusOr<Listener> Listener::Create(Transport transport, bool shares_port) {
   Target target{.transport = transport};
   if (transport == Transport::kTcp) {
     auto* address = reinterpret_cast<sockaddr_in*>(&target.address);
@@ -38,6 +30,10 @@ absl::StatusOr<Listener> Listener::Create(Transport transport) {
   const int fd = socket(target.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return absl::ErrnoToStatus(errno, "cannot make a listening socket");
   Listener listener(fd, target);
+  const int one = 1;
+  if (shares_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot share a port");
+  }
   if (bind(fd, reinterpret_cast<const sockaddr*>(&target.address), target.address_size) != 0) {
     return absl::ErrnoToStatus(errno, "cannot bind a listening socket");
   }

@@ -12,6 +12,10 @@
 
 namespace ringmaster::bench {
 
+// As long as the kernel permits by default (net.core.somaxconn), so that a slow server shows in the
+// latency and not in retransmitted SYNs.
+inline constexpr int kBacklog = 4096;
+
 enum class Transport : uint8_t { kTcp, kUnix };
 
 // "tcp" or "unix".
@@ -26,9 +30,10 @@ struct Target {
 
 // A listening socket on a loopback port, or an abstract Unix address, that the kernel chose:
 // nothing is left behind in a file system. Non-blocking and close-on-exec. Owns the descriptor.
+// `shares_port`: others can be bound to the same port (SO_REUSEPORT).
 class Listener {
  public:
-  static absl::StatusOr<Listener> Create(Transport transport);
+  static absl::StatusOr<Listener> Create(Transport transport, bool shares_port = false);
 
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;

@@ -20,6 +20,30 @@
 
 namespace ringmaster::bench {
 
+// What a run is like: the clients begin with the warm-up.
+struct Setting {
+  int64_t warm_up_ns = 0;
+  int64_t window_ns = 0;
+  uint32_t workers = 1;
+
+  int64_t TotalNs() const { return warm_up_ns + window_ns; }
+};
+
+// Something that happens to one worker.
+struct Incident {
+  int64_t at_ns = 0;      // since the window's beginning
+  uint32_t worker = 0;    // one that the server has
+  int64_t freeze_ns = 0;  // it sleeps so long with the next connection that it takes
+  bool leaves = false;    // it takes no more connections from its next turn on
+};
+
+// What a run leaves behind.
+struct Evidence {
+  const Setting& setting;
+  const LoadResult& load;
+  std::vector<uint64_t> open_max;  // by worker, the most connections at once
+};
+
 class Workload {
  public:
   virtual ~Workload() = default;
@@ -37,13 +61,36 @@ class Workload {
   // Whether the latency counts from a schedule (open loop) or from when a client was ready.
   virtual bool open_loop() const = 0;
 
-  // What the clients do for `duration_ns`, warm-up included; the same for the same seed.
-  virtual std::variant<ClosedLoop, OpenLoop> Load(int64_t duration_ns, uint64_t seed) const = 0;
+  // What the clients do; the same for the same seed.
+  virtual std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const = 0;
+
+  // How long a window must be to show what it is there for; a longer one is taken as it is.
+  virtual int64_t WindowNsMin() const { return 0; }
 
   // Traits of each of `count` workers.
   virtual std::vector<WorkerTraits> Workers(uint32_t count) const {
     return std::vector<WorkerTraits>(count);
   }
+
+  // What happens to the workers during a window of this length, in the order of time.
+  virtual std::vector<Incident> Incidents(int64_t /*window_ns*/) const { return {}; }
+
+  // How much a worker computes for a connection, in units (request.h); the same for every
+  // mechanism, because it follows from the number and the seed.
+  virtual uint32_t Work(uint64_t /*number*/, uint64_t /*seed*/) const { return 0; }
+
+  // How many descriptors the server gets for connections; none: no limit of the workload's.
+  virtual std::optional<uint32_t> Descriptors() const { return std::nullopt; }
+
+  // Whether connections stay open beyond their answer. Not asked of a mechanism that serves one
+  // connection at a time: its workers would do nothing but hold them.
+  virtual bool holds_connections() const { return false; }
+
+  // Whether `Evaluate` wants to know of each single answer.
+  virtual bool logs_answers() const { return false; }
+
+  // What only it can tell, from what was counted: fills in figures of its own.
+  virtual void Evaluate(const Evidence& /*evidence*/, RunResult& /*run*/) const {}
 };
 
 struct WorkloadOptions {

@@ -13,8 +13,9 @@ namespace ringmaster::bench {
 
 std::unique_ptr<Mechanism> MakeEpollExclusive();
 
-// InvalidArgument when there is no such policy.
-absl::StatusOr<std::unique_ptr<Mechanism>> MakeRingmaster(std::string_view policy);
+// "POLICY/INTAKE/HANDOFF/HOST", whose last parts may be left out. InvalidArgument names what is
+// known where something is not.
+absl::StatusOr<std::unique_ptr<Mechanism>> MakeRingmaster(std::string_view variant);
 
 }  // namespace ringmaster::bench
 

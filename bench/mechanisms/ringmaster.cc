@@ -1,28 +1,28 @@
 // The library under test, through its public headers alone: one balancer, one source, and for each
 // worker a ring of its own whose loop has one branch more than it would have anyway, the
 // doorbell's.
+//
+// A name says all of it, POLICY/INTAKE/HANDOFF/HOST; what is left out at the end is the library's
+// default.
 
 #include <liburing.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <cstdint>
-#include <future>
 #include <memory>
+#include <span>
 #include <string>
-#include <thread>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "bench/mechanism.h"
 #include "bench/mechanisms/mechanisms.h"
-#include "bench/serving.h"
+#include "bench/mechanisms/uring_worker.h"
 #include "ringmaster/balancer.h"
 #include "ringmaster/policy.h"
 #include "ringmaster/port.h"
@@ -30,202 +30,204 @@
 namespace ringmaster::bench {
 namespace {
 
-// user_data on a worker's ring: a connection's is its descriptor, which never is as large as these.
-constexpr uint64_t kDoorbell = uint64_t{1} << 32;
-constexpr uint64_t kStop = kDoorbell + 1;
+// The words of a name after the policy, the default first. A handoff or a host that the library
+// learns is added here and, with a worker of its own, to RingmasterServer::Start.
+struct IntakeName {
+  std::string_view name;
+  Intake intake;
+};
+constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
+                                   {"accept", Intake::kAccept}};
+constexpr std::string_view kHandoffs[] = {"inbox"};
+constexpr std::string_view kHosts[] = {"dedicated"};
 
-constexpr uint32_t kSubmissionEntries = 256;
-constexpr uint32_t kCompletionEntries = 4096;
+struct Variant {
+  std::string policy;
+  IntakeName intake = kIntakes[0];
+  std::string_view handoff = kHandoffs[0];
+  std::string_view host = kHosts[0];
 
-class Worker {
- public:
-  Worker(const ServerOptions& options, uint32_t index)
-      : index_(index), serving_(options.workers[index], options.books->workers[index]) {}
-  Worker(const Worker&) = delete;
-  Worker& operator=(const Worker&) = delete;
-
-  // The worker's thread. Says by `ready` whether it takes part. Closes its ring when it ends.
-  void Run(Balancer& balancer, Source source, int stop_fd, std::promise<absl::Status> ready) {
-    NameWorkerThread(index_);
-    // The ring is made by the thread that uses it, as DEFER_TASKRUN asks.
-    io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                   IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
-    params.cq_entries = kCompletionEntries;
-    const int result = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
-    if (result < 0) {
-      ready.set_value(absl::ErrnoToStatus(
-          -result,
-          "cannot make a worker's io_uring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1); the "
-          "limit of locked memory or of descriptors may be too low: ulimit -l, ulimit -n"));
-      return;
-    }
-    absl::Status status = Join(balancer, source);
-    const bool joined = status.ok();
-    if (joined) Watch(stop_fd, kStop);
-    ready.set_value(std::move(status));
-    if (joined) Loop();
-    // The balancer must let go of the ring before it is closed, and requests on connections end
-    // with the ring, so the connections go last.
-    port_.Leave();
-    io_uring_queue_exit(&ring_);
-    connections_.clear();
-    serving_.OnEnd();
+  std::string name() const {
+    return absl::StrCat(policy, "/", std::string(intake.name), "/", std::string(handoff), "/",
+                        std::string(host));
   }
-
- private:
-  absl::Status Join(Balancer& balancer, Source source) {
-    absl::StatusOr<Port> port = balancer.AddWorker({.ring_fd = ring_.ring_fd, .tag = kDoorbell});
-    if (!port.ok()) return port.status();
-    port_ = *std::move(port);
-    return source.Join(port_);
-  }
-
-  void Loop() {
-    bool stop = false;
-    bool offers_left = false;
-    while (!stop) {
-      // Submits the polls of new connections and waits, in one call. A negative result is EINTR or
-      // passes as soon as completions are taken.
-      if (offers_left) {
-        io_uring_submit_and_get_events(&ring_);
-      } else {
-        io_uring_submit_and_wait(&ring_, 1);
-      }
-      bool doorbell = offers_left;
-      io_uring_cqe* completions[kEventsPerTurnMax];
-      const unsigned count = io_uring_peek_batch_cqe(&ring_, completions, kEventsPerTurnMax);
-      for (unsigned i = 0; i < count; ++i) {
-        const uint64_t data = completions[i]->user_data;
-        if (data == kDoorbell) {
-          doorbell = true;
-        } else if (data == kStop) {
-          stop = true;
-        } else {
-          Serve(static_cast<size_t>(data));
-        }
-      }
-      io_uring_cq_advance(&ring_, count);
-      if (!doorbell) continue;
-      offers_left = port_.Claim([this](Connection connection) { Take(std::move(connection)); },
-                                kTakesPerTurnMax);
-    }
-  }
-
-  void Take(Connection connection) {
-    serving_.OnTaken();
-    if (Serving::OnReadable(connection.fd()) == Serving::Next::kClose) return;
-    const auto fd = static_cast<size_t>(connection.fd());
-    if (connections_.size() <= fd) connections_.resize(fd + 1);
-    connections_[fd] = std::move(connection);
-    Watch(static_cast<int>(fd), fd);
-  }
-
-  void Serve(size_t fd) {
-    if (Serving::OnReadable(static_cast<int>(fd)) == Serving::Next::kClose) {
-      connections_[fd] = Connection();  // closes, then releases the lease
-    } else {
-      Watch(static_cast<int>(fd), fd);
-    }
-  }
-
-  void Watch(int fd, uint64_t data) {
-    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    while (sqe == nullptr) {
-      io_uring_submit(&ring_);
-      sqe = io_uring_get_sqe(&ring_);
-    }
-    io_uring_prep_poll_add(sqe, fd, POLLIN);
-    io_uring_sqe_set_data64(sqe, data);
-  }
-
-  const uint32_t index_;
-  Serving serving_;
-  io_uring ring_{};
-  Port port_;
-  std::vector<Connection> connections_;  // by descriptor
 };
 
-class RingmasterServer : public Server {
+absl::Status Unknown(std::string_view what, std::string_view word,
+                     const std::vector<std::string>& known) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "ringmaster has no ", std::string(what), " \"", std::string(word), "\" here; known are: ",
+      absl::StrJoin(known, ", "), " (a name is ringmaster:POLICY/INTAKE/HANDOFF/HOST)"));
+}
+
+absl::StatusOr<std::string_view> OneOf(std::span<const std::string_view> known,
+                                       std::string_view what, std::string_view word) {
+  for (const std::string_view candidate : known) {
+    if (candidate == word) return candidate;
+  }
+  return Unknown(what, word, std::vector<std::string>(known.begin(), known.end()));
+}
+
+absl::StatusOr<Variant> ParseVariant(std::string_view name) {
+  const std::vector<std::string> words = absl::StrSplit(std::string(name), '/');
+  if (words.size() > 4) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"ringmaster:", std::string(name),
+                     "\" has more parts than ringmaster:POLICY/INTAKE/HANDOFF/HOST"));
+  }
+  const absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(words[0]);
+  if (!policy.ok()) return policy.status();
+  Variant variant{.policy = (*policy)->name()};
+  if (words.size() > 1) {
+    std::vector<std::string> known;
+    bool found = false;
+    for (const IntakeName& intake : kIntakes) {
+      known.emplace_back(intake.name);
+      if (intake.name != words[1]) continue;
+      variant.intake = intake;
+      found = true;
+    }
+    if (!found) return Unknown("intake", words[1], known);
+  }
+  if (words.size() > 2) {
+    const absl::StatusOr<std::string_view> handoff = OneOf(kHandoffs, "handoff", words[2]);
+    if (!handoff.ok()) return handoff.status();
+    variant.handoff = *handoff;
+  }
+  if (words.size() > 3) {
+    const absl::StatusOr<std::string_view> host = OneOf(kHosts, "host", words[3]);
+    if (!host.ok()) return host.status();
+    variant.host = *host;
+  }
+  return variant;
+}
+
+class InboxWorker : public UringWorker {
  public:
-  explicit RingmasterServer(ServerBooks* books) : books_(books) {}
-  RingmasterServer(const RingmasterServer&) = delete;
-  RingmasterServer& operator=(const RingmasterServer&) = delete;
-  ~RingmasterServer() override {
-    if (balancer_ != nullptr) WriteBooks(balancer_->Shutdown(absl::ZeroDuration()).stats);
-    // Nobody reads it, so it stays readable until all have seen it.
-    if (stop_fd_ >= 0) eventfd_write(stop_fd_, 1);
-    for (std::thread& thread : threads_) thread.join();
-    if (stop_fd_ >= 0) close(stop_fd_);
+  InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source)
+      : UringWorker(options, index),
+        capacity_(options.workers[index].capacity),
+        balancer_(balancer),
+        source_(std::move(source)) {}
+
+ private:
+  static constexpr uint64_t kDoorbell = kOwn;
+
+  absl::Status Begin() override {
+    absl::StatusOr<Port> port =
+        balancer_.AddWorker({.ring_fd = ring_fd(), .tag = kDoorbell, .capacity = capacity_});
+    if (!port.ok()) return port.status();
+    port_ = *std::move(port);
+    return source_.Join(port_);
   }
 
-  absl::Status Start(const ServerOptions& options, std::unique_ptr<Policy> policy) {
-    stop_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (stop_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
+  void OnCompletion(const io_uring_cqe&) override {
+    doorbell_ = true;
+    serving().OnArrival();
+  }
+
+  bool OnTurnEnd() override {
+    if (!doorbell_) return false;
+    doorbell_ = port_.Claim([this](Connection connection) { Serve(std::move(connection)); },
+                            kTakesPerTurnMax);
+    return doorbell_;
+  }
+
+  void Serve(Connection connection) {
+    const int fd = connection.TakeFd();
+    const auto place = static_cast<size_t>(fd);
+    if (leases_.size() <= place) leases_.resize(place + 1);
+    leases_[place] = connection.TakeLease();
+    Take(fd);
+  }
+
+  void OnClosed(int fd) override { leases_[static_cast<size_t>(fd)].Release(); }
+
+  void Leave() override { port_.Leave(); }
+
+  // The balancer must let go of the ring before it is closed.
+  void End() override { port_.Leave(); }
+
+  const uint32_t capacity_;
+  Balancer& balancer_;
+  Source source_;
+  Port port_;
+  bool doorbell_ = false;      // there may be something to claim
+  std::vector<Lease> leases_;  // by descriptor
+};
+
+class RingmasterServer : public UringServer {
+ public:
+  explicit RingmasterServer(ServerBooks* books) : books_(*books) {}
+  ~RingmasterServer() override {
+    if (balancer_ != nullptr) Write(balancer_->Shutdown(absl::ZeroDuration()).stats);
+    Stop();
+  }
+
+  absl::Status Start(const ServerOptions& options, const Variant& variant) {
+    absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(variant.policy);
+    if (!policy.ok()) return policy.status();
     absl::StatusOr<std::unique_ptr<Balancer>> balancer = Balancer::Create();
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
-    absl::StatusOr<Source> source =
-        balancer_->AddSource(options.listen_fd, {.policy = std::move(policy)});
+    books_.has_master = true;
+    absl::StatusOr<Source> source = balancer_->AddSource(
+        options.listen_fd, {.policy = *std::move(policy), .intake = variant.intake.intake});
     if (!source.ok()) return source.status();
+    std::vector<std::unique_ptr<UringWorker>> workers;
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
-      workers_.push_back(std::make_unique<Worker>(options, i));
-      std::promise<absl::Status> ready;
-      std::future<absl::Status> joined = ready.get_future();
-      threads_.emplace_back(&Worker::Run, workers_.back().get(), std::ref(*balancer_), *source,
-                            stop_fd_, std::move(ready));
-      // One after the other, so that the balancer counts the workers as we do.
-      if (absl::Status status = joined.get(); !status.ok()) return status;
+      workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, *source));
     }
-    return absl::OkStatus();
+    return UringServer::Start(std::move(workers));
   }
+
+  // Asking wakes the master once.
+  void WriteBooks() override { Write(balancer_->Stats()); }
 
  private:
-  void WriteBooks(const BalancerStats& stats) {
-    books_->recalled = static_cast<int64_t>(stats.recalled);
-    books_->master_wakes = static_cast<int64_t>(stats.master_wakes);
-    books_->doorbells = 0;
-    for (const WorkerStats& worker : stats.workers) {
-      books_->doorbells += static_cast<int64_t>(worker.doorbells);
-    }
+  void Write(const BalancerStats& stats) {
+    uint64_t doorbells = stats.departed.doorbells;
+    for (const WorkerStats& worker : stats.workers) doorbells += worker.doorbells;
+    books_.master.doorbells = doorbells;
+    books_.master.wakes = stats.master_wakes;
+    books_.master.system_calls = stats.master_wakes;  // see calls.h
+    books_.recalled = static_cast<int64_t>(stats.recalled);
   }
 
-  ServerBooks* const books_;
-  int stop_fd_ = -1;
+  ServerBooks& books_;
   std::unique_ptr<Balancer> balancer_;
-  std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<std::thread> threads_;
 };
 
 class Ringmaster : public Mechanism {
  public:
-  explicit Ringmaster(std::string policy) : policy_(std::move(policy)) {}
+  explicit Ringmaster(Variant variant) : variant_(std::move(variant)) {}
 
-  std::string name() const override { return absl::StrCat("ringmaster:", policy_); }
+  std::string name() const override { return absl::StrCat("ringmaster:", variant_.name()); }
   std::string summary() const override {
-    return absl::StrCat("one ring accepts, the policy ", policy_, " picks the worker's ring");
+    return absl::StrCat("one ring accepts, the policy ", variant_.policy,
+                        " picks the worker's ring");
+  }
+  std::string WhyNot(Transport) const override {
+    // Created and gone before anything is forked.
+    const absl::Status status = Balancer::Create().status();
+    return status.ok() ? WhyNoWorkerRings() : std::string(status.message());
   }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(policy_);
-    if (!policy.ok()) return policy.status();
     auto server = std::make_unique<RingmasterServer>(options.books);
-    if (absl::Status status = server->Start(options, *std::move(policy)); !status.ok()) {
-      return status;
-    }
+    if (absl::Status status = server->Start(options, variant_); !status.ok()) return status;
     return std::unique_ptr<Server>(std::move(server));
   }
 
  private:
-  const std::string policy_;
+  const Variant variant_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Mechanism>> MakeRingmaster(std::string_view policy) {
-  if (absl::StatusOr<std::unique_ptr<Policy>> made = PolicyByName(policy); !made.ok()) {
-    return made.status();
-  }
-  return std::make_unique<Ringmaster>(std::string(policy));
+absl::StatusOr<std::unique_ptr<Mechanism>> MakeRingmaster(std::string_view variant) {
+  absl::StatusOr<Variant> parsed = ParseVariant(variant);
+  if (!parsed.ok()) return parsed.status();
+  return std::make_unique<Ringmaster>(*std::move(parsed));
 }
 
 }  // namespace ringmaster::bench

@@ -13,7 +13,16 @@ namespace {
 constexpr double kConnectionsPerSecond = 2000;
 constexpr int64_t kDelayNs = 20 * kMillisecond;
 
-class SlowWorker : public Workload {
+class OneSlowWorker : public Workload {
+ public:
+  std::vector<WorkerTraits> Workers(uint32_t count) const override {
+    std::vector<WorkerTraits> workers(count);
+    workers.front().delay_ns = kDelayNs;
+    return workers;
+  }
+};
+
+class SlowWorker : public OneSlowWorker {
  public:
   explicit SlowWorker(const WorkloadOptions& options)
       : rate_(options.rate.value_or(kConnectionsPerSecond)) {}
@@ -21,23 +30,17 @@ class SlowWorker : public Workload {
   std::string name() const override { return "slow-worker"; }
   std::string title() const override { return "One slow worker"; }
   std::string description() const override {
-    return absl::StrCat(
-        rate_,
-        " connections per second on a random schedule that "
-        "waits for nobody; worker 0 sleeps ",
-        kDelayNs / kMillisecond,
-        " ms with each connection that it takes. An even share would be wrong here: "
-        "look at the tail of the latency, and at worker 0.");
+    return absl::StrCat(rate_,
+                        " connections per second on a random schedule that "
+                        "waits for nobody; worker 0 sleeps ",
+                        kDelayNs / kMillisecond,
+                        " ms with each connection that it takes. An even share would be wrong "
+                        "here: look at the tail of the latency, and at worker 0.");
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
-  std::variant<ClosedLoop, OpenLoop> Load(int64_t duration_ns, uint64_t seed) const override {
-    return OpenLoop{.starts_ns = PoissonSchedule(rate_, duration_ns, seed)};
-  }
-  std::vector<WorkerTraits> Workers(uint32_t count) const override {
-    std::vector<WorkerTraits> workers(count);
-    workers.front().delay_ns = kDelayNs;
-    return workers;
+  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
+    return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }
 
  private:

@@ -59,7 +59,7 @@ TEST(RunPlan, AsksForTheTransportThatIsUsed) {
 
 TEST(MakeWorkload, TakesTheRateOfAnOpenLoop) {
   const auto workload = MakeWorkload("slow-worker", {.rate = 500}).value();
-  const auto load = std::get<OpenLoop>(workload->Load(10 * kSecond, 1));
+  const auto load = std::get<OpenLoop>(workload->Load({.window_ns = 10 * kSecond}, 1));
   EXPECT_NEAR(static_cast<double>(load.starts_ns.size()), 5000, 500);
   EXPECT_NE(workload->description().find("500 connections"), std::string::npos);
 }

@@ -1,0 +1,114 @@
+// A worker whose loop is an epoll set, as those of nginx, HAProxy, memcached or libuv are, for the
+// mechanisms in which one is. What they have in common is how connections are served; where they
+// come from, the *door*, is each mechanism's own: a listener that is shared in some way, or the
+// eventfd of a queue that another thread fills.
+//
+// Written as a careful server would have it: level-triggered, at most kTakesPerTurnMax connections
+// for each wake-up, accept4 with its flags instead of fcntl, descriptors closed without removing
+// them from the set first. A worker that has as many connections as it may have, or that has run
+// out of descriptors, takes its door out of the set, so that it neither spins nor keeps others from
+// it, and puts it back when one of its connections ends; out of descriptors also after
+// kAcceptPauseNs, because others may have freed some.
+
+#ifndef RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_
+#define RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "bench/mechanism.h"
+#include "bench/serving.h"
+
+namespace ringmaster::bench {
+
+class EpollWorker {
+ public:
+  EpollWorker(const EpollWorker&) = delete;
+  EpollWorker& operator=(const EpollWorker&) = delete;
+  virtual ~EpollWorker();
+
+  // Before the thread starts. `stop_fd` becomes readable when the server stops.
+  absl::Status Prepare(int stop_fd);
+
+  // The worker's thread.
+  void Run();
+
+ protected:
+  struct Door {
+    int fd = -1;
+    uint32_t events = 0;               // besides EPOLLIN
+    int takes_max = kTakesPerTurnMax;  // for each wake-up
+  };
+
+  // The door is borrowed.
+  EpollWorker(const ServerOptions& options, uint32_t index, const Door& door);
+
+  // A connection that is non-blocking, or -errno: -EAGAIN when there is none.
+  virtual int TakeNext() = 0;
+
+  // Told to take no more: by default it takes the door out of its set.
+  virtual void Leave() { CloseDoor(); }
+
+  // Called when a connection has been closed.
+  virtual void OnClosed() {}
+
+  // Whether it must not take more now.
+  virtual bool Full() const { return serving_.full(); }
+
+  // Takes the door out of the set, for now.
+  void CloseDoor();
+
+  Serving& serving() { return serving_; }
+
+ private:
+  // What a turn ends with: the door as it must be, and leaving when that has been asked for.
+  void Settle();
+  bool OpenDoor();
+  int TimeoutMs() const;
+  void TakeAll();
+  void Take(int fd);
+  void Close(int fd);
+
+  const uint32_t index_;
+  const Door door_;
+  Serving serving_;
+  int stop_fd_ = -1;
+  int epoll_fd_ = -1;
+  bool door_open_ = false;
+  bool left_ = false;
+  int64_t resume_ns_ = 0;   // not before this; 0: at any time
+  std::vector<bool> open_;  // by descriptor
+};
+
+// Threads that stop together.
+class EpollServer : public Server {
+ public:
+  EpollServer() = default;
+  EpollServer(const EpollServer&) = delete;
+  EpollServer& operator=(const EpollServer&) = delete;
+  ~EpollServer() override { Stop(); }
+
+  // Starts the workers in their order.
+  absl::Status Start(std::vector<std::unique_ptr<EpollWorker>> workers);
+
+ protected:
+  absl::Status MakeStopFd();
+  int stop_fd() const { return stop_fd_; }
+
+  // Ends and joins all threads, also those that were added.
+  void Stop();
+
+  std::vector<std::thread>& threads() { return threads_; }
+
+ private:
+  int stop_fd_ = -1;
+  std::vector<std::unique_ptr<EpollWorker>> workers_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_

@@ -1,0 +1,162 @@
+#include "bench/mechanisms/uring_worker.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace ringmaster::bench {
+namespace {
+
+constexpr uint32_t kSubmissionEntries = 256;
+constexpr uint32_t kCompletionEntries = 4096;
+
+absl::Status MakeRing(io_uring& ring) {
+  io_uring_params params{};
+  params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                 IORING_SETUP_CQSIZE;
+  params.cq_entries = kCompletionEntries;
+  const int result = io_uring_queue_init_params(kSubmissionEntries, &ring, &params);
+  if (result == 0) return absl::OkStatus();
+  const char* const name = strerrorname_np(-result);
+  if (result == -EPERM || result == -ENOSYS) {
+    return absl::UnavailableError(absl::StrCat(
+        "io_uring_setup answers ", name,
+        ": io_uring is switched off here, by the sysctl kernel.io_uring_disabled or by the seccomp "
+        "profile of a container"));
+  }
+  return absl::UnavailableError(absl::StrCat(
+      "io_uring_setup answers ", name,
+      " for a worker's ring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1); the limit of locked "
+      "memory or of descriptors may be too low: ulimit -l, ulimit -n"));
+}
+
+}  // namespace
+
+UringWorker::UringWorker(const ServerOptions& options, uint32_t index)
+    : index_(index), serving_(options, index) {}
+
+void UringWorker::Run(int stop_fd, std::promise<absl::Status> ready) {
+  NameWorkerThread(index_);
+  // The ring is made by the thread that uses it, as DEFER_TASKRUN asks.
+  absl::Status status = MakeRing(ring_);
+  if (!status.ok()) return ready.set_value(std::move(status));
+  status = Begin();
+  const bool begun = status.ok();
+  if (begun) Watch(stop_fd, kStop);
+  // What has been prepared so far waits at the kernel before anybody connects.
+  io_uring_submit(&ring_);
+  ready.set_value(std::move(status));
+  if (begun) Loop();
+  End();
+  // Requests on connections end with the ring, so the connections go last.
+  io_uring_queue_exit(&ring_);
+  for (size_t fd = 0; fd < open_.size(); ++fd) {
+    if (open_[fd]) Close(static_cast<int>(fd));
+  }
+  serving_.OnEnd();
+}
+
+void UringWorker::Loop() {
+  bool stop = false;
+  bool more = false;
+  bool left = false;
+  while (!stop) {
+    // Submits what is new and waits, in one call. A negative result is EINTR or passes as soon as
+    // completions are taken.
+    if (more) {
+      serving_.call(io_uring_submit_and_get_events, &ring_);
+    } else {
+      serving_.call(io_uring_submit_and_wait, &ring_, 1u);
+      serving_.OnWake();
+    }
+    io_uring_cqe* completions[kEventsPerTurnMax];
+    const unsigned count = io_uring_peek_batch_cqe(&ring_, completions, kEventsPerTurnMax);
+    for (unsigned i = 0; i < count; ++i) {
+      const uint64_t data = completions[i]->user_data;
+      if (data == kStop) {
+        stop = true;
+      } else if (data >= kOwn) {
+        OnCompletion(*completions[i]);
+      } else if (const int fd = static_cast<int>(data);
+                 serving_.OnReadable(fd) == Serving::Next::kClose) {
+        Close(fd);
+      } else {
+        Watch(fd, data);
+      }
+    }
+    io_uring_cq_advance(&ring_, count);
+    more = OnTurnEnd();
+    serving_.OnTurnEnd();
+    if (!left && serving_.leaves()) {
+      left = true;
+      Leave();
+    }
+  }
+}
+
+void UringWorker::Take(int fd) {
+  serving_.OnTaken();
+  if (open_.size() <= static_cast<size_t>(fd)) open_.resize(static_cast<size_t>(fd) + 1);
+  open_[static_cast<size_t>(fd)] = true;
+  if (serving_.OnReadable(fd) == Serving::Next::kClose) return Close(fd);
+  Watch(fd, static_cast<uint64_t>(fd));
+}
+
+void UringWorker::Close(int fd) {
+  open_[static_cast<size_t>(fd)] = false;
+  serving_.Close(fd);
+  OnClosed(fd);
+}
+
+void UringWorker::Watch(int fd, uint64_t data) {
+  io_uring_sqe* const entry = NextEntry();
+  io_uring_prep_poll_add(entry, fd, POLLIN);
+  io_uring_sqe_set_data64(entry, data);
+}
+
+io_uring_sqe* UringWorker::NextEntry() {
+  io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+  while (entry == nullptr) {
+    serving_.call(io_uring_submit, &ring_);
+    entry = io_uring_get_sqe(&ring_);
+  }
+  return entry;
+}
+
+std::string WhyNoWorkerRings() {
+  io_uring ring{};
+  const absl::Status status = MakeRing(ring);
+  if (status.ok()) io_uring_queue_exit(&ring);
+  return std::string(status.message());
+}
+
+absl::Status UringServer::Start(std::vector<std::unique_ptr<UringWorker>> workers) {
+  stop_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (stop_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
+  workers_ = std::move(workers);
+  for (const auto& worker : workers_) {
+    std::promise<absl::Status> ready;
+    std::future<absl::Status> begun = ready.get_future();
+    threads_.emplace_back(&UringWorker::Run, worker.get(), stop_fd_, std::move(ready));
+    if (absl::Status status = begun.get(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+void UringServer::Stop() {
+  // Nobody reads it, so it stays readable until all have seen it.
+  if (stop_fd_ >= 0) eventfd_write(stop_fd_, 1);
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  workers_.clear();
+  if (stop_fd_ >= 0) close(stop_fd_);
+  stop_fd_ = -1;
+}
+
+}  // namespace ringmaster::bench

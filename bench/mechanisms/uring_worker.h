@@ -1,0 +1,106 @@
+// A worker whose loop is an io_uring of its own, for the mechanisms in which one is. What they have
+// in common is how connections are served: a one-shot poll for each that is waited for, submitted
+// by the call that waits. Where they come from is each mechanism's own.
+
+#ifndef RINGMASTER_BENCH_MECHANISMS_URING_WORKER_H_
+#define RINGMASTER_BENCH_MECHANISMS_URING_WORKER_H_
+
+#include <liburing.h>
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "bench/mechanism.h"
+#include "bench/serving.h"
+
+namespace ringmaster::bench {
+
+class UringWorker {
+ public:
+  UringWorker(const UringWorker&) = delete;
+  UringWorker& operator=(const UringWorker&) = delete;
+  virtual ~UringWorker() = default;
+
+  // The worker's thread. Says by `ready` whether it takes part. Closes its ring when it ends.
+  // `stop_fd` becomes readable when the server stops.
+  void Run(int stop_fd, std::promise<absl::Status> ready);
+
+ protected:
+  // The mechanism's own user_data begin here: a connection's is its descriptor, and those are never
+  // as large as this.
+  static constexpr uint64_t kOwn = uint64_t{1} << 32;
+
+  UringWorker(const ServerOptions& options, uint32_t index);
+
+  // Called on the worker's thread when the ring is there: makes sure that connections come.
+  virtual absl::Status Begin() = 0;
+
+  // A completion with user_data of the mechanism's own.
+  virtual void OnCompletion(const io_uring_cqe& completion) = 0;
+
+  // Called when all that a turn brought has been handled. Whether there is more to do before the
+  // ring is waited for.
+  virtual bool OnTurnEnd() = 0;
+
+  // Told to take no more.
+  virtual void Leave() = 0;
+
+  // Called when the descriptor of a connection has been closed.
+  virtual void OnClosed(int fd) = 0;
+
+  // Called before the ring is closed.
+  virtual void End() {}
+
+  // Serves a connection that is non-blocking.
+  void Take(int fd);
+
+  // For what the mechanism submits; it goes out with the call that waits.
+  io_uring_sqe* NextEntry();
+
+  Serving& serving() { return serving_; }
+  int ring_fd() const { return ring_.ring_fd; }
+
+ private:
+  void Loop();
+  void Watch(int fd, uint64_t data);
+  void Close(int fd);
+
+  static constexpr uint64_t kStop = kOwn - 1;
+
+  const uint32_t index_;
+  Serving serving_;
+  io_uring ring_{};
+  std::vector<bool> open_;  // by descriptor
+};
+
+// Why this machine has no such rings; empty if it has. Cause and remedy.
+std::string WhyNoWorkerRings();
+
+// Threads that stop together.
+class UringServer : public Server {
+ public:
+  UringServer() = default;
+  UringServer(const UringServer&) = delete;
+  UringServer& operator=(const UringServer&) = delete;
+  ~UringServer() override { Stop(); }
+
+  // Starts the workers one after the other, so that everybody counts them alike.
+  absl::Status Start(std::vector<std::unique_ptr<UringWorker>> workers);
+
+ protected:
+  void Stop();
+
+ private:
+  int stop_fd_ = -1;
+  std::vector<std::unique_ptr<UringWorker>> workers_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_MECHANISMS_URING_WORKER_H_
