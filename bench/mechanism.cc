@@ -15,7 +15,10 @@ struct Entry {
 };
 
 constexpr Entry kRivals[] = {
+    {"epoll-shared", MakeEpollShared},
     {"epoll-exclusive", MakeEpollExclusive},
+    {"epoll-exclusive-one", MakeEpollExclusiveOne},
+    {"blocking-accept", MakeBlockingAccept},
 };
 
 constexpr std::string_view kRingmaster = "ringmaster:";

@@ -11,7 +11,10 @@
 
 namespace ringmaster::bench {
 
+std::unique_ptr<Mechanism> MakeBlockingAccept();
 std::unique_ptr<Mechanism> MakeEpollExclusive();
+std::unique_ptr<Mechanism> MakeEpollExclusiveOne();
+std::unique_ptr<Mechanism> MakeEpollShared();
 
 // "POLICY/INTAKE/HANDOFF/HOST", whose last parts may be left out. InvalidArgument names what is
 // known where something is not.

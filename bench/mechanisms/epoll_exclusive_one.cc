@@ -1,0 +1,38 @@
+// As epoll-exclusive, but a worker that is woken accepts one connection and then looks at what it
+// serves, and at the listener again, by another epoll_wait.
+//
+// What its real-world counterparts do: nginx with `multi_accept off`, its default; libuv, which
+// came to one accept for each readiness in 2022 because nearly all second
+// accepts found nothing; unicorn and pitchfork, whose worker has one request at a time, ask for one
+// event at a time besides, so that they do not hold what they cannot serve. It saves the accept
+// that finds nothing when connections come singly, and costs an epoll_wait for each connection when
+// they do not.
+
+#include <sys/epoll.h>
+
+#include <memory>
+#include <string>
+
+#include "bench/mechanism.h"
+#include "bench/mechanisms/listener_server.h"
+#include "bench/mechanisms/mechanisms.h"
+
+namespace ringmaster::bench {
+namespace {
+
+class EpollExclusiveOne : public Mechanism {
+ public:
+  std::string name() const override { return "epoll-exclusive-one"; }
+  std::string summary() const override {
+    return "as epoll-exclusive, but one accept for each wake-up";
+  }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
+    return StartListenerServer(options, {.events = EPOLLEXCLUSIVE, .takes_max = 1});
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> MakeEpollExclusiveOne() { return std::make_unique<EpollExclusiveOne>(); }
+
+}  // namespace ringmaster::bench
