@@ -19,6 +19,9 @@ constexpr Entry kRivals[] = {
     {"epoll-exclusive", MakeEpollExclusive},
     {"epoll-exclusive-one", MakeEpollExclusiveOne},
     {"blocking-accept", MakeBlockingAccept},
+    {"reuseport", MakeReusePort},
+    {"reuseport-cbpf", MakeReusePortCbpf},
+    {"reuseport-ebpf", MakeReusePortEbpf},
 };
 
 constexpr std::string_view kRingmaster = "ringmaster:";

@@ -15,6 +15,9 @@ std::unique_ptr<Mechanism> MakeBlockingAccept();
 std::unique_ptr<Mechanism> MakeEpollExclusive();
 std::unique_ptr<Mechanism> MakeEpollExclusiveOne();
 std::unique_ptr<Mechanism> MakeEpollShared();
+std::unique_ptr<Mechanism> MakeReusePort();
+std::unique_ptr<Mechanism> MakeReusePortCbpf();
+std::unique_ptr<Mechanism> MakeReusePortEbpf();
 
 // "POLICY/INTAKE/HANDOFF/HOST", whose last parts may be left out. InvalidArgument names what is
 // known where something is not.

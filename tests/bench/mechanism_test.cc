@@ -249,6 +249,14 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
   }
 }
 
+TEST(MakeMechanism, SaysThatReusePortIsNotForUnixSockets) {
+  for (const char* name : {"reuseport", "reuseport-cbpf", "reuseport-ebpf"}) {
+    const std::string why = MakeMechanism(name).value()->WhyNot(Transport::kUnix);
+    EXPECT_NE(why.find("use TCP"), std::string::npos) << why;
+  }
+  EXPECT_EQ(MakeMechanism("reuseport-cbpf").value()->WhyNot(Transport::kTcp), "");
+}
+
 TEST(MakeMechanism, NamesTheKnownOnesWhenItDoesNotKnowOne) {
   const absl::Status status = MakeMechanism("carrier-pigeon").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

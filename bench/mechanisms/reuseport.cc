@@ -1,0 +1,44 @@
+// Every worker has a listener of its own, all bound to the same port; the kernel picks one for each
+// connection when its first packet comes, by a hash of addresses and ports (SO_REUSEPORT).
+//
+// What its real-world counterparts do: nginx with `listen … reuseport`, HAProxy's and Envoy's
+// listener for each thread, Seastar's and glommio's for each core, gRPC's. The cheapest way there
+// is, and the one that scales: no queue is shared. But the choice is made before anything is
+// accepted and cannot be undone. It knows nothing of load, so a worker that is stuck keeps its
+// part; few connections fall as chance will have it; and when a listener is closed, what waits in
+// its queue is reset. A worker that leaves closes its listener here as nginx does on a reload,
+// without accepting what has queued up: accepting first would make the gap smaller, not close it.
+// (The kernel can move the queue to another listener, if net.ipv4.tcp_migrate_req is 1; it is 0
+// unless an administrator has set it.)
+
+#include <memory>
+#include <string>
+
+#include "bench/mechanism.h"
+#include "bench/mechanisms/listener_server.h"
+#include "bench/mechanisms/mechanisms.h"
+#include "bench/mechanisms/reuseport_listeners.h"
+
+namespace ringmaster::bench {
+namespace {
+
+class ReusePort : public Mechanism {
+ public:
+  std::string name() const override { return "reuseport"; }
+  std::string summary() const override {
+    return "each worker has a listener on the same port (SO_REUSEPORT); the kernel picks by a hash";
+  }
+  std::string WhyNot(Transport transport) const override { return WhyNoReusePort(transport); }
+  bool shares_port() const override { return true; }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
+    absl::StatusOr<std::vector<int>> listeners = MakeReusePortListeners(options);
+    if (!listeners.ok()) return listeners.status();
+    return StartListenerServer(options, {.own_listeners = *listeners});
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> MakeReusePort() { return std::make_unique<ReusePort>(); }
+
+}  // namespace ringmaster::bench

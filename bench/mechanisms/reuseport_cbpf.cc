@@ -1,0 +1,68 @@
+// As reuseport, but a program of classic BPF picks the listener (SO_ATTACH_REUSEPORT_CBPF, Linux
+// 4.5), for which no privilege is needed. It draws a number: such a program sees the packet and a
+// few facts (the CPU, a random number) but remembers nothing, so no turns can be taken.
+//
+// What its real-world counterparts do: servers whose workers are bound to a CPU each pick by the
+// CPU that the packet came in on, to stay on it, and servers of QUIC pick by a number in the
+// packet. The first means nothing here: on loopback that CPU is the client's, and with fewer CPUs
+// than workers some would get nothing. What is to be seen is that a choice at random is no better
+// than the hash, and that being able to program the choice does not help if the program cannot know
+// who is busy; see reuseport-ebpf for one that can.
+
+#include <linux/filter.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <iterator>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "bench/mechanism.h"
+#include "bench/mechanisms/listener_server.h"
+#include "bench/mechanisms/mechanisms.h"
+#include "bench/mechanisms/reuseport_listeners.h"
+
+namespace ringmaster::bench {
+namespace {
+
+absl::Status AttachProgram(int listen_fd, size_t workers) {
+  sock_filter code[] = {
+      // A ← a random number; A ← A mod workers; pick the listener A.
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)},
+      {BPF_ALU | BPF_MOD | BPF_K, 0, 0, static_cast<uint32_t>(workers)},
+      {BPF_RET | BPF_A, 0, 0, 0},
+  };
+  const sock_fprog program{.len = std::size(code), .filter = code};
+  if (setsockopt(listen_fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot attach a program of classic BPF to the listeners");
+  }
+  return absl::OkStatus();
+}
+
+class ReusePortCbpf : public Mechanism {
+ public:
+  std::string name() const override { return "reuseport-cbpf"; }
+  std::string summary() const override {
+    return "as reuseport, but a program of classic BPF picks, at random";
+  }
+  std::string WhyNot(Transport transport) const override { return WhyNoReusePort(transport); }
+  bool shares_port() const override { return true; }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
+    absl::StatusOr<std::vector<int>> listeners = MakeReusePortListeners(options);
+    if (!listeners.ok()) return listeners.status();
+    // From here on the workers own the listeners.
+    auto server = StartListenerServer(options, {.own_listeners = *listeners});
+    if (!server.ok()) return server.status();
+    const absl::Status status = AttachProgram(listeners->front(), listeners->size());
+    if (!status.ok()) return status;
+    return server;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> MakeReusePortCbpf() { return std::make_unique<ReusePortCbpf>(); }
+
+}  // namespace ringmaster::bench
