@@ -22,6 +22,8 @@ constexpr Entry kRivals[] = {
     {"reuseport", MakeReusePort},
     {"reuseport-cbpf", MakeReusePortCbpf},
     {"reuseport-ebpf", MakeReusePortEbpf},
+    {"uring-multishot-each", MakeUringMultishotEach},
+    {"uring-oneshot-each", MakeUringOneshotEach},
 };
 
 constexpr std::string_view kRingmaster = "ringmaster:";

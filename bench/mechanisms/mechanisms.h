@@ -18,6 +18,8 @@ std::unique_ptr<Mechanism> MakeEpollShared();
 std::unique_ptr<Mechanism> MakeReusePort();
 std::unique_ptr<Mechanism> MakeReusePortCbpf();
 std::unique_ptr<Mechanism> MakeReusePortEbpf();
+std::unique_ptr<Mechanism> MakeUringMultishotEach();
+std::unique_ptr<Mechanism> MakeUringOneshotEach();
 
 // "POLICY/INTAKE/HANDOFF/HOST", whose last parts may be left out. InvalidArgument names what is
 // known where something is not.
