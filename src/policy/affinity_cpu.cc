@@ -12,8 +12,8 @@
 // kernel. Dragonfly's `conn_use_incoming_cpu` does it in a server, bounded by the least loaded
 // thread plus 5 (hence the default), and reports 15 to 20 % less CPU time (PR #987).
 //
-// Cost. Two short passes over the candidates when the nearest group takes the arrival, one more for
-// each group that does not; and one getsockopt for each connection, made by the master
+// Cost. One short pass over the candidates when a worker on the CPU itself takes the arrival, a
+// longer one more when none does; and one getsockopt for each connection, made by the master
 // (SO_INCOMING_CPU).
 //
 // When not to use it. When workers are not bound to CPUs, so that their last CPU says little about
@@ -26,7 +26,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -59,59 +58,80 @@ class AffinityCpuPolicy final : public Policy {
     if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
   }
 
-  // Most arrivals find a place in the first group, hence a cheap pass for each group that is asked
-  // instead of one that sorts every candidate into its group. A group may include the nearer ones,
-  // which were asked before: nobody there was within the slack.
+  // The least loaded of the nearest group that has one within the slack is, of all that are within
+  // it, the first by nearness, load and turn. Most arrivals find a worker on their own CPU, which
+  // shows in the pass that finds the least loaded, without a look at the topology.
   size_t Pick(const Arrival& arrival, const View& view) override {
-    const Cpu home = Locate(*view.topology, arrival.incoming_cpu);
-    const uint64_t open_max = uint64_t{OpenMin(view.candidates)} + slack_;
-    const size_t none = view.candidates.size();
-    size_t best = none;
-    if (arrival.incoming_cpu >= 0) {
-      best = BestWhere(view.candidates, open_max, [&](const Candidate& candidate) {
-        return candidate.cpu == arrival.incoming_cpu;
-      });
+    Best on_cpu{.position = view.candidates.size()};
+    uint32_t open_min = std::numeric_limits<uint32_t>::max();
+    const int32_t cpu = arrival.incoming_cpu >= 0 ? arrival.incoming_cpu : kNobodys;
+    for (size_t i = 0; i < view.candidates.size(); ++i) {
+      const Candidate& candidate = view.candidates[i];
+      open_min = std::min(open_min, candidate.open);
+      if (candidate.cpu == cpu) on_cpu.Offer(i, LoadAndTurn(candidate.open, candidate.worker));
     }
-    for (const auto id : {&Cpu::core, &Cpu::cache, &Cpu::node}) {
-      if (best != none || home.*id < 0) continue;
-      best = BestWhere(view.candidates, open_max, [&](const Candidate& candidate) {
-        return Locate(*view.topology, candidate.cpu).*id == home.*id;
-      });
-    }
-    if (best == none) {
-      best = BestWhere(view.candidates, open_max, [](const Candidate&) { return true; });
-    }
-    picked_at_[view.candidates[best].worker] = picks_++;
-    return best;
+    const uint64_t open_max = uint64_t{open_min} + slack_;
+    const bool stays = on_cpu.position < view.candidates.size() && on_cpu.key >> 32 <= open_max;
+    const size_t position = stays ? on_cpu.position : NearestWithin(open_min, arrival, view);
+    picked_at_[view.candidates[position].worker] = picks_++;
+    return position;
   }
 
  private:
-  static uint32_t OpenMin(std::span<const Candidate> candidates) {
-    uint32_t open_min = std::numeric_limits<uint32_t>::max();
-    for (const Candidate& candidate : candidates) open_min = std::min(open_min, candidate.open);
-    return open_min;
+  static constexpr int32_t kNobodys = -2;  // a CPU or id that no candidate has; unknown is -1
+
+  // The candidate with the smallest key so far.
+  struct Best {
+    size_t position = 0;
+    uint64_t key = std::numeric_limits<uint64_t>::max();
+
+    void Offer(size_t other, uint64_t other_key) {
+      const bool better = other_key < key;
+      position = better ? other : position;
+      key = better ? other_key : key;
+    }
+  };
+
+  size_t NearestWithin(uint32_t open_min, const Arrival& arrival, const View& view) const {
+    const Cpu home = OnlyKnown(Locate(*view.topology, arrival.incoming_cpu));
+    Best best;
+    for (size_t i = 0; i < view.candidates.size(); ++i) {
+      const Candidate& candidate = view.candidates[i];
+      const uint32_t excess = candidate.open - open_min;
+      uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
+      distance = excess <= slack_ ? distance : kTooLoaded;
+      const uint32_t load = std::min(excess, kExcessMax);
+      best.Offer(i, distance << 61 | LoadAndTurn(load, candidate.worker));
+    }
+    return best.position;
   }
 
-  // Position of the least loaded of the candidates that are `near`, by turns among equals; the
-  // number of candidates when that one has more than `open_max`, or when there is none.
-  template <typename Near>
-  size_t BestWhere(std::span<const Candidate> candidates, uint64_t open_max, Near near) const {
-    size_t best = candidates.size();
-    uint64_t best_key = std::numeric_limits<uint64_t>::max();
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      const Candidate& candidate = candidates[i];
-      if (!near(candidate)) continue;
-      const uint64_t key = uint64_t{candidate.open} << 32 | Turn(candidate.worker);
-      const bool better = key < best_key;
-      best = better ? i : best;
-      best_key = better ? key : best_key;
-    }
-    return best_key >> 32 <= open_max ? best : candidates.size();
+  // Looked up by what is shared, because what the next candidate shares is as good as random to a
+  // branch predictor.
+  static uint64_t Distance(const Cpu& home, const Cpu& other) {
+    constexpr uint8_t kDistances[] = {3, 2, 1, 1, 0, 0, 0, 0};
+    const uint32_t core = home.core == other.core;
+    const uint32_t cache = home.cache == other.cache;
+    const uint32_t node = home.node == other.node;
+    return kDistances[core << 2 | cache << 1 | node];
   }
+
+  // An unknown id is shared with nobody, not even with another unknown one.
+  static Cpu OnlyKnown(const Cpu& home) {
+    const auto known = [](int32_t id) { return id < 0 ? kNobodys : id; };
+    return {.core = known(home.core), .cache = known(home.cache), .node = known(home.node)};
+  }
+
+  static constexpr uint64_t kTooLoaded = 4;
+
+  // More makes no difference, so that load, distance and turn fit into one number.
+  static constexpr uint32_t kExcessMax = (1u << 29) - 1;
 
   // The longer ago the last pick, the smaller. Wraps, which costs a worker that was left out for
   // four billion picks its place among equals.
-  uint32_t Turn(uint32_t worker) const { return picked_at_[worker] - picks_; }
+  uint64_t LoadAndTurn(uint32_t load, uint32_t worker) const {
+    return uint64_t{load} << 32 | static_cast<uint32_t>(picked_at_[worker] - picks_);
+  }
 
   const uint32_t slack_;
   std::vector<uint32_t> picked_at_;  // by index: number of the worker's last pick, 0: none yet
