@@ -119,6 +119,18 @@ class Policy {
 // owed the turn and gets it as soon as it can take it.
 std::unique_ptr<Policy> RoundRobin();
 
+// The largest weight of a worker.
+inline constexpr uint32_t kWeightMax = 1000;
+
+struct WeightedRoundRobinOptions {
+  // By worker index, each from 1 to kWeightMax. Workers beyond the list have 1.
+  std::vector<uint32_t> weights;
+};
+
+// Every worker in turn, in proportion to its weight; the turns of the heavy ones are spread. Turns
+// are owed as in round-robin. InvalidArgument names a weight that is out of range.
+absl::StatusOr<std::unique_ptr<Policy>> WeightedRoundRobin(WeightedRoundRobinOptions options = {});
+
 // The order in which waiting workers are woken.
 enum class WakeOrder : uint8_t {
   kLifo,  // the one that was woken last: few workers stay hot, the others sleep
