@@ -152,6 +152,13 @@ std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 // The worker with the fewest open connections; ties rotate.
 std::unique_ptr<Policy> LeastLoaded();
 
+struct TwoChoicesOptions {
+  uint64_t seed = 0;  // the same seed and history: the same picks
+};
+
+// The one of two workers drawn at random that has fewer open connections.
+std::unique_ptr<Policy> TwoChoices(TwoChoicesOptions options = {});
+
 // Makes a policy from a name: "round-robin", "exclusive", "exclusive-fifo", "affinity-cpu",
 // "affinity-cpu:SLACK", "least-loaded". InvalidArgument names the known ones.
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
