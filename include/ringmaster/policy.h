@@ -149,6 +149,11 @@ struct AffinityCpuOptions {
 // same node. Needs SO_INCOMING_CPU.
 std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 
+// The same client, the same worker: by its address without the port, for a Unix socket by its
+// process, user and group. While that worker lacks credit, the next in the client's own order. A
+// worker that joins or leaves moves only those that it wins or loses. Needs the peer.
+std::unique_ptr<Policy> AffinityHash();
+
 // The worker with the fewest open connections; ties rotate.
 std::unique_ptr<Policy> LeastLoaded();
 

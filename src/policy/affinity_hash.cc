@@ -1,0 +1,84 @@
+// Affinity by hash: the same client, the same worker.
+//
+// What it decides. Every worker has a score for every peer, a hash of the peer's address without
+// the port and of the worker's stable index; the candidate with the highest score gets the arrival.
+// So each peer has an order of all workers, its own: the first is its home, and only when that one
+// lacks credit or was recalled from the next is asked, without anybody else being shifted. A worker
+// that leaves takes only its own peers out of place, and one that joins attracts only those for
+// which it is the best. A client of a Unix socket is known by its process, user and group. When the
+// peer is unknown this is least-loaded.
+//
+// Source. Rendezvous hashing (Thaler and Ravishankar, 1996); what `ip_hash` of nginx and
+// `balance source` of HAProxy are for, which shift nearly everybody when the number of servers
+// changes, unless they hash consistently.
+//
+// Cost. One pass over the candidates, one hash each; and one getpeername for each connection, made
+// by the master, with one getsockopt for a Unix socket.
+//
+// When not to use it. When it does not matter who serves: peers are not equally busy, so the load
+// is not even. One client behind which many hide (NAT, a proxy, a load test on 127.0.0.1) is one
+// peer, and its home gets all of it; what is over the home's credit goes to the next, so
+// stickiness is a preference and a worker must be able to serve a stranger. Clients that change
+// their address, as IPv6 hosts do for privacy, change their worker. The hash is no secret: who
+// chooses his addresses chooses his worker.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "policy/mix.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster {
+namespace {
+
+uint64_t HashOf(const Peer& peer) {
+  uint64_t halves[2];
+  static_assert(sizeof(halves) == sizeof(peer.address));
+  std::memcpy(halves, peer.address.data(), sizeof(halves));
+  const uint64_t kind = static_cast<uint64_t>(peer.kind) * kMixStep;
+  return Mix(Mix(Mix(kind) ^ halves[0]) ^ halves[1]);
+}
+
+class AffinityHashPolicy final : public Policy {
+ public:
+  std::string name() const override { return "affinity-hash"; }
+
+  FactsNeeded facts() const override { return {.peer = true}; }
+
+  void Prepare(uint32_t worker_slots) override {
+    for (size_t worker = salts_.size(); worker < worker_slots; ++worker) {
+      salts_.push_back(Mix((worker + 1) * kMixStep));
+    }
+    unknown_peers_->Prepare(worker_slots);
+  }
+
+  // No two workers have the same score for a peer, because Mix is a bijection and no two have the
+  // same salt.
+  size_t Pick(const Arrival& arrival, const View& view) override {
+    if (arrival.peer.kind == Peer::Kind::kUnknown) return unknown_peers_->Pick(arrival, view);
+    const uint64_t peer = HashOf(arrival.peer);
+    size_t best = 0;
+    uint64_t best_score = 0;
+    for (size_t i = 0; i < view.candidates.size(); ++i) {
+      const uint64_t score = Mix(peer ^ salts_[view.candidates[i].worker]);
+      const bool better = score > best_score;
+      best = better ? i : best;
+      best_score = better ? score : best_score;
+    }
+    return best;
+  }
+
+ private:
+  std::vector<uint64_t> salts_;  // by index
+  const std::unique_ptr<Policy> unknown_peers_ = LeastLoaded();
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> AffinityHash() { return std::make_unique<AffinityHashPolicy>(); }
+
+}  // namespace ringmaster
