@@ -164,6 +164,14 @@ struct TwoChoicesOptions {
 // The one of two workers drawn at random that has fewer open connections.
 std::unique_ptr<Policy> TwoChoices(TwoChoicesOptions options = {});
 
+struct HermesOptions {
+  uint32_t still_ms_max = 5;  // who has not moved for longer, with offers waiting, gets no more
+};
+
+// Turns among the workers that move and have neither many more open connections than the average
+// nor many more unclaimed offers.
+std::unique_ptr<Policy> Hermes(HermesOptions options = {});
+
 // Makes a policy from a name: "round-robin", "exclusive", "exclusive-fifo", "affinity-cpu",
 // "affinity-cpu:SLACK", "least-loaded". InvalidArgument names the known ones.
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
