@@ -6,6 +6,28 @@
 //   Candidate, View   what it may know about the workers
 //   RoundRobin() …    the built-in policies, each with its source and when not to use it
 //   PolicyByName      the same by the names that command lines use
+//
+// A policy of your own is a class like this one, which fills the first worker before it wakes the
+// second, and a source that is given it, `{.policy = std::make_unique<FillFirst>(100)}`:
+//
+//   class FillFirst final : public ringmaster::Policy {
+//    public:
+//     explicit FillFirst(uint32_t open_max) : open_max_(open_max) {}
+//     std::string name() const override { return "fill-first"; }
+//     size_t Pick(const ringmaster::Arrival&, const ringmaster::View& view) override {
+//       for (size_t i = 0; i < view.candidates.size(); ++i)
+//         if (view.candidates[i].open < open_max_) return i;
+//       return view.candidates.size() - 1;  // all are full; any position is right
+//     }
+//
+//    private:
+//     const uint32_t open_max_;
+//   };
+//
+// What it remembers of workers it keeps by their indexes, in memory that `Prepare` allocates, and
+// forgets in `OnLeave`. When it is put in the place of another policy while the source runs, it is
+// prepared in the same way, finds workers in `joined` that it has not met, and may be told of
+// recalls of offers that it did not pick.
 
 #ifndef RINGMASTER_POLICY_H_
 #define RINGMASTER_POLICY_H_
