@@ -194,8 +194,10 @@ struct HermesOptions {
 // nor many more unclaimed offers.
 std::unique_ptr<Policy> Hermes(HermesOptions options = {});
 
-// Makes a policy from a name: "round-robin", "exclusive", "exclusive-fifo", "affinity-cpu",
-// "affinity-cpu:SLACK", "least-loaded". InvalidArgument names the known ones.
+// Makes a policy from a name: "round-robin", "weighted-round-robin:WEIGHT,…", "exclusive",
+// "exclusive-fifo", "affinity-cpu:SLACK", "affinity-hash", "least-loaded", "two-choices:SEED",
+// "hermes:STILL_MS". What follows a colon may be left out with it; then the options are the
+// defaults. InvalidArgument says what is wrong and which names there are.
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
 
 // The names that `PolicyByName` takes, without parameters, in the order to show them.

@@ -27,18 +27,32 @@ namespace {
 
 using PolicyOr = absl::StatusOr<std::unique_ptr<Policy>>;
 
-constexpr std::array<std::string_view, 5> kNames = {"round-robin", "exclusive", "exclusive-fifo",
-                                                    "affinity-cpu", "least-loaded"};
+constexpr std::array<std::string_view, 9> kNames = {
+    "round-robin",   "weighted-round-robin", "exclusive",   "exclusive-fifo", "affinity-cpu",
+    "affinity-hash", "least-loaded",         "two-choices", "hermes"};
 
 // What people may write who know it from elsewhere, where spelling would not lead to the right one.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kOtherWords = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 20> kOtherWords = {{
     {"exclusive-lifo", "exclusive"},
     {"lifo", "exclusive"},
     {"fifo", "exclusive-fifo"},
     {"rr", "round-robin"},
     {"affinity", "affinity-cpu"},
     {"least-connections", "least-loaded"},
+    {"least-conn", "least-loaded"},
     {"leastconn", "least-loaded"},
+    {"wrr", "weighted-round-robin"},
+    {"weighted", "weighted-round-robin"},
+    {"weighted-rr", "weighted-round-robin"},
+    {"p2c", "two-choices"},
+    {"power-of-two", "two-choices"},
+    {"power-of-two-choices", "two-choices"},
+    {"random-two", "two-choices"},
+    {"hash", "affinity-hash"},
+    {"ip-hash", "affinity-hash"},
+    {"source-hash", "affinity-hash"},
+    {"rendezvous", "affinity-hash"},
+    {"sticky", "affinity-hash"},
 }};
 
 // A longer name is nobody's slip of the pen; it bounds the work of EditDistance.
@@ -95,29 +109,90 @@ absl::Status UnknownName(std::string_view name) {
     text.append(separator).append(known);
     separator = ", ";
   }
-  text += "; affinity-cpu takes a parameter, as in affinity-cpu:8.";
+  text += "; some take parameters, as in weighted-round-robin:4,1,1 and affinity-cpu:8.";
   return absl::InvalidArgumentError(text);
 }
 
-PolicyOr MakeAffinityCpu(std::optional<std::string_view> parameter) {
-  if (!parameter.has_value()) return AffinityCpu();
-  AffinityCpuOptions options;
-  const char* const end = parameter->data() + parameter->size();
-  const auto [parsed_end, error] = std::from_chars(parameter->data(), end, options.slack);
-  if (error != std::errc() || parsed_end != end) {
-    return absl::InvalidArgumentError(
-        "The slack of policy affinity-cpu must be a whole number from 0 to 4294967295, as in "
-        "affinity-cpu:8; it is " +
-        Quoted(*parameter) + ".");
-  }
-  return AffinityCpu(options);
+// Nothing when `text` is anything but a whole number that `Number` can hold.
+template <typename Number>
+std::optional<Number> WholeNumber(std::string_view text) {
+  Number number{};
+  const char* const end = text.data() + text.size();
+  const auto [parsed_end, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || parsed_end != end) return std::nullopt;
+  return number;
 }
 
+// `what` says what is set and by which numbers.
+absl::Status NotAWholeNumber(const char* what, std::string_view parameter) {
+  return absl::InvalidArgumentError(std::string(what) + "; it is " + Quoted(parameter) + ".");
+}
+
+PolicyOr MakeAffinityCpu(std::string_view parameter) {
+  const auto slack = WholeNumber<uint32_t>(parameter);
+  if (slack.has_value()) return AffinityCpu({.slack = *slack});
+  return NotAWholeNumber(
+      "The slack of policy affinity-cpu must be a whole number from 0 to 4294967295, as in "
+      "affinity-cpu:8",
+      parameter);
+}
+
+PolicyOr MakeTwoChoices(std::string_view parameter) {
+  const auto seed = WholeNumber<uint64_t>(parameter);
+  if (seed.has_value()) return TwoChoices({.seed = *seed});
+  return NotAWholeNumber(
+      "The seed of policy two-choices must be a whole number from 0 to 18446744073709551615, as in "
+      "two-choices:7",
+      parameter);
+}
+
+PolicyOr MakeHermes(std::string_view parameter) {
+  const auto still_ms_max = WholeNumber<uint32_t>(parameter);
+  if (still_ms_max.has_value()) return Hermes({.still_ms_max = *still_ms_max});
+  return NotAWholeNumber(
+      "The parameter of policy hermes is for how many milliseconds a worker may not move and still "
+      "get more, a whole number from 0 to 4294967295, as in hermes:5",
+      parameter);
+}
+
+PolicyOr MakeWeightedRoundRobin(std::string_view parameter) {
+  WeightedRoundRobinOptions options;
+  for (size_t begin = 0; begin <= parameter.size();) {
+    const size_t end = std::min(parameter.find(',', begin), parameter.size());
+    const auto weight = WholeNumber<uint32_t>(parameter.substr(begin, end - begin));
+    if (!weight.has_value()) {
+      return NotAWholeNumber(
+          "The weights of policy weighted-round-robin must be whole numbers with commas between "
+          "them, that of worker 0 first, as in weighted-round-robin:4,1,1",
+          parameter);
+    }
+    options.weights.push_back(*weight);
+    begin = end + 1;
+  }
+  return WeightedRoundRobin(std::move(options));
+}
+
+// `name` is one of kNames; the options are the defaults.
 PolicyOr MakePlain(std::string_view name) {
   if (name == "round-robin") return RoundRobin();
+  if (name == "weighted-round-robin") return WeightedRoundRobin();
   if (name == "exclusive") return Exclusive(WakeOrder::kLifo);
   if (name == "exclusive-fifo") return Exclusive(WakeOrder::kFifo);
+  if (name == "affinity-cpu") return AffinityCpu();
+  if (name == "affinity-hash") return AffinityHash();
+  if (name == "two-choices") return TwoChoices();
+  if (name == "hermes") return Hermes();
   return LeastLoaded();
+}
+
+PolicyOr MakeWith(std::string_view name, std::string_view parameter) {
+  if (name == "weighted-round-robin") return MakeWeightedRoundRobin(parameter);
+  if (name == "affinity-cpu") return MakeAffinityCpu(parameter);
+  if (name == "two-choices") return MakeTwoChoices(parameter);
+  if (name == "hermes") return MakeHermes(parameter);
+  return absl::InvalidArgumentError("Policy " + std::string(name) +
+                                    " takes no parameter, but was given " + Quoted(parameter) +
+                                    ".");
 }
 
 }  // namespace
@@ -125,17 +200,8 @@ PolicyOr MakePlain(std::string_view name) {
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name) {
   const size_t colon = name.find(':');
   const std::string_view base = name.substr(0, colon);
-  std::optional<std::string_view> parameter;
-  if (colon != std::string_view::npos) parameter = name.substr(colon + 1);
-
   if (std::find(kNames.begin(), kNames.end(), base) == kNames.end()) return UnknownName(base);
-  if (base == "affinity-cpu") return MakeAffinityCpu(parameter);
-  if (parameter.has_value()) {
-    return absl::InvalidArgumentError("Policy " + std::string(base) +
-                                      " takes no parameter, but was given " + Quoted(*parameter) +
-                                      ".");
-  }
-  return MakePlain(base);
+  return colon == std::string_view::npos ? MakePlain(base) : MakeWith(base, name.substr(colon + 1));
 }
 
 std::span<const std::string_view> PolicyNames() { return kNames; }
