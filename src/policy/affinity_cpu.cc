@@ -53,7 +53,6 @@ class AffinityCpuPolicy final : public Policy {
 
   FactsNeeded facts() const override { return {.incoming_cpu = true}; }
 
-  // A worker that gets the index of one that left inherits its turn among equals, no more.
   void Prepare(uint32_t worker_slots) override {
     if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
   }
@@ -75,6 +74,10 @@ class AffinityCpuPolicy final : public Policy {
     const size_t position = stays ? on_cpu.position : NearestWithin(open_min, arrival, view);
     picked_at_[view.candidates[position].worker] = picks_++;
     return position;
+  }
+
+  void OnLeave(uint32_t worker) override {
+    if (worker < picked_at_.size()) picked_at_[worker] = 0;
   }
 
  private:

@@ -34,8 +34,6 @@ class ExclusivePolicy final : public Policy {
 
   std::string name() const override { return flip_ == 0 ? "exclusive" : "exclusive-fifo"; }
 
-  // A worker that gets the index of one that left inherits its place in the order; that decides
-  // at most when it is picked first.
   void Prepare(uint32_t worker_slots) override {
     if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
   }
@@ -51,6 +49,10 @@ class ExclusivePolicy final : public Policy {
     }
     picked_at_[view.candidates[best].worker] = picks_++;
     return best;
+  }
+
+  void OnLeave(uint32_t worker) override {
+    if (worker < picked_at_.size()) picked_at_[worker] = 0;
   }
 
  private:

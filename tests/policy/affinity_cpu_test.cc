@@ -116,6 +116,14 @@ TEST(AffinityCpu, RotatesAmongEqualsOfAGroupEvenWhenGroupsAlternate) {
   EXPECT_EQ(picks, (Workers{0, 3, 1, 4, 2, 5, 0, 3}));
 }
 
+TEST(AffinityCpu, AWorkerThatTakesOverAnIndexDoesNotInheritItsTurn) {
+  Crew crew(3);
+  auto policy = Ready(AffinityCpu(), crew);
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 2}));
+  policy->OnLeave(2);  // and another one joins at its index
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{2, 0, 1}));
+}
+
 TEST(AffinityCpu, IsLeastLoadedWithRotationWhenTheIncomingCpuIsUnknown) {
   Crew crew = OneWorkerForEachCpu();
   auto policy = Ready(AffinityCpu(), crew);

@@ -46,6 +46,18 @@ TEST(ExclusiveLifo, WakesTheIdleWorkerThatWasPickedLast) {
   EXPECT_EQ(crew.Pick(*policy), 0u);  // never picked: by index
 }
 
+TEST(ExclusiveLifo, AWorkerThatTakesOverAnIndexIsNotTheOneThatWasWokenLast) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+  for (const uint32_t worker : {1, 2}) {
+    crew.OnlyCreditFor({worker});
+    crew.Pick(*policy);
+  }
+  crew.CreditForAll();
+  policy->OnLeave(2);  // and another one joins at its index
+  EXPECT_EQ(crew.Pick(*policy), 1u);
+}
+
 TEST(ExclusiveFifo, WakesThoseNeverPickedFirstByIndexThenTheOneThatWaitedLongest) {
   Crew crew(4);
   auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
@@ -53,6 +65,14 @@ TEST(ExclusiveFifo, WakesThoseNeverPickedFirstByIndexThenTheOneThatWaitedLongest
   crew.Pick(*policy);
   crew.CreditForAll();
   EXPECT_EQ(crew.PickMany(*policy, 6), (Workers{0, 2, 3, 1, 0, 2}));
+}
+
+TEST(ExclusiveFifo, AWorkerThatTakesOverAnIndexIsOneThatWasNeverPicked) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 2}));
+  policy->OnLeave(2);  // and another one joins at its index
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{2, 0, 1}));
 }
 
 TEST(ExclusiveFifo, PassesOverBusyWorkersWhileOneIsIdle) {

@@ -89,7 +89,7 @@ void BindSource(int fd, uint32_t number) {
   setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
   sockaddr_in source = {};
   source.sin_family = AF_INET;
-  source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 0x100 + number % kSourceAddresses);
+  source.sin_addr.s_addr = htonl(EchoSourceAddress(number));
   // Not fatal: the connection then comes from the usual address.
   static_cast<void>(bind(fd, reinterpret_cast<const sockaddr*>(&source), sizeof(source)));
 }
@@ -319,6 +319,10 @@ void Client::End(uint32_t slot, uint32_t& count, const char* problem, int error)
 }  // namespace
 
 EchoReport RunEchoClient(const EchoClientOptions& options) { return Client(options).Run(); }
+
+uint32_t EchoSourceAddress(uint32_t number) {
+  return INADDR_LOOPBACK + 0x100 + number % kSourceAddresses;
+}
 
 int ConnectTo(const std::string& address_text, std::chrono::milliseconds timeout) {
   Address address;

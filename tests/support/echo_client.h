@@ -53,6 +53,9 @@ struct EchoReport {
 
 EchoReport RunEchoClient(const EchoClientOptions& options);
 
+// The IPv4 address, as a number, from which connection `number` to an address of 127.0.0.0/8 comes.
+uint32_t EchoSourceAddress(uint32_t number);
+
 // Opens one connection to an address as in EchoClientOptions, blocking and with a receive timeout
 // of `timeout`. Returns the descriptor, which the caller closes, or -errno.
 int ConnectTo(const std::string& address, std::chrono::milliseconds timeout);

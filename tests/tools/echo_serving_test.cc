@@ -295,7 +295,8 @@ TEST_F(EchoServing, ReportHasExactlyTheFieldsThatAreDocumented) {
   uint64_t bytes_echoed = 0;
   for (uint32_t i = 0; i < 3; ++i) {
     nlohmann::json worker = result["workers"][i];
-    EXPECT_EQ(worker.size(), 6U) << worker;
+    EXPECT_EQ(worker.size(), 7U) << worker;
+    EXPECT_TRUE(worker.contains("stalls")) << worker;
     EXPECT_EQ(worker["worker"], i);
     EXPECT_EQ(worker["open"], 0);
     assigned += worker["assigned"].get<uint64_t>();

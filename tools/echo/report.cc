@@ -40,6 +40,7 @@ std::string ReportAsJson(const ShutdownReport& report, std::span<const uint64_t>
                        {"assigned", worker.assigned},
                        {"claimed", worker.claimed},
                        {"recalled", worker.recalled},
+                       {"stalls", worker.stalls},
                        {"open", worker.open},
                        {"bytes_echoed", BytesOf(worker, bytes_echoed)}});
   }
