@@ -164,7 +164,6 @@ class [[nodiscard]] Port {
   internal::PortShared* shared_ = nullptr;
   std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one
   uint32_t worker_ = 0;
-  size_t adopted_ = 0;  // and not yet taken
 };
 
 }  // namespace ringmaster

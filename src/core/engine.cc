@@ -154,9 +154,9 @@ void Engine::Settle(bool all_reported) {
     WorkerState& worker = workers_[record.worker];
     const bool left = !worker.used || worker.generation != record.worker_generation;
     if (!left) {
-      --worker.sent;
-      worker.config.tally->Unsend();
-      worker.config.state->Release();
+      const Tally::Unsent unsent = worker.config.tally->Unsend();
+      if (unsent != Tally::Unsent::kTaken) --worker.sent;
+      if (unsent == Tally::Unsent::kPlaceIsFree) worker.config.state->Release();
       sources_[record.source].config.policy->OnRecall(record.worker);
       PauseBell(record.worker, error);
     }
@@ -338,12 +338,11 @@ bool Engine::Reap(uint32_t index) {
 // The same of a worker to whom arrivals are handed over.
 void Engine::ReapTally(uint32_t index) {
   WorkerState& worker = workers_[index];
-  const uint64_t taken = worker.config.tally->Taken();
-  if (taken != worker.taken) {
+  const uint32_t taken = worker.config.tally->Taken() - static_cast<uint32_t>(worker.taken);
+  if (taken > 0) {
     const bool prompt = Still(index) < config_.recall_after_ns;
-    worker.prompt_claims =
-        prompt ? worker.prompt_claims + static_cast<uint32_t>(taken - worker.taken) : 0;
-    worker.taken = taken;
+    worker.prompt_claims = prompt ? worker.prompt_claims + taken : 0;
+    worker.taken += taken;
     worker.bell_pause_ns = 0;
     Moved(index);
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
@@ -1063,8 +1062,7 @@ uint32_t Engine::open(uint32_t worker) const {
 uint32_t Engine::Unclaimed(uint32_t index) const {
   const WorkerState& worker = workers_[index];
   if (worker.config.tally == nullptr) return ledger_.worker(index).unclaimed;
-  // A worker that says it took more than it got is not believed.
-  return worker.sent > worker.taken ? static_cast<uint32_t>(worker.sent - worker.taken) : 0;
+  return static_cast<uint32_t>(worker.sent - worker.taken);
 }
 
 int64_t Engine::OldestUnclaimedNs(uint32_t index) const {

@@ -41,33 +41,90 @@ struct PortState {
   void Release(uint32_t count = 1) { open.fetch_sub(count, std::memory_order_seq_cst); }
 };
 
-// One for each master and worker to whom connections are handed as completions of its own ring: how
-// many were handed over, and how many of these the worker says that it has taken out of its ring.
-// The difference is what fills up its window.
+// One for each master and worker to whom connections are handed over as completions of its own
+// ring: how many were handed over and not taken out of the ring, which is what fills up its window;
+// how many of these have a lease already, whose place they share (see PortState::open); and how
+// many were ever taken. One word, because a worker may say that it took what is only on its way, or
+// make a lease of a connection that came by another way, just when handing over fails: both sides
+// must agree on who gives the place back.
 class Tally {
  public:
-  // Master. One more, before it is handed over; one less, because that failed. Release: a worker
-  // that has seen the completion finds it counted.
-  void Send() { sent_.store(sent_.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
-  void Unsend() {
-    sent_.store(sent_.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+  // Master. One more, before it is handed over. Release: a worker that has seen the completion
+  // finds it counted.
+  void Send() { word_.fetch_add(kOneUntaken, std::memory_order_release); }
+
+  // Master. One less, because handing over failed.
+  enum class Unsent : uint8_t {
+    kPlaceIsFree,  // the master releases its place
+    kLeaseHasIt,   // a lease has the place and releases it
+    kTaken,        // the worker has said that it took it: it counts as handed over and taken
+  };
+  Unsent Unsend() {
+    uint64_t word = word_.load(std::memory_order_acquire);
+    while (true) {
+      const uint64_t untaken = word & kFieldMask;
+      if (untaken == 0) return Unsent::kTaken;
+      const bool leased = (word >> kLeasedShift & kFieldMask) == untaken;
+      const uint64_t less = kOneUntaken + (leased ? kOneLeased : 0);
+      if (word_.compare_exchange_weak(word, word - less, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
+        return leased ? Unsent::kLeaseHasIt : Unsent::kPlaceIsFree;
+      }
+    }
   }
 
-  // Worker. Handed over and not taken.
-  uint64_t Untaken() const {
-    const uint64_t sent = sent_.load(std::memory_order_acquire);
-    const uint64_t taken = taken_.load(std::memory_order_relaxed);
-    return sent > taken ? sent - taken : 0;
+  // Worker. A lease gets the place of one that is handed over and not taken. False when every such
+  // place has a lease; then the lease takes a place of its own.
+  bool Lease() {
+    uint64_t word = word_.load(std::memory_order_acquire);
+    do {
+      if ((word >> kLeasedShift & kFieldMask) >= (word & kFieldMask)) return false;
+    } while (!word_.compare_exchange_weak(word, word + kOneLeased, std::memory_order_acq_rel,
+                                          std::memory_order_acquire));
+    return true;
   }
-  // Worker. Makes credit, and is the first half of the hungry dance (see Hunger).
-  void Take(uint64_t count) { taken_.fetch_add(count, std::memory_order_seq_cst); }
 
-  // Master.
-  uint64_t Taken() const { return taken_.load(std::memory_order_seq_cst); }
+  // Worker. Takes up to `count` of what was handed over. Makes credit, and is the first half of the
+  // hungry dance (see Hunger); the places that no lease has must be released before the second.
+  struct Took {
+    uint32_t count = 0;
+    uint32_t places = 0;  // to be released
+  };
+  Took Take(size_t count) {
+    uint64_t word = word_.load(std::memory_order_acquire);
+    while (true) {
+      const uint64_t taken = count < (word & kFieldMask) ? count : word & kFieldMask;
+      if (taken == 0) return {};
+      const uint64_t leases = word >> kLeasedShift & kFieldMask;
+      const uint64_t leased = taken < leases ? taken : leases;
+      const uint64_t changed =
+          word - taken * kOneUntaken - leased * kOneLeased + (taken << kTakenShift);
+      if (word_.compare_exchange_weak(word, changed, std::memory_order_seq_cst,
+                                      std::memory_order_acquire)) {
+        return {.count = static_cast<uint32_t>(taken),
+                .places = static_cast<uint32_t>(taken - leased)};
+      }
+    }
+  }
+
+  // Handed over and not taken.
+  uint32_t Untaken() const {
+    return static_cast<uint32_t>(word_.load(std::memory_order_acquire) & kFieldMask);
+  }
+  // Master. How many were ever taken; begins anew after 2^32.
+  uint32_t Taken() const {
+    return static_cast<uint32_t>(word_.load(std::memory_order_seq_cst) >> kTakenShift);
+  }
 
  private:
-  alignas(kCacheLine) std::atomic<uint64_t> sent_{0};   // written by the master
-  alignas(kCacheLine) std::atomic<uint64_t> taken_{0};  // written by the worker
+  // A window, and so what is untaken, is far below 2^16; what is taken overflows out of the word.
+  static constexpr uint64_t kFieldMask = 0xffff;
+  static constexpr uint32_t kLeasedShift = 16;
+  static constexpr uint32_t kTakenShift = 32;
+  static constexpr uint64_t kOneUntaken = 1;
+  static constexpr uint64_t kOneLeased = uint64_t{1} << kLeasedShift;
+
+  alignas(kCacheLine) std::atomic<uint64_t> word_{0};
 };
 
 // One for each master: "there is work and no credit; whoever makes some, knock".

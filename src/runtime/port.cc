@@ -3,7 +3,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "core/inbox.h"
@@ -53,8 +52,7 @@ Connection::~Connection() {
 Port::Port(Port&& other) noexcept
     : shared_(std::exchange(other.shared_, nullptr)),
       lifeline_(std::move(other.lifeline_)),
-      worker_(other.worker_),
-      adopted_(std::exchange(other.adopted_, 0)) {}
+      worker_(other.worker_) {}
 
 Port& Port::operator=(Port&& other) noexcept {
   if (this != &other) {
@@ -62,7 +60,6 @@ Port& Port::operator=(Port&& other) noexcept {
     shared_ = std::exchange(other.shared_, nullptr);
     lifeline_ = std::move(other.lifeline_);
     worker_ = other.worker_;
-    adopted_ = std::exchange(other.adopted_, 0);
   }
   return *this;
 }
@@ -96,24 +93,16 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, size_t connections_m
 
 void Port::Took(size_t count) {
   if (shared_ == nullptr) return;
-  count = std::min<size_t>(count, shared_->tally.Untaken());
-  if (count == 0) return;
+  const core::Tally::Took took = shared_->tally.Take(count);
+  if (took.count == 0) return;
   NoteCpu(shared_->state);
-  // What was adopted keeps its place, which its lease gives back.
-  const size_t adopted = std::min(count, adopted_);
-  adopted_ -= adopted;
-  if (count > adopted) shared_->state.Release(static_cast<uint32_t>(count - adopted));
-  shared_->tally.Take(count);
+  if (took.places > 0) shared_->state.Release(took.places);
   shared_->master->KnockIfHungry();
 }
 
 Connection Port::Adopt(int fd, uint64_t token) {
   if (shared_ == nullptr) return Connection(fd, token, Lease());
-  if (adopted_ < shared_->tally.Untaken()) {
-    ++adopted_;
-  } else {
-    shared_->state.Take();
-  }
+  if (!shared_->tally.Lease()) shared_->state.Take();
   shared_->Ref();
   return Connection(fd, token, Lease(shared_));
 }
@@ -132,7 +121,6 @@ void Port::Leave() {
   if (shared_ == nullptr) return;
   lifeline_->RemoveWorker(worker_, shared_);
   if (const auto mailbox = std::move(shared_->mailbox)) mailbox->GiveBack();
-  adopted_ = 0;
   lifeline_.reset();
   std::exchange(shared_, nullptr)->Unref();
 }

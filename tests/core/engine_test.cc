@@ -803,8 +803,7 @@ class SendingEngineTest : public EngineTest {
   }
   // The worker says that it took so many. Returns whether it knocks.
   bool Take(uint32_t worker, uint64_t count) {
-    workers_[worker]->state().Release(static_cast<uint32_t>(count));
-    workers_[worker]->tally().Take(count);
+    workers_[worker]->state().Release(workers_[worker]->tally().Take(count).places);
     return hunger_.TakeKnock();
   }
 };
@@ -980,11 +979,47 @@ TEST_F(SendingEngineTest, BelievesNoWorkerThatTookMoreThanItGot) {
   AddSource();
   AddWorker({.window = 1, .completions = true});
   Batch();
-  workers_[0]->tally().Take(5);
+  EXPECT_EQ(workers_[0]->tally().Take(5).count, 0u);
   Batch({Arrival(10), Arrival(11)});
-  EXPECT_EQ(Sends().size(), 2u);  // what it claims to have taken is credit, once
-  EXPECT_EQ(engine_.Unclaimed(0), 0u);
+  EXPECT_EQ(Sends().size(), 1u);
+  EXPECT_EQ(engine_.Unclaimed(0), 1u);
+  EXPECT_EQ(workers_[0]->tally().Take(5).count, 1u);
   engine_.CheckAll(false);
+}
+
+// The place was given back by the worker, so the failure must not give it back again.
+TEST_F(SendingEngineTest, CountsRightWhenAWorkerTookWhatCouldNotBeSent) {
+  AddSource();
+  AddWorker({.window = 1, .capacity = 1, .completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  const Op send = Sends()[0];
+  EXPECT_EQ(engine_.open(0), 1u);
+  Take(0, 1);  // of a completion that will never be in its ring
+  Batch({Failed(send, ENOMEM)});
+  EXPECT_EQ(engine_.open(0), 0u);
+  EXPECT_EQ(engine_.Unclaimed(0), 0u);
+  now_ns_ += engine_.WaitMax(now_ns_);
+  Batch();
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{10}));
+  EXPECT_EQ(engine_.open(0), 1u);
+  Take(0, 1);
+  Batch({Arrival(11)});
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{11}));
+}
+
+TEST_F(SendingEngineTest, ALeaseKeepsThePlaceOfWhatCouldNotBeSent) {
+  AddSource();
+  AddWorker({.window = 2, .completions = true});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  const Op send = Sends()[1];
+  Take(0, 1);                                  // the first one
+  EXPECT_TRUE(workers_[0]->tally().Lease());   // of the first one, too late for its own place
+  EXPECT_FALSE(workers_[0]->tally().Lease());  // there is no other
+  Batch({Failed(send, ENOMEM)});
+  EXPECT_EQ(engine_.open(0), 1u);
+  EXPECT_EQ(workers_[0]->tally().Untaken(), 0u);
 }
 
 TEST_F(SendingEngineTest, ASendThatFailsAfterTheDeadlineIsRefused) {
