@@ -399,12 +399,15 @@ int64_t Engine::FirstLimitAt(const WorkerState& worker) const {
 // it; behind one that moves, only if somebody else is idle, and much later. Rings again where the
 // doorbell seems to have been missed.
 void Engine::RecallOverdue() {
+  // First whose ring is tried again: it may take what is overdue at others.
   for (const uint32_t index : active_) {
     WorkerState& worker = workers_[index];
-    if (worker.bell_owed && now_ns_ >= worker.bell_again_ns) {
-      worker.bell_owed = false;
-      if (worker.config.tally == nullptr) SendDoorbell(index);
-    }
+    if (!worker.bell_owed || now_ns_ < worker.bell_again_ns) continue;
+    worker.bell_owed = false;
+    if (worker.config.tally == nullptr) SendDoorbell(index);
+  }
+  for (const uint32_t index : active_) {
+    const WorkerState& worker = workers_[index];
     if (ledger_.worker(index).unclaimed > 0 &&
         (worker.wants_taker || now_ns_ >= FirstLimitAt(worker))) {
       RecallOverdueOf(index);

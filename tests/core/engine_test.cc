@@ -897,6 +897,22 @@ TEST_F(SendingEngineTest, TriesARingThatCannotBeReachedAgainAfterAPause) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), kDoorbellRetryNsMin);  // it had been reached meanwhile
 }
 
+// Both happen in one batch: the ring may be tried again, and an offer of somebody else is overdue.
+TEST_F(SendingEngineTest, ARingThatIsTriedAgainTakesWhatIsOverdueFirst) {
+  AddSource({}, RoundRobin());
+  AddWorker({.window = 1});
+  AddWorker({.window = 2, .completions = true});
+  Batch();
+  now_ns_ += 1;
+  Batch({Arrival(10), Arrival(11)});
+  now_ns_ += kRecallAfter - kDoorbellRetryNsMin;
+  Batch({Failed(Sends()[0], ENOMEM), Arrival(12)});
+  EXPECT_TRUE(Sends().empty());
+  now_ns_ += kDoorbellRetryNsMin;
+  Batch();
+  EXPECT_EQ(Sent(1), (std::vector<int32_t>{10, 11}));
+}
+
 TEST_F(SendingEngineTest, KeepsWhatWasSentUntilEverythingIsReported) {
   AddSource();
   AddWorker({.completions = true});
