@@ -24,6 +24,8 @@ constexpr Entry kRivals[] = {
     {"reuseport-ebpf", MakeReusePortEbpf},
     {"uring-multishot-each", MakeUringMultishotEach},
     {"uring-oneshot-each", MakeUringOneshotEach},
+    {"eventfd-round-robin", MakeEventfdRoundRobin},
+    {"eventfd-least-loaded", MakeEventfdLeastLoaded},
 };
 
 constexpr std::string_view kRingmaster = "ringmaster:";

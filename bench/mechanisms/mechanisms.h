@@ -15,6 +15,8 @@ std::unique_ptr<Mechanism> MakeBlockingAccept();
 std::unique_ptr<Mechanism> MakeEpollExclusive();
 std::unique_ptr<Mechanism> MakeEpollExclusiveOne();
 std::unique_ptr<Mechanism> MakeEpollShared();
+std::unique_ptr<Mechanism> MakeEventfdLeastLoaded();
+std::unique_ptr<Mechanism> MakeEventfdRoundRobin();
 std::unique_ptr<Mechanism> MakeReusePort();
 std::unique_ptr<Mechanism> MakeReusePortCbpf();
 std::unique_ptr<Mechanism> MakeReusePortEbpf();

@@ -203,7 +203,8 @@ TEST_P(EveryMechanism, KeepsTheConnectionsOfAWorkerThatFreezesWaiting) {
 }
 
 class TakesTurns : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(All, TakesTurns, testing::Values("ringmaster:round-robin"),
+INSTANTIATE_TEST_SUITE_P(All, TakesTurns,
+                         testing::Values("ringmaster:round-robin", "eventfd-round-robin"),
                          [](const auto& param) {
                            return absl::StrReplaceAll(param.param, {{"-", "_"}, {":", "_"}});
                          });

@@ -1,0 +1,49 @@
+// One thread accepts and gives each connection to the worker with the fewest, through a queue and
+// an eventfd for each. A connection counts from the moment at which it is given, so a burst is
+// spread, until it is closed; ties go round.
+//
+// What its real-world counterparts do: Redis 8 with io-threads, Envoy with `exact_balance` (which
+// scans under a lock that the workers share, instead of having a thread for it), Seastar's default,
+// and HAProxy, which compares two workers by connections and queue. A worker that is slow is
+// avoided as soon as it has more than the others; what it was given before waits for it, for none
+// of them takes a connection back.
+
+#include <memory>
+#include <string>
+
+#include "bench/mechanism.h"
+#include "bench/mechanisms/eventfd_server.h"
+#include "bench/mechanisms/mechanisms.h"
+
+namespace ringmaster::bench {
+namespace {
+
+std::optional<uint32_t> Least(const std::vector<QueueView>& workers, uint32_t last) {
+  const auto count = static_cast<uint32_t>(workers.size());
+  std::optional<uint32_t> least;
+  for (uint32_t i = 1; i <= count; ++i) {
+    const uint32_t worker = (last + i) % count;
+    if (!workers[worker].room) continue;
+    if (!least.has_value() || workers[worker].open < workers[*least].open) least = worker;
+  }
+  return least;
+}
+
+class EventfdLeastLoaded : public Mechanism {
+ public:
+  std::string name() const override { return "eventfd-least-loaded"; }
+  std::string summary() const override {
+    return "a thread accepts and gives to the worker with the fewest, by queue and eventfd";
+  }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
+    return StartEventfdServer(options, Least);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> MakeEventfdLeastLoaded() {
+  return std::make_unique<EventfdLeastLoaded>();
+}
+
+}  // namespace ringmaster::bench
