@@ -160,6 +160,7 @@ class Writer {
   // Where ringmaster stands among the rivals besides the reference; those that beat it by name.
   template <typename Value>
   std::string AmongAll(Figure Figures::*figure, Value value) const {
+    if (ours_.repetitions < kPairsMin) return "";  // "even" with everybody, whatever happened
     size_t better = 0;
     size_t even = 0;
     std::vector<const Result*> winners;
@@ -300,7 +301,8 @@ std::vector<std::string> CaveatsOf(const Report& report) {
                                   [](const Result& result) { return result.repetitions > 0; });
   if (first != report.results.end() && first->repetitions < kRepetitionsToQuote) {
     caveats.push_back(absl::StrCat(
-        "Not for quoting: ", first->repetitions, " repetitions instead of at least ",
+        "Not for quoting: ", first->repetitions,
+        first->repetitions == 1 ? " repetition" : " repetitions", " instead of at least ",
         kRepetitionsToQuote,
         first->repetitions < kPairsMin ? ", too few to call anything better or worse." : "."));
   }

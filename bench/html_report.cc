@@ -253,8 +253,12 @@ std::string FigureCell(const Result& result, const Measure& measure) {
   const Figure& ratio_high = result.ratio_high.*measure.figure;
   if (ratio && ratio_low && ratio_high && result.mechanism != kReference &&
       measure.better != Better::kNeither) {
-    absl::StrAppend(&html, "<small>×", FormatFixed(*ratio, 2), " (", FormatFixed(*ratio_low, 2),
-                    "–", FormatFixed(*ratio_high, 2), ")</small>");
+    absl::StrAppend(&html, "<small>×", FormatFixed(*ratio, 2));
+    if (result.repetitions > 1) {
+      absl::StrAppend(&html, " (", FormatFixed(*ratio_low, 2), "–", FormatFixed(*ratio_high, 2),
+                      ")");
+    }
+    html += "</small>";
   }
   return html + "</td>";
 }
@@ -417,7 +421,8 @@ std::string ContextCard(const Report& report) {
       "compares it and closes. Each mechanism serves with the same code; only the way from the "
       "listener to a worker differs. Figures are medians of ",
       repetitions, " repetitions of ", FormatFixed(context.seconds, 1),
-      " s, interleaved in an order drawn from the seed. Better and worse are said only where one "
+      " s (longer where a workload needs it), interleaved in an order drawn from the seed. Better "
+      "and worse are said only where one "
       "side wins every pair of repetitions that ran side by side. Costs are those of the whole "
       "server, over the connections that its workers took.</p>\n"
       "<p class=\"lead\">Clients and server share one machine and talk over its loopback, so "
@@ -441,7 +446,7 @@ std::string ContextCard(const Report& report) {
                  absl::StrCat(first->workers, ", over ", first->transport,
                               first->pinned ? ", pinned apart from the clients" : ", not pinned")),
       Term("Windows",
-           absl::StrCat(FormatFixed(context.seconds, 1), " s after ",
+           absl::StrCat(FormatFixed(context.seconds, 1), " s, or what a workload needs, after ",
                         FormatFixed(context.warm_up_seconds, 2), " s that do not count")),
       Term("Seed", absl::StrCat(context.seed)),
       Term("Repeat it", absl::StrCat("<code>", EscapeHtml(context.command), "</code>")),

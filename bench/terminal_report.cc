@@ -124,7 +124,7 @@ std::string SpreadText(const Result& result, Figure Figures::*figure) {
   const Figure& low = result.low.*figure;
   const Figure& high = result.high.*figure;
   const Figure& median = result.median.*figure;
-  if (!low || !high || !median || *median == 0) return "";
+  if (result.repetitions < 2 || !low || !high || !median || *median == 0) return "";
   const double percent = (*high - *low) / 2 / *median * 100;
   return percent > 99 ? ">99%" : absl::StrCat("±", std::lround(percent), "%");
 }

@@ -151,7 +151,12 @@ TEST(Claims, CompareRepetitionsThatRanSideBySide) {
 TEST(Claims, DecideNothingFromFewRepetitions) {
   std::vector<Series> all = MadeSeries();
   for (Series& series : all) series.runs.resize(kPairsMin - 1);
-  for (const Claim& claim : ClaimsOf(MadeReport(all))) EXPECT_EQ(claim.verdict, Verdict::kEven);
+  all.push_back(Made("reuseport", "saturated", 1, 900, {0.25, 0.25, 0.25, 0.25}));
+  all.back().runs.resize(kPairsMin - 1);
+  for (const Claim& claim : ClaimsOf(MadeReport(all))) {
+    EXPECT_EQ(claim.verdict, Verdict::kEven);
+    EXPECT_FALSE(Contains(claim.text, "other rivals")) << claim.text;
+  }
   all = MadeSeries();
   for (Series& series : all) series.runs.resize(kPairsMin);
   EXPECT_EQ(ClaimsOf(MadeReport(all))[0].verdict, Verdict::kBetter);
@@ -276,6 +281,9 @@ TEST(Caveats, SayWhatIsNotForQuoting) {
   std::vector<Series> all = MadeSeries();
   for (Series& series : all) series.runs.resize(3);
   EXPECT_TRUE(Contains(CaveatsOf(MadeReport(all)).at(0), "Not for quoting: 3 repetitions"));
+  for (Series& series : all) series.runs.resize(1);
+  EXPECT_TRUE(Contains(CaveatsOf(MadeReport(all)).at(0), "Not for quoting: 1 repetition "));
+  EXPECT_FALSE(Contains(TerminalReport(MadeReport(all), {.columns = 120}), "±0%"));
 }
 
 TEST(Caveats, SayThatABuildIsSlowOnPurpose) {
