@@ -86,6 +86,7 @@ std::string CommandOf(const CompareOptions& options, const Plan& plan) {
       " --mechanisms ", options.mechanisms, " --workers ", plan.workers, " --repetitions ",
       plan.repetitions, " --seconds ", static_cast<double>(plan.duration_ns) / kSecond);
   if (options.rate) absl::StrAppend(&command, " --rate ", *options.rate);
+  if (options.pin) absl::StrAppend(&command, " --pin");
   return absl::StrCat(command, " --seed ", plan.seed);
 }
 
@@ -148,6 +149,7 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
   if (!plan.ok()) return plan.status();
   if (absl::Status status = AddMechanisms(options, *plan); !status.ok()) return status;
   if (absl::Status status = AddWorkloads(options, *plan); !status.ok()) return status;
+  plan->pin = options.pin;
   if (!options.seconds && !options.quick) {
     plan->duration_ns = std::llround(ChooseSeconds(*plan) * kSecond);
   }

@@ -26,6 +26,7 @@ struct CompareOptions {
   std::optional<double> rate;     // of the open loops
   std::optional<uint64_t> seed;   // drawn when there is none
   bool quick = false;
+  bool pin = false;         // server and clients on different processors
   std::string report_path;  // of the HTML page; empty: none
   std::string json_path;    // empty: none
 };

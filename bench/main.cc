@@ -93,6 +93,8 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                       "Length of one window; chosen to fit a quarter of an hour unless given");
   compare->add_option("--rate", options.rate,
                       "Connections per second of the workloads with a schedule");
+  compare->add_flag("--pin", options.pin,
+                    "The server on one half of the processors, the clients on the other");
   compare->add_option("--seed", options.seed,
                       "Of the order and the schedules; drawn and printed unless given");
   compare->add_option("--json", options.json_path, "Write the figures as JSON")->type_name("FILE");

@@ -81,10 +81,12 @@ TEST(ComparisonPlan, KeepsToWhatIsAskedFor) {
                             .workers = 2,
                             .repetitions = 11,
                             .seconds = 0.7,
-                            .rate = 123},
+                            .rate = 123,
+                            .pin = true},
                            42)
                         .value();
   EXPECT_EQ(plan.transport, Transport::kUnix);
+  EXPECT_TRUE(plan.pin);
   EXPECT_EQ(plan.workers, 2u);
   EXPECT_EQ(plan.repetitions, 11u);
   EXPECT_EQ(plan.duration_ns, 700 * kMillisecond);

@@ -51,7 +51,7 @@ contains slow-worker
 
 expect 0 "$bench" compare --help
 for option in --workload --transport --mechanisms --workers --repetitions --seconds --rate --json \
-    --report --list --quick --seed; do
+    --report --list --quick --pin --seed; do
   contains "$option"
 done
 expect 0 "$bench" compare --list
