@@ -17,7 +17,8 @@ class NoAllocation : public ::testing::TestWithParam<Way> {};
 
 TEST_P(NoAllocation, PerArrivalAfterSetUpUnderAnyPolicy) {
   if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
-  const auto [intake, handoff] = GetParam();
+  const Intake intake = std::get<Intake>(GetParam());
+  const Handoff handoff = std::get<Handoff>(GetParam());
   for (const std::string_view policy : PolicyNames()) {
     auto balancer = Balancer::Create().value();
     const testing::Listener listener = testing::Listener::Tcp();
