@@ -52,8 +52,10 @@ void Engine::CatchUp(int64_t now_ns) {
 }
 
 int64_t Engine::WaitMax(int64_t now_ns) const {
-  // What was sent is settled by the next turn; while stopping, that is waited for.
-  if (again_ || (stopping_ && !sent_.empty())) return 0;
+  // What was sent is settled by the next turn. That is waited for while stopping, and when so much
+  // is unsettled that nothing more may be sent: no worker would knock then.
+  const bool settles = stopping_ ? !sent_.empty() : sent_max_ > 0 && sent_.size() >= sent_max_;
+  if (again_ || settles) return 0;
   int64_t at = kWaitForever;
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
@@ -159,6 +161,8 @@ void Engine::Settle(bool all_reported) {
       if (unsent == Tally::Unsent::kPlaceIsFree) worker.config.state->Release();
       sources_[record.source].config.policy->OnRecall(record.worker);
       PauseBell(record.worker, error);
+      // It seemed to stand still only because the failure was told late, and has nothing to take.
+      if (worker.owes_motion && Unclaimed(record.worker) == 0) Moved(record.worker);
     }
     std::erase(sent_, id);
     --sources_[record.source].unsettled;

@@ -925,6 +925,24 @@ TEST_F(SendingEngineTest, KeepsWhatWasSentUntilEverythingIsReported) {
   EXPECT_EQ(engine_.ledger().source(0).claimed, 1u);
 }
 
+// Only the next turn can make room for more: the worker has taken everything and will not knock.
+TEST_F(SendingEngineTest, AsksTheRingAgainWhenTooMuchIsNotReported) {
+  AddSource();
+  AddWorker({.window = 1, .completions = true});
+  Batch();
+  for (const int32_t fd : {10, 11}) {
+    Batch({Arrival(fd)}, /*all_reported=*/false);
+    EXPECT_EQ(Sent(0), (std::vector<int32_t>{fd}));
+    Take(0, 1);
+  }
+  Batch({Arrival(12)}, /*all_reported=*/false);
+  EXPECT_TRUE(Sends().empty());
+  EXPECT_EQ(engine_.WaitMax(now_ns_), 0);
+  Batch();
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{12}));
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
 TEST_F(SendingEngineTest, DealsAgainWhatCouldNotBeSentToAWorkerThatHasLeft) {
   AddSource();
   AddWorker({.completions = true});
@@ -973,6 +991,23 @@ TEST_F(SendingEngineTest, SendsNothingMoreToAWorkerThatTakesNothing) {
   Batch({Arrival(15)});
   EXPECT_EQ(Sent(0), (std::vector<int32_t>{15}));  // it is owed a turn, and moves again
   EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
+}
+
+// The failure is told so late that the worker seems to have taken nothing for long. It has nothing
+// to take, so nothing that it does could end that.
+TEST_F(SendingEngineTest, DoesNotWaitForMotionOfAWorkerThatHasNothingToTake) {
+  AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10)});
+  const Op send = Sends()[0];
+  now_ns_ += kRecallAfter;
+  Batch({}, /*all_reported=*/false);
+  EXPECT_EQ(CountEvents(EventKind::kWorkerStalled), 1u);
+  Batch({Failed(send, ENOMEM)});
+  now_ns_ += engine_.WaitMax(now_ns_);
+  Batch();
+  EXPECT_EQ(Sent(0), (std::vector<int32_t>{10}));
 }
 
 TEST_F(SendingEngineTest, GivesItsWindowBackToAWorkerThatTakesPromptly) {
