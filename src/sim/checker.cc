@@ -1,9 +1,11 @@
+// The checker's table: what it hears of sources, connections and workers, and the end of a run.
+// What it thinks of the master's decisions is in checker_master.cc.
+
 #include "sim/checker.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
-#include <utility>
+#include <vector>
 
 namespace ringmaster::sim {
 namespace {
@@ -11,18 +13,30 @@ namespace {
 // A word as core/inbox.h describes it, taken apart here once more on purpose.
 constexpr uint64_t kPresentBit = uint64_t{1} << 63;
 int32_t FdOf(uint64_t word) { return static_cast<int32_t>(static_cast<uint32_t>(word)); }
-uint32_t SourceOf(uint64_t word) { return static_cast<uint32_t>((word & ~kPresentBit) >> 32); }
 
-// An offer whose worker moves may be recalled at four times the limit, for a worker that waits.
-constexpr int64_t kLateFactor = 4;
-// How many limits an offer may lie with a worker that does not move while another has credit: its
-// age, the look that finds that the worker has moved meanwhile, and some slack.
-constexpr int64_t kNeglectFactor = 3;
-constexpr uint32_t kDoublings = 6;
+// A worker that could not be reached is tried again after this at the latest.
+constexpr int64_t kRetryNsMax = 100'000'000;
 
 }  // namespace
 
 // --- Set-up --------------------------------------------------------------------------------------
+
+void Checker::AddSource(bool recall, uint32_t index) {
+  if (by_index_.size() <= index) by_index_.resize(index + 1, kNone);
+  if (by_index_[index] != kNone) {
+    const Source& old = sources_[by_index_[index]];
+    if (!old.removed || old.counts.held > 0 || old.counts.offered > 0 || old.on_the_way > 0) {
+      Fail("index " + std::to_string(index) +
+           " is given to a new source while something of the old one is left");
+    }
+  }
+  by_index_[index] = static_cast<uint32_t>(sources_.size());
+  Source& source = sources_.emplace_back();
+  source.recall = recall;
+  source.index = index;
+  source.joined_at_ns.resize(workers_.size(), -1);
+  source.claimed.resize(workers_.size(), 0);
+}
 
 uint32_t Checker::AddWorker(const CheckedWorker& worker) {
   workers_.push_back({.facts = worker, .seen = std::vector<uint64_t>(worker.words_count)});
@@ -31,6 +45,13 @@ uint32_t Checker::AddWorker(const CheckedWorker& worker) {
     source.claimed.push_back(0);
   }
   return static_cast<uint32_t>(workers_.size() - 1);
+}
+
+void Checker::OnLimits(uint32_t index, uint32_t window, uint32_t capacity, int64_t now_ns) {
+  Worker& worker = workers_[index];
+  worker.facts.window = window;
+  worker.facts.capacity = capacity;
+  worker.credit_since_ns = now_ns;
 }
 
 void Checker::OnJoined(uint32_t source, uint32_t worker, int64_t now_ns) {
@@ -45,12 +66,15 @@ void Checker::OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns) {
   sources_[source].joined_at_ns[worker] = -1;
 }
 
-void Checker::OnLeft(uint32_t worker, int64_t now_ns) {
-  Read(Occasion::kLeave, worker, kNone, now_ns);
-  if (workers_[worker].unclaimed != 0) Fail("an offer stays with a worker that has left");
-  for (Source& source : sources_) source.joined_at_ns[worker] = -1;
-  workers_[worker].left = true;
-  workers_[worker].idle = false;
+void Checker::OnLeft(uint32_t index, int64_t now_ns) {
+  Worker& worker = workers_[index];
+  Read(Occasion::kLeave, index, kNone, now_ns);
+  if (!worker.facts.completions && worker.unclaimed != 0) {
+    Fail("an offer stays with a worker that has left");
+  }
+  for (Source& source : sources_) source.joined_at_ns[index] = -1;
+  worker.left = true;
+  worker.idle = false;
 }
 
 void Checker::OnRefuseAll(int64_t now_ns) {
@@ -58,19 +82,22 @@ void Checker::OnRefuseAll(int64_t now_ns) {
   Read(Occasion::kRefuse, kNone, kNone, now_ns);
 }
 
+bool Checker::NobodyJoined(uint32_t source) const {
+  const std::vector<int64_t>& joined = sources_[source].joined_at_ns;
+  return std::all_of(joined.begin(), joined.end(), [](int64_t at_ns) { return at_ns < 0; });
+}
+
 // --- The kernel and the seam ---------------------------------------------------------------------
 
 uint32_t Checker::OnArrival(uint32_t source) {
   connections_.push_back({.source = source});
   ++sources_[source].queued;
-  ++unfinished_;
   return static_cast<uint32_t>(connections_.size() - 1);
 }
 
-void Checker::OnAborted(uint32_t connection) {
-  connections_[connection].where = Where::kAborted;
+void Checker::OnReset(uint32_t connection) {
+  connections_[connection].where = Where::kReset;
   --sources_[connections_[connection].source].queued;
-  --unfinished_;
 }
 
 void Checker::OnAccepted(uint32_t connection, int32_t fd) {
@@ -81,6 +108,29 @@ void Checker::OnAccepted(uint32_t connection, int32_t fd) {
   if (by_fd_.size() <= static_cast<size_t>(fd)) by_fd_.resize(static_cast<size_t>(fd) + 1, kNone);
   if (by_fd_[static_cast<size_t>(fd)] != kNone) Fail("the simulated kernel reuses an open fd");
   by_fd_[static_cast<size_t>(fd)] = connection;
+}
+
+void Checker::OnReceived(uint32_t worker, int32_t fd, uint32_t source) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone) return Fail("what is handed over is not open");
+  Connection& received = connections_[connection];
+  if (received.where != Where::kSent) return Fail(Name(connection) + " is handed over twice");
+  if (received.worker != worker) {
+    return Fail(Name(connection) + " reaches the ring of somebody else");
+  }
+  if (received.source != source) {
+    return Fail(Name(connection) + " is handed over under the token of another source");
+  }
+  received.where = Where::kInRing;
+  --sources_[received.source].on_the_way;
+}
+
+void Checker::OnSendFailed(int32_t fd) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone || connections_[connection].where != Where::kSent) {
+    return Fail("what could not be handed over was not sent");
+  }
+  connections_[connection].where = Where::kUnsent;
 }
 
 void Checker::OnReported(uint32_t source, int32_t fd) {
@@ -96,20 +146,54 @@ void Checker::OnReported(uint32_t source, int32_t fd) {
   connections_[connection].number = counts.reported - 1;
 }
 
+void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone || connections_[connection].where != Where::kUnsent) {
+    return Fail("the ring says of something that it could not be handed over, and it could");
+  }
+  Connection& unsent = connections_[connection];
+  Source& source = sources_[unsent.source];
+  Worker& worker = workers_[unsent.worker];
+  unsent.failed_before = true;
+  --source.on_the_way;
+  --source.counts.claimed;
+  --source.counts.handed_over;
+  worker.unreachable_until_ns = now_ns + kRetryNsMax;
+  // If the worker has said that it took it, its place is free already; if a lease has the place, it
+  // keeps it.
+  if (!worker.left && worker.unclaimed > 0) {
+    if (worker.covered == worker.unclaimed) --worker.covered;
+    --worker.unclaimed;
+  }
+  ComeBack(connection, kNone);
+}
+
 void Checker::OnRefused(int32_t fd) {
   const uint32_t connection = Find(fd);
   if (connection == kNone) return Fail("the master closes fd " + std::to_string(fd) + " not open");
   Connection& refused = connections_[connection];
-  if (!refusing_) return Fail("the master refuses " + Name(connection) + " without being told to");
+  Source& source = sources_[refused.source];
+  if (!refusing_ && !(source.removed && NobodyJoined(refused.source))) {
+    return Fail("the master refuses " + Name(connection) + " without being told to");
+  }
   if (refused.where != Where::kHeld) {
     return Fail("the master closes " + Name(connection) + " which it does not hold");
   }
+  if (refused.ever_dealt) {
+    --source.came_back;
+    std::erase(came_back_, connection);
+  }
   refused.where = Where::kRefused;
+  --source.counts.held;
+  ++source.counts.refused;
+}
+
+void Checker::OnRefusedClosed(int32_t fd) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone || connections_[connection].where != Where::kRefused) {
+    return Fail("fd " + std::to_string(fd) + " is closed, which was not refused");
+  }
   by_fd_[static_cast<size_t>(fd)] = kNone;
-  Counts& counts = sources_[refused.source].counts;
-  --counts.held;
-  ++counts.refused;
-  --unfinished_;
 }
 
 // --- The workers ---------------------------------------------------------------------------------
@@ -135,18 +219,39 @@ uint32_t Checker::OnClaimed(uint32_t index, uint64_t word, int64_t now_ns) {
   }
   *it = 0;
   OnMoved(index, now_ns);
+  claimed.where = Where::kClaimed;
   --worker.unclaimed;
   ++worker.leased;
   Source& source = sources_[claimed.source];
   --source.counts.offered;
   ++source.counts.claimed;
   ++source.claimed[index];
+  ++source.on_the_way;
+  return connection;
+}
+
+void Checker::OnLookedUp(uint32_t connection, uint32_t source) {
+  --sources_[connections_[connection].source].on_the_way;
+  if (connections_[connection].source != source) {
+    Fail(Name(connection) + " is claimed under the token of another source");
+  }
+}
+
+uint32_t Checker::OnTaken(uint32_t index, int32_t fd) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone || connections_[connection].where != Where::kInRing ||
+      connections_[connection].worker != index) {
+    Fail("worker " + std::to_string(index) + " finds in its ring what was not handed over to it");
+    return kNone;
+  }
+  ++sources_[connections_[connection].source].claimed[index];
   return connection;
 }
 
 void Checker::OnServed(uint32_t index, uint32_t connection) {
   Connection& served = connections_[connection];
-  if (served.where != Where::kOffered || served.worker != index) {
+  const bool has_it = served.where == Where::kClaimed || served.where == Where::kInRing;
+  if (!has_it || served.worker != index) {
     return Fail("worker " + std::to_string(index) + " serves " + Name(connection) +
                 (served.where == Where::kRefused ? " after it was refused" : " a second time"));
   }
@@ -159,7 +264,21 @@ void Checker::OnClosed(uint32_t connection) {
   if (closed.where != Where::kServed) return Fail(Name(connection) + " is closed unserved");
   closed.where = Where::kClosed;
   by_fd_[static_cast<size_t>(closed.fd)] = kNone;
-  --unfinished_;
+}
+
+void Checker::OnTook(uint32_t index, uint32_t count, int64_t now_ns) {
+  Worker& worker = workers_[index];
+  if (count > worker.unclaimed) return Fail("more is taken than was handed over");
+  worker.unclaimed -= count;
+  worker.covered -= std::min(count, worker.covered);
+  worker.took = true;
+  worker.credit_since_ns = now_ns;
+}
+
+void Checker::OnAdopted(uint32_t index) {
+  Worker& worker = workers_[index];
+  if (worker.covered < worker.unclaimed) ++worker.covered;
+  ++worker.leased;
 }
 
 void Checker::OnReleased(uint32_t worker, int64_t now_ns) {
@@ -175,258 +294,35 @@ void Checker::OnIdle(uint32_t worker, int64_t now_ns) {
 
 void Checker::OnBusy(uint32_t worker) { workers_[worker].idle = false; }
 
-// --- The master ----------------------------------------------------------------------------------
-
-// Since when somebody else has had credit for a connection of `source`; negative: nobody has.
-int64_t Checker::CreditSince(uint32_t source, uint32_t except) const {
-  int64_t since_ns = -1;
-  for (uint32_t index = 0; index < workers_.size(); ++index) {
-    const Worker& worker = workers_[index];
-    const int64_t joined_ns = sources_[source].joined_at_ns[index];
-    if (index == except || joined_ns < 0 || !worker.idle || worker.owes_motion ||
-        worker.unclaimed != 0 || worker.leased >= worker.facts.capacity) {
-      continue;
-    }
-    const int64_t this_ns = std::max(joined_ns, worker.credit_since_ns);
-    if (since_ns < 0 || this_ns < since_ns) since_ns = this_ns;
-  }
-  return since_ns;
-}
-
-void Checker::BeforeBatch(int64_t now_ns) {
-  CheckNeglect(now_ns);
-  CheckIdleness(now_ns);
-}
-
-void Checker::AfterBatch(int64_t now_ns) {
-  Read(Occasion::kBatch, kNone, kNone, now_ns);
-  last_batch_ns_ = now_ns;
-  for (uint32_t index = 0; index < sources_.size(); ++index) {
-    Source& source = sources_[index];
-    if (source.counts.held > 0 && !refusing_ && CreditSince(index, kNone) >= 0) {
-      Fail("something is held after a batch although a worker that waits has credit");
-    }
-    const bool accepts = !source.paused && !stopping_ && !options_.backs_off;
-    source.waits = source.counts.held > 0 || (accepts && source.queued > 0);
-  }
-}
-
-// Work that has waited since the last batch must not wait longer for the master than it takes to
-// wake it.
-void Checker::CheckIdleness(int64_t now_ns) {
-  for (uint32_t index = 0; index < sources_.size(); ++index) {
-    if (!sources_[index].waits || refusing_) continue;
-    const int64_t since_ns = CreditSince(index, kNone);
-    if (since_ns < 0 || now_ns - std::max(since_ns, last_batch_ns_) <= options_.patience_ns) {
-      continue;
-    }
-    Fail("work waits although a worker has credit: the master was not woken");
-  }
-}
-
-void Checker::CheckNeglect(int64_t now_ns) {
-  for (uint32_t index = 0; index < workers_.size(); ++index) {
-    const Worker& worker = workers_[index];
-    if (worker.unclaimed == 0) continue;
-    for (const uint64_t word : worker.seen) {
-      const uint32_t connection = word == 0 ? kNone : Find(FdOf(word));
-      if (connection == kNone) continue;
-      const Connection& offered = connections_[connection];
-      if (!sources_[offered.source].recall) continue;
-      const int64_t limit_ns = options_.recall_after_ns << std::min(offered.recalls, kDoublings);
-      const int64_t credit_since_ns = CreditSince(offered.source, index);
-      if (credit_since_ns < 0) continue;
-      const int64_t old_ns = now_ns - std::max(offered.offered_at_ns, credit_since_ns);
-      const int64_t still_ns = std::min(old_ns, now_ns - worker.moved_at_ns);
-      if (still_ns > kNeglectFactor * limit_ns + options_.patience_ns) {
-        return Fail(Name(connection) + " lies with worker " + std::to_string(index) +
-                    ", which does not move, although another has credit");
-      }
-      if (options_.doorbells_are_prompt &&
-          old_ns > (kLateFactor + kNeglectFactor) * limit_ns + options_.patience_ns) {
-        return Fail(Name(connection) + " grows old with worker " + std::to_string(index) +
-                    " although another has nothing to do");
-      }
-    }
-  }
-}
-
-void Checker::Read(Occasion occasion, uint32_t left, uint32_t left_source, int64_t now_ns) {
-  if (failed()) return;
-  ++reading_;
-  again_now_.clear();
-  for (Source& source : sources_) source.first_offers_now = 0;
-  changed_.clear();
-  for (uint32_t index = 0; index < workers_.size(); ++index) {
-    if (!workers_[index].left) NoteChanges(index);
-  }
-  // What was taken back first, then what was offered: one may be the other.
-  for (const Change& change : changed_) {
-    const uint64_t seen = std::exchange(workers_[change.worker].seen[change.slot], 0);
-    if (seen == 0) continue;
-    if (occasion == Occasion::kLeave &&
-        (change.worker != left || (left_source != kNone && SourceOf(seen) != left_source))) {
-      return Fail("a leave takes back what does not belong to it");
-    }
-    OnRecalled(change.worker, seen, occasion, now_ns);
-    if (failed()) return;
-  }
-  for (const Change& change : changed_) {
-    if (change.word == 0) continue;
-    if (occasion != Occasion::kBatch) return Fail("an offer outside of a batch");
-    OnOffered(change.worker, change.word, now_ns);
-    if (failed()) return;
-    workers_[change.worker].seen[change.slot] = change.word;
-  }
-  for (uint32_t index = 0; index < workers_.size(); ++index) CheckBounds(index);
-  if (occasion == Occasion::kBatch && !refusing_) CheckOrder();
-}
-
-void Checker::NoteChanges(uint32_t index) {
-  const Worker& worker = workers_[index];
-  const size_t bytes = worker.facts.words_count * sizeof(uint64_t);
-  if (std::memcmp(worker.facts.words, worker.seen.data(), bytes) == 0) return;
-  for (uint32_t slot = 0; slot < worker.facts.words_count; ++slot) {
-    uint64_t word = 0;
-    std::memcpy(&word, worker.facts.words + slot * sizeof(word), sizeof(word));
-    if (word != worker.seen[slot])
-      changed_.push_back({.worker = index, .slot = slot, .word = word});
-  }
-}
-
-void Checker::OnRecalled(uint32_t index, uint64_t word, Occasion occasion, int64_t now_ns) {
-  const uint32_t connection = Find(FdOf(word));
-  if (connection == kNone) return Fail("what is taken back is not open");
-  Connection& recalled = connections_[connection];
-  Worker& worker = workers_[index];
-  Source& source = sources_[recalled.source];
-  if (recalled.where != Where::kOffered || recalled.worker != index) {
-    return Fail(Name(connection) + " is taken back from the wrong worker");
-  }
-  if (occasion == Occasion::kBatch) {
-    CheckRecallIsDue(recalled, now_ns);
-    worker.owes_motion = true;
-    ++recalled.recalls;
-    ++source.counts.recalled;
-  } else {
-    ++source.counts.left;
-  }
-  trace_->Note(now_ns, occasion == Occasion::kBatch ? "recalls" : "takes-back", index, connection);
-  recalled.where = Where::kHeld;
-  recalled.recalled_from = index;
-  recalled.was_offered_at_ns = recalled.offered_at_ns;
-  recalled.recalled_in = reading_;
-  recalled_.push_back(connection);
-  ++source.recalled_held;
-  --source.counts.offered;
-  ++source.counts.held;
-  --worker.unclaimed;
-  worker.credit_since_ns = now_ns;
-}
-
-void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
-  const Worker& worker = workers_[connection.worker];
-  const Source& source = sources_[connection.source];
-  const int64_t limit_ns = options_.recall_after_ns;
-  const int64_t age_ns = now_ns - connection.offered_at_ns;
-  const bool stuck = age_ns >= limit_ns && now_ns - worker.moved_at_ns >= limit_ns;
-  if (!stuck && age_ns < kLateFactor * limit_ns) Fail("a recall comes too early");
-  if (!source.recall) Fail("a recall where recalls are off");
-  const auto others = static_cast<size_t>(std::count_if(
-      source.joined_at_ns.begin(), source.joined_at_ns.end(), [](int64_t at) { return at >= 0; }));
-  if (others < 2) Fail("a recall although there is nobody else");
-}
-
-void Checker::OnOffered(uint32_t index, uint64_t word, int64_t now_ns) {
-  const uint32_t connection = Find(FdOf(word));
-  if (connection == kNone || (word & kPresentBit) == 0) {
-    return Fail("fd " + std::to_string(FdOf(word)) + " is offered and not open");
-  }
-  Connection& offered = connections_[connection];
-  Worker& worker = workers_[index];
-  Source& source = sources_[offered.source];
-  if (offered.source != SourceOf(word)) return Fail(Name(connection) + " has the wrong source");
-  if (offered.where != Where::kHeld) {
-    return Fail(Name(connection) + " is offered to worker " + std::to_string(index) +
-                " and is in another place already");
-  }
-  if (source.joined_at_ns[index] < 0) {
-    return Fail(Name(connection) + " is offered to a worker that has not joined its source");
-  }
-  if (worker.owes_motion) {
-    return Fail("worker " + std::to_string(index) + " is offered " + Name(connection) +
-                " after a recall and before it has moved");
-  }
-  if (offered.ever_offered) {
-    --source.recalled_held;
-    std::erase(recalled_, connection);
-    again_now_.push_back(connection);
-  } else {
-    ++source.first_offers_now;
-  }
-  trace_->Note(now_ns, "offers", index, connection);
-  offered.ever_offered = true;
-  offered.where = Where::kOffered;
-  offered.worker = index;
-  offered.offered_at_ns = now_ns;
-  --source.counts.held;
-  ++source.counts.offered;
-  ++worker.unclaimed;
-  worker.credit_since_ns = now_ns;
-}
-
-void Checker::CheckOrder() {
-  bool any_first = false;
-  for (Source& source : sources_) {
-    source.first_offers += source.first_offers_now;
-    any_first |= source.first_offers_now > 0;
-    if (source.first_offers_now > 0 && source.recalled_held > 0) {
-      Fail("a connection is offered for the first time while a recalled one waits");
-    }
-  }
-  // So many have been offered at least once; they must be the oldest ones.
-  for (const Change& change : changed_) {
-    const uint32_t connection = change.word == 0 ? kNone : Find(FdOf(change.word));
-    if (!any_first || connection == kNone) continue;
-    if (connections_[connection].number >= sources_[SourceOf(change.word)].first_offers) {
-      return Fail(Name(connection) + " is offered before an older one");
-    }
-  }
-  for (const uint32_t other : again_now_) {
-    const Connection& offered = connections_[other];
-    for (const uint32_t held : recalled_) {
-      const Connection& waiting = connections_[held];
-      if (offered.source == waiting.source && offered.recalled_in == waiting.recalled_in &&
-          offered.recalled_from == waiting.recalled_from &&
-          offered.was_offered_at_ns > waiting.was_offered_at_ns) {
-        return Fail(Name(held) + " waits after its recall, and " + Name(other) +
-                    ", which had been offered later, does not");
-      }
-    }
-  }
-}
-
-void Checker::CheckBounds(uint32_t index) {
-  const Worker& worker = workers_[index];
-  if (worker.left) return;
-  if (worker.unclaimed > worker.facts.window) {
-    Fail("worker " + std::to_string(index) + " has more unclaimed offers than its window");
-  }
-  if (worker.unclaimed + worker.leased > worker.facts.capacity) {
-    Fail("worker " + std::to_string(index) + " has more connections than its capacity");
-  }
-}
-
 // --- The end -------------------------------------------------------------------------------------
 
 void Checker::AtRest(const std::vector<bool>& may_hold) {
   for (uint32_t connection = 0; connection < connections_.size(); ++connection) {
     const Connection& it = connections_[connection];
-    if (it.where == Where::kClosed || it.where == Where::kAborted) continue;
     const bool with_the_dead = it.worker != kNone && may_hold[it.worker];
-    if (it.where == Where::kServed && with_the_dead) continue;
-    if (it.where == Where::kOffered && with_the_dead && !sources_[it.source].recall) continue;
-    return Fail(Name(connection) + " was not served");
+    bool fine = false;
+    switch (it.where) {
+      case Where::kClosed:
+      case Where::kReset:
+      case Where::kRefused:
+        fine = true;
+        break;
+      case Where::kServed:
+      case Where::kClaimed:
+      case Where::kInRing:
+        fine = with_the_dead;
+        break;
+      case Where::kOffered:
+        fine = with_the_dead && !sources_[it.source].recall;
+        break;
+      case Where::kQueued:
+      case Where::kAccepted:
+      case Where::kHeld:
+      case Where::kSent:
+      case Where::kUnsent:
+        break;
+    }
+    if (!fine) return Fail(Name(connection) + " was not served");
   }
 }
 
@@ -434,7 +330,9 @@ void Checker::AtShutdown() {
   for (uint32_t connection = 0; connection < connections_.size(); ++connection) {
     switch (connections_[connection].where) {
       case Where::kQueued:
-      case Where::kAborted:
+      case Where::kReset:
+      case Where::kClaimed:
+      case Where::kInRing:
       case Where::kServed:
       case Where::kClosed:
       case Where::kRefused:
@@ -442,7 +340,20 @@ void Checker::AtShutdown() {
       case Where::kAccepted:
       case Where::kHeld:
       case Where::kOffered:
+      case Where::kSent:
+      case Where::kUnsent:
         return Fail(Name(connection) + " is neither served nor refused after the shutdown");
+    }
+  }
+}
+
+void Checker::AfterTheEnd(const std::vector<bool>& may_hold) {
+  for (uint32_t connection = 0; connection < connections_.size(); ++connection) {
+    const Connection& it = connections_[connection];
+    const bool with_a_worker =
+        it.where == Where::kClaimed || it.where == Where::kInRing || it.where == Where::kServed;
+    if (with_a_worker && !may_hold[it.worker]) {
+      return Fail(Name(connection) + " was not served by its worker after the balancer's end");
     }
   }
 }
@@ -458,6 +369,12 @@ void Checker::RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers,
     Fail("round-robin gave " + std::to_string(most) + " to one worker and " +
          std::to_string(least) + " to another, bound " + std::to_string(bound));
   }
+}
+
+// kNone for a word that carries an index which no source has.
+uint32_t Checker::SourceOf(uint64_t word) const {
+  const uint64_t index = (word & ~kPresentBit) >> 32;
+  return index < by_index_.size() ? by_index_[index] : kNone;
 }
 
 uint32_t Checker::Find(int32_t fd) const {

@@ -1,21 +1,29 @@
 // The checker: what must be true of a run, told from outside. It shares no code and no state with
 // the engine and the ledger. It hears what the kernel did, what the workers did and when a batch is
 // over, reads the words of the inboxes as they lie in memory, and keeps its own table of every
-// connection: arrived → accepted → reported → offered → served → closed.
+// connection: arrived → accepted → reported → offered → claimed → served → closed, or, where
+// connections are handed over as completions, reported → sent → in the ring → served → closed.
 //
 // What it checks, all the time:
-//  * A connection is served once, by the worker to which it was offered, and never after it was
-//    refused; no descriptor is in two places; nothing is offered, claimed or closed that is not
-//    the master's to give.
-//  * Unclaimed offers stay within the window, offered and open ones within the capacity.
+//  * A connection is served once, by the worker to which it was offered, under the token of its
+//    source, and never after it was refused; no descriptor is in two places; nothing is offered,
+//    handed over, claimed or closed that is not the master's to give.
+//  * What is handed over is never taken back, and reaches the ring of the worker to whom it was
+//    sent. What could not be handed over is given to somebody else, or tried again.
+//  * At the moment of an offer, what is unclaimed stays within the window, and offered and open
+//    ones within the capacity.
 //  * Connections of a source are offered for the first time in the order in which they came; what
-//    was recalled comes before what was never offered, in the order in which it had been offered.
-//  * After a recall a worker is offered nothing until it has moved.
+//    was recalled or could not be handed over comes before what was never offered, in the order in
+//    which it had been offered.
+//  * After a recall a worker is offered nothing until it has moved; one that has taken nothing out
+//    of its ring for the recall limit is handed over nothing until it has.
 //  * Nothing is recalled before it is old and from nobody who could not be replaced.
 //  * An offer to a worker that does not move is not left there while somebody else has credit, and
 //    none grows very old while somebody else has nothing to do.
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit: whoever makes
 //    credit wakes the master.
+//  * An index belongs to a new source only when nothing of the old one is left and nobody looks
+//    anything of it up.
 // The first violation is kept as the failure, and nothing is checked after it.
 
 #ifndef RINGMASTER_SRC_SIM_CHECKER_H_
@@ -23,6 +31,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,10 +42,17 @@ namespace ringmaster::sim {
 
 // What the checker must know of a worker; borrows the inbox's storage until the worker has left.
 struct CheckedWorker {
+  bool completions = false;          // has no inbox
   const std::byte* words = nullptr;  // the first word of its inbox
   uint32_t words_count = 0;
   uint32_t window = 0;
   uint32_t capacity = 0;
+};
+
+// A connection that the master hands over.
+struct Handed {
+  uint32_t worker = 0;
+  int32_t fd = -1;
 };
 
 struct CheckerOptions {
@@ -57,8 +73,12 @@ class Checker {
   enum class Occasion : uint8_t { kBatch, kLeave, kRefuse };
 
   // --- Set-up. Sources, workers and connections are numbered from 0 as they are added. ---
-  void AddSource(bool recall) { sources_.emplace_back().recall = recall; }
+  // `index` is the engine's, which offers carry.
+  void AddSource(bool recall, uint32_t index);
+  void OnSourceRemoved(uint32_t source) { sources_[source].removed = true; }
+  void OnSourceGivenUp(uint32_t source) { sources_[source].given_up = true; }
   uint32_t AddWorker(const CheckedWorker& worker);
+  void OnLimits(uint32_t worker, uint32_t window, uint32_t capacity, int64_t now_ns);
   void OnJoined(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeft(uint32_t worker, int64_t now_ns);  // and every source with it
@@ -68,21 +88,37 @@ class Checker {
 
   // --- The kernel. ---
   uint32_t OnArrival(uint32_t source);
-  void OnAborted(uint32_t connection);  // in the backlog
+  void OnReset(uint32_t connection);  // in the backlog
   void OnAccepted(uint32_t connection, int32_t fd);
+  // A connection that was handed over is in the ring of `worker`, under the token of `source`; or
+  // it could not be handed over.
+  void OnReceived(uint32_t worker, int32_t fd, uint32_t source);
+  void OnSendFailed(int32_t fd);
 
-  // --- The seam: an accepted connection reaches the master, the master closes one. ---
+  // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
+  // master decides to close one; it is closed. ---
   void OnReported(uint32_t source, int32_t fd);
+  void OnSendFailureTold(int32_t fd, int64_t now_ns);
   void OnRefused(int32_t fd);
+  void OnRefusedClosed(int32_t fd);
 
   // --- The workers. ---
   // It has begun a claim that cleared `rung`.
   void OnMoved(uint32_t worker, int64_t now_ns);
-  // It has taken `word` and begins to serve. Returns the connection, kNone after a failure.
+  // It has taken `word`. Returns the connection, kNone after a failure.
   uint32_t OnClaimed(uint32_t worker, uint64_t word, int64_t now_ns);
-  // It serves `connection`, claimed before or not.
+  // It has found the token of `source` for what it has claimed.
+  void OnLookedUp(uint32_t connection, uint32_t source);
+  // It has taken a completion out of its ring. Returns the connection, kNone after a failure.
+  uint32_t OnTaken(uint32_t worker, int32_t fd);
+  // It serves `connection`, claimed or taken before.
   void OnServed(uint32_t worker, uint32_t connection);
   void OnClosed(uint32_t connection);
+  // It says that it has taken so many completions out of its ring; never more than there are.
+  void OnTook(uint32_t worker, uint32_t count, int64_t now_ns);
+  // It has made a lease of a connection that was handed over. Until Took, it has the place that the
+  // connection had in the ring.
+  void OnAdopted(uint32_t worker);
   // A lease has been released: the place is given back, the fd was closed before.
   void OnReleased(uint32_t worker, int64_t now_ns);
   // It waits and has nothing to wait for, its last knock done; it does not wait any more.
@@ -91,14 +127,18 @@ class Checker {
 
   // --- The master. ---
   void BeforeBatch(int64_t now_ns);
-  void AfterBatch(int64_t now_ns);
+  // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
+  // all that it had handed over before.
+  void AfterBatch(std::span<const Handed> handed, bool all_reported, int64_t now_ns);
 
   // --- The end. ---
   // Everything that arrived was served and closed; `may_hold` says for each worker whether it died
-  // and may therefore keep what it has claimed, and what nobody may recall from it.
+  // and may therefore keep what it has, and what nobody may recall from it.
   void AtRest(const std::vector<bool>& may_hold);
-  // After a shutdown: what was accepted was served or refused.
+  // After a shutdown: what was accepted was served, is with a worker, or was refused.
   void AtShutdown();
+  // The engine is gone and nothing happens any more: what workers had they have served.
+  void AfterTheEnd(const std::vector<bool>& may_hold);
   // The claimed of the source's busiest and idlest worker differ by at most `bound`.
   void RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers, uint64_t bound);
 
@@ -107,16 +147,23 @@ class Checker {
     uint64_t reported = 0;
     uint64_t held = 0;
     uint64_t offered = 0;
-    uint64_t claimed = 0;
+    uint64_t claimed = 0;  // or handed over
     uint64_t refused = 0;
     uint64_t recalled = 0;  // by age, not by leaving
     uint64_t left = 0;      // taken back because the worker left
+    uint64_t handed_over = 0;
+    uint64_t handed_over_again = 0;  // what had failed before
   };
   const Counts& counts(uint32_t source) const { return sources_[source].counts; }
+  bool NobodyJoined(uint32_t source) const;
+  // Offered and not claimed; or handed over and not taken.
   uint32_t unclaimed(uint32_t worker) const { return workers_[worker].unclaimed; }
-  uint32_t leased(uint32_t worker) const { return workers_[worker].leased; }
+  // Connections that count as open.
+  uint32_t open(uint32_t worker) const {
+    const Worker& it = workers_[worker];
+    return it.unclaimed - it.covered + it.leased;
+  }
   uint64_t served() const { return served_; }
-  bool AllServed() const { return unfinished_ == 0; }
 
   bool failed() const { return !failure_.empty(); }
   const std::string& failure() const { return failure_; }
@@ -127,10 +174,14 @@ class Checker {
  private:
   enum class Where : uint8_t {
     kQueued,
-    kAborted,
+    kReset,
     kAccepted,
     kHeld,
     kOffered,
+    kClaimed,
+    kSent,
+    kUnsent,  // handing it over has failed, and the master has not been told
+    kInRing,
     kServed,
     kClosed,
     kRefused
@@ -139,25 +190,31 @@ class Checker {
   struct Connection {
     Where where = Where::kQueued;
     uint32_t source = 0;
-    uint32_t worker = kNone;  // offered to or served by
+    uint32_t worker = kNone;  // offered or handed over to, or served by
     int32_t fd = -1;
     uint64_t number = 0;  // within its source, as reported
     uint32_t recalls = 0;
-    bool ever_offered = false;
-    uint32_t recalled_from = kNone;
-    uint64_t recalled_in = 0;  // reading
-    int64_t offered_at_ns = 0;
-    int64_t was_offered_at_ns = 0;  // before the last recall
+    bool ever_dealt = false;
+    bool failed_before = false;       // to be handed over
+    uint32_t came_back_from = kNone;  // a worker that it was recalled from; kNone: from none
+    uint64_t came_back_in = 0;        // reading
+    int64_t dealt_at_ns = 0;
+    uint64_t dealt_as = 0;      // counts what is dealt
+    uint64_t was_dealt_as = 0;  // before it came back
   };
 
   struct Source {
     bool recall = true;
+    uint32_t index = 0;
     bool paused = false;
+    bool removed = false;
+    bool given_up = false;
     uint64_t queued = 0;                // in the backlog
     bool waits = false;                 // something was held or queued after the last batch
-    uint64_t first_offers = 0;          // connections offered at least once
-    uint64_t first_offers_now = 0;      // of these, in this reading
-    uint32_t recalled_held = 0;         // held, and offered before
+    uint64_t first_deals = 0;           // connections dealt at least once
+    uint64_t first_deals_now = 0;       // of these, in this reading
+    uint32_t came_back = 0;             // held, and dealt before
+    uint32_t on_the_way = 0;            // sent, or claimed and its token not looked up
     std::vector<int64_t> joined_at_ns;  // by worker; negative: has not joined
     std::vector<uint64_t> claimed;      // by worker
     Counts counts;
@@ -167,12 +224,17 @@ class Checker {
     CheckedWorker facts;
     std::vector<uint64_t> seen;  // words as read last, zero where claimed since
     uint32_t unclaimed = 0;
+    uint32_t covered = 0;  // of these, how many have the place of a lease
     uint32_t leased = 0;
     bool left = false;
     bool idle = false;
     bool owes_motion = false;
+    bool took = false;  // since the last batch
     int64_t moved_at_ns = 0;
-    int64_t credit_since_ns = 0;  // nothing about its credit has changed since
+    int64_t took_seen_ns = 0;           // the last batch that could know that it took something
+    int64_t waits_since_ns = 0;         // handed over something when it had nothing in its ring
+    int64_t unreachable_until_ns = -1;  // handing over has failed
+    int64_t credit_since_ns = 0;        // nothing about its credit has changed since
   };
 
   // A word that is not as it was when it was read last.
@@ -184,30 +246,37 @@ class Checker {
 
   void Read(Occasion occasion, uint32_t worker, uint32_t source, int64_t now_ns);
   void NoteChanges(uint32_t worker);
-  void OnRecalled(uint32_t worker, uint64_t word, Occasion occasion, int64_t now_ns);
+  void TakeBack(const Change& change, Occasion occasion, int64_t now_ns);
+  void ComeBack(uint32_t connection, uint32_t from);
   void OnOffered(uint32_t worker, uint64_t word, int64_t now_ns);
+  void OnHanded(const Handed& handed, int64_t now_ns);
+  bool MayHave(uint32_t worker, uint32_t connection, int64_t now_ns);
+  void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckRecallIsDue(const Connection& connection, int64_t now_ns);
   void CheckNeglect(int64_t now_ns);
+  void CheckNeglectOf(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckIdleness(int64_t now_ns);
   void CheckOrder();
-  void CheckBounds(uint32_t worker);
-  int64_t CreditSince(uint32_t source, uint32_t except) const;
+  int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const;
+  uint32_t SourceOf(uint64_t word) const;
   uint32_t Find(int32_t fd) const;
   std::string Name(uint32_t connection) const;
 
   const CheckerOptions options_;
   Trace* const trace_;
   std::vector<Source> sources_;
+  std::vector<uint32_t> by_index_;  // sources
   std::vector<Worker> workers_;
   std::vector<Connection> connections_;
   std::vector<uint32_t> by_fd_;      // kNone: not open
   std::vector<Change> changed_;      // in this reading
-  std::vector<uint32_t> recalled_;   // connections taken back and not offered again
-  std::vector<uint32_t> again_now_;  // connections offered again in this reading
+  std::vector<uint32_t> came_back_;  // connections that came back and have not been dealt again
+  std::vector<uint32_t> dealt_now_;  // connections dealt in this reading
   uint64_t reading_ = 0;
+  uint64_t deals_ = 0;
   uint64_t served_ = 0;
-  uint64_t unfinished_ = 0;  // neither closed, aborted nor refused
   int64_t last_batch_ns_ = 0;
+  bool all_reported_ = true;
   bool stopping_ = false;
   bool refusing_ = false;
   std::string failure_;

@@ -5,26 +5,29 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "sim/fault_plan.h"
 
 namespace ringmaster::sim {
 
-enum class PolicyKind : uint8_t { kRoundRobin, kLifo, kFifo, kAffinityCpu, kLeastLoaded };
-
 struct SimSourceConfig {
-  PolicyKind policy = PolicyKind::kLeastLoaded;
+  std::string policy = "least-loaded";  // as PolicyByName takes it
   bool multishot_accept = false;
   uint32_t hold = 16;
   bool recall = true;
 };
 
 struct SimWorkerConfig {
+  bool completions = false;  // connections are handed over as completions of its ring
+  bool took_first = false;   // completions: says Took before it adopts, one at a time
+  uint32_t adopts_of_8 = 8;  // completions: so many of eight connections are adopted
   uint32_t capacity = UINT32_MAX;
   uint32_t window = 1;
   int32_t cpu = -1;
-  uint64_t sources = 0;  // bit i: joins source i
+  uint32_t sources = 0xff;  // bit i: joins the sources i, i + 8, i + 16 …
   int64_t joins_at_ns = 0;
 };
 
@@ -39,46 +42,62 @@ struct Workload {
 };
 
 struct SimConfig {
-  uint64_t seed = 0;
+  uint64_t seed = 0;    // that has drawn it; of no further meaning
+  uint64_t course = 0;  // the course of events follows from it
   std::vector<SimSourceConfig> sources;
   std::vector<SimWorkerConfig> workers;
   int64_t recall_after_ns = 0;
-  uint32_t completion_entries = 0;  // of the simulated completion queue
-  uint32_t completions_max = 0;     // that one turn may bring
+  uint32_t completion_entries = 64;  // of the simulated completion queue
+  uint32_t completions_max = 64;     // that one turn may bring
   int32_t descriptors_max = INT32_MAX;
-  bool defers_task_work = true;   // edges become completions at the end of a turn only
-  bool accepts_at_reap = false;   // a single accept happens when its completion is read
-  int64_t turn_ns_max = 0;        // what crossing the seam costs
-  int64_t wake_ns_max = 0;        // how long a sleeper takes to wake
-  bool shuts_down = false;        // ends by a shutdown with a deadline instead of a drain
-  int64_t shutdown_drain_ns = 0;  // its deadline
+  uint32_t strikes_max = UINT32_MAX;  // after so many faults no more strike
+  bool defers_task_work = true;       // edges become completions at the end of a turn only
+  bool accepts_at_reap = false;       // a single accept happens when its completion is read
+  int64_t turn_ns_max = 0;            // what crossing the seam costs
+  int64_t wake_ns_max = 0;            // how long a sleeper takes to wake
+  bool shuts_down = false;            // ends by a shutdown with a deadline instead of a drain
+  int64_t shutdown_drain_ns = 0;      // its deadline
   FaultPlan faults;
   Workload workload;
 };
 
 // Draws everything but the course of events.
 SimConfig DrawConfig(uint64_t seed);
+SimSourceConfig DrawSource(Prng& prng);
 
-// One line, to be printed before the run.
+// The whole configuration in one line, as far as it differs from the defaults; ParseConfig reads it
+// again. InvalidArgument says which word it does not understand.
 std::string Describe(const SimConfig& config);
+absl::StatusOr<SimConfig> ParseConfig(std::string_view text);
 
 // A part that is broken on purpose, to show that the checker notices.
 enum class Breakage : uint8_t {
   kNone,
-  kWorkerKeepsRung,        // a claim that leaves `rung` set
-  kWorkerServesTwice,      // a claimed offer is served a second time
-  kWorkerDropsOffer,       // a claimed offer is never served
-  kWorkerNeverKnocks,      // a claim that does not read `hungry`
-  kLeaseNeverKnocks,       // a lease release that does not read `hungry`
-  kLeaseReleasesTwice,     // the place of a connection is given back twice
-  kLeaseForgotten,         // the place of a connection is never given back
-  kRingLosesDoorbell,      // a doorbell is lost without an error
-  kRingLosesEdge,          // an edge is dropped
-  kRingLosesConnection,    // an accepted connection is never reported
-  kRingReportsTwice,       // an accepted connection is reported twice
-  kRingHidesTheEnd,        // a multishot operation ends and says that it goes on
-  kMasterNeverLooksAtAge,  // the master's timer never fires
-  kPolicySkipsOneWorker,   // the round never comes to the first worker
+  kWorkerKeepsRung,           // a claim that leaves `rung` set
+  kWorkerServesTwice,         // a claimed offer is served a second time
+  kWorkerDropsOffer,          // a claimed offer is never served
+  kWorkerNeverKnocks,         // a claim that does not read `hungry`
+  kWorkerLooksUpNeighbour,    // a claim that finds the token of another source
+  kWorkerForgetsItsRing,      // a worker that leaves serves nothing of what is in its ring
+  kTookGivesNoCredit,         // Took that does not tell the master
+  kTookGivesCreditTwice,      // Took that counts double
+  kAdoptTakesAnotherPlace,    // Adopt that counts a place that is counted already
+  kLeaseNeverKnocks,          // a lease release that does not read `hungry`
+  kLeaseReleasesTwice,        // the place of a connection is given back twice
+  kLeaseForgotten,            // the place of a connection is never given back
+  kRingLosesDoorbell,         // a doorbell is lost without an error
+  kRingLosesSend,             // a connection is handed over and lost without an error
+  kRingHidesSendFailure,      // handing over fails and nothing completes
+  kRingSendsTwice,            // a connection is handed over twice
+  kRingLosesEdge,             // an edge is dropped
+  kRingLosesConnection,       // an accepted connection is never reported
+  kRingReportsTwice,          // an accepted connection is reported twice
+  kRingHidesTheEnd,           // a multishot operation ends and says that it goes on
+  kRingKeepsArmed,            // the intake of a removed source says that it has ended and goes on
+  kMasterNeverLooksAtAge,     // the master's timer never fires
+  kMasterClosesRingTooEarly,  // a ring's number is free before all that was submitted was taken
+  kPolicySkipsOneWorker,      // the round never comes to the first worker
+  kSwitchDropsArrival,        // what arrives in the batch of a policy switch is dropped
 };
 
 }  // namespace ringmaster::sim

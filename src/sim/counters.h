@@ -14,34 +14,92 @@
 namespace ringmaster::sim {
 
 enum class Milestone : uint8_t {
-  kServed,            // connections
-  kRecall,            // offers taken back by age
-  kRecallFromDead,    // of these, from a worker that had died
-  kKnock,             // a hungry master was knocked up
-  kBackOff,           // accepting ran out of descriptors
-  kFullCq,            // a multishot ended because the completion queue was full
-  kHoldLimit,         // a multishot accept was ended because too much was held
-  kPollEnded,         // a poll was ended because nobody had credit
-  kCapacity,          // a worker was full
-  kWindowShrunk,      // a worker's window was below its largest
-  kDoorbellRepeated,  // a doorbell was sent again after it failed
-  kLeaveWithOffers,   // a worker left and had offers
-  kIndexReused,       // a new worker got the index of one that had left
-  kStallReported,     // the engine said that a worker does not move
-  kMotionReported,    // the engine said that it moves again
-  kEmptyClaim,        // a doorbell came for nothing
-  kDrained,           // a run ended with everything served
-  kShutDown,          // a run ended by a shutdown
-  kRefused,           // connections refused by a shutdown
+  kServed,              // connections
+  kRecall,              // offers taken back by age
+  kRecallFromDead,      // of these, from a worker that had died
+  kKnock,               // a hungry master was knocked up
+  kBackOff,             // accepting ran out of descriptors
+  kFullCq,              // a multishot ended because the completion queue was full
+  kHoldLimit,           // a multishot accept was ended because too much was held
+  kPollEnded,           // a poll was ended because nobody had credit
+  kCapacity,            // a worker was full
+  kWindowShrunk,        // a worker's window was below its largest
+  kDoorbellRepeated,    // a doorbell was sent again after it failed
+  kLeaveWithOffers,     // a worker left and had offers
+  kIndexReused,         // a new worker got the index of one that had left
+  kRingNumberReused,    // a new worker's ring got the number of one that had left
+  kStallReported,       // the engine said that a worker does not move
+  kMotionReported,      // the engine said that it moves again
+  kEmptyClaim,          // a doorbell came for nothing
+  kHandedOver,          // connections, as completions
+  kWindowFull,          // a worker had as much in its ring as its window allows
+  kHandedOverAgain,     // connections, after handing over had failed
+  kFailedAfterLeaving,  // handing over failed, and the worker had left meanwhile
+  kReportedLate,        // a batch did not know yet what had become of all that was sent
+  kStallOfReceiver,     // a worker that took nothing was reported
+  kTookClamped,         // a worker said that it took more than it had got
+  kAdopted,             // connections
+  kAdoptedLate,         // connections, after Took had counted them
+  kLeftWithRing,        // connections in the ring of a worker that left
+  kSourceRemoved,       // while a worker had joined
+  kBacklogReset,        // connections, of a listener that was closed
+  kRefusedOfRemoved,    // connections that a removed source held and nobody could take
+  kSourceIndexReused,   // a new source got the index of one that was removed
+  kSourceIndexKept,     // a new source did not, because something of it was left
+  kSourceGivenUp,       // a source was shut down and the engine noticed
+  kPolicySwitched,      // at a source that held something
+  kArmedForFacts,       // a multishot accept was ended because the policy needs other facts
+  kLimitBelow,          // a limit fell below what the worker had
+  kStoppedWithRemoved,  // a shutdown began while the intake of a removed source was ending
+  kDrained,             // a run ended with everything served
+  kShutDown,            // a run ended by a shutdown
+  kRefused,             // connections refused by a shutdown
+  kOutlived,            // connections that ended after the engine was destroyed
 };
-inline constexpr size_t kMilestoneCount = 19;
+inline constexpr size_t kMilestoneCount = 41;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
-    "served",       "recall",         "recall_from_dead",  "knock",
-    "back_off",     "full_cq",        "hold_limit",        "poll_ended",
-    "capacity",     "window_shrunk",  "doorbell_repeated", "leave_with_offers",
-    "index_reused", "stall_reported", "motion_reported",   "empty_claim",
-    "drained",      "shut_down",      "refused",
+    "served",
+    "recall",
+    "recall_from_dead",
+    "knock",
+    "back_off",
+    "full_cq",
+    "hold_limit",
+    "poll_ended",
+    "capacity",
+    "window_shrunk",
+    "doorbell_repeated",
+    "leave_with_offers",
+    "index_reused",
+    "ring_number_reused",
+    "stall_reported",
+    "motion_reported",
+    "empty_claim",
+    "handed_over",
+    "window_full",
+    "handed_over_again",
+    "failed_after_leaving",
+    "reported_late",
+    "stall_of_receiver",
+    "took_clamped",
+    "adopted",
+    "adopted_late",
+    "left_with_ring",
+    "source_removed",
+    "backlog_reset",
+    "refused_of_removed",
+    "source_index_reused",
+    "source_index_kept",
+    "source_given_up",
+    "policy_switched",
+    "armed_for_facts",
+    "limit_below",
+    "stopped_with_removed",
+    "drained",
+    "shut_down",
+    "refused",
+    "outlived",
 };
 
 struct Counters {
@@ -49,6 +107,7 @@ struct Counters {
   std::array<uint64_t, kMilestoneCount> milestones{};
   uint64_t batches = 0;
   uint64_t events = 0;
+  uint64_t strikes = 0;  // of faults that are events
 };
 
 }  // namespace ringmaster::sim

@@ -1,6 +1,38 @@
 // What may go wrong in a simulated world, and how often. Each fault is a ratio of the occasions at
 // which it could strike; a seed draws a few of them with wildly different weights, because faults
 // that always come together hide each other.
+//
+// What io_uring on Linux 6.18 was seen to do that could surprise a master, and where it is here:
+//
+//  rule of the kernel                                        simulated by
+//  ----------------------------------------------------- --------------------------------------- a
+//  full completion queue ends a multishot operation        kCqSmall; SimRing::PostMultishot a turn
+//  brings less than there is                          SimConfig::completions_max a submission is
+//  taken in part, the rest later             kSubmitPartly a poll is an edge, edges are merged,
+//  some mean nothing    kEdgeMerged, kSpuriousEdge arming reports what is there already always a
+//  multishot cannot be armed for lack of memory            kArmFails cancelling takes a while, more
+//  comes before the end       kCancelLate accept: EMFILE, ENFILE, ENOBUFS, ENOMEM kEmfile accept:
+//  the connection is gone, a firewall refuses it     kAcceptError shutdown() of the listener:
+//  POLLHUP, then EINVAL          kSourceShutDown an accept that never waits happens when its
+//  completion is read (before Linux 6.10)                               SimConfig::accepts_at_reap
+//  completions are made at the end of a turn only            SimConfig::defers_task_work
+//  MSG_RING fails: EBADFD (disabled, or no ring), ENOMEM,
+//  EOWNERDEAD, EBADF, EOVERFLOW                              kDoorbellFails, kSendFails
+//  MSG_RING succeeds although the target's queue is full     always: a worker's ring has no end
+//  MSG_RING succeeds although the owner is dead              kWorkerDies
+//  a deferring ring wakes nobody before its owner enters     kDoorbellLate
+//  the number of a closed ring or listener is used again     always at once, see SimKernel
+//  a closed listener resets what was not accepted            always
+//
+// What cannot occur at this seam, and why: passing descriptors by SEND_FD, direct descriptors and
+// linked operations with all their rules (the engine submits none); a poll that is level-triggered,
+// or exclusive (nor these); a shared address buffer (the ring asks for peers by itself); a ring in
+// an epoll set and registered eventfds (a worker's own affair, behind the doorbell); EINTR, EAGAIN
+// and EBUSY of the enter call (UringRing retries, what remains of it is kSubmitPartly); a ring that
+// is unusable (Turn fails, and the runtime closes what is left without a ring); forged completions
+// (who holds the master's ring is trusted); races below the granularity of one atomic operation
+// (checked by the model of the protocol and the thread sanitizer: here every atomic operation that
+// matters is an event of its own).
 
 #ifndef RINGMASTER_SRC_SIM_FAULT_PLAN_H_
 #define RINGMASTER_SRC_SIM_FAULT_PLAN_H_
@@ -16,10 +48,13 @@ namespace ringmaster::sim {
 
 enum class Fault : uint8_t {
   kCqSmall,             // the master's completion queue has 4 to 12 entries (drawn once)
+  kSubmitPartly,        // a turn takes only some of the operations, the next one the rest
   kDoorbellFails,       // a doorbell completes with EBADFD or ENOMEM
-  kDoorbellLate,        // a doorbell takes up to 30 ms
+  kDoorbellLate,        // a worker learns up to 30 ms late that something is in its ring
+  kSendFails,           // handing a connection over completes with EBADFD, ENOMEM or EOWNERDEAD
   kEmfile,              // few descriptors may be open at once (drawn once)
   kAcceptError,         // a connection turns out aborted when it is accepted
+  kArmFails,            // a multishot operation ends at once with ENOMEM
   kSpuriousEdge,        // a poll completes although nothing is there
   kEdgeMerged,          // arrivals while an edge is pending make no further completion
   kCancelLate,          // what was ended goes on until the end of the turn
@@ -30,17 +65,25 @@ enum class Fault : uint8_t {
   kWorkerLeaves,        // a worker leaves between two claims
   kWorkerLeavesSource,  // a worker leaves one source and joins it again later
   kWorkerJoinsLate,     // a worker joins while traffic is on (drawn once for each worker)
-  kSourcePauses,        // a source is paused for a while
-  kClaimStopsEarly,     // a claim is bounded and called again
+  kClaimStopsEarly,     // a claim, or a batch of completions, is bounded and begun again
   kClaimForgets,        // a claim is bounded and the worker forgets to call again
+  kTookLate,            // a worker says later that it has taken something
+  kTookTooMuch,         // a worker says that it has taken more than it has
+  kSourcePauses,        // a source is paused for a while
+  kSourceRemoved,       // a source is removed; another one may be added later
+  kSourceShutDown,      // somebody shuts a listener down
+  kPolicySwitched,      // a source gets another policy
+  kLimitsChanged,       // a worker gets another capacity or window
 };
-inline constexpr size_t kFaultCount = 18;
+inline constexpr size_t kFaultCount = 27;
 
 inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
-    "cq_small",      "doorbell_fails",    "doorbell_late", "emfile",        "accept_error",
-    "spurious_edge", "edge_merged",       "cancel_late",   "master_slow",   "worker_slow",
-    "worker_stalls", "worker_dies",       "worker_leaves", "leaves_source", "joins_late",
-    "source_pauses", "claim_stops_early", "claim_forgets",
+    "cq_small",        "submit_partly",  "doorbell_fails", "doorbell_late",     "send_fails",
+    "emfile",          "accept_error",   "arm_fails",      "spurious_edge",     "edge_merged",
+    "cancel_late",     "master_slow",    "worker_slow",    "worker_stalls",     "worker_dies",
+    "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
+    "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
+    "policy_switched", "limits_changed",
 };
 
 struct FaultPlan {

@@ -1,6 +1,7 @@
 #include "sim/sim_ring.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "sim/world.h"
@@ -14,16 +15,24 @@ using core::OpKind;
 
 namespace {
 
-constexpr int32_t kReadable = 1;  // POLLIN
+constexpr int32_t kReadable = 0x1;  // POLLIN
+constexpr int32_t kHungUp = 0x10;   // POLLHUP
+
+bool SameArming(const OpKey& armed, const OpKey& ended) {
+  return armed.index == ended.index && armed.generation == ended.generation &&
+         armed.facts == ended.facts;
+}
 
 }  // namespace
 
-SimRing::SimRing(World* world, uint32_t sources, uint32_t completion_entries)
-    : world_(world), completion_entries_(completion_entries), sources_(sources) {}
-
 int SimRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
                   std::vector<Completion>& completions) {
-  for (const Op& op : ops) Submit(op);
+  submissions_.insert(submissions_.end(), ops.begin(), ops.end());
+  // What is left behind goes with the next turn, unless there is nothing to return: then the ring
+  // tries again at once.
+  const bool partly = submissions_.size() > 1 && world_->Happens(Fault::kSubmitPartly);
+  if (partly) Take(world_->prng().Below(submissions_.size()));
+  if (!partly || queue_.empty()) Take(submissions_.size());
   if (!world_->config().defers_task_work) RunWork();
   const int64_t now_ns = world_->now_ns();
   const int64_t until_ns =
@@ -32,12 +41,25 @@ int SimRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
   bool slept = false;
   while (!HasSomething() && world_->now_ns() < until_ns && world_->StepUntil(until_ns))
     slept = true;
-  if (slept) world_->Pass(world_->MasterWakeCost());
-  Multishot& poll = sources_[world_->prng().Below(sources_.size())].poll;
-  if (poll.armed && world_->Happens(Fault::kSpuriousEdge)) PostMultishot(poll, kReadable, false);
+  if (slept || world_->prng().Chance({1, 16})) world_->Pass(world_->MasterWakeCost());
+  MakeSpuriousEdge();
   RunWork();
   Reap(completions);
   return 0;
+}
+
+void SimRing::Take(size_t count) {
+  for (; count > 0; --count) {
+    const Op op = submissions_.front();
+    submissions_.pop_front();
+    Submit(op);
+  }
+}
+
+void SimRing::MakeSpuriousEdge() {
+  const auto source = static_cast<uint32_t>(world_->prng().Below(sources_.size()));
+  Multishot& poll = sources_[source].poll;
+  if (poll.armed && world_->Happens(Fault::kSpuriousEdge)) PostMultishot(poll, kReadable, false);
 }
 
 void SimRing::OnArrival(uint32_t source) {
@@ -49,6 +71,12 @@ void SimRing::OnArrival(uint32_t source) {
     RunWork();  // the master's task was in the kernel just then
   }
   Wake(ring.poll, OpKind::kPoll, source);
+}
+
+void SimRing::OnShutDown(uint32_t source) {
+  SourceRing& ring = sources_[source];
+  if (ring.accept.armed) Wake(ring.accept, OpKind::kAcceptEach, source);
+  if (ring.poll.armed) Wake(ring.poll, OpKind::kPoll, source);
 }
 
 void SimRing::OnKnock() {
@@ -63,62 +91,91 @@ void SimRing::Wake(Multishot& multishot, OpKind kind, uint32_t source) {
   if (!world_->config().defers_task_work) RunWork();
 }
 
+// The source whose listener an operation names; kNobody after a failure.
+uint32_t SimRing::SourceOf(const Op& op) const {
+  const uint32_t source = world_->kernel().SourceOf(op.fd);
+  if (source != SimKernel::kNobody && world_->IndexOf(source) == op.key.index) return source;
+  world_->checker().Fail("an operation names a listener that is not its source's");
+  return SimKernel::kNobody;
+}
+
 void SimRing::Submit(const Op& op) {
-  const uint32_t source = op.key.index;
   switch (op.key.kind) {
     case OpKind::kWatch:
+      if (op.fd != World::kWatchFd) world_->checker().Fail("the wrong fd is watched");
       Arm(watch_, op);
-      if (knocked_) Wake(watch_, OpKind::kWatch, 0);
-      return;
-    case OpKind::kPoll:
-      Arm(sources_[source].poll, op);
-      if (world_->Backlog(source) > 0) PostMultishot(sources_[source].poll, kReadable, false);
+      if (watch_.armed && knocked_) Wake(watch_, OpKind::kWatch, 0);
       return;
     case OpKind::kPollEnd:
-      return End(sources_[source].poll, OpKind::kPoll, source);
-    case OpKind::kAcceptEach:
-      Arm(sources_[source].accept, op);
-      return AcceptEach(source);
+      return End(op, OpKind::kPoll);
     case OpKind::kAcceptEnd:
-      return End(sources_[source].accept, OpKind::kAcceptEach, source);
-    case OpKind::kAccept:
-      if (op.fd != World::SourceFd(source)) world_->checker().Fail("an accept from the wrong fd");
-      if (world_->config().accepts_at_reap) {
-        queue_.push_back({.completion = {.key = op.key}, .accepts = true});
-      } else {
-        queue_.push_back({.completion = Accept(op.key)});
-      }
-      return;
+      return End(op, OpKind::kAcceptEach);
     case OpKind::kDoorbell: {
       const int32_t result = world_->Doorbell(op);
       if (result < 0) Post(op.key, result);
       return;
     }
     case OpKind::kSend:
-      return world_->checker().Fail("a connection is sent although every worker has an inbox");
+      return Send(op);
     case OpKind::kClose:
       return world_->CloseRefused(op.fd);
+    case OpKind::kPoll:
+    case OpKind::kAcceptEach:
+    case OpKind::kAccept:
+      break;
   }
+  const uint32_t source = SourceOf(op);
+  if (source == SimKernel::kNobody) return;
+  if (op.key.kind == OpKind::kPoll) {
+    Multishot& poll = sources_[source].poll;
+    Arm(poll, op);
+    if (poll.armed && PollMask(source) != 0) PostMultishot(poll, PollMask(source), false);
+  } else if (op.key.kind == OpKind::kAcceptEach) {
+    Arm(sources_[source].accept, op);
+    AcceptEach(source);
+  } else if (world_->config().accepts_at_reap) {
+    queue_.push_back({.completion = {.key = op.key}, .source = source, .accepts = true});
+  } else {
+    queue_.push_back({.completion = Accept(op.key, source), .source = source});
+  }
+}
+
+void SimRing::Send(const Op& op) {
+  const uint32_t worker = world_->kernel().WorkerOf(op.fd);
+  const int32_t result = world_->Send(op);
+  if (result >= 0 || world_->Breaks(Breakage::kRingHidesSendFailure)) return;
+  queue_.push_back({.completion = {.key = op.key, .result = result},
+                    .unsent_fd = op.sent_fd,
+                    .unsent_to = worker});
 }
 
 void SimRing::Arm(Multishot& multishot, const Op& op) {
   if (multishot.armed) world_->checker().Fail("armed twice");
-  const bool watch = op.key.kind == OpKind::kWatch;
-  if (op.fd != (watch ? World::kWatchFd : World::SourceFd(op.key.index))) {
-    world_->checker().Fail("the wrong fd is watched");
-  }
   multishot.key = op.key;
-  multishot.armed = true;
   multishot.ending = false;
+  multishot.armed = !world_->Happens(Fault::kArmFails);
+  if (!multishot.armed) Post(op.key, -ENOMEM);
 }
 
-void SimRing::End(Multishot& multishot, OpKind kind, uint32_t source) {
-  if (!multishot.armed) return;  // it has ended by itself, and its last completion has said so
-  if (world_->Happens(Fault::kCancelLate)) {
-    multishot.ending = true;
-    return Wake(multishot, kind, source);
+void SimRing::End(const Op& op, OpKind kind) {
+  for (uint32_t source = 0; source < sources_.size(); ++source) {
+    SourceRing& ring = sources_[source];
+    Multishot& multishot = kind == OpKind::kPoll ? ring.poll : ring.accept;
+    if (!multishot.armed || !SameArming(multishot.key, op.key)) continue;
+    if (world_->Happens(Fault::kCancelLate)) {
+      multishot.ending = true;
+      return Wake(multishot, kind, source);
+    }
+    PostMultishot(multishot, -ECANCELED, true);
+    multishot.armed = world_->removed(source) && world_->breaks(Breakage::kRingKeepsArmed);
+    return;
   }
-  PostMultishot(multishot, -ECANCELED, true);
+  // It has ended by itself, and its last completion has said so.
+}
+
+int32_t SimRing::PollMask(uint32_t source) const {
+  if (world_->kernel().shut(source)) return kReadable | kHungUp;
+  return world_->kernel().Backlog(source) > 0 ? kReadable : 0;
 }
 
 void SimRing::RunWork() {
@@ -126,16 +183,15 @@ void SimRing::RunWork() {
   working_.clear();
   std::swap(working_, work_);
   for (const Work& work : working_) {
-    SourceRing& ring = sources_[work.kind == OpKind::kWatch ? 0 : work.source];
-    Multishot& multishot = work.kind == OpKind::kWatch  ? watch_
-                           : work.kind == OpKind::kPoll ? ring.poll
-                                                        : ring.accept;
+    const bool watch = work.kind == OpKind::kWatch;
+    SourceRing& ring = sources_[work.source];
+    Multishot& multishot = watch ? watch_ : work.kind == OpKind::kPoll ? ring.poll : ring.accept;
     multishot.pending = false;
     if (!multishot.armed) continue;
     if (work.kind == OpKind::kAcceptEach) {
       AcceptEach(work.source);
     } else {
-      PostMultishot(multishot, kReadable, false);
+      PostMultishot(multishot, watch ? kReadable : kReadable | PollMask(work.source), false);
     }
     if (multishot.armed && multishot.ending) PostMultishot(multishot, -ECANCELED, true);
   }
@@ -143,8 +199,10 @@ void SimRing::RunWork() {
 
 void SimRing::AcceptEach(uint32_t source) {
   Multishot& multishot = sources_[source].accept;
-  while (multishot.armed && (world_->Backlog(source) > 0 || world_->OutOfDescriptors())) {
-    const Completion accepted = Accept(multishot.key);
+  const SimKernel& kernel = world_->kernel();
+  while (multishot.armed &&
+         (kernel.Backlog(source) > 0 || kernel.OutOfDescriptors() || kernel.shut(source))) {
+    const Completion accepted = Accept(multishot.key, source);
     if (accepted.result >= 0 && world_->Breaks(Breakage::kRingLosesConnection, {1, 8})) continue;
     PostMultishot(multishot, accepted.result, accepted.result < 0, accepted.facts);
     if (accepted.result >= 0 && world_->Breaks(Breakage::kRingReportsTwice, {1, 8})) {
@@ -153,9 +211,9 @@ void SimRing::AcceptEach(uint32_t source) {
   }
 }
 
-Completion SimRing::Accept(const OpKey& key) {
+Completion SimRing::Accept(const OpKey& key, uint32_t source) {
   Completion completion{.key = key};
-  completion.result = world_->AcceptOne(key.index, completion.facts);
+  completion.result = world_->kernel().Accept(source, completion.facts);
   if ((key.facts & core::kFactIncomingCpu) == 0) completion.facts.incoming_cpu = -1;
   if ((key.facts & core::kFactPeer) == 0) completion.facts.peer = {};
   return completion;
@@ -181,7 +239,9 @@ void SimRing::Reap(std::vector<Completion>& completions) {
   completions.clear();
   while (!queue_.empty() && completions.size() < completions.capacity()) {
     const Queued& first = queue_.front();
-    completions.push_back(first.accepts ? Accept(first.completion.key) : first.completion);
+    completions.push_back(first.accepts ? Accept(first.completion.key, first.source)
+                                        : first.completion);
+    if (first.unsent_fd >= 0) world_->OnSendFailureTold(first.unsent_fd, first.unsent_to);
     queue_.pop_front();
   }
 }

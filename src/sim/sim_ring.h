@@ -4,16 +4,16 @@
 //  * A multishot poll is edge-triggered: several arrivals before the master looks may be one
 //    completion, and arming reports at once what is there already.
 //  * A multishot accept makes one completion for each connection. It ends on any error, which
-//  leaves
-//    the connection in the backlog where there is still one.
+//    leaves the connection in the backlog where there is still one.
 //  * When the completion queue is full, a multishot operation ends: its last completion does not
-//  say
-//    `more` and is good otherwise (an accept's carries a descriptor). Other completions wait on the
-//    kernel's overflow list; none is lost.
+//    say `more` and is good otherwise (an accept's carries a descriptor). Other completions wait on
+//    the kernel's overflow list; none is lost.
 //  * A single accept never waits. Either it happens when it is submitted, or (as before Linux 6.10)
 //    when its completion is read.
 //  * Ending a poll or an accept makes a last completion, ECANCELED, possibly after others.
-//  * A doorbell succeeds also when the target's queue is full. Only failures complete.
+//  * A doorbell or a connection that is sent succeeds also when the target's queue is full. It is
+//    in the target's ring when the call that submits it returns. Only failures complete.
+//  * The kernel may take only a part of what is submitted while there is something to return.
 //  * Nobody reads the master's eventfd, so arming the watch reports at once after the first knock.
 
 #ifndef RINGMASTER_SRC_SIM_SIM_RING_H_
@@ -34,19 +34,23 @@ class World;
 
 class SimRing final : public core::Ring {
  public:
-  SimRing(World* world, uint32_t sources, uint32_t completion_entries);
+  SimRing(World* world, uint32_t completion_entries)
+      : world_(world), completion_entries_(completion_entries) {}
 
   int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
            std::vector<core::Completion>& completions) override;
 
-  bool AllReported() const override { return queue_.empty(); }
+  bool AllReported() const override { return queue_.empty() && submissions_.empty(); }
 
-  // The world's side: a connection has come, somebody has written to the master's eventfd.
+  // The world's side: there is one more source, a connection has come, a listener was shut down,
+  // somebody has written to the master's eventfd.
+  void OnListen() { sources_.emplace_back(); }
   void OnArrival(uint32_t source);
+  void OnShutDown(uint32_t source);
   void OnKnock();
 
-  // Whether the kernel still holds something for the master.
-  bool HasSomething() const { return !queue_.empty() || !work_.empty(); }
+  // Whether the kernel still holds something for the master, or of it.
+  bool HasSomething() const { return !queue_.empty() || !work_.empty() || !submissions_.empty(); }
 
   bool polled(uint32_t source) const { return sources_[source].poll.armed; }
   bool accepted_from(uint32_t source) const { return sources_[source].accept.armed; }
@@ -69,26 +73,35 @@ class SimRing final : public core::Ring {
   };
   struct Queued {
     core::Completion completion;
-    bool accepts = false;  // a single accept that happens when this is read
+    uint32_t source = 0;
+    bool accepts = false;    // a single accept that happens when this is read
+    int32_t unsent_fd = -1;  // what could not be handed over
+    uint32_t unsent_to = 0;  // worker
   };
 
+  void Take(size_t count);
   void Submit(const core::Op& op);
+  void Send(const core::Op& op);
+  uint32_t SourceOf(const core::Op& op) const;
   void Arm(Multishot& multishot, const core::Op& op);
-  void End(Multishot& multishot, core::OpKind kind, uint32_t source);
+  void End(const core::Op& op, core::OpKind kind);
   void Wake(Multishot& multishot, core::OpKind kind, uint32_t source);
   void RunWork();
+  int32_t PollMask(uint32_t source) const;
   void AcceptEach(uint32_t source);
   void Post(const core::OpKey& key, int32_t result);
   bool PostMultishot(Multishot& multishot, int32_t result, bool last, const Arrival& facts = {});
-  core::Completion Accept(const core::OpKey& key);
+  core::Completion Accept(const core::OpKey& key, uint32_t source);
+  void MakeSpuriousEdge();
   void Reap(std::vector<core::Completion>& completions);
 
   World* const world_;
   const uint32_t completion_entries_;
   std::vector<SourceRing> sources_;
   Multishot watch_;
-  bool knocked_ = false;      // the eventfd is not zero
-  std::deque<Queued> queue_;  // the completion queue, and what overflowed behind it
+  bool knocked_ = false;              // the eventfd is not zero
+  std::deque<core::Op> submissions_;  // not taken by the kernel yet
+  std::deque<Queued> queue_;          // the completion queue, and what overflowed behind it
   std::vector<Work> work_;
   std::vector<Work> working_;
 };

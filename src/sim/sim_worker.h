@@ -1,9 +1,7 @@
-// A worker on the simulated machine. It goes through a claim in the same steps as the port of the
-// library and with the library's own inbox, but each step is an event of its own, so that batches
-// of the master come between any two of them, and faults strike between any two of them.
-//
-//   waiting → begin (serving = 1, Inbox::Begin) → take (Inbox::Take) → callback → take → … →
-//   end (serving = 0) → knock (Hunger::TakeKnock) → begin again if some are left, or wait
+// A worker on the simulated machine: what both kinds have in common. InboxWorker claims offers,
+// CompletionWorker takes completions out of its ring. Either goes through the steps of the
+// library's port with the library's own shared state, but each step is an event of its own, so that
+// batches of the master come between any two of them, and faults strike between any two of them.
 //
 // The end of a lease: close the descriptor → PortState::Release → knock, as events of their own.
 
@@ -13,10 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
+#include <vector>
 
-#include "core/inbox.h"
+#include "core/engine.h"
 #include "core/port_state.h"
+#include "sim/checker.h"
 #include "sim/config.h"
 
 namespace ringmaster::sim {
@@ -26,14 +25,28 @@ class World;
 class SimWorker {
  public:
   // `id` is its number among all workers of the run, the engine's index is another thing.
-  SimWorker(World* world, uint32_t id, const SimWorkerConfig& config);
+  SimWorker(World* world, uint32_t id, const SimWorkerConfig& config)
+      : world_(world), id_(id), config_(config) {}
+  virtual ~SimWorker() = default;
+  SimWorker(const SimWorker&) = delete;
+  SimWorker& operator=(const SimWorker&) = delete;
 
-  // A doorbell has reached its ring.
-  void OnDoorbell();
+  // Adds to what the engine and the checker must know of it.
+  virtual void Introduce(core::WorkerConfig& engine, CheckedWorker& checked) = 0;
+  // Something has come into its ring: a doorbell, or the news of what OnSent has put there.
+  virtual void OnWake() = 0;
   // The next step is due.
   void Step();
-  // The master has taken it out of its books.
-  void OnLeft() { state_ = State::kGone; }
+  // The master has taken it out of its books and will not use its ring again.
+  void OnLeft();
+  // Whether it waits although there is something for it.
+  virtual bool Oversleeps() const = 0;
+
+  // Places that it has given back in its own books and not yet in what it shares.
+  virtual uint32_t places_in_hand() const { return 0; }
+
+  // Before it joins: its own value for the source that has this index.
+  void SetToken(uint32_t index, uint64_t token);
 
   // A lease of it ends: the steps after the descriptor was closed.
   void Release();
@@ -41,58 +54,37 @@ class SimWorker {
 
   uint32_t id() const { return id_; }
   const SimWorkerConfig& config() const { return config_; }
-  core::Inbox& inbox() { return inbox_; }
   core::PortState& port_state() { return port_state_; }
-  const std::byte* words() const { return storage_.get() + core::Inbox::BytesFor(0); }
 
-  bool dead() const { return state_ == State::kDead; }
-  bool gone() const { return state_ == State::kGone; }
-  bool leaving() const { return state_ == State::kLeaving; }
-  bool waiting() const { return state_ == State::kWaiting; }
+  bool dead() const { return dead_; }
+  bool leaving() const { return leaving_; }
+  bool left() const { return left_; }
 
   uint32_t engine_index = 0;
+  int32_t ring_fd = -1;
 
- private:
-  enum class State : uint8_t {
-    kWaiting,  // for a doorbell
-    kBegin,
-    kTake,
-    kCallback,
-    kEnd,
-    kKnock,
-    kNext,
-    kLeaving,  // has asked the master and waits for the answer
-    kGone,
-    kDead,
-  };
+ protected:
+  // Takes the next step.
+  virtual void Advance() = 0;
+  // It has left: what it has of its own goes on.
+  virtual void GoOnAlone() = 0;
 
-  struct FreeAligned {
-    void operator()(std::byte* storage) const {
-      ::operator delete[](storage, std::align_val_t{core::kCacheLine});
-    }
-  };
-
-  static std::byte* Allocate(uint32_t words);
-
-  void Begin();
-  void Take();
-  void EndCallback();
+  void StepAfter(int64_t after_ns);
+  void Wait();
+  void AskToLeave();
   void KnockIfHungry();
-  void Next();
-  void Go(State state, int64_t after_ns);
 
   World* const world_;
   const uint32_t id_;
   const SimWorkerConfig config_;
-  std::unique_ptr<std::byte[], FreeAligned> storage_;
-  core::Inbox inbox_;
   core::PortState port_state_;
-  State state_ = State::kWaiting;
-  uint32_t doorbells_ = 0;         // completions in its ring, not consumed
-  uint32_t connections_left_ = 0;  // of this claim
-  bool bounded_ = false;           // this claim stops early
-  bool claimed_any_ = false;
-  uint32_t serving_ = UINT32_MAX;  // connection in the callback
+  std::vector<uint64_t> tokens_;  // by index of the source
+  bool waiting_ = true;
+
+ private:
+  bool dead_ = false;
+  bool leaving_ = false;  // has asked the master and waits for the answer
+  bool left_ = false;
 };
 
 }  // namespace ringmaster::sim

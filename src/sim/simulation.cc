@@ -14,7 +14,6 @@ Outcome RunSimulation(const SimConfig& config, Breakage breakage, std::string* t
   World world(config, breakage, &trace);
   world.Run();
   return {.ok = !world.checker().failed(),
-          .summary = Describe(config),
           .failure = world.checker().failure(),
           .counters = world.counters(),
           .trace_hash = trace.hash(),

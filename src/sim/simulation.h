@@ -13,7 +13,6 @@ namespace ringmaster::sim {
 
 struct Outcome {
   bool ok = false;
-  std::string summary;  // the seed and what it has drawn, one line
   std::string failure;  // what went wrong; empty when nothing did
   Counters counters;
   uint64_t trace_hash = 0;  // of all that happened

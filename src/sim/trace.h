@@ -5,6 +5,7 @@
 #define RINGMASTER_SRC_SIM_TRACE_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -12,20 +13,25 @@ namespace ringmaster::sim {
 
 class Trace {
  public:
+  struct Field {
+    std::string_view name;
+    int64_t value = 0;
+  };
+
   // Borrows `text`, to which lines are appended; null: the hash only.
   explicit Trace(std::string* text) : text_(text) {}
 
-  void Note(int64_t now_ns, std::string_view what, int64_t a = 0, int64_t b = 0, int64_t c = 0) {
+  void Note(int64_t now_ns, std::string_view what, std::initializer_list<Field> fields = {}) {
     Mix(static_cast<uint64_t>(now_ns));
     for (const char letter : what) Mix(static_cast<uint64_t>(letter));
-    Mix(static_cast<uint64_t>(a));
-    Mix(static_cast<uint64_t>(b));
-    Mix(static_cast<uint64_t>(c));
+    for (const Field& field : fields) Mix(static_cast<uint64_t>(field.value));
     if (text_ == nullptr) return;
     const std::string time = std::to_string(now_ns);
     text_->append(time.size() < 12 ? 12 - time.size() : 0, ' ');
     text_->append(time).append("  ").append(what);
-    for (const int64_t value : {a, b, c}) text_->append(" ").append(std::to_string(value));
+    for (const Field& field : fields) {
+      text_->append("  ").append(field.name).append(" ").append(std::to_string(field.value));
+    }
     text_->append("\n");
   }
 

@@ -2,17 +2,23 @@
 // workers, leases, and a master that runs the library's own engine through the seam, turn by turn,
 // exactly as the runtime does. Given the same configuration everything happens in the same order.
 //
-// A run has two parts. While traffic is on, faults strike. Then arrivals and faults stop, and all
-// that has arrived must be served within bounded time (or, in some runs, be served or refused by a
-// shutdown). A bound on events and batches turns every endless loop into a failure.
+// A run has three parts. While traffic is on, faults strike and others change the balancer. Then
+// arrivals and faults stop, and all that has arrived must be served within bounded time (or, in
+// some runs, be served or refused by a shutdown). At last the engine is destroyed, and the workers
+// end what they have begun. A bound on events and batches turns every endless loop into a failure.
+//
+//   world.cc         time, chance, events, what workers need, the end
+//   world_master.cc  the master: its batches, and the calls that others make
 
 #ifndef RINGMASTER_SRC_SIM_WORLD_H_
 #define RINGMASTER_SRC_SIM_WORLD_H_
 
 #include <cstdint>
-#include <deque>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,9 +26,12 @@
 #include "core/op.h"
 #include "core/port_state.h"
 #include "sim/checker.h"
+#include "sim/completion_worker.h"
 #include "sim/config.h"
 #include "sim/counters.h"
+#include "sim/inbox_worker.h"
 #include "sim/prng.h"
+#include "sim/sim_kernel.h"
 #include "sim/sim_ring.h"
 #include "sim/sim_worker.h"
 #include "sim/trace.h"
@@ -33,9 +42,15 @@ namespace ringmaster::sim {
 class World {
  public:
   static constexpr int32_t kWatchFd = 900'000;
-  static int32_t SourceFd(uint32_t source) { return 1'000'000 + static_cast<int32_t>(source); }
-  static int32_t RingFd(uint32_t worker) { return 2'000'000 + static_cast<int32_t>(worker); }
   static uint64_t Tag(uint32_t worker) { return 3'000'000 + worker; }
+  // A worker's own value for a source.
+  static uint64_t Token(uint32_t worker, uint32_t source) {
+    return (uint64_t{worker} + 1) * 100'000 + source;
+  }
+  static uint32_t WorkerOfToken(uint64_t token) {
+    return static_cast<uint32_t>(token / 100'000 - 1);
+  }
+  static uint32_t SourceOfToken(uint64_t token) { return static_cast<uint32_t>(token % 100'000); }
 
   // Borrows the trace.
   World(const SimConfig& config, Breakage breakage, Trace* trace);
@@ -45,6 +60,7 @@ class World {
 
   const SimConfig& config() const { return config_; }
   Checker& checker() { return checker_; }
+  SimKernel& kernel() { return kernel_; }
   const Counters& counters() const { return counters_; }
 
   // --- Time and chance. ---
@@ -57,34 +73,39 @@ class World {
   void Pass(int64_t ns);
   // Whether a fault strikes on this occasion.
   bool Happens(Fault fault);
+  void CountStrike(Fault fault) { ++counters_.faults[static_cast<size_t>(fault)]; }
   // Whether this run breaks this part, and does so on this occasion.
-  bool Breaks(Breakage breakage, Ratio how_often = {1, 1});
+  bool breaks(Breakage breakage) const { return breakage == breakage_; }
+  bool Breaks(Breakage breakage, Ratio how_often = {1, 1}) {
+    return breaks(breakage) && prng_.Chance(how_often);
+  }
   void Reached(Milestone milestone) { ++counters_.milestones[static_cast<size_t>(milestone)]; }
-  void Note(std::string_view what, int64_t a = 0, int64_t b = 0, int64_t c = 0) {
-    trace_->Note(now_ns_, what, a, b, c);
+  void Note(std::string_view what, std::initializer_list<Trace::Field> fields = {}) {
+    trace_->Note(now_ns_, what, fields);
   }
 
   int64_t TurnCost() { return 100 + prng_.Between(0, config_.turn_ns_max); }
   int64_t MasterWakeCost();
   int64_t WorkerWakeCost() { return prng_.Between(0, config_.wake_ns_max); }
   int64_t StepCost() { return prng_.Chance({1, 4}) ? prng_.Between(0, 2'000) : 20; }
-  int64_t StallTime();
-  int64_t ServiceTime(uint32_t connection);
+  int64_t StallTime() { return prng_.Between(0, 20 * config_.recall_after_ns); }
+  int64_t ServiceTime();
 
-  // --- The kernel, for the ring. ---
-  size_t Backlog(uint32_t source) const { return backlogs_[source].size(); }
-  bool OutOfDescriptors() const { return fds_open_ >= descriptors_max_; }
-  // A descriptor, or -errno; EAGAIN when the backlog is empty. The descriptor is allocated before
-  // the kernel looks, so EMFILE comes also when there is nothing to accept.
-  int32_t AcceptOne(uint32_t source, Arrival& facts);
+  // --- For the ring. ---
+  // The engine's index of a source.
+  uint32_t IndexOf(uint32_t source) const { return sources_[source].index; }
+  bool removed(uint32_t source) const { return sources_[source].removed; }
+  // 0 or -errno.
   int32_t Doorbell(const core::Op& op);
+  int32_t Send(const core::Op& op);
+  void OnSendFailureTold(int32_t fd, uint32_t worker);
   void CloseRefused(int32_t fd);
 
   // --- For the workers. ---
   core::Hunger& hunger() { return hunger_; }
   void ScheduleStep(uint32_t worker, int64_t after_ns);
-  uint32_t Serve(uint32_t worker, uint64_t word);
-  void OnCallbackEnd(uint32_t worker, uint32_t connection);
+  void Serve(uint32_t worker, uint32_t connection, bool leased);
+  void OnCallbackEnd(uint32_t connection);
   void Knock(uint32_t worker);
   void AskToLeave(uint32_t worker);
 
@@ -92,12 +113,13 @@ class World {
   enum class Happening : uint8_t {
     kArrival,
     kStep,
-    kDoorbell,
+    kWake,          // a worker learns that something is in its ring
     kClose,         // a lease ends: its descriptor
     kRelease,       // its place
     kReleaseKnock,  // its knock
     kJoin,
     kJoinSource,
+    kAddSource,
     kResume,
     kTrafficEnds,
     kDeadline,
@@ -119,8 +141,14 @@ class World {
     kRemoveWorker,
     kJoin,
     kLeave,
+    kSetCapacity,
+    kSetWindow,
+    kAddSource,
+    kRemoveSource,
+    kSetPolicy,
     kPause,
     kResume,
+    kReplace,  // whoever died
     kStopIntake,
     kRefuseAll
   };
@@ -129,46 +157,84 @@ class World {
     CallKind kind = CallKind::kPause;
     uint32_t source = 0;
     uint32_t worker = 0;
+    uint32_t value = 0;
   };
+  // One that is served.
   struct Connection {
-    uint32_t source = 0;
-    int32_t fd = -1;
-    Arrival facts;
+    uint32_t worker = 0;
+    bool leased = false;
     bool closes_in_callback = false;
   };
   struct Source {
+    uint32_t index = 0;  // the engine's
+    int32_t fd = -1;
+    SimSourceConfig config;
     std::vector<uint32_t> joined;  // workers
-    bool steady = true;            // the same workers have joined all the while
+    bool steady = true;            // the same workers and policy all the while
     bool paused = false;
+    bool removed = false;
+    bool closed = false;              // removed, and its listener is closed
+    bool given_up = false;            // the engine has said so
     WatchedPolicy* policy = nullptr;  // owned by the engine
+  };
+  struct WorkerEntry {
+    std::unique_ptr<SimWorker> worker;
+    CompletionWorker* receiver = nullptr;  // the same, if connections are handed over to it
+    uint32_t window = 0;
+    uint32_t capacity = 0;
+    bool in_books = true;  // the engine knows it
+    bool doorbell_failed = false;
   };
   enum class Phase : uint8_t { kTraffic, kDrain, kShutdown, kOver };
 
+  // world.cc
   void Schedule(int64_t after_ns, Happening what, uint32_t a = 0, uint32_t b = 0);
   void Do(const Event& event);
-  void Arrive(uint32_t source);
-  Arrival DrawFacts();
+  void Arrive();
+  void ArriveAt(uint32_t source);
   void ScheduleArrival();
   void MakeMischief();
-  void CloseConnection(uint32_t worker, uint32_t connection);
+  void ChangeSource(uint32_t source);
+  void ChangeLimits();
+  void CloseConnection(uint32_t connection);
   void EndTraffic();
+  bool Abandoned(uint32_t source) const;
+  SimWorker& worker(uint32_t id) { return *workers_[id].worker; }
+  const SimWorker& worker(uint32_t id) const { return *workers_[id].worker; }
+  bool Live(uint32_t id) const;
+  std::vector<bool> Dead() const;
+  bool AtRest() const;
+  bool ExcusedWake() const;
+  void LookForTheEnd();
+  void FinishDrain();
+  void CheckRounds();
+  void Outlive();
 
+  // world_master.cc
   void SetUp();
   void Batch(std::vector<core::Completion>& completions);
+  void TakeIn(const std::vector<core::Completion>& completions);
+  void Ask(const Call& call);
   void RunCalls();
   void Run(const Call& call);
-  void Ask(const Call& call);
-  void JoinSource(uint32_t source, uint32_t worker);
-  bool Live(uint32_t worker) const;
+  void AddWorker(const SimWorkerConfig& config);
+  void RemoveWorker(uint32_t id);
+  void FinishLeaves();
+  void AddSource(const SimSourceConfig& config);
+  void RemoveSource(uint32_t source);
+  void CloseRemoved();
+  void SetPolicy(uint32_t source, std::string_view name);
+  void SetPaused(uint32_t source, bool paused);
+  void SetLimits(uint32_t id, uint32_t window, uint32_t capacity);
+  void JoinSource(uint32_t source, uint32_t id);
+  void LeaveSource(uint32_t source, uint32_t id);
+  void Replace();
+  void StopIntake();
+  std::unique_ptr<WatchedPolicy> MakePolicy(std::string_view name);
   void NoteOps();
   void NoteEvents();
   void CompareBooks();
   void CountStates();
-  void LookForTheEnd();
-  bool AtRest() const;
-  bool ExcusedWake() const;
-  void FinishDrain();
-  void CheckRounds();
 
   const SimConfig config_;
   const Breakage breakage_;
@@ -180,29 +246,30 @@ class World {
   int64_t now_ns_ = 0;
   uint64_t order_ = 0;
   std::vector<Event> events_;  // a heap by Later
-
-  std::vector<std::deque<uint32_t>> backlogs_;
-  std::vector<Connection> connections_;
-  std::vector<bool> fds_;  // open
-  int32_t fds_open_ = 0;
   uint32_t arrivals_left_ = 0;
-  int32_t descriptors_max_ = 0;
 
+  SimKernel kernel_;
   core::Hunger hunger_;
-  core::Engine engine_;
+  std::optional<core::Engine> engine_;
   SimRing ring_;
-  std::vector<std::unique_ptr<SimWorker>> workers_;
+  std::vector<WorkerEntry> workers_;
   std::vector<SimWorkerConfig> worker_configs_;
-  std::vector<bool> doorbell_failed_;  // by worker
   std::vector<Source> sources_;
+  std::vector<uint32_t> by_index_;  // sources
+  std::vector<Connection> connections_;
+  std::vector<uint32_t> leaving_;  // workers whose rings may still be used by what was submitted
+  int32_t ring_fd_max_ = -1;
   std::vector<Call> calls_;
   std::vector<Call> calls_running_;
   std::span<const core::Op> ops_;
+  std::vector<Handed> handed_;  // in the last batch
+  bool switched_ = false;       // a policy, in this batch
   int64_t wait_ns_ = 0;
   Phase phase_ = Phase::kTraffic;
   int64_t traffic_ended_ns_ = 0;
   uint32_t quiet_batches_ = 0;
   bool stopped_ = false;
+  bool refusing_ = false;
 };
 
 }  // namespace ringmaster::sim

@@ -1,12 +1,18 @@
-// Runs simulations by seed.
+// Runs simulated worlds.
 //
-//   ringmaster_sim_seeds [--from A] [--count N] [--seeds FILE]   a range, FILE's seeds before it
-//   ringmaster_sim_seeds --seed S [--trace]                      one run, and what happens in it
+//   ringmaster_sim_seeds [--from A] [--count N] [--seeds FILE]   a range, FILE's worlds before it
+//   ringmaster_sim_seeds --seed S [--trace] [--shrink]           one, and what happens in it
+//   ringmaster_sim_seeds --config TEXT [--trace] [--shrink]      the same of a world written down
 //
-// Without a range it runs as many as fit the build: fewer under a sanitizer. Ends with what the
-// runs have reached; a large set that misses a fault or a state fails, because it has not tested
-// it.
+// Each line of FILE begins with a seed or is a configuration, as it is printed of a world that
+// fails. Without a range it runs as many as fit the build: fewer under a sanitizer. Ends with what
+// the runs have reached; a large set that misses a fault or a state fails, because it has not
+// tested it.
+//
+// --shrink makes a world that fails small and prints it with its trace; the first failures of a
+// range are shrunk anyway.
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,11 +22,17 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "sim/config.h"
+#include "sim/shrink.h"
 #include "sim/simulation.h"
 
 namespace ringmaster::sim {
@@ -40,15 +52,20 @@ constexpr uint64_t kSeedsByDefault = 2'000;
 #else
 constexpr uint64_t kSeedsByDefault = 20'000;
 #endif
-// A smaller set need not reach everything.
-constexpr uint64_t kSeedsToReachAll = 2'000;
+// A smaller set need not reach everything: some states take several rare things to come together.
+constexpr uint64_t kSeedsToReachAll = 20'000;
 constexpr uint32_t kFailuresMax = 10;
+constexpr uint32_t kShrunkMax = 2;
 
-// An engine that breaks an invariant of its own aborts; the seed must be known then.
-char current_run[64] = "";
+// An engine that breaks an invariant of its own aborts; the world, and its trace if there is one,
+// must be known then.
+std::string current_world;
+std::string current_trace;
 void OnAbort(int) {
-  const ssize_t written = write(STDERR_FILENO, current_run, std::strlen(current_run));
-  static_cast<void>(written);
+  for (const std::string* text : {&current_trace, &current_world}) {
+    const ssize_t written = write(STDERR_FILENO, text->data(), text->size());
+    static_cast<void>(written);
+  }
 }
 
 struct Totals {
@@ -75,26 +92,95 @@ void Add(const Outcome& outcome, Totals& totals) {
   }
 }
 
-void RunSeed(uint64_t seed, Totals& totals) {
-  std::snprintf(current_run, sizeof(current_run), "aborted in seed %llu\n",
-                static_cast<unsigned long long>(seed));
-  const Outcome outcome = RunSimulation(seed);
-  Add(outcome, totals);
-  if (outcome.ok) return;
-  ++totals.failures;
-  std::printf("FAILED %s\n  %s\n", outcome.summary.c_str(), outcome.failure.c_str());
+// Does `work` in a process of its own, because a world that breaks an invariant of the engine ends
+// its process. Returns what `work` returns; nothing if it ended otherwise, and in `said` what the
+// process said first.
+std::optional<std::string> Apart(const std::function<std::string()>& work, std::string& said) {
+  int ends[2];
+  if (pipe(ends) != 0) return work();
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);
+    dup2(ends[1], STDERR_FILENO);
+    const std::string text = work();
+    _exit(write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 1);
+  }
+  close(ends[1]);
+  std::string text;
+  char bytes[4096];
+  for (ssize_t size; (size = read(ends[0], bytes, sizeof(bytes))) > 0;) {
+    text.append(bytes, static_cast<size_t>(size));
+  }
+  close(ends[0]);
+  int status = 1;
+  waitpid(child, &status, 0);
+  if (status == 0) return text;
+  said = text.substr(0, text.find('\n'));
+  return std::nullopt;
 }
 
-int RunOne(uint64_t seed, bool trace) {
-  std::printf("%s\n", Describe(DrawConfig(seed)).c_str());
+Outcome RunApart(const SimConfig& config) {
+  Outcome outcome;
+  const auto run = [&config] {
+    const Outcome inner = RunSimulation(config);
+    return std::to_string(inner.counters.events) + " " + std::to_string(inner.counters.strikes) +
+           " " + inner.failure;
+  };
+  const std::optional<std::string> told = Apart(run, outcome.failure);
+  if (!told.has_value()) return outcome;
+  std::istringstream words(*told);
+  words >> outcome.counters.events >> outcome.counters.strikes;
+  words.get();
+  std::getline(words, outcome.failure);
+  outcome.ok = outcome.failure.empty();
+  return outcome;
+}
+
+// All runs of it in one process as long as none ends it; otherwise each in its own, and fewer.
+SimConfig ShrinkApart(const SimConfig& config, const Outcome& outcome) {
+  std::string said;
+  const auto shrink = [&] {
+    const auto run = [](const SimConfig& candidate) { return RunSimulation(candidate); };
+    return Describe(Shrink(config, outcome, run).config);
+  };
+  const std::optional<std::string> text = Apart(shrink, said);
+  if (text.has_value()) return ParseConfig(*text).value();
+  return Shrink(config, outcome, RunApart, {.runs_max = 4'000}).config;
+}
+
+int RunOne(const SimConfig& config, bool trace) {
+  current_world = "aborted in " + Describe(config) + "\n";
+  current_trace.clear();
+  std::printf("%s\n", Describe(config).c_str());
   std::fflush(stdout);
-  std::string text;
-  const Outcome outcome = RunSimulation(seed, Breakage::kNone, trace ? &text : nullptr);
-  std::printf("%s%s after %lld ns, trace %016llx\n", text.c_str(),
+  const Outcome outcome = RunSimulation(config, Breakage::kNone, trace ? &current_trace : nullptr);
+  std::printf("%s%s after %lld ns, trace %016llx\n", current_trace.c_str(),
               outcome.ok ? "passed" : outcome.failure.c_str(),
               static_cast<long long>(outcome.lasted_ns),
               static_cast<unsigned long long>(outcome.trace_hash));
+  std::fflush(stdout);
+  current_trace.clear();
   return outcome.ok ? 0 : 1;
+}
+
+// Ends with the trace of the small world.
+int ShrinkOne(const SimConfig& config) {
+  const Outcome outcome = RunApart(config);
+  if (outcome.ok) return RunOne(config, false);
+  std::printf("  %s\n  shrunk to the --config of the next line:\n", outcome.failure.c_str());
+  std::fflush(stdout);
+  return RunOne(ShrinkApart(config, outcome), true);
+}
+
+void RunWorld(const SimConfig& config, Totals& totals) {
+  current_world = "aborted in " + Describe(config) + "\n";
+  const Outcome outcome = RunSimulation(config);
+  Add(outcome, totals);
+  if (outcome.ok) return;
+  ++totals.failures;
+  std::printf("FAILED %s\n  %s\n", Describe(config).c_str(), outcome.failure.c_str());
+  std::fflush(stdout);
+  if (totals.failures <= kShrunkMax) ShrinkOne(config);
 }
 
 // Returns how much was never reached.
@@ -105,17 +191,17 @@ uint32_t Report(const Totals& totals) {
               static_cast<unsigned long long>(totals.counters.batches),
               static_cast<unsigned long long>(totals.counters.events));
   uint32_t missed = 0;
-  std::printf("%-20s %10s %10s %12s\n", "fault", "planned in", "struck in", "times");
+  std::printf("%-22s %10s %10s %12s\n", "fault", "planned in", "struck in", "times");
   for (size_t i = 0; i < kFaultCount; ++i) {
-    std::printf("%-20s %10llu %10llu %12llu\n", std::string(kFaultNames[i]).c_str(),
+    std::printf("%-22s %10llu %10llu %12llu\n", std::string(kFaultNames[i]).c_str(),
                 static_cast<unsigned long long>(totals.planned[i]),
                 static_cast<unsigned long long>(totals.struck[i]),
                 static_cast<unsigned long long>(totals.counters.faults[i]));
     missed += totals.struck[i] == 0;
   }
-  std::printf("%-20s %10s %10s %12s\n", "state", "", "reached in", "times");
+  std::printf("%-22s %10s %10s %12s\n", "state", "", "reached in", "times");
   for (size_t i = 0; i < kMilestoneCount; ++i) {
-    std::printf("%-20s %10s %10llu %12llu\n", std::string(kMilestoneNames[i]).c_str(), "",
+    std::printf("%-22s %10s %10llu %12llu\n", std::string(kMilestoneNames[i]).c_str(), "",
                 static_cast<unsigned long long>(totals.reached[i]),
                 static_cast<unsigned long long>(totals.counters.milestones[i]));
     missed += totals.reached[i] == 0;
@@ -123,62 +209,101 @@ uint32_t Report(const Totals& totals) {
   return missed;
 }
 
-// A seed at the beginning of each line that is not a comment.
-bool ReadSeeds(const char* path, std::vector<uint64_t>& seeds) {
+// A world in each line that is not empty and not a comment: a configuration, or a seed and what it
+// was.
+bool ReadWorlds(const char* path, std::vector<SimConfig>& worlds) {
   std::ifstream file(path);
   std::string line;
   while (std::getline(file, line)) {
     uint64_t seed = 0;
     std::istringstream words(line);
-    if (words >> seed) seeds.push_back(seed);
+    if (line.empty() || line.front() == '#') continue;
+    if (words >> seed) {
+      worlds.push_back(DrawConfig(seed));
+      continue;
+    }
+    absl::StatusOr<SimConfig> config = ParseConfig(line);
+    if (!config.ok()) {
+      std::fprintf(stderr, "%s: %s\n", path, config.status().ToString().c_str());
+      return false;
+    }
+    worlds.push_back(*std::move(config));
   }
   return file.eof();
 }
 
-int Main(int argc, char** argv) {
+struct Options {
   uint64_t from = 1;
   uint64_t count = kSeedsByDefault;
-  std::vector<uint64_t> seeds;
-  bool one = false;
+  std::vector<SimConfig> worlds;
+  std::optional<SimConfig> one;
   bool trace = false;
-  uint64_t seed = 0;
+  bool shrink = false;
+};
+
+bool ParseOptions(int argc, char** argv, Options& options) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view option = argv[i];
-    const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
     if (option == "--trace") {
-      trace = true;
-    } else if (option == "--from" && value != nullptr) {
-      from = std::strtoull(argv[++i], nullptr, 10);
-    } else if (option == "--count" && value != nullptr) {
-      count = std::strtoull(argv[++i], nullptr, 10);
-    } else if (option == "--seed" && value != nullptr) {
-      one = true;
-      seed = std::strtoull(argv[++i], nullptr, 10);
-    } else if (option == "--seeds" && value != nullptr) {
-      if (!ReadSeeds(argv[++i], seeds)) {
-        std::fprintf(stderr, "cannot read %s\n", value);
-        return 2;
+      options.trace = true;
+      continue;
+    }
+    if (option == "--shrink") {
+      options.shrink = true;
+      continue;
+    }
+    if (++i == argc) return false;
+    const char* const value = argv[i];
+    if (option == "--from") {
+      options.from = std::strtoull(value, nullptr, 10);
+    } else if (option == "--count") {
+      options.count = std::strtoull(value, nullptr, 10);
+    } else if (option == "--seed") {
+      options.one = DrawConfig(std::strtoull(value, nullptr, 10));
+    } else if (option == "--config") {
+      absl::StatusOr<SimConfig> config = ParseConfig(value);
+      if (!config.ok()) {
+        std::fprintf(stderr, "%s\n", config.status().ToString().c_str());
+        return false;
       }
-    } else {
-      std::fprintf(stderr, "usage: %s [--from A] [--count N] [--seeds FILE] | --seed S [--trace]\n",
-                   argv[0]);
-      return 2;
+      options.one = *std::move(config);
+    } else if (option != "--seeds" || !ReadWorlds(value, options.worlds)) {
+      return false;
     }
   }
-  if (one) return RunOne(seed, trace);
-  std::printf("%zu remembered seeds, then %llu from %llu\n", seeds.size(),
-              static_cast<unsigned long long>(count), static_cast<unsigned long long>(from));
+  return true;
+}
+
+int RunMany(const Options& options) {
+  std::printf("%zu remembered worlds, then %llu seeds from %llu\n", options.worlds.size(),
+              static_cast<unsigned long long>(options.count),
+              static_cast<unsigned long long>(options.from));
   std::fflush(stdout);
-  std::signal(SIGABRT, OnAbort);
   Totals totals;
-  for (const uint64_t remembered : seeds) RunSeed(remembered, totals);
-  for (uint64_t i = 0; i < count && totals.failures < kFailuresMax; ++i) RunSeed(from + i, totals);
+  for (const SimConfig& world : options.worlds) RunWorld(world, totals);
+  for (uint64_t i = 0; i < options.count && totals.failures < kFailuresMax; ++i) {
+    RunWorld(DrawConfig(options.from + i), totals);
+  }
   const uint32_t missed = Report(totals);
-  if (missed > 0 && count >= kSeedsToReachAll) {
+  if (missed > 0 && options.count >= kSeedsToReachAll) {
     std::printf("FAILED: %u faults or states were never reached\n", missed);
     return 1;
   }
   return totals.failures == 0 ? 0 : 1;
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  if (!ParseOptions(argc, argv, options)) {
+    std::fprintf(stderr,
+                 "usage: %s [--from A] [--count N] [--seeds FILE]\n"
+                 "       %s --seed S | --config TEXT [--trace] [--shrink]\n",
+                 argv[0], argv[0]);
+    return 2;
+  }
+  std::signal(SIGABRT, OnAbort);
+  if (!options.one.has_value()) return RunMany(options);
+  return options.shrink ? ShrinkOne(*options.one) : RunOne(*options.one, options.trace);
 }
 
 }  // namespace

@@ -1,0 +1,315 @@
+// What the checker thinks of the master's decisions: who gets what, when it is taken back, in which
+// order, and whether anything waits that need not.
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "sim/checker.h"
+
+namespace ringmaster::sim {
+namespace {
+
+constexpr uint64_t kPresentBit = uint64_t{1} << 63;
+int32_t FdOf(uint64_t word) { return static_cast<int32_t>(static_cast<uint32_t>(word)); }
+
+// An offer whose worker moves may be recalled at four times the limit, for a worker that waits.
+constexpr int64_t kLateFactor = 4;
+// How many limits an offer may lie with a worker that does not move while another has credit: its
+// age, the look that finds that the worker has moved meanwhile, and some slack.
+constexpr int64_t kNeglectFactor = 3;
+constexpr uint32_t kDoublings = 6;
+
+}  // namespace
+
+// Since when somebody else has had credit for a connection of `source`; negative: nobody has.
+int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const {
+  int64_t since_ns = -1;
+  for (uint32_t index = 0; index < workers_.size(); ++index) {
+    const Worker& worker = workers_[index];
+    const int64_t joined_ns = sources_[source].joined_at_ns[index];
+    if (index == except || joined_ns < 0 || !worker.idle || worker.owes_motion ||
+        worker.unclaimed != 0 || worker.leased >= worker.facts.capacity) {
+      continue;
+    }
+    // How much is sent without being known to have been received is bounded.
+    if (worker.facts.completions && (!all_reported_ || now_ns < worker.unreachable_until_ns)) {
+      continue;
+    }
+    const int64_t this_ns =
+        std::max({joined_ns, worker.credit_since_ns, worker.unreachable_until_ns});
+    if (since_ns < 0 || this_ns < since_ns) since_ns = this_ns;
+  }
+  return since_ns;
+}
+
+void Checker::BeforeBatch(int64_t now_ns) {
+  CheckNeglect(now_ns);
+  CheckIdleness(now_ns);
+}
+
+void Checker::AfterBatch(std::span<const Handed> handed, bool all_reported, int64_t now_ns) {
+  all_reported_ = all_reported;
+  for (Worker& worker : workers_) {
+    if (std::exchange(worker.took, false)) worker.took_seen_ns = now_ns;
+  }
+  Read(Occasion::kBatch, kNone, kNone, now_ns);
+  for (const Handed& it : handed) {
+    if (!failed()) OnHanded(it, now_ns);
+  }
+  if (failed()) return;
+  if (!refusing_) CheckOrder();
+  last_batch_ns_ = now_ns;
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    Source& source = sources_[index];
+    if (source.counts.held > 0 && !refusing_ && CreditSince(index, kNone, now_ns) >= 0) {
+      Fail("something is held after a batch although a worker that waits has credit");
+    }
+    const bool accepts =
+        !source.paused && !source.removed && !source.given_up && !stopping_ && !options_.backs_off;
+    source.waits = source.counts.held > 0 || (accepts && source.queued > 0);
+  }
+}
+
+// Work that has waited since the last batch must not wait longer for the master than it takes to
+// wake it.
+void Checker::CheckIdleness(int64_t now_ns) {
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    if (!sources_[index].waits || refusing_) continue;
+    const int64_t since_ns = CreditSince(index, kNone, now_ns);
+    if (since_ns < 0 || now_ns - std::max(since_ns, last_batch_ns_) <= options_.patience_ns) {
+      continue;
+    }
+    Fail("work waits although a worker has credit: the master was not woken");
+  }
+}
+
+void Checker::CheckNeglect(int64_t now_ns) {
+  for (uint32_t index = 0; index < workers_.size(); ++index) {
+    if (workers_[index].unclaimed == 0) continue;
+    for (const uint64_t word : workers_[index].seen) {
+      const uint32_t connection = word == 0 ? kNone : Find(FdOf(word));
+      if (connection != kNone) CheckNeglectOf(index, connection, now_ns);
+    }
+  }
+}
+
+void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns) {
+  const Connection& offered = connections_[connection];
+  if (!sources_[offered.source].recall) return;
+  const int64_t limit_ns = options_.recall_after_ns << std::min(offered.recalls, kDoublings);
+  const int64_t credit_since_ns = CreditSince(offered.source, index, now_ns);
+  if (credit_since_ns < 0) return;
+  const int64_t old_ns = now_ns - std::max(offered.dealt_at_ns, credit_since_ns);
+  const int64_t still_ns = std::min(old_ns, now_ns - workers_[index].moved_at_ns);
+  if (still_ns > kNeglectFactor * limit_ns + options_.patience_ns) {
+    return Fail(Name(connection) + " lies with worker " + std::to_string(index) +
+                ", which does not move, although another has credit");
+  }
+  if (options_.doorbells_are_prompt &&
+      old_ns > (kLateFactor + kNeglectFactor) * limit_ns + options_.patience_ns) {
+    return Fail(Name(connection) + " grows old with worker " + std::to_string(index) +
+                " although another has nothing to do");
+  }
+}
+
+// --- What the inboxes say ------------------------------------------------------------------------
+
+void Checker::Read(Occasion occasion, uint32_t left, uint32_t left_source, int64_t now_ns) {
+  if (failed()) return;
+  ++reading_;
+  ++deals_;
+  dealt_now_.clear();
+  for (Source& source : sources_) source.first_deals_now = 0;
+  changed_.clear();
+  for (uint32_t index = 0; index < workers_.size(); ++index) {
+    if (!workers_[index].left) NoteChanges(index);
+  }
+  // What was taken back first, then what was offered: one may be the other.
+  for (const Change& change : changed_) {
+    const uint64_t seen = workers_[change.worker].seen[change.slot];
+    if (seen == 0) continue;
+    if (occasion == Occasion::kLeave &&
+        (change.worker != left || (left_source != kNone && SourceOf(seen) != left_source))) {
+      return Fail("a leave takes back what does not belong to it");
+    }
+    TakeBack(change, occasion, now_ns);
+    if (failed()) return;
+  }
+  for (const Change& change : changed_) {
+    if (change.word == 0) continue;
+    if (occasion != Occasion::kBatch) return Fail("an offer outside of a batch");
+    OnOffered(change.worker, change.word, now_ns);
+    if (failed()) return;
+    workers_[change.worker].seen[change.slot] = change.word;
+  }
+}
+
+void Checker::NoteChanges(uint32_t index) {
+  const Worker& worker = workers_[index];
+  const size_t bytes = worker.facts.words_count * sizeof(uint64_t);
+  if (bytes == 0 || std::memcmp(worker.facts.words, worker.seen.data(), bytes) == 0) return;
+  for (uint32_t slot = 0; slot < worker.facts.words_count; ++slot) {
+    uint64_t word = 0;
+    std::memcpy(&word, worker.facts.words + slot * sizeof(word), sizeof(word));
+    if (word != worker.seen[slot])
+      changed_.push_back({.worker = index, .slot = slot, .word = word});
+  }
+}
+
+void Checker::TakeBack(const Change& change, Occasion occasion, int64_t now_ns) {
+  Worker& worker = workers_[change.worker];
+  const uint32_t connection = Find(FdOf(std::exchange(worker.seen[change.slot], 0)));
+  if (connection == kNone) return Fail("what is taken back is not open");
+  Connection& recalled = connections_[connection];
+  Source& source = sources_[recalled.source];
+  if (recalled.where != Where::kOffered || recalled.worker != change.worker) {
+    return Fail(Name(connection) + " is taken back from the wrong worker");
+  }
+  if (occasion == Occasion::kBatch) {
+    CheckRecallIsDue(recalled, now_ns);
+    worker.owes_motion = true;
+    ++recalled.recalls;
+    ++source.counts.recalled;
+  } else {
+    ++source.counts.left;
+  }
+  trace_->Note(now_ns, occasion == Occasion::kBatch ? "recalls" : "takes back",
+               {{"worker", change.worker}, {"connection", connection}});
+  --source.counts.offered;
+  --worker.unclaimed;
+  worker.credit_since_ns = now_ns;
+  ComeBack(connection, change.worker);
+}
+
+void Checker::ComeBack(uint32_t connection, uint32_t from) {
+  Connection& it = connections_[connection];
+  it.where = Where::kHeld;
+  it.came_back_from = from;
+  it.came_back_in = reading_;
+  it.was_dealt_as = it.dealt_as;
+  came_back_.push_back(connection);
+  ++sources_[it.source].came_back;
+  ++sources_[it.source].counts.held;
+}
+
+void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
+  const Worker& worker = workers_[connection.worker];
+  const Source& source = sources_[connection.source];
+  const int64_t limit_ns = options_.recall_after_ns;
+  const int64_t age_ns = now_ns - connection.dealt_at_ns;
+  const bool stuck = age_ns >= limit_ns && now_ns - worker.moved_at_ns >= limit_ns;
+  if (!stuck && age_ns < kLateFactor * limit_ns) Fail("a recall comes too early");
+  if (!source.recall) Fail("a recall where recalls are off");
+  const auto others = static_cast<size_t>(std::count_if(
+      source.joined_at_ns.begin(), source.joined_at_ns.end(), [](int64_t at) { return at >= 0; }));
+  if (others < 2) Fail("a recall although there is nobody else");
+}
+
+// --- Who gets what -------------------------------------------------------------------------------
+
+void Checker::OnOffered(uint32_t index, uint64_t word, int64_t now_ns) {
+  const uint32_t connection = Find(FdOf(word));
+  if (connection == kNone || (word & kPresentBit) == 0) {
+    return Fail("fd " + std::to_string(FdOf(word)) + " is offered and not open");
+  }
+  if (connections_[connection].source != SourceOf(word)) {
+    return Fail(Name(connection) + " has the wrong source");
+  }
+  if (!MayHave(index, connection, now_ns)) return;
+  trace_->Note(now_ns, "offers", {{"worker", index}, {"connection", connection}});
+  connections_[connection].where = Where::kOffered;
+  ++sources_[connections_[connection].source].counts.offered;
+  Deal(index, connection, now_ns);
+}
+
+void Checker::OnHanded(const Handed& handed, int64_t now_ns) {
+  const uint32_t connection = Find(handed.fd);
+  if (handed.worker == kNone) return Fail("something is sent to a ring that is no worker's");
+  if (connection == kNone) return Fail("what is handed over is not open");
+  if (!MayHave(handed.worker, connection, now_ns)) return;
+  trace_->Note(now_ns, "sends", {{"worker", handed.worker}, {"connection", connection}});
+  Worker& worker = workers_[handed.worker];
+  if (worker.unclaimed == 0) worker.waits_since_ns = now_ns;
+  Connection& sent = connections_[connection];
+  sent.where = Where::kSent;
+  Source& source = sources_[sent.source];
+  ++source.on_the_way;
+  ++source.counts.claimed;
+  ++source.counts.handed_over;
+  source.counts.handed_over_again += sent.failed_before;
+  Deal(handed.worker, connection, now_ns);
+}
+
+bool Checker::MayHave(uint32_t index, uint32_t connection, int64_t now_ns) {
+  const Connection& it = connections_[connection];
+  const Worker& worker = workers_[index];
+  const char* why_not = nullptr;
+  if (it.where != Where::kHeld) {
+    why_not = " and is in another place already";
+  } else if (worker.left || sources_[it.source].joined_at_ns[index] < 0) {
+    why_not = ", which has not joined its source";
+  } else if (worker.owes_motion) {
+    why_not = " after a recall and before it has moved";
+  } else if (worker.unclaimed >= worker.facts.window) {
+    why_not = ", which has as many unclaimed as its window allows";
+  } else if (open(index) >= worker.facts.capacity) {
+    why_not = ", which has as many connections as its capacity";
+  } else if (worker.facts.completions && worker.unclaimed > 0 &&
+             now_ns - std::max(worker.took_seen_ns, worker.waits_since_ns) >=
+                 options_.recall_after_ns) {
+    why_not = ", which has taken nothing for long";
+  }
+  if (why_not == nullptr) return true;
+  Fail(Name(connection) + " is given to worker " + std::to_string(index) + why_not);
+  return false;
+}
+
+void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
+  Connection& dealt = connections_[connection];
+  Source& source = sources_[dealt.source];
+  Worker& worker = workers_[index];
+  if (dealt.ever_dealt) {
+    --source.came_back;
+    std::erase(came_back_, connection);
+  } else {
+    ++source.first_deals_now;
+  }
+  dealt.ever_dealt = true;
+  dealt.worker = index;
+  dealt.dealt_at_ns = now_ns;
+  // What lies in inboxes does not tell the order within a batch.
+  dealt.dealt_as = worker.facts.completions ? ++deals_ : deals_;
+  dealt_now_.push_back(connection);
+  --source.counts.held;
+  ++worker.unclaimed;
+  worker.credit_since_ns = now_ns;
+}
+
+void Checker::CheckOrder() {
+  for (Source& source : sources_) {
+    source.first_deals += source.first_deals_now;
+    if (source.first_deals_now > 0 && source.came_back > 0) {
+      Fail("a connection is dealt for the first time while one that came back waits");
+    }
+  }
+  for (const uint32_t connection : dealt_now_) {
+    const Connection& dealt = connections_[connection];
+    // So many have been dealt at least once; they must be the oldest ones.
+    if (dealt.number >= sources_[dealt.source].first_deals) {
+      return Fail(Name(connection) + " is dealt before an older one");
+    }
+    for (const uint32_t held : came_back_) {
+      const Connection& waiting = connections_[held];
+      if (dealt.source == waiting.source && dealt.came_back_in == waiting.came_back_in &&
+          dealt.came_back_from == waiting.came_back_from &&
+          dealt.was_dealt_as > waiting.was_dealt_as) {
+        return Fail(Name(held) + " waits after it came back, and " + Name(connection) +
+                    ", which had been dealt later, does not");
+      }
+    }
+  }
+}
+
+}  // namespace ringmaster::sim

@@ -1,0 +1,132 @@
+#include "sim/completion_worker.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "sim/world.h"
+
+namespace ringmaster::sim {
+
+void CompletionWorker::Introduce(core::WorkerConfig& engine, CheckedWorker& checked) {
+  engine.tally = &tally_;
+  checked.completions = true;
+}
+
+void CompletionWorker::OnWake() {
+  if (dead() || leaving()) return;
+  if (waiting_) Go(Next::kBegin, world_->WorkerWakeCost());
+}
+
+void CompletionWorker::Advance() {
+  switch (next_) {
+    case Next::kBegin:
+      return Begin();
+    case Next::kTake:
+      return Take();
+    case Next::kServe:
+      return Serve();
+    case Next::kCallback:
+      world_->OnCallbackEnd(serving_);
+      return Go(Next::kTake, world_->StepCost());
+    case Next::kTook:
+      return Took();
+    case Next::kRelease:
+      return ReleasePlaces();
+    case Next::kKnock:
+      if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();
+      return Go(std::exchange(serves_next_, false) ? Next::kServe : Next::kMore,
+                world_->StepCost());
+    case Next::kMore:
+      return More();
+  }
+}
+
+void CompletionWorker::Begin() {
+  world_->Note("looks into its ring", {{"worker", id_}});
+  batch_left_ = world_->Happens(Fault::kClaimStopsEarly)
+                    ? static_cast<uint32_t>(world_->prng().Between(1, 3))
+                    : std::numeric_limits<uint32_t>::max();
+  Go(Next::kTake, world_->StepCost());
+}
+
+void CompletionWorker::Take() {
+  if (ring_.empty() || batch_left_ == 0) {
+    return Go(taken_ > 0 && !left() ? Next::kTook : Next::kMore, world_->StepCost());
+  }
+  --batch_left_;
+  ++taken_;
+  serving_ = world_->checker().OnTaken(id_, ring_.front());
+  ring_.pop_front();
+  if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
+  world_->Note("takes", {{"worker", id_}, {"connection", serving_}});
+  adopts_ = world_->prng().Below(8) < config_.adopts_of_8;
+  serves_next_ = config_.took_first && !left();
+  Go(serves_next_ ? Next::kTook : Next::kServe, world_->StepCost());
+}
+
+void CompletionWorker::Serve() {
+  // Without a balancer there is nothing to count for.
+  const bool leased = adopts_ && !left();
+  if (leased) Adopt();
+  world_->Serve(id_, serving_, leased);
+  Go(Next::kCallback, world_->ServiceTime());
+}
+
+void CompletionWorker::Adopt() {
+  world_->Note("adopts", {{"worker", id_}, {"connection", serving_}});
+  world_->Reached(config_.took_first ? Milestone::kAdoptedLate : Milestone::kAdopted);
+  if (!tally_.Lease() || world_->Breaks(Breakage::kAdoptTakesAnotherPlace, {1, 8})) {
+    port_state_.Take();
+  }
+  world_->checker().OnAdopted(id_);
+}
+
+void CompletionWorker::Took() {
+  if (!serves_next_ && !late_ && world_->Happens(Fault::kTookLate)) {
+    late_ = true;
+    return Go(Next::kBegin, world_->StallTime());
+  }
+  late_ = false;
+  uint32_t count = std::exchange(taken_, 0);
+  if (world_->Happens(Fault::kTookTooMuch)) {
+    count += static_cast<uint32_t>(world_->prng().Between(1, 5));
+    if (count > tally_.Untaken()) world_->Reached(Milestone::kTookClamped);
+  }
+  const bool tells = !world_->Breaks(Breakage::kTookGivesNoCredit);
+  const core::Tally::Took took = tells ? tally_.Take(count) : core::Tally::Took();
+  if (world_->Breaks(Breakage::kTookGivesCreditTwice)) tally_.Take(count);
+  released_ = took.places;
+  const uint32_t said = tells ? took.count : std::min(count, tally_.Untaken());
+  if (said > 0) {
+    world_->Note("says took", {{"worker", id_}, {"count", said}});
+    world_->checker().OnTook(id_, said, world_->now_ns());
+  }
+  Go(Next::kRelease, world_->StepCost());
+}
+
+void CompletionWorker::ReleasePlaces() {
+  if (released_ > 0) port_state_.Release(std::exchange(released_, 0));
+  Go(Next::kKnock, world_->StepCost());
+}
+
+void CompletionWorker::More() {
+  if (left() && ring_.empty()) return Wait();
+  if (!left() && world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
+  if (!ring_.empty()) return Go(Next::kBegin, world_->StepCost());
+  Wait();
+}
+
+void CompletionWorker::GoOnAlone() {
+  taken_ = 0;
+  if (world_->Breaks(Breakage::kWorkerForgetsItsRing)) return;
+  for (size_t i = 0; i < ring_.size(); ++i) world_->Reached(Milestone::kLeftWithRing);
+  Go(Next::kBegin, world_->StepCost());
+}
+
+void CompletionWorker::Go(Next next, int64_t after_ns) {
+  next_ = next;
+  StepAfter(after_ns);
+}
+
+}  // namespace ringmaster::sim

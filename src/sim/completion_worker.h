@@ -1,0 +1,63 @@
+// A worker to whom connections are handed over as completions of its own ring. It uses of the
+// library what Port::Took and Port::Adopt do:
+//
+//   waiting → begin → take a completion out of the ring → adopt, or not → callback → take → … →
+//   took (the tally) → release the places → knock → begin again if there is more, or wait
+//
+// or, with took_first, one by one: take → took → release → knock → adopt → callback → take.
+//
+// What is in its ring when it has left is its own; it serves that and is gone then.
+
+#ifndef RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_
+#define RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_
+
+#include <cstdint>
+#include <deque>
+
+#include "sim/sim_worker.h"
+
+namespace ringmaster::sim {
+
+class CompletionWorker final : public SimWorker {
+ public:
+  using SimWorker::SimWorker;
+
+  void Introduce(core::WorkerConfig& engine, CheckedWorker& checked) override;
+  void OnWake() override;
+  bool Oversleeps() const override { return waiting_ && !ring_.empty(); }
+
+  uint32_t places_in_hand() const override { return released_; }
+
+  // The kernel puts a completion into its ring: the descriptor of a connection.
+  void OnSent(int32_t fd) { ring_.push_back(fd); }
+
+ private:
+  enum class Next : uint8_t { kBegin, kTake, kServe, kCallback, kTook, kRelease, kKnock, kMore };
+
+  void Advance() override;
+  void GoOnAlone() override;
+
+  void Begin();
+  void Take();
+  void Serve();
+  void Adopt();
+  void Took();
+  void ReleasePlaces();
+  void More();
+  void Go(Next next, int64_t after_ns);
+
+  core::Tally tally_;
+  std::deque<int32_t> ring_;
+  Next next_ = Next::kBegin;
+  uint32_t batch_left_ = 0;
+  uint32_t taken_ = 0;     // out of the ring, and not said yet
+  uint32_t released_ = 0;  // places that this Took gives back
+  uint32_t serving_ = Checker::kNone;
+  bool adopts_ = false;       // what it serves
+  bool late_ = false;         // it has put Took off once
+  bool serves_next_ = false;  // after the knock, with took_first
+};
+
+}  // namespace ringmaster::sim
+
+#endif  // RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_

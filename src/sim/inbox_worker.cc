@@ -1,0 +1,123 @@
+#include "sim/inbox_worker.h"
+
+#include <limits>
+
+#include "sim/world.h"
+
+namespace ringmaster::sim {
+
+InboxWorker::InboxWorker(World* world, uint32_t id, const SimWorkerConfig& config)
+    : SimWorker(world, id, config),
+      storage_(Allocate(core::Inbox::WordsFor(config.window))),
+      inbox_(storage_.get(), core::Inbox::WordsFor(config.window)) {}
+
+std::byte* InboxWorker::Allocate(uint32_t words) {
+  const size_t bytes = core::Inbox::BytesFor(words);
+  auto* storage =
+      static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{core::kCacheLine}));
+  for (size_t i = 0; i < bytes; ++i) storage[i] = std::byte{0};
+  return storage;
+}
+
+void InboxWorker::Introduce(core::WorkerConfig& engine, CheckedWorker& checked) {
+  engine.inbox = &inbox_;
+  checked.words = storage_.get() + core::Inbox::BytesFor(0);
+  checked.words_count = inbox_.size();
+}
+
+void InboxWorker::OnWake() {
+  if (dead() || leaving() || left()) return;
+  ++doorbells_;
+  if (waiting_) Go(Next::kBegin, world_->WorkerWakeCost());
+}
+
+void InboxWorker::Advance() {
+  switch (next_) {
+    case Next::kBegin:
+      return Begin();
+    case Next::kTake:
+      return Take();
+    case Next::kLookUp:
+      return LookUp();
+    case Next::kCallback:
+      return EndCallback();
+    case Next::kEnd:
+      return End();
+    case Next::kKnock:
+      if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();
+      return Go(Next::kMore, world_->StepCost());
+    case Next::kMore:
+      return More();
+  }
+}
+
+void InboxWorker::Begin() {
+  if (doorbells_ > 0) --doorbells_;
+  bounded_ = world_->Happens(Fault::kClaimStopsEarly);
+  connections_left_ = bounded_ ? static_cast<uint32_t>(world_->prng().Between(1, 3))
+                               : std::numeric_limits<uint32_t>::max();
+  claimed_any_ = false;
+  port_state_.serving = 1;
+  const bool was_rung = inbox_.Rung();
+  inbox_.Begin();
+  if (world_->Breaks(Breakage::kWorkerKeepsRung)) {
+    inbox_.Ring();
+  } else if (was_rung) {
+    world_->checker().OnMoved(id_, world_->now_ns());
+  }
+  world_->Note("begins", {{"worker", id_}});
+  Go(Next::kTake, world_->StepCost());
+}
+
+void InboxWorker::Take() {
+  word_ = connections_left_ > 0 ? inbox_.Take() : 0;
+  if (word_ == 0) {
+    if (!claimed_any_) world_->Reached(Milestone::kEmptyClaim);
+    return Go(Next::kEnd, world_->StepCost());
+  }
+  claimed_any_ = true;
+  --connections_left_;
+  serving_ = world_->checker().OnClaimed(id_, word_, world_->now_ns());
+  world_->Note("claims", {{"worker", id_}, {"connection", serving_}});
+  Go(Next::kLookUp, world_->StepCost());
+}
+
+void InboxWorker::LookUp() {
+  if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
+  uint64_t token = tokens_[core::Offer::FromWord(word_).source];
+  if (world_->Breaks(Breakage::kWorkerLooksUpNeighbour, {1, 8})) ++token;
+  world_->checker().OnLookedUp(serving_, World::SourceOfToken(token));
+  if (world_->Breaks(Breakage::kWorkerDropsOffer, {1, 8})) {
+    serving_ = Checker::kNone;
+    return Go(Next::kCallback, 0);
+  }
+  world_->Serve(id_, serving_, /*leased=*/true);
+  Go(Next::kCallback, world_->ServiceTime());
+}
+
+void InboxWorker::EndCallback() {
+  if (serving_ != Checker::kNone) world_->OnCallbackEnd(serving_);
+  Go(Next::kTake, world_->StepCost());
+}
+
+void InboxWorker::End() {
+  port_state_.serving = 0;
+  Go(Next::kKnock, world_->StepCost());
+}
+
+void InboxWorker::More() {
+  const bool left = inbox_.Left();
+  if (left && !(bounded_ && world_->Happens(Fault::kClaimForgets))) {
+    return Go(Next::kBegin, world_->StepCost());
+  }
+  if (world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
+  if (doorbells_ > 0) return Go(Next::kBegin, world_->StepCost());
+  Wait();
+}
+
+void InboxWorker::Go(Next next, int64_t after_ns) {
+  next_ = next;
+  StepAfter(after_ns);
+}
+
+}  // namespace ringmaster::sim

@@ -1,0 +1,63 @@
+// A worker that claims offers out of its inbox, as Port::Claim does:
+//
+//   waiting → begin (serving = 1, Inbox::Begin) → take (Inbox::Take) → look the token up →
+//   callback → take → … → end (serving = 0) → knock (Hunger::TakeKnock) → begin again if some are
+//   left, or wait
+
+#ifndef RINGMASTER_SRC_SIM_INBOX_WORKER_H_
+#define RINGMASTER_SRC_SIM_INBOX_WORKER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+
+#include "core/inbox.h"
+#include "sim/sim_worker.h"
+
+namespace ringmaster::sim {
+
+class InboxWorker final : public SimWorker {
+ public:
+  InboxWorker(World* world, uint32_t id, const SimWorkerConfig& config);
+
+  void Introduce(core::WorkerConfig& engine, CheckedWorker& checked) override;
+  void OnWake() override;
+  bool Oversleeps() const override { return waiting_ && inbox_.Rung(); }
+
+ private:
+  enum class Next : uint8_t { kBegin, kTake, kLookUp, kCallback, kEnd, kKnock, kMore };
+
+  struct FreeAligned {
+    void operator()(std::byte* storage) const {
+      ::operator delete[](storage, std::align_val_t{core::kCacheLine});
+    }
+  };
+  static std::byte* Allocate(uint32_t words);
+
+  void Advance() override;
+  // It has asked between two claims, so there is nothing of its own.
+  void GoOnAlone() override {}
+
+  void Begin();
+  void Take();
+  void LookUp();
+  void EndCallback();
+  void End();
+  void More();
+  void Go(Next next, int64_t after_ns);
+
+  std::unique_ptr<std::byte[], FreeAligned> storage_;
+  core::Inbox inbox_;
+  Next next_ = Next::kBegin;
+  uint32_t doorbells_ = 0;         // completions in its ring, not consumed
+  uint32_t connections_left_ = 0;  // of this claim
+  bool bounded_ = false;           // this claim stops early
+  bool claimed_any_ = false;
+  uint64_t word_ = 0;                  // claimed, its token not looked up
+  uint32_t serving_ = Checker::kNone;  // connection in the callback
+};
+
+}  // namespace ringmaster::sim
+
+#endif  // RINGMASTER_SRC_SIM_INBOX_WORKER_H_
