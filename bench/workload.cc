@@ -17,6 +17,18 @@ constexpr Entry kWorkloads[] = {
     {"light", MakeLight},
     {"saturated", MakeSaturated},
     {"slow-worker", MakeSlowWorker},
+    {"slow-worker-closed", MakeSlowWorkerClosed},
+    {"frozen-worker", MakeFrozenWorker},
+    {"paced", MakePaced},
+    {"bursts", MakeBursts},
+    {"skewed", MakeSkewed},
+    {"few-long-2", MakeFewLong2},
+    {"few-long-3", MakeFewLong3},
+    {"few-long-17", MakeFewLong17},
+    {"order", MakeOrder},
+    {"close-one", MakeCloseOne},
+    {"emfile", MakeEmfile},
+    {"flood", MakeFlood},
 };
 
 }  // namespace

@@ -9,9 +9,21 @@
 
 namespace ringmaster::bench {
 
+std::unique_ptr<Workload> MakeBursts(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeCloseOne(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeEmfile(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeFewLong17(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeFewLong2(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeFewLong3(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeFlood(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeFrozenWorker(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeLight(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeOrder(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakePaced(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSaturated(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeSkewed(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSlowWorker(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeSlowWorkerClosed(const WorkloadOptions& options);
 
 }  // namespace ringmaster::bench
 

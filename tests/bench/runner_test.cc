@@ -3,6 +3,7 @@
 #include "bench/runner.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <memory>
 #include <string>
@@ -57,11 +58,94 @@ TEST(RunPlan, AsksForTheTransportThatIsUsed) {
   EXPECT_EQ(results.status().code(), absl::StatusCode::kUnimplemented);
 }
 
-TEST(MakeWorkload, TakesTheRateOfAnOpenLoop) {
-  const auto workload = MakeWorkload("slow-worker", {.rate = 500}).value();
-  const auto load = std::get<OpenLoop>(workload->Load({.window_ns = 10 * kSecond}, 1));
-  EXPECT_NEAR(static_cast<double>(load.starts_ns.size()), 5000, 500);
-  EXPECT_NE(workload->description().find("500 connections"), std::string::npos);
+TEST(RunPlan, AsksNobodyToHoldConnectionsWhoServesOneAtATime) {
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
+  plan.mechanisms.push_back(MakeMechanism("blocking-accept").value());
+  for (const char* name : {"flood", "light"}) {
+    plan.workloads.push_back(MakeWorkload(name).value());
+  }
+  EXPECT_EQ(plan.RunCount(), 1u);
+  const auto results = RunPlan(plan, [](const Progress&) {}).value();
+  EXPECT_NE(results[0].skipped.find("one connection at a time"), std::string::npos);
+  EXPECT_EQ(results[1].skipped, "");
+  EXPECT_EQ(results[1].repetitions, 1u);
+}
+
+TEST(RunPlan, TakesTheWindowThatAWorkloadNeeds) {
+  Plan plan{.duration_ns = kMillisecond};
+  const auto frozen = MakeWorkload("frozen-worker").value();
+  EXPECT_EQ(plan.WindowNs(*frozen), frozen->WindowNsMin());
+  plan.duration_ns = 3600 * kSecond;
+  EXPECT_EQ(plan.WindowNs(*frozen), 3600 * kSecond);
+}
+
+TEST(RunPlan, FillsInEveryFigureThatAMechanismHas) {
+  Plan plan{.repetitions = 1, .warm_up_ns = 10 * kMillisecond, .duration_ns = 100 * kMillisecond};
+  for (const char* name : {"epoll-exclusive", "eventfd-least-loaded"}) {
+    plan.mechanisms.push_back(MakeMechanism(name).value());
+  }
+  plan.workloads.push_back(MakeWorkload("saturated").value());
+  const auto results = RunPlan(plan, [](const Progress&) {}).value();
+  for (const Result& result : results) {
+    const Figures& figures = result.median;
+    for (const Figure Figures::*figure :
+         {&Figures::connections_per_second, &Figures::p50_us, &Figures::p999_us, &Figures::max_us,
+          &Figures::jain, &Figures::worker_wakes_per_connection,
+          &Figures::arrival_wakes_per_connection, &Figures::context_switches_per_connection,
+          &Figures::system_calls_per_connection, &Figures::cpu_us_per_connection,
+          &Figures::generator_cpu_share, &Figures::server_cpu_share}) {
+      EXPECT_GT((figures.*figure).value_or(0), 0) << result.mechanism;
+    }
+    for (const Figure Figures::*figure : {&Figures::empty_wakes_per_connection, &Figures::lost,
+                                          &Figures::reset, &Figures::refused}) {
+      EXPECT_TRUE((figures.*figure).has_value()) << result.mechanism;
+    }
+    const bool master = result.mechanism != "epoll-exclusive";
+    EXPECT_EQ(figures.master_wakes_per_connection.has_value(), master);
+    EXPECT_EQ(figures.doorbells_per_connection.has_value(), master);
+    EXPECT_FALSE(figures.recalled.has_value());
+    EXPECT_FALSE(result.pinned);
+  }
+}
+
+// Says how many processors its server may use.
+class Pinned : public Mechanism {
+ public:
+  std::string name() const override { return "pinned"; }
+  std::string summary() const override { return "looks where it is"; }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
+    return absl::InternalError(std::to_string(Processors()));
+  }
+  static int Processors() {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    sched_getaffinity(0, sizeof(cpus), &cpus);
+    return CPU_COUNT(&cpus);
+  }
+};
+
+TEST(RunPlan, PinsTheServerToHalfOfTheProcessors) {
+  Plan plan{.repetitions = 1, .pin = true};
+  plan.mechanisms.push_back(std::make_unique<Pinned>());
+  plan.workloads.push_back(MakeWorkload("light").value());
+  const int processors = Pinned::Processors();
+  const absl::Status status = RunPlan(plan, [](const Progress&) {}).status();
+  if (processors < 2) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    GTEST_SKIP() << "one processor has no halves";
+  }
+  EXPECT_EQ(status, absl::InternalError(std::to_string(processors / 2)));
+  EXPECT_EQ(Pinned::Processors(), processors) << "the measuring process is not";
+}
+
+TEST(RunPlan, SaysThatTheRunWasPinned) {
+  if (Pinned::Processors() < 2) GTEST_SKIP() << "one processor has no halves";
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond, .pin = true};
+  plan.mechanisms.push_back(MakeMechanism("epoll-exclusive").value());
+  plan.workloads.push_back(MakeWorkload("light").value());
+  const auto results = RunPlan(plan, [](const Progress&) {}).value();
+  EXPECT_TRUE(results[0].pinned);
+  EXPECT_EQ(results[0].median.lost, 0);
 }
 
 }  // namespace
