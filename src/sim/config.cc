@@ -77,9 +77,17 @@ void ApplyFaults(Prng& prng, SimConfig& config) {
 
 }  // namespace
 
+// Any policy of the library; those with a parameter have it half of the time.
+std::string DrawPolicyName(Prng& prng) {
+  std::string name(PolicyNames()[prng.Below(PolicyNames().size())]);
+  const uint64_t parameter = prng.Below(6);
+  if (parameter < 3 && PolicyByName(name + ":3").ok()) name += ":" + std::to_string(parameter + 1);
+  return name;
+}
+
 SimSourceConfig DrawSource(Prng& prng) {
   SimSourceConfig source;
-  source.policy = std::string(PolicyNames()[prng.Below(PolicyNames().size())]);
+  source.policy = DrawPolicyName(prng);
   source.multishot_accept = prng.Chance({1, 2});
   source.hold = prng.OneOf(std::array<uint32_t, 5>{1, 2, 4, 16, 64});
   source.recall = !prng.Chance({1, 8});

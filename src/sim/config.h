@@ -64,6 +64,7 @@ struct SimConfig {
 // Draws everything but the course of events.
 SimConfig DrawConfig(uint64_t seed);
 SimSourceConfig DrawSource(Prng& prng);
+std::string DrawPolicyName(Prng& prng);
 
 // The whole configuration in one line, as far as it differs from the defaults; ParseConfig reads it
 // again. InvalidArgument says which word it does not understand.

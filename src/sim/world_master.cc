@@ -274,7 +274,7 @@ void World::Run(const Call& call) {
       if (!source_gone) RemoveSource(call.source);
       return;
     case CallKind::kSetPolicy:
-      if (!source_gone) SetPolicy(call.source, PolicyNames()[prng_.Below(PolicyNames().size())]);
+      if (!source_gone) SetPolicy(call.source, DrawPolicyName(prng_));
       return;
     case CallKind::kPause:
     case CallKind::kResume:
