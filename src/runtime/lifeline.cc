@@ -23,6 +23,7 @@ namespace {
 
 constexpr uint32_t kSubmissionEntries = 256;
 constexpr uint32_t kCompletionsPerTurnMax = 512;
+constexpr int kLastTurnsMax = 64;
 
 int64_t Now() {
   timespec now;
@@ -131,6 +132,7 @@ Lifeline::~Lifeline() {
     close(worker.ring_fd);
     worker.shared->Unref();
   }
+  for (const int ring_fd : rings_to_close_) close(ring_fd);
 }
 
 bool Lifeline::InAnotherProcess() const { return getpid() != process_; }
@@ -385,11 +387,15 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
 }
 
 void Lifeline::RemoveWorker(uint32_t worker, PortShared* shared) {
+  const auto closed = [&] { return rings_to_close_.empty(); };
+  absl::FunctionRef<bool()> until = closed;
   // Refused only when the master is gone, and everything with it, or in a forked child.
-  const absl::Status removed = RunOnMaster([&] {
-    if (worker < workers_.size() && workers_[worker].shared == shared) ReleaseWorker(worker);
-    return absl::OkStatus();
-  });
+  const absl::Status removed = RunOnMaster(
+      [&] {
+        if (worker < workers_.size() && workers_[worker].shared == shared) ReleaseWorker(worker);
+        return absl::OkStatus();
+      },
+      &until);
   removed.IgnoreError();
 }
 
@@ -456,6 +462,7 @@ void Lifeline::Run() {
     }
     ++wakes_;
     now_ns = Now();
+    CloseRings();
     RunCalls();
     ops = engine_->OnBatch(completions, now_ns, ring_->AllReported());
     if (waiting_calls_ != nullptr) EndCalls();
@@ -464,8 +471,11 @@ void Lifeline::Run() {
       engine_->ClearEvents();
     }
     if (shutting_down_ && Drained(now_ns)) {
-      // The last operations close what was refused; they complete within the turn.
-      ring_->Turn(ops, 0, completions);
+      // The last operations close what was refused; they complete within the turn that takes them.
+      int result = ring_->Turn(ops, 0, completions);
+      for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
+        result = ring_->Turn({}, 0, completions);
+      }
       return End(Ended());
     }
   }
@@ -507,6 +517,8 @@ void Lifeline::EndCalls() {
 }
 
 int64_t Lifeline::WaitMax(int64_t now_ns) {
+  // Whoever has left waits for the kernel to take what was submitted before.
+  if (!rings_to_close_.empty()) return 0;
   const int64_t wait_ns = engine_->WaitMax(now_ns);
   // Past the deadline, the ends of intake that are still to come wake it.
   if (!shutting_down_ || now_ns >= drain_until_ns_) return wait_ns;
@@ -577,7 +589,8 @@ void Lifeline::FillStats(BalancerStats& stats) {
   }
 }
 
-// Between two batches: every doorbell that was submitted has been sent, and none is pending.
+// Between two batches. As a rule the kernel has taken all that was submitted; where it has not, a
+// doorbell for the worker may be among the rest, so the ring's number must not be free yet.
 void Lifeline::ReleaseWorker(uint32_t index) {
   engine_->RemoveWorker(index);
   const core::WorkerCount& count = engine_->ledger().worker(index);
@@ -587,9 +600,16 @@ void Lifeline::ReleaseWorker(uint32_t index) {
   departed_.doorbells += engine_->doorbells(index);
   departed_.stalls += engine_->stalls(index);
   WorkerEntry& worker = workers_[index];
-  close(worker.ring_fd);
+  rings_to_close_.push_back(worker.ring_fd);
   worker.shared->Unref();
   worker = {};
+  CloseRings();
+}
+
+void Lifeline::CloseRings() {
+  if (!ring_->AllReported()) return;
+  for (const int ring_fd : rings_to_close_) close(ring_fd);
+  rings_to_close_.clear();
 }
 
 // The ring can close nothing any more: what is held or offered is closed here.

@@ -109,6 +109,7 @@ class Lifeline {
   uint64_t OpenTotal() const;
   void FillStats(BalancerStats& stats);
   void ReleaseWorker(uint32_t worker);
+  void CloseRings();
   void RefuseWithoutRing();
   void End(absl::Status status);
 
@@ -125,6 +126,7 @@ class Lifeline {
   // The master's own, once its thread runs.
   std::vector<SourceEntry> sources_;
   std::vector<WorkerEntry> workers_;
+  std::vector<int> rings_to_close_;  // of workers that have left
   WorkerStats departed_;
   uint64_t source_serial_ = 0;
   Call* waiting_calls_ = nullptr;
