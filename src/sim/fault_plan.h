@@ -62,7 +62,7 @@ enum class Fault : uint8_t {
   kWorkerSlow,          // a callback takes a hundred times as long
   kWorkerStalls,        // a worker does not move for a while
   kWorkerDies,          // a worker never moves again
-  kWorkerLeaves,        // a worker leaves between two claims
+  kWorkerLeaves,        // a worker leaves between two claims, or while it waits
   kWorkerLeavesSource,  // a worker leaves one source and joins it again later
   kWorkerJoinsLate,     // a worker joins while traffic is on (drawn once for each worker)
   kClaimStopsEarly,     // a claim, or a batch of completions, is bounded and begun again

@@ -19,6 +19,13 @@ void SimWorker::Step() {
   Advance();
 }
 
+void SimWorker::LeaveIfIdle() {
+  if (!waiting_ || dead_ || leaving_ || left_) return;
+  world_->checker().OnBusy(id_);
+  waiting_ = false;
+  AskToLeave();
+}
+
 void SimWorker::OnLeft() {
   left_ = true;
   leaving_ = false;

@@ -37,6 +37,8 @@ class SimWorker {
   virtual void OnWake() = 0;
   // The next step is due.
   void Step();
+  // Its time has come while it waits.
+  void LeaveIfIdle();
   // The master has taken it out of its books and will not use its ring again.
   void OnLeft();
   // Whether it waits although there is something for it.

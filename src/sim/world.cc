@@ -174,6 +174,9 @@ void World::MakeMischief() {
   const auto source = static_cast<uint32_t>(prng_.Below(sources_.size()));
   if (!sources_[source].removed) ChangeSource(source);
   if (!workers_.empty() && Happens(Fault::kLimitsChanged)) ChangeLimits();
+  if (!workers_.empty() && Happens(Fault::kWorkerLeaves)) {
+    worker(static_cast<uint32_t>(prng_.Below(workers_.size()))).LeaveIfIdle();
+  }
 }
 
 void World::ChangeSource(uint32_t source) {
@@ -266,6 +269,8 @@ int32_t World::Send(const Op& op) {
   }
   if (Happens(Fault::kSendFails)) {
     checker_.OnSendFailed(op.sent_fd);
+    // Perhaps because it is about to go.
+    if (Happens(Fault::kWorkerLeaves)) worker(id).LeaveIfIdle();
     return -prng_.OneOf(std::array<int32_t, 3>{EBADFD, ENOMEM, EOWNERDEAD});
   }
   if (Breaks(Breakage::kRingLosesSend, {1, 8})) return 0;
