@@ -416,6 +416,9 @@ void World::FinishDrain() {
     if (armed != should)
       checker_.Fail(armed ? "a source is armed that nobody serves"
                           : "a source is not armed at rest");
+    if (by_index_[source.index] == index && engine_->armed(source.index) != armed) {
+      checker_.Fail("the engine takes a source for armed that is not, or the reverse");
+    }
     if (source.removed && !source.closed) checker_.Fail("a removed source is never let go");
   }
   for (uint32_t id = 0; id < workers_.size(); ++id) {
