@@ -99,7 +99,7 @@ const char* QuestionText(Question question) {
     case Question::kThroughput:
       return "How much is served when there is more than enough to do?";
     case Question::kTail:
-      return "Who waits when a worker is slow?";
+      return "Who waits, and for how long?";
     case Question::kLoss:
       return "Who is turned away, or let in and then forgotten?";
   }

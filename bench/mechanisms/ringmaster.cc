@@ -1,11 +1,12 @@
 // The library under test, through its public headers alone: one balancer, one source, and for each
-// worker a ring of its own whose loop has one branch more than it would have anyway, the
-// doorbell's.
+// worker a ring of its own whose loop has one branch more than it would have anyway: the
+// doorbell's, or that of a completion that carries a connection.
 //
 // A name says all of it, POLICY/INTAKE/HANDOFF/HOST; what is left out at the end is the library's
 // default.
 
 #include <liburing.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -31,14 +32,16 @@ namespace ringmaster::bench {
 namespace {
 
 // The words of a name after the policy, the default first. A handoff or a host that the library
-// learns is added here and, with a worker of its own, to RingmasterServer::Start.
+// learns is added here and to RingmasterServer::Start; a handoff has a worker of its own.
 struct IntakeName {
   std::string_view name;
   Intake intake;
 };
 constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
                                    {"accept", Intake::kAccept}};
-constexpr std::string_view kHandoffs[] = {"inbox"};
+constexpr std::string_view kInbox = "inbox";
+constexpr std::string_view kCompletion = "completion";
+constexpr std::string_view kHandoffs[] = {kInbox, kCompletion};
 constexpr std::string_view kHosts[] = {"dedicated"};
 
 struct Variant {
@@ -102,35 +105,22 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
   return variant;
 }
 
-class InboxWorker : public UringWorker {
+// What the workers of both handoffs do with a connection and its lease.
+class RingmasterWorker : public UringWorker {
  public:
-  InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source)
+  RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source)
       : UringWorker(options, index),
         capacity_(options.workers[index].capacity),
         balancer_(balancer),
         source_(std::move(source)) {}
 
- private:
-  static constexpr uint64_t kDoorbell = kOwn;
-
-  absl::Status Begin() override {
-    absl::StatusOr<Port> port =
-        balancer_.AddWorker({.ring_fd = ring_fd(), .tag = kDoorbell, .capacity = capacity_});
+ protected:
+  absl::Status Enter(Handoff handoff, uint64_t tag, const JoinOptions& join) {
+    absl::StatusOr<Port> port = balancer_.AddWorker(
+        {.ring_fd = ring().ring_fd, .handoff = handoff, .tag = tag, .capacity = capacity_});
     if (!port.ok()) return port.status();
     port_ = *std::move(port);
-    return source_.Join(port_);
-  }
-
-  void OnCompletion(const io_uring_cqe&) override {
-    doorbell_ = true;
-    serving().OnArrival();
-  }
-
-  bool OnTurnEnd() override {
-    if (!doorbell_) return false;
-    doorbell_ = port_.Claim([this](Connection connection) { Serve(std::move(connection)); },
-                            kTakesPerTurnMax);
-    return doorbell_;
+    return source_.Join(port_, join);
   }
 
   void Serve(Connection connection) {
@@ -141,19 +131,80 @@ class InboxWorker : public UringWorker {
     Take(fd);
   }
 
+  Port& port() { return port_; }
+
+ private:
   void OnClosed(int fd) override { leases_[static_cast<size_t>(fd)].Release(); }
 
   void Leave() override { port_.Leave(); }
-
-  // The balancer must let go of the ring before it is closed.
-  void End() override { port_.Leave(); }
 
   const uint32_t capacity_;
   Balancer& balancer_;
   Source source_;
   Port port_;
-  bool doorbell_ = false;      // there may be something to claim
   std::vector<Lease> leases_;  // by descriptor
+};
+
+class InboxWorker : public RingmasterWorker {
+ public:
+  using RingmasterWorker::RingmasterWorker;
+
+ private:
+  static constexpr uint64_t kDoorbell = kOwn;
+
+  absl::Status Begin() override { return Enter(Handoff::kInbox, kDoorbell, {}); }
+
+  void OnCompletion(const io_uring_cqe&) override {
+    doorbell_ = true;
+    serving().OnArrival();
+  }
+
+  bool OnTurnEnd() override {
+    if (!doorbell_) return false;
+    doorbell_ = port().Claim([this](Connection connection) { Serve(std::move(connection)); },
+                             kTakesPerTurnMax);
+    return doorbell_;
+  }
+
+  // The balancer must let go of the ring before it is closed.
+  void End() override { port().Leave(); }
+
+  bool doorbell_ = false;  // there may be something to claim
+};
+
+class CompletionWorker : public RingmasterWorker {
+ public:
+  using RingmasterWorker::RingmasterWorker;
+
+ private:
+  static constexpr uint64_t kAccepted = kOwn;
+
+  absl::Status Begin() override {
+    return Enter(Handoff::kCompletion, kAccepted, {.token = kAccepted});
+  }
+
+  void OnCompletion(const io_uring_cqe& completion) override {
+    serving().OnArrival();
+    Serve(port().Adopt(completion.res));
+    ++taken_;
+  }
+
+  bool OnTurnEnd() override {
+    port().Took(std::exchange(taken_, 0));
+    return false;
+  }
+
+  // As above; what has been handed over by then and not been looked at is this worker's to close.
+  void End() override {
+    port().Leave();
+    io_uring_get_events(&ring());
+    for (io_uring_cqe* completion; io_uring_peek_cqe(&ring(), &completion) == 0;
+         io_uring_cqe_seen(&ring(), completion)) {
+      if (completion->user_data == kAccepted) close(completion->res);
+    }
+  }
+
+  size_t taken_ = 0;  // in this turn
 };
 
 class RingmasterServer : public UringServer {
@@ -170,13 +221,18 @@ class RingmasterServer : public UringServer {
     absl::StatusOr<std::unique_ptr<Balancer>> balancer = Balancer::Create();
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
+    sends_connections_ = variant.handoff == kCompletion;
     books_.has_master = true;
     absl::StatusOr<Source> source = balancer_->AddSource(
         options.listen_fd, {.policy = *std::move(policy), .intake = variant.intake.intake});
     if (!source.ok()) return source.status();
     std::vector<std::unique_ptr<UringWorker>> workers;
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
-      workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, *source));
+      if (sends_connections_) {
+        workers.push_back(std::make_unique<CompletionWorker>(options, i, *balancer_, *source));
+      } else {
+        workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, *source));
+      }
     }
     return UringServer::Start(std::move(workers));
   }
@@ -186,8 +242,12 @@ class RingmasterServer : public UringServer {
 
  private:
   void Write(const BalancerStats& stats) {
-    uint64_t doorbells = stats.departed.doorbells;
-    for (const WorkerStats& worker : stats.workers) doorbells += worker.doorbells;
+    // A connection that is handed over as a completion is a message of its own, and needs no other.
+    const auto messages = [this](const WorkerStats& worker) {
+      return worker.doorbells + (sends_connections_ ? worker.claimed : 0);
+    };
+    uint64_t doorbells = messages(stats.departed);
+    for (const WorkerStats& worker : stats.workers) doorbells += messages(worker);
     books_.master.doorbells = doorbells;
     books_.master.wakes = stats.master_wakes;
     books_.master.system_calls = stats.master_wakes;  // see calls.h
@@ -196,6 +256,7 @@ class RingmasterServer : public UringServer {
 
   ServerBooks& books_;
   std::unique_ptr<Balancer> balancer_;
+  bool sends_connections_ = false;  // rather than doorbells
 };
 
 class Ringmaster : public Mechanism {

@@ -63,7 +63,7 @@ class UringWorker {
   io_uring_sqe* NextEntry();
 
   Serving& serving() { return serving_; }
-  int ring_fd() const { return ring_.ring_fd; }
+  io_uring& ring() { return ring_; }
 
  private:
   void Loop();

@@ -49,6 +49,7 @@ LoadOptions OneByOne(const Target& target, size_t count) {
 std::vector<std::string> Names() {
   std::vector<std::string> names = MechanismNames();
   names.emplace_back("ringmaster:least-loaded/accept/inbox/dedicated");
+  names.emplace_back("ringmaster:round-robin/poll-accept/completion/dedicated");
   return names;
 }
 
@@ -203,11 +204,13 @@ TEST_P(EveryMechanism, KeepsTheConnectionsOfAWorkerThatFreezesWaiting) {
 }
 
 class TakesTurns : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(All, TakesTurns,
-                         testing::Values("ringmaster:round-robin", "eventfd-round-robin"),
-                         [](const auto& param) {
-                           return absl::StrReplaceAll(param.param, {{"-", "_"}, {":", "_"}});
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, TakesTurns,
+    testing::Values("ringmaster:round-robin", "ringmaster:round-robin/poll-accept/completion",
+                    "eventfd-round-robin"),
+    [](const auto& param) {
+      return absl::StrReplaceAll(param.param, {{"-", "_"}, {":", "_"}, {"/", "_"}});
+    });
 
 TEST_P(TakesTurns, GivesEveryWorkerTheSame) {
   const std::string why = MakeMechanism(GetParam()).value()->WhyNot(Transport::kTcp);
@@ -237,7 +240,7 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
     const char* known;
   } kNames[] = {
       {"ringmaster:least-loaded/poll", "intake \"poll\"", "poll-accept, accept"},
-      {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"", "inbox"},
+      {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"", "inbox, completion"},
       {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"", "dedicated"},
       {"ringmaster:least-loaded/accept/inbox/dedicated/more", "more parts", "INTAKE/HANDOFF/HOST"},
       {"ringmaster:least-loaded/", "intake \"\"", "poll-accept"},
