@@ -31,7 +31,11 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kFreeze = std::chrono::milliseconds(1000);
 constexpr auto kBetweenConnections = std::chrono::microseconds(250);
+#ifdef RINGMASTER_TEST_SANITIZED
+constexpr int kFreezes = 1;
+#else
 constexpr int kFreezes = 3;
+#endif
 constexpr int kConnectionsPerFreeze = 5000;  // a quarter of a second more than the freeze
 constexpr int kConnectionsPerDeath = 4000;
 constexpr uint32_t kWindow = 32;

@@ -1,5 +1,6 @@
 // Many checked connections through the real ringmaster-echo, for every policy, handoff and loop,
-// and for both intakes with each policy. RINGMASTER_TEST_CONNECTIONS says how many for each.
+// and for both intakes with each policy. RINGMASTER_TEST_CONNECTIONS says how many for each;
+// 100,000 take five minutes.
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -30,7 +31,7 @@ constexpr bool kSanitized = true;
 constexpr uint32_t kConnectionsDefault = 2'000;
 #else
 constexpr bool kSanitized = false;
-constexpr uint32_t kConnectionsDefault = 100'000;
+constexpr uint32_t kConnectionsDefault = 20'000;
 #endif
 
 uint32_t Connections() {
