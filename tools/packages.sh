@@ -5,7 +5,7 @@
 build_packages=(g++ meson ninja-build pkg-config liburing-dev libabsl-dev libcli11-dev
                 nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd)
 # What the tests run besides.
-test_packages=(clang clang-format spin python3 util-linux binutils)
+test_packages=(clang clang-format llvm spin python3 util-linux binutils)
 
 # ensure_packages PACKAGE…: returns when all are there. Otherwise installs the missing ones, as root
 # or with sudo; where neither works, says in one sentence what is needed and ends with 1.

@@ -7,9 +7,27 @@
 #include <cstdlib>
 #include <new>
 
+// clang's thread sanitizer defines the operators itself, and tells of every allocation instead.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RINGMASTER_TOLD_OF_ALLOCATIONS
+#include <sanitizer/allocator_interface.h>
+#endif
+#endif
+
 namespace {
 std::atomic<size_t> allocations{0};  // relaxed: a count, ordered with nothing
 }  // namespace
+
+#ifdef RINGMASTER_TOLD_OF_ALLOCATIONS
+
+namespace {
+[[maybe_unused]] const int installed = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, size_t) { allocations.fetch_add(1, std::memory_order_relaxed); },
+    [](const volatile void*) {});
+}  // namespace
+
+#else
 
 void* operator new(size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
@@ -18,6 +36,8 @@ void* operator new(size_t size) {
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+#endif
 
 namespace ringmaster::testing {
 

@@ -1,4 +1,5 @@
-// Counts the allocations of a test program by replacing the global operator new.
+// Counts the allocations of a test program by replacing the global operator new, or, under clang's
+// thread sanitizer, by its hook, which counts malloc as well.
 
 #ifndef RINGMASTER_TESTS_SUPPORT_ALLOCATION_COUNT_H_
 #define RINGMASTER_TESTS_SUPPORT_ALLOCATION_COUNT_H_
@@ -7,7 +8,7 @@
 
 namespace ringmaster::testing {
 
-// How often operator new has been called so far, on any thread.
+// How often memory has been allocated so far, on any thread.
 size_t AllocationCount();
 
 }  // namespace ringmaster::testing
