@@ -38,6 +38,9 @@ struct ServerBooks {
   std::array<WorkerBooks, kWorkersMax> workers;
   std::array<WorkerOrders, kWorkersMax> orders;
 
+  // The measuring process is done: do not sleep with connections any more, however many are left.
+  std::atomic<bool> stopping{false};
+
   // The thread that accepts for the workers, where there is one. Without one nobody rings a
   // doorbell either.
   std::atomic<bool> has_master{false};

@@ -241,6 +241,7 @@ void ServerProcess::TellToLeave(uint32_t worker) {
 }
 
 absl::StatusOr<ServerCost> ServerProcess::Stop() {
+  if (books_ != nullptr) books_->stopping.store(true, std::memory_order_relaxed);
   if (control_fd_ >= 0) close(control_fd_);
   control_fd_ = -1;
   if (pid_ < 0) return absl::FailedPreconditionError("the server has been stopped");

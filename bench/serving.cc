@@ -33,7 +33,8 @@ Serving::Serving(const ServerOptions& options, uint32_t index)
       index_(index),
       traits_(options.workers[index]),
       books_(options.books->workers[index]),
-      orders_(options.books->orders[index]) {}
+      orders_(options.books->orders[index]),
+      stopping_(options.books->stopping) {}
 
 void Serving::OnWake() {
   Count(books_.wakes);
@@ -55,6 +56,7 @@ void Serving::OnTaken() {
   if (open_ > books_.open_max.load(std::memory_order_relaxed)) {
     books_.open_max.store(open_, std::memory_order_relaxed);
   }
+  if (stopping_.load(std::memory_order_relaxed)) return;
   if (traits_.delay_ns > 0) Sleep(traits_.delay_ns);
   if (const int64_t rest_ns = orders_.rest_ns.load(std::memory_order_relaxed); rest_ns > 0) {
     orders_.rest_ns.store(0, std::memory_order_relaxed);

@@ -12,6 +12,7 @@
 #ifndef RINGMASTER_BENCH_SERVING_H_
 #define RINGMASTER_BENCH_SERVING_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "bench/books.h"
@@ -76,6 +77,7 @@ class Serving {
   const WorkerTraits traits_;
   WorkerBooks& books_;
   WorkerOrders& orders_;
+  const std::atomic<bool>& stopping_;
   uint32_t open_ = 0;
   bool arrival_ = false;  // of this turn
   bool busy_ = false;     // this turn has done something

@@ -139,6 +139,17 @@ TEST_P(EveryMechanism, StopsWhileConnectionsAreOpen) {
 }
 
 // Ten times as many clients as may be served at once, each of which stays for a while.
+// A multishot accept has them all in the ring of one worker, which sleeps with each.
+TEST_P(EveryMechanism, StopsHoweverManyWaitForASlowWorker) {
+  const auto server = StartServer(name(), SetUpOf(1, {.delay_ns = 500 * kMillisecond}));
+  ASSERT_TRUE(RunLoad({.target = server->target(),
+                       .load = OpenLoop{.starts_ns = EvenSchedule(4000, 25 * kMillisecond)},
+                       .duration_ns = 25 * kMillisecond,
+                       .grace_ns = 0})
+                  .ok());
+  EXPECT_TRUE(server->Stop().ok());
+}
+
 TEST_P(EveryMechanism, AdmitsNoMoreThanItsWorkersMayHaveAndServesTheRestLater) {
   const auto server = StartServer(name(), SetUpOf(2, {.capacity = 3}));
   OpenLoop flood{.starts_ns = std::vector<int64_t>(60, 0), .hold_ns = 2 * kMillisecond};
