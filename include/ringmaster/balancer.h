@@ -39,6 +39,14 @@ enum class Intake : uint8_t {
   kPollAccept,
   // Multishot accept: the fewest system calls. Accepts ahead of credit up to the source's hold.
   kAccept,
+  // The sole multishot poll on anything that can be polled: a listener, a datagram socket, an
+  // eventfd, a timer, a pipe, a device. The arrival is a Ticket: the worker itself accepts or reads
+  // (Port::Claim says how; with Handoff::kCompletion the completion's `res` is the poll mask, and
+  // Source::Again gives back what the worker does not want). Of a TCP listener there are as many
+  // tickets as connections wait; of anything else one at a time, and what comes while it is
+  // unclaimed merges into it. Make the descriptor non-blocking: several workers may come to take
+  // the same event. Policies that ask for facts of a connection cannot decide about tickets.
+  kReadiness,
 };
 
 // How arrivals reach a worker.
@@ -85,6 +93,11 @@ struct BalancerOptions {
   // How old an unclaimed offer must be, and how long its worker must not have moved, before the
   // offer is recalled for another worker. 100 microseconds to 1 minute.
   absl::Duration recall_after = absl::Milliseconds(10);
+  // How many connections of all sources may be open at once, at least 1: from before they are
+  // accepted to the end of their lease. Exact with kPollAccept and kReadiness; kAccept stops when
+  // it is reached, and what is under way then exceeds it. What is not admitted stays in the
+  // backlogs.
+  uint32_t capacity = UINT32_MAX;
   // Restrict the master's ring to the operations that it uses, for defence in depth.
   bool restrict_ring = true;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
@@ -100,6 +113,15 @@ struct SourceOptions {
   // 1. A burst
   // that is already under way may exceed it by the master's completion_entries.
   uint32_t hold = 128;
+  // How many connections of this source may be open at once, at least 1; counts as
+  // BalancerOptions::capacity does. Workers with Handoff::kCompletion cannot join a source that is
+  // limited so, because a connection that comes as a completion does not say whose it is.
+  uint32_t capacity = UINT32_MAX;
+  // An accepted connection that no worker has claimed when it is so old is closed and counts as
+  // dropped: its client would get an answer that it does not wait for any more. At least 1 ms. Not
+  // of what has been handed over as a completion, nor with kReadiness, where it is not accepted
+  // before it is claimed.
+  absl::Duration age_max = absl::InfiniteDuration();
   // Whether offers may be recalled from a worker that does not move.
   bool recall = true;
   // Accepted sockets are non-blocking and close-on-exec unless told otherwise.
@@ -144,6 +166,11 @@ class Source {
   // The worker takes no part any more; what it was offered and has not claimed goes to others.
   absl::Status Leave(Port& port);
 
+  // With Intake::kReadiness: the source may have more than a worker has taken, or, by `error`, why
+  // it could not be taken: see Ticket::Again. For workers with Handoff::kCompletion, who have no
+  // Ticket. From any thread; does not wait.
+  absl::Status Again(int error = 0);
+
   // Stops and resumes the intake. What has been accepted is still dealt.
   absl::Status Pause();
   absl::Status Resume();
@@ -157,7 +184,9 @@ class Source {
   // more: it may be closed, or added anew. What had been accepted is still dealt to the workers
   // that had joined; if the last of them leaves first, what nobody has claimed is closed and counts
   // as refused. What waits in the backlog stays there. The handle, and every copy of it, is of no
-  // use any more; its index may be given to another source.
+  // use any more; its index may be given to another source. With kReadiness, tickets that nobody
+  // has claimed are withdrawn; whoever has claimed one may still be using the descriptor, so close
+  // it when your workers do not use it any more.
   absl::Status Remove();
 
   // Index in events and statistics.
@@ -180,11 +209,13 @@ class Balancer {
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
 
-  // Watches a listening stream socket, TCP or Unix. Borrows `fd` and leaves its flags alone: keep
-  // it open until the source is removed or the balancer shut down. Nothing is armed until the first
-  // worker joins. Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
-  // (FailedPrecondition). ResourceExhausted while there are 1024 sources. AlreadyExists when this
-  // descriptor, or another descriptor of the same socket, is a source of this balancer already.
+  // Watches a listening stream socket, TCP or Unix; with kReadiness, anything that poll(2) can wait
+  // for (InvalidArgument for a regular file or a directory, which are always ready). Borrows `fd`
+  // and leaves its flags alone: keep it open until the source is removed or the balancer shut down.
+  // Nothing is armed until the first worker joins. Make it non-blocking: before Linux 6.10
+  // kPollAccept refuses a blocking one (FailedPrecondition). ResourceExhausted while there are 1024
+  // sources. AlreadyExists when this descriptor, or another descriptor of the same socket, is a
+  // source of this balancer already.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.

@@ -32,8 +32,12 @@
 namespace ringmaster {
 
 class Balancer;
+class Port;
 class Source;
 
+namespace core {
+class Gate;
+}
 namespace internal {
 struct PortShared;
 class Lifeline;
@@ -46,11 +50,13 @@ class Lifeline;
 class [[nodiscard]] Lease {
  public:
   Lease() = default;
-  Lease(Lease&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}
+  Lease(Lease&& other) noexcept
+      : shared_(std::exchange(other.shared_, nullptr)), gate_(other.gate_) {}
   Lease& operator=(Lease&& other) noexcept {
     if (this != &other) {
       Release();
       shared_ = std::exchange(other.shared_, nullptr);
+      gate_ = other.gate_;
     }
     return *this;
   }
@@ -64,10 +70,11 @@ class [[nodiscard]] Lease {
 
  private:
   friend class Port;
-  friend class Connection;
-  explicit Lease(internal::PortShared* shared) : shared_(shared) {}
+  friend class Ticket;
+  Lease(internal::PortShared* shared, core::Gate* gate) : shared_(shared), gate_(gate) {}
 
   internal::PortShared* shared_ = nullptr;
+  core::Gate* gate_ = nullptr;  // of the source, if that is limited
 };
 
 // A connection that a worker has claimed: its descriptor and its lease. Owns both; destruction
@@ -94,12 +101,57 @@ class [[nodiscard]] Connection {
 
  private:
   friend class Port;
+  friend class Ticket;
   Connection(int fd, uint64_t token, Lease lease)
       : fd_(fd), token_(token), lease_(std::move(lease)) {}
 
   int fd_ = -1;
   uint64_t token_ = 0;
   Lease lease_;
+};
+
+// A ticket of a source with Intake::kReadiness: the source may have something, and it is for this
+// worker to accept, read or take. One ticket may stand for several events, and there may be nothing
+// left when it is looked at, so work until EAGAIN or call Again. While it exists it counts as open
+// at its worker. Belongs to one thread at a time; may outlive the port and the balancer.
+class [[nodiscard]] Ticket {
+ public:
+  Ticket(Ticket&& other) noexcept;
+  Ticket& operator=(Ticket&& other) noexcept;
+  ~Ticket();
+
+  // The source's descriptor: borrowed, and shared with the other workers.
+  int fd() const { return fd_; }
+
+  // What the worker gave when it joined the source.
+  uint64_t token() const { return token_; }
+
+  // What poll(2) said of the source since the last ticket: POLLIN, perhaps POLLHUP or POLLERR.
+  uint32_t events() const { return events_; }
+
+  // Of a listening stream socket: accepts one connection, which has the ticket's place among the
+  // open ones (a second one takes a place of its own, whatever the capacity). Its fd() is -1 when
+  // there is none, or when it cannot be had now (out of descriptors, say); then the balancer has
+  // been told and sees to it that somebody tries again. So have others that wait been announced.
+  Connection Accept();
+
+  // The source may have more than this worker takes now: somebody gets another ticket. `error` is
+  // the errno of what went wrong, if that was the reason: after a shortage (EMFILE, ENFILE, ENOMEM,
+  // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; a source that is
+  // no listener any more (EINVAL, EBADF) is given up, as with the other intakes.
+  void Again(int error = 0) const;
+
+ private:
+  friend class Port;
+  Ticket(internal::PortShared* shared, uint32_t source, uint32_t events);
+
+  internal::PortShared* shared_;  // held
+  bool has_place_ = true;
+  uint32_t source_;
+  uint32_t events_;
+  core::Gate* gate_;
+  int fd_;
+  uint64_t token_;
 };
 
 // A worker's half of the books, made by `Balancer::AddWorker`. Belongs to one thread at a time: the
@@ -124,6 +176,13 @@ class [[nodiscard]] Port {
   // port is empty and stays so.
   bool Claim(absl::FunctionRef<void(Connection)> serve,
              size_t connections_max = std::numeric_limits<size_t>::max());
+
+  // The same for a worker that has joined sources with Intake::kReadiness and redeems their tickets
+  // itself. The first form accepts from a listener whose ticket it claims, by Ticket::Accept, so a
+  // worker need not know what the intake of a listener is; a ticket of anything else it gives back
+  // by Again, which helps nobody: use this one.
+  bool Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<void(Ticket)> redeem,
+             size_t arrivals_max = std::numeric_limits<size_t>::max());
 
   // Handoff::kCompletion: `count` completions that carried connections have been taken out of the
   // ring, so as many more may be sent. Call it once for each batch of completions, after Adopt. A
@@ -160,6 +219,8 @@ class [[nodiscard]] Port {
  private:
   friend class Balancer;
   friend class Source;
+  bool ClaimEach(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<void(Ticket)>* redeem,
+                 size_t arrivals_max);
 
   internal::PortShared* shared_ = nullptr;
   std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one

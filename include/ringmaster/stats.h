@@ -30,13 +30,16 @@ struct WorkerStats {
   absl::Duration oldest_unclaimed;
 };
 
-// A source. accepted = claimed + refused + held + what is offered now.
+// A source. accepted = claimed + refused + dropped + held + what is offered now. With
+// Intake::kReadiness an arrival is a ticket, not a connection.
 struct SourceStats {
   uint32_t source = 0;    // index
   uint64_t accepted = 0;  // arrivals
   uint64_t claimed = 0;
   uint64_t refused = 0;  // closed without having been served, by a shutdown or because the source
                          // was removed when no worker had joined it any more
+  uint64_t dropped = 0;  // closed because they were older than age_max; or tickets withdrawn
+                         // because the source was removed or intake ended
   uint64_t held = 0;     // accepted, not offered
   uint64_t pauses = 0;   // times that the intake stopped: no credit, enough held, out of
                          // descriptors, or told to
@@ -47,6 +50,7 @@ struct SourceStats {
 struct BalancerStats {
   uint64_t accepted = 0;             // arrivals since the start
   uint64_t refused = 0;              // of these, closed without having been served
+  uint64_t dropped = 0;              // of these, closed as too old, or tickets withdrawn
   uint64_t recalled = 0;             // offers taken back
   uint64_t held = 0;                 // accepted, not offered
   uint64_t master_wakes = 0;         // times the master has looked

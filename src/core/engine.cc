@@ -21,8 +21,10 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
   ops_.clear();
   for (const Completion& completion : completions) OnCompletion(completion);
   Settle(all_reported);
+  TakeAgain();
   FinishAccepts();
   Look();
+  Expire();
   for (uint32_t round = 0;; ++round) {
     RecallOverdue();
     Deal();
@@ -65,6 +67,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
         std::max(FirstLimitAt(worker), worker.moved_at_ns + config_.recall_after_ns);
     at = std::min(at, std::max(due, worker.look_again_ns));
   }
+  at = std::min(at, expires_at_ns_);
   for (const SourceState& source : sources_) {
     if (source.backing_off) at = std::min(at, source.retry_at_ns);
   }
@@ -90,6 +93,7 @@ void Engine::OnCompletion(const Completion& completion) {
       unsent_.push_back({.id = key.index, .error = -completion.result});
       return;
     case OpKind::kPoll:
+    case OpKind::kCount:
     case OpKind::kAcceptEach:
     case OpKind::kAccept:
       break;
@@ -100,10 +104,20 @@ void Engine::OnCompletion(const Completion& completion) {
   }
   RINGMASTER_CHECK(key.index < sources_.size());
   SourceState& source = sources_[key.index];
+  if (key.kind == OpKind::kCount) {
+    source.counting = false;
+    source.counted = true;
+    // Edges that completions after this one report came after the count. One that cannot be taken
+    // is left to a worker, who finds out why.
+    source.ready = false;
+    source.backlog = completion.result >= 0 ? static_cast<uint32_t>(completion.result) : 1;
+    return;
+  }
   if (key.kind == OpKind::kAccept) {
     RINGMASTER_CHECK(source.under_way > 0 && accepts_under_way_ > 0);
     --source.under_way;
     --accepts_under_way_;
+    if (completion.result < 0) LeaveGates(source);
   } else if (!completion.more && key.generation == source.generation) {
     source.arm = Arm::kIdle;
   }
@@ -111,6 +125,7 @@ void Engine::OnCompletion(const Completion& completion) {
     // A mask, POLLHUP and POLLERR included: the accept that follows finds out what it means.
     if (completion.result >= 0) {
       source.ready = true;
+      source.events |= completion.result;
     } else if (completion.result == -ENOMEM) {
       BackOff(key.index);  // it could not be armed now
     } else if (completion.result != -ECANCELED) {
@@ -155,15 +170,27 @@ void Engine::Settle(bool all_reported) {
     const ArrivalRecord& record = ledger_.record(id);
     WorkerState& worker = workers_[record.worker];
     const bool left = !worker.used || worker.generation != record.worker_generation;
+    // Otherwise the worker gives back, or has given back, the place that the arrival had.
+    bool place_is_free = false;
     if (!left) {
       const Tally::Unsent unsent = worker.config.tally->Unsend();
+      if (sources_[record.source].config.readiness && unsent != Tally::Unsent::kTaken) {
+        const auto newest =
+            std::find(worker.sent_tickets.rbegin(), worker.sent_tickets.rend(), record.source);
+        if (newest != worker.sent_tickets.rend()) {
+          worker.sent_tickets.erase(std::next(newest).base());
+          --sources_[record.source].untaken;
+        }
+      }
       if (unsent != Tally::Unsent::kTaken) --worker.sent;
       if (unsent == Tally::Unsent::kPlaceIsFree) worker.config.state->Release();
+      place_is_free = unsent == Tally::Unsent::kPlaceIsFree;
       sources_[record.source].config.policy->OnRecall(record.worker);
       PauseBell(record.worker, error);
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.owes_motion && Unclaimed(record.worker) == 0) Moved(record.worker);
     }
+    if (!place_is_free && config_.gate != nullptr) config_.gate->Force();
     std::erase(sent_, id);
     --sources_[record.source].unsettled;
     ledger_.Unsend(id, left);
@@ -176,9 +203,35 @@ void Engine::Settle(bool all_reported) {
   sent_.clear();
 }
 
+void Engine::Again(uint32_t index, int32_t error) {
+  SourceState& source = sources_[index];
+  source.again = true;
+  if (error != 0) source.again_error = error;
+}
+
+// What workers have given back. After the completions, because a knock among them ends a back-off.
+void Engine::TakeAgain() {
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
+    if (!source.again) continue;
+    source.again = false;
+    const int32_t error = std::exchange(source.again_error, 0);
+    if (!source.config.readiness || source.removed) continue;
+    source.ready = true;
+    if (error != 0) OnAcceptError(index, error);
+  }
+}
+
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
-  ledger_.Arrive(index, completion.result, completion.facts);
+  ledger_.Arrive(index, completion.result, completion.facts, now_ns_);
+  if (completion.key.kind == OpKind::kAcceptEach) {
+    if (source.config.gate != nullptr) source.config.gate->Force();
+    if (config_.gate != nullptr) config_.gate->Force();
+  }
+  if (source.config.age_max_ns > 0) {
+    expires_at_ns_ = std::min(expires_at_ns_, now_ns_ + source.config.age_max_ns);
+  }
   ++source.found;
   source.back_off_ns = 0;
   source.backing_off = false;
@@ -288,8 +341,11 @@ bool Engine::Look() {
       ++i;
     }
   }
-  for (const SourceState& source : sources_) {
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    const SourceState& source = sources_[index];
     if (!source.starved) continue;
+    // What is held has its place already.
+    if (ledger_.source(index).held == 0 && GatesFull(source)) continue;
     for (const uint32_t worker : source.joined) {
       if (Credit(worker) > 0) return true;
     }
@@ -347,6 +403,7 @@ void Engine::ReapTally(uint32_t index) {
     const bool prompt = Still(index) < config_.recall_after_ns;
     worker.prompt_claims = prompt ? worker.prompt_claims + taken : 0;
     worker.taken += taken;
+    ForgetSent(worker, taken);
     worker.bell_pause_ns = 0;
     Moved(index);
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
@@ -355,6 +412,19 @@ void Engine::ReapTally(uint32_t index) {
     worker.owes_motion = true;  // by (8)
     Stall(index);
   }
+}
+
+// The oldest `count` of what was sent to the worker are taken.
+void Engine::ForgetSent(WorkerState& worker, size_t count) {
+  std::vector<uint32_t>& sent = worker.sent_tickets;
+  const auto end = sent.begin() + static_cast<ptrdiff_t>(std::min(count, sent.size()));
+  for (auto source = sent.begin(); source != end; ++source) {
+    if (*source == UINT32_MAX) continue;
+    SourceState& state = sources_[*source];
+    --state.untaken;
+    if (std::exchange(state.look_when_taken, false)) state.ready = true;
+  }
+  sent.erase(sent.begin(), end);
 }
 
 // Passes what recalls have left. Returns whether an unclaimed offer is at the head.
@@ -559,6 +629,7 @@ bool Engine::DealHeld(uint32_t index) {
   const uint64_t held = ledger_.source(index).held;
   source.starved = false;
   if (held == 0 || source.joined.empty() || refusing_) return false;
+  if (source.config.readiness && (stopping_ || source.removed)) return false;
   Refresh(source);
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !source.candidates.empty();
        id = ledger_.FirstHeld(index)) {
@@ -588,13 +659,19 @@ bool Engine::DealHeld(uint32_t index) {
 // Returns whether it has asked for a connection.
 bool Engine::AcceptMore(uint32_t index) {
   SourceState& source = sources_[index];
-  if (source.config.multishot_accept || !source.ready || source.starved || source.paused ||
-      source.failed || source.removed || source.backing_off || source.under_way > 0 ||
-      source.joined.empty() || stopping_) {
+  // What a count has found while nothing may be issued is looked for again later.
+  const bool held_back = source.starved || source.paused || source.failed || source.removed ||
+                         source.backing_off || source.joined.empty() || stopping_;
+  if (held_back && std::exchange(source.counted, false)) source.ready = true;
+  const bool may_have_more = source.ready || source.counted;
+  if (source.config.multishot_accept) {
+    // Ended by (11), and armed again when a lease ends.
+    if (!held_back && GatesFull(source)) source.starved = true;
     return false;
   }
-  uint64_t credit = 0;
-  for (const uint32_t worker : source.joined) credit += Credit(worker);
+  if (!may_have_more || held_back || source.under_way > 0) return false;
+  if (source.config.readiness) return IssueTickets(index);
+  uint64_t credit = CreditOf(source);
   if (credit == 0) {
     source.starved = true;
     return false;
@@ -602,14 +679,162 @@ bool Engine::AcceptMore(uint32_t index) {
   // Accepts of other sources that are under way will use credit of the same workers.
   credit -= std::min<uint64_t>(credit, accepts_under_way_);
   const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
-  for (uint32_t i = 0; i < accepts_now; ++i) {
+  uint32_t admitted = 0;
+  while (admitted < accepts_now && EnterGates(source)) ++admitted;
+  if (admitted == 0 && GatesFull(source)) source.starved = true;
+  for (uint32_t i = 0; i < admitted; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
                     .accept_flags = source.config.accept_flags});
   }
-  source.under_way = accepts_now;
-  accepts_under_way_ += accepts_now;
-  return accepts_now > 0;
+  source.under_way = admitted;
+  accepts_under_way_ += admitted;
+  return admitted > 0;
+}
+
+uint64_t Engine::CreditOf(const SourceState& source) const {
+  uint64_t credit = 0;
+  for (const uint32_t worker : source.joined) credit += Credit(worker);
+  return credit;
+}
+
+// By (10). Returns whether it has offered anything.
+bool Engine::IssueTickets(uint32_t index) {
+  SourceState& source = sources_[index];
+  const uint64_t credit = CreditOf(source);
+  const uint64_t unclaimed = UnclaimedTickets(index);
+  uint64_t wanted = 0;
+  // A ticket that was handed over as a completion may have been redeemed before Took says so.
+  if (source.untaken > 0) source.look_when_taken = true;
+  if (!source.config.countable) {
+    source.ready = false;
+    wanted = unclaimed == 0 ? 1 : 0;
+  } else if (std::exchange(source.counted, false)) {
+    // The backlog was read first and then, in this batch, what is unclaimed. A worker claims before
+    // it accepts, so what it is about to accept is counted as waiting: a ticket too many, which
+    // finds nothing, and never one too few.
+    wanted = source.backlog > unclaimed ? source.backlog - unclaimed : 0;
+    // An error or a hang-up is for a worker to find out about.
+    if (source.events != kReadableMask && unclaimed == 0) wanted = std::max<uint64_t>(wanted, 1);
+  } else {
+    source.starved = credit == 0 || GatesFull(source);
+    if (!source.starved) CountBacklog(index);
+    return false;
+  }
+  uint64_t issued = 0;
+  while (issued < std::min(wanted, credit) && EnterGates(source)) {
+    ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
+    ++issued;
+  }
+  const bool offered = DealHeld(index);
+  if (issued < wanted) {
+    source.ready = true;
+    source.starved = true;
+  } else if (source.ready) {
+    CountBacklog(index);  // an edge came after the count
+  }
+  return offered;
+}
+
+void Engine::CountBacklog(uint32_t index) {
+  SourceState& source = sources_[index];
+  if (std::exchange(source.counting, true)) return;
+  ops_.push_back({.key = SourceKey(OpKind::kCount, index), .fd = source.config.fd});
+}
+
+// Held ones included.
+uint64_t Engine::UnclaimedTickets(uint32_t index) const {
+  const SourceCount& count = ledger_.source(index);
+  return count.held + count.offered + sources_[index].untaken;
+}
+
+// Takes back what nobody has claimed; what it stands for stays with the source.
+void Engine::WithdrawTickets(uint32_t index) {
+  if (!sources_[index].config.readiness) return;
+  for (uint32_t worker = 0; worker < worker_slots(); ++worker) {
+    if (workers_[worker].used) RecallAllOf(worker, index);
+  }
+  DropTickets(index);
+}
+
+void Engine::DropTickets(uint32_t index) {
+  for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
+    ledger_.Drop(id);
+    LeaveGates(sources_[index]);
+  }
+}
+
+// By (11).
+bool Engine::EnterGates(SourceState& source) {
+  Gate* const own = source.config.gate;
+  if (own != nullptr && !own->Enter()) return false;
+  if (config_.gate == nullptr || config_.gate->Enter()) return true;
+  if (own != nullptr) own->Leave();
+  return false;
+}
+
+void Engine::LeaveGates(SourceState& source) {
+  if (source.config.gate != nullptr) source.config.gate->Leave();
+  if (config_.gate != nullptr) config_.gate->Leave();
+}
+
+bool Engine::GatesFull(const SourceState& source) const {
+  return (source.config.gate != nullptr && source.config.gate->Full()) ||
+         (config_.gate != nullptr && config_.gate->Full());
+}
+
+// --- Growing too old -----------------------------------------------------------------------------
+
+// Drops what nobody has claimed in time; its client has given up, or will not be pleased.
+void Engine::Expire() {
+  if (now_ns_ < expires_at_ns_) return;
+  expires_at_ns_ = kWaitForever;
+  for (const uint32_t index : active_) {
+    if (workers_[index].config.tally == nullptr) ExpireOffered(index);
+  }
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    if (sources_[index].config.age_max_ns > 0) ExpireHeld(index);
+  }
+}
+
+// Whether its time is over; otherwise notes when it will be.
+bool Engine::Expired(const ArrivalRecord& record) {
+  const int64_t age_max_ns = sources_[record.source].config.age_max_ns;
+  if (age_max_ns == 0) return false;
+  const int64_t at_ns = record.arrived_at_ns + age_max_ns;
+  if (now_ns_ >= at_ns) return true;
+  expires_at_ns_ = std::min(expires_at_ns_, at_ns);
+  return false;
+}
+
+// Newest first, so that the oldest ends up first among what is held.
+void Engine::ExpireOffered(uint32_t index) {
+  WorkerState& worker = workers_[index];
+  bool recalled = false;
+  for (uint64_t position = worker.tail; position != worker.head;) {
+    --position;
+    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
+    if (id == kNoArrival || !Expired(ledger_.record(id))) continue;
+    recalled |= RecallAt(index, position);
+  }
+  SkipHoles(worker);
+  // By (7) it owes motion, which `rung` must be able to show when no word is left.
+  if (recalled && !worker.rung && !worker.touched) RingWorker(index);
+}
+
+// What is held is in the order in which it came.
+void Engine::ExpireHeld(uint32_t index) {
+  for (uint32_t dropped = 0;; ++dropped) {
+    const ArrivalId id = ledger_.FirstHeld(index);
+    if (id == kNoArrival || !Expired(ledger_.record(id))) return;
+    if (dropped == kRefusalsPerBatchMax) {
+      expires_at_ns_ = now_ns_;
+      again_ = true;
+      return;
+    }
+    ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Drop(id)});
+    LeaveGates(sources_[index]);
+  }
 }
 
 void Engine::Refresh(SourceState& source) {
@@ -713,7 +938,10 @@ void Engine::SendTo(uint32_t index, ArrivalId id) {
   ops_.push_back({.key = {.kind = OpKind::kSend, .index = id},
                   .fd = worker.config.ring_fd,
                   .tag = worker.tokens[record.source],
-                  .sent_fd = record.fd});
+                  .sent = record.fd});
+  SourceState& source = sources_[record.source];
+  worker.sent_tickets.push_back(source.config.readiness ? record.source : UINT32_MAX);
+  if (source.config.readiness) ++source.untaken;
   Activate(index);
 }
 
@@ -735,6 +963,10 @@ bool Engine::Starving() const {
 void Engine::Refuse() {
   uint32_t refused = 0;
   for (uint32_t index = 0; index < source_slots(); ++index) {
+    if (sources_[index].config.readiness) {
+      if (stopping_ || sources_[index].removed) DropTickets(index);
+      continue;
+    }
     if (!refusing_ && !(sources_[index].removed && sources_[index].joined.empty())) continue;
     for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
       if (refused++ == kRefusalsPerBatchMax) {
@@ -742,6 +974,7 @@ void Engine::Refuse() {
         return;
       }
       ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Refuse(id)});
+      LeaveGates(sources_[index]);
     }
   }
 }
@@ -787,7 +1020,9 @@ bool Engine::WantsArm(uint32_t index) const {
       source.armed_key.facts != source.facts) {
     return false;
   }
-  if (source.config.multishot_accept) return ledger_.source(index).held < source.config.hold;
+  if (source.config.multishot_accept) {
+    return ledger_.source(index).held < source.config.hold && !GatesFull(source);
+  }
   return !(source.ready && source.starved);
 }
 
@@ -843,7 +1078,9 @@ void Engine::ReserveAll() {
   for (const SourceState& source : sources_) {
     // A full completion queue ends a multishot accept, and as many again may have been reaped
     // between the decision to end it and its last completion.
-    arrivals += source.config.hold + 2 * config_.completion_entries;
+    if (!source.config.readiness) {
+      arrivals += source.config.hold + 2 * config_.completion_entries;
+    }
   }
   size_t sends = 0;
   for (const WorkerState& worker : workers_) {
@@ -864,8 +1101,11 @@ void Engine::ReserveAll() {
   // because a doorbell is owed and once because it was offered to; a source is asked for a batch of
   // accepts, one arming and one ending.
   ops_.reserve(1 + sent_room + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
-               (2 + kAcceptsPerBatchMax) * sources_.size());
+               (3 + kAcceptsPerBatchMax + kRefusalsPerBatchMax) * sources_.size());
   events_.reserve(64 + 2 * workers_.size() + 2 * sources_.size());
+  for (WorkerState& worker : workers_) {
+    if (worker.config.tally != nullptr) worker.sent_tickets.reserve(2 * worker.config.window_max);
+  }
   for (SourceState& source : sources_) {
     source.joined.reserve(workers_.size());
     source.candidates.reserve(workers_.size());
@@ -884,6 +1124,7 @@ uint32_t Engine::AddSource(SourceConfig config) {
     departed_sources_.arrivals += count.arrivals;
     departed_sources_.claimed += count.claimed;
     departed_sources_.refused += count.refused;
+    departed_sources_.dropped += count.dropped;
     ledger_.ResetSource(index);
   }
   const uint16_t generation = sources_[index].generation;
@@ -909,7 +1150,8 @@ bool Engine::SlotIsFree(uint32_t index) {
   SourceState& source = sources_[index];
   const SourceCount& count = ledger_.source(index);
   if (!source.removed || !IntakeEnded(index) || count.held > 0 || count.offered > 0 ||
-      source.unsettled > 0) {
+      source.unsettled > 0 || source.untaken > 0 ||
+      (source.config.gate != nullptr && source.config.gate->used() > 0)) {
     return false;
   }
   if (!source.drained) {
@@ -924,10 +1166,14 @@ bool Engine::SlotIsFree(uint32_t index) {
   return source.joined.empty();
 }
 
-void Engine::RemoveSource(uint32_t source) { sources_[source].removed = true; }
+void Engine::RemoveSource(uint32_t source) {
+  sources_[source].removed = true;
+  WithdrawTickets(source);
+}
 
 bool Engine::IntakeEnded(uint32_t source) const {
-  return sources_[source].arm == Arm::kIdle && sources_[source].under_way == 0;
+  const SourceState& state = sources_[source];
+  return state.arm == Arm::kIdle && state.under_way == 0 && !state.counting;
 }
 
 std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy> policy) {
@@ -985,6 +1231,7 @@ void Engine::RemoveWorker(uint32_t index) {
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
   std::erase(touched_, index);
+  ForgetSent(worker, worker.sent_tickets.size());
   worker.active = false;
   worker.touched = false;
   worker.used = false;
@@ -1009,6 +1256,8 @@ void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   RecallAllOf(worker, source);
   sources_[source].config.policy->OnLeave(worker);
+  // It may have claimed a ticket that it does not redeem any more.
+  if (sources_[source].config.readiness) sources_[source].ready = true;
 }
 
 // Recalls what `worker` has not claimed of `source`, or of every source (UINT32_MAX); newest first,
@@ -1035,12 +1284,16 @@ void Engine::RecallAllOf(uint32_t index, uint32_t source) {
 
 void Engine::Pause(uint32_t source) { sources_[source].paused = true; }
 void Engine::Resume(uint32_t source) { sources_[source].paused = false; }
-void Engine::StopIntake() { stopping_ = true; }
+void Engine::StopIntake() {
+  stopping_ = true;
+  for (uint32_t index = 0; index < source_slots(); ++index) WithdrawTickets(index);
+}
 
 bool Engine::IntakeEnded() const {
   return stopping_ && accepts_under_way_ == 0 &&
-         std::all_of(sources_.begin(), sources_.end(),
-                     [](const SourceState& source) { return source.arm == Arm::kIdle; });
+         std::all_of(sources_.begin(), sources_.end(), [](const SourceState& source) {
+           return source.arm == Arm::kIdle && !source.counting;
+         });
 }
 
 void Engine::RefuseAll() {

@@ -26,11 +26,22 @@
 //     is used again when nothing of it is left and no worker can still be looking up an offer of
 //     it.
 //
+// (10) The arrivals of a source with readiness intake are tickets: its workers accept or read
+//     themselves. Of a listener whose backlog can be counted, no more tickets are unclaimed than
+//     connections were waiting at the last count; of anything else at most one, into which newer
+//     edges merge. A ticket that is unclaimed when its source is removed or intake stops is
+//     withdrawn.
+//
+// (11) Where the number of open connections is limited (Gate), a place is taken before an accept is
+//     asked for or a ticket issued, and goes with the arrival until it is refused, dropped, or its
+//     lease ends. A multishot accept cannot ask first: it is ended when there is no place left.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
-// failed accept and a worker that leaves; only a look that finds nothing clears it. Arming need not
-// set it, because the kernel reports at once what is there already. A source without credit stays
-// armed until the first edge that finds none; it is then ready, disarmed and hungry. Disarming it
-// earlier would cost two operations whenever credit runs out for a moment.
+// failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
+// nothing clears it. Arming need not set it, because the kernel reports at once what is there
+// already. A source without credit stays armed until the first edge that finds none; it is then
+// ready, disarmed and hungry. Disarming it earlier would cost two operations whenever credit runs
+// out for a moment.
 
 #ifndef RINGMASTER_SRC_CORE_ENGINE_H_
 #define RINGMASTER_SRC_CORE_ENGINE_H_
@@ -89,9 +100,13 @@ struct EngineEvent {
 struct SourceConfig {
   int32_t fd = -1;
   bool multishot_accept = false;  // kAccept rather than kPollAccept
+  bool readiness = false;         // kReadiness: arrivals are tickets, by (10)
+  bool countable = false;         // readiness: kCount tells how many connections wait
   uint32_t hold = 0;              // kAccept: pauses when it holds so many
   bool recall = true;
   uint32_t accept_flags = 0;
+  Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
+  int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets
   std::unique_ptr<Policy> policy;
 };
 
@@ -120,6 +135,7 @@ struct EngineConfig {
   uint32_t completion_entries = 0;  // of the ring: a burst of accepts under way is at most this
   int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
   const CpuTopology* topology = nullptr;  // borrowed; null: unknown
+  Gate* gate = nullptr;                   // of all sources together; borrowed, may be null
 };
 
 class Engine {
@@ -135,6 +151,10 @@ class Engine {
   // `all_reported` is what the ring says of the turn, see Ring::AllReported.
   std::span<const Op> OnBatch(std::span<const Completion> completions, int64_t now_ns,
                               bool all_reported = true);
+
+  // A worker says that `source`, with readiness intake, may have more; or, with an errno, that it
+  // could not accept from it. Between two batches, followed by one.
+  void Again(uint32_t source, int32_t error);
 
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
   int64_t WaitMax(int64_t now_ns) const;
@@ -226,6 +246,14 @@ class Engine {
     bool drained = false;    // removed, and nothing is left of it; `joined` are those who may still
                              // look an offer of it up
     uint32_t unsettled = 0;  // sent and not known to have been received
+    uint32_t untaken = 0;    // readiness: sent by (8) and not taken
+    bool look_when_taken = false;  // readiness: what arrived may have been taken for these
+    bool again = false;            // readiness: given back since the last batch
+    int32_t again_error = 0;
+    bool counting = false;           // readiness: a kCount is under way
+    bool counted = false;            // in this batch one has completed
+    uint32_t backlog = 0;            // what it said
+    int32_t events = kReadableMask;  // readiness: what polls said since the last ticket
     bool ready = false;
     bool paused = false;
     bool failed = false;
@@ -268,9 +296,11 @@ class Engine {
     std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
     uint64_t doorbells = 0;
     uint64_t stalls = 0;
-    uint64_t sent = 0;             // by (8)
-    uint64_t taken = 0;            // as last seen
-    std::vector<uint64_t> tokens;  // by source, by (8)
+    uint64_t sent = 0;                   // by (8)
+    uint64_t taken = 0;                  // as last seen
+    std::vector<uint64_t> tokens;        // by source, by (8)
+    std::vector<uint32_t> sent_tickets;  // sources of what was sent and not taken, oldest first;
+                                         // UINT32_MAX: not a ticket
   };
 
   // Sent and not received.
@@ -311,6 +341,21 @@ class Engine {
   void Deal();
   bool DealHeld(uint32_t source);
   bool AcceptMore(uint32_t source);
+  uint64_t CreditOf(const SourceState& source) const;
+  void TakeAgain();
+  bool IssueTickets(uint32_t source);
+  void CountBacklog(uint32_t source);
+  bool EnterGates(SourceState& source);
+  void LeaveGates(SourceState& source);
+  bool GatesFull(const SourceState& source) const;
+  void Expire();
+  void ExpireHeld(uint32_t source);
+  void ExpireOffered(uint32_t worker);
+  bool Expired(const ArrivalRecord& record);
+  uint64_t UnclaimedTickets(uint32_t source) const;
+  void WithdrawTickets(uint32_t source);
+  void DropTickets(uint32_t source);
+  void ForgetSent(WorkerState& worker, size_t count);
   void Refuse();
   void Refresh(SourceState& source);
   void AddCandidates(SourceState& source, bool slow_too);
@@ -343,8 +388,9 @@ class Engine {
   std::vector<WorkerState> workers_;
   std::vector<uint32_t> active_;   // workers with something unclaimed, or rung, or owing motion
   std::vector<uint32_t> touched_;  // workers offered to in this batch
-  std::vector<ArrivalId> sent_;    // not yet known to have been received
-  std::vector<Unsent> unsent_;     // in this batch
+  int64_t expires_at_ns_ = kWaitForever;  // the first of what may grow too old
+  std::vector<ArrivalId> sent_;           // not yet known to have been received
+  std::vector<Unsent> unsent_;            // in this batch
   size_t sent_max_ = 0;
   SourceCount departed_sources_;
   std::vector<Op> ops_;

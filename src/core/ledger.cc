@@ -26,7 +26,7 @@ void Ledger::ResetSource(uint32_t source) {
   sources_[source] = {};
 }
 
-ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts) {
+ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now_ns) {
   RINGMASTER_CHECK(free_ != kNoArrival);
   const ArrivalId id = free_;
   ArrivalRecord& record = records_[id];
@@ -37,6 +37,7 @@ ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts) {
             .fd = fd,
             .facts = facts,
             .number = count.arrivals++,
+            .arrived_at_ns = now_ns,
             .next = kNoArrival};
   Queue& queue = queues_[source];
   if (queue.last == kNoArrival) {
@@ -128,6 +129,14 @@ int32_t Ledger::Refuse(ArrivalId id) {
   return fd;
 }
 
+int32_t Ledger::Drop(ArrivalId id) {
+  const ArrivalRecord& record = records_[PopHeld(id)];
+  ++sources_[record.source].dropped;
+  const int32_t fd = record.fd;
+  Free(id);
+  return fd;
+}
+
 ArrivalId Ledger::PopHeld(ArrivalId id) {
   ArrivalRecord& record = records_[id];
   Queue& queue = queues_[record.source];
@@ -156,8 +165,8 @@ void Ledger::Free(ArrivalId id) {
 void Ledger::CheckAll() const {
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     const SourceCount& count = sources_[source];
-    RINGMASTER_CHECK(count.arrivals ==
-                     count.held + count.offered + count.claimed + count.refused);  // (1)
+    RINGMASTER_CHECK(count.arrivals == count.held + count.offered + count.claimed + count.refused +
+                                           count.dropped);  // (1)
     uint64_t held = 0;
     for (ArrivalId id = queues_[source].first; id != kNoArrival; id = records_[id].next) {
       RINGMASTER_CHECK(records_[id].place == Place::kHeld && records_[id].source == source);  // (6)

@@ -3,7 +3,7 @@
 // set-up.
 //
 // Conservation:
-// (1) per source: arrivals = held + offered + claimed + refused.
+// (1) per source: arrivals = held + offered + claimed + refused + dropped.
 // (2) per worker, cumulative: assigned = claimed + recalled + unclaimed.
 // (4) each source numbers its arrivals densely from 0; a recall keeps the number.
 // (6) an arrival is in one place: held by its source or offered to one worker. One that was sent to
@@ -32,9 +32,10 @@ struct ArrivalRecord {
   uint32_t source = 0;
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint16_t worker_generation = 0;  // kSent: which of those that have had the index
-  int32_t fd = -1;
+  int32_t fd = -1;                 // of a ticket: the poll mask
   Arrival facts;
-  uint64_t number = 0;        // within its source, by (4)
+  uint64_t number = 0;  // within its source, by (4)
+  int64_t arrived_at_ns = 0;
   int64_t offered_at_ns = 0;  // kOffered
   ArrivalId next = kNoArrival;
 };
@@ -45,6 +46,7 @@ struct SourceCount {
   uint64_t offered = 0;
   uint64_t claimed = 0;
   uint64_t refused = 0;
+  uint64_t dropped = 0;
 };
 
 struct WorkerCount {
@@ -71,7 +73,7 @@ class Ledger {
   bool HasRoom() const { return free_ != kNoArrival; }
 
   // A new arrival, held at the end of its source's queue.
-  ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts);
+  ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now_ns = 0);
 
   // The first of what a source holds; kNoArrival when it holds nothing.
   ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }
@@ -97,6 +99,9 @@ class Ledger {
 
   // The first held arrival of its source is closed unserved; the record is gone. Returns its fd.
   int32_t Refuse(ArrivalId id);
+
+  // The first held arrival of its source is given up; the record is gone. Returns its fd.
+  int32_t Drop(ArrivalId id);
 
   ArrivalRecord& record(ArrivalId id) { return records_[id]; }
   const ArrivalRecord& record(ArrivalId id) const { return records_[id]; }

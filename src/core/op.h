@@ -14,6 +14,7 @@ enum class OpKind : uint8_t {
   kWatch,       // multishot poll on the master's own eventfd: knocks and calls
   kPoll,        // multishot poll on a source; completes once for any number of arrivals
   kPollEnd,     // ends the kPoll of the same key
+  kCount,       // completes at once: how many connections wait in the backlog of a listener
   kAccept,      // accepts one connection if there is one: never waits, EAGAIN if there is none
   kAcceptEach,  // multishot accept: one completion for each connection
   kAcceptEnd,   // ends the kAcceptEach of the same key
@@ -21,6 +22,9 @@ enum class OpKind : uint8_t {
   kSend,        // hands a connection to a worker's ring as a completion; completes only on failure
   kClose,       // closes a connection that nobody serves; completes only on failure
 };
+
+// The poll mask of what is readable, or has a connection to accept.
+inline constexpr int32_t kReadableMask = 1;
 
 // What to read from an accepted connection before it is reported.
 inline constexpr uint8_t kFactIncomingCpu = 1 << 0;
@@ -46,12 +50,12 @@ struct Op {
   int32_t fd = -1;            // what is watched, accepted from, rung, sent to or closed
   uint32_t accept_flags = 0;  // kAccept, kAcceptEach: SOCK_NONBLOCK and SOCK_CLOEXEC
   uint64_t tag = 0;           // kDoorbell, kSend: the user_data that the worker sees
-  int32_t sent_fd = -1;       // kSend: the res that the worker sees
+  int32_t sent = -1;          // kSend: the res that the worker sees, a descriptor or a poll mask
 };
 
 struct Completion {
   OpKey key;
-  int32_t result = 0;  // a file descriptor, a poll mask, 0, or -errno
+  int32_t result = 0;  // a file descriptor, a poll mask, a count, 0, or -errno
   bool more = false;   // a multishot operation goes on; false on anything else
   Arrival facts;       // of an accepted connection: those that were asked for and are known
 };

@@ -41,6 +41,34 @@ struct PortState {
   void Release(uint32_t count = 1) { open.fetch_sub(count, std::memory_order_seq_cst); }
 };
 
+// How many connections may be open at once, of one source or of a whole balancer: from before they
+// are accepted, or from when their ticket is issued, to the end of their lease. Exact, because a
+// place is taken before the accept is asked for. All are sequentially consistent for the same
+// reason as PortState::open.
+class Gate {
+ public:
+  // Set-up. 0: there is no limit, and nothing is counted.
+  void Limit(uint32_t limit) { limit_ = limit; }
+  bool limited() const { return limit_ != 0; }
+
+  // Master: takes one place. False, and nothing taken, when there is none.
+  bool Enter() {
+    if (used_.fetch_add(1, std::memory_order_seq_cst) < limit_) return true;
+    used_.fetch_sub(1, std::memory_order_seq_cst);
+    return false;
+  }
+  // Either side: takes one whatever the limit, for a connection that is there already.
+  void Force() { used_.fetch_add(1, std::memory_order_seq_cst); }
+  // Either side: gives places back.
+  void Leave(uint32_t count = 1) { used_.fetch_sub(count, std::memory_order_seq_cst); }
+  bool Full() const { return used_.load(std::memory_order_seq_cst) >= limit_; }
+  uint32_t used() const { return used_.load(std::memory_order_acquire); }
+
+ private:
+  alignas(kCacheLine) std::atomic<uint32_t> used_{0};
+  uint32_t limit_ = 0;
+};
+
 // One for each master and worker to whom connections are handed over as completions of its own
 // ring: how many were handed over and not taken out of the ring, which is what fills up its window;
 // how many of these have a lease already, whose place they share (see PortState::open); and how

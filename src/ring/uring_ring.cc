@@ -2,12 +2,14 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <iterator>
 
@@ -28,6 +30,9 @@ using core::OpKind;
 // Linux refuses more with EINVAL.
 constexpr uint32_t kSubmissionEntriesMax = 32768;
 constexpr uint32_t kCompletionEntriesMax = 65536;
+
+// At most one count is under way for each source.
+constexpr size_t kCountsMax = 1024;
 
 // How often, and with what pause, a crossing is tried again while the kernel lacks memory.
 constexpr int kRetriesMax = 5000;
@@ -107,6 +112,14 @@ int32_t AcceptNow(uint32_t message) {
                     ((message & kMessageCloseOnExec) != 0 ? SOCK_CLOEXEC : 0);
   const int fd = accept4(source, nullptr, nullptr, flags);
   return fd >= 0 ? fd : -errno;
+}
+
+// How many connections wait to be accepted, or -errno. The first 28 bytes suffice.
+int32_t BacklogOf(int fd) {
+  tcp_info info{};
+  socklen_t length = offsetof(tcp_info, tcpi_sacked);
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -errno;
+  return static_cast<int32_t>(info.tcpi_unacked);
 }
 
 int32_t IncomingCpu(int fd) {
@@ -204,6 +217,7 @@ UringRing::UringRing(const io_uring& ring, const Features& features)
     : ring_(ring), features_(features) {
   // Entry i of the queue is submission i, always.
   for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
+  counts_.reserve(kCountsMax);
 }
 
 UringRing::~UringRing() { io_uring_queue_exit(&ring_); }
@@ -216,6 +230,10 @@ int UringRing::Enable() {
 int UringRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
                     std::vector<Completion>& completions) {
   completions.clear();
+  while (!counts_.empty() && completions.size() < completions.capacity()) {
+    completions.push_back(counts_.back());
+    counts_.pop_back();
+  }
   // First what is there already: it makes room, and then nothing is waited for.
   Reap(completions);
   if (const int error = Queue(ops, completions); error != 0) return error;
@@ -237,13 +255,21 @@ int UringRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
   // then, or on the overflow list. (A target with IORING_SETUP_IOPOLL would be another matter, but
   // such a ring serves no sockets.)
   const bool room_left = completions.size() < completions.capacity();
-  all_reported_ = Unsubmitted() == 0 && (room_left || io_uring_cq_ready(&ring_) == 0) &&
+  all_reported_ = Unsubmitted() == 0 && counts_.empty() &&
+                  (room_left || io_uring_cq_ready(&ring_) == 0) &&
                   (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) == 0;
   return error;
 }
 
 int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completions) {
   for (const Op& op : ops) {
+    if (op.key.kind == OpKind::kCount) {
+      // In its place among what is reaped: an edge behind it is of what it has not counted.
+      const Completion count{.key = op.key, .result = BacklogOf(op.fd)};
+      const bool room_left = completions.size() < completions.capacity();
+      (room_left ? completions : counts_).push_back(count);
+      continue;
+    }
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     while (sqe == nullptr) {
       if (const int error = Cross(0, completions); error != 0) return error;
@@ -261,6 +287,8 @@ void UringRing::Prepare(const Op& op, io_uring_sqe* sqe) const {
     case OpKind::kPoll:
       io_uring_prep_poll_multishot(sqe, op.fd, POLLIN);
       break;
+    case OpKind::kCount:
+      return;  // not by an entry of the queue: see Queue
     case OpKind::kPollEnd:
       // Not by POLL_REMOVE, which leaves a poll armed whose edge is under way (uring_ring_test:
       // EndsAPollWhoseEdgeIsUnderWay).
@@ -283,7 +311,7 @@ void UringRing::Prepare(const Op& op, io_uring_sqe* sqe) const {
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
     case OpKind::kSend:
-      io_uring_prep_msg_ring(sqe, op.fd, static_cast<unsigned>(op.sent_fd), op.tag, 0);
+      io_uring_prep_msg_ring(sqe, op.fd, static_cast<unsigned>(op.sent), op.tag, 0);
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
     case OpKind::kClose:
@@ -399,6 +427,7 @@ bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) const
       return true;
     case OpKind::kWatch:
     case OpKind::kPoll:
+    case OpKind::kCount:
     case OpKind::kDoorbell:
     case OpKind::kSend:
     case OpKind::kClose:

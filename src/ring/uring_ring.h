@@ -14,6 +14,8 @@
 //  * A doorbell, a send and a close complete only on failure; so do the ends of a poll and of an
 //    accept, and those drop the failure that says that there was nothing to end any more. What
 //    counts is the last completion of what was ended: `more` is false, and the result is ECANCELED.
+//  * A kCount is a system call of its own, made when the operation is submitted: its completion is
+//    returned by the same turn, which then does not wait.
 //  * A kAccept never waits. Where the kernel cannot be told so (before Linux 6.10), the source must
 //    be non-blocking, and the accept happens by a system call at the moment at which its completion
 //    is read. That keeps the order that matters: a kPoll edge for a connection which an accept did
@@ -99,6 +101,7 @@ class UringRing final : public core::Ring {
   io_uring ring_;
   const Features features_;
   bool all_reported_ = true;
+  std::vector<core::Completion> counts_;  // kCount, done, for which there was no room
 };
 
 }  // namespace ringmaster::ring

@@ -92,6 +92,10 @@ absl::Status Source::Leave(Port& port) {
   return lifeline_->Leave({index_, serial_}, port.worker_, port.shared_);
 }
 
+absl::Status Source::Again(int error) {
+  return lifeline_ == nullptr ? NoBalancer() : lifeline_->Again({index_, serial_}, error);
+}
+
 absl::Status Source::Pause() {
   return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused({index_, serial_}, true);
 }

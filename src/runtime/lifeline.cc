@@ -4,13 +4,13 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,6 +31,11 @@ int64_t Now() {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
+absl::Status NoCapacityAtAll(std::string_view whose) {
+  return absl::InvalidArgumentError(absl::StrCat("capacity of the ", std::string(whose),
+                                                 " is 0: nothing could ever be accepted"));
+}
+
 absl::Status CheckOptions(const BalancerOptions& options) {
   if (options.thread_name.size() > 15) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -45,28 +50,10 @@ absl::Status CheckOptions(const BalancerOptions& options) {
                      "; it must be from 100us, below which healthy workers are robbed, to 1min. To "
                      "do without recall, set SourceOptions::recall to false"));
   }
+  if (options.capacity == 0) return NoCapacityAtAll("balancer");
   if (options.completion_entries < 64 || options.completion_entries > 65536) {
     return absl::InvalidArgumentError(absl::StrCat(
         "completion_entries is ", options.completion_entries, "; it must be from 64 to 65536"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckListener(int fd) {
-  struct stat status;
-  if (fstat(fd, &status) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("source ", fd, " is not an open descriptor: pass a listening socket"));
-  }
-  if (!S_ISSOCK(status.st_mode)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("source ", fd, " is not a socket: pass a listening socket"));
-  }
-  int listening = 0;
-  socklen_t size = sizeof(listening);
-  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "source ", fd, " is a socket that does not listen: call listen() before AddSource"));
   }
   return absl::OkStatus();
 }
@@ -75,6 +62,17 @@ absl::Status CheckWindow(uint32_t window) {
   if (window >= 1 && window <= core::Inbox::kWindowMax) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("window is ", window, "; it must be from 1 to ", core::Inbox::kWindowMax));
+}
+
+// As an engine takes it: 0 is no limit.
+uint32_t LimitOf(uint32_t capacity) { return capacity == UINT32_MAX ? 0 : capacity; }
+
+absl::Status CheckPolicy(const Policy& policy, bool tickets) {
+  if (!tickets || core::FactBits(policy.facts()) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "policy ", policy.name(),
+      " decides by facts of a connection, but the arrival of Intake::kReadiness is a ticket, given "
+      "out before there is one: use Intake::kPollAccept, or another policy"));
 }
 
 absl::Status NoCapacity() {
@@ -97,6 +95,7 @@ absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions optio
   if (!master.ok()) return master.status();
   std::shared_ptr<Lifeline> lifeline(new Lifeline(std::move(options)));
   lifeline->master_ = *std::move(master);
+  lifeline->master_->gate().Limit(LimitOf(lifeline->options_.capacity));
   lifeline->features_ = *features;
   absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
       {.submission_entries = std::min(kSubmissionEntries, lifeline->options_.completion_entries),
@@ -111,7 +110,8 @@ absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions optio
           .recall_after_ns = absl::ToInt64Nanoseconds(lifeline->options_.recall_after),
           .completion_entries = lifeline->options_.completion_entries,
           .watch_fd = lifeline->master_->event_fd(),
-          .topology = &lifeline->topology_},
+          .topology = &lifeline->topology_,
+          .gate = lifeline->master_->gate().limited() ? &lifeline->master_->gate() : nullptr},
       &lifeline->master_->hunger());
   if (absl::Status status = lifeline->StartThread(); !status.ok()) return status;
   return lifeline;
@@ -229,13 +229,23 @@ BalancerStats Lifeline::Stats() {
 // --- Set-up --------------------------------------------------------------------------------------
 
 absl::StatusOr<Lifeline::SourceId> Lifeline::AddSource(int fd, SourceOptions options) {
-  if (absl::Status status = CheckListener(fd); !status.ok()) return status;
+  const bool tickets = options.intake == Intake::kReadiness;
+  if (absl::Status status = tickets ? CheckPollable(fd) : CheckListener(fd); !status.ok()) {
+    return status;
+  }
+  const bool accepts = IsListener(fd);
   const bool multishot = options.intake == Intake::kAccept;
   if (multishot && !features_.multishot_accept) {
     return absl::UnimplementedError(
         "this kernel lacks multishot accept (Linux 5.19): use Intake::kPollAccept");
   }
-  if (!multishot && !features_.accept_dontwait && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0) {
+  if (tickets && accepts && IsBlocking(fd)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "source ", fd,
+        " is a blocking listener: a worker that comes too late for a connection would wait there "
+        "for the next one; make it O_NONBLOCK, or use Intake::kPollAccept"));
+  }
+  if (!tickets && !multishot && !features_.accept_dontwait && IsBlocking(fd)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "source ", fd,
         " is a blocking socket, and this kernel cannot be asked for an accept that "
@@ -246,16 +256,29 @@ absl::StatusOr<Lifeline::SourceId> Lifeline::AddSource(int fd, SourceOptions opt
         "hold is 0: a multishot accept takes at least one connection ahead of credit; use "
         "Intake::kPollAccept for exact admission");
   }
+  if (options.capacity == 0) return NoCapacityAtAll("source");
+  const bool ages = options.age_max < absl::InfiniteDuration();
+  if (ages && tickets) {
+    return absl::InvalidArgumentError(
+        "age_max is set, but with Intake::kReadiness nothing is accepted before a worker claims "
+        "it: leave age_max alone, or use Intake::kPollAccept");
+  }
+  if (ages && options.age_max < absl::Milliseconds(1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("age_max is ", absl::FormatDuration(options.age_max),
+                     "; it must be at least 1ms, or unset for no limit"));
+  }
   if (options.policy == nullptr) options.policy = LeastLoaded();
-  struct stat status;
-  if (fstat(fd, &status) != 0) return ring::ErrorStatus(ring::Operation::kWatch, errno, fd);
+  if (absl::Status status = CheckPolicy(*options.policy, tickets); !status.ok()) return status;
+  const absl::StatusOr<FileId> file = FileIdOf(fd);
+  if (!file.ok()) return file.status();
   SourceId id{};
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
     for (const SourceEntry& source : sources_) {
-      if (source.used && source.device == status.st_dev && source.inode == status.st_ino) {
+      if (source.used && SameFile(source.file, *file)) {
         return absl::AlreadyExistsError(
-            absl::StrCat("descriptor ", fd, " is the socket of source ", &source - sources_.data(),
+            absl::StrCat("descriptor ", fd, " is that of source ", &source - sources_.data(),
                          " (descriptor ", source.fd, ") already: a source is watched once"));
       }
     }
@@ -265,20 +288,30 @@ absl::StatusOr<Lifeline::SourceId> Lifeline::AddSource(int fd, SourceOptions opt
                        " sources at a time: remove one, or create another balancer"));
     }
     id.serial = ++source_serial_;
+    SourceShared& shared = master_->source(engine_->NextSource());
+    shared.gate.Limit(LimitOf(options.capacity));
     id.index = engine_->AddSource(
         {.fd = fd,
          .multishot_accept = multishot,
+         .readiness = tickets,
+         .countable = tickets && IsCountable(fd),
          .hold = multishot ? options.hold : 0,
          .recall = options.recall,
          .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
                          (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
+         .gate = shared.limit(),
+         .age_max_ns = ages ? absl::ToInt64Nanoseconds(options.age_max) : 0,
          .policy = std::move(options.policy)});
     if (id.index >= sources_.size()) sources_.resize(id.index + 1);
-    sources_[id.index] = {.used = true,
-                          .serial = id.serial,
-                          .device = status.st_dev,
-                          .inode = status.st_ino,
-                          .fd = fd};
+    sources_[id.index] = {
+        .used = true, .serial = id.serial, .file = *file, .fd = fd, .tickets = tickets};
+    shared.fd.store(fd, std::memory_order_relaxed);
+    shared.traits.store((tickets ? kTickets : 0) | (accepts ? kAccepts : 0) |
+                            (IsCountable(fd) ? kCountable : 0) |
+                            (options.nonblocking ? kAcceptsNonBlocking : 0) |
+                            (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
+                            (shared.gate.limited() ? kLimited : 0),
+                        std::memory_order_relaxed);
     return absl::OkStatus();
   });
   if (!added.ok()) return added;
@@ -316,9 +349,11 @@ absl::Status Lifeline::RemoveSource(SourceId source) {
 absl::Status Lifeline::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
   // The old one ends up in `policy` and is destroyed on the caller's thread.
   return RunOnMaster([&] {
-    absl::Status known = CheckSource(source);
-    if (known.ok()) policy = engine_->SetPolicy(source.index, std::move(policy));
-    return known;
+    if (absl::Status known = CheckSource(source); !known.ok()) return known;
+    const bool tickets = sources_[source.index].tickets;
+    if (absl::Status fits = CheckPolicy(*policy, tickets); !fits.ok()) return fits;
+    policy = engine_->SetPolicy(source.index, std::move(policy));
+    return absl::OkStatus();
   });
 }
 
@@ -408,6 +443,13 @@ absl::Status Lifeline::Join(SourceId source, uint32_t worker, PortShared* shared
       return absl::AlreadyExistsError(
           absl::StrCat("worker ", worker, " has joined source ", source.index, " already"));
     }
+    if (workers_[worker].handoff == Handoff::kCompletion &&
+        master_->source(source.index).gate.limited()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "source ", source.index,
+          " has a capacity, which cannot be kept for connections handed over as completions: they "
+          "do not say whose they are; limit the worker or the balancer, or use Handoff::kInbox"));
+    }
     shared->tokens[source.index].store(token, std::memory_order_relaxed);
     engine_->Join(source.index, worker, token);
     return absl::OkStatus();
@@ -439,6 +481,14 @@ absl::Status Lifeline::SetPaused(SourceId source, bool paused) {
   });
 }
 
+absl::Status Lifeline::Again(SourceId source, int error) {
+  if (InAnotherProcess()) {
+    return absl::FailedPreconditionError("this balancer belongs to the process that forked");
+  }
+  master_->GiveBack(source.index, error);
+  return absl::OkStatus();
+}
+
 // --- The master's thread -------------------------------------------------------------------------
 
 void Lifeline::Run() {
@@ -464,6 +514,7 @@ void Lifeline::Run() {
     now_ns = Now();
     CloseRings();
     RunCalls();
+    if (master_->TakeGivenBack()) TakeGivenBack();
     ops = engine_->OnBatch(completions, now_ns, ring_->AllReported());
     if (waiting_calls_ != nullptr) EndCalls();
     if (!engine_->events().empty()) {
@@ -478,6 +529,15 @@ void Lifeline::Run() {
       }
       return End(Ended());
     }
+  }
+}
+
+void Lifeline::TakeGivenBack() {
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    const uint32_t given_back =
+        master_->source(index).given_back.exchange(0, std::memory_order_acquire);
+    if (given_back == 0) continue;
+    engine_->Again(index, static_cast<int32_t>(given_back - 1));
   }
 }
 
@@ -553,10 +613,12 @@ void Lifeline::FillStats(BalancerStats& stats) {
   const core::Ledger& ledger = engine_->ledger();
   stats.accepted = engine_->departed_sources().arrivals;
   stats.refused = engine_->departed_sources().refused;
+  stats.dropped = engine_->departed_sources().dropped;
   for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
     stats.accepted += count.arrivals;
     stats.refused += count.refused;
+    stats.dropped += count.dropped;
     stats.held += count.held;
     if (engine_->source_removed(source)) continue;
     const core::IntakeCount& intake = engine_->intake(source);
@@ -564,6 +626,7 @@ void Lifeline::FillStats(BalancerStats& stats) {
                              .accepted = count.arrivals,
                              .claimed = count.claimed,
                              .refused = count.refused,
+                             .dropped = count.dropped,
                              .held = count.held,
                              .pauses = intake.pauses,
                              .rearms = intake.arms > 0 ? intake.arms - 1 : 0,

@@ -22,6 +22,7 @@
 #include "core/engine.h"
 #include "ring/uring_ring.h"
 #include "ringmaster/balancer.h"
+#include "runtime/descriptor.h"
 #include "runtime/shared.h"
 
 namespace ringmaster::internal {
@@ -57,6 +58,7 @@ class Lifeline {
   absl::Status Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token);
   absl::Status Leave(SourceId source, uint32_t worker, PortShared* shared);
   absl::Status SetPaused(SourceId source, bool paused);
+  absl::Status Again(SourceId source, int error);
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
 
   ShutdownReport Shutdown(absl::Duration drain);
@@ -75,9 +77,9 @@ class Lifeline {
   struct SourceEntry {
     bool used = false;
     uint64_t serial = 0;
-    dev_t device = 0;
-    ino_t inode = 0;
+    FileId file;
     int fd = -1;
+    bool tickets = false;
   };
   // A worker as set-up sees it; by index.
   struct WorkerEntry {
@@ -99,6 +101,7 @@ class Lifeline {
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
   void RunCalls();
+  void TakeGivenBack();
   void EndCalls();
   // Errors when the handle is of no use any more.
   absl::Status CheckSource(SourceId source) const;

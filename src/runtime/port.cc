@@ -1,8 +1,13 @@
 #include "ringmaster/port.h"
 
+#include <poll.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "core/inbox.h"
@@ -20,6 +25,20 @@ void NoteCpu(core::PortState& state) {
   }
 }
 
+// For a connection that is there already.
+void TakePlace(internal::PortShared& shared) {
+  shared.state.Take();
+  if (core::Gate& all = shared.master->gate(); all.limited()) all.Force();
+}
+
+void Redeem(Ticket ticket, uint32_t traits, absl::FunctionRef<void(Connection)> serve,
+            absl::FunctionRef<void(Ticket)>* redeem) {
+  if (redeem != nullptr) return (*redeem)(std::move(ticket));
+  if ((traits & internal::kAccepts) == 0) return ticket.Again();
+  Connection connection = ticket.Accept();
+  if (connection.fd() >= 0) serve(std::move(connection));
+}
+
 absl::Status NotJoined() {
   return absl::FailedPreconditionError(
       "the port has left or was never added: see Balancer::AddWorker");
@@ -31,6 +50,8 @@ void Lease::Release() {
   internal::PortShared* shared = std::exchange(shared_, nullptr);
   if (shared == nullptr) return;
   shared->state.Release();
+  if (gate_ != nullptr) gate_->Leave();
+  if (core::Gate& all = shared->master->gate(); all.limited()) all.Leave();
   shared->master->KnockIfHungry();
   shared->Unref();
 }
@@ -66,7 +87,85 @@ Port& Port::operator=(Port&& other) noexcept {
 
 Port::~Port() { Leave(); }
 
+Ticket::Ticket(internal::PortShared* shared, uint32_t source, uint32_t events)
+    : shared_(shared),
+      source_(source),
+      events_(events),
+      gate_(shared->master->source(source).limit()),
+      fd_(shared->master->source(source).fd.load(std::memory_order_relaxed)),
+      token_(shared->tokens[source].load(std::memory_order_relaxed)) {}
+
+Ticket::Ticket(Ticket&& other) noexcept
+    : shared_(std::exchange(other.shared_, nullptr)),
+      has_place_(other.has_place_),
+      source_(other.source_),
+      events_(other.events_),
+      gate_(other.gate_),
+      fd_(other.fd_),
+      token_(other.token_) {}
+
+Ticket& Ticket::operator=(Ticket&& other) noexcept {
+  std::swap(shared_, other.shared_);
+  std::swap(has_place_, other.has_place_);
+  source_ = other.source_;
+  events_ = other.events_;
+  std::swap(gate_, other.gate_);
+  fd_ = other.fd_;
+  token_ = other.token_;
+  return *this;
+}
+
+Ticket::~Ticket() {
+  if (shared_ == nullptr) return;
+  if (has_place_) Lease(std::exchange(shared_, nullptr), gate_).Release();
+  if (shared_ != nullptr) shared_->Unref();
+}
+
+void Ticket::Again(int error) const {
+  if (shared_ != nullptr) shared_->master->GiveBack(source_, error);
+}
+
+Connection Ticket::Accept() {
+  if (shared_ == nullptr) return {};
+  const uint32_t traits = shared_->master->source(source_).traits.load(std::memory_order_relaxed);
+  while (true) {
+    const int fd = accept4(fd_, nullptr, nullptr,
+                           ((traits & internal::kAcceptsNonBlocking) != 0 ? SOCK_NONBLOCK : 0) |
+                               ((traits & internal::kAcceptsCloseOnExec) != 0 ? SOCK_CLOEXEC : 0));
+    if (fd >= 0) {
+      // Where connections cannot be counted, one ticket stands for all of them.
+      pollfd more{.fd = fd_, .events = POLLIN, .revents = 0};
+      if ((traits & internal::kCountable) == 0 && poll(&more, 1, 0) == 1) Again();
+      if (!std::exchange(has_place_, false)) {
+        TakePlace(*shared_);
+        if (gate_ != nullptr) gate_->Force();
+      }
+      shared_->Ref();
+      return Connection(fd, token_, Lease(shared_, gate_));
+    }
+    switch (errno) {
+      case EAGAIN:
+        return {};
+      case EINTR:
+        continue;
+      default:
+        Again(errno);
+        return {};
+    }
+  }
+}
+
 bool Port::Claim(absl::FunctionRef<void(Connection)> serve, size_t connections_max) {
+  return ClaimEach(serve, nullptr, connections_max);
+}
+
+bool Port::Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<void(Ticket)> redeem,
+                 size_t arrivals_max) {
+  return ClaimEach(serve, &redeem, arrivals_max);
+}
+
+bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
+                     absl::FunctionRef<void(Ticket)>* redeem, size_t arrivals_max) {
   if (shared_ == nullptr) return false;
   core::PortState& state = shared_->state;
   core::Inbox& inbox = shared_->inbox;
@@ -76,13 +175,22 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, size_t connections_m
   internal::MailboxShared* const mailbox = shared_->mailbox.get();
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
   inbox.Begin();
-  for (size_t claimed = 0; claimed < connections_max; ++claimed) {
+  for (size_t claimed = 0; claimed < arrivals_max; ++claimed) {
     const uint64_t word = inbox.Take();
     if (word == 0) break;
     const core::Offer offer = core::Offer::FromWord(word);
     shared_->Ref();
+    const uint32_t traits =
+        shared_->master->source(offer.source).traits.load(std::memory_order_relaxed);
+    if ((traits & internal::kTickets) != 0) {
+      Redeem(Ticket(shared_, offer.source, static_cast<uint32_t>(offer.fd)), traits, serve, redeem);
+      continue;
+    }
     const uint64_t token = shared_->tokens[offer.source].load(std::memory_order_relaxed);
-    serve(Connection(offer.fd, token, Lease(shared_)));
+    core::Gate* const gate = (traits & internal::kLimited) != 0
+                                 ? shared_->master->source(offer.source).limit()
+                                 : nullptr;
+    serve(Connection(offer.fd, token, Lease(shared_, gate)));
   }
   const bool left = inbox.Left();
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
@@ -96,15 +204,18 @@ void Port::Took(size_t count) {
   const core::Tally::Took took = shared_->tally.Take(count);
   if (took.count == 0) return;
   NoteCpu(shared_->state);
-  if (took.places > 0) shared_->state.Release(took.places);
+  if (took.places > 0) {
+    shared_->state.Release(took.places);
+    if (core::Gate& all = shared_->master->gate(); all.limited()) all.Leave(took.places);
+  }
   shared_->master->KnockIfHungry();
 }
 
 Connection Port::Adopt(int fd, uint64_t token) {
   if (shared_ == nullptr) return Connection(fd, token, Lease());
-  if (!shared_->tally.Lease()) shared_->state.Take();
+  if (!shared_->tally.Lease()) TakePlace(*shared_);
   shared_->Ref();
-  return Connection(fd, token, Lease(shared_));
+  return Connection(fd, token, Lease(shared_, nullptr));
 }
 
 absl::Status Port::SetCapacity(uint32_t capacity) {
@@ -120,6 +231,12 @@ absl::Status Port::SetWindow(uint32_t window) {
 void Port::Leave() {
   if (shared_ == nullptr) return;
   lifeline_->RemoveWorker(worker_, shared_);
+  // What is in its ring is its own from now on.
+  const core::Tally::Took left = shared_->tally.Take(std::numeric_limits<uint32_t>::max());
+  if (core::Gate& all = shared_->master->gate(); all.limited() && left.places > 0) {
+    all.Leave(left.places);
+    shared_->master->KnockIfHungry();
+  }
   if (const auto mailbox = std::move(shared_->mailbox)) mailbox->GiveBack();
   lifeline_.reset();
   std::exchange(shared_, nullptr)->Unref();

@@ -25,6 +25,14 @@ void MasterShared::Knock() {
   [[maybe_unused]] const ssize_t written = write(event_fd_, &one, sizeof(one));
 }
 
+void MasterShared::GiveBack(uint32_t index, int error) {
+  // Release, both: whoever sees the second finds the first. A shortage that a plain return follows
+  // at once is forgotten, and met again.
+  sources_[index].given_back.store(1 + static_cast<uint32_t>(error), std::memory_order_release);
+  given_back_.store(1, std::memory_order_release);
+  Knock();
+}
+
 absl::StatusOr<InboxMemory> InboxMemory::Create(size_t bytes) {
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);

@@ -20,6 +20,24 @@ namespace ringmaster::internal {
 // worker, so that claiming needs no lock.
 inline constexpr uint32_t kSourcesMax = 1024;
 
+// What a worker must know of a source, by its index. Written when the source is added, before the
+// first offer of it; published to workers by the inbox's tail, hence relaxed.
+struct SourceShared {
+  std::atomic<int> fd{-1};
+  std::atomic<uint32_t> traits{0};  // a set of the bits below
+  // Tickets given back and not yet heard of: 0, or 1 + the errno that was the reason, if any.
+  std::atomic<uint32_t> given_back{0};
+  core::Gate gate;
+
+  core::Gate* limit() { return gate.limited() ? &gate : nullptr; }
+};
+inline constexpr uint32_t kTickets = 1 << 0;             // its arrivals are tickets
+inline constexpr uint32_t kAccepts = 1 << 1;             // a listening stream socket
+inline constexpr uint32_t kCountable = 1 << 2;           // whose backlog can be counted
+inline constexpr uint32_t kAcceptsNonBlocking = 1 << 3;  // what is accepted becomes non-blocking
+inline constexpr uint32_t kAcceptsCloseOnExec = 1 << 4;  // and close-on-exec
+inline constexpr uint32_t kLimited = 1 << 5;             // its `gate` is
+
 // A master as those who make credit see it: the flag that asks for a knock, and where to knock.
 class MasterShared {
  public:
@@ -34,6 +52,17 @@ class MasterShared {
 
   // Wakes the master. Any thread.
   void Knock();
+
+  SourceShared& source(uint32_t index) { return sources_[index]; }
+  core::Gate& gate() { return gate_; }
+
+  // A ticket of the source comes back, with the errno of what went wrong or 0. Any thread.
+  void GiveBack(uint32_t index, int error);
+  // Master. Whether any has come back since the last call.
+  bool TakeGivenBack() {
+    return given_back_.load(std::memory_order_relaxed) != 0 &&
+           given_back_.exchange(0, std::memory_order_acquire) != 0;
+  }
   // After credit was made: wakes the master if it asked for it. Any thread.
   void KnockIfHungry() {
     if (hunger_.TakeKnock()) Knock();
@@ -42,6 +71,9 @@ class MasterShared {
  private:
   core::Hunger hunger_;
   const int event_fd_;
+  std::atomic<uint32_t> given_back_{0};
+  core::Gate gate_;  // of all sources together
+  std::array<SourceShared, kSourcesMax> sources_;
 };
 
 // Zeroed memory that a forked child finds zeroed again: its copy of an inbox is empty, so it cannot

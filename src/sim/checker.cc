@@ -4,6 +4,7 @@
 #include "sim/checker.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ constexpr int64_t kRetryNsMax = 100'000'000;
 
 // --- Set-up --------------------------------------------------------------------------------------
 
-void Checker::AddSource(bool recall, uint32_t index) {
+void Checker::AddSource(const CheckedSource& facts, uint32_t index) {
   if (by_index_.size() <= index) by_index_.resize(index + 1, kNone);
   if (by_index_[index] != kNone) {
     const Source& old = sources_[by_index_[index]];
@@ -32,7 +33,7 @@ void Checker::AddSource(bool recall, uint32_t index) {
   }
   by_index_[index] = static_cast<uint32_t>(sources_.size());
   Source& source = sources_.emplace_back();
-  source.recall = recall;
+  source.facts = facts;
   source.index = index;
   source.joined_at_ns.resize(workers_.size(), -1);
   source.claimed.resize(workers_.size(), 0);
@@ -82,6 +83,16 @@ void Checker::OnRefuseAll(int64_t now_ns) {
   Read(Occasion::kRefuse, kNone, kNone, now_ns);
 }
 
+void Checker::OnSourceRemoved(uint32_t source, int64_t now_ns) {
+  sources_[source].removed = true;
+  Read(Occasion::kWithdraw, kNone, kNone, now_ns);
+}
+
+void Checker::OnStopIntake(int64_t now_ns) {
+  stopping_ = true;
+  Read(Occasion::kWithdraw, kNone, kNone, now_ns);
+}
+
 bool Checker::NobodyJoined(uint32_t source) const {
   const std::vector<int64_t>& joined = sources_[source].joined_at_ns;
   return std::all_of(joined.begin(), joined.end(), [](int64_t at_ns) { return at_ns < 0; });
@@ -103,11 +114,29 @@ void Checker::OnReset(uint32_t connection) {
 void Checker::OnAccepted(uint32_t connection, int32_t fd) {
   Connection& accepted = connections_[connection];
   accepted.where = Where::kAccepted;
+  Opened(accepted.source);
   --sources_[accepted.source].queued;
   accepted.fd = fd;
   if (by_fd_.size() <= static_cast<size_t>(fd)) by_fd_.resize(static_cast<size_t>(fd) + 1, kNone);
   if (by_fd_[static_cast<size_t>(fd)] != kNone) Fail("the simulated kernel reuses an open fd");
   by_fd_[static_cast<size_t>(fd)] = connection;
+}
+
+void Checker::Opened(uint32_t index) {
+  Source& source = sources_[index];
+  ++source.open;
+  ++open_;
+  if (source.facts.exact && source.facts.capacity > 0 && source.open > source.facts.capacity) {
+    Fail("source " + std::to_string(index) + " has more connections open than it may");
+  }
+  const bool all_exact = std::all_of(sources_.begin(), sources_.end(),
+                                     [](const Source& it) { return it.facts.exact; });
+  // What was handed over and has no lease counts only until it was taken out of the ring.
+  const bool all_leased = std::none_of(workers_.begin(), workers_.end(),
+                                       [](const Worker& it) { return it.facts.completions; });
+  if (all_exact && all_leased && options_.capacity > 0 && open_ > options_.capacity) {
+    Fail("more connections are open than the balancer may have");
+  }
 }
 
 void Checker::OnReceived(uint32_t worker, int32_t fd, uint32_t source) {
@@ -144,6 +173,7 @@ void Checker::OnReported(uint32_t source, int32_t fd) {
   }
   connections_[connection].where = Where::kHeld;
   connections_[connection].number = counts.reported - 1;
+  connections_[connection].reported_at_ns = now_ns_;
 }
 
 void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
@@ -168,12 +198,14 @@ void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
   ComeBack(connection, kNone);
 }
 
-void Checker::OnRefused(int32_t fd) {
+void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   const uint32_t connection = Find(fd);
   if (connection == kNone) return Fail("the master closes fd " + std::to_string(fd) + " not open");
   Connection& refused = connections_[connection];
   Source& source = sources_[refused.source];
-  if (!refusing_ && !(source.removed && NobodyJoined(refused.source))) {
+  const int64_t age_max_ns = source.facts.age_max_ns;
+  const bool too_old = age_max_ns > 0 && now_ns - refused.reported_at_ns >= age_max_ns;
+  if (!too_old && !refusing_ && !(source.removed && NobodyJoined(refused.source))) {
     return Fail("the master refuses " + Name(connection) + " without being told to");
   }
   if (refused.where != Where::kHeld) {
@@ -182,10 +214,14 @@ void Checker::OnRefused(int32_t fd) {
   if (refused.ever_dealt) {
     --source.came_back;
     std::erase(came_back_, connection);
+  } else {
+    ++source.first_deals_now;  // its turn is over
   }
   refused.where = Where::kRefused;
   --source.counts.held;
-  ++source.counts.refused;
+  ++(too_old ? source.counts.dropped : source.counts.refused);
+  --source.open;
+  --open_;
 }
 
 void Checker::OnRefusedClosed(int32_t fd) {
@@ -227,6 +263,55 @@ uint32_t Checker::OnClaimed(uint32_t index, uint64_t word, int64_t now_ns) {
   ++source.counts.claimed;
   ++source.claimed[index];
   ++source.on_the_way;
+  return connection;
+}
+
+bool Checker::IsTicket(uint64_t word) const {
+  const uint32_t source = word == 0 ? kNone : SourceOf(word);
+  return source != kNone && sources_[source].facts.tickets;
+}
+
+uint32_t Checker::OnTicketClaimed(uint32_t index, uint64_t word, int64_t now_ns) {
+  Worker& worker = workers_[index];
+  // Several may look alike; the one that was claimed is not in the inbox any more.
+  uint32_t slot = 0;
+  while (slot < worker.facts.words_count) {
+    uint64_t now = 0;
+    std::memcpy(&now, worker.facts.words + slot * sizeof(now), sizeof(now));
+    if (worker.seen[slot] == word && now == 0) break;
+    ++slot;
+  }
+  if (slot == worker.facts.words_count || worker.left) {
+    Fail("worker " + std::to_string(index) + " claims a ticket that was not offered to it");
+    return kNone;
+  }
+  worker.seen[slot] = 0;
+  OnMoved(index, now_ns);
+  --worker.unclaimed;
+  ++worker.leased;
+  const uint32_t source = SourceOf(word);
+  Source& state = sources_[source];
+  --state.counts.offered;
+  ++state.claimed_tickets;
+  ++state.on_the_way;
+  return source;
+}
+
+void Checker::OnTicketLookedUp(uint32_t source, uint32_t found) {
+  --sources_[source].on_the_way;
+  if (source != found) Fail("a ticket is claimed under the token of another source");
+}
+
+uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone || connections_[connection].where != Where::kAccepted) {
+    Fail("worker " + std::to_string(index) + " has accepted what was not accepted");
+    return kNone;
+  }
+  Connection& redeemed = connections_[connection];
+  redeemed.where = Where::kClaimed;
+  redeemed.worker = index;
+  --sources_[redeemed.source].claimed_tickets;
   return connection;
 }
 
@@ -281,8 +366,16 @@ void Checker::OnAdopted(uint32_t index) {
   ++worker.leased;
 }
 
-void Checker::OnReleased(uint32_t worker, int64_t now_ns) {
+void Checker::OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns) {
+  --sources_[source].claimed_tickets;
+  --workers_[worker].leased;
+  workers_[worker].credit_since_ns = now_ns;
+}
+
+void Checker::OnReleased(uint32_t worker, uint32_t source, int64_t now_ns) {
   if (workers_[worker].leased == 0) return Fail("a lease is released twice");
+  --sources_[source].open;
+  --open_;
   --workers_[worker].leased;
   workers_[worker].credit_since_ns = now_ns;
 }
@@ -313,9 +406,15 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         fine = with_the_dead;
         break;
       case Where::kOffered:
-        fine = with_the_dead && !sources_[it.source].recall;
+        fine = with_the_dead && !sources_[it.source].facts.recall;
         break;
       case Where::kQueued:
+        // Whoever died may have claimed its ticket; the next edge would bring another.
+        // Without recalls it also keeps what it has not claimed, and newer edges merge into that.
+        fine = sources_[it.source].claimed_tickets > 0 ||
+               (sources_[it.source].facts.tickets && !sources_[it.source].facts.recall &&
+                sources_[it.source].counts.offered > 0);
+        break;
       case Where::kAccepted:
       case Where::kHeld:
       case Where::kSent:

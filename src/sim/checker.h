@@ -49,6 +49,16 @@ struct CheckedWorker {
   uint32_t capacity = 0;
 };
 
+// What the checker must know of a source.
+struct CheckedSource {
+  bool recall = true;
+  bool tickets = false;    // its workers accept
+  bool countable = false;  // tickets: the master counts what waits
+  bool exact = true;       // what is accepted never exceeds the capacity
+  uint32_t capacity = 0;   // 0: no limit
+  int64_t age_max_ns = 0;  // 0: no limit
+};
+
 // A connection that the master hands over.
 struct Handed {
   uint32_t worker = 0;
@@ -57,6 +67,7 @@ struct Handed {
 
 struct CheckerOptions {
   int64_t recall_after_ns = 0;
+  uint32_t capacity = 0;    // of all sources together; 0: no limit
   int64_t patience_ns = 0;  // how late the master may be by itself
   bool backs_off = false;   // accepts may fail, after which the master waits before the next one
   bool doorbells_are_prompt = true;  // so that a worker that waits is known to wait
@@ -70,12 +81,12 @@ class Checker {
   Checker(CheckerOptions options, Trace* trace) : options_(options), trace_(trace) {}
 
   // Why the inboxes may have changed since they were read last.
-  enum class Occasion : uint8_t { kBatch, kLeave, kRefuse };
+  enum class Occasion : uint8_t { kBatch, kLeave, kWithdraw, kRefuse };
 
   // --- Set-up. Sources, workers and connections are numbered from 0 as they are added. ---
   // `index` is the engine's, which offers carry.
-  void AddSource(bool recall, uint32_t index);
-  void OnSourceRemoved(uint32_t source) { sources_[source].removed = true; }
+  void AddSource(const CheckedSource& source, uint32_t index);
+  void OnSourceRemoved(uint32_t source, int64_t now_ns);
   void OnSourceGivenUp(uint32_t source) { sources_[source].given_up = true; }
   uint32_t AddWorker(const CheckedWorker& worker);
   void OnLimits(uint32_t worker, uint32_t window, uint32_t capacity, int64_t now_ns);
@@ -83,7 +94,7 @@ class Checker {
   void OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeft(uint32_t worker, int64_t now_ns);  // and every source with it
   void OnPaused(uint32_t source, bool paused) { sources_[source].paused = paused; }
-  void OnStopIntake() { stopping_ = true; }
+  void OnStopIntake(int64_t now_ns);
   void OnRefuseAll(int64_t now_ns);
 
   // --- The kernel. ---
@@ -97,9 +108,9 @@ class Checker {
 
   // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
   // master decides to close one; it is closed. ---
+  void OnCounted(uint32_t source, uint32_t count) { sources_[source].counted = count; }
   void OnReported(uint32_t source, int32_t fd);
   void OnSendFailureTold(int32_t fd, int64_t now_ns);
-  void OnRefused(int32_t fd);
   void OnRefusedClosed(int32_t fd);
 
   // --- The workers. ---
@@ -107,6 +118,14 @@ class Checker {
   void OnMoved(uint32_t worker, int64_t now_ns);
   // It has taken `word`. Returns the connection, kNone after a failure.
   uint32_t OnClaimed(uint32_t worker, uint64_t word, int64_t now_ns);
+  // The same where the word is a ticket; returns the source.
+  bool IsTicket(uint64_t word) const;
+  uint32_t OnTicketClaimed(uint32_t worker, uint64_t word, int64_t now_ns);
+  void OnTicketLookedUp(uint32_t source, uint32_t found);
+  // It has redeemed a ticket: the connection takes over its place.
+  uint32_t OnRedeemed(uint32_t worker, int32_t fd);
+  // It has found nothing, or could not accept: the ticket's place is given back.
+  void OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns);
   // It has found the token of `source` for what it has claimed.
   void OnLookedUp(uint32_t connection, uint32_t source);
   // It has taken a completion out of its ring. Returns the connection, kNone after a failure.
@@ -120,16 +139,19 @@ class Checker {
   // connection had in the ring.
   void OnAdopted(uint32_t worker);
   // A lease has been released: the place is given back, the fd was closed before.
-  void OnReleased(uint32_t worker, int64_t now_ns);
+  void OnReleased(uint32_t worker, uint32_t source, int64_t now_ns);
   // It waits and has nothing to wait for, its last knock done; it does not wait any more.
   void OnIdle(uint32_t worker, int64_t now_ns);
   void OnBusy(uint32_t worker);
 
   // --- The master. ---
   void BeforeBatch(int64_t now_ns);
+  void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
   // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
   // all that it had handed over before.
-  void AfterBatch(std::span<const Handed> handed, bool all_reported, int64_t now_ns);
+  // Those of `closed` it decided to close: refused, or too old.
+  void AfterBatch(std::span<const Handed> handed, std::span<const int32_t> closed,
+                  bool all_reported, int64_t now_ns);
 
   // --- The end. ---
   // Everything that arrived was served and closed; `may_hold` says for each worker whether it died
@@ -149,13 +171,18 @@ class Checker {
     uint64_t offered = 0;
     uint64_t claimed = 0;  // or handed over
     uint64_t refused = 0;
-    uint64_t recalled = 0;  // by age, not by leaving
-    uint64_t left = 0;      // taken back because the worker left
+    uint64_t dropped = 0;    // too old
+    uint64_t withdrawn = 0;  // tickets
+    uint64_t recalled = 0;   // by age, not by leaving
+    uint64_t left = 0;       // taken back because the worker left
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
   };
   const Counts& counts(uint32_t source) const { return sources_[source].counts; }
   bool NobodyJoined(uint32_t source) const;
+  // Tickets that were claimed and neither redeemed nor given up.
+  uint32_t claimed_tickets(uint32_t source) const { return sources_[source].claimed_tickets; }
+  uint32_t source_of(uint32_t connection) const { return connections_[connection].source; }
   // Offered and not claimed; or handed over and not taken.
   uint32_t unclaimed(uint32_t worker) const { return workers_[worker].unclaimed; }
   // Connections that count as open.
@@ -193,6 +220,7 @@ class Checker {
     uint32_t worker = kNone;  // offered or handed over to, or served by
     int32_t fd = -1;
     uint64_t number = 0;  // within its source, as reported
+    int64_t reported_at_ns = 0;
     uint32_t recalls = 0;
     bool ever_dealt = false;
     bool failed_before = false;       // to be handed over
@@ -204,7 +232,10 @@ class Checker {
   };
 
   struct Source {
-    bool recall = true;
+    CheckedSource facts;
+    uint32_t counted = 0;          // tickets: as counted last
+    uint32_t claimed_tickets = 0;  // and not redeemed
+    uint32_t open = 0;             // accepted, and its lease not released
     uint32_t index = 0;
     bool paused = false;
     bool removed = false;
@@ -246,6 +277,11 @@ class Checker {
 
   void Read(Occasion occasion, uint32_t worker, uint32_t source, int64_t now_ns);
   void NoteChanges(uint32_t worker);
+  void TakeBackTicket(const Change& change, Occasion occasion, int64_t now_ns);
+  void OnTicketOffered(uint32_t worker, uint64_t word, int64_t now_ns);
+  const char* WhyNot(uint32_t worker, uint32_t source, int64_t now_ns) const;
+  void Opened(uint32_t source);
+  void OnClosedByMaster(int32_t fd, int64_t now_ns);
   void TakeBack(const Change& change, Occasion occasion, int64_t now_ns);
   void ComeBack(uint32_t connection, uint32_t from);
   void OnOffered(uint32_t worker, uint64_t word, int64_t now_ns);
@@ -276,6 +312,8 @@ class Checker {
   uint64_t deals_ = 0;
   uint64_t served_ = 0;
   int64_t last_batch_ns_ = 0;
+  int64_t now_ns_ = 0;
+  uint32_t open_ = 0;  // of all sources
   bool all_reported_ = true;
   bool stopping_ = false;
   bool refusing_ = false;

@@ -49,7 +49,8 @@ void Checker::BeforeBatch(int64_t now_ns) {
   CheckIdleness(now_ns);
 }
 
-void Checker::AfterBatch(std::span<const Handed> handed, bool all_reported, int64_t now_ns) {
+void Checker::AfterBatch(std::span<const Handed> handed, std::span<const int32_t> closed,
+                         bool all_reported, int64_t now_ns) {
   all_reported_ = all_reported;
   for (Worker& worker : workers_) {
     if (std::exchange(worker.took, false)) worker.took_seen_ns = now_ns;
@@ -57,6 +58,9 @@ void Checker::AfterBatch(std::span<const Handed> handed, bool all_reported, int6
   Read(Occasion::kBatch, kNone, kNone, now_ns);
   for (const Handed& it : handed) {
     if (!failed()) OnHanded(it, now_ns);
+  }
+  for (const int32_t fd : closed) {
+    if (!failed()) OnClosedByMaster(fd, now_ns);
   }
   if (failed()) return;
   if (!refusing_) CheckOrder();
@@ -68,7 +72,10 @@ void Checker::AfterBatch(std::span<const Handed> handed, bool all_reported, int6
     }
     const bool accepts =
         !source.paused && !source.removed && !source.given_up && !stopping_ && !options_.backs_off;
-    source.waits = source.counts.held > 0 || (accepts && source.queued > 0);
+    // Whoever has a ticket may be about to accept.
+    const bool told = source.facts.tickets && source.counts.offered + source.claimed_tickets > 0;
+    const bool full = source.facts.capacity > 0 || options_.capacity > 0;
+    source.waits = source.counts.held > 0 || (accepts && source.queued > 0 && !told && !full);
   }
 }
 
@@ -89,7 +96,8 @@ void Checker::CheckNeglect(int64_t now_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     if (workers_[index].unclaimed == 0) continue;
     for (const uint64_t word : workers_[index].seen) {
-      const uint32_t connection = word == 0 ? kNone : Find(FdOf(word));
+      if (word == 0 || IsTicket(word)) continue;
+      const uint32_t connection = Find(FdOf(word));
       if (connection != kNone) CheckNeglectOf(index, connection, now_ns);
     }
   }
@@ -97,7 +105,7 @@ void Checker::CheckNeglect(int64_t now_ns) {
 
 void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns) {
   const Connection& offered = connections_[connection];
-  if (!sources_[offered.source].recall) return;
+  if (!sources_[offered.source].facts.recall) return;
   const int64_t limit_ns = options_.recall_after_ns << std::min(offered.recalls, kDoublings);
   const int64_t credit_since_ns = CreditSince(offered.source, index, now_ns);
   if (credit_since_ns < 0) return;
@@ -134,13 +142,24 @@ void Checker::Read(Occasion occasion, uint32_t left, uint32_t left_source, int64
         (change.worker != left || (left_source != kNone && SourceOf(seen) != left_source))) {
       return Fail("a leave takes back what does not belong to it");
     }
-    TakeBack(change, occasion, now_ns);
+    if (occasion == Occasion::kWithdraw && !IsTicket(seen)) {
+      return Fail("what is no ticket is withdrawn");
+    }
+    if (IsTicket(seen)) {
+      TakeBackTicket(change, occasion, now_ns);
+    } else {
+      TakeBack(change, occasion, now_ns);
+    }
     if (failed()) return;
   }
   for (const Change& change : changed_) {
     if (change.word == 0) continue;
     if (occasion != Occasion::kBatch) return Fail("an offer outside of a batch");
-    OnOffered(change.worker, change.word, now_ns);
+    if (IsTicket(change.word)) {
+      OnTicketOffered(change.worker, change.word, now_ns);
+    } else {
+      OnOffered(change.worker, change.word, now_ns);
+    }
     if (failed()) return;
     workers_[change.worker].seen[change.slot] = change.word;
   }
@@ -158,6 +177,22 @@ void Checker::NoteChanges(uint32_t index) {
   }
 }
 
+void Checker::TakeBackTicket(const Change& change, Occasion occasion, int64_t now_ns) {
+  Worker& worker = workers_[change.worker];
+  Source& source = sources_[SourceOf(std::exchange(worker.seen[change.slot], 0))];
+  --source.counts.offered;
+  --worker.unclaimed;
+  worker.credit_since_ns = now_ns;
+  if (occasion == Occasion::kWithdraw) {
+    ++source.counts.withdrawn;
+    if (!source.removed && !stopping_) Fail("a ticket is withdrawn for no reason");
+  }
+  if (occasion != Occasion::kBatch) return;
+  if (!source.facts.recall) return Fail("a ticket is recalled where recalls are off");
+  worker.owes_motion = true;
+  ++source.counts.recalled;
+}
+
 void Checker::TakeBack(const Change& change, Occasion occasion, int64_t now_ns) {
   Worker& worker = workers_[change.worker];
   const uint32_t connection = Find(FdOf(std::exchange(worker.seen[change.slot], 0)));
@@ -168,7 +203,9 @@ void Checker::TakeBack(const Change& change, Occasion occasion, int64_t now_ns) 
     return Fail(Name(connection) + " is taken back from the wrong worker");
   }
   if (occasion == Occasion::kBatch) {
-    CheckRecallIsDue(recalled, now_ns);
+    const int64_t age_max_ns = source.facts.age_max_ns;
+    const bool too_old = age_max_ns > 0 && now_ns - recalled.reported_at_ns >= age_max_ns;
+    if (!too_old) CheckRecallIsDue(recalled, now_ns);
     worker.owes_motion = true;
     ++recalled.recalls;
     ++source.counts.recalled;
@@ -201,7 +238,7 @@ void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
   const int64_t age_ns = now_ns - connection.dealt_at_ns;
   const bool stuck = age_ns >= limit_ns && now_ns - worker.moved_at_ns >= limit_ns;
   if (!stuck && age_ns < kLateFactor * limit_ns) Fail("a recall comes too early");
-  if (!source.recall) Fail("a recall where recalls are off");
+  if (!source.facts.recall) Fail("a recall where recalls are off");
   const auto others = static_cast<size_t>(std::count_if(
       source.joined_at_ns.begin(), source.joined_at_ns.end(), [](int64_t at) { return at >= 0; }));
   if (others < 2) Fail("a recall although there is nobody else");
@@ -242,25 +279,44 @@ void Checker::OnHanded(const Handed& handed, int64_t now_ns) {
   Deal(handed.worker, connection, now_ns);
 }
 
+void Checker::OnTicketOffered(uint32_t index, uint64_t word, int64_t now_ns) {
+  Source& source = sources_[SourceOf(word)];
+  Worker& worker = workers_[index];
+  if (const char* why_not = WhyNot(index, SourceOf(word), now_ns)) {
+    return Fail("a ticket is given to worker " + std::to_string(index) + why_not);
+  }
+  ++source.counts.offered;
+  ++worker.unclaimed;
+  worker.credit_since_ns = now_ns;
+  if (!source.facts.countable && source.counts.offered > 1) {
+    Fail("a second ticket is out for what cannot be counted");
+  }
+}
+
+// Why a worker must not be given anything of the source; null if it may.
+const char* Checker::WhyNot(uint32_t index, uint32_t source, int64_t now_ns) const {
+  const Worker& worker = workers_[index];
+  if (worker.left || sources_[source].joined_at_ns[index] < 0) {
+    return ", which has not joined its source";
+  }
+  if (worker.owes_motion) return " after a recall and before it has moved";
+  if (worker.unclaimed >= worker.facts.window) {
+    return ", which has as many unclaimed as its window allows";
+  }
+  if (open(index) >= worker.facts.capacity) {
+    return ", which has as many connections as its capacity";
+  }
+  if (worker.facts.completions && worker.unclaimed > 0 &&
+      now_ns - std::max(worker.took_seen_ns, worker.waits_since_ns) >= options_.recall_after_ns) {
+    return ", which has taken nothing for long";
+  }
+  return nullptr;
+}
+
 bool Checker::MayHave(uint32_t index, uint32_t connection, int64_t now_ns) {
   const Connection& it = connections_[connection];
-  const Worker& worker = workers_[index];
-  const char* why_not = nullptr;
-  if (it.where != Where::kHeld) {
-    why_not = " and is in another place already";
-  } else if (worker.left || sources_[it.source].joined_at_ns[index] < 0) {
-    why_not = ", which has not joined its source";
-  } else if (worker.owes_motion) {
-    why_not = " after a recall and before it has moved";
-  } else if (worker.unclaimed >= worker.facts.window) {
-    why_not = ", which has as many unclaimed as its window allows";
-  } else if (open(index) >= worker.facts.capacity) {
-    why_not = ", which has as many connections as its capacity";
-  } else if (worker.facts.completions && worker.unclaimed > 0 &&
-             now_ns - std::max(worker.took_seen_ns, worker.waits_since_ns) >=
-                 options_.recall_after_ns) {
-    why_not = ", which has taken nothing for long";
-  }
+  const char* why_not = it.where != Where::kHeld ? " and is in another place already"
+                                                 : WhyNot(index, it.source, now_ns);
   if (why_not == nullptr) return true;
   Fail(Name(connection) + " is given to worker " + std::to_string(index) + why_not);
   return false;

@@ -78,6 +78,7 @@ void CompletionWorker::Adopt() {
   world_->Reached(config_.took_first ? Milestone::kAdoptedLate : Milestone::kAdopted);
   if (!tally_.Lease() || world_->Breaks(Breakage::kAdoptTakesAnotherPlace, {1, 8})) {
     port_state_.Take();
+    world_->TakePlaceAnyway();
   }
   world_->checker().OnAdopted(id_);
 }
@@ -106,7 +107,10 @@ void CompletionWorker::Took() {
 }
 
 void CompletionWorker::ReleasePlaces() {
-  if (released_ > 0) port_state_.Release(std::exchange(released_, 0));
+  if (released_ > 0) {
+    world_->LeaveGate(released_);
+    port_state_.Release(std::exchange(released_, 0));
+  }
   Go(Next::kKnock, world_->StepCost());
 }
 
@@ -115,6 +119,10 @@ void CompletionWorker::More() {
   if (!left() && world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
   if (!ring_.empty()) return Go(Next::kBegin, world_->StepCost());
   Wait();
+}
+
+void CompletionWorker::KeepRing() {
+  world_->LeaveGate(tally_.Take(std::numeric_limits<uint32_t>::max()).places);
 }
 
 void CompletionWorker::GoOnAlone() {

@@ -30,6 +30,8 @@ class CompletionWorker final : public SimWorker {
 
   // The kernel puts a completion into its ring: the descriptor of a connection.
   void OnSent(int32_t fd) { ring_.push_back(fd); }
+  // It has left: what is in its ring counts nowhere any more.
+  void KeepRing();
 
  private:
   enum class Next : uint8_t { kBegin, kTake, kServe, kCallback, kTook, kRelease, kKnock, kMore };

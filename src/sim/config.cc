@@ -91,6 +91,15 @@ SimSourceConfig DrawSource(Prng& prng) {
   source.multishot_accept = prng.Chance({1, 2});
   source.hold = prng.OneOf(std::array<uint32_t, 5>{1, 2, 4, 16, 64});
   source.recall = !prng.Chance({1, 8});
+  if (prng.Chance({1, 4})) {
+    source.readiness = true;
+    source.countable = prng.Chance({1, 2});
+    source.multishot_accept = false;
+  } else if (prng.Chance({1, 8})) {
+    source.age_max_ns =
+        prng.OneOf(std::array<int64_t, 3>{kMillisecond, 5 * kMillisecond, 40 * kMillisecond});
+  }
+  if (prng.Chance({1, 8})) source.capacity = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
   return source;
 }
 
@@ -108,6 +117,9 @@ SimConfig DrawConfig(uint64_t seed) {
   ApplyFaults(prng, config);
   config.recall_after_ns =
       prng.OneOf(std::array<int64_t, 3>{kMillisecond, 3 * kMillisecond, 10 * kMillisecond});
+  // Who dies keeps its places for ever.
+  if (config.faults[Fault::kWorkerDies].n == 0 && prng.Chance({1, 4}))
+    config.capacity = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
   config.defers_task_work = prng.Chance({3, 4});
   config.accepts_at_reap = prng.Chance({1, 4});
   config.turn_ns_max = prng.OneOf(std::array<int64_t, 3>{0, 2 * kMicrosecond, 50 * kMicrosecond});

@@ -18,6 +18,10 @@ struct SimSourceConfig {
   bool multishot_accept = false;
   uint32_t hold = 16;
   bool recall = true;
+  bool readiness = false;  // its workers get tickets and accept themselves
+  bool countable = false;  // readiness: the kernel tells how many connections wait
+  uint32_t capacity = 0;   // connections open at once; 0: no limit
+  int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never
 };
 
 struct SimWorkerConfig {
@@ -47,6 +51,7 @@ struct SimConfig {
   std::vector<SimSourceConfig> sources;
   std::vector<SimWorkerConfig> workers;
   int64_t recall_after_ns = 0;
+  uint32_t capacity = 0;             // connections of all sources open at once; 0: no limit
   uint32_t completion_entries = 64;  // of the simulated completion queue
   uint32_t completions_max = 64;     // that one turn may bring
   int32_t descriptors_max = INT32_MAX;
@@ -80,17 +85,21 @@ enum class Breakage : uint8_t {
   kWorkerNeverKnocks,         // a claim that does not read `hungry`
   kWorkerLooksUpNeighbour,    // a claim that finds the token of another source
   kWorkerForgetsItsRing,      // a worker that leaves serves nothing of what is in its ring
+  kTicketForgotten,           // a worker finds no descriptor and does not give the ticket back
   kTookGivesNoCredit,         // Took that does not tell the master
   kTookGivesCreditTwice,      // Took that counts double
   kAdoptTakesAnotherPlace,    // Adopt that counts a place that is counted already
   kLeaseNeverKnocks,          // a lease release that does not read `hungry`
   kLeaseReleasesTwice,        // the place of a connection is given back twice
   kLeaseForgotten,            // the place of a connection is never given back
+  kGateForgotten,             // its place in the source's limit is never given back
+  kGateReleasedTwice,         // the same is given back twice
   kRingLosesDoorbell,         // a doorbell is lost without an error
   kRingLosesSend,             // a connection is handed over and lost without an error
   kRingHidesSendFailure,      // handing over fails and nothing completes
   kRingSendsTwice,            // a connection is handed over twice
   kRingLosesEdge,             // an edge is dropped
+  kRingCountsTooFew,          // a count of what waits leaves one out
   kRingLosesConnection,       // an accepted connection is never reported
   kRingReportsTwice,          // an accepted connection is reported twice
   kRingHidesTheEnd,           // a multishot operation ends and says that it goes on

@@ -21,6 +21,10 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("multishot", source.multishot_accept);
   visit("hold", source.hold);
   visit("recall", source.recall);
+  visit("readiness", source.readiness);
+  visit("countable", source.countable);
+  visit("capacity", source.capacity);
+  visit("age_max_ns", source.age_max_ns);
 }
 
 template <typename Config, typename Visitor>
@@ -40,6 +44,7 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("seed", config.seed);
   visit("course", config.course);
   visit("recall_after_ns", config.recall_after_ns);
+  visit("capacity", config.capacity);
   visit("cq", config.completion_entries);
   visit("per_turn", config.completions_max);
   visit("descriptors_max", config.descriptors_max);
@@ -176,6 +181,8 @@ bool Sound(const SimConfig& config) {
   }
   for (const SimSourceConfig& source : config.sources) {
     sound &= !source.multishot_accept || source.hold > 0;
+    sound &= !source.readiness || (!source.multishot_accept && source.age_max_ns == 0);
+    sound &= source.age_max_ns >= 0;
   }
   return sound;
 }

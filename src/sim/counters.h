@@ -55,8 +55,15 @@ enum class Milestone : uint8_t {
   kShutDown,            // a run ended by a shutdown
   kRefused,             // connections refused by a shutdown
   kOutlived,            // connections that ended after the engine was destroyed
+  kRedeemed,            // tickets that became a connection
+  kTicketTooMany,       // tickets that found nothing
+  kTicketGivenBack,     // because a worker ran out of descriptors
+  kTicketWithdrawn,     // because its source was removed or intake stopped
+  kSourceFull,          // a source had as many connections open as it may
+  kBalancerFull,        // the same of all sources together
+  kDropped,             // connections that grew too old
 };
-inline constexpr size_t kMilestoneCount = 41;
+inline constexpr size_t kMilestoneCount = 48;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -100,6 +107,13 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "shut_down",
     "refused",
     "outlived",
+    "redeemed",
+    "ticket_too_many",
+    "ticket_given_back",
+    "ticket_withdrawn",
+    "source_full",
+    "balancer_full",
+    "dropped",
 };
 
 struct Counters {

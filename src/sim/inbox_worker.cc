@@ -1,5 +1,6 @@
 #include "sim/inbox_worker.h"
 
+#include <cerrno>
 #include <limits>
 
 #include "sim/world.h"
@@ -39,6 +40,8 @@ void InboxWorker::Advance() {
       return Take();
     case Next::kLookUp:
       return LookUp();
+    case Next::kAccept:
+      return Accept();
     case Next::kCallback:
       return EndCallback();
     case Next::kEnd:
@@ -77,15 +80,25 @@ void InboxWorker::Take() {
   }
   claimed_any_ = true;
   --connections_left_;
+  ticket_ = world_->checker().IsTicket(word_);
+  if (ticket_) {
+    source_ = world_->checker().OnTicketClaimed(id_, word_, world_->now_ns());
+    world_->Note("claims a ticket", {{"worker", id_}, {"source", source_}});
+    return Go(source_ == Checker::kNone ? Next::kTake : Next::kLookUp, world_->StepCost());
+  }
   serving_ = world_->checker().OnClaimed(id_, word_, world_->now_ns());
   world_->Note("claims", {{"worker", id_}, {"connection", serving_}});
   Go(Next::kLookUp, world_->StepCost());
 }
 
 void InboxWorker::LookUp() {
-  if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
+  if (!ticket_ && serving_ == Checker::kNone) return Go(Next::kTake, 0);
   uint64_t token = tokens_[core::Offer::FromWord(word_).source];
   if (world_->Breaks(Breakage::kWorkerLooksUpNeighbour, {1, 8})) ++token;
+  if (ticket_) {
+    world_->checker().OnTicketLookedUp(source_, World::SourceOfToken(token));
+    return Go(Next::kAccept, world_->StepCost());
+  }
   world_->checker().OnLookedUp(serving_, World::SourceOfToken(token));
   if (world_->Breaks(Breakage::kWorkerDropsOffer, {1, 8})) {
     serving_ = Checker::kNone;
@@ -93,6 +106,31 @@ void InboxWorker::LookUp() {
   }
   world_->Serve(id_, serving_, /*leased=*/true);
   Go(Next::kCallback, world_->ServiceTime());
+}
+
+// As Ticket::Accept does.
+void InboxWorker::Accept() {
+  Arrival facts;
+  const int32_t fd =
+      world_->kernel().is_open(source_) ? world_->kernel().Accept(source_, facts) : -EBADF;
+  if (fd >= 0) {
+    world_->Reached(Milestone::kRedeemed);
+    serving_ = world_->checker().OnRedeemed(id_, fd);
+    if (world_->MoreWaits(source_)) world_->GiveBack(id_, source_, 0);
+    if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
+    world_->Serve(id_, serving_, /*leased=*/true);
+    return Go(Next::kCallback, world_->ServiceTime());
+  }
+  serving_ = Checker::kNone;
+  world_->Reached(fd == -EAGAIN ? Milestone::kTicketTooMany : Milestone::kTicketGivenBack);
+  if (fd != -EAGAIN && !world_->Breaks(Breakage::kTicketForgotten)) {
+    world_->GiveBack(id_, source_, -fd);
+  }
+  // Its place is given back, and whoever waits for one is told, at once.
+  world_->ReleasePlace(id_, source_);
+  world_->checker().OnTicketDone(id_, source_, world_->now_ns());
+  if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();
+  Go(Next::kTake, world_->StepCost());
 }
 
 void InboxWorker::EndCallback() {

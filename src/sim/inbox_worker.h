@@ -3,6 +3,9 @@
 //   waiting → begin (serving = 1, Inbox::Begin) → take (Inbox::Take) → look the token up →
 //   callback → take → … → end (serving = 0) → knock (Hunger::TakeKnock) → begin again if some are
 //   left, or wait
+//
+// What is claimed may be a ticket; between the look-up and the callback there is an accept then,
+// and perhaps no callback.
 
 #ifndef RINGMASTER_SRC_SIM_INBOX_WORKER_H_
 #define RINGMASTER_SRC_SIM_INBOX_WORKER_H_
@@ -26,7 +29,7 @@ class InboxWorker final : public SimWorker {
   bool Oversleeps() const override { return waiting_ && inbox_.Rung(); }
 
  private:
-  enum class Next : uint8_t { kBegin, kTake, kLookUp, kCallback, kEnd, kKnock, kMore };
+  enum class Next : uint8_t { kBegin, kTake, kLookUp, kAccept, kCallback, kEnd, kKnock, kMore };
 
   struct FreeAligned {
     void operator()(std::byte* storage) const {
@@ -42,6 +45,7 @@ class InboxWorker final : public SimWorker {
   void Begin();
   void Take();
   void LookUp();
+  void Accept();
   void EndCallback();
   void End();
   void More();
@@ -56,6 +60,8 @@ class InboxWorker final : public SimWorker {
   bool claimed_any_ = false;
   uint64_t word_ = 0;                  // claimed, its token not looked up
   uint32_t serving_ = Checker::kNone;  // connection in the callback
+  bool ticket_ = false;                // what was claimed is one
+  uint32_t source_ = 0;                // of the ticket
 };
 
 }  // namespace ringmaster::sim

@@ -160,6 +160,14 @@ class Shrinker {
     smaller |= Plainer([](SimConfig& config) { config.descriptors_max = INT32_MAX; });
     smaller |= Plainer([](SimConfig& config) { config.completions_max = 64; });
     smaller |= Plainer([](SimConfig& config) { config.completion_entries = 64; });
+    // Where only a full queue fails, a short one is full of fewer.
+    if (best_.workload.arrivals > 20 && best_.completion_entries > 12) {
+      smaller |= Plainer([](SimConfig& config) {
+        config.completion_entries = config.completions_max = 12;
+        config.workload.arrivals = 20;
+      });
+    }
+    smaller |= Plainer([](SimConfig& config) { config.capacity = 0; });
     smaller |= Plainer([](SimConfig& config) { config.turn_ns_max = 0; });
     smaller |= Plainer([](SimConfig& config) { config.wake_ns_max = 0; });
     smaller |= Plainer([](SimConfig& config) { config.workload.burst = {}; });
@@ -203,6 +211,9 @@ class Shrinker {
       plainer([](SimSourceConfig& source) { source.multishot_accept = false; });
       plainer([](SimSourceConfig& source) { source.hold = 16; });
       plainer([](SimSourceConfig& source) { source.recall = true; });
+      plainer([](SimSourceConfig& source) { source.capacity = 0; });
+      plainer([](SimSourceConfig& source) { source.age_max_ns = 0; });
+      plainer([](SimSourceConfig& source) { source.readiness = source.countable = false; });
     }
     return smaller;
   }

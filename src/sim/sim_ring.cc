@@ -106,6 +106,10 @@ void SimRing::Submit(const Op& op) {
       Arm(watch_, op);
       if (watch_.armed && knocked_) Wake(watch_, OpKind::kWatch, 0);
       return;
+    case OpKind::kCount: {
+      const uint32_t source = SourceOf(op);
+      return source == SimKernel::kNobody ? void() : Post(op.key, Count(source));
+    }
     case OpKind::kPollEnd:
       return End(op, OpKind::kPoll);
     case OpKind::kAcceptEnd:
@@ -140,13 +144,19 @@ void SimRing::Submit(const Op& op) {
   }
 }
 
+int32_t SimRing::Count(uint32_t source) {
+  auto count = static_cast<int32_t>(world_->kernel().Backlog(source));
+  if (count > 0 && world_->Breaks(Breakage::kRingCountsTooFew)) --count;
+  world_->checker().OnCounted(source, static_cast<uint32_t>(count));
+  return count;
+}
+
 void SimRing::Send(const Op& op) {
   const uint32_t worker = world_->kernel().WorkerOf(op.fd);
   const int32_t result = world_->Send(op);
   if (result >= 0 || world_->Breaks(Breakage::kRingHidesSendFailure)) return;
-  queue_.push_back({.completion = {.key = op.key, .result = result},
-                    .unsent_fd = op.sent_fd,
-                    .unsent_to = worker});
+  queue_.push_back(
+      {.completion = {.key = op.key, .result = result}, .unsent_fd = op.sent, .unsent_to = worker});
 }
 
 void SimRing::Arm(Multishot& multishot, const Op& op) {

@@ -43,6 +43,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
       prng_(config.course),
       checker_(
           {.recall_after_ns = config.recall_after_ns,
+           .capacity = config.capacity,
            .patience_ns = Patience(config),
            .backs_off = config.descriptors_max < INT32_MAX ||
                         Planned(config, {Fault::kAcceptError, Fault::kArmFails}),
@@ -53,10 +54,13 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
       engine_(std::in_place,
               core::EngineConfig{.recall_after_ns = config.recall_after_ns,
                                  .completion_entries = config.completion_entries,
-                                 .watch_fd = kWatchFd},
+                                 .watch_fd = kWatchFd,
+                                 .gate = config.capacity > 0 ? &gate_ : nullptr},
               &hunger_),
       ring_(this, config.completion_entries),
-      worker_configs_(config.workers) {}
+      worker_configs_(config.workers) {
+  gate_.Limit(config.capacity);
+}
 
 // --- Time and chance -----------------------------------------------------------------------------
 
@@ -121,9 +125,9 @@ void World::Do(const Event& event) {
       return CloseConnection(event.a);
     case Happening::kRelease:
       if (Breaks(Breakage::kLeaseForgotten, {1, 8})) return;
-      Note("releases", {{"worker", event.a}});
-      worker(event.a).Release();
-      checker_.OnReleased(event.a, now_ns_);
+      Note("releases", {{"worker", event.a}, {"source", event.b}});
+      ReleasePlace(event.a, event.b);
+      checker_.OnReleased(event.a, event.b, now_ns_);
       return Schedule(StepCost(), Happening::kReleaseKnock, event.a);
     case Happening::kReleaseKnock:
       return worker(event.a).KnockAfterRelease();
@@ -268,17 +272,17 @@ int32_t World::Send(const Op& op) {
     return -EBADF;
   }
   if (Happens(Fault::kSendFails)) {
-    checker_.OnSendFailed(op.sent_fd);
+    checker_.OnSendFailed(op.sent);
     // Perhaps because it is about to go.
     if (Happens(Fault::kWorkerLeaves)) worker(id).LeaveIfIdle();
     return -prng_.OneOf(std::array<int32_t, 3>{EBADFD, ENOMEM, EOWNERDEAD});
   }
   if (Breaks(Breakage::kRingLosesSend, {1, 8})) return 0;
-  checker_.OnReceived(id, op.sent_fd, SourceOfToken(op.tag));
+  checker_.OnReceived(id, op.sent, SourceOfToken(op.tag));
   if (Breaks(Breakage::kRingSendsTwice, {1, 8})) {
-    checker_.OnReceived(id, op.sent_fd, SourceOfToken(op.tag));
+    checker_.OnReceived(id, op.sent, SourceOfToken(op.tag));
   }
-  workers_[id].receiver->OnSent(op.sent_fd);
+  workers_[id].receiver->OnSent(op.sent);
   const bool late = Happens(Fault::kDoorbellLate);
   Schedule(late ? prng_.Between(0, 30 * kMillisecond) : 50, Happening::kWake, id);
   return 0;
@@ -308,6 +312,7 @@ void World::Serve(uint32_t worker, uint32_t connection, bool leased) {
   const int64_t lease_ns = prng_.Exponential(config_.workload.lease_ns_mean);
   if (connections_.size() <= connection) connections_.resize(connection + 1);
   connections_[connection] = {.worker = worker,
+                              .source = checker_.source_of(connection),
                               .leased = leased,
                               .closes_in_callback = lease_ns == 0 || prng_.Chance({1, 8})};
   if (!connections_[connection].closes_in_callback) {
@@ -325,7 +330,25 @@ void World::CloseConnection(uint32_t connection) {
   checker_.OnClosed(connection);
   kernel_.CloseConnection(kernel_.FdOf(connection));
   if (!engine_.has_value()) Reached(Milestone::kOutlived);
-  if (it.leased) Schedule(StepCost(), Happening::kRelease, it.worker);
+  if (it.leased) Schedule(StepCost(), Happening::kRelease, it.worker, it.source);
+}
+
+bool World::MoreWaits(uint32_t source) const {
+  return !sources_[source].config.countable && kernel_.Backlog(source) > 0;
+}
+
+void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
+  Note("gives back", {{"worker", worker}, {"source", source}, {"error", error}});
+  given_back_.push_back({.source = source, .error = error});
+  ring_.OnKnock();
+}
+
+void World::ReleasePlace(uint32_t id, uint32_t source) {
+  worker(id).Release();
+  core::Gate* const gate = sources_[source].gate.get();
+  if (gate != nullptr && !Breaks(Breakage::kGateForgotten, {1, 8})) gate->Leave();
+  if (gate != nullptr && Breaks(Breakage::kGateReleasedTwice, {1, 8})) gate->Leave();
+  LeaveGate(1);
 }
 
 void World::Knock(uint32_t worker) {
@@ -358,6 +381,8 @@ void World::Run() {
     };
     add(Milestone::kRecall, counts.recalled);
     add(Milestone::kLeaveWithOffers, counts.left);
+    add(Milestone::kDropped, counts.dropped);
+    add(Milestone::kTicketWithdrawn, counts.withdrawn);
     add(Milestone::kHandedOver, counts.handed_over);
     add(Milestone::kHandedOverAgain, counts.handed_over_again);
   }
@@ -366,7 +391,7 @@ void World::Run() {
 
 bool World::AtRest() const {
   return events_.empty() && !ring_.HasSomething() && ops_.empty() && calls_.empty() &&
-         leaving_.empty() && wait_ns_ != 0;
+         given_back_.empty() && leaving_.empty() && wait_ns_ != 0;
 }
 
 // Whether the master has a reason to wake although nothing happens any more: offers that a dead
@@ -413,6 +438,8 @@ void World::FinishDrain() {
     const Source& source = sources_[index];
     const bool armed = ring_.accepted_from(index) || ring_.polled(index);
     const bool should = !source.removed && !kernel_.shut(index);
+    // Who died with a ticket has not found out that there is nothing to accept from any more.
+    if (armed && kernel_.shut(index) && checker_.claimed_tickets(index) > 0) continue;
     if (armed != should)
       checker_.Fail(armed ? "a source is armed that nobody serves"
                           : "a source is not armed at rest");
@@ -435,7 +462,10 @@ void World::FinishDrain() {
 void World::CheckRounds() {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     const Source& source = sources_[index];
-    if (source.removed || source.config.policy != "round-robin" || !source.steady) continue;
+    if (source.removed || source.config.policy != "round-robin" || !source.steady ||
+        source.config.readiness) {
+      continue;
+    }
     const bool alive = std::all_of(source.joined.begin(), source.joined.end(),
                                    [this](uint32_t id) { return Live(id); });
     if (!alive) continue;
@@ -451,6 +481,7 @@ void World::Outlive() {
   engine_.reset();
   ops_ = {};
   calls_.clear();
+  given_back_.clear();
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     if (worker(id).leaving()) worker(id).OnLeft();
   }

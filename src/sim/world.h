@@ -106,6 +106,18 @@ class World {
   void ScheduleStep(uint32_t worker, int64_t after_ns);
   void Serve(uint32_t worker, uint32_t connection, bool leased);
   void OnCallbackEnd(uint32_t connection);
+  // After a ticket was redeemed: whether the worker must say that others wait.
+  bool MoreWaits(uint32_t source) const;
+  void GiveBack(uint32_t worker, uint32_t source, int32_t error);
+  // The places that one of the worker has, in its books and in the limits.
+  void ReleasePlace(uint32_t worker, uint32_t source);
+  // Of the balancer's limit: for one that is there already; given back.
+  void TakePlaceAnyway() {
+    if (gate_.limited()) gate_.Force();
+  }
+  void LeaveGate(uint32_t count) {
+    if (gate_.limited()) gate_.Leave(count);
+  }
   void Knock(uint32_t worker);
   void AskToLeave(uint32_t worker);
 
@@ -152,6 +164,11 @@ class World {
     kStopIntake,
     kRefuseAll
   };
+  // Tickets that came back since the last batch.
+  struct GivenBack {
+    uint32_t source = 0;
+    int32_t error = 0;
+  };
   // What another thread asks of the master; done between two batches.
   struct Call {
     CallKind kind = CallKind::kPause;
@@ -162,6 +179,7 @@ class World {
   // One that is served.
   struct Connection {
     uint32_t worker = 0;
+    uint32_t source = 0;
     bool leased = false;
     bool closes_in_callback = false;
   };
@@ -169,8 +187,9 @@ class World {
     uint32_t index = 0;  // the engine's
     int32_t fd = -1;
     SimSourceConfig config;
-    std::vector<uint32_t> joined;  // workers
-    bool steady = true;            // the same workers and policy all the while
+    std::unique_ptr<core::Gate> gate;  // if it has a capacity
+    std::vector<uint32_t> joined;      // workers
+    bool steady = true;                // the same workers and policy all the while
     bool paused = false;
     bool removed = false;
     bool closed = false;              // removed, and its listener is closed
@@ -220,7 +239,7 @@ class World {
   void AddWorker(const SimWorkerConfig& config);
   void RemoveWorker(uint32_t id);
   void FinishLeaves();
-  void AddSource(const SimSourceConfig& config);
+  void AddSource(SimSourceConfig config);
   void RemoveSource(uint32_t source);
   void CloseRemoved();
   void SetPolicy(uint32_t source, std::string_view name);
@@ -250,6 +269,7 @@ class World {
 
   SimKernel kernel_;
   core::Hunger hunger_;
+  core::Gate gate_;
   std::optional<core::Engine> engine_;
   SimRing ring_;
   std::vector<WorkerEntry> workers_;
@@ -259,11 +279,13 @@ class World {
   std::vector<Connection> connections_;
   std::vector<uint32_t> leaving_;  // workers whose rings may still be used by what was submitted
   int32_t ring_fd_max_ = -1;
+  std::vector<GivenBack> given_back_;
   std::vector<Call> calls_;
   std::vector<Call> calls_running_;
   std::span<const core::Op> ops_;
-  std::vector<Handed> handed_;  // in the last batch
-  bool switched_ = false;       // a policy, in this batch
+  std::vector<Handed> handed_;   // in the last batch
+  std::vector<int32_t> closed_;  // the same
+  bool switched_ = false;        // a policy, in this batch
   int64_t wait_ns_ = 0;
   Phase phase_ = Phase::kTraffic;
   int64_t traffic_ended_ns_ = 0;

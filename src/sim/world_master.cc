@@ -21,6 +21,8 @@ std::string_view NameOf(OpKind kind) {
       return "watch";
     case OpKind::kPoll:
       return "poll";
+    case OpKind::kCount:
+      return "count";
     case OpKind::kPollEnd:
       return "poll-end";
     case OpKind::kAccept:
@@ -78,11 +80,18 @@ void World::SetUp() {
 
 void World::Batch(std::vector<Completion>& completions) {
   if (ring_.Turn(ops_, wait_ns_, completions) != 0) checker_.Fail("the simulated ring fails");
+  checker_.OnBatchBegins(now_ns_);
   TakeIn(completions);
   checker_.BeforeBatch(now_ns_);
   switched_ = false;
   RunCalls();
   FinishLeaves();
+  for (const GivenBack& it : given_back_) {
+    if (by_index_[sources_[it.source].index] == it.source) {
+      engine_->Again(sources_[it.source].index, it.error);
+    }
+  }
+  given_back_.clear();
   if (checker_.failed()) return;
   if (switched_ && Breaks(Breakage::kSwitchDropsArrival)) {
     std::erase_if(completions, [](const Completion& completion) {
@@ -95,11 +104,13 @@ void World::Batch(std::vector<Completion>& completions) {
   ops_ = engine_->OnBatch(completions, now_ns_, all_reported);
   if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: the master spins");
   handed_.clear();
+  closed_.clear();
   for (const Op& op : ops_) {
+    if (op.key.kind == OpKind::kClose) closed_.push_back(op.fd);
     if (op.key.kind != OpKind::kSend) continue;
-    handed_.push_back({.worker = kernel_.WorkerOf(op.fd), .fd = op.sent_fd});
+    handed_.push_back({.worker = kernel_.WorkerOf(op.fd), .fd = op.sent});
   }
-  checker_.AfterBatch(handed_, all_reported, now_ns_);
+  checker_.AfterBatch(handed_, closed_, all_reported, now_ns_);
   NoteOps();
   NoteEvents();
   CloseRemoved();
@@ -134,8 +145,8 @@ void World::NoteOps() {
     const uint32_t index = by_index_[op.key.index];
     const Source& source = sources_[index];
     if (kind == OpKind::kClose) {
-      Reached(refusing_ ? Milestone::kRefused : Milestone::kRefusedOfRemoved);
-      checker_.OnRefused(op.fd);
+      if (refusing_) Reached(Milestone::kRefused);
+      if (!refusing_ && source.removed) Reached(Milestone::kRefusedOfRemoved);
       continue;
     }
     const bool ends = kind == OpKind::kPollEnd || kind == OpKind::kAcceptEnd;
@@ -196,9 +207,14 @@ void World::CompareBooks() {
   for (const uint32_t index : by_index_) {
     const core::SourceCount& books = engine_->ledger().source(sources_[index].index);
     const Checker::Counts& counts = checker_.counts(index);
-    if (books.arrivals != counts.reported || books.held != counts.held ||
-        books.refused != counts.refused || books.claimed > counts.claimed ||
-        books.offered < counts.offered) {
+    if (sources_[index].config.readiness) {
+      // Tickets: how many were issued is the engine's own affair.
+      if (books.offered < counts.offered) checker_.Fail("the engine forgets tickets");
+      continue;
+    }
+    if (books.dropped != counts.dropped || books.arrivals != counts.reported ||
+        books.held != counts.held || books.refused != counts.refused ||
+        books.claimed > counts.claimed || books.offered < counts.offered) {
       checker_.Fail("the engine's books differ from what has happened");
     }
   }
@@ -215,6 +231,10 @@ void World::CompareBooks() {
 }
 
 void World::CountStates() {
+  for (const Source& source : sources_) {
+    if (source.gate != nullptr && source.gate->Full()) Reached(Milestone::kSourceFull);
+  }
+  if (gate_.limited() && gate_.Full()) Reached(Milestone::kBalancerFull);
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     const WorkerEntry& entry = workers_[id];
     if (!entry.in_books) continue;
@@ -351,23 +371,44 @@ void World::FinishLeaves() {
   for (const uint32_t id : leaving_) {
     Note("lets go", {{"worker", id}});
     kernel_.CloseRing(worker(id).ring_fd);
+    if (workers_[id].receiver != nullptr) {
+      workers_[id].receiver->KeepRing();
+      if (hunger_.TakeKnock()) Knock(id);
+    }
     worker(id).OnLeft();
   }
   leaving_.clear();
 }
 
-void World::AddSource(const SimSourceConfig& config) {
+void World::AddSource(SimSourceConfig config) {
+  // Who dies keeps its places for ever.
+  if (config_.faults[Fault::kWorkerDies].n > 0) config.capacity = 0;
   const auto id = static_cast<uint32_t>(sources_.size());
   const int32_t fd = kernel_.Listen(id);
   ring_.OnListen();
   std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy);
   WatchedPolicy* const watched = policy.get();
+  std::unique_ptr<core::Gate> gate;
+  if (config.capacity > 0) {
+    gate = std::make_unique<core::Gate>();
+    gate->Limit(config.capacity);
+  }
   const uint32_t index = engine_->AddSource({.fd = fd,
                                              .multishot_accept = config.multishot_accept,
+                                             .readiness = config.readiness,
+                                             .countable = config.countable,
                                              .hold = config.hold,
                                              .recall = config.recall,
+                                             .gate = gate.get(),
+                                             .age_max_ns = config.age_max_ns,
                                              .policy = std::move(policy)});
-  checker_.AddSource(config.recall, index);
+  checker_.AddSource({.recall = config.recall,
+                      .tickets = config.readiness,
+                      .countable = config.countable,
+                      .exact = !config.multishot_accept,
+                      .capacity = config.capacity,
+                      .age_max_ns = config.age_max_ns},
+                     index);
   if (index < by_index_.size()) {
     Reached(Milestone::kSourceIndexReused);
     by_index_[index] = id;
@@ -377,7 +418,8 @@ void World::AddSource(const SimSourceConfig& config) {
     if (removed) Reached(Milestone::kSourceIndexKept);
     by_index_.push_back(id);
   }
-  sources_.push_back({.index = index, .fd = fd, .config = config, .policy = watched});
+  sources_.push_back(
+      {.index = index, .fd = fd, .config = config, .gate = std::move(gate), .policy = watched});
   Note("adds", {{"source", id}, {"index", index}, {"fd", fd}});
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     if ((this->worker(worker).config().sources >> (id % 8) & 1) != 0) JoinSource(id, worker);
@@ -390,7 +432,7 @@ void World::RemoveSource(uint32_t index) {
   if (!source.joined.empty()) Reached(Milestone::kSourceRemoved);
   source.removed = true;
   engine_->RemoveSource(source.index);
-  checker_.OnSourceRemoved(index);
+  checker_.OnSourceRemoved(index, now_ns_);
   CloseRemoved();
 }
 
@@ -457,6 +499,9 @@ void World::JoinSource(uint32_t index, uint32_t id) {
   const bool joined =
       std::find(source.joined.begin(), source.joined.end(), id) != source.joined.end();
   if (joined || source.removed || !workers_[id].in_books) return;
+  // The runtime refuses the first; tickets as completions are not simulated.
+  const bool receives = workers_[id].receiver != nullptr;
+  if (receives && (source.config.capacity > 0 || source.config.readiness)) return;
   if (source.policy->picks() > 0) source.steady = false;
   source.joined.push_back(id);
   worker(id).SetToken(source.index, Token(id, index));
@@ -494,8 +539,8 @@ void World::StopIntake() {
   });
   if (removing) Reached(Milestone::kStoppedWithRemoved);
   stopped_ = true;
-  checker_.OnStopIntake();
   engine_->StopIntake();
+  checker_.OnStopIntake(now_ns_);
 }
 
 }  // namespace ringmaster::sim

@@ -1,6 +1,3 @@
-// Method: the test is the kernel and the workers. It hands completions and the time to the engine,
-// reads the operations that come back, and claims from the inboxes in memory.
-
 #include "core/engine.h"
 
 #include <gtest/gtest.h>
@@ -16,126 +13,13 @@
 #include "core/inbox.h"
 #include "core/op.h"
 #include "core/port_state.h"
+#include "engine_fixture.h"
 #include "memory_worker.h"
 #include "ringmaster/policy.h"
 #include "support/allocation_count.h"
 
 namespace ringmaster::core {
 namespace {
-
-constexpr int32_t kWatchFd = 3;
-constexpr int32_t kListenFd = 4;
-constexpr int32_t kPoll = 1;  // POLLIN
-constexpr int64_t kRecallAfter = 10'000'000;
-
-struct WorkerOptions {
-  uint32_t window = 4;
-  uint32_t capacity = UINT32_MAX;
-  bool completions = false;  // arrivals are handed over as completions
-};
-
-struct SourceOptions {
-  bool multishot_accept = true;  // what arrives is simply reported then
-  uint32_t hold = 64;
-  bool recall = true;
-};
-
-class EngineTest : public ::testing::Test {
- protected:
-  uint32_t AddSource(SourceOptions options = {}, std::unique_ptr<Policy> policy = LeastLoaded()) {
-    return engine_.AddSource({.fd = kListenFd + static_cast<int32_t>(engine_.source_slots()),
-                              .multishot_accept = options.multishot_accept,
-                              .hold = options.hold,
-                              .recall = options.recall,
-                              .policy = std::move(policy)});
-  }
-
-  // Joins every source that there is.
-  uint32_t AddWorker(WorkerOptions options = {}) {
-    auto worker = std::make_unique<MemoryWorker>(options.window);
-    const uint32_t index =
-        engine_.AddWorker({.inbox = &worker->inbox(),
-                           .state = &worker->state(),
-                           .tally = options.completions ? &worker->tally() : nullptr,
-                           .ring_fd = 100 + static_cast<int32_t>(workers_.size()),
-                           .tag = 200 + workers_.size(),
-                           .capacity = options.capacity,
-                           .window_max = options.window});
-    if (index == workers_.size()) {
-      workers_.push_back(std::move(worker));
-    } else {
-      workers_[index] = std::move(worker);
-    }
-    for (uint32_t source = 0; source < engine_.source_slots(); ++source) {
-      if (!engine_.source_removed(source)) engine_.Join(source, index, Token(source, index));
-    }
-    return index;
-  }
-
-  static uint64_t Token(uint32_t source, uint32_t worker) { return 1000 * (source + 1) + worker; }
-
-  // One batch. Remembers the operations that arm, so that they can be completed.
-  void Batch(std::vector<Completion> completions = {}, bool all_reported = true) {
-    ops_.clear();
-    for (const Op& op : engine_.OnBatch(completions, now_ns_, all_reported)) {
-      ops_.push_back(op);
-      if (op.key.kind == OpKind::kPoll || op.key.kind == OpKind::kAcceptEach) {
-        if (armed_.size() <= op.key.index) armed_.resize(op.key.index + 1);
-        armed_[op.key.index] = op.key;
-      }
-    }
-    engine_.CheckAll(false);
-  }
-
-  size_t Count(OpKind kind) const {
-    return static_cast<size_t>(std::count_if(ops_.begin(), ops_.end(),
-                                             [kind](const Op& op) { return op.key.kind == kind; }));
-  }
-  const Op& Only(OpKind kind) const {
-    EXPECT_EQ(Count(kind), 1u);
-    return *std::find_if(ops_.begin(), ops_.end(),
-                         [kind](const Op& op) { return op.key.kind == kind; });
-  }
-  size_t CountEvents(EventKind kind) const {
-    return static_cast<size_t>(
-        std::count_if(engine_.events().begin(), engine_.events().end(),
-                      [kind](const EngineEvent& event) { return event.kind == kind; }));
-  }
-
-  // What the kernel may answer.
-  Completion Edge(uint32_t source = 0) const {
-    return {.key = armed_[source], .result = kPoll, .more = true};
-  }
-  Completion Arrival(int32_t fd, uint32_t source = 0) const {
-    return {.key = armed_[source], .result = fd, .more = true};
-  }
-  Completion End(int32_t result, uint32_t source = 0) const {
-    return {.key = armed_[source], .result = result, .more = false};
-  }
-  static Completion Accepted(int32_t result, uint32_t source = 0) {
-    return {.key = {.kind = OpKind::kAccept, .index = source}, .result = result};
-  }
-  static Completion Knock() { return {.key = {.kind = OpKind::kWatch}, .result = 1, .more = true}; }
-  static Completion Failed(const Op& op, int32_t error) {
-    return {.key = op.key, .result = -error};
-  }
-
-  std::vector<int32_t> Claim(uint32_t worker) {
-    std::vector<int32_t> fds;
-    workers_[worker]->Claim(hunger_, &fds);
-    return fds;
-  }
-  uint32_t Unclaimed(uint32_t worker) const { return engine_.ledger().worker(worker).unclaimed; }
-  uint64_t Held(uint32_t source = 0) const { return engine_.ledger().source(source).held; }
-
-  Hunger hunger_;
-  Engine engine_{{.recall_after_ns = kRecallAfter, .completion_entries = 64, .watch_fd = kWatchFd},
-                 &hunger_};
-  std::vector<std::unique_ptr<MemoryWorker>> workers_;
-  std::vector<Op> ops_;
-  std::vector<OpKey> armed_;
-  int64_t now_ns_ = 1'000'000'000;
-};
 
 // --- Arming --------------------------------------------------------------------------------------
 
@@ -789,7 +673,7 @@ class SendingEngineTest : public EngineTest {
     std::vector<int32_t> fds;
     for (const Op& op : ops_) {
       if (op.key.kind == OpKind::kSend && op.fd == 100 + static_cast<int32_t>(worker)) {
-        fds.push_back(op.sent_fd);
+        fds.push_back(op.sent);
       }
     }
     return fds;
@@ -815,9 +699,9 @@ TEST_F(SendingEngineTest, SendsEachArrivalUnderTheTokenOfItsSource) {
   Batch();
   Batch({Arrival(10, 0), Arrival(11, 1)});
   ASSERT_EQ(Sends().size(), 2u);
-  EXPECT_EQ(Sends()[0].sent_fd, 10);
+  EXPECT_EQ(Sends()[0].sent, 10);
   EXPECT_EQ(Sends()[0].tag, Token(0, 0));
-  EXPECT_EQ(Sends()[1].sent_fd, 11);
+  EXPECT_EQ(Sends()[1].sent, 11);
   EXPECT_EQ(Sends()[1].tag, Token(1, 0));
   EXPECT_EQ(Count(OpKind::kDoorbell), 0u);
   EXPECT_EQ(engine_.ledger().worker(0).claimed, 2u);
@@ -953,7 +837,7 @@ TEST_F(SendingEngineTest, DealsAgainWhatCouldNotBeSentToAWorkerThatHasLeft) {
   EXPECT_EQ(AddWorker({.completions = true}), 0u);  // the index is used again
   Batch({Failed(send, EBADF)});
   ASSERT_EQ(Sends().size(), 1u);
-  EXPECT_EQ(Sends()[0].sent_fd, 10);
+  EXPECT_EQ(Sends()[0].sent, 10);
   EXPECT_EQ(engine_.ledger().worker(0).assigned, 1u);
   EXPECT_EQ(engine_.ledger().worker(0).recalled, 0u);
   EXPECT_EQ(CountEvents(EventKind::kDoorbellFailed), 0u);

@@ -136,6 +136,42 @@ TEST_P(UringRingTest, PollMergesAHundredConnectionsAndAcceptDrainsThem) {
   }
 }
 
+TEST_P(UringRingTest, CountsWhatWaitsAtAListenerAndDoesNotWaitItself) {
+  const Listener listener(AF_INET);
+  std::vector<Fd> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
+  const auto count = [&](uint16_t expected_of) {
+    const std::vector<Completion>& got =
+        Turn({Make(OpKind::kCount, listener.fd(), expected_of)}, kWaitForever);
+    EXPECT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].key.kind, OpKind::kCount);
+    EXPECT_EQ(got[0].key.generation, expected_of);
+    EXPECT_EQ(got[0].key.index, 7u);
+    EXPECT_FALSE(got[0].more);
+    return got[0].result;
+  };
+  EXPECT_EQ(count(1), 3);
+  EXPECT_EQ(AcceptAll(listener), 3);
+  EXPECT_EQ(count(2), 0);
+  EXPECT_EQ(Turn({Make(OpKind::kCount, -1)}, kWaitForever)[0].result, -EBADF);
+}
+
+// For want of room among the completions.
+TEST_P(UringRingTest, ReturnsACountWithTheNextTurn) {
+  const Listener listener(AF_INET);
+  std::vector<Completion> one;
+  one.reserve(1);
+  const std::vector<Op> two(2, Make(OpKind::kCount, listener.fd()));
+  ASSERT_EQ(ring_->Turn(two, 0, one), 0);
+  EXPECT_EQ(one.size(), 1u);
+  EXPECT_FALSE(ring_->AllReported());
+  ASSERT_EQ(ring_->Turn({}, 0, one), 0);
+  EXPECT_EQ(one.size(), 1u);
+  EXPECT_TRUE(ring_->AllReported());
+  ASSERT_EQ(ring_->Turn({}, 0, one), 0);
+  EXPECT_TRUE(one.empty());
+}
+
 // An edge that has happened and is not reported yet must not keep the poll from ending: a removal
 // (POLL_REMOVE) answers EALREADY then and leaves it armed, a cancellation ends it (Linux 6.18).
 TEST_P(UringRingTest, EndsAPollWhoseEdgeIsUnderWay) {
@@ -572,7 +608,7 @@ TEST_P(UringRingTest, SendsADescriptorUnderATokenToEveryKindOfRing) {
       sends.push_back({.key = {.kind = OpKind::kSend, .index = 3},
                        .fd = worker.fd(),
                        .tag = UINT64_MAX - 5,
-                       .sent_fd = fd});
+                       .sent = fd});
     }
     EXPECT_TRUE(Turn(sends).empty());
     EXPECT_TRUE(ring_->AllReported());

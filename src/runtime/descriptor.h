@@ -1,0 +1,41 @@
+// What a descriptor is: whether a balancer can watch it, and whether two of them are the same.
+
+#ifndef RINGMASTER_SRC_RUNTIME_DESCRIPTOR_H_
+#define RINGMASTER_SRC_RUNTIME_DESCRIPTOR_H_
+
+#include <sys/types.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace ringmaster::internal {
+
+// InvalidArgument unless `fd` is a listening socket.
+absl::Status CheckListener(int fd);
+
+// InvalidArgument unless poll(2) can wait for `fd`.
+absl::Status CheckPollable(int fd);
+
+// Whether `fd` is a listening socket.
+bool IsListener(int fd);
+
+// Whether the kernel tells how many connections wait in the backlog of the listener `fd`.
+bool IsCountable(int fd);
+
+bool IsBlocking(int fd);
+
+// What tells whether two descriptors are the same source of events.
+struct FileId {
+  int fd = -1;
+  dev_t device = 0;
+  ino_t inode = 0;
+  bool own_inode = false;  // a socket, a pipe: nothing else has its inode
+};
+absl::StatusOr<FileId> FileIdOf(int fd);
+// Both are open. Two that were opened apart and have their inode in common with strangers (devices,
+// eventfds, timers) are the same only if the kernel says that the open file is.
+bool SameFile(const FileId& left, const FileId& right);
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_DESCRIPTOR_H_

@@ -1,0 +1,440 @@
+// Sources with readiness intake: what an edge, a count and a ticket given back lead to.
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <vector>
+
+#include "core/engine.h"
+#include "core/op.h"
+#include "engine_fixture.h"
+#include "ringmaster/policy.h"
+#include "support/allocation_count.h"
+
+namespace ringmaster::core {
+namespace {
+
+constexpr int32_t kHungUp = 0x10;  // POLLHUP
+
+class TicketsTest : public EngineTest {
+ protected:
+  uint32_t AddListener(std::unique_ptr<Policy> policy = RoundRobin()) {
+    return AddSource({.readiness = true, .countable = true}, std::move(policy));
+  }
+  uint32_t AddOther(std::unique_ptr<Policy> policy = RoundRobin()) {
+    return AddSource({.readiness = true}, std::move(policy));
+  }
+  static Completion Counted(int32_t count, uint32_t source = 0) {
+    return {.key = {.kind = OpKind::kCount, .index = source}, .result = count};
+  }
+  uint64_t Issued(uint32_t source = 0) const { return engine_.ledger().source(source).arrivals; }
+  uint64_t Dropped(uint32_t source = 0) const { return engine_.ledger().source(source).dropped; }
+  // The worker has done with so many tickets that it claimed.
+  void Done(uint32_t worker, uint32_t count = 1) { workers_[worker]->state().Release(count); }
+};
+
+// --- Of what can be counted ----------------------------------------------------------------------
+
+TEST_F(TicketsTest, AsksHowManyWaitAndIssuesAsMany) {
+  AddListener();
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(Only(OpKind::kCount).fd, kListenFd);
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);
+  Batch({Counted(3)});
+  EXPECT_EQ(Unclaimed(0), 2u);
+  EXPECT_EQ(Unclaimed(1), 1u);
+  EXPECT_FALSE(engine_.ready(0));
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{kPoll, kPoll}));  // a ticket carries the poll mask
+}
+
+TEST_F(TicketsTest, ASecondEdgeIssuesOnlyWhatNobodyIsToldOf) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(2)});
+  Batch({Edge()});
+  Batch({Counted(3)});
+  EXPECT_EQ(Issued(), 3u);
+}
+
+// A claim is noticed before it is compared with the count: claimed tickets stand for nothing that
+// waits any more, unless their accept is still to come.
+TEST_F(TicketsTest, AClaimedTicketStandsForNothingThatWaits) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Batch({Edge()});
+  Claim(0);
+  Batch({Counted(1)});
+  EXPECT_EQ(Issued(), 2u);
+  EXPECT_EQ(Unclaimed(0), 1u);
+}
+
+TEST_F(TicketsTest, AnEdgeBehindACountIsOfWhatItHasNotCounted) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(0), Edge()});
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
+TEST_F(TicketsTest, CountsOnceAtATime) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  Batch({Counted(1)});
+  EXPECT_EQ(Issued(), 1u);
+}
+
+TEST_F(TicketsTest, IssuesNoMoreThanThereIsCreditAndTheRestWhenThereIsSome) {
+  AddListener();
+  AddWorker({.window = 2});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(5)});
+  EXPECT_EQ(Issued(), 2u);
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);  // ready, without credit: hungry
+  Claim(0);
+  Batch({End(-ECANCELED), Knock()});
+  Batch({Counted(3)});
+  EXPECT_EQ(Issued(), 4u);
+}
+
+TEST_F(TicketsTest, NeverLetsAWorkerHaveMoreThanItsCapacity) {
+  AddListener();
+  AddWorker({.window = 8, .capacity = 2});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(8)});
+  EXPECT_EQ(Issued(), 2u);
+  Claim(0);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+  Done(0);
+  EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  Batch({Counted(6)});
+  EXPECT_EQ(Issued(), 3u);
+}
+
+TEST_F(TicketsTest, WhatCannotBeCountedNowIsLeftToAWorker) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(-EBADF)});
+  EXPECT_EQ(Issued(), 1u);
+}
+
+TEST_F(TicketsTest, AHangUpIsForAWorkerToFindOutAbout) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Completion edge = Edge();
+  edge.result = kPoll | kHungUp;
+  Batch({edge});
+  Batch({Counted(0)});
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{kPoll | kHungUp});
+}
+
+// --- Of anything else ----------------------------------------------------------------------------
+
+TEST_F(TicketsTest, IssuesOneAndLetsNewerEdgesMergeIntoIt) {
+  AddOther();
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge(), Edge()});
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  EXPECT_EQ(Issued(), 1u);
+  EXPECT_EQ(Claim(0).size(), 1u);
+  Batch({Edge()});  // what it announces may have come after the worker had looked
+  EXPECT_EQ(Issued(), 2u);
+  EXPECT_EQ(Claim(1).size(), 1u);
+}
+
+// The look at the inbox comes after the edge, so a ticket that is unclaimed then will find it.
+TEST_F(TicketsTest, AnEdgeThatComesWithAClaimIssuesAnother) {
+  AddOther();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Claim(0);
+  Batch({Edge()});
+  EXPECT_EQ(Issued(), 2u);
+}
+
+TEST_F(TicketsTest, TellsWhatThePollSaidLast) {
+  AddOther();
+  AddWorker();
+  Batch();
+  Completion edge = Edge();
+  edge.result = kPoll | kHungUp;
+  Batch({edge});
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{kPoll | kHungUp});
+}
+
+TEST_F(TicketsTest, WaitsWithoutCreditForWhoeverMakesSome) {
+  AddOther();
+  AddWorker({.window = 1, .capacity = 1});
+  Batch();
+  Batch({Edge()});
+  Claim(0);
+  Batch({Edge()});
+  EXPECT_EQ(Issued(), 1u);
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  Done(0);
+  EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+}
+
+// --- Given back ----------------------------------------------------------------------------------
+
+TEST_F(TicketsTest, ATicketGivenBackIsIssuedAgainToSomebody) {
+  AddOther();
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Claim(0);
+  engine_.Again(0, 0);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+  EXPECT_EQ(Claim(1).size(), 1u);
+}
+
+// The knock that announces it must not end the pause at once.
+TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Claim(0);
+  engine_.Again(0, EMFILE);
+  Batch({Knock()});
+  EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  EXPECT_EQ(Issued(), 1u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  Done(0);
+  EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
+TEST_F(TicketsTest, AShortageEndsByItselfAfterAWhile) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Claim(0);
+  engine_.Again(0, ENFILE);
+  Batch({Knock()});
+  now_ns_ += kBackOffNsMin;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
+TEST_F(TicketsTest, ASourceThatIsNoListenerAnyMoreIsGivenUp) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Claim(0);
+  engine_.Again(0, EINVAL);
+  Batch({Knock()});
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 1u);
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+}
+
+// --- Recall, leaving, ending ---------------------------------------------------------------------
+
+TEST_F(TicketsTest, IsRecalledFromAWorkerThatDoesNotMove) {
+  AddListener();
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(Unclaimed(0), 0u);
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{kPoll});
+  EXPECT_EQ(Issued(), 1u);
+}
+
+TEST_F(TicketsTest, OfAWorkerThatLeavesGoesToAnother) {
+  AddOther();
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  engine_.RemoveWorker(0);
+  Batch();
+  EXPECT_EQ(Claim(1).size(), 1u);
+}
+
+// It may have claimed one that it does not redeem any more.
+TEST_F(TicketsTest, ALeaveMakesTheSourceReady) {
+  AddListener();
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Claim(0);
+  Batch();
+  engine_.RemoveWorker(0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
+TEST_F(TicketsTest, IsWithdrawnWhenItsSourceIsRemoved) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(2)});
+  engine_.RemoveSource(0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kClose), 0u);  // there is nothing to close
+  EXPECT_TRUE(Claim(0).empty());
+  EXPECT_EQ(Dropped(), 2u);
+  EXPECT_EQ(engine_.open(0), 0u);
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(engine_.IntakeEnded(0));
+}
+
+TEST_F(TicketsTest, ARemovalWaitsForACountUnderWay) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  engine_.RemoveSource(0);
+  Batch({End(-ECANCELED)});
+  EXPECT_FALSE(engine_.IntakeEnded(0));
+  Batch({Counted(1)});
+  EXPECT_TRUE(engine_.IntakeEnded(0));
+  EXPECT_EQ(Issued(), 0u);
+}
+
+TEST_F(TicketsTest, IsWithdrawnWhenIntakeStops) {
+  AddOther();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  engine_.StopIntake();
+  Batch();
+  EXPECT_TRUE(Claim(0).empty());
+  EXPECT_EQ(engine_.Outstanding(), 0u);
+  EXPECT_EQ(Dropped(), 1u);
+}
+
+TEST_F(TicketsTest, NoneIsIssuedWhilePausedAndArmingTellsWhatCameMeanwhile) {
+  AddOther();
+  AddWorker();
+  Batch();
+  engine_.Pause(0);
+  Batch({Edge()});
+  EXPECT_EQ(Issued(), 0u);
+  Batch({End(-ECANCELED)});
+  engine_.Resume(0);
+  Batch();
+  EXPECT_EQ(Issued(), 1u);  // the edge of before has not been forgotten
+}
+
+// --- Handed over as completions ------------------------------------------------------------------
+
+TEST_F(TicketsTest, IsSentAsThePollMaskUnderTheToken) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(Only(OpKind::kSend).sent, kPoll);
+  EXPECT_EQ(Only(OpKind::kSend).tag, Token(0, 0));
+}
+
+// The worker looks, finds nothing more, and says Took: an edge in between is not for the ticket
+// that was taken.
+TEST_F(TicketsTest, AnEdgeThatComesBeforeTookIsLookedAtWhenItComes) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  Batch({Edge()});
+  EXPECT_EQ(Issued(), 1u);
+  Done(0, workers_[0]->tally().Take(1).places);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+}
+
+TEST_F(TicketsTest, ACountBeforeTookIsRepeatedWhenItComes) {
+  AddListener();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Batch({Edge()});
+  Batch({Counted(1)});  // the first was accepted, another one has come
+  EXPECT_EQ(Issued(), 1u);
+  Done(0, workers_[0]->tally().Take(1).places);
+  Batch({Knock()});
+  Batch({Counted(1)});
+  EXPECT_EQ(Issued(), 2u);
+}
+
+TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
+  AddOther();
+  AddWorker({.completions = true});
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Failed(Only(OpKind::kSend), EBADF)});
+  EXPECT_EQ(Claim(1).size(), 1u);
+  EXPECT_EQ(Issued(), 1u);
+}
+
+// --- The rest ------------------------------------------------------------------------------------
+
+TEST_F(TicketsTest, NothingIsAllocatedOnTheWay) {
+  AddListener();
+  AddWorker({.window = 4});
+  AddWorker({.window = 4, .completions = true});
+  Batch();
+  ops_.reserve(64);
+  const std::vector<Completion> edge{Edge()};
+  const std::vector<Completion> counted{Counted(6)};
+  const size_t before = testing::AllocationCount();
+  for (int i = 0; i < 20; ++i) {
+    (void)engine_.OnBatch(edge, now_ns_);
+    (void)engine_.OnBatch(counted, now_ns_);
+    workers_[0]->inbox().Begin();
+    uint32_t taken = 0;
+    while (workers_[0]->TakeOne()) ++taken;
+    Done(0, taken);
+    Done(1, workers_[1]->tally().Take(4).places);
+    (void)engine_.OnBatch({}, now_ns_);
+  }
+  EXPECT_EQ(testing::AllocationCount(), before);
+  EXPECT_GT(Issued(), 20u);
+}
+
+}  // namespace
+}  // namespace ringmaster::core

@@ -1,0 +1,211 @@
+// How many connections may be open at once, of a source and of a whole balancer, and how long one
+// may wait for a worker. Method: ten times as many clients as are admitted; the workers count what
+// they have open, and a connection is let go only when the test says so.
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "balancer_fixture.h"
+#include "ringmaster/balancer.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+constexpr uint32_t kCap = 8;
+constexpr int kClients = 10 * kCap;
+
+class CapacityTest : public BalancerTest, public ::testing::WithParamInterface<Intake> {
+ protected:
+  // A worker that keeps what it claims.
+  std::unique_ptr<Worker> AddKeeper(std::vector<Source> sources, WorkerOptions options = {}) {
+    return AddWorker(
+        std::move(sources),
+        [this](uint32_t, Connection connection) {
+          std::lock_guard lock(mutex_);
+          open_.push_back(std::move(connection));
+          most_ = std::max(most_, open_.size());
+        },
+        options);
+  }
+  size_t OpenNow() {
+    std::lock_guard lock(mutex_);
+    return open_.size();
+  }
+  // Lets go what is open, and returns how many that were.
+  size_t LetGo() {
+    std::vector<Connection> leaving;
+    std::lock_guard lock(mutex_);
+    leaving.swap(open_);
+    return leaving.size();
+  }
+  void Connect(const Listener& listener, int count) {
+    for (int i = 0; i < count; ++i) clients_.push_back(listener.Connect());
+  }
+  // Serves all of them, a round of what is admitted at a time.
+  void ServeAll(size_t all, size_t cap) {
+    for (size_t served = 0; served < all;) {
+      const size_t next = std::min(cap, all - served);
+      ASSERT_TRUE(Eventually([&] { return OpenNow() >= next; })) << served << " " << OpenNow();
+      served += LetGo();
+    }
+    EXPECT_EQ(most_, cap);
+    char byte;
+    for (const int client : clients_) {
+      EXPECT_EQ(read(client, &byte, 1), 0) << "reset";
+      close(client);
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<Connection> open_;
+  size_t most_ = 0;
+  std::vector<int> clients_;
+};
+INSTANTIATE_TEST_SUITE_P(Exact, CapacityTest,
+                         ::testing::Values(Intake::kPollAccept, Intake::kReadiness),
+                         [](const auto& param) {
+                           return param.param == Intake::kReadiness ? "Readiness" : "PollAccept";
+                         });
+
+TEST_P(CapacityTest, ASourceHasNoMoreOpenThanToldAndTheRestIsServedLater) {
+  const Listener listener = Listener::Tcp();
+  Source source =
+      balancer_->AddSource(listener.fd(), {.intake = GetParam(), .capacity = kCap}).value();
+  std::array<std::unique_ptr<Worker>, 3> workers;
+  for (auto& worker : workers) worker = AddKeeper({source});
+  Connect(listener, kClients);
+  ServeAll(kClients, kCap);
+}
+
+TEST_P(CapacityTest, ABalancerHasNoMoreOpenThanToldOverAllItsSources) {
+  Create({.capacity = kCap});
+  const std::array<Listener, 2> listeners{Listener::Tcp(), Listener::Unix()};
+  std::vector<Source> sources;
+  for (const Listener& listener : listeners) {
+    sources.push_back(balancer_->AddSource(listener.fd(), {.intake = GetParam()}).value());
+  }
+  std::array<std::unique_ptr<Worker>, 3> workers;
+  for (auto& worker : workers) worker = AddKeeper(sources);
+  for (const Listener& listener : listeners) Connect(listener, kClients / 2);
+  ServeAll(kClients, kCap);
+}
+
+// One source that is full does not keep the other from being served.
+TEST_P(CapacityTest, OneSourceThatIsFullLeavesTheOthersAlone) {
+  const Listener full = Listener::Tcp();
+  const Listener other = Listener::Tcp();
+  Source first = balancer_->AddSource(full.fd(), {.intake = GetParam(), .capacity = 1}).value();
+  Source second = balancer_->AddSource(other.fd(), {.intake = GetParam()}).value();
+  const auto keeper = AddKeeper({first});
+  const auto worker = AddWorker({second});
+  Connect(full, 3);
+  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  for (int i = 0; i < 10; ++i) EXPECT_GE(AskWhoServes(other), 0);
+  EXPECT_EQ(OpenNow(), 1u);
+  for (const int client : clients_) close(client);
+}
+
+// What is admitted may be released by a lease that outlives its port.
+TEST_P(CapacityTest, ALeaseThatOutlivesItsWorkerKeepsItsPlace) {
+  const Listener listener = Listener::Tcp();
+  Source source =
+      balancer_->AddSource(listener.fd(), {.intake = GetParam(), .capacity = 1}).value();
+  auto keeper = AddKeeper({source});
+  Connect(listener, 2);
+  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  keeper.reset();
+  const auto another = AddKeeper({source});
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(OpenNow(), 1u);
+  EXPECT_EQ(LetGo(), 1u);
+  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  for (const int client : clients_) close(client);
+}
+
+TEST_F(CapacityTest, ABalancerCountsWhatIsHandedOverAsCompletions) {
+  Create({.capacity = kCap});
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  std::array<std::unique_ptr<Worker>, 2> workers;
+  for (auto& worker : workers) worker = AddKeeper({source}, {.handoff = Handoff::kCompletion});
+  Connect(listener, kClients);
+  ServeAll(kClients, kCap);
+}
+
+TEST_F(CapacityTest, MultishotAcceptStopsAndGoesOn) {
+  const Listener listener = Listener::Tcp();
+  Source source =
+      balancer_->AddSource(listener.fd(), {.intake = Intake::kAccept, .capacity = kCap}).value();
+  const auto worker = AddKeeper({source});
+  Connect(listener, kClients);
+  for (size_t served = 0; served < kClients;) {
+    ASSERT_TRUE(Eventually([&] { return OpenNow() > 0; })) << served;
+    served += LetGo();
+  }
+  for (const int client : clients_) close(client);
+}
+
+TEST_F(CapacityTest, RefusesImpossibleOnes) {
+  EXPECT_FALSE(Balancer::Create({.capacity = 0}).ok());
+  const Listener listener = Listener::Tcp();
+  EXPECT_FALSE(balancer_->AddSource(listener.fd(), {.capacity = 0}).ok());
+  EXPECT_FALSE(balancer_->AddSource(listener.fd(), {.age_max = absl::Nanoseconds(1)}).ok());
+  Source limited = balancer_->AddSource(listener.fd(), {.capacity = 1}).value();
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port =
+      balancer_->AddWorker({.ring_fd = ring.ring_fd, .handoff = Handoff::kCompletion}).value();
+  const absl::Status joined = limited.Join(port);
+  EXPECT_NE(joined.message().find("capacity"), std::string::npos) << joined;
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+// --- The age limit -------------------------------------------------------------------------------
+
+// The worker does not claim, and there is nobody else.
+TEST_F(CapacityTest, WhatNobodyClaimsInTimeIsClosedAndCounted) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.age_max = absl::Milliseconds(20)});
+  Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox, {.window = 2}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  Connect(listener, 3);
+  for (int i = 0; i < 2; ++i) {
+    pollfd ended{.fd = clients_[static_cast<size_t>(i)], .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&ended, 1, 10'000), 1) << "still open";
+  }
+  EXPECT_EQ(balancer_->Stats().dropped, 2u);
+  EXPECT_EQ(balancer_->Stats().sources[0].dropped, 2u);
+  // It has done nothing wrong by leaving them: what comes when it moves again is its own.
+  int served = 0;
+  ASSERT_TRUE(Eventually([&] {
+    port.Claim([&](Connection) { ++served; });
+    return served == 1;
+  }));
+  for (const int client : clients_) close(client);
+}
+
+TEST_F(CapacityTest, WhatIsClaimedInTimeIsNotDropped) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.age_max = absl::Seconds(60)});
+  const auto worker = AddWorker({source});
+  for (int i = 0; i < 100; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  EXPECT_EQ(balancer_->Stats().dropped, 0u);
+}
+
+}  // namespace
+}  // namespace ringmaster
