@@ -80,7 +80,11 @@ INSTANTIATE_TEST_SUITE_P(
            WrongLine{{"--listen", "::1:7777"}, "brackets"},
            WrongLine{{"--listen", "127.0.0.1:65536"}, "0 to 65535"},
            WrongLine{{"--listen", "127.0.0.1:7x"}, "0 to 65535"},
-           WrongLine{{"--listen", "unix:"}, "1 to 107 bytes"}));
+           WrongLine{{"--listen", "unix:"}, "1 to 107 bytes"},
+           WrongLine{{"--listen", "udp:127.0.0.1"}, "there is no port in it"},
+           WrongLine{{"--listen", "udp:127.0.0.1:0", "--intake", "accept"}, "readiness"},
+           WrongLine{{"--listen", "udp:127.0.0.1:0", "--handoff", "completion"}, "poll-accept"},
+           WrongLine{{"--intake", "readiness", "--handoff", "completion"}, "poll-accept"}));
 
 TEST(EchoAddress, UnknownHostIsNamed) {
   // An empty label is refused by the resolver itself, so that no name server is asked.

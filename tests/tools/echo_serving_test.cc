@@ -1,6 +1,8 @@
 // How ringmaster-echo serves and ends: the real program, checked from outside.
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -219,6 +221,56 @@ TEST_P(EchoServingAt, ClientThatDoesNotReadIsNotReadFromAndStallsNobody) {
     received += got.size();
   }
   EXPECT_EQ(received, sent);
+}
+
+class EchoServingByReadiness : public EchoServing,
+                               public ::testing::WithParamInterface<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Loop, EchoServingByReadiness, Values("uring", "epoll"),
+                         [](const auto& instance) { return instance.param; });
+
+TEST_P(EchoServingByReadiness, TheWorkersAcceptThemselves) {
+  const ScratchDirectory scratch;
+  for (const std::string& where :
+       {std::string("127.0.0.1:0"), "unix:" + scratch.path() + "/socket"}) {
+    EchoServer server({"--json", "--workers", "4", "--intake", "readiness", "--loop", GetParam(),
+                       "--listen", where});
+    ASSERT_NE(server.address(), "") << server.Complaint();
+    const EchoReport report = RunEchoClient({.address = server.address(),
+                                             .connections = 2000,
+                                             .parallel = 50,
+                                             .payload_bytes_min = 1,
+                                             .payload_bytes_max = 20'000});
+    EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
+    const nlohmann::json result = server.Stop();
+    ASSERT_TRUE(result.is_object()) << server.Complaint();
+    EXPECT_EQ(result["drained"], true);
+  }
+}
+
+// One after the other, so that none is lost for want of room.
+TEST_P(EchoServingByReadiness, EveryDatagramComesBack) {
+  EchoServer server(
+      {"--json", "--workers", "4", "--loop", GetParam(), "--listen", "udp:127.0.0.1:0"});
+  ASSERT_TRUE(server.address().starts_with("udp:127.0.0.1:")) << server.Complaint();
+  const std::string port = server.address().substr(server.address().rfind(':') + 1);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(std::stoi(port)));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(connect(client, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  for (uint32_t i = 0; i < 1000; ++i) {
+    ASSERT_EQ(send(client, &i, sizeof(i), 0), static_cast<ssize_t>(sizeof(i)));
+    pollfd back = {client, POLLIN, 0};
+    ASSERT_EQ(poll(&back, 1, 10'000), 1) << i;
+    uint32_t echoed = 0;
+    ASSERT_EQ(recv(client, &echoed, sizeof(echoed), 0), static_cast<ssize_t>(sizeof(echoed)));
+    ASSERT_EQ(echoed, i);
+  }
+  close(client);
+  const nlohmann::json result = server.Stop();
+  ASSERT_TRUE(result.is_object()) << server.Complaint();
+  EXPECT_EQ(result["drained"], true);
 }
 
 TEST_F(EchoServing, MoreSilentClientsThanReceiveBuffersStallNobody) {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "connection_table.h"
+#include "datagrams.h"
 #include "loop.h"
 #include "ringmaster/mailbox.h"
 
@@ -65,6 +66,7 @@ class EpollLoop final : public Loop {
   size_t ReceiveHandedOver(Receive receive);
   void OnMail();
   void Take(Connection taken);
+  void Redeem(Ticket ticket);
   void OnReady(uint32_t index);
   bool Read(EchoConnection& connection);
   bool SendWaiting(EchoConnection& connection);
@@ -172,10 +174,17 @@ size_t EpollLoop::ReceiveHandedOver(Receive receive) {
 
 void EpollLoop::OnMail() {
   if (setup_.handoff == Handoff::kInbox) {
-    port_.Claim([this](Connection taken) { Take(std::move(taken)); }, kClaimsPerTurnMax);
+    port_.Claim([this](Connection taken) { Take(std::move(taken)); },
+                [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
   } else {
     port_.Took(ReceiveHandedOver([this](int fd) { Take(port_.Adopt(fd)); }));
   }
+}
+
+// Of a datagram socket there is nothing to accept.
+void EpollLoop::Redeem(Ticket ticket) {
+  if (setup_.datagrams) return EchoDatagrams(ticket, bytes_echoed_);
+  if (Connection taken = ticket.Accept(); taken.fd() >= 0) Take(std::move(taken));
 }
 
 void EpollLoop::Take(Connection taken) {

@@ -33,6 +33,7 @@ namespace {
 constexpr int kBacklog = 4096;
 
 constexpr std::string_view kUnixPrefix = "unix:";
+constexpr std::string_view kUdpPrefix = "udp:";
 
 struct HostAndPort {
   std::string host;
@@ -81,27 +82,28 @@ std::string AddressText(const sockaddr_storage& address) {
 }
 
 // `nc` connects to an address, not to "any", so that is shown as the loopback address.
-std::string TryCommand(const sockaddr_storage& address) {
+std::string TryCommand(const sockaddr_storage& address, int type) {
+  const char* const command = type == SOCK_DGRAM ? "nc -u " : "nc ";
   char host[INET6_ADDRSTRLEN] = "";
   if (address.ss_family == AF_INET6) {
     const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
     const bool any = IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr);
     inet_ntop(AF_INET6, any ? &in6addr_loopback : &v6.sin6_addr, host, sizeof(host));
-    return absl::StrCat("nc ", host, " ", ntohs(v6.sin6_port));
+    return absl::StrCat(command, host, " ", ntohs(v6.sin6_port));
   }
   const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
   const bool any = v4.sin_addr.s_addr == htonl(INADDR_ANY);
   inet_ntop(AF_INET, &v4.sin_addr, host, sizeof(host));
-  return absl::StrCat("nc ", any ? "127.0.0.1" : host, " ", ntohs(v4.sin_port));
+  return absl::StrCat(command, any ? "127.0.0.1" : host, " ", ntohs(v4.sin_port));
 }
 
-absl::Status TcpError(const std::string& where, const std::string& port, int error) {
+absl::Status InetError(const std::string& where, const std::string& port, int type, int error) {
   const std::string what = absl::StrCat("cannot listen on ", where, ": ");
   switch (error) {
     case EADDRINUSE:
-      return absl::AlreadyExistsError(
-          absl::StrCat(what, "the address is in use; see by whom with ss -ltnp 'sport = :", port,
-                       "', or let the kernel choose a free port with port 0"));
+      return absl::AlreadyExistsError(absl::StrCat(
+          what, "the address is in use; see by whom with ss -l", type == SOCK_DGRAM ? "u" : "t",
+          "np 'sport = :", port, "', or let the kernel choose a free port with port 0"));
     case EACCES:
       return absl::PermissionDeniedError(absl::StrCat(
           what,
@@ -185,17 +187,20 @@ int RemoveIfAbandoned(const std::string& path, const sockaddr_un& address, sockl
 
 }  // namespace
 
+bool IsDatagrams(const std::string& where) { return where.starts_with(kUdpPrefix); }
+
 absl::StatusOr<Listener> Listener::Listen(const std::string& where) {
   if (where.starts_with(kUnixPrefix)) return ListenUnix(where.substr(kUnixPrefix.size()));
-  return ListenTcp(where);
+  if (IsDatagrams(where)) return ListenInet(where.substr(kUdpPrefix.size()), SOCK_DGRAM);
+  return ListenInet(where, SOCK_STREAM);
 }
 
-absl::StatusOr<Listener> Listener::ListenTcp(const std::string& where) {
+absl::StatusOr<Listener> Listener::ListenInet(const std::string& where, int type) {
   absl::StatusOr<HostAndPort> target = SplitHostAndPort(where);
   if (!target.ok()) return target.status();
 
   addrinfo hints = {};
-  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_socktype = type;
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
   const int failure = getaddrinfo(target->host.c_str(), target->port.c_str(), &hints, &found);
@@ -211,28 +216,31 @@ absl::StatusOr<Listener> Listener::ListenTcp(const std::string& where) {
   int error = EADDRNOTAVAIL;
   for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
     Listener listener;
-    listener.fd_ = socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    listener.fd_ = socket(each->ai_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (listener.fd_ < 0) {
       error = errno;
       continue;
     }
+    const bool stream = type == SOCK_STREAM;
     const int on = 1;
-    setsockopt(listener.fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    // Accepted sockets inherit it, and an echo is never worth waiting for more to send.
-    setsockopt(listener.fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (stream) {
+      setsockopt(listener.fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+      // Accepted sockets inherit it, and an echo is never worth waiting for more to send.
+      setsockopt(listener.fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
     sockaddr_storage bound = {};
     socklen_t bound_size = sizeof(bound);
     if (bind(listener.fd_, each->ai_addr, each->ai_addrlen) < 0 ||
-        listen(listener.fd_, kBacklog) < 0 ||
+        (stream && listen(listener.fd_, kBacklog) < 0) ||
         getsockname(listener.fd_, reinterpret_cast<sockaddr*>(&bound), &bound_size) < 0) {
       error = errno;
       continue;
     }
-    listener.address_ = AddressText(bound);
-    listener.try_command_ = TryCommand(bound);
+    listener.address_ = absl::StrCat(stream ? "" : "udp:", AddressText(bound));
+    listener.try_command_ = TryCommand(bound, type);
     return listener;
   }
-  return TcpError(where, target->port, error);
+  return InetError(where, target->port, type, error);
 }
 
 absl::StatusOr<Listener> Listener::ListenUnix(const std::string& path) {

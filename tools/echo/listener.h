@@ -1,4 +1,5 @@
-// The listening socket: from the text after --listen to a descriptor, and the errors in words.
+// The socket that is listened on: from the text after --listen to a descriptor, and the errors in
+// words.
 
 #ifndef RINGMASTER_TOOLS_ECHO_LISTENER_H_
 #define RINGMASTER_TOOLS_ECHO_LISTENER_H_
@@ -11,13 +12,18 @@
 
 namespace ringmaster::echo {
 
-// A listening stream socket, and the file it is reached by when it is a Unix socket. Owns both:
-// destruction closes the socket and removes the file, unless another server has replaced it.
+// Whether `where` asks for a datagram socket.
+bool IsDatagrams(const std::string& where);
+
+// A listening stream socket or a bound datagram socket, and the file it is reached by when it is a
+// Unix socket. Owns both: destruction closes the socket and removes the file, unless another server
+// has replaced it.
 class Listener {
  public:
-  // Binds and listens. `where` is HOST:PORT, [IPV6]:PORT or unix:PATH. A Unix path that nobody
-  // listens on any more is taken over; one that is served, or that is no socket, is left alone.
-  // Errors are one sentence each, with the cause and the remedy, and leave nothing behind.
+  // Binds and listens. `where` is HOST:PORT, [IPV6]:PORT, udp:HOST:PORT or unix:PATH. A Unix path
+  // that nobody listens on any more is taken over; one that is served, or that is no socket, is
+  // left alone. Errors are one sentence each, with the cause and the remedy, and leave nothing
+  // behind.
   static absl::StatusOr<Listener> Listen(const std::string& where);
 
   Listener(Listener&& other) noexcept;
@@ -38,7 +44,7 @@ class Listener {
  private:
   Listener() = default;
   static absl::StatusOr<Listener> ListenUnix(const std::string& path);
-  static absl::StatusOr<Listener> ListenTcp(const std::string& where);
+  static absl::StatusOr<Listener> ListenInet(const std::string& where, int type);
 
   int fd_ = -1;
   std::string address_;

@@ -153,6 +153,7 @@ absl::StatusOr<int> Run(const Options& options) {
                              .loop = options.loop,
                              .handoff = options.handoff,
                              .multishot = !listener->is_unix(),
+                             .datagrams = IsDatagrams(options.listen),
                              .connections_max = options.connections_max};
   std::vector<std::unique_ptr<Worker>> workers;
   for (uint32_t i = 0; i < options.workers; ++i) {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/status/statusor.h"
+#include "listener.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::echo {
@@ -18,8 +19,10 @@ constexpr uint32_t kConnectionsMaxMax = 1'000'000;
 constexpr int64_t kDrainMsMax = 24 * 60 * 60 * 1000;
 
 const std::map<std::string, Intake>& Intakes() {
-  static const auto* const kIntakes = new std::map<std::string, Intake>{
-      {"poll-accept", Intake::kPollAccept}, {"accept", Intake::kAccept}};
+  static const auto* const kIntakes =
+      new std::map<std::string, Intake>{{"poll-accept", Intake::kPollAccept},
+                                        {"accept", Intake::kAccept},
+                                        {"readiness", Intake::kReadiness}};
   return *kIntakes;
 }
 
@@ -58,6 +61,18 @@ std::string CheckPolicy(const std::string& name) {
   return policy.ok() ? std::string() : std::string(policy.status().message());
 }
 
+// What is wrong with options that are fine one by one; empty if nothing is.
+std::string CheckTogether(const Options& options) {
+  if (IsDatagrams(options.listen) && options.intake != Intake::kReadiness) {
+    return "datagrams are not accepted: leave --intake away, or say --intake readiness";
+  }
+  if (options.intake == Intake::kReadiness && options.handoff == Handoff::kCompletion) {
+    return "with --intake readiness this server's workers take tickets out of their inboxes: "
+           "leave --handoff away, or choose --intake poll-accept";
+  }
+  return "";
+}
+
 }  // namespace
 
 const char* NameOf(Intake intake) { return NameIn(Intakes(), intake); }
@@ -80,8 +95,8 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   app.set_version_flag("--version", "ringmaster-echo " RINGMASTER_VERSION);
   app.get_formatter()->column_width(28);
   app.add_option("--listen", options.listen,
-                 "where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 lets the kernel "
-                 "choose")
+                 "where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH, or udp:HOST:PORT for "
+                 "datagrams; port 0 lets the kernel choose")
       ->type_name("ADDRESS")
       ->capture_default_str();
   app.add_option("--workers", options.workers, "how many workers serve, each with its own thread")
@@ -92,10 +107,13 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->type_name("NAME")
       ->check(CLI::Validator(CheckPolicy, ""))
       ->capture_default_str();
-  app.add_option("--intake", intake, "how connections are obtained: poll-accept or accept")
-      ->type_name("NAME")
-      ->check(CLI::IsMember(Intakes(), CLI::ignore_case).description(""))
-      ->capture_default_str();
+  const CLI::Option* const intake_option =
+      app.add_option("--intake", intake,
+                     "how connections are obtained: poll-accept or accept, by the balancer, or "
+                     "readiness, by the workers themselves; datagrams come by readiness")
+          ->type_name("NAME")
+          ->check(CLI::IsMember(Intakes(), CLI::ignore_case).description(""))
+          ->capture_default_str();
   app.add_option(
          "--handoff", handoff,
          "how they reach a worker: inbox, where what it has not claimed can be recalled, or "
@@ -131,6 +149,11 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   options.intake = Intakes().at(intake);
   options.handoff = Handoffs().at(handoff);
   options.loop = Loops().at(loop);
+  if (IsDatagrams(options.listen) && intake_option->empty()) options.intake = Intake::kReadiness;
+  if (const std::string complaint = CheckTogether(options); !complaint.empty()) {
+    std::cerr << "ringmaster-echo: " << complaint << '\n';
+    result.exit_status = kWrongOptions;
+  }
   return result;
 }
 

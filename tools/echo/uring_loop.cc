@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "connection_table.h"
+#include "datagrams.h"
 #include "loop.h"
 
 namespace ringmaster::echo {
@@ -125,6 +126,7 @@ class UringLoop final : public Loop {
   void WatchControl();
   void ObeyControl();
   void Take(Connection taken);
+  void Redeem(Ticket ticket);
   void CloseWhatIsLeft();
   void OnReceived(uint32_t index, int result, uint32_t flags);
   void OnSent(uint32_t index, int result);
@@ -190,7 +192,8 @@ void UringLoop::Run() {
   while (!ended_ || connections_.size() > 0) {
     if (claim_due_ && !ended_) {
       claim_due_ =
-          port_.Claim([this](Connection taken) { Take(std::move(taken)); }, kClaimsPerTurnMax);
+          port_.Claim([this](Connection taken) { Take(std::move(taken)); },
+                      [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
     }
     Turn(/*wait=*/!claim_due_ || ended_);
   }
@@ -258,6 +261,12 @@ void UringLoop::ObeyControl() {
     Fail(connections_[index]);
     Continue(index);
   }
+}
+
+// Of a datagram socket there is nothing to accept.
+void UringLoop::Redeem(Ticket ticket) {
+  if (setup_.datagrams) return EchoDatagrams(ticket, bytes_echoed_);
+  if (Connection taken = ticket.Accept(); taken.fd() >= 0) Take(std::move(taken));
 }
 
 void UringLoop::Take(Connection taken) {

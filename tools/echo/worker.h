@@ -54,6 +54,8 @@ struct WorkerSetup {
   // the stream there when it follows the last data at once (liburing issue 1549), and a client
   // would wait for ever.
   bool multishot = true;
+  // The source is a datagram socket: what comes are tickets, and no connections.
+  bool datagrams = false;
   uint32_t connections_max = 0;
 };
 
