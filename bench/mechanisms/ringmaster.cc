@@ -38,7 +38,8 @@ struct IntakeName {
   Intake intake;
 };
 constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
-                                   {"accept", Intake::kAccept}};
+                                   {"accept", Intake::kAccept},
+                                   {"readiness", Intake::kReadiness}};
 constexpr std::string_view kInbox = "inbox";
 constexpr std::string_view kCompletion = "completion";
 constexpr std::string_view kHandoffs[] = {kInbox, kCompletion};
@@ -101,6 +102,19 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
     const absl::StatusOr<std::string_view> host = OneOf(kHosts, "host", words[3]);
     if (!host.ok()) return host.status();
     variant.host = *host;
+  }
+  if (variant.intake.intake == Intake::kReadiness) {
+    const FactsNeeded facts = (*policy)->facts();
+    if (facts.incoming_cpu || facts.peer) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "ringmaster:", variant.name(), ": the policy decides by facts of a connection, and a ",
+          "ticket has none; take the intake poll-accept, or another policy"));
+    }
+    if (variant.handoff == kCompletion) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "ringmaster:", variant.name(), ": the workers here redeem tickets out of their inboxes; ",
+          "take the handoff inbox, or the intake poll-accept"));
+    }
   }
   return variant;
 }
@@ -222,6 +236,7 @@ class RingmasterServer : public UringServer {
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
     sends_connections_ = variant.handoff == kCompletion;
+    workers_accept_ = variant.intake.intake == Intake::kReadiness;
     books_.has_master = true;
     absl::StatusOr<Source> source = balancer_->AddSource(
         options.listen_fd, {.policy = *std::move(policy), .intake = variant.intake.intake});
@@ -250,13 +265,17 @@ class RingmasterServer : public UringServer {
     for (const WorkerStats& worker : stats.workers) doorbells += messages(worker);
     books_.master.doorbells = doorbells;
     books_.master.wakes = stats.master_wakes;
-    books_.master.system_calls = stats.master_wakes;  // see calls.h
+    // See calls.h; a worker that redeems a ticket accepts by a system call of its own.
+    uint64_t claimed = stats.departed.claimed;
+    for (const WorkerStats& worker : stats.workers) claimed += worker.claimed;
+    books_.master.system_calls = stats.master_wakes + (workers_accept_ ? claimed : 0);
     books_.recalled = static_cast<int64_t>(stats.recalled);
   }
 
   ServerBooks& books_;
   std::unique_ptr<Balancer> balancer_;
   bool sends_connections_ = false;  // rather than doorbells
+  bool workers_accept_ = false;
 };
 
 class Ringmaster : public Mechanism {

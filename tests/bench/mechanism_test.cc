@@ -50,6 +50,7 @@ std::vector<std::string> Names() {
   std::vector<std::string> names = MechanismNames();
   names.emplace_back("ringmaster:least-loaded/accept/inbox/dedicated");
   names.emplace_back("ringmaster:round-robin/poll-accept/completion/dedicated");
+  names.emplace_back("ringmaster:exclusive/readiness/inbox/dedicated");
   return names;
 }
 
@@ -255,6 +256,8 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
       {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"", "dedicated"},
       {"ringmaster:least-loaded/accept/inbox/dedicated/more", "more parts", "INTAKE/HANDOFF/HOST"},
       {"ringmaster:least-loaded/", "intake \"\"", "poll-accept"},
+      {"ringmaster:affinity-hash/readiness", "has none", "poll-accept"},
+      {"ringmaster:exclusive/readiness/completion", "tickets", "inbox"},
   };
   for (const auto& [name, part, known] : kNames) {
     const absl::Status status = MakeMechanism(name).status();
