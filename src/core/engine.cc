@@ -665,8 +665,10 @@ bool Engine::AcceptMore(uint32_t index) {
   if (held_back && std::exchange(source.counted, false)) source.ready = true;
   const bool may_have_more = source.ready || source.counted;
   if (source.config.multishot_accept) {
-    // Ended by (11), and armed again when a lease ends.
-    if (!held_back && GatesFull(source)) source.starved = true;
+    // Ended by (11), and armed again when a lease ends. Asked once, because a lease may end meanwhile:
+    // what is not armed must be hungry.
+    source.full = GatesFull(source);
+    if (!held_back && source.full) source.starved = true;
     return false;
   }
   if (!may_have_more || held_back || source.under_way > 0) return false;
@@ -681,7 +683,8 @@ bool Engine::AcceptMore(uint32_t index) {
   const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
   uint32_t admitted = 0;
   while (admitted < accepts_now && EnterGates(source)) ++admitted;
-  if (admitted == 0 && GatesFull(source)) source.starved = true;
+  // Even if there is a place again by now: whoever made it has not knocked.
+  if (admitted == 0 && accepts_now > 0) source.starved = true;
   for (uint32_t i = 0; i < admitted; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
@@ -1021,7 +1024,7 @@ bool Engine::WantsArm(uint32_t index) const {
     return false;
   }
   if (source.config.multishot_accept) {
-    return ledger_.source(index).held < source.config.hold && !GatesFull(source);
+    return ledger_.source(index).held < source.config.hold && !source.full;
   }
   return !(source.ready && source.starved);
 }

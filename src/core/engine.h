@@ -258,6 +258,7 @@ class Engine {
     bool paused = false;
     bool failed = false;
     bool starved = false;  // ready or holding, and no candidate in the last round
+    bool full = false;     // multishot accept: there was no place in the last round, by (11)
     bool backing_off = false;
     int64_t retry_at_ns = 0;  // backing_off: when to try without having been woken
     int64_t back_off_ns = 0;

@@ -39,6 +39,7 @@ struct TestSourceOptions {
   bool recall = true;
   bool readiness = false;  // arrivals are tickets
   bool countable = false;  // and their number can be asked for
+  Gate* gate = nullptr;    // how many connections may be open
 };
 
 class EngineTest : public ::testing::Test {
@@ -51,6 +52,7 @@ class EngineTest : public ::testing::Test {
                               .countable = options.countable,
                               .hold = options.hold,
                               .recall = options.recall,
+                              .gate = options.gate,
                               .policy = std::move(policy)});
   }
 

@@ -519,7 +519,7 @@ TEST_F(ReadinessTest, WhatIsGivenBackGoesRound) {
   std::atomic<uint64_t> count{0};
   constexpr uint64_t kRecords = 1000;
   for (uint64_t i = 0; i < kRecords; ++i) ASSERT_EQ(write(ends[1], &i, sizeof(i)), 8);
-  const auto workers = AddTicketWorkers(source, [&](uint32_t worker, Ticket ticket) {
+  auto workers = AddTicketWorkers(source, [&](uint32_t worker, Ticket ticket) {
     uint64_t record = 0;
     if (read(ticket.fd(), &record, sizeof(record)) != sizeof(record)) return;
     ++taken[worker];
@@ -529,6 +529,7 @@ TEST_F(ReadinessTest, WhatIsGivenBackGoesRound) {
   EXPECT_TRUE(AllSeen(count, kRecords)) << count;
   for (const auto& of_worker : taken) EXPECT_GT(of_worker, 0u);
   ASSERT_TRUE(source.Remove().ok());
+  workers.clear();  // none of them reads any more
   close(ends[0]);
   close(ends[1]);
 }
@@ -629,7 +630,7 @@ TEST_F(ReadinessTest, AWorkerThatDoesNotRedeemLeavesTheTicketToOthers) {
   Source source = AddTickets(fd, RoundRobin());
   const auto idle = AddWorker({source});
   std::atomic<uint64_t> sum{0};
-  const auto workers = AddTicketWorkers(source, [&](uint32_t, Ticket ticket) {
+  auto workers = AddTicketWorkers(source, [&](uint32_t, Ticket ticket) {
     for (eventfd_t value; eventfd_read(ticket.fd(), &value) == 0;) sum += value;
   });
   for (uint64_t i = 1; i <= 10; ++i) {
@@ -637,6 +638,7 @@ TEST_F(ReadinessTest, AWorkerThatDoesNotRedeemLeavesTheTicketToOthers) {
     EXPECT_TRUE(Eventually([&] { return sum == i; }));
   }
   ASSERT_TRUE(source.Remove().ok());
+  workers.clear();  // none of them reads any more
   close(fd);
 }
 
