@@ -21,6 +21,7 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
   ops_.clear();
   for (const Completion& completion : completions) OnCompletion(completion);
   Settle(all_reported);
+  if (hunger_->LeaseEnded()) EndBackOffs();
   TakeAgain();
   FinishAccepts();
   Look();
@@ -34,7 +35,10 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
       break;
     }
     // Raise the flag, then look once more: whoever made credit before it was up did not knock.
-    hunger_->Set();
+    if (hunger_->Set(BackingOff())) {
+      EndBackOffs();
+      again_ = true;
+    }
     hungry_ = true;
     if (!Look()) break;
     if (round == kDealRoundsMax) {
@@ -81,9 +85,7 @@ void Engine::OnCompletion(const Completion& completion) {
   const OpKey key = completion.key;
   switch (key.kind) {
     case OpKind::kWatch:
-      // A knock, a call or both: whoever backs off has been woken because something was released.
       if (!completion.more) watching_ = false;
-      for (SourceState& source : sources_) EndBackOff(source);
       return;
     case OpKind::kDoorbell:
       return OnDoorbellFailed(completion);
@@ -209,7 +211,7 @@ void Engine::Again(uint32_t index, int32_t error) {
   if (error != 0) source.again_error = error;
 }
 
-// What workers have given back. After the completions, because a knock among them ends a back-off.
+// What workers have given back. After the ends of leases, which end older back-offs.
 void Engine::TakeAgain() {
   for (uint32_t index = 0; index < source_slots(); ++index) {
     SourceState& source = sources_[index];
@@ -301,6 +303,15 @@ void Engine::BackOff(uint32_t index) {
   source.back_off_ns = std::clamp(source.back_off_ns * 2, kBackOffNsMin, kBackOffNsMax);
   source.backing_off = true;
   source.retry_at_ns = now_ns_ + source.back_off_ns;
+}
+
+bool Engine::BackingOff() const {
+  return std::any_of(sources_.begin(), sources_.end(),
+                     [](const SourceState& source) { return source.backing_off; });
+}
+
+void Engine::EndBackOffs() {
+  for (SourceState& source : sources_) EndBackOff(source);
 }
 
 void Engine::EndBackOff(SourceState& source) {
@@ -665,8 +676,8 @@ bool Engine::AcceptMore(uint32_t index) {
   if (held_back && std::exchange(source.counted, false)) source.ready = true;
   const bool may_have_more = source.ready || source.counted;
   if (source.config.multishot_accept) {
-    // Ended by (11), and armed again when a lease ends. Asked once, because a lease may end meanwhile:
-    // what is not armed must be hungry.
+    // Ended by (11), and armed again when a lease ends. Asked once, because a lease may end
+    // meanwhile: what is not armed must be hungry.
     source.full = GatesFull(source);
     if (!held_back && source.full) source.starved = true;
     return false;

@@ -317,6 +317,8 @@ class Engine {
   void OnAccepted(uint32_t source, const Completion& completion);
   void OnAcceptError(uint32_t source, int32_t error);
   void BackOff(uint32_t source);
+  bool BackingOff() const;
+  void EndBackOffs();
   void EndShortage(uint32_t source);
   void EndBackOff(SourceState& source);
   void FinishAccepts();

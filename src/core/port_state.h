@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace ringmaster::core {
 
@@ -155,7 +156,8 @@ class Tally {
   alignas(kCacheLine) std::atomic<uint64_t> word_{0};
 };
 
-// One for each master: "there is work and no credit; whoever makes some, knock".
+// One for each master: "there is work and no credit; whoever makes some, knock". Beside it, "there
+// is work and no descriptor": that only the end of a connection can change, so it alone answers it.
 //
 // The dance: the master sets the flag and then looks once more for credit; a worker makes credit
 // (claims, clears `rung`, takes what was handed over, releases a lease) and then reads the flag.
@@ -164,18 +166,40 @@ class Tally {
 // weaker both may read the old value (store buffering) and the work waits for ever.
 class Hunger {
  public:
-  // Master.
-  void Set() { hungry_.store(1, std::memory_order_seq_cst); }
-  void Clear() { hungry_.store(0, std::memory_order_seq_cst); }
+  // Master. `descriptors`: these are short, too. Returns whether it had said so before and a lease
+  // has ended since; LeaseEnded returns the same, once.
+  bool Set(bool descriptors = false) {
+    const uint32_t before =
+        wants_.exchange(kCredit | (descriptors ? kDescriptor : 0), std::memory_order_seq_cst);
+    return std::exchange(short_, descriptors) && (before & kDescriptor) == 0;
+  }
+  bool LeaseEnded() {
+    if (!short_ || (wants_.load(std::memory_order_seq_cst) & kDescriptor) != 0) return false;
+    short_ = false;
+    return true;
+  }
+  void Clear() {
+    wants_.store(0, std::memory_order_seq_cst);
+    short_ = false;
+  }
 
-  // Worker or lease, after it has made credit. True for exactly one caller, who knocks.
+  // Worker, after it has made credit. True for exactly one caller, who knocks.
   bool TakeKnock() {
-    return hungry_.load(std::memory_order_seq_cst) != 0 &&
-           hungry_.exchange(0, std::memory_order_seq_cst) != 0;
+    return (wants_.load(std::memory_order_seq_cst) & kCredit) != 0 &&
+           (wants_.fetch_and(~kCredit, std::memory_order_seq_cst) & kCredit) != 0;
+  }
+  // The same of a lease that has ended, and most likely its descriptor before it.
+  bool TakeKnockOfLease() {
+    return wants_.load(std::memory_order_seq_cst) != 0 &&
+           wants_.exchange(0, std::memory_order_seq_cst) != 0;
   }
 
  private:
-  alignas(kCacheLine) std::atomic<uint32_t> hungry_{0};
+  static constexpr uint32_t kCredit = 1;
+  static constexpr uint32_t kDescriptor = 2;
+
+  alignas(kCacheLine) std::atomic<uint32_t> wants_{0};
+  bool short_ = false;  // of descriptors, as the master last said
 };
 
 }  // namespace ringmaster::core

@@ -31,6 +31,12 @@ void TakePlace(internal::PortShared& shared) {
   if (core::Gate& all = shared.master->gate(); all.limited()) all.Force();
 }
 
+void ReleasePlace(internal::PortShared& shared, core::Gate* of_source) {
+  shared.state.Release();
+  if (of_source != nullptr) of_source->Leave();
+  if (core::Gate& all = shared.master->gate(); all.limited()) all.Leave();
+}
+
 void Redeem(Ticket ticket, uint32_t traits, absl::FunctionRef<void(Connection)> serve,
             absl::FunctionRef<void(Ticket)>* redeem) {
   if (redeem != nullptr) return (*redeem)(std::move(ticket));
@@ -49,10 +55,8 @@ absl::Status NotJoined() {
 void Lease::Release() {
   internal::PortShared* shared = std::exchange(shared_, nullptr);
   if (shared == nullptr) return;
-  shared->state.Release();
-  if (gate_ != nullptr) gate_->Leave();
-  if (core::Gate& all = shared->master->gate(); all.limited()) all.Leave();
-  shared->master->KnockIfHungry();
+  ReleasePlace(*shared, gate_);
+  shared->master->KnockAfterLease();
   shared->Unref();
 }
 
@@ -117,8 +121,11 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 
 Ticket::~Ticket() {
   if (shared_ == nullptr) return;
-  if (has_place_) Lease(std::exchange(shared_, nullptr), gate_).Release();
-  if (shared_ != nullptr) shared_->Unref();
+  if (has_place_) {
+    ReleasePlace(*shared_, gate_);
+    shared_->master->KnockIfHungry();  // it had no descriptor to give back
+  }
+  shared_->Unref();
 }
 
 void Ticket::Again(int error) const {

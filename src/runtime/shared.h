@@ -63,9 +63,13 @@ class MasterShared {
     return given_back_.load(std::memory_order_relaxed) != 0 &&
            given_back_.exchange(0, std::memory_order_acquire) != 0;
   }
-  // After credit was made: wakes the master if it asked for it. Any thread.
+  // After credit was made, or after a lease has ended: wakes the master if it asked for it. Any
+  // thread.
   void KnockIfHungry() {
     if (hunger_.TakeKnock()) Knock();
+  }
+  void KnockAfterLease() {
+    if (hunger_.TakeKnockOfLease()) Knock();
   }
 
  private:

@@ -43,7 +43,8 @@ void SimWorker::Release() {
 }
 
 void SimWorker::KnockAfterRelease() {
-  if (!world_->Breaks(Breakage::kLeaseNeverKnocks)) KnockIfHungry();
+  if (world_->Breaks(Breakage::kLeaseNeverKnocks)) return;
+  if (world_->hunger().TakeKnockOfLease()) world_->Knock(id_);
 }
 
 void SimWorker::StepAfter(int64_t after_ns) {

@@ -220,6 +220,25 @@ TEST(Hunger, IsKnockedForOnce) {
   hunger.Set();
   hunger.Clear();
   EXPECT_FALSE(hunger.TakeKnock());
+  EXPECT_FALSE(hunger.TakeKnockOfLease());
+}
+
+// Only the end of a lease helps against a shortage of descriptors.
+TEST(Hunger, TellsWhetherALeaseHasEnded) {
+  Hunger hunger;
+  EXPECT_FALSE(hunger.Set(true));
+  EXPECT_TRUE(hunger.TakeKnock());
+  EXPECT_FALSE(hunger.LeaseEnded());
+  EXPECT_TRUE(hunger.TakeKnockOfLease());  // although credit was announced already
+  EXPECT_FALSE(hunger.TakeKnockOfLease());
+  EXPECT_TRUE(hunger.LeaseEnded());
+  EXPECT_FALSE(hunger.LeaseEnded());  // is told once
+  EXPECT_FALSE(hunger.Set(true));
+  EXPECT_TRUE(hunger.TakeKnockOfLease());
+  EXPECT_TRUE(hunger.Set(true));
+  EXPECT_FALSE(hunger.Set(false));
+  EXPECT_TRUE(hunger.TakeKnockOfLease());  // it makes credit, too
+  EXPECT_FALSE(hunger.LeaseEnded());
 }
 
 // The master offers, and recalls every third offer that it finds unclaimed; the worker claims. Each

@@ -64,7 +64,7 @@ class MemoryWorker {
   // The end of a lease. Returns whether it knocks.
   bool Release(Hunger& hunger) {
     state_.Release();
-    return hunger.TakeKnock();
+    return hunger.TakeKnockOfLease();
   }
 
  private:

@@ -230,8 +230,12 @@ TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
   EXPECT_EQ(Count(OpKind::kCount), 0u);
   EXPECT_EQ(Issued(), 1u);
   EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  // Nor must the place of the ticket, which is given back later, or the end of the claim.
   Done(0);
   EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  EXPECT_TRUE(hunger_.TakeKnockOfLease());
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kCount), 1u);
 }
