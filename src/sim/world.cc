@@ -438,8 +438,13 @@ void World::FinishDrain() {
     const Source& source = sources_[index];
     const bool armed = ring_.accepted_from(index) || ring_.polled(index);
     const bool should = !source.removed && !kernel_.shut(index);
-    // Who died with a ticket has not found out that there is nothing to accept from any more.
-    if (armed && kernel_.shut(index) && checker_.claimed_tickets(index) > 0) continue;
+    // Who died with a ticket has not found out that there is nothing to accept from any more, nor
+    // has who died before it came and is not recalled from.
+    if (armed && kernel_.shut(index) &&
+        (checker_.claimed_tickets(index) > 0 ||
+         (!source.config.recall && checker_.counts(index).offered > 0))) {
+      continue;
+    }
     if (armed != should)
       checker_.Fail(armed ? "a source is armed that nobody serves"
                           : "a source is not armed at rest");
