@@ -49,6 +49,16 @@ enum class Intake : uint8_t {
   kReadiness,
 };
 
+// Who drives the master: its ring and all its decisions.
+enum class Host : uint8_t {
+  // A thread of the balancer's own. Nobody's slowness delays the intake.
+  kThread,
+  // A loop of yours, by Balancer::fd and Balancer::RunOnce: no thread, and one wake-up less for
+  // what the host's own worker serves. While the host does something else, nothing new reaches the
+  // other workers, and nothing is recalled from a worker that is stuck, the host's own included.
+  kLoop,
+};
+
 // How arrivals reach a worker.
 enum class Handoff : uint8_t {
   // As offers in a bounded inbox; a completion tells the worker's ring only that there are some.
@@ -86,6 +96,7 @@ struct Event {
 };
 
 struct BalancerOptions {
+  Host host = Host::kThread;
   // Name of the master's thread as `top -H` shows it, at most 15 characters.
   std::string thread_name = "ringmaster";
   // CPU to which the master's thread is bound; -1: not bound.
@@ -130,6 +141,10 @@ struct SourceOptions {
 };
 
 struct WorkerOptions {
+  // Host::kLoop: the worker is the host itself, has neither ring nor mailbox, and is told nothing:
+  // it calls Port::Claim after each RunOnce, and what is offered to it needs no hop. ring_fd and
+  // tag stay unset, the handoff is kInbox.
+  bool on_host = false;
   // The worker's io_uring: enabled, of any kind (DEFER_TASKRUN included). The balancer keeps a
   // duplicate of the descriptor until the worker leaves.
   int ring_fd = -1;
@@ -204,7 +219,8 @@ class Balancer {
   // Starts the master's thread, which sleeps until there is something to do.
   static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
 
-  // Shuts down without waiting, unless done before.
+  // Shuts down without waiting, unless done before. With Host::kLoop on the host's thread, or when
+  // that runs no more.
   ~Balancer();
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
@@ -226,6 +242,18 @@ class Balancer {
   // another one that has it has not left, the answer is FailedPrecondition.
   absl::StatusOr<Port> AddWorker(const Mailbox& mailbox, WorkerOptions options = {});
 
+  // With Host::kLoop: a descriptor that is readable when there is something to do, for level-
+  // triggered epoll, poll, or a poll on an io_uring; -1 with a thread. Owned by the balancer.
+  int fd() const;
+
+  // With Host::kLoop: does what there is to do, without waiting. Call it when fd() is readable;
+  // calling it at any other time is allowed. The first call makes its thread the host: all others
+  // come from that thread (FailedPrecondition elsewhere). Afterwards claim, if the host is a worker
+  // itself. Set-up functions called on the host's thread work at once; on other threads they wait
+  // for the host to come by, so the host must not wait for those threads. Before the first call
+  // they work on any thread.
+  absl::Status RunOnce();
+
   // Stops accepting, goes on dealing what has been accepted, and returns when everything has been
   // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed.
   // Connections that the kernel has queued and nobody has accepted stay in the source's backlog.
@@ -233,7 +261,8 @@ class Balancer {
   // must go on claiming, and are not told: a server whose connections stay open without traffic
   // closes them itself, or the drain lasts until its deadline. Ends the master's thread. A call
   // while another one drains, from another thread, ends that drain at its own deadline if that is
-  // earlier; both return the same report, and so does every later call.
+  // earlier; both return the same report, and so does every later call. On the thread of a host it
+  // waits as well, and claims nothing meanwhile: drain from another thread, or by zero.
   ShutdownReport Shutdown(absl::Duration drain);
 
   // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.

@@ -1010,7 +1010,7 @@ void Engine::RingWorker(uint32_t index) {
   const bool due = worker.config.inbox->Ring();
   worker.rung = true;
   Activate(index);
-  if (due) SendDoorbell(index);
+  if (due && worker.config.ring_fd >= 0) SendDoorbell(index);
 }
 
 void Engine::SendDoorbell(uint32_t index) {

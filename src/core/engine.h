@@ -115,7 +115,7 @@ struct WorkerConfig {
   Inbox* inbox = nullptr;  // unused when there is a tally
   PortState* state = nullptr;
   Tally* tally = nullptr;  // arrivals are handed over as completions, by (8)
-  int32_t ring_fd = -1;
+  int32_t ring_fd = -1;    // -1: it looks after every batch, and is not rung
   uint64_t tag = 0;
   uint32_t capacity = UINT32_MAX;
   uint32_t window_max = 1;

@@ -41,6 +41,11 @@ constexpr int kRetryPauseMs = 1;
 // Longer waits than this, about three centuries, are for ever: no deadline to add up.
 constexpr int64_t kFiniteWaitNsMax = kWaitForever / 2;
 
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+
+// The user_data of a timeout; no operation has it.
+constexpr uint64_t kWakeUp = UINT64_MAX;
+
 // A source and the wishes for what is accepted from it, in the `res` of a message to oneself.
 // Descriptors stay below these bits: fs.nr_open is 2^30 at most, and 2^20 by default.
 constexpr uint32_t kMessageNonBlock = 1u << 30;
@@ -65,13 +70,13 @@ uint64_t EncodeEnded(OpKey key, OpKind ended) {
   return Encode(key);
 }
 
-unsigned SetupFlags(const Features& features) {
+unsigned SetupFlags(const Features& features, bool pollable) {
   unsigned flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   if (features.submit_all) flags |= IORING_SETUP_SUBMIT_ALL;
   if (features.single_issuer) flags |= IORING_SETUP_SINGLE_ISSUER;
   // With either of these, TASKRUN_FLAG shows in shared memory whether the kernel has more to tell,
   // which saves a system call per turn.
-  if (features.single_issuer && features.defer_taskrun) {
+  if (features.single_issuer && features.defer_taskrun && !pollable) {
     flags |= IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
   } else if (features.coop_taskrun) {
     flags |= IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
@@ -81,9 +86,10 @@ unsigned SetupFlags(const Features& features) {
 
 // Returns 0 or a positive errno.
 int Restrict(int ring_fd) {
+  // IORING_OP_TIMEOUT is for a pollable ring, see WakeIn.
   // IORING_OP_MSG_RING also sends to oneself, see PrepareAccept.
   constexpr uint8_t kOpcodes[] = {IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
-                                  IORING_OP_MSG_RING, IORING_OP_CLOSE};
+                                  IORING_OP_MSG_RING, IORING_OP_CLOSE,  IORING_OP_TIMEOUT};
   io_uring_restriction rules[std::size(kOpcodes) + 2] = {};
   io_uring_restriction* rule = rules;
   for (const uint8_t opcode : kOpcodes) {
@@ -195,7 +201,7 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
   // Not by io_uring_queue_init_params: later versions of liburing add flags of their own, and the
   // queues are driven by hand here (see Enter).
   io_uring_params params{};
-  params.flags = SetupFlags(options.features);
+  params.flags = SetupFlags(options.features, options.pollable);
   params.cq_entries = options.completion_entries;
   const int fd = io_uring_setup(options.submission_entries, &params);
   if (fd < 0) return ErrorStatus(Operation::kCreateRing, -fd);
@@ -341,6 +347,27 @@ void UringRing::PrepareAccept(const Op& op, io_uring_sqe* sqe) const {
   sqe->user_data = Encode(op.key);
 }
 
+int UringRing::WakeIn(int64_t wait_ns) {
+  const int64_t at_ns = wait_ns < kFiniteWaitNsMax ? NowNs() + wait_ns : kWaitForever;
+  if (at_ns < wakes_at_ns_) {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    if (sqe == nullptr) {
+      if (const int error = Enter(0); error != 0) return error;
+      sqe = io_uring_get_sqe(&ring_);
+    }
+    if (sqe != nullptr) {
+      // Read by the kernel when it takes the entry, which is within this call.
+      __kernel_timespec at{.tv_sec = at_ns / kNsPerSecond, .tv_nsec = at_ns % kNsPerSecond};
+      io_uring_prep_timeout(sqe, &at, 0, IORING_TIMEOUT_ABS);
+      sqe->flags = 0;
+      sqe->user_data = kWakeUp;
+      wakes_at_ns_ = at_ns;
+      return Enter(0);
+    }
+  }
+  return Unsubmitted() > 0 ? Enter(0) : 0;
+}
+
 int UringRing::Cross(int64_t wait_ns_max, std::vector<Completion>& completions) {
   for (int tries = 0;; ++tries) {
     const int error = Enter(wait_ns_max);
@@ -363,7 +390,6 @@ int UringRing::Enter(int64_t wait_ns_max) {
   const bool timed = wait_ns_max > 0 && wait_ns_max < kFiniteWaitNsMax;
   unsigned flags = IORING_ENTER_GETEVENTS;
   if (timed) {
-    constexpr int64_t kNsPerSecond = 1'000'000'000;
     timeout.tv_sec = wait_ns_max / kNsPerSecond;
     timeout.tv_nsec = wait_ns_max % kNsPerSecond;
     flags |= IORING_ENTER_EXT_ARG;
@@ -404,7 +430,12 @@ uint32_t UringRing::Reap(std::vector<Completion>& completions) {
   return reaped;
 }
 
-bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) const {
+bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) {
+  if (cqe.user_data == kWakeUp) {
+    // Later ones that are still under way come in vain.
+    wakes_at_ns_ = kWaitForever;
+    return false;
+  }
   completion = {.key = Decode(cqe.user_data),
                 .result = cqe.res,
                 .more = (cqe.flags & IORING_CQE_F_MORE) != 0};

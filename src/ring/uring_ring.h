@@ -44,6 +44,9 @@ struct UringRingOptions {
   // How many completions fit. When they do not, a multishot operation ends, and its last completion
   // says so. At least `submission_entries`, at most 65536.
   uint32_t completion_entries = 4096;
+  // The ring's descriptor becomes readable when there is something to reap, for a host that waits
+  // elsewhere. Costs DEFER_TASKRUN, with which it never would.
+  bool pollable = false;
   // Refuses, in the kernel, every operation that is not among those of core/op.h.
   bool restrict = true;
   Features features;
@@ -68,8 +71,14 @@ class UringRing final : public core::Ring {
 
   bool AllReported() const override { return all_reported_; }
 
-  // For tests: the ring's descriptor, and the ring itself to prepare what no Op asks for.
+  // Makes the descriptor of a pollable ring readable in `wait_ns` at the latest; kWaitForever: not
+  // for the sake of time. One that was asked for before may still come, earlier and in vain. Hands
+  // everything to the kernel that waits for it. Returns as Turn does.
+  int WakeIn(int64_t wait_ns);
+
   int fd() const { return ring_.ring_fd; }
+
+  // For tests: the ring itself, to prepare what no Op asks for.
   io_uring* raw() { return &ring_; }
 
  private:
@@ -96,12 +105,13 @@ class UringRing final : public core::Ring {
   // the queue, those of no interest included.
   uint32_t Reap(std::vector<core::Completion>& completions);
   // False when the completion is of no interest.
-  bool Translate(const io_uring_cqe& cqe, core::Completion& completion) const;
+  bool Translate(const io_uring_cqe& cqe, core::Completion& completion);
 
   io_uring ring_;
   const Features features_;
   bool all_reported_ = true;
-  std::vector<core::Completion> counts_;  // kCount, done, for which there was no room
+  int64_t wakes_at_ns_ = core::kWaitForever;  // the first timeout that is under way
+  std::vector<core::Completion> counts_;      // kCount, done, for which there was no room
 };
 
 }  // namespace ringmaster::ring

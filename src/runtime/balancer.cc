@@ -23,7 +23,7 @@ absl::StatusOr<std::unique_ptr<Balancer>> Balancer::Create(BalancerOptions optio
 
 Balancer::Balancer(std::shared_ptr<internal::Lifeline> lifeline) : lifeline_(std::move(lifeline)) {}
 
-Balancer::~Balancer() { lifeline_->Shutdown(absl::ZeroDuration()); }
+Balancer::~Balancer() { lifeline_->Close(); }
 
 absl::StatusOr<Source> Balancer::AddSource(int fd, SourceOptions options) {
   const absl::StatusOr<internal::Lifeline::SourceId> id =
@@ -72,6 +72,10 @@ absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions o
   }
   return port;
 }
+
+int Balancer::fd() const { return lifeline_->fd(); }
+
+absl::Status Balancer::RunOnce() { return lifeline_->RunOnce(); }
 
 ShutdownReport Balancer::Shutdown(absl::Duration drain) { return lifeline_->Shutdown(drain); }
 

@@ -24,6 +24,10 @@ namespace {
 constexpr uint32_t kSubmissionEntries = 256;
 constexpr uint32_t kCompletionsPerTurnMax = 512;
 constexpr int kLastTurnsMax = 64;
+// A host has other work, too.
+constexpr int kStepsAtOnceMax = 16;
+// How long a host's call waits at a time for what it has asked for.
+constexpr int64_t kHostPauseNs = 1'000'000;
 
 int64_t Now() {
   timespec now;
@@ -79,6 +83,12 @@ absl::Status NoCapacity() {
   return absl::InvalidArgumentError("capacity is 0: such a worker could never be offered anything");
 }
 
+absl::Status CalledFromCallback() {
+  return absl::FailedPreconditionError(
+      "called from the event callback, which the call would wait for: call from another thread, or "
+      "when the callback has returned");
+}
+
 absl::Status Ended() {
   return absl::FailedPreconditionError("the balancer was shut down: create another one");
 }
@@ -100,6 +110,7 @@ absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions optio
   absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
       {.submission_entries = std::min(kSubmissionEntries, lifeline->options_.completion_entries),
        .completion_entries = lifeline->options_.completion_entries,
+       .pollable = lifeline->hosted(),
        .restrict = lifeline->options_.restrict_ring,
        .features = *features});
   if (!ring.ok()) return ring.status();
@@ -113,6 +124,8 @@ absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions optio
           .topology = &lifeline->topology_,
           .gate = lifeline->master_->gate().limited() ? &lifeline->master_->gate() : nullptr},
       &lifeline->master_->hunger());
+  lifeline->completions_.reserve(kCompletionsPerTurnMax);
+  if (lifeline->hosted()) return lifeline;
   if (absl::Status status = lifeline->StartThread(); !status.ok()) return status;
   return lifeline;
 }
@@ -124,15 +137,20 @@ Lifeline::~Lifeline() {
   // copies of the descriptors are closed, by the members' destructors and here.
   if (InAnotherProcess()) {
     static_cast<void>(sync_.release());
-  } else if (has_thread_) {
-    Shutdown(absl::ZeroDuration());
+  } else if (has_thread_ || (hosted() && engine_ != nullptr)) {
+    Close();
   }
   for (const WorkerEntry& worker : workers_) {
     if (worker.shared == nullptr) continue;
-    close(worker.ring_fd);
+    if (worker.ring_fd >= 0) close(worker.ring_fd);
     worker.shared->Unref();
   }
   for (const int ring_fd : rings_to_close_) close(ring_fd);
+}
+
+bool Lifeline::OnMaster() const {
+  std::unique_lock lock(sync_->mutex);
+  return (has_thread_ || host_known_) && pthread_equal(pthread_self(), thread_) != 0;
 }
 
 bool Lifeline::InAnotherProcess() const { return getpid() != process_; }
@@ -175,9 +193,18 @@ absl::Status Lifeline::RunOnMaster(absl::FunctionRef<absl::Status()> run,
         absl::StrCat("this balancer belongs to process ", process_,
                      ", which forked this one: create a balancer after the fork"));
   }
-  if (pthread_equal(pthread_self(), thread_) != 0) {
-    return absl::FailedPreconditionError(
-        "called from the event callback, which the call would wait for: call from another thread");
+  if (hosted()) {
+    std::unique_lock lock(sync_->mutex);
+    if (ended_) return end_status_;
+    // Before its host comes nothing is under way: whoever calls is alone, as long as it has the
+    // lock.
+    if (!host_known_) return run();
+    if (pthread_equal(pthread_self(), thread_) != 0) {
+      lock.unlock();
+      return RunOnHost(run, until);
+    }
+  } else if (pthread_equal(pthread_self(), thread_) != 0) {
+    return CalledFromCallback();
   }
   Call call{.run = run, .until = until};
   std::unique_lock lock(sync_->mutex);
@@ -193,6 +220,78 @@ absl::Status Lifeline::RunOnMaster(absl::FunctionRef<absl::Status()> run,
   return call.result;
 }
 
+absl::Status Lifeline::RunOnHost(absl::FunctionRef<absl::Status()> run,
+                                 absl::FunctionRef<bool()>* until) {
+  if (in_step_) return CalledFromCallback();
+  const absl::Status result = run();
+  // What it has changed is told to the kernel at once.
+  if (!Advance()) return result;
+  while (result.ok() && until != nullptr && !(*until)()) {
+    if (!Step(kHostPauseNs) || !Advance()) break;
+  }
+  return result;
+}
+
+absl::Status Lifeline::RunOnce() {
+  if (!hosted()) {
+    return absl::FailedPreconditionError(
+        "this balancer has a thread of its own: create it with BalancerOptions::host = "
+        "Host::kLoop to drive it");
+  }
+  if (InAnotherProcess()) return RunOnMaster([] { return absl::OkStatus(); });
+  {
+    std::unique_lock lock(sync_->mutex);
+    if (ended_) return end_status_;
+    if (!host_known_) {
+      if (const int result = ring_->Enable(); result < 0) {
+        return ring::ErrorStatus(ring::Operation::kEnableRing, -result);
+      }
+      thread_ = pthread_self();
+      host_known_ = true;
+      now_ns_ = Now();
+      ops_ = engine_->OnBatch({}, now_ns_);
+    }
+    if (pthread_equal(pthread_self(), thread_) == 0) {
+      return absl::FailedPreconditionError(
+          "the first call of RunOnce has made another thread the host: call it from there");
+    }
+  }
+  if (in_step_) return CalledFromCallback();
+  Advance();
+  return absl::OkStatus();
+}
+
+// Steps until there is nothing more to do now. False: it has ended.
+bool Lifeline::Advance() {
+  for (int steps = 0; steps < kStepsAtOnceMax; ++steps) {
+    if (!Step(0)) return false;
+    if (ops_.empty() && WaitMax(now_ns_) > 0) {
+      ring_->WakeIn(WaitMax(now_ns_));
+      return true;
+    }
+  }
+  ring_->WakeIn(0);  // the host has other work, too
+  return true;
+}
+
+void Lifeline::Close() {
+  if (InAnotherProcess()) return;
+  if (hosted() && !OnMaster()) {
+    {
+      std::unique_lock lock(sync_->mutex);
+      if (ended_) return;
+    }
+    // Its host has ended, or never came. What is under way ends with the ring.
+    RefuseWithoutRing();
+    End(Ended());
+    ring_.reset();
+    return;
+  }
+  Shutdown(absl::ZeroDuration());
+}
+
+int Lifeline::fd() const { return hosted() && ring_ != nullptr ? ring_->fd() : -1; }
+
 ShutdownReport Lifeline::Shutdown(absl::Duration drain) {
   if (InAnotherProcess()) return {};
   const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(drain));
@@ -205,10 +304,25 @@ ShutdownReport Lifeline::Shutdown(absl::Duration drain) {
     engine_->StopIntake();
     return absl::OkStatus();
   });
-  if (!begun.ok() && pthread_equal(pthread_self(), thread_) != 0) return {};
+  if (hosted() && begun.ok()) {
+    bool driven = false;
+    bool goes_on = true;
+    {
+      std::unique_lock lock(sync_->mutex);
+      driven = host_known_;
+      goes_on = !ended_;
+    }
+    if (!driven) {
+      RefuseWithoutRing();
+      End(Ended());
+    } else if (OnMaster()) {
+      while (goes_on) goes_on = Step(WaitMax(now_ns_));
+    }
+  }
+  if (!begun.ok() && OnMaster()) return {};
   std::unique_lock lock(sync_->mutex);
   sync_->changed.wait(lock, [&] { return ended_; });
-  if (!thread_joined_) {
+  if (has_thread_ && !thread_joined_) {
     thread_joined_ = true;  // the thread takes no lock any more once ended_ is seen
     pthread_join(thread_, nullptr);
   }
@@ -383,18 +497,38 @@ absl::Status Lifeline::SetWindow(uint32_t worker, PortShared* shared, uint32_t w
   });
 }
 
+absl::Status Lifeline::CheckOnHost(const WorkerOptions& options) const {
+  if (!hosted()) {
+    return absl::InvalidArgumentError(
+        "on_host is set, but this balancer has a thread of its own: create it with Host::kLoop, or "
+        "add the worker by its ring or mailbox");
+  }
+  if (options.ring_fd != -1 || options.tag != 0 || options.handoff != Handoff::kInbox) {
+    return absl::InvalidArgumentError(
+        "a worker on the host claims after each RunOnce and is told nothing: leave ring_fd, tag "
+        "and "
+        "handoff alone");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
   if (absl::Status status = CheckWindow(options.window); !status.ok()) return status;
   if (options.capacity == 0) return NoCapacity();
-  if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
+  if (options.on_host) {
+    if (absl::Status status = CheckOnHost(options); !status.ok()) return status;
+  } else if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) {
+    return status;
+  }
   const bool completions = options.handoff == Handoff::kCompletion;
   // Nothing is ever offered in the inbox of one to whom completions are sent.
   const uint32_t words = core::Inbox::WordsFor(completions ? 1 : options.window);
   absl::StatusOr<InboxMemory> memory = InboxMemory::Create(core::Inbox::BytesFor(words));
   if (!memory.ok()) return memory.status();
   // A duplicate, so that a number which is reused is never rung.
-  const int ring_fd = fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
-  if (ring_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  const int ring_fd = options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
+  if (ring_fd < 0 && !options.on_host)
+    return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
   auto* shared = new PortShared(master_, *std::move(memory), words);
   uint32_t index = 0;
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
@@ -414,7 +548,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
     return absl::OkStatus();
   });
   if (!added.ok()) {
-    close(ring_fd);
+    if (ring_fd >= 0) close(ring_fd);
     shared->Unref();
     return added;
   }
@@ -495,41 +629,51 @@ void Lifeline::Run() {
   if (const int result = ring_->Enable(); result < 0) {
     return End(ring::ErrorStatus(ring::Operation::kEnableRing, -result));
   }
-  std::vector<core::Completion> completions;
-  completions.reserve(kCompletionsPerTurnMax);
-  int64_t now_ns = Now();
-  std::span<const core::Op> ops = engine_->OnBatch({}, now_ns);
-  while (true) {
-    if (const int result = ring_->Turn(ops, WaitMax(now_ns), completions); result < 0) {
-      const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
-      if (options_.on_event) {
-        options_.on_event({.kind = Event::Kind::kMasterFailed,
-                           .error = -result,
-                           .text = std::string(failed.message())});
-      }
-      RefuseWithoutRing();
-      return End(failed);
-    }
-    ++wakes_;
-    now_ns = Now();
-    CloseRings();
-    RunCalls();
-    if (master_->TakeGivenBack()) TakeGivenBack();
-    ops = engine_->OnBatch(completions, now_ns, ring_->AllReported());
-    if (waiting_calls_ != nullptr) EndCalls();
-    if (!engine_->events().empty()) {
-      for (const core::EngineEvent& event : engine_->events()) Report(event);
-      engine_->ClearEvents();
-    }
-    if (shutting_down_ && Drained(now_ns)) {
-      // The last operations close what was refused; they complete within the turn that takes them.
-      int result = ring_->Turn(ops, 0, completions);
-      for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
-        result = ring_->Turn({}, 0, completions);
-      }
-      return End(Ended());
-    }
+  now_ns_ = Now();
+  ops_ = engine_->OnBatch({}, now_ns_);
+  while (Step(WaitMax(now_ns_))) {
   }
+}
+
+// One turn of the ring and one batch. False: it has ended.
+bool Lifeline::Step(int64_t wait_ns) {
+  in_step_ = true;
+  const bool goes_on = TurnAndBatch(wait_ns);
+  in_step_ = false;
+  return goes_on;
+}
+
+bool Lifeline::TurnAndBatch(int64_t wait_ns) {
+  if (const int result = ring_->Turn(ops_, wait_ns, completions_); result < 0) {
+    const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
+    if (options_.on_event) {
+      options_.on_event({.kind = Event::Kind::kMasterFailed,
+                         .error = -result,
+                         .text = std::string(failed.message())});
+    }
+    RefuseWithoutRing();
+    End(failed);
+    return false;
+  }
+  ++wakes_;
+  now_ns_ = Now();
+  CloseRings();
+  RunCalls();
+  if (master_->TakeGivenBack()) TakeGivenBack();
+  ops_ = engine_->OnBatch(completions_, now_ns_, ring_->AllReported());
+  if (waiting_calls_ != nullptr) EndCalls();
+  if (!engine_->events().empty()) {
+    for (const core::EngineEvent& event : engine_->events()) Report(event);
+    engine_->ClearEvents();
+  }
+  if (!shutting_down_ || !Drained(now_ns_)) return true;
+  // The last operations close what was refused; they complete within the turn that takes them.
+  int result = ring_->Turn(ops_, 0, completions_);
+  for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
+    result = ring_->Turn({}, 0, completions_);
+  }
+  End(Ended());
+  return false;
 }
 
 void Lifeline::TakeGivenBack() {
@@ -663,7 +807,7 @@ void Lifeline::ReleaseWorker(uint32_t index) {
   departed_.doorbells += engine_->doorbells(index);
   departed_.stalls += engine_->stalls(index);
   WorkerEntry& worker = workers_[index];
-  rings_to_close_.push_back(worker.ring_fd);
+  if (worker.ring_fd >= 0) rings_to_close_.push_back(worker.ring_fd);
   worker.shared->Unref();
   worker = {};
   CloseRings();

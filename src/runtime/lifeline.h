@@ -61,7 +61,13 @@ class Lifeline {
   absl::Status Again(SourceId source, int error);
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
 
+  // Host::kLoop.
+  int fd() const;
+  absl::Status RunOnce();
+
   ShutdownReport Shutdown(absl::Duration drain);
+  // Shuts down without waiting, also when nobody will drive a hosted master any more.
+  void Close();
   BalancerStats Stats();
 
  private:
@@ -98,8 +104,16 @@ class Lifeline {
   absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
                            absl::FunctionRef<bool()>* until = nullptr);
 
+  bool hosted() const { return options_.host == Host::kLoop; }
+  bool OnMaster() const;
+  absl::Status CheckOnHost(const WorkerOptions& options) const;
+  // The same on the thread of the host, where nobody else would run it.
+  absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
+  bool Step(int64_t wait_ns);
+  bool TurnAndBatch(int64_t wait_ns);
+  bool Advance();
   void RunCalls();
   void TakeGivenBack();
   void EndCalls();
@@ -123,7 +137,7 @@ class Lifeline {
   ring::Features features_;
   std::unique_ptr<ring::UringRing> ring_;
   std::unique_ptr<core::Engine> engine_;
-  pthread_t thread_{};
+  pthread_t thread_{};       // that drives the master
   bool has_thread_ = false;  // written before the handle is shared
 
   // The master's own, once its thread runs.
@@ -133,6 +147,10 @@ class Lifeline {
   WorkerStats departed_;
   uint64_t source_serial_ = 0;
   Call* waiting_calls_ = nullptr;
+  std::vector<core::Completion> completions_;
+  std::span<const core::Op> ops_;  // of the last batch
+  int64_t now_ns_ = 0;             // of the last batch
+  bool in_step_ = false;
   uint64_t wakes_ = 0;
   bool shutting_down_ = false;
   bool drain_ended_ = false;  // at the deadline: what is left is being refused
@@ -152,6 +170,7 @@ class Lifeline {
   absl::Status end_status_;  // why calls are refused, once ended_
   ShutdownReport report_;    // once ended_
   bool thread_joined_ = false;
+  bool host_known_ = false;  // Host::kLoop: RunOnce was called, by `thread_`
 };
 
 }  // namespace ringmaster::internal

@@ -1,0 +1,375 @@
+// A balancer without a thread, driven by a loop of the program's own (Host::kLoop). Method: one
+// thread waits for the balancer's descriptor and nothing else, so whatever happens has made that
+// readable; other tests are programs of a single thread.
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "balancer_fixture.h"
+#include "ringmaster/balancer.h"
+#include "support/allocation_count.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+bool Readable(int fd, int ms = 0) {
+  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&one, 1, ms) == 1;
+}
+
+// A thread that drives the balancer and, if it is given one, claims from a port of its own.
+class HostThread {
+ public:
+  explicit HostThread(Balancer& balancer, Port port = {}, const Mailbox* mailbox = nullptr)
+      : balancer_(balancer), port_(std::move(port)), mailbox_(mailbox) {
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~HostThread() { Stop(); }
+  void Stop() {
+    if (!thread_.joinable()) return;
+    stop_ = true;
+    eventfd_write(stop_fd_, 1);
+    thread_.join();
+    close(stop_fd_);
+  }
+  // Runs on the host's thread, between two calls of RunOnce.
+  void Do(std::function<void()> job) {
+    job_ = std::move(job);
+    has_job_ = true;
+    eventfd_write(stop_fd_, 1);
+    ASSERT_TRUE(Eventually([&] { return !has_job_; }));
+  }
+  uint64_t served() const { return served_; }
+
+ private:
+  void Run() {
+    const int epoll_fd = epoll_create1(0);
+    const auto watch = [&](int fd) {
+      epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+      EXPECT_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event), 0);
+    };
+    EXPECT_TRUE(balancer_.RunOnce().ok());
+    watch(balancer_.fd());
+    watch(stop_fd_);
+    if (mailbox_ != nullptr) watch(mailbox_->fd());
+    while (!stop_) {
+      epoll_event event;
+      if (epoll_wait(epoll_fd, &event, 1, -1) != 1) continue;  // EINTR: task work of the ring
+      if (event.data.fd == stop_fd_) {
+        eventfd_t value;
+        eventfd_read(stop_fd_, &value);
+        if (has_job_) {
+          job_();
+          has_job_ = false;
+        }
+      } else if (event.data.fd == balancer_.fd()) {
+        balancer_.RunOnce().IgnoreError();
+      }
+      port_.Claim([&](Connection connection) {
+        ++served_;
+        ServeIndex(port_.worker(), std::move(connection));
+      });
+    }
+    port_.Leave();
+    close(epoll_fd);
+  }
+
+  Balancer& balancer_;
+  Port port_;
+  const Mailbox* const mailbox_;
+  const int stop_fd_ = eventfd(0, EFD_NONBLOCK);
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> has_job_{false};
+  std::function<void()> job_;
+  std::atomic<uint64_t> served_{0};
+  std::thread thread_;
+};
+
+class HostedTest : public BalancerTest {
+ protected:
+  void SetUp() override {
+    BalancerTest::SetUp();
+    if (IsSkipped()) return;
+    Create({.host = Host::kLoop});
+  }
+};
+
+TEST_F(HostedTest, ALoopDrivesItAndServesBesideOtherWorkers) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = RoundRobin()});
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  HostThread host(*balancer_, std::move(port), &mailbox);
+  std::array<std::unique_ptr<Worker>, 3> workers;
+  for (auto& worker : workers) worker = AddWorker({source});
+  for (int i = 0; i < 2000; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+  EXPECT_GT(host.served(), 0u);
+  for (const auto& worker : workers) EXPECT_GT(worker->claimed(), 0u);
+}
+
+TEST_F(HostedTest, EveryIntakeAndHandoffWorks) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept, Intake::kReadiness}) {
+    for (const Handoff handoff : {Handoff::kInbox, Handoff::kCompletion}) {
+      if (intake == Intake::kReadiness && handoff == Handoff::kCompletion) continue;
+      Create({.host = Host::kLoop});
+      const Listener listener = Listener::Unix();
+      Source source = AddSource(listener, {.intake = intake});
+      HostThread host(*balancer_);
+      const auto worker = AddWorker({source}, ServeIndex, {.handoff = handoff});
+      for (int i = 0; i < 200; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+    }
+  }
+}
+
+// Nobody but the clock makes the descriptor readable.
+TEST_F(HostedTest, DeadlinesMakeTheDescriptorReadable) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = RoundRobin()});
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port stuck = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(stuck).ok());
+  HostThread host(*balancer_);
+  const auto worker = AddWorker({source});
+  // Every other one is offered to the worker that does not move, until that is noticed.
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(AskWhoServes(listener), static_cast<int>(worker->index()));
+  }
+  EXPECT_GT(balancer_->Stats().recalled, 0u);
+  stuck.Leave();
+}
+
+TEST_F(HostedTest, AProgramOfOneThreadNeedsNobodyElse) {
+  const Listener listener = Listener::Tcp();
+  EXPECT_TRUE(balancer_->RunOnce().ok());
+  Source source = AddSource(listener);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(port, {.token = 3}).ok());
+  int served = 0;
+  for (int i = 0; i < 100; ++i) {
+    const int client = listener.Connect();
+    while (served == i) {
+      ASSERT_TRUE(Readable(balancer_->fd(), 10'000)) << i;
+      ASSERT_TRUE(balancer_->RunOnce().ok());
+      port.Claim([&](Connection connection) {
+        EXPECT_EQ(connection.token(), 3u);
+        ++served;
+      });
+    }
+    close(client);
+  }
+  EXPECT_EQ(balancer_->Stats().accepted, 100u);
+  ASSERT_TRUE(source.Pause().ok());
+  ASSERT_TRUE(source.Resume().ok());
+  ASSERT_TRUE(source.SetPolicy(RoundRobin()).ok());
+  ASSERT_TRUE(source.Remove().ok());
+  port.Leave();
+  EXPECT_TRUE(balancer_->Shutdown(absl::Seconds(10)).drained);
+  EXPECT_FALSE(balancer_->RunOnce().ok());
+}
+
+// It has neither ring nor mailbox: it claims after each RunOnce.
+TEST_F(HostedTest, AWorkerOnTheHostNeedsNoDoorbell) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = RoundRobin()});
+  Port port = balancer_->AddWorker({.on_host = true}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  HostThread host(*balancer_, std::move(port));
+  {
+    const auto worker = AddWorker({source});
+    for (int i = 0; i < 500; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+    EXPECT_GT(worker->claimed(), 0u);
+  }
+  EXPECT_GT(host.served(), 200u);
+  EXPECT_EQ(balancer_->Stats().workers[0].doorbells, 0u);
+  for (int i = 0; i < 100; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+}
+
+TEST_F(HostedTest, OnlyAHostedBalancerHasWorkersOnTheHost) {
+  const absl::Status with_ring = balancer_->AddWorker({.on_host = true, .ring_fd = 0}).status();
+  EXPECT_NE(with_ring.message().find("leave ring_fd"), std::string::npos) << with_ring;
+  Create({});
+  const absl::Status refused = balancer_->AddWorker({.on_host = true}).status();
+  EXPECT_NE(refused.message().find("Host::kLoop"), std::string::npos) << refused;
+}
+
+TEST_F(HostedTest, IsNotReadableWhileThereIsNothingToDo) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  EXPECT_FALSE(Readable(balancer_->fd()));
+  const int client = listener.Connect();
+  EXPECT_TRUE(Readable(balancer_->fd(), 10'000));
+  int served = 0;
+  while (served == 0) {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    port.Claim([&](Connection) { ++served; });
+  }
+  // The look at the age of the offer may still come, in vain, and then nothing any more.
+  while (Readable(balancer_->fd(), 50)) ASSERT_TRUE(balancer_->RunOnce().ok());
+  close(client);
+}
+
+TEST_F(HostedTest, CallsFromOtherThreadsWaitForTheHost) {
+  HostThread host(*balancer_);
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().master_wakes > 0; }));
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  {
+    const auto worker = AddWorker({source});
+    for (int i = 0; i < 50; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  }
+  EXPECT_TRUE(source.Remove().ok());
+  EXPECT_EQ(balancer_->Stats().accepted, 50u);
+}
+
+TEST_F(HostedTest, CallsOnTheThreadOfTheHostWorkAtOnce) {
+  const Listener listener = Listener::Tcp();
+  HostThread host(*balancer_);
+  const auto made = std::make_shared<Source>();
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().master_wakes > 0; }));
+  host.Do([&] { *made = AddSource(listener); });
+  const auto worker = AddWorker({*made});
+  EXPECT_GE(AskWhoServes(listener), 0);
+  host.Do([&] { EXPECT_TRUE(made->Remove().ok()); });
+}
+
+TEST_F(HostedTest, OnlyItsHostMayDriveIt) {
+  HostThread host(*balancer_);
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().master_wakes > 0; }));
+  const absl::Status refused = balancer_->RunOnce();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused.message().find("another thread"), std::string::npos) << refused;
+}
+
+TEST_F(HostedTest, ABalancerWithAThreadIsNotDriven) {
+  Create({});
+  EXPECT_EQ(balancer_->fd(), -1);
+  const absl::Status refused = balancer_->RunOnce();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused.message().find("Host::kLoop"), std::string::npos) << refused;
+}
+
+TEST_F(HostedTest, RefusesACallFromItsEventCallback) {
+  absl::Status status;
+  Balancer* hosted = nullptr;
+  BalancerOptions options{.host = Host::kLoop};
+  options.on_event = [&](const Event&) { status = hosted->RunOnce(); };
+  const auto balancer = Balancer::Create(std::move(options)).value();
+  hosted = balancer.get();
+  const Listener listener = Listener::Tcp();
+  Source source = balancer->AddSource(listener.fd(), {}).value();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  ASSERT_TRUE(balancer->RunOnce().ok());
+  shutdown(listener.fd(), SHUT_RDWR);  // an event: the source has failed
+  while (status.ok()) {
+    ASSERT_TRUE(Readable(balancer->fd(), 10'000));
+    ASSERT_TRUE(balancer->RunOnce().ok());
+  }
+  EXPECT_NE(status.message().find("event callback"), std::string::npos) << status;
+}
+
+TEST_F(HostedTest, WhatCameWhileTheHostWasStuckIsServedAfterwards) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  HostThread host(*balancer_);
+  const auto worker = AddWorker({source});
+  EXPECT_GE(AskWhoServes(listener), 0);
+  std::vector<int> clients;
+  host.Do([&] {
+    for (int i = 0; i < 100; ++i) clients.push_back(listener.Connect());
+    // Nobody accepts meanwhile.
+    EXPECT_FALSE(Readable(clients.back(), 20));
+  });
+  for (const int client : clients) {
+    char who = 0;
+    EXPECT_EQ(read(client, &who, 1), 1);
+    close(client);
+  }
+}
+
+TEST_F(HostedTest, ADrainFromAnotherThreadGoesOnWhileTheHostServes) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
+  HostThread host(*balancer_, std::move(port), &mailbox);
+  ASSERT_TRUE(Eventually([&] { return host.served() == 20; }));
+  const ShutdownReport report = balancer_->Shutdown(absl::Seconds(10));
+  EXPECT_TRUE(report.drained);
+  EXPECT_EQ(report.stats.accepted, 20u);
+  for (const int client : clients) close(client);
+}
+
+TEST_F(HostedTest, MayBeDestroyedWithoutEverHavingBeenDriven) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  const auto worker = AddWorker({source});
+  balancer_.reset();
+  EXPECT_FALSE(source.Pause().ok());
+}
+
+TEST_F(HostedTest, MayBeDestroyedAfterItsHostHasEnded) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  const auto worker = AddWorker({source});
+  HostThread host(*balancer_);
+  EXPECT_GE(AskWhoServes(listener), 0);
+  host.Stop();
+  balancer_.reset();
+  // It does not listen to the source any more: another one may.
+  Create({});
+  Source again = AddSource(listener);
+  const auto other = AddWorker({again});
+  EXPECT_GE(AskWhoServes(listener), 0);
+}
+
+TEST_F(HostedTest, DrivingItAllocatesNothing) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  clients.reserve(300);
+  const auto serve = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      clients.push_back(listener.Connect());
+      for (bool served = false; !served;) {
+        balancer_->RunOnce().IgnoreError();
+        port.Claim([&](Connection) { served = true; });
+      }
+    }
+  };
+  serve(10);
+  const size_t before = testing::AllocationCount();
+  serve(200);
+  EXPECT_EQ(testing::AllocationCount(), before);
+  for (const int client : clients) close(client);
+}
+
+}  // namespace
+}  // namespace ringmaster
