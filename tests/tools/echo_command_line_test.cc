@@ -73,6 +73,7 @@ INSTANTIATE_TEST_SUITE_P(
            WrongLine{{"--workers", "0"}, "--workers"}, WrongLine{{"--workers", "x"}, "--workers"},
            WrongLine{{"--policy", "nobody-first"}, "round-robin"},
            WrongLine{{"--intake", "guess"}, "poll-accept"},
+           WrongLine{{"--host", "guess"}, "worker"},
            WrongLine{{"--handoff", "guess"}, "completion"}, WrongLine{{"--loop", "guess"}, "epoll"},
            WrongLine{{"--drain-ms", "-1"}, "--drain-ms"}, WrongLine{{"--listen"}, "--listen"},
            WrongLine{{"--listen", "7777"}, "there is no port in it"},

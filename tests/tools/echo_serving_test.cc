@@ -223,12 +223,12 @@ TEST_P(EchoServingAt, ClientThatDoesNotReadIsNotReadFromAndStallsNobody) {
   EXPECT_EQ(received, sent);
 }
 
-class EchoServingByReadiness : public EchoServing,
-                               public ::testing::WithParamInterface<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Loop, EchoServingByReadiness, Values("uring", "epoll"),
+class EchoServingWithLoop : public EchoServing,
+                            public ::testing::WithParamInterface<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Loop, EchoServingWithLoop, Values("uring", "epoll"),
                          [](const auto& instance) { return instance.param; });
 
-TEST_P(EchoServingByReadiness, TheWorkersAcceptThemselves) {
+TEST_P(EchoServingWithLoop, TheWorkersAcceptThemselves) {
   const ScratchDirectory scratch;
   for (const std::string& where :
        {std::string("127.0.0.1:0"), "unix:" + scratch.path() + "/socket"}) {
@@ -247,8 +247,28 @@ TEST_P(EchoServingByReadiness, TheWorkersAcceptThemselves) {
   }
 }
 
+// With the master beside its work, for every handoff of the others.
+TEST_P(EchoServingWithLoop, AWorkerHostsTheMaster) {
+  for (const char* handoff : {"inbox", "completion"}) {
+    EchoServer server({"--json", "--workers", "3", "--host", "worker", "--handoff", handoff,
+                       "--policy", "round-robin", "--loop", GetParam()});
+    ASSERT_NE(server.address(), "") << server.Complaint();
+    const EchoReport report = RunEchoClient({.address = server.address(),
+                                             .connections = 2000,
+                                             .parallel = 50,
+                                             .payload_bytes_min = 1,
+                                             .payload_bytes_max = 20'000});
+    EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
+    const nlohmann::json result = server.Stop();
+    ASSERT_TRUE(result.is_object()) << server.Complaint();
+    EXPECT_EQ(result["accepted"], 2000);
+    EXPECT_EQ(result["drained"], true);
+    for (const nlohmann::json& worker : result["workers"]) EXPECT_GT(worker["claimed"], 0);
+  }
+}
+
 // One after the other, so that none is lost for want of room.
-TEST_P(EchoServingByReadiness, EveryDatagramComesBack) {
+TEST_P(EchoServingWithLoop, EveryDatagramComesBack) {
   EchoServer server(
       {"--json", "--workers", "4", "--loop", GetParam(), "--listen", "udp:127.0.0.1:0"});
   ASSERT_TRUE(server.address().starts_with("udp:127.0.0.1:")) << server.Complaint();

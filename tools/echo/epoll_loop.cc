@@ -34,7 +34,7 @@ constexpr uint64_t kAccepted = 1;  // the token of what is handed over
 constexpr unsigned kCompletionEntries = 256;
 
 // What an event is about. The index of the connection is the lower half of its data.
-enum class Kind : uint8_t { kMail, kControl, kConnection };
+enum class Kind : uint8_t { kMail, kMaster, kControl, kConnection };
 
 constexpr uint64_t EventData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
@@ -65,6 +65,8 @@ class EpollLoop final : public Loop {
   template <typename Receive>
   size_t ReceiveHandedOver(Receive receive);
   void OnMail();
+  bool Claim();
+  void DriveMaster();
   void Take(Connection taken);
   void Redeem(Ticket ticket);
   void OnReady(uint32_t index);
@@ -101,6 +103,12 @@ absl::Status EpollLoop::AddPort() {
   WorkerOptions options = {.handoff = setup_.handoff, .capacity = setup_.connections_max};
   int mail_fd = -1;
   absl::StatusOr<Port> port;
+  if (setup_.hosts) {
+    port = setup_.balancer->AddWorker({.on_host = true, .capacity = setup_.connections_max});
+    if (!port.ok()) return port.status();
+    port_ = *std::move(port);
+    return absl::OkStatus();
+  }
   if (setup_.handoff == Handoff::kInbox) {
     absl::StatusOr<Mailbox> mailbox = Mailbox::Create();
     if (!mailbox.ok()) return mailbox.status();
@@ -134,6 +142,14 @@ int EpollLoop::Watch(int fd, uint64_t data, uint32_t events) {
 }
 
 void EpollLoop::Run() {
+  if (setup_.hosts) {
+    DriveMaster();
+    if (const int error = Watch(setup_.balancer->fd(), EventData(Kind::kMaster), EPOLLIN)) {
+      std::fprintf(stderr, "ringmaster-echo: the balancer cannot be watched: %s\n",
+                   std::strerror(error));
+      std::_Exit(1);
+    }
+  }
   std::array<epoll_event, kEventsPerTurnMax> events;
   while (!ended_ || connections_.size() > 0) {
     const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax, -1);
@@ -147,6 +163,9 @@ void EpollLoop::Run() {
       switch (static_cast<Kind>(event.data.u64 >> 32)) {
         case Kind::kMail:
           OnMail();
+          break;
+        case Kind::kMaster:
+          DriveMaster();
           break;
         case Kind::kControl:
           ObeyControl();
@@ -172,10 +191,21 @@ size_t EpollLoop::ReceiveHandedOver(Receive receive) {
   return count;
 }
 
+bool EpollLoop::Claim() {
+  return port_.Claim([this](Connection taken) { Take(std::move(taken)); },
+                     [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
+}
+
+// Nothing announces what it offers to this worker, so that is claimed to the end.
+void EpollLoop::DriveMaster() {
+  setup_.balancer->RunOnce().IgnoreError();  // fails when it was shut down
+  while (Claim()) {
+  }
+}
+
 void EpollLoop::OnMail() {
   if (setup_.handoff == Handoff::kInbox) {
-    port_.Claim([this](Connection taken) { Take(std::move(taken)); },
-                [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
+    Claim();
   } else {
     port_.Took(ReceiveHandedOver([this](int fd) { Take(port_.Adopt(fd)); }));
   }

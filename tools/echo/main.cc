@@ -139,6 +139,7 @@ absl::StatusOr<int> Run(const Options& options) {
   if (!policy.ok()) return policy.status();
 
   BalancerOptions balancer_options;
+  balancer_options.host = options.host;
   balancer_options.on_event = [&events](const Event& event) { events.Print(event); };
   absl::StatusOr<std::unique_ptr<Balancer>> balancer =
       Balancer::Create(std::move(balancer_options));
@@ -147,18 +148,21 @@ absl::StatusOr<int> Run(const Options& options) {
       listener->fd(), {.policy = *std::move(policy), .intake = options.intake});
   if (!source.ok()) return source.status();
 
-  const WorkerSetup setup = {.balancer = balancer->get(),
-                             .source = &*source,
-                             .control = control->get(),
-                             .loop = options.loop,
-                             .handoff = options.handoff,
-                             .multishot = !listener->is_unix(),
-                             .datagrams = IsDatagrams(options.listen),
-                             .connections_max = options.connections_max};
+  WorkerSetup setup = {.balancer = balancer->get(),
+                       .source = &*source,
+                       .control = control->get(),
+                       .loop = options.loop,
+                       .handoff = options.handoff,
+                       .multishot = !listener->is_unix(),
+                       .datagrams = IsDatagrams(options.listen),
+                       .connections_max = options.connections_max};
   std::vector<std::unique_ptr<Worker>> workers;
   for (uint32_t i = 0; i < options.workers; ++i) {
+    setup.hosts = options.host == Host::kLoop && i == 0;
     absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(setup);
     if (!worker.ok()) {
+      // First, because whoever leaves would wait for a host that has ended.
+      (*balancer)->Shutdown(absl::ZeroDuration());
       (*control)->End();
       return worker.status();
     }
@@ -167,11 +171,12 @@ absl::StatusOr<int> Run(const Options& options) {
 
   std::printf("listening on %s\n", listener->address().c_str());
   std::fprintf(remarks,
-               "%u workers, policy %s, intake %s, handoff %s, loop %s\n"
+               "%u workers, policy %s, intake %s, handoff %s, host %s, loop %s\n"
                "try it: %s   (what you type comes back)\n"
                "Ctrl-C ends it and shows what every worker did\n",
                options.workers, options.policy.c_str(), NameOf(options.intake),
-               NameOf(options.handoff), NameOf(options.loop), listener->try_command().c_str());
+               NameOf(options.handoff), NameOf(options.host), NameOf(options.loop),
+               listener->try_command().c_str());
   while (!signals.WaitForEndOrFinished()) {
   }
 

@@ -32,6 +32,12 @@ const std::map<std::string, Handoff>& Handoffs() {
   return *kHandoffs;
 }
 
+const std::map<std::string, Host>& Hosts() {
+  static const auto* const kHosts =
+      new std::map<std::string, Host>{{"dedicated", Host::kThread}, {"worker", Host::kLoop}};
+  return *kHosts;
+}
+
 const std::map<std::string, LoopKind>& Loops() {
   static const auto* const kLoops =
       new std::map<std::string, LoopKind>{{"uring", LoopKind::kUring}, {"epoll", LoopKind::kEpoll}};
@@ -77,6 +83,7 @@ std::string CheckTogether(const Options& options) {
 
 const char* NameOf(Intake intake) { return NameIn(Intakes(), intake); }
 const char* NameOf(Handoff handoff) { return NameIn(Handoffs(), handoff); }
+const char* NameOf(Host host) { return NameIn(Hosts(), host); }
 const char* NameOf(LoopKind loop) { return NameIn(Loops(), loop); }
 
 CommandLine ParseCommandLine(int argument_count, char** arguments) {
@@ -85,6 +92,7 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   options.workers = std::max(2U, std::thread::hardware_concurrency());
   std::string intake = NameOf(options.intake);
   std::string handoff = NameOf(options.handoff);
+  std::string host = NameOf(options.host);
   std::string loop = NameOf(options.loop);
 
   CLI::App app{
@@ -121,6 +129,11 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->type_name("NAME")
       ->check(CLI::IsMember(Handoffs(), CLI::ignore_case).description(""))
       ->capture_default_str();
+  app.add_option("--host", host,
+                 "who accepts and decides: a dedicated thread, or the first worker beside its work")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(Hosts(), CLI::ignore_case).description(""))
+      ->capture_default_str();
   app.add_option("--loop", loop, "what the workers' loops are built on: uring or epoll")
       ->type_name("NAME")
       ->check(CLI::IsMember(Loops(), CLI::ignore_case).description(""))
@@ -148,6 +161,7 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   }
   options.intake = Intakes().at(intake);
   options.handoff = Handoffs().at(handoff);
+  options.host = Hosts().at(host);
   options.loop = Loops().at(loop);
   if (IsDatagrams(options.listen) && intake_option->empty()) options.intake = Intake::kReadiness;
   if (const std::string complaint = CheckTogether(options); !complaint.empty()) {

@@ -24,6 +24,7 @@ struct Options {
   std::string policy = "least-loaded";
   Intake intake = Intake::kPollAccept;
   Handoff handoff = Handoff::kInbox;
+  Host host = Host::kThread;
   LoopKind loop = LoopKind::kUring;
   uint32_t connections_max = kConnectionsMaxDefault;  // for each worker
   int64_t drain_ms = 10'000;
@@ -40,9 +41,10 @@ struct CommandLine {
 // Help and version go to stdout with status 0, complaints to stderr with status 2.
 CommandLine ParseCommandLine(int argument_count, char** arguments);
 
-// The names that --intake, --handoff and --loop take.
+// The names that --intake, --handoff, --host and --loop take.
 const char* NameOf(Intake intake);
 const char* NameOf(Handoff handoff);
+const char* NameOf(Host host);
 const char* NameOf(LoopKind loop);
 
 }  // namespace ringmaster::echo

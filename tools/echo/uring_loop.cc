@@ -39,7 +39,7 @@ namespace {
 // one, so a submission queue that is empty before the turn has room for all that the turn adds.
 constexpr uint32_t kCompletionsPerTurnMax = 128;
 constexpr uint32_t kSubmissionEntries = 512;
-static_assert(2 * kCompletionsPerTurnMax + kClaimsPerTurnMax + 1 <= kSubmissionEntries);
+static_assert(2 * kCompletionsPerTurnMax + kClaimsPerTurnMax + 2 <= kSubmissionEntries);
 
 // A full completion queue would only cost a detour through the kernel's overflow list.
 constexpr uint32_t kCompletionEntries = 4096;
@@ -50,7 +50,7 @@ constexpr uint16_t kBufferGroup = 0;
 
 // What a completion is about. The index of the connection is the lower half of the user_data; no
 // generation is needed, because an entry of the table is free only when nothing is in flight.
-enum class Kind : uint8_t { kDoorbell, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
+enum class Kind : uint8_t { kDoorbell, kAccepted, kMaster, kControl, kReceive, kSend, kReceiveEnd };
 
 constexpr uint64_t UserData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
@@ -125,6 +125,7 @@ class UringLoop final : public Loop {
   void Handle(const io_uring_cqe& completion);
   void WatchControl();
   void ObeyControl();
+  void DriveMaster();
   void Take(Connection taken);
   void Redeem(Ticket ticket);
   void CloseWhatIsLeft();
@@ -156,10 +157,12 @@ absl::StatusOr<uint32_t> UringLoop::SetUp() {
   if (const int result = pool_.Register(ring_); result < 0) {
     return SetUpError("register receive buffers", -result);
   }
-  absl::StatusOr<Port> port = setup_.balancer->AddWorker({.ring_fd = ring_.ring_fd,
-                                                          .handoff = setup_.handoff,
-                                                          .tag = UserData(Kind::kDoorbell),
-                                                          .capacity = setup_.connections_max});
+  WorkerOptions options = {.ring_fd = ring_.ring_fd,
+                           .handoff = setup_.handoff,
+                           .tag = UserData(Kind::kDoorbell),
+                           .capacity = setup_.connections_max};
+  if (setup_.hosts) options = {.on_host = true, .capacity = setup_.connections_max};
+  absl::StatusOr<Port> port = setup_.balancer->AddWorker(options);
   if (!port.ok()) return port.status();
   port_ = *std::move(port);
   const JoinOptions join = {.token = UserData(Kind::kAccepted)};
@@ -189,6 +192,7 @@ int UringLoop::CreateRing() {
 }
 
 void UringLoop::Run() {
+  if (setup_.hosts) DriveMaster();
   while (!ended_ || connections_.size() > 0) {
     if (claim_due_ && !ended_) {
       claim_due_ =
@@ -197,6 +201,17 @@ void UringLoop::Run() {
     }
     Turn(/*wait=*/!claim_due_ || ended_);
   }
+}
+
+// What it offers to this worker is claimed next, without a doorbell.
+void UringLoop::DriveMaster() {
+  setup_.balancer->RunOnce().IgnoreError();  // fails when it was shut down
+  claim_due_ = true;
+  if (ended_) return;
+  // The poll of a ring is one-shot.
+  io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+  io_uring_prep_poll_add(entry, setup_.balancer->fd(), POLLIN);
+  io_uring_sqe_set_data64(entry, UserData(Kind::kMaster));
 }
 
 // Submits what has been asked for and handles what has completed, of which there is something when
@@ -224,6 +239,9 @@ void UringLoop::Handle(const io_uring_cqe& completion) {
   switch (static_cast<Kind>(completion.user_data >> 32)) {
     case Kind::kDoorbell:
       claim_due_ = true;
+      break;
+    case Kind::kMaster:
+      DriveMaster();
       break;
     case Kind::kAccepted:
       Take(port_.Adopt(completion.res));

@@ -54,6 +54,8 @@ struct WorkerSetup {
   // the stream there when it follows the last data at once (liburing issue 1549), and a client
   // would wait for ever.
   bool multishot = true;
+  // This worker drives the balancer as well (Host::kLoop), and needs no doorbell itself.
+  bool hosts = false;
   // The source is a datagram socket: what comes are tickets, and no connections.
   bool datagrams = false;
   uint32_t connections_max = 0;
