@@ -6,9 +6,12 @@
 // default.
 
 #include <liburing.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,7 +46,9 @@ constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
 constexpr std::string_view kInbox = "inbox";
 constexpr std::string_view kCompletion = "completion";
 constexpr std::string_view kHandoffs[] = {kInbox, kCompletion};
-constexpr std::string_view kHosts[] = {"dedicated"};
+constexpr std::string_view kDedicated = "dedicated";
+constexpr std::string_view kWorker = "worker";
+constexpr std::string_view kHosts[] = {kDedicated, kWorker};
 
 struct Variant {
   std::string policy;
@@ -103,6 +108,11 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
     if (!host.ok()) return host.status();
     variant.host = *host;
   }
+  if (variant.host == kWorker && variant.handoff == kCompletion) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "ringmaster:", variant.name(), ": the host claims, and so do the other workers here; take ",
+        "the handoff inbox, or the host dedicated"));
+  }
   if (variant.intake.intake == Intake::kReadiness) {
     const FactsNeeded facts = (*policy)->facts();
     if (facts.incoming_cpu || facts.peer) {
@@ -137,6 +147,13 @@ class RingmasterWorker : public UringWorker {
     return source_.Join(port_, join);
   }
 
+  absl::Status EnterOnHost() {
+    absl::StatusOr<Port> port = balancer_.AddWorker({.on_host = true, .capacity = capacity_});
+    if (!port.ok()) return port.status();
+    port_ = *std::move(port);
+    return source_.Join(port_);
+  }
+
   void Serve(Connection connection) {
     const int fd = connection.TakeFd();
     const auto place = static_cast<size_t>(fd);
@@ -161,12 +178,18 @@ class RingmasterWorker : public UringWorker {
 
 class InboxWorker : public RingmasterWorker {
  public:
-  using RingmasterWorker::RingmasterWorker;
+  // One of `running` from its beginning until it needs the master no more.
+  InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source,
+              std::atomic<uint32_t>& running)
+      : RingmasterWorker(options, index, balancer, std::move(source)), running_(running) {}
 
  private:
   static constexpr uint64_t kDoorbell = kOwn;
 
-  absl::Status Begin() override { return Enter(Handoff::kInbox, kDoorbell, {}); }
+  absl::Status Begin() override {
+    ++running_;
+    return Enter(Handoff::kInbox, kDoorbell, {});
+  }
 
   void OnCompletion(const io_uring_cqe&) override {
     doorbell_ = true;
@@ -181,9 +204,77 @@ class InboxWorker : public RingmasterWorker {
   }
 
   // The balancer must let go of the ring before it is closed.
-  void End() override { port().Leave(); }
+  void End() override {
+    port().Leave();
+    --running_;
+  }
 
+  std::atomic<uint32_t>& running_;
   bool doorbell_ = false;  // there may be something to claim
+};
+
+// The first worker, when it drives the master as well: one more descriptor of its loop.
+class HostingWorker : public RingmasterWorker {
+ public:
+  // `others` still need the master; `write` gets the last of its counts.
+  HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source,
+                const std::atomic<uint32_t>& others,
+                std::function<void(const BalancerStats&)> write)
+      : RingmasterWorker(options, index, balancer, std::move(source)),
+        balancer_(balancer),
+        others_(others),
+        write_(std::move(write)) {}
+
+ private:
+  static constexpr uint64_t kMaster = kOwn;
+
+  absl::Status Begin() override {
+    absl::Status entered = EnterOnHost();
+    if (!entered.ok()) return entered;
+    if (absl::Status driven = balancer_.RunOnce(); !driven.ok()) return driven;
+    WatchMaster();
+    return absl::OkStatus();
+  }
+
+  void OnCompletion(const io_uring_cqe&) override { ready_ = true; }
+
+  bool OnTurnEnd() override {
+    if (std::exchange(ready_, false)) {
+      balancer_.RunOnce().IgnoreError();
+      WatchMaster();  // the poll of a ring is one-shot
+      more_ = true;
+    }
+    if (!more_) return false;
+    more_ = port().Claim(
+        [this](Connection connection) {
+          serving().OnArrival();
+          Serve(std::move(connection));
+        },
+        kTakesPerTurnMax);
+    return more_;
+  }
+
+  void End() override {
+    while (others_ > 0) {
+      pollfd master{.fd = balancer_.fd(), .events = POLLIN, .revents = 0};
+      poll(&master, 1, 1);
+      balancer_.RunOnce().IgnoreError();
+    }
+    port().Leave();
+    write_(balancer_.Shutdown(absl::ZeroDuration()).stats);
+  }
+
+  void WatchMaster() {
+    io_uring_sqe* const entry = NextEntry();
+    io_uring_prep_poll_add(entry, balancer_.fd(), POLLIN);
+    io_uring_sqe_set_data64(entry, kMaster);
+  }
+
+  Balancer& balancer_;
+  const std::atomic<uint32_t>& others_;
+  const std::function<void(const BalancerStats&)> write_;
+  bool ready_ = false;  // the master has something to do
+  bool more_ = false;   // there may be something to claim
 };
 
 class CompletionWorker : public RingmasterWorker {
@@ -225,14 +316,17 @@ class RingmasterServer : public UringServer {
  public:
   explicit RingmasterServer(ServerBooks* books) : books_(*books) {}
   ~RingmasterServer() override {
-    if (balancer_ != nullptr) Write(balancer_->Shutdown(absl::ZeroDuration()).stats);
+    // A host shuts it down itself.
+    if (balancer_ != nullptr && !hosted_) Write(balancer_->Shutdown(absl::ZeroDuration()).stats);
     Stop();
   }
 
   absl::Status Start(const ServerOptions& options, const Variant& variant) {
     absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(variant.policy);
     if (!policy.ok()) return policy.status();
-    absl::StatusOr<std::unique_ptr<Balancer>> balancer = Balancer::Create();
+    hosted_ = variant.host == kWorker;
+    absl::StatusOr<std::unique_ptr<Balancer>> balancer =
+        Balancer::Create({.host = hosted_ ? Host::kLoop : Host::kThread});
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
     sends_connections_ = variant.handoff == kCompletion;
@@ -243,10 +337,14 @@ class RingmasterServer : public UringServer {
     if (!source.ok()) return source.status();
     std::vector<std::unique_ptr<UringWorker>> workers;
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
-      if (sends_connections_) {
+      if (hosted_ && i == 0) {
+        workers.push_back(
+            std::make_unique<HostingWorker>(options, i, *balancer_, *source, others_,
+                                            [this](const BalancerStats& stats) { Write(stats); }));
+      } else if (sends_connections_) {
         workers.push_back(std::make_unique<CompletionWorker>(options, i, *balancer_, *source));
       } else {
-        workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, *source));
+        workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, *source, others_));
       }
     }
     return UringServer::Start(std::move(workers));
@@ -264,6 +362,7 @@ class RingmasterServer : public UringServer {
     uint64_t doorbells = messages(stats.departed);
     for (const WorkerStats& worker : stats.workers) doorbells += messages(worker);
     books_.master.doorbells = doorbells;
+    // Of a master that a worker hosts, these are its looks; its wake-ups are that worker's.
     books_.master.wakes = stats.master_wakes;
     // See calls.h; a worker that redeems a ticket accepts by a system call of its own.
     uint64_t claimed = stats.departed.claimed;
@@ -276,6 +375,8 @@ class RingmasterServer : public UringServer {
   std::unique_ptr<Balancer> balancer_;
   bool sends_connections_ = false;  // rather than doorbells
   bool workers_accept_ = false;
+  bool hosted_ = false;
+  std::atomic<uint32_t> others_{0};  // workers that are not the host
 };
 
 class Ringmaster : public Mechanism {

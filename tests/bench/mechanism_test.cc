@@ -51,6 +51,7 @@ std::vector<std::string> Names() {
   names.emplace_back("ringmaster:least-loaded/accept/inbox/dedicated");
   names.emplace_back("ringmaster:round-robin/poll-accept/completion/dedicated");
   names.emplace_back("ringmaster:exclusive/readiness/inbox/dedicated");
+  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/worker");
   return names;
 }
 
@@ -253,11 +254,12 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
   } kNames[] = {
       {"ringmaster:least-loaded/poll", "intake \"poll\"", "poll-accept, accept"},
       {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"", "inbox, completion"},
-      {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"", "dedicated"},
+      {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"", "dedicated, worker"},
       {"ringmaster:least-loaded/accept/inbox/dedicated/more", "more parts", "INTAKE/HANDOFF/HOST"},
       {"ringmaster:least-loaded/", "intake \"\"", "poll-accept"},
       {"ringmaster:affinity-hash/readiness", "has none", "poll-accept"},
       {"ringmaster:exclusive/readiness/completion", "tickets", "inbox"},
+      {"ringmaster:exclusive/accept/completion/worker", "claims", "dedicated"},
   };
   for (const auto& [name, part, known] : kNames) {
     const absl::Status status = MakeMechanism(name).status();
