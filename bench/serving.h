@@ -1,5 +1,6 @@
 // What a worker does with a connection, the same for every mechanism: read the request, compute
-// what it asks for, write it back, close when the client has closed; and count.
+// what it asks for, write it back, close when the client has closed, or at once where the workload
+// says so; and count.
 //
 // Every worker uses the same system calls on the connection, recv, send and close, and tries to
 // read at once when it takes one, because the request is often there already. Only how a worker

@@ -15,6 +15,7 @@ struct Entry {
 
 constexpr Entry kWorkloads[] = {
     {"light", MakeLight},
+    {"light-once", MakeLightOnce},
     {"saturated", MakeSaturated},
     {"slow-worker", MakeSlowWorker},
     {"slow-worker-closed", MakeSlowWorkerClosed},

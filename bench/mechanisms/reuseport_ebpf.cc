@@ -50,6 +50,7 @@ constexpr uint64_t kLeft = uint64_t{1} << 32;
 
 constexpr char kLicence[] = "MIT";
 constexpr int kPass = 1;  // SK_PASS
+constexpr int kLoadTriesMax = 5;
 
 long Bpf(bpf_cmd command, bpf_attr& attributes) {
   return syscall(SYS_bpf, command, &attributes, sizeof(attributes));
@@ -71,7 +72,13 @@ int LoadProgram(const std::vector<bpf_insn>& code) {
   attributes.insns = reinterpret_cast<uintptr_t>(code.data());
   attributes.insn_cnt = static_cast<uint32_t>(code.size());
   attributes.license = reinterpret_cast<uintptr_t>(kLicence);
-  return static_cast<int>(Bpf(BPF_PROG_LOAD, attributes));
+  // The verifier gives up with EAGAIN when a signal comes or it is asked to yield; that passes.
+  long fd = -1;
+  for (int tries = 0; tries < kLoadTriesMax; ++tries) {
+    fd = Bpf(BPF_PROG_LOAD, attributes);
+    if (fd >= 0 || errno != EAGAIN) break;
+  }
+  return static_cast<int>(fd);
 }
 
 bpf_insn Instruction(int code, int to, int from, int offset, int immediate) {

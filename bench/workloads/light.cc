@@ -1,7 +1,9 @@
 // Does an idle server spread its work? Four clients that think are seldom served at the same time,
 // so nearly every connection finds all workers waiting, and the mechanism alone decides.
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "bench/clock.h"
@@ -29,10 +31,30 @@ class Light : public Workload {
   }
 };
 
+// The client closes last in the other one, so a worker is woken twice for each connection, and what
+// the mechanism adds to the first time hides behind the second.
+class LightOnce : public Light {
+ public:
+  std::string name() const override { return "light-once"; }
+  std::string title() const override { return "Light load, one wake-up each"; }
+  std::string description() const override {
+    return absl::StrCat(Light::description(),
+                        " The worker closes when it has answered, so that it need not be woken "
+                        "again: what wakes is the mechanism.");
+  }
+  std::vector<WorkerTraits> Workers(uint32_t count) const override {
+    return std::vector<WorkerTraits>(count, {.hangs_up = true});
+  }
+};
+
 }  // namespace
 
 std::unique_ptr<Workload> MakeLight(const WorkloadOptions& /*options*/) {
   return std::make_unique<Light>();
+}
+
+std::unique_ptr<Workload> MakeLightOnce(const WorkloadOptions& /*options*/) {
+  return std::make_unique<LightOnce>();
 }
 
 }  // namespace ringmaster::bench

@@ -18,6 +18,7 @@ std::unique_ptr<Workload> MakeFewLong3(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeFlood(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeFrozenWorker(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeLight(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeLightOnce(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeOrder(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakePaced(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSaturated(const WorkloadOptions& options);

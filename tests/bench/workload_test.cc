@@ -96,6 +96,17 @@ TEST(Light, HasFourClientsThatThinkForAMillisecond) {
   EXPECT_EQ(load.think_ns, kMillisecond);
 }
 
+TEST(LightOnce, HasTheSameClientsAndWorkersThatHangUp) {
+  const auto workload = MakeWorkload("light-once").value();
+  const ClosedLoop load = ClosedLoadOf(*workload);
+  EXPECT_EQ(load.clients, 4u);
+  EXPECT_EQ(load.think_ns, kMillisecond);
+  for (const WorkerTraits& worker : workload->Workers(3)) EXPECT_TRUE(worker.hangs_up);
+  for (const WorkerTraits& worker : MakeWorkload("light").value()->Workers(3)) {
+    EXPECT_FALSE(worker.hangs_up);
+  }
+}
+
 TEST(SlowWorker, HasOneWorkerThatSleepsWithEveryConnection) {
   for (const char* name : {"slow-worker", "slow-worker-closed"}) {
     const std::vector<WorkerTraits> workers = MakeWorkload(name).value()->Workers(3);
