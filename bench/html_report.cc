@@ -114,7 +114,7 @@ margin:0 5px 0 12px}
 .swatch:first-child{margin-left:0}
 @media (max-width:600px){main{padding:28px 14px}.card{padding:20px 16px;border-radius:10px}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
-@page{size:A4 landscape;margin:11mm}
+@page{size:A4;margin:11mm}
 @media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;
 --band:#f4f4f2;--ours:#b3261e;--rival:#555;--reference:#000;--good:#0b6e62;--bad:#9a4b00;
 --good-tint:15,140,120;--bad-tint:224,124,20;--slow:#e0a021;--slow-ink:#000;--w0:#244b6b;
