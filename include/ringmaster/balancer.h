@@ -99,7 +99,7 @@ struct BalancerOptions {
   Host host = Host::kThread;
   // Name of the master's thread as `top -H` shows it, at most 15 characters.
   std::string thread_name = "ringmaster";
-  // CPU to which the master's thread is bound; -1: not bound.
+  // CPU to which the master's thread is bound; -1: not bound. InvalidArgument with Host::kLoop.
   int cpu = -1;
   // How old an unclaimed offer must be, and how long its worker must not have moved, before the
   // offer is recalled for another worker. 100 microseconds to 1 minute.
@@ -216,7 +216,7 @@ class Source {
 
 class Balancer {
  public:
-  // Starts the master's thread, which sleeps until there is something to do.
+  // Starts the master's thread, which sleeps until there is something to do; none with Host::kLoop.
   static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
 
   // Shuts down without waiting, unless done before. With Host::kLoop on the host's thread, or when

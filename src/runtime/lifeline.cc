@@ -48,6 +48,11 @@ absl::Status CheckOptions(const BalancerOptions& options) {
   if (options.cpu >= CPU_SETSIZE) {
     return absl::InvalidArgumentError(absl::StrCat("cpu ", options.cpu, " does not exist"));
   }
+  if (options.host == Host::kLoop && options.cpu >= 0) {
+    return absl::InvalidArgumentError(
+        "cpu is set, but with Host::kLoop there is no thread to bind: bind the thread of your "
+        "loop");
+  }
   if (options.recall_after < absl::Microseconds(100) || options.recall_after > absl::Seconds(60)) {
     return absl::InvalidArgumentError(
         absl::StrCat("recall_after is ", absl::FormatDuration(options.recall_after),
@@ -506,8 +511,7 @@ absl::Status Lifeline::CheckOnHost(const WorkerOptions& options) const {
   if (options.ring_fd != -1 || options.tag != 0 || options.handoff != Handoff::kInbox) {
     return absl::InvalidArgumentError(
         "a worker on the host claims after each RunOnce and is told nothing: leave ring_fd, tag "
-        "and "
-        "handoff alone");
+        "and handoff alone");
   }
   return absl::OkStatus();
 }
@@ -527,8 +531,9 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
   if (!memory.ok()) return memory.status();
   // A duplicate, so that a number which is reused is never rung.
   const int ring_fd = options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
-  if (ring_fd < 0 && !options.on_host)
+  if (ring_fd < 0 && !options.on_host) {
     return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  }
   auto* shared = new PortShared(master_, *std::move(memory), words);
   uint32_t index = 0;
   const absl::Status added = RunOnMaster([&]() -> absl::Status {

@@ -104,13 +104,19 @@ class Lifeline {
   absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
                            absl::FunctionRef<bool()>* until = nullptr);
 
-  bool hosted() const { return options_.host == Host::kLoop; }
-  bool OnMaster() const;
-  absl::Status CheckOnHost(const WorkerOptions& options) const;
   // The same on the thread of the host, where nobody else would run it.
   absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
+
+  bool hosted() const { return options_.host == Host::kLoop; }
+  // Whether the calling thread drives the master.
+  bool OnMaster() const;
+  // Whether a worker may be added without a ring, by these options.
+  absl::Status CheckOnHost(const WorkerOptions& options) const;
+
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
+  // One turn of the ring and one batch; or as many as there is something to do, without waiting.
+  // False: it has ended.
   bool Step(int64_t wait_ns);
   bool TurnAndBatch(int64_t wait_ns);
   bool Advance();

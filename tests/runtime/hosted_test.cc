@@ -106,14 +106,20 @@ class HostedTest : public BalancerTest {
     if (IsSkipped()) return;
     Create({.host = Host::kLoop});
   }
+
+  // A worker whose thread is that of the test.
+  Port AddPort(const Mailbox& mailbox, Source source) {
+    Port port = balancer_->AddWorker(mailbox).value();
+    EXPECT_TRUE(source.Join(port).ok());
+    return port;
+  }
 };
 
 TEST_F(HostedTest, ALoopDrivesItAndServesBesideOtherWorkers) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener, {.policy = RoundRobin()});
   const Mailbox mailbox = Mailbox::Create().value();
-  Port port = balancer_->AddWorker(mailbox).value();
-  ASSERT_TRUE(source.Join(port).ok());
+  Port port = AddPort(mailbox, source);
   HostThread host(*balancer_, std::move(port), &mailbox);
   std::array<std::unique_ptr<Worker>, 3> workers;
   for (auto& worker : workers) worker = AddWorker({source});
@@ -208,12 +214,17 @@ TEST_F(HostedTest, OnlyAHostedBalancerHasWorkersOnTheHost) {
   EXPECT_NE(refused.message().find("Host::kLoop"), std::string::npos) << refused;
 }
 
+TEST_F(HostedTest, HasNoThreadToBind) {
+  const absl::Status refused = Balancer::Create({.host = Host::kLoop, .cpu = 0}).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("no thread"), std::string::npos) << refused;
+}
+
 TEST_F(HostedTest, IsNotReadableWhileThereIsNothingToDo) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener);
   const Mailbox mailbox = Mailbox::Create().value();
-  Port port = balancer_->AddWorker(mailbox).value();
-  ASSERT_TRUE(source.Join(port).ok());
+  Port port = AddPort(mailbox, source);
   ASSERT_TRUE(balancer_->RunOnce().ok());
   EXPECT_FALSE(Readable(balancer_->fd()));
   const int client = listener.Connect();
@@ -312,8 +323,7 @@ TEST_F(HostedTest, ADrainFromAnotherThreadGoesOnWhileTheHostServes) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener);
   const Mailbox mailbox = Mailbox::Create().value();
-  Port port = balancer_->AddWorker(mailbox).value();
-  ASSERT_TRUE(source.Join(port).ok());
+  Port port = AddPort(mailbox, source);
   std::vector<int> clients;
   for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
   HostThread host(*balancer_, std::move(port), &mailbox);
@@ -351,8 +361,7 @@ TEST_F(HostedTest, DrivingItAllocatesNothing) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener);
   const Mailbox mailbox = Mailbox::Create().value();
-  Port port = balancer_->AddWorker(mailbox).value();
-  ASSERT_TRUE(source.Join(port).ok());
+  Port port = AddPort(mailbox, source);
   std::vector<int> clients;
   clients.reserve(300);
   const auto serve = [&](int count) {

@@ -223,6 +223,15 @@ TEST_P(EchoServingAt, ClientThatDoesNotReadIsNotReadFromAndStallsNobody) {
   EXPECT_EQ(received, sent);
 }
 
+// 2,000 connections, 50 at a time, each with a payload of its own length.
+EchoReport EchoManySizes(const std::string& address) {
+  return RunEchoClient({.address = address,
+                        .connections = 2000,
+                        .parallel = 50,
+                        .payload_bytes_min = 1,
+                        .payload_bytes_max = 20'000});
+}
+
 class EchoServingWithLoop : public EchoServing,
                             public ::testing::WithParamInterface<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Loop, EchoServingWithLoop, Values("uring", "epoll"),
@@ -235,11 +244,7 @@ TEST_P(EchoServingWithLoop, TheWorkersAcceptThemselves) {
     EchoServer server({"--json", "--workers", "4", "--intake", "readiness", "--loop", GetParam(),
                        "--listen", where});
     ASSERT_NE(server.address(), "") << server.Complaint();
-    const EchoReport report = RunEchoClient({.address = server.address(),
-                                             .connections = 2000,
-                                             .parallel = 50,
-                                             .payload_bytes_min = 1,
-                                             .payload_bytes_max = 20'000});
+    const EchoReport report = EchoManySizes(server.address());
     EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
     const nlohmann::json result = server.Stop();
     ASSERT_TRUE(result.is_object()) << server.Complaint();
@@ -253,11 +258,7 @@ TEST_P(EchoServingWithLoop, AWorkerHostsTheMaster) {
     EchoServer server({"--json", "--workers", "3", "--host", "worker", "--handoff", handoff,
                        "--policy", "round-robin", "--loop", GetParam()});
     ASSERT_NE(server.address(), "") << server.Complaint();
-    const EchoReport report = RunEchoClient({.address = server.address(),
-                                             .connections = 2000,
-                                             .parallel = 50,
-                                             .payload_bytes_min = 1,
-                                             .payload_bytes_max = 20'000});
+    const EchoReport report = EchoManySizes(server.address());
     EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
     const nlohmann::json result = server.Stop();
     ASSERT_TRUE(result.is_object()) << server.Complaint();
