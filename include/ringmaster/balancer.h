@@ -97,7 +97,14 @@ struct Event {
 
 struct BalancerOptions {
   Host host = Host::kThread;
-  // Name of the master's thread as `top -H` shows it, at most 15 characters.
+  // How many masters serve the workers, 1 to 16, each with a ring and a thread of its own: for more
+  // arrivals than one thread can deal, with one SO_REUSEPORT listener for each, say. A source
+  // belongs to one of them (SourceOptions::master). Every worker can join the sources of all; what
+  // it has open, and all limits, they share. Each offers up to the worker's `window`. More than one
+  // is InvalidArgument with Host::kLoop and with `cpu`.
+  uint32_t masters = 1;
+  // Name of the master's thread as `top -H` shows it, at most 15 characters. With several masters
+  // "-0", "-1" … follow it, and count.
   std::string thread_name = "ringmaster";
   // CPU to which the master's thread is bound; -1: not bound. InvalidArgument with Host::kLoop.
   int cpu = -1;
@@ -113,12 +120,15 @@ struct BalancerOptions {
   bool restrict_ring = true;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
-  // Called on the master's thread; keep it short, it delays every arrival. Must not throw.
+  // Called on the master's thread; keep it short, it delays every arrival. Must not throw. Several
+  // masters call it one at a time.
   std::function<void(const Event&)> on_event;
 };
 
 struct SourceOptions {
   std::unique_ptr<Policy> policy;  // default: LeastLoaded()
+  // Which of the balancer's masters watches it, from 0; -1: the one that has the fewest sources.
+  int master = -1;
   Intake intake = Intake::kPollAccept;
   // kAccept: how many connections may be accepted ahead of credit before accepting pauses, at least
   // 1. A burst
@@ -229,9 +239,9 @@ class Balancer {
   // for (InvalidArgument for a regular file or a directory, which are always ready). Borrows `fd`
   // and leaves its flags alone: keep it open until the source is removed or the balancer shut down.
   // Nothing is armed until the first worker joins. Make it non-blocking: before Linux 6.10
-  // kPollAccept refuses a blocking one (FailedPrecondition). ResourceExhausted while there are 1024
-  // sources. AlreadyExists when this descriptor, or another descriptor of the same socket, is a
-  // source of this balancer already.
+  // kPollAccept refuses a blocking one (FailedPrecondition). ResourceExhausted while its master has
+  // 1024 sources. AlreadyExists when this descriptor, or another descriptor of the same socket, is
+  // a source of this balancer already.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.

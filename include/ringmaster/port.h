@@ -39,8 +39,10 @@ namespace core {
 class Gate;
 }
 namespace internal {
+struct Channel;
 struct PortShared;
 class Lifeline;
+class MasterShared;
 }  // namespace internal
 
 // One connection that counts as open at its worker until the lease is released or destroyed. A
@@ -143,9 +145,11 @@ class [[nodiscard]] Ticket {
 
  private:
   friend class Port;
-  Ticket(internal::PortShared* shared, uint32_t source, uint32_t events);
+  Ticket(internal::PortShared* shared, internal::Channel& channel, uint32_t source,
+         uint32_t events);
 
   internal::PortShared* shared_;  // held
+  internal::MasterShared* master_;
   bool has_place_ = true;
   uint32_t source_;
   uint32_t events_;

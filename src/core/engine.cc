@@ -29,6 +29,7 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
   for (uint32_t round = 0;; ++round) {
     RecallOverdue();
     Deal();
+    TrimPromises();
     if (!Starving()) {
       if (hungry_) hunger_->Clear();
       hungry_ = false;
@@ -47,6 +48,7 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
     }
   }
   Refuse();
+  if (TrimPromises()) again_ = true;
   RingTouched();
   ArmSources();
   return ops_;
@@ -185,7 +187,10 @@ void Engine::Settle(bool all_reported) {
         }
       }
       if (unsent != Tally::Unsent::kTaken) --worker.sent;
-      if (unsent == Tally::Unsent::kPlaceIsFree) worker.config.state->Release();
+      if (unsent == Tally::Unsent::kPlaceIsFree) {
+        TakeBackPlaceOf(record.worker, sources_[record.source]);
+      }
+      if (unsent == Tally::Unsent::kTaken) TookFromOthers(worker);
       place_is_free = unsent == Tally::Unsent::kPlaceIsFree;
       sources_[record.source].config.policy->OnRecall(record.worker);
       PauseBell(record.worker, error);
@@ -195,6 +200,7 @@ void Engine::Settle(bool all_reported) {
     if (!place_is_free && config_.gate != nullptr) config_.gate->Force();
     std::erase(sent_, id);
     --sources_[record.source].unsettled;
+    Expired(record);  // notes when it will be: nobody looked while it was on its way
     ledger_.Unsend(id, left);
   }
   if (!all_reported) return;
@@ -203,6 +209,19 @@ void Engine::Settle(bool all_reported) {
     ledger_.Settle(id);
   }
   sent_.clear();
+}
+
+// By (12).
+void Engine::TookFromOthers(WorkerState& worker) {
+  for (Tally* const tally : worker.config.other_tallies) {
+    const Tally::Took took = tally->Take(1);
+    if (took.count == 0) continue;
+    places_freed_ = true;
+    if (took.places == 0) return;
+    ReleasePlaceOf(worker);
+    if (config_.gate != nullptr) config_.gate->Leave();
+    return;
+  }
 }
 
 void Engine::Again(uint32_t index, int32_t error) {
@@ -358,7 +377,7 @@ bool Engine::Look() {
     // What is held has its place already.
     if (ledger_.source(index).held == 0 && GatesFull(source)) continue;
     for (const uint32_t worker : source.joined) {
-      if (Credit(worker) > 0) return true;
+      if (Credit(worker, source) > 0) return true;
     }
   }
   for (const uint32_t index : active_) {
@@ -493,8 +512,13 @@ void Engine::RecallOverdue() {
   }
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
-    if (ledger_.worker(index).unclaimed > 0 &&
-        (worker.wants_taker || now_ns_ >= FirstLimitAt(worker))) {
+    if (ledger_.worker(index).unclaimed == 0 ||
+        (!worker.wants_taker && now_ns_ < FirstLimitAt(worker))) {
+      continue;
+    }
+    if (worker.touched) {
+      again_ = true;  // by (7) it would owe motion for what this batch has offered it
+    } else {
       RecallOverdueOf(index);
     }
   }
@@ -597,7 +621,7 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
     return false;  // claimed meanwhile; the next look finds it
   }
   slot = kNoArrival;
-  worker.config.state->Release();
+  TakeBackPlaceOf(index, sources_[record.source]);
   ledger_.Recall(id);
   // Halved once for each stall: one that was only preempted soon has it back, one that is slow ends
   // up with 1.
@@ -611,7 +635,9 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
 // Whether somebody else could take an arrival of `source` now.
 bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const {
   for (const uint32_t index : sources_[source].joined) {
-    if (index == except || SlowAtWork(workers_[index]) || Credit(index) == 0) continue;
+    if (index == except || SlowAtWork(workers_[index]) || Credit(index, sources_[source]) == 0) {
+      continue;
+    }
     if (!must_be_idle || Idle(workers_[index])) return true;
   }
   return false;
@@ -644,6 +670,7 @@ bool Engine::DealHeld(uint32_t index) {
   Refresh(source);
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !source.candidates.empty();
        id = ledger_.FirstHeld(index)) {
+    if (config_.shares_workers) RefreshOpen(source);
     const View view{.candidates = source.candidates,
                     .joined = source.joined,
                     .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
@@ -693,7 +720,15 @@ bool Engine::AcceptMore(uint32_t index) {
   credit -= std::min<uint64_t>(credit, accepts_under_way_);
   const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
   uint32_t admitted = 0;
-  while (admitted < accepts_now && EnterGates(source)) ++admitted;
+  while (admitted < accepts_now && EnterGates(source)) {
+    if (!Promise(source)) {
+      LeaveGates(source);
+      break;
+    }
+    ++admitted;
+    // What TrimPromises counts.
+    source.under_way = admitted;
+  }
   // Even if there is a place again by now: whoever made it has not knocked.
   if (admitted == 0 && accepts_now > 0) source.starved = true;
   for (uint32_t i = 0; i < admitted; ++i) {
@@ -708,7 +743,7 @@ bool Engine::AcceptMore(uint32_t index) {
 
 uint64_t Engine::CreditOf(const SourceState& source) const {
   uint64_t credit = 0;
-  for (const uint32_t worker : source.joined) credit += Credit(worker);
+  for (const uint32_t worker : source.joined) credit += Credit(worker, source);
   return credit;
 }
 
@@ -789,7 +824,86 @@ bool Engine::EnterGates(SourceState& source) {
 
 void Engine::LeaveGates(SourceState& source) {
   if (source.config.gate != nullptr) source.config.gate->Leave();
-  if (config_.gate != nullptr) config_.gate->Leave();
+  if (config_.gate == nullptr) return;
+  config_.gate->Leave();
+  places_freed_ = true;
+}
+
+void Engine::ReleasePlaceOf(WorkerState& worker) {
+  worker.config.state->Release();
+  places_freed_ = true;
+}
+
+// --- Promises, by (13) ---------------------------------------------------------------------------
+
+bool Engine::Promises(const SourceState& source) const {
+  return !source.config.multishot_accept && !source.config.readiness;
+}
+
+// Whether there will be a place for one more connection.
+bool Engine::Promise(SourceState& source) {
+  if (!Promises(source)) return true;
+  const auto has_room = [&](uint32_t index) {
+    return Credit(index, source) > PromisedBy(source, index);
+  };
+  for (const uint32_t index : source.joined) {
+    if (workers_[index].config.capacity == UINT32_MAX && has_room(index)) return true;
+  }
+  for (const uint32_t index : source.joined) {
+    const WorkerConfig& config = workers_[index].config;
+    if (!has_room(index) || !config.state->Reserve(config.capacity)) continue;
+    source.promises.push_back(index);
+    return true;
+  }
+  return false;
+}
+
+uint32_t Engine::PromisedBy(const SourceState& source, uint32_t worker) const {
+  if (source.promises.empty()) return 0;
+  return static_cast<uint32_t>(std::count(source.promises.begin(), source.promises.end(), worker));
+}
+
+// The place of an arrival that is offered to it: as promised, or a new one.
+bool Engine::TakePlaceOf(uint32_t index, SourceState& source) {
+  const auto promise = std::find(source.promises.begin(), source.promises.end(), index);
+  if (promise != source.promises.end()) {
+    source.promises.erase(promise);
+    return true;
+  }
+  const WorkerConfig& config = workers_[index].config;
+  return config.state->Reserve(config.capacity);
+}
+
+// An arrival comes back.
+void Engine::TakeBackPlaceOf(uint32_t index, SourceState& source) {
+  WorkerState& worker = workers_[index];
+  if (Promises(source) && worker.config.capacity != UINT32_MAX) {
+    source.promises.push_back(index);
+  } else {
+    ReleasePlaceOf(worker);
+  }
+}
+
+void Engine::BreakPromises(SourceState& source, uint32_t index) {
+  for (uint32_t count = PromisedBy(source, index); count > 0; --count) {
+    ReleasePlaceOf(workers_[index]);
+  }
+  std::erase(source.promises, index);
+}
+
+// Sets those free that nobody needs any more: of accepts that found nothing, and of what was
+// offered to another worker, dropped or refused. Returns whether there were any.
+bool Engine::TrimPromises() {
+  bool any = false;
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
+    while (source.promises.size() > ledger_.source(index).held + source.under_way) {
+      ReleasePlaceOf(workers_[source.promises.back()]);
+      source.promises.pop_back();
+      any = true;
+    }
+  }
+  return any;
 }
 
 bool Engine::GatesFull(const SourceState& source) const {
@@ -823,6 +937,8 @@ bool Engine::Expired(const ArrivalRecord& record) {
 
 // Newest first, so that the oldest ends up first among what is held.
 void Engine::ExpireOffered(uint32_t index) {
+  // So that no claim from before is taken for motion after it.
+  ReapAll(index);
   WorkerState& worker = workers_[index];
   bool recalled = false;
   for (uint64_t position = worker.tail; position != worker.head;) {
@@ -856,19 +972,30 @@ void Engine::Refresh(SourceState& source) {
   if (source.candidates.empty()) AddCandidates(source, true);
 }
 
+// What other masters give to the same workers in the middle of a batch. Two that both filled up the
+// same worker by what it had before their batches would give it twice as much as it lacked.
+void Engine::RefreshOpen(SourceState& source) {
+  for (Candidate& candidate : source.candidates) {
+    const PortState& state = *workers_[candidate.worker].config.state;
+    const uint32_t open = state.open.load(std::memory_order_relaxed);
+    candidate.open = open - std::min(open, PromisedBy(source, candidate.worker));
+  }
+}
+
 // The workers with credit; those that are slow at work only if asked for.
 void Engine::AddCandidates(SourceState& source, bool slow_too) {
   source.candidates.clear();
   for (const uint32_t index : source.joined) {
     const WorkerState& worker = workers_[index];
     if (!slow_too && SlowAtWork(worker)) continue;
-    const uint32_t credit = Credit(index);
+    const uint32_t credit = Credit(index, source);
     if (credit == 0) continue;
+    const uint32_t open = worker.config.state->open.load(std::memory_order_relaxed);
     const int32_t cpu = worker.config.cpu >= 0
                             ? worker.config.cpu
                             : worker.config.state->cpu.load(std::memory_order_relaxed);
     source.candidates.push_back({.worker = index,
-                                 .open = worker.config.state->open.load(std::memory_order_relaxed),
+                                 .open = open - std::min(open, PromisedBy(source, index)),
                                  .unclaimed = Unclaimed(index),
                                  .credit = credit,
                                  .cpu = cpu,
@@ -878,8 +1005,17 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
 }
 
 bool Engine::Idle(const WorkerState& worker) const {
-  return worker.head == worker.tail && worker.sent == worker.taken && !worker.rung &&
-         !worker.touched && worker.config.state->serving.load(std::memory_order_relaxed) == 0;
+  if (worker.head != worker.tail || worker.sent != worker.taken || worker.rung || worker.touched ||
+      worker.config.state->serving.load(std::memory_order_relaxed) != 0) {
+    return false;
+  }
+  for (const Inbox* const inbox : worker.config.other_inboxes) {
+    if (inbox->Rung()) return false;
+  }
+  for (const Tally* const tally : worker.config.other_tallies) {
+    if (tally->Untaken() > 0) return false;
+  }
+  return true;
 }
 
 // How long what waits for it has waited without it moving.
@@ -898,27 +1034,33 @@ bool Engine::SlowAtWork(const WorkerState& worker) {
          worker.config.state->serving.load(std::memory_order_relaxed) != 0;
 }
 
-// By (3) and (7).
-uint32_t Engine::Credit(uint32_t index) const {
+// For arrivals of `source`, which may have promises; by (3) and (7).
+uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   const WorkerState& worker = workers_[index];
   const uint32_t unclaimed = Unclaimed(index);
   if (worker.owes_motion || unclaimed >= worker.window) return 0;
+  const uint32_t promised = PromisedBy(source, index);
   const uint32_t open = worker.config.state->open.load(std::memory_order_seq_cst);
-  if (open >= worker.config.capacity) return 0;
+  const uint32_t others = open - std::min(open, promised);
+  // What was promised is there also when the capacity has been lowered since. Two that had accepted
+  // by then would otherwise wait for each other's place.
+  const uint32_t places =
+      std::max(promised, worker.config.capacity - std::min(others, worker.config.capacity));
+  if (places == 0) return 0;
   if (worker.config.tally != nullptr) {
     // Its ring cannot be reached, or too much is not yet known to have been received.
     if (worker.bell_owed || sent_.size() >= sent_max_) return 0;
-    return std::min(worker.window - unclaimed, worker.config.capacity - open);
+    return std::min(worker.window - unclaimed, places);
   }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
   const auto words = static_cast<uint32_t>(worker.slots.size() - (worker.tail - worker.head));
-  return std::min({worker.window - unclaimed, worker.config.capacity - open, words});
+  return std::min({worker.window - unclaimed, places, words});
 }
 
 bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   WorkerState& worker = workers_[index];
   RINGMASTER_CHECK(Unclaimed(index) < worker.window);  // (3)
-  if (!worker.config.state->Reserve(worker.config.capacity)) return false;
+  if (!TakePlaceOf(index, sources_[ledger_.record(id).source])) return false;
   if (Unclaimed(index) == 0) worker.waits_since_ns = now_ns_;
   if (worker.config.tally != nullptr) {
     SendTo(index, id);
@@ -1097,7 +1239,10 @@ void Engine::ReserveAll() {
     }
   }
   size_t sends = 0;
+  size_t promises = kAcceptsPerBatchMax;
   for (const WorkerState& worker : workers_) {
+    promises +=
+        worker.slots.size() + (worker.config.tally != nullptr ? 3 * worker.config.window_max : 0);
     arrivals += static_cast<uint32_t>(worker.slots.size());
     if (worker.config.tally != nullptr) sends += worker.config.window_max;
   }
@@ -1123,6 +1268,7 @@ void Engine::ReserveAll() {
   for (SourceState& source : sources_) {
     source.joined.reserve(workers_.size());
     source.candidates.reserve(workers_.size());
+    if (Promises(source)) source.promises.reserve(promises);
     source.config.policy->Prepare(worker_slots());
   }
 }
@@ -1218,9 +1364,13 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   RINGMASTER_CHECK(config.state != nullptr && config.window_max > 0);
   RINGMASTER_CHECK(config.tally != nullptr ||
                    (config.inbox != nullptr && config.inbox->size() >= 2 * config.window_max));
-  uint32_t index = 0;
-  while (index < workers_.size() && workers_[index].used) ++index;
-  if (index == workers_.size()) workers_.emplace_back();
+  uint32_t index = config.index;
+  if (index == UINT32_MAX) {
+    index = 0;
+    while (index < workers_.size() && workers_[index].used) ++index;
+  }
+  if (index >= workers_.size()) workers_.resize(index + 1);
+  RINGMASTER_CHECK(!workers_[index].used);
   const uint16_t generation = workers_[index].generation;
   workers_[index] = {};
   WorkerState& worker = workers_[index];
@@ -1241,6 +1391,7 @@ void Engine::RemoveWorker(uint32_t index) {
     if (Joined(source, index)) Leave(source, index);
   }
   RecallAllOf(index, UINT32_MAX);
+  for (SourceState& source : sources_) BreakPromises(source, index);
   Reap(index);
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
@@ -1269,6 +1420,7 @@ void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
 void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   RecallAllOf(worker, source);
+  BreakPromises(sources_[source], worker);
   sources_[source].config.policy->OnLeave(worker);
   // It may have claimed a ticket that it does not redeem any more.
   if (sources_[source].config.readiness) sources_[source].ready = true;
@@ -1289,7 +1441,7 @@ void Engine::RecallAllOf(uint32_t index, uint32_t source) {
       continue;  // claimed meanwhile: Reap counts it
     }
     slot = kNoArrival;
-    worker.config.state->Release();
+    TakeBackPlaceOf(index, sources_[record.source]);
     sources_[record.source].ready = true;
     ledger_.Recall(id);
   }
@@ -1352,6 +1504,12 @@ int64_t Engine::OldestUnclaimedNs(uint32_t index) const {
   return oldest_ns;
 }
 
+uint32_t Engine::promised(uint32_t worker) const {
+  uint32_t promised = 0;
+  for (const SourceState& source : sources_) promised += PromisedBy(source, worker);
+  return promised;
+}
+
 void Engine::CheckAll(bool at_rest) {
   ledger_.CheckAll();
   for (uint32_t index = 0; index < worker_slots(); ++index) {
@@ -1362,6 +1520,11 @@ void Engine::CheckAll(bool at_rest) {
                      unclaimed <= worker.slots.size() / 2);  // (3)
     RINGMASTER_CHECK(worker.tail - worker.head <= worker.slots.size());
     RINGMASTER_CHECK(unclaimed == 0 || worker.active);  // (5): WaitMax looks at its age
+  }
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    const SourceState& source = sources_[index];
+    RINGMASTER_CHECK(source.promises.size() <=
+                     ledger_.source(index).held + source.under_way);  // (13)
   }
   if (!at_rest) return;
   for (uint32_t index = 0; index < source_slots(); ++index) {

@@ -36,6 +36,17 @@
 //     asked for or a ticket issued, and goes with the arrival until it is refused, dropped, or its
 //     lease ends. A multishot accept cannot ask first: it is ended when there is no place left.
 //
+// (12) Several masters may serve the same workers. What they share is PortState and the balancer's
+//     gate; a place that one of them gives back may be what another one waits for (PlacesFreed). A
+//     worker that has taken a completion does not say whose it was. So one that says it took what
+//     could not be sent to it has taken what another master had sent.
+//
+// (13) Credit that was there when an accept was asked for may be gone when the connection is there:
+//     a ticket of another source has it, or another master. So a polled source whose workers are
+//     all limited reserves a place at one of them first: a promise, which the arrival, wherever it
+//     is offered, turns into its place or sets free. What comes back from a worker keeps its place
+//     as a promise. No connection is accepted that has none.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. Arming need not set it, because the kernel reports at once what is there
@@ -49,6 +60,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/inbox.h"
@@ -120,6 +132,11 @@ struct WorkerConfig {
   uint32_t capacity = UINT32_MAX;
   uint32_t window_max = 1;
   int32_t cpu = -1;
+  // The index that it gets; it is not in use. UINT32_MAX: the lowest that is free.
+  uint32_t index = UINT32_MAX;
+  // What other masters have at the same worker: one that has work from them is not idle.
+  std::vector<const Inbox*> other_inboxes;
+  std::vector<Tally*> other_tallies;
 };
 
 // What a source's intake has gone through.
@@ -136,6 +153,7 @@ struct EngineConfig {
   int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
   const CpuTopology* topology = nullptr;  // borrowed; null: unknown
   Gate* gate = nullptr;                   // of all sources together; borrowed, may be null
+  bool shares_workers = false;            // with other masters, who deal at the same time
 };
 
 class Engine {
@@ -165,6 +183,10 @@ class Engine {
 
   // Takes note of what the workers have done since the last batch, so that counts are current.
   void CatchUp(int64_t now_ns);
+
+  // By (12): whether places of workers or of the balancer's gate were given back since the last
+  // call, other than by workers and leases. Then other masters that are hungry are to be woken.
+  bool PlacesFreed() { return std::exchange(places_freed_, false); }
 
   // --- Set-up: between two batches, followed by one. May allocate. -----------------------------
 
@@ -229,6 +251,8 @@ class Engine {
   uint32_t window(uint32_t worker) const { return workers_[worker].window; }
   bool armed(uint32_t source) const { return sources_[source].arm != Arm::kIdle; }
   bool ready(uint32_t source) const { return sources_[source].ready; }
+  // Places that it has reserved at a worker and not used.
+  uint32_t promised(uint32_t worker) const;
   // Asserts the numbered rules; (5) only where nothing is under way.
   void CheckAll(bool at_rest);
 
@@ -266,10 +290,11 @@ class Engine {
     int64_t ran_out_at_ns = 0;
     uint32_t errors_in_row = 0;
     uint32_t accept_batch = kAcceptsPerBatchMin;
-    uint32_t under_way = 0;        // single accepts submitted and not completed
-    bool found_end = false;        // in this batch an accept found nothing more
-    uint32_t found = 0;            // in this batch accepts found so many
-    std::vector<uint32_t> joined;  // ascending
+    uint32_t under_way = 0;          // single accepts submitted and not completed
+    bool found_end = false;          // in this batch an accept found nothing more
+    uint32_t found = 0;              // in this batch accepts found so many
+    std::vector<uint32_t> joined;    // ascending
+    std::vector<uint32_t> promises;  // workers, by (13); no more than are held or under way
     std::vector<Candidate> candidates;
   };
 
@@ -350,6 +375,15 @@ class Engine {
   void CountBacklog(uint32_t source);
   bool EnterGates(SourceState& source);
   void LeaveGates(SourceState& source);
+  void ReleasePlaceOf(WorkerState& worker);
+  bool Promises(const SourceState& source) const;
+  bool Promise(SourceState& source);
+  uint32_t PromisedBy(const SourceState& source, uint32_t worker) const;
+  bool TakePlaceOf(uint32_t worker, SourceState& source);
+  void TakeBackPlaceOf(uint32_t worker, SourceState& source);
+  void BreakPromises(SourceState& source, uint32_t worker);
+  bool TrimPromises();
+  void TookFromOthers(WorkerState& worker);
   bool GatesFull(const SourceState& source) const;
   void Expire();
   void ExpireHeld(uint32_t source);
@@ -361,11 +395,12 @@ class Engine {
   void ForgetSent(WorkerState& worker, size_t count);
   void Refuse();
   void Refresh(SourceState& source);
+  void RefreshOpen(SourceState& source);
   void AddCandidates(SourceState& source, bool slow_too);
   static bool SlowAtWork(const WorkerState& worker);
   bool Idle(const WorkerState& worker) const;
   int64_t Still(uint32_t worker) const;
-  uint32_t Credit(uint32_t worker) const;
+  uint32_t Credit(uint32_t worker, const SourceState& source) const;
   bool OfferTo(uint32_t worker, ArrivalId id);
   void SendTo(uint32_t worker, ArrivalId id);
   void Stall(uint32_t worker);
@@ -407,6 +442,7 @@ class Engine {
   bool again_ = false;  // there is more to do than one batch takes
   bool stopping_ = false;
   bool refusing_ = false;
+  bool places_freed_ = false;
 };
 
 }  // namespace ringmaster::core

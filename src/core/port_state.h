@@ -30,10 +30,14 @@ struct PortState {
   alignas(kCacheLine) std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
   std::atomic<int32_t> cpu{-1};                          // where it last claimed
 
-  // Master: takes one place below `capacity`. False, and nothing taken, when there is none.
+  // Master: takes one place below `capacity`. False, and nothing taken, when there is none. Never
+  // above it for a moment and back: another master might find no place because of that moment, and
+  // nobody would knock at its end.
   bool Reserve(uint32_t capacity) {
-    if (open.fetch_add(1, std::memory_order_seq_cst) < capacity) return true;
-    open.fetch_sub(1, std::memory_order_seq_cst);
+    uint32_t now = open.load(std::memory_order_seq_cst);
+    while (now < capacity) {
+      if (open.compare_exchange_weak(now, now + 1, std::memory_order_seq_cst)) return true;
+    }
     return false;
   }
   // Worker: takes one place whatever the capacity, for a connection that it has already.
@@ -44,18 +48,20 @@ struct PortState {
 
 // How many connections may be open at once, of one source or of a whole balancer: from before they
 // are accepted, or from when their ticket is issued, to the end of their lease. Exact, because a
-// place is taken before the accept is asked for. All are sequentially consistent for the same
-// reason as PortState::open.
+// place is taken before the accept is asked for; the balancer's is shared by its masters. All are
+// sequentially consistent for the same reason as PortState::open.
 class Gate {
  public:
   // Set-up. 0: there is no limit, and nothing is counted.
   void Limit(uint32_t limit) { limit_ = limit; }
   bool limited() const { return limit_ != 0; }
 
-  // Master: takes one place. False, and nothing taken, when there is none.
+  // Master: takes one place. False, and nothing taken, when there is none; as Reserve does it.
   bool Enter() {
-    if (used_.fetch_add(1, std::memory_order_seq_cst) < limit_) return true;
-    used_.fetch_sub(1, std::memory_order_seq_cst);
+    uint32_t now = used_.load(std::memory_order_seq_cst);
+    while (now < limit_) {
+      if (used_.compare_exchange_weak(now, now + 1, std::memory_order_seq_cst)) return true;
+    }
     return false;
   }
   // Either side: takes one whatever the limit, for a connection that is there already.

@@ -25,7 +25,7 @@ namespace ringmaster::ring {
 class MailboxRing {
  public:
   // How many doorbells the queue shows at once; the kernel keeps further ones until there is room.
-  static constexpr uint32_t kEntries = 16;
+  static constexpr uint32_t kEntries = 64;
 
   // The errors are those of ring/errors.h; they leave nothing open.
   static absl::StatusOr<std::unique_ptr<MailboxRing>> Create();

@@ -4,8 +4,8 @@
 // On the port of a mailbox, a claim does
 //
 //   counted = Count()         doorbells that are in the ring now
-//   Begin, Take …             as core/inbox.h says
-//   Consume(counted, left)    these and no others; one fewer when offers are left
+//   Begin, Take …             as core/inbox.h says, for the inbox of each master
+//   Consume(counted, left)    these and no others; one fewer when offers are left in any inbox
 //
 // The doorbell of an offer is that of the Ring which follows its Publish or, where that got 1 back,
 // of the last one before it that got 0. (One that failed to be sent is owed, and will come.) Why it
@@ -30,6 +30,10 @@
 //     left, one that came between the last count and its Begin, one that came after that Begin. One
 //     more may come before the three are consumed. Only who else holds the descriptor could make
 //     the queue overflow.
+// (7) With several masters each of these holds for the doorbells and the inbox of each: one that
+//     was counted came before the Begin of its inbox, and one too many that stays does no harm. A
+//     claim counts at most one that was left and two for each master, and the queue has room for
+//     three of each.
 //
 // So a level-triggered loop, which sleeps only while the ring is empty, need not know whether
 // offers are left. An edge-triggered one is told of each doorbell when it has come into the ring,

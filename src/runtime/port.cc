@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
@@ -25,18 +26,6 @@ void NoteCpu(core::PortState& state) {
   }
 }
 
-// For a connection that is there already.
-void TakePlace(internal::PortShared& shared) {
-  shared.state.Take();
-  if (core::Gate& all = shared.master->gate(); all.limited()) all.Force();
-}
-
-void ReleasePlace(internal::PortShared& shared, core::Gate* of_source) {
-  shared.state.Release();
-  if (of_source != nullptr) of_source->Leave();
-  if (core::Gate& all = shared.master->gate(); all.limited()) all.Leave();
-}
-
 void Redeem(Ticket ticket, uint32_t traits, absl::FunctionRef<void(Connection)> serve,
             absl::FunctionRef<void(Ticket)>* redeem) {
   if (redeem != nullptr) return (*redeem)(std::move(ticket));
@@ -55,8 +44,8 @@ absl::Status NotJoined() {
 void Lease::Release() {
   internal::PortShared* shared = std::exchange(shared_, nullptr);
   if (shared == nullptr) return;
-  ReleasePlace(*shared, gate_);
-  shared->master->KnockAfterLease();
+  shared->ReleasePlace(gate_);
+  shared->balancer->KnockAfterLease();
   shared->Unref();
 }
 
@@ -91,16 +80,19 @@ Port& Port::operator=(Port&& other) noexcept {
 
 Port::~Port() { Leave(); }
 
-Ticket::Ticket(internal::PortShared* shared, uint32_t source, uint32_t events)
+Ticket::Ticket(internal::PortShared* shared, internal::Channel& channel, uint32_t source,
+               uint32_t events)
     : shared_(shared),
+      master_(channel.master),
       source_(source),
       events_(events),
-      gate_(shared->master->source(source).limit()),
-      fd_(shared->master->source(source).fd.load(std::memory_order_relaxed)),
-      token_(shared->tokens[source].load(std::memory_order_relaxed)) {}
+      gate_(master_->source(source).limit()),
+      fd_(master_->source(source).fd.load(std::memory_order_relaxed)),
+      token_(channel.tokens[source].load(std::memory_order_relaxed)) {}
 
 Ticket::Ticket(Ticket&& other) noexcept
     : shared_(std::exchange(other.shared_, nullptr)),
+      master_(other.master_),
       has_place_(other.has_place_),
       source_(other.source_),
       events_(other.events_),
@@ -110,6 +102,7 @@ Ticket::Ticket(Ticket&& other) noexcept
 
 Ticket& Ticket::operator=(Ticket&& other) noexcept {
   std::swap(shared_, other.shared_);
+  std::swap(master_, other.master_);
   std::swap(has_place_, other.has_place_);
   source_ = other.source_;
   events_ = other.events_;
@@ -122,19 +115,19 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 Ticket::~Ticket() {
   if (shared_ == nullptr) return;
   if (has_place_) {
-    ReleasePlace(*shared_, gate_);
-    shared_->master->KnockIfHungry();  // it had no descriptor to give back
+    shared_->ReleasePlace(gate_);
+    shared_->balancer->KnockIfHungry();  // it had no descriptor to give back
   }
   shared_->Unref();
 }
 
 void Ticket::Again(int error) const {
-  if (shared_ != nullptr) shared_->master->GiveBack(source_, error);
+  if (shared_ != nullptr) master_->GiveBack(source_, error);
 }
 
 Connection Ticket::Accept() {
   if (shared_ == nullptr) return {};
-  const uint32_t traits = shared_->master->source(source_).traits.load(std::memory_order_relaxed);
+  const uint32_t traits = master_->source(source_).traits.load(std::memory_order_relaxed);
   while (true) {
     const int fd = accept4(fd_, nullptr, nullptr,
                            ((traits & internal::kAcceptsNonBlocking) != 0 ? SOCK_NONBLOCK : 0) |
@@ -144,7 +137,7 @@ Connection Ticket::Accept() {
       pollfd more{.fd = fd_, .events = POLLIN, .revents = 0};
       if ((traits & internal::kCountable) == 0 && poll(&more, 1, 0) == 1) Again();
       if (!std::exchange(has_place_, false)) {
-        TakePlace(*shared_);
+        shared_->TakePlace();
         if (gate_ != nullptr) gate_->Force();
       }
       shared_->Ref();
@@ -175,52 +168,54 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
                      absl::FunctionRef<void(Ticket)>* redeem, size_t arrivals_max) {
   if (shared_ == nullptr) return false;
   core::PortState& state = shared_->state;
-  core::Inbox& inbox = shared_->inbox;
   state.serving.store(1, std::memory_order_relaxed);
   NoteCpu(state);
   // Before Begin, and consumed at the end: runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared_->mailbox.get();
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
-  inbox.Begin();
-  for (size_t claimed = 0; claimed < arrivals_max; ++claimed) {
-    const uint64_t word = inbox.Take();
-    if (word == 0) break;
-    const core::Offer offer = core::Offer::FromWord(word);
-    shared_->Ref();
-    const uint32_t traits =
-        shared_->master->source(offer.source).traits.load(std::memory_order_relaxed);
-    if ((traits & internal::kTickets) != 0) {
-      Redeem(Ticket(shared_, offer.source, static_cast<uint32_t>(offer.fd)), traits, serve, redeem);
+  for (const auto& channel : shared_->channels) channel->inbox.Begin();
+  size_t claimed = 0;
+  for (size_t empty = 0; empty < shared_->channels.size() && claimed < arrivals_max;) {
+    internal::Channel& channel = shared_->NextChannel();
+    const uint64_t word = channel.inbox.Take();
+    if (word == 0) {
+      ++empty;
       continue;
     }
-    const uint64_t token = shared_->tokens[offer.source].load(std::memory_order_relaxed);
-    core::Gate* const gate = (traits & internal::kLimited) != 0
-                                 ? shared_->master->source(offer.source).limit()
-                                 : nullptr;
+    empty = 0;
+    ++claimed;
+    const core::Offer offer = core::Offer::FromWord(word);
+    internal::SourceShared& source = channel.master->source(offer.source);
+    shared_->Ref();
+    const uint32_t traits = source.traits.load(std::memory_order_relaxed);
+    if ((traits & internal::kTickets) != 0) {
+      Redeem(Ticket(shared_, channel, offer.source, static_cast<uint32_t>(offer.fd)), traits, serve,
+             redeem);
+      continue;
+    }
+    const uint64_t token = channel.tokens[offer.source].load(std::memory_order_relaxed);
+    core::Gate* const gate = (traits & internal::kLimited) != 0 ? source.limit() : nullptr;
     serve(Connection(offer.fd, token, Lease(shared_, gate)));
   }
-  const bool left = inbox.Left();
+  const bool left = std::any_of(shared_->channels.begin(), shared_->channels.end(),
+                                [](const auto& channel) { return channel->inbox.Left(); });
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
   state.serving.store(0, std::memory_order_release);
-  shared_->master->KnockIfHungry();
+  shared_->balancer->KnockIfHungry();
   return left;
 }
 
 void Port::Took(size_t count) {
-  if (shared_ == nullptr) return;
-  const core::Tally::Took took = shared_->tally.Take(count);
-  if (took.count == 0) return;
+  if (shared_ == nullptr || !shared_->Took(count)) return;
   NoteCpu(shared_->state);
-  if (took.places > 0) {
-    shared_->state.Release(took.places);
-    if (core::Gate& all = shared_->master->gate(); all.limited()) all.Leave(took.places);
-  }
-  shared_->master->KnockIfHungry();
+  shared_->balancer->KnockIfHungry();
 }
 
 Connection Port::Adopt(int fd, uint64_t token) {
   if (shared_ == nullptr) return Connection(fd, token, Lease());
-  if (!shared_->tally.Lease()) TakePlace(*shared_);
+  const bool has_place = std::any_of(shared_->channels.begin(), shared_->channels.end(),
+                                     [](const auto& channel) { return channel->tally.Lease(); });
+  if (!has_place) shared_->TakePlace();
   shared_->Ref();
   return Connection(fd, token, Lease(shared_, nullptr));
 }
@@ -239,11 +234,7 @@ void Port::Leave() {
   if (shared_ == nullptr) return;
   lifeline_->RemoveWorker(worker_, shared_);
   // What is in its ring is its own from now on.
-  const core::Tally::Took left = shared_->tally.Take(std::numeric_limits<uint32_t>::max());
-  if (core::Gate& all = shared_->master->gate(); all.limited() && left.places > 0) {
-    all.Leave(left.places);
-    shared_->master->KnockIfHungry();
-  }
+  if (shared_->Took(std::numeric_limits<size_t>::max())) shared_->balancer->KnockIfHungry();
   if (const auto mailbox = std::move(shared_->mailbox)) mailbox->GiveBack();
   lifeline_.reset();
   std::exchange(shared_, nullptr)->Unref();

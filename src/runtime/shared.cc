@@ -11,10 +11,10 @@
 
 namespace ringmaster::internal {
 
-absl::StatusOr<std::shared_ptr<MasterShared>> MasterShared::Create() {
+absl::StatusOr<std::unique_ptr<MasterShared>> MasterShared::Create() {
   const int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
-  return std::make_shared<MasterShared>(event_fd);
+  return std::make_unique<MasterShared>(event_fd);
 }
 
 MasterShared::~MasterShared() { close(event_fd_); }
@@ -31,6 +31,45 @@ void MasterShared::GiveBack(uint32_t index, int error) {
   sources_[index].given_back.store(1 + static_cast<uint32_t>(error), std::memory_order_release);
   given_back_.store(1, std::memory_order_release);
   Knock();
+}
+
+absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,
+                                                                       uint32_t capacity) {
+  std::vector<std::unique_ptr<MasterShared>> created;
+  for (uint32_t i = 0; i < masters; ++i) {
+    absl::StatusOr<std::unique_ptr<MasterShared>> master = MasterShared::Create();
+    if (!master.ok()) return master.status();
+    created.push_back(*std::move(master));
+  }
+  auto shared = std::make_shared<BalancerShared>(std::move(created));
+  shared->gate_.Limit(capacity);
+  return shared;
+}
+
+absl::StatusOr<PortShared*> PortShared::Create(std::shared_ptr<BalancerShared> balancer,
+                                               uint32_t words) {
+  std::vector<std::unique_ptr<Channel>> channels;
+  for (uint32_t i = 0; i < balancer->masters(); ++i) {
+    absl::StatusOr<InboxMemory> memory = InboxMemory::Create(core::Inbox::BytesFor(words));
+    if (!memory.ok()) return memory.status();
+    channels.push_back(std::make_unique<Channel>(&balancer->master(i), *std::move(memory), words));
+  }
+  return new PortShared(std::move(balancer), std::move(channels));
+}
+
+bool PortShared::Took(size_t count) {
+  size_t left = count;
+  uint32_t places = 0;
+  for (size_t i = 0; i < channels.size() && left > 0; ++i) {
+    const core::Tally::Took took = NextChannel().tally.Take(left);
+    left -= took.count;
+    places += took.places;
+  }
+  if (places > 0) {
+    state.Release(places);
+    if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave(places);
+  }
+  return left < count;
 }
 
 absl::StatusOr<InboxMemory> InboxMemory::Create(size_t bytes) {

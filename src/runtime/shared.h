@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/inbox.h"
@@ -16,12 +18,15 @@
 
 namespace ringmaster::internal {
 
-// How many sources a balancer can have at a time: a token table of that size is kept for each
-// worker, so that claiming needs no lock.
+// How many sources a master can have at a time: a token table of that size is kept for each worker,
+// so that claiming needs no lock.
 inline constexpr uint32_t kSourcesMax = 1024;
 
-// What a worker must know of a source, by its index. Written when the source is added, before the
-// first offer of it; published to workers by the inbox's tail, hence relaxed.
+// A capacity as gates take it: 0 is no limit.
+inline uint32_t LimitOf(uint32_t capacity) { return capacity == UINT32_MAX ? 0 : capacity; }
+
+// What a worker must know of a source, by its index at its master. Written when the source is
+// added, before the first offer of it; published to workers by the inbox's tail, hence relaxed.
 struct SourceShared {
   std::atomic<int> fd{-1};
   std::atomic<uint32_t> traits{0};  // a set of the bits below
@@ -41,7 +46,7 @@ inline constexpr uint32_t kLimited = 1 << 5;             // its `gate` is
 // A master as those who make credit see it: the flag that asks for a knock, and where to knock.
 class MasterShared {
  public:
-  static absl::StatusOr<std::shared_ptr<MasterShared>> Create();
+  static absl::StatusOr<std::unique_ptr<MasterShared>> Create();
   explicit MasterShared(int event_fd) : event_fd_(event_fd) {}
   ~MasterShared();
   MasterShared(const MasterShared&) = delete;
@@ -54,7 +59,6 @@ class MasterShared {
   void Knock();
 
   SourceShared& source(uint32_t index) { return sources_[index]; }
-  core::Gate& gate() { return gate_; }
 
   // A ticket of the source comes back, with the errno of what went wrong or 0. Any thread.
   void GiveBack(uint32_t index, int error);
@@ -76,8 +80,40 @@ class MasterShared {
   core::Hunger hunger_;
   const int event_fd_;
   std::atomic<uint32_t> given_back_{0};
-  core::Gate gate_;  // of all sources together
   std::array<SourceShared, kSourcesMax> sources_;
+};
+
+// The masters of a balancer, and what they share.
+class BalancerShared {
+ public:
+  // `capacity`: see core::Gate::Limit.
+  static absl::StatusOr<std::shared_ptr<BalancerShared>> Create(uint32_t masters,
+                                                                uint32_t capacity);
+  explicit BalancerShared(std::vector<std::unique_ptr<MasterShared>> masters)
+      : masters_(std::move(masters)) {}
+
+  uint32_t masters() const { return static_cast<uint32_t>(masters_.size()); }
+  MasterShared& master(uint32_t index) { return *masters_[index]; }
+  core::Gate& gate() { return gate_; }
+  core::Gate* limit() { return gate_.limited() ? &gate_ : nullptr; }
+
+  // Any thread: as the functions of MasterShared, for whoever waits.
+  void KnockIfHungry() {
+    for (const auto& master : masters_) master->KnockIfHungry();
+  }
+  void KnockAfterLease() {
+    for (const auto& master : masters_) master->KnockAfterLease();
+  }
+  // A master has given back places that the others may wait for.
+  void KnockOthersIfHungry(const MasterShared* but) {
+    for (const auto& master : masters_) {
+      if (master.get() != but) master->KnockIfHungry();
+    }
+  }
+
+ private:
+  const std::vector<std::unique_ptr<MasterShared>> masters_;
+  core::Gate gate_;  // of all sources together
 };
 
 // Zeroed memory that a forked child finds zeroed again: its copy of an inbox is empty, so it cannot
@@ -98,13 +134,28 @@ class InboxMemory {
 
 class MailboxShared;
 
-// A worker as its port, its leases and the master see it. Counts its holders itself: a lease is one
-// pointer, and taking one costs one relaxed increment.
+// A worker as one of the masters sees it.
+struct Channel {
+  Channel(MasterShared* master_shared, InboxMemory inbox_memory, uint32_t words)
+      : master(master_shared), memory(std::move(inbox_memory)), inbox(memory.data(), words) {}
+
+  MasterShared* const master;
+  const InboxMemory memory;
+  core::Inbox inbox;
+  core::Tally tally;  // Handoff::kCompletion
+  // The worker's own value for each source, by its index at the master. Written by Join, before the
+  // master makes the first offer of that source; published to the worker by the inbox's tail, hence
+  // relaxed. Atomic because a worker that leaves a source and joins it again may be looking it up
+  // for an older offer.
+  std::array<std::atomic<uint64_t>, kSourcesMax> tokens{};
+};
+
+// A worker as its port, its leases and the masters see it. Counts its holders itself: a lease is
+// one pointer, and taking one costs one relaxed increment.
 struct PortShared {
-  PortShared(std::shared_ptr<MasterShared> master_shared, InboxMemory inbox_memory, uint32_t words)
-      : master(std::move(master_shared)),
-        memory(std::move(inbox_memory)),
-        inbox(memory.data(), words) {}
+  // Inboxes of so many words. With one holder.
+  static absl::StatusOr<PortShared*> Create(std::shared_ptr<BalancerShared> balancer,
+                                            uint32_t words);
 
   void Ref() { holders.fetch_add(1, std::memory_order_relaxed); }
   void Unref() {
@@ -112,19 +163,41 @@ struct PortShared {
     if (holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
+  // For a connection that is there already.
+  void TakePlace() {
+    state.Take();
+    if (core::Gate* const all = balancer->limit(); all != nullptr) all->Force();
+  }
+  void ReleasePlace(core::Gate* of_source) {
+    state.Release();
+    if (of_source != nullptr) of_source->Leave();
+    if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave();
+  }
+
+  // Port: whose turn it is.
+  Channel& NextChannel() {
+    Channel& channel = *channels[next_channel];
+    next_channel = next_channel + 1 == channels.size() ? 0 : next_channel + 1;
+    return channel;
+  }
+  // Port: up to `count` of what was handed over have been taken out of the ring. Which master had
+  // sent them does not show, and does not matter: no more is taken from a tally than it has, and
+  // together they have what is in the ring. False when there was none.
+  bool Took(size_t count);
+
   core::PortState state;
-  core::Tally tally;  // Handoff::kCompletion
   std::atomic<uint32_t> holders{1};
-  const std::shared_ptr<MasterShared> master;
-  const InboxMemory memory;
-  core::Inbox inbox;
-  // The port's own, until it leaves: what its doorbells come to; null when it is the worker's ring.
+  const std::shared_ptr<BalancerShared> balancer;
+  const std::vector<std::unique_ptr<Channel>> channels;  // by master
+  // The port's own: the channel that comes next, so that no master is always served last; and,
+  // until it leaves, what its doorbells come to: null when that is the worker's ring.
+  uint32_t next_channel = 0;
   std::shared_ptr<MailboxShared> mailbox;
-  // The worker's own value for each source. Written by Join, before the master makes the first
-  // offer of that source; published to the worker by the inbox's tail, hence relaxed. Atomic
-  // because a worker that leaves a source and joins it again may be looking it up for an older
-  // offer.
-  std::array<std::atomic<uint64_t>, kSourcesMax> tokens{};
+
+ private:
+  PortShared(std::shared_ptr<BalancerShared> balancer_shared,
+             std::vector<std::unique_ptr<Channel>> its_channels)
+      : balancer(std::move(balancer_shared)), channels(std::move(its_channels)) {}
 };
 
 }  // namespace ringmaster::internal

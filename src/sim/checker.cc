@@ -23,15 +23,16 @@ constexpr int64_t kRetryNsMax = 100'000'000;
 // --- Set-up --------------------------------------------------------------------------------------
 
 void Checker::AddSource(const CheckedSource& facts, uint32_t index) {
-  if (by_index_.size() <= index) by_index_.resize(index + 1, kNone);
-  if (by_index_[index] != kNone) {
-    const Source& old = sources_[by_index_[index]];
+  std::vector<uint32_t>& by_index = masters_[facts.master].by_index;
+  if (by_index.size() <= index) by_index.resize(index + 1, kNone);
+  if (by_index[index] != kNone) {
+    const Source& old = sources_[by_index[index]];
     if (!old.removed || old.counts.held > 0 || old.counts.offered > 0 || old.on_the_way > 0) {
       Fail("index " + std::to_string(index) +
            " is given to a new source while something of the old one is left");
     }
   }
-  by_index_[index] = static_cast<uint32_t>(sources_.size());
+  by_index[index] = static_cast<uint32_t>(sources_.size());
   Source& source = sources_.emplace_back();
   source.facts = facts;
   source.index = index;
@@ -39,8 +40,11 @@ void Checker::AddSource(const CheckedSource& facts, uint32_t index) {
   source.claimed.resize(workers_.size(), 0);
 }
 
-uint32_t Checker::AddWorker(const CheckedWorker& worker) {
-  workers_.push_back({.facts = worker, .seen = std::vector<uint64_t>(worker.words_count)});
+uint32_t Checker::AddWorker(const std::vector<CheckedBox>& boxes) {
+  Worker& worker = workers_.emplace_back();
+  for (const CheckedBox& box : boxes) {
+    worker.boxes.push_back({.facts = box, .seen = std::vector<uint64_t>(box.words_count)});
+  }
   for (Source& source : sources_) {
     source.joined_at_ns.push_back(-1);
     source.claimed.push_back(0);
@@ -48,11 +52,13 @@ uint32_t Checker::AddWorker(const CheckedWorker& worker) {
   return static_cast<uint32_t>(workers_.size() - 1);
 }
 
-void Checker::OnLimits(uint32_t index, uint32_t window, uint32_t capacity, int64_t now_ns) {
+void Checker::OnLimits(uint32_t index, uint32_t master, uint32_t window, uint32_t capacity,
+                       int64_t now_ns) {
   Worker& worker = workers_[index];
-  worker.facts.window = window;
-  worker.facts.capacity = capacity;
+  worker.boxes[master].facts.window = window;
+  worker.boxes[master].facts.capacity = capacity;
   worker.credit_since_ns = now_ns;
+  steady_ = false;
 }
 
 void Checker::OnJoined(uint32_t source, uint32_t worker, int64_t now_ns) {
@@ -60,37 +66,62 @@ void Checker::OnJoined(uint32_t source, uint32_t worker, int64_t now_ns) {
 }
 
 void Checker::OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns) {
-  Read(Occasion::kLeave, worker, source, now_ns);
-  for (const uint64_t word : workers_[worker].seen) {
-    if (word != 0 && SourceOf(word) == source) Fail("an offer stays with a worker that has left");
+  const uint32_t master = sources_[source].facts.master;
+  Read(Occasion::kLeave, master, worker, source, now_ns);
+  for (const uint64_t word : BoxOf(worker, source).seen) {
+    if (word != 0 && SourceOf(master, word) == source) {
+      Fail("an offer stays with a worker that has left");
+    }
   }
   sources_[source].joined_at_ns[worker] = -1;
+  steady_ = false;
 }
 
-void Checker::OnLeft(uint32_t index, int64_t now_ns) {
-  Worker& worker = workers_[index];
-  Read(Occasion::kLeave, index, kNone, now_ns);
-  if (!worker.facts.completions && worker.unclaimed != 0) {
+void Checker::OnLeft(uint32_t index, uint32_t master, int64_t now_ns) {
+  Box& box = workers_[index].boxes[master];
+  Read(Occasion::kLeave, master, index, kNone, now_ns);
+  if (!box.facts.completions && box.unclaimed != 0) {
     Fail("an offer stays with a worker that has left");
   }
-  for (Source& source : sources_) source.joined_at_ns[index] = -1;
-  worker.left = true;
-  worker.idle = false;
+  for (Source& source : sources_) {
+    if (source.facts.master == master) source.joined_at_ns[index] = -1;
+  }
+  box.left = true;
+  workers_[index].idle = false;
+  steady_ = false;
 }
 
-void Checker::OnRefuseAll(int64_t now_ns) {
-  refusing_ = true;
-  Read(Occasion::kRefuse, kNone, kNone, now_ns);
+void Checker::OnRefuseAll(uint32_t master, int64_t now_ns) {
+  masters_[master].refusing = true;
+  Read(Occasion::kRefuse, master, kNone, kNone, now_ns);
 }
 
 void Checker::OnSourceRemoved(uint32_t source, int64_t now_ns) {
   sources_[source].removed = true;
-  Read(Occasion::kWithdraw, kNone, kNone, now_ns);
+  Read(Occasion::kWithdraw, sources_[source].facts.master, kNone, kNone, now_ns);
 }
 
-void Checker::OnStopIntake(int64_t now_ns) {
-  stopping_ = true;
-  Read(Occasion::kWithdraw, kNone, kNone, now_ns);
+void Checker::OnStopIntake(uint32_t master, int64_t now_ns) {
+  masters_[master].stopping = true;
+  Read(Occasion::kWithdraw, master, kNone, kNone, now_ns);
+}
+
+void Checker::OnPromised(uint32_t worker, uint32_t count, int64_t now_ns) {
+  if (std::exchange(workers_[worker].promised, count) != count) {
+    workers_[worker].credit_since_ns = now_ns;
+  }
+}
+
+uint32_t Checker::unclaimed(uint32_t worker) const {
+  uint32_t unclaimed = 0;
+  for (const Box& box : workers_[worker].boxes) unclaimed += box.unclaimed;
+  return unclaimed;
+}
+
+uint32_t Checker::open(uint32_t worker) const {
+  uint32_t open = workers_[worker].leased;
+  for (const Box& box : workers_[worker].boxes) open += box.unclaimed - box.covered;
+  return open;
 }
 
 bool Checker::NobodyJoined(uint32_t source) const {
@@ -132,11 +163,16 @@ void Checker::Opened(uint32_t index) {
   const bool all_exact = std::all_of(sources_.begin(), sources_.end(),
                                      [](const Source& it) { return it.facts.exact; });
   // What was handed over and has no lease counts only until it was taken out of the ring.
-  const bool all_leased = std::none_of(workers_.begin(), workers_.end(),
-                                       [](const Worker& it) { return it.facts.completions; });
-  if (all_exact && all_leased && options_.capacity > 0 && open_ > options_.capacity) {
+  const bool all_leased = std::none_of(workers_.begin(), workers_.end(), [](const Worker& it) {
+    return it.boxes[0].facts.completions;
+  });
+  if (!all_exact || !all_leased) return;
+  if (options_.capacity > 0 && open_ > options_.capacity) {
     Fail("more connections are open than the balancer may have");
   }
+  uint64_t capacity = 0;
+  for (const Worker& it : workers_) capacity += it.boxes[0].facts.capacity;
+  if (steady_ && open_ > capacity) Fail("more connections are open than the workers may have");
 }
 
 void Checker::OnReceived(uint32_t worker, int32_t fd, uint32_t source) {
@@ -183,17 +219,24 @@ void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
   }
   Connection& unsent = connections_[connection];
   Source& source = sources_[unsent.source];
-  Worker& worker = workers_[unsent.worker];
+  Box& box = BoxOf(unsent.worker, unsent.source);
   unsent.failed_before = true;
   --source.on_the_way;
   --source.counts.claimed;
   --source.counts.handed_over;
-  worker.unreachable_until_ns = now_ns + kRetryNsMax;
-  // If the worker has said that it took it, its place is free already; if a lease has the place, it
-  // keeps it.
-  if (!worker.left && worker.unclaimed > 0) {
-    if (worker.covered == worker.unclaimed) --worker.covered;
-    --worker.unclaimed;
+  box.unreachable_until_ns = now_ns + kRetryNsMax;
+  // If the worker has said that it took it, its place is free already, and what it took was sent by
+  // another master; if a lease has the place, it keeps it.
+  if (!box.left && box.unclaimed > 0) {
+    if (box.covered == box.unclaimed) --box.covered;
+    --box.unclaimed;
+  } else if (!box.left) {
+    for (Box& other : workers_[unsent.worker].boxes) {
+      if (other.unclaimed == 0) continue;
+      --other.unclaimed;
+      other.covered -= std::min(1u, other.covered);
+      break;
+    }
   }
   ComeBack(connection, kNone);
 }
@@ -205,7 +248,8 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   Source& source = sources_[refused.source];
   const int64_t age_max_ns = source.facts.age_max_ns;
   const bool too_old = age_max_ns > 0 && now_ns - refused.reported_at_ns >= age_max_ns;
-  if (!too_old && !refusing_ && !(source.removed && NobodyJoined(refused.source))) {
+  if (!too_old && !masters_[source.facts.master].refusing &&
+      !(source.removed && NobodyJoined(refused.source))) {
     return Fail("the master refuses " + Name(connection) + " without being told to");
   }
   if (refused.where != Where::kHeld) {
@@ -234,29 +278,30 @@ void Checker::OnRefusedClosed(int32_t fd) {
 
 // --- The workers ---------------------------------------------------------------------------------
 
-void Checker::OnMoved(uint32_t worker, int64_t now_ns) {
-  workers_[worker].owes_motion = false;
-  workers_[worker].moved_at_ns = now_ns;
+void Checker::OnMoved(uint32_t worker, uint32_t master, int64_t now_ns) {
+  workers_[worker].boxes[master].owes_motion = false;
+  workers_[worker].boxes[master].moved_at_ns = now_ns;
 }
 
-uint32_t Checker::OnClaimed(uint32_t index, uint64_t word, int64_t now_ns) {
+uint32_t Checker::OnClaimed(uint32_t index, uint32_t master, uint64_t word, int64_t now_ns) {
   Worker& worker = workers_[index];
-  const auto it = std::find(worker.seen.begin(), worker.seen.end(), word);
+  Box& box = worker.boxes[master];
+  const auto it = std::find(box.seen.begin(), box.seen.end(), word);
   const uint32_t connection = Find(FdOf(word));
-  if (word == 0 || it == worker.seen.end() || connection == kNone || worker.left) {
+  if (word == 0 || it == box.seen.end() || connection == kNone || box.left) {
     Fail("worker " + std::to_string(index) + " claims what was not offered to it");
     return kNone;
   }
   Connection& claimed = connections_[connection];
   if (claimed.where != Where::kOffered || claimed.worker != index ||
-      claimed.source != SourceOf(word)) {
+      claimed.source != SourceOf(master, word)) {
     Fail("worker " + std::to_string(index) + " claims " + Name(connection) + " of somebody else");
     return kNone;
   }
   *it = 0;
-  OnMoved(index, now_ns);
+  OnMoved(index, master, now_ns);
   claimed.where = Where::kClaimed;
-  --worker.unclaimed;
+  --box.unclaimed;
   ++worker.leased;
   Source& source = sources_[claimed.source];
   --source.counts.offered;
@@ -266,30 +311,31 @@ uint32_t Checker::OnClaimed(uint32_t index, uint64_t word, int64_t now_ns) {
   return connection;
 }
 
-bool Checker::IsTicket(uint64_t word) const {
-  const uint32_t source = word == 0 ? kNone : SourceOf(word);
+bool Checker::IsTicket(uint32_t master, uint64_t word) const {
+  const uint32_t source = word == 0 ? kNone : SourceOf(master, word);
   return source != kNone && sources_[source].facts.tickets;
 }
 
-uint32_t Checker::OnTicketClaimed(uint32_t index, uint64_t word, int64_t now_ns) {
+uint32_t Checker::OnTicketClaimed(uint32_t index, uint32_t master, uint64_t word, int64_t now_ns) {
   Worker& worker = workers_[index];
+  Box& box = worker.boxes[master];
   // Several may look alike; the one that was claimed is not in the inbox any more.
   uint32_t slot = 0;
-  while (slot < worker.facts.words_count) {
+  while (slot < box.facts.words_count) {
     uint64_t now = 0;
-    std::memcpy(&now, worker.facts.words + slot * sizeof(now), sizeof(now));
-    if (worker.seen[slot] == word && now == 0) break;
+    std::memcpy(&now, box.facts.words + slot * sizeof(now), sizeof(now));
+    if (box.seen[slot] == word && now == 0) break;
     ++slot;
   }
-  if (slot == worker.facts.words_count || worker.left) {
+  if (slot == box.facts.words_count || box.left) {
     Fail("worker " + std::to_string(index) + " claims a ticket that was not offered to it");
     return kNone;
   }
-  worker.seen[slot] = 0;
-  OnMoved(index, now_ns);
-  --worker.unclaimed;
+  box.seen[slot] = 0;
+  OnMoved(index, master, now_ns);
+  --box.unclaimed;
   ++worker.leased;
-  const uint32_t source = SourceOf(word);
+  const uint32_t source = SourceOf(master, word);
   Source& state = sources_[source];
   --state.counts.offered;
   ++state.claimed_tickets;
@@ -351,18 +397,22 @@ void Checker::OnClosed(uint32_t connection) {
   by_fd_[static_cast<size_t>(closed.fd)] = kNone;
 }
 
-void Checker::OnTook(uint32_t index, uint32_t count, int64_t now_ns) {
-  Worker& worker = workers_[index];
-  if (count > worker.unclaimed) return Fail("more is taken than was handed over");
-  worker.unclaimed -= count;
-  worker.covered -= std::min(count, worker.covered);
-  worker.took = true;
-  worker.credit_since_ns = now_ns;
+void Checker::OnTook(uint32_t index, uint32_t master, uint32_t count, int64_t now_ns) {
+  Box& box = workers_[index].boxes[master];
+  if (count > box.unclaimed) return Fail("more is taken than was handed over");
+  box.unclaimed -= count;
+  box.covered -= std::min(count, box.covered);
+  box.took = true;
+  workers_[index].credit_since_ns = now_ns;
 }
 
 void Checker::OnAdopted(uint32_t index) {
   Worker& worker = workers_[index];
-  if (worker.covered < worker.unclaimed) ++worker.covered;
+  for (Box& box : worker.boxes) {
+    if (box.covered == box.unclaimed) continue;
+    ++box.covered;
+    break;
+  }
   ++worker.leased;
 }
 
@@ -471,9 +521,10 @@ void Checker::RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers,
 }
 
 // kNone for a word that carries an index which no source has.
-uint32_t Checker::SourceOf(uint64_t word) const {
+uint32_t Checker::SourceOf(uint32_t master, uint64_t word) const {
   const uint64_t index = (word & ~kPresentBit) >> 32;
-  return index < by_index_.size() ? by_index_[index] : kNone;
+  const std::vector<uint32_t>& by_index = masters_[master].by_index;
+  return index < by_index.size() ? by_index[index] : kNone;
 }
 
 uint32_t Checker::Find(int32_t fd) const {

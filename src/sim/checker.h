@@ -4,6 +4,10 @@
 // connection: arrived → accepted → reported → offered → claimed → served → closed, or, where
 // connections are handed over as completions, reported → sent → in the ring → served → closed.
 //
+// A worker has an inbox from each master, or is handed completions by each: its box at that master.
+// Sources belong to one master, so what happens to a connection happens in one box. What is open,
+// and who waits, is a matter of the worker.
+//
 // What it checks, all the time:
 //  * A connection is served once, by the worker to which it was offered, under the token of its
 //    source, and never after it was refused; no descriptor is in two places; nothing is offered,
@@ -40,8 +44,9 @@
 
 namespace ringmaster::sim {
 
-// What the checker must know of a worker; borrows the inbox's storage until the worker has left.
-struct CheckedWorker {
+// What the checker must know of a worker at one master; borrows the inbox's storage until the
+// worker has left.
+struct CheckedBox {
   bool completions = false;          // has no inbox
   const std::byte* words = nullptr;  // the first word of its inbox
   uint32_t words_count = 0;
@@ -51,6 +56,7 @@ struct CheckedWorker {
 
 // What the checker must know of a source.
 struct CheckedSource {
+  uint32_t master = 0;
   bool recall = true;
   bool tickets = false;    // its workers accept
   bool countable = false;  // tickets: the master counts what waits
@@ -66,6 +72,7 @@ struct Handed {
 };
 
 struct CheckerOptions {
+  uint32_t masters = 1;
   int64_t recall_after_ns = 0;
   uint32_t capacity = 0;    // of all sources together; 0: no limit
   int64_t patience_ns = 0;  // how late the master may be by itself
@@ -78,7 +85,8 @@ class Checker {
   static constexpr uint32_t kNone = UINT32_MAX;
 
   // Borrows the trace, which hears of offers and recalls.
-  Checker(CheckerOptions options, Trace* trace) : options_(options), trace_(trace) {}
+  Checker(CheckerOptions options, Trace* trace)
+      : options_(options), trace_(trace), masters_(options.masters) {}
 
   // Why the inboxes may have changed since they were read last.
   enum class Occasion : uint8_t { kBatch, kLeave, kWithdraw, kRefuse };
@@ -88,14 +96,16 @@ class Checker {
   void AddSource(const CheckedSource& source, uint32_t index);
   void OnSourceRemoved(uint32_t source, int64_t now_ns);
   void OnSourceGivenUp(uint32_t source) { sources_[source].given_up = true; }
-  uint32_t AddWorker(const CheckedWorker& worker);
-  void OnLimits(uint32_t worker, uint32_t window, uint32_t capacity, int64_t now_ns);
+  uint32_t AddWorker(const std::vector<CheckedBox>& boxes);  // by master
+  // At one master.
+  void OnLimits(uint32_t worker, uint32_t master, uint32_t window, uint32_t capacity,
+                int64_t now_ns);
   void OnJoined(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns);
-  void OnLeft(uint32_t worker, int64_t now_ns);  // and every source with it
+  void OnLeft(uint32_t worker, uint32_t master, int64_t now_ns);  // and every source of it
   void OnPaused(uint32_t source, bool paused) { sources_[source].paused = paused; }
-  void OnStopIntake(int64_t now_ns);
-  void OnRefuseAll(int64_t now_ns);
+  void OnStopIntake(uint32_t master, int64_t now_ns);
+  void OnRefuseAll(uint32_t master, int64_t now_ns);
 
   // --- The kernel. ---
   uint32_t OnArrival(uint32_t source);
@@ -115,12 +125,12 @@ class Checker {
 
   // --- The workers. ---
   // It has begun a claim that cleared `rung`.
-  void OnMoved(uint32_t worker, int64_t now_ns);
+  void OnMoved(uint32_t worker, uint32_t master, int64_t now_ns);
   // It has taken `word`. Returns the connection, kNone after a failure.
-  uint32_t OnClaimed(uint32_t worker, uint64_t word, int64_t now_ns);
+  uint32_t OnClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   // The same where the word is a ticket; returns the source.
-  bool IsTicket(uint64_t word) const;
-  uint32_t OnTicketClaimed(uint32_t worker, uint64_t word, int64_t now_ns);
+  bool IsTicket(uint32_t master, uint64_t word) const;
+  uint32_t OnTicketClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   void OnTicketLookedUp(uint32_t source, uint32_t found);
   // It has redeemed a ticket: the connection takes over its place.
   uint32_t OnRedeemed(uint32_t worker, int32_t fd);
@@ -133,8 +143,9 @@ class Checker {
   // It serves `connection`, claimed or taken before.
   void OnServed(uint32_t worker, uint32_t connection);
   void OnClosed(uint32_t connection);
-  // It says that it has taken so many completions out of its ring; never more than there are.
-  void OnTook(uint32_t worker, uint32_t count, int64_t now_ns);
+  // It says that it has taken so many completions out of its ring, which are counted as those of
+  // this master; never more than there are.
+  void OnTook(uint32_t worker, uint32_t master, uint32_t count, int64_t now_ns);
   // It has made a lease of a connection that was handed over. Until Took, it has the place that the
   // connection had in the ring.
   void OnAdopted(uint32_t worker);
@@ -144,13 +155,17 @@ class Checker {
   void OnIdle(uint32_t worker, int64_t now_ns);
   void OnBusy(uint32_t worker);
 
-  // --- The master. ---
-  void BeforeBatch(int64_t now_ns);
+  // Places that the masters have reserved at it for what they are about to accept.
+  void OnPromised(uint32_t worker, uint32_t count, int64_t now_ns);
+
+  // --- A master. ---
+  // `due_ns` is when it would have acted, had the host's own work not kept it.
+  void BeforeBatch(uint32_t master, int64_t due_ns);
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
   // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
   // all that it had handed over before.
   // Those of `closed` it decided to close: refused, or too old.
-  void AfterBatch(std::span<const Handed> handed, std::span<const int32_t> closed,
+  void AfterBatch(uint32_t master, std::span<const Handed> handed, std::span<const int32_t> closed,
                   bool all_reported, int64_t now_ns);
 
   // --- The end. ---
@@ -183,13 +198,13 @@ class Checker {
   // Tickets that were claimed and neither redeemed nor given up.
   uint32_t claimed_tickets(uint32_t source) const { return sources_[source].claimed_tickets; }
   uint32_t source_of(uint32_t connection) const { return connections_[connection].source; }
-  // Offered and not claimed; or handed over and not taken.
-  uint32_t unclaimed(uint32_t worker) const { return workers_[worker].unclaimed; }
-  // Connections that count as open.
-  uint32_t open(uint32_t worker) const {
-    const Worker& it = workers_[worker];
-    return it.unclaimed - it.covered + it.leased;
+  // Offered and not claimed; or handed over and not taken. At one master, or at all.
+  uint32_t unclaimed(uint32_t worker, uint32_t master) const {
+    return workers_[worker].boxes[master].unclaimed;
   }
+  uint32_t unclaimed(uint32_t worker) const;
+  // Connections that count as open.
+  uint32_t open(uint32_t worker) const;
   uint64_t served() const { return served_; }
 
   bool failed() const { return !failure_.empty(); }
@@ -251,21 +266,36 @@ class Checker {
     Counts counts;
   };
 
-  struct Worker {
-    CheckedWorker facts;
+  // A worker at one master.
+  struct Box {
+    CheckedBox facts;
     std::vector<uint64_t> seen;  // words as read last, zero where claimed since
     uint32_t unclaimed = 0;
     uint32_t covered = 0;  // of these, how many have the place of a lease
-    uint32_t leased = 0;
     bool left = false;
-    bool idle = false;
     bool owes_motion = false;
     bool took = false;  // since the last batch
     int64_t moved_at_ns = 0;
     int64_t took_seen_ns = 0;           // the last batch that could know that it took something
     int64_t waits_since_ns = 0;         // handed over something when it had nothing in its ring
     int64_t unreachable_until_ns = -1;  // handing over has failed
-    int64_t credit_since_ns = 0;        // nothing about its credit has changed since
+  };
+
+  struct Worker {
+    std::vector<Box> boxes;  // by master
+    uint32_t leased = 0;
+    uint32_t promised = 0;
+    uint32_t places = 0;  // open or promised before this batch
+    bool idle = false;
+    int64_t credit_since_ns = 0;  // nothing about its credit has changed since
+  };
+
+  struct MasterState {
+    std::vector<uint32_t> by_index;  // sources
+    int64_t last_batch_ns = 0;
+    bool all_reported = true;
+    bool stopping = false;
+    bool refusing = false;
   };
 
   // A word that is not as it was when it was read last.
@@ -275,33 +305,39 @@ class Checker {
     uint64_t word = 0;  // as it is now
   };
 
-  void Read(Occasion occasion, uint32_t worker, uint32_t source, int64_t now_ns);
-  void NoteChanges(uint32_t worker);
-  void TakeBackTicket(const Change& change, Occasion occasion, int64_t now_ns);
-  void OnTicketOffered(uint32_t worker, uint64_t word, int64_t now_ns);
+  Box& BoxOf(uint32_t worker, uint32_t source) {
+    return workers_[worker].boxes[sources_[source].facts.master];
+  }
+  const Box& BoxOf(uint32_t worker, uint32_t source) const {
+    return workers_[worker].boxes[sources_[source].facts.master];
+  }
+  void Read(Occasion occasion, uint32_t master, uint32_t worker, uint32_t source, int64_t now_ns);
+  void NoteChanges(uint32_t master, uint32_t worker);
+  void TakeBackTicket(uint32_t master, const Change& change, Occasion occasion, int64_t now_ns);
+  void OnTicketOffered(uint32_t worker, uint32_t source, int64_t now_ns);
   const char* WhyNot(uint32_t worker, uint32_t source, int64_t now_ns) const;
   void Opened(uint32_t source);
   void OnClosedByMaster(int32_t fd, int64_t now_ns);
-  void TakeBack(const Change& change, Occasion occasion, int64_t now_ns);
+  void TakeBack(uint32_t master, const Change& change, Occasion occasion, int64_t now_ns);
   void ComeBack(uint32_t connection, uint32_t from);
-  void OnOffered(uint32_t worker, uint64_t word, int64_t now_ns);
+  void OnOffered(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   void OnHanded(const Handed& handed, int64_t now_ns);
   bool MayHave(uint32_t worker, uint32_t connection, int64_t now_ns);
   void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckRecallIsDue(const Connection& connection, int64_t now_ns);
-  void CheckNeglect(int64_t now_ns);
+  void CheckNeglect(uint32_t master, int64_t now_ns);
   void CheckNeglectOf(uint32_t worker, uint32_t connection, int64_t now_ns);
-  void CheckIdleness(int64_t now_ns);
-  void CheckOrder();
+  void CheckIdleness(uint32_t master, int64_t now_ns);
+  void CheckOrder(uint32_t master);
   int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const;
-  uint32_t SourceOf(uint64_t word) const;
+  uint32_t SourceOf(uint32_t master, uint64_t word) const;
   uint32_t Find(int32_t fd) const;
   std::string Name(uint32_t connection) const;
 
   const CheckerOptions options_;
   Trace* const trace_;
   std::vector<Source> sources_;
-  std::vector<uint32_t> by_index_;  // sources
+  std::vector<MasterState> masters_;
   std::vector<Worker> workers_;
   std::vector<Connection> connections_;
   std::vector<uint32_t> by_fd_;      // kNone: not open
@@ -311,12 +347,9 @@ class Checker {
   uint64_t reading_ = 0;
   uint64_t deals_ = 0;
   uint64_t served_ = 0;
-  int64_t last_batch_ns_ = 0;
   int64_t now_ns_ = 0;
-  uint32_t open_ = 0;  // of all sources
-  bool all_reported_ = true;
-  bool stopping_ = false;
-  bool refusing_ = false;
+  uint32_t open_ = 0;   // of all sources
+  bool steady_ = true;  // nobody has left and no limit has been changed
   std::string failure_;
 };
 

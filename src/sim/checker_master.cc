@@ -29,33 +29,39 @@ int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) c
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     const Worker& worker = workers_[index];
     const int64_t joined_ns = sources_[source].joined_at_ns[index];
-    if (index == except || joined_ns < 0 || !worker.idle || worker.owes_motion ||
-        worker.unclaimed != 0 || worker.leased >= worker.facts.capacity) {
+    const Box& box = BoxOf(index, source);
+    if (index == except || joined_ns < 0 || !worker.idle || box.owes_motion || box.unclaimed != 0 ||
+        open(index) + worker.promised >= box.facts.capacity) {
       continue;
     }
     // How much is sent without being known to have been received is bounded.
-    if (worker.facts.completions && (!all_reported_ || now_ns < worker.unreachable_until_ns)) {
+    if (box.facts.completions && (!masters_[sources_[source].facts.master].all_reported ||
+                                  now_ns < box.unreachable_until_ns)) {
       continue;
     }
-    const int64_t this_ns =
-        std::max({joined_ns, worker.credit_since_ns, worker.unreachable_until_ns});
+    const int64_t this_ns = std::max({joined_ns, worker.credit_since_ns, box.unreachable_until_ns});
     if (since_ns < 0 || this_ns < since_ns) since_ns = this_ns;
   }
   return since_ns;
 }
 
-void Checker::BeforeBatch(int64_t now_ns) {
-  CheckNeglect(now_ns);
-  CheckIdleness(now_ns);
+void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
+  for (uint32_t index = 0; index < workers_.size(); ++index) {
+    workers_[index].places = open(index) + workers_[index].promised;
+  }
+  CheckNeglect(master, due_ns);
+  CheckIdleness(master, due_ns);
 }
 
-void Checker::AfterBatch(std::span<const Handed> handed, std::span<const int32_t> closed,
-                         bool all_reported, int64_t now_ns) {
-  all_reported_ = all_reported;
+void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
+                         std::span<const int32_t> closed, bool all_reported, int64_t now_ns) {
+  MasterState& state = masters_[master];
+  state.all_reported = all_reported;
   for (Worker& worker : workers_) {
-    if (std::exchange(worker.took, false)) worker.took_seen_ns = now_ns;
+    Box& box = worker.boxes[master];
+    if (std::exchange(box.took, false)) box.took_seen_ns = now_ns;
   }
-  Read(Occasion::kBatch, kNone, kNone, now_ns);
+  Read(Occasion::kBatch, master, kNone, kNone, now_ns);
   for (const Handed& it : handed) {
     if (!failed()) OnHanded(it, now_ns);
   }
@@ -63,15 +69,16 @@ void Checker::AfterBatch(std::span<const Handed> handed, std::span<const int32_t
     if (!failed()) OnClosedByMaster(fd, now_ns);
   }
   if (failed()) return;
-  if (!refusing_) CheckOrder();
-  last_batch_ns_ = now_ns;
+  if (!state.refusing) CheckOrder(master);
+  state.last_batch_ns = now_ns;
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
-    if (source.counts.held > 0 && !refusing_ && CreditSince(index, kNone, now_ns) >= 0) {
+    if (source.facts.master != master) continue;
+    if (source.counts.held > 0 && !state.refusing && CreditSince(index, kNone, now_ns) >= 0) {
       Fail("something is held after a batch although a worker that waits has credit");
     }
-    const bool accepts =
-        !source.paused && !source.removed && !source.given_up && !stopping_ && !options_.backs_off;
+    const bool accepts = !source.paused && !source.removed && !source.given_up && !state.stopping &&
+                         !options_.backs_off;
     // Whoever has a ticket may be about to accept.
     const bool told = source.facts.tickets && source.counts.offered + source.claimed_tickets > 0;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
@@ -81,22 +88,25 @@ void Checker::AfterBatch(std::span<const Handed> handed, std::span<const int32_t
 
 // Work that has waited since the last batch must not wait longer for the master than it takes to
 // wake it.
-void Checker::CheckIdleness(int64_t now_ns) {
+void Checker::CheckIdleness(uint32_t master, int64_t now_ns) {
+  const MasterState& state = masters_[master];
   for (uint32_t index = 0; index < sources_.size(); ++index) {
-    if (!sources_[index].waits || refusing_) continue;
+    if (sources_[index].facts.master != master || !sources_[index].waits || state.refusing)
+      continue;
     const int64_t since_ns = CreditSince(index, kNone, now_ns);
-    if (since_ns < 0 || now_ns - std::max(since_ns, last_batch_ns_) <= options_.patience_ns) {
+    if (since_ns < 0 || now_ns - std::max(since_ns, state.last_batch_ns) <= options_.patience_ns) {
       continue;
     }
     Fail("work waits although a worker has credit: the master was not woken");
   }
 }
 
-void Checker::CheckNeglect(int64_t now_ns) {
+void Checker::CheckNeglect(uint32_t master, int64_t now_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
-    if (workers_[index].unclaimed == 0) continue;
-    for (const uint64_t word : workers_[index].seen) {
-      if (word == 0 || IsTicket(word)) continue;
+    const Box& box = workers_[index].boxes[master];
+    if (box.unclaimed == 0) continue;
+    for (const uint64_t word : box.seen) {
+      if (word == 0 || IsTicket(master, word)) continue;
       const uint32_t connection = Find(FdOf(word));
       if (connection != kNone) CheckNeglectOf(index, connection, now_ns);
     }
@@ -110,7 +120,7 @@ void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns
   const int64_t credit_since_ns = CreditSince(offered.source, index, now_ns);
   if (credit_since_ns < 0) return;
   const int64_t old_ns = now_ns - std::max(offered.dealt_at_ns, credit_since_ns);
-  const int64_t still_ns = std::min(old_ns, now_ns - workers_[index].moved_at_ns);
+  const int64_t still_ns = std::min(old_ns, now_ns - BoxOf(index, offered.source).moved_at_ns);
   if (still_ns > kNeglectFactor * limit_ns + options_.patience_ns) {
     return Fail(Name(connection) + " lies with worker " + std::to_string(index) +
                 ", which does not move, although another has credit");
@@ -124,7 +134,8 @@ void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns
 
 // --- What the inboxes say ------------------------------------------------------------------------
 
-void Checker::Read(Occasion occasion, uint32_t left, uint32_t left_source, int64_t now_ns) {
+void Checker::Read(Occasion occasion, uint32_t master, uint32_t left, uint32_t left_source,
+                   int64_t now_ns) {
   if (failed()) return;
   ++reading_;
   ++deals_;
@@ -132,70 +143,71 @@ void Checker::Read(Occasion occasion, uint32_t left, uint32_t left_source, int64
   for (Source& source : sources_) source.first_deals_now = 0;
   changed_.clear();
   for (uint32_t index = 0; index < workers_.size(); ++index) {
-    if (!workers_[index].left) NoteChanges(index);
+    if (!workers_[index].boxes[master].left) NoteChanges(master, index);
   }
   // What was taken back first, then what was offered: one may be the other.
   for (const Change& change : changed_) {
-    const uint64_t seen = workers_[change.worker].seen[change.slot];
+    const uint64_t seen = workers_[change.worker].boxes[master].seen[change.slot];
     if (seen == 0) continue;
     if (occasion == Occasion::kLeave &&
-        (change.worker != left || (left_source != kNone && SourceOf(seen) != left_source))) {
+        (change.worker != left ||
+         (left_source != kNone && SourceOf(master, seen) != left_source))) {
       return Fail("a leave takes back what does not belong to it");
     }
-    if (occasion == Occasion::kWithdraw && !IsTicket(seen)) {
+    if (occasion == Occasion::kWithdraw && !IsTicket(master, seen)) {
       return Fail("what is no ticket is withdrawn");
     }
-    if (IsTicket(seen)) {
-      TakeBackTicket(change, occasion, now_ns);
+    if (IsTicket(master, seen)) {
+      TakeBackTicket(master, change, occasion, now_ns);
     } else {
-      TakeBack(change, occasion, now_ns);
+      TakeBack(master, change, occasion, now_ns);
     }
     if (failed()) return;
   }
   for (const Change& change : changed_) {
     if (change.word == 0) continue;
     if (occasion != Occasion::kBatch) return Fail("an offer outside of a batch");
-    if (IsTicket(change.word)) {
-      OnTicketOffered(change.worker, change.word, now_ns);
+    if (IsTicket(master, change.word)) {
+      OnTicketOffered(change.worker, SourceOf(master, change.word), now_ns);
     } else {
-      OnOffered(change.worker, change.word, now_ns);
+      OnOffered(change.worker, master, change.word, now_ns);
     }
     if (failed()) return;
-    workers_[change.worker].seen[change.slot] = change.word;
+    workers_[change.worker].boxes[master].seen[change.slot] = change.word;
   }
 }
 
-void Checker::NoteChanges(uint32_t index) {
-  const Worker& worker = workers_[index];
-  const size_t bytes = worker.facts.words_count * sizeof(uint64_t);
-  if (bytes == 0 || std::memcmp(worker.facts.words, worker.seen.data(), bytes) == 0) return;
-  for (uint32_t slot = 0; slot < worker.facts.words_count; ++slot) {
+void Checker::NoteChanges(uint32_t master, uint32_t index) {
+  const Box& box = workers_[index].boxes[master];
+  const size_t bytes = box.facts.words_count * sizeof(uint64_t);
+  if (bytes == 0 || std::memcmp(box.facts.words, box.seen.data(), bytes) == 0) return;
+  for (uint32_t slot = 0; slot < box.facts.words_count; ++slot) {
     uint64_t word = 0;
-    std::memcpy(&word, worker.facts.words + slot * sizeof(word), sizeof(word));
-    if (word != worker.seen[slot])
-      changed_.push_back({.worker = index, .slot = slot, .word = word});
+    std::memcpy(&word, box.facts.words + slot * sizeof(word), sizeof(word));
+    if (word != box.seen[slot]) changed_.push_back({.worker = index, .slot = slot, .word = word});
   }
 }
 
-void Checker::TakeBackTicket(const Change& change, Occasion occasion, int64_t now_ns) {
-  Worker& worker = workers_[change.worker];
-  Source& source = sources_[SourceOf(std::exchange(worker.seen[change.slot], 0))];
+void Checker::TakeBackTicket(uint32_t master, const Change& change, Occasion occasion,
+                             int64_t now_ns) {
+  Box& box = workers_[change.worker].boxes[master];
+  Source& source = sources_[SourceOf(master, std::exchange(box.seen[change.slot], 0))];
   --source.counts.offered;
-  --worker.unclaimed;
-  worker.credit_since_ns = now_ns;
+  --box.unclaimed;
+  workers_[change.worker].credit_since_ns = now_ns;
   if (occasion == Occasion::kWithdraw) {
     ++source.counts.withdrawn;
-    if (!source.removed && !stopping_) Fail("a ticket is withdrawn for no reason");
+    if (!source.removed && !masters_[master].stopping) Fail("a ticket is withdrawn for no reason");
   }
   if (occasion != Occasion::kBatch) return;
   if (!source.facts.recall) return Fail("a ticket is recalled where recalls are off");
-  worker.owes_motion = true;
+  box.owes_motion = true;
   ++source.counts.recalled;
 }
 
-void Checker::TakeBack(const Change& change, Occasion occasion, int64_t now_ns) {
-  Worker& worker = workers_[change.worker];
-  const uint32_t connection = Find(FdOf(std::exchange(worker.seen[change.slot], 0)));
+void Checker::TakeBack(uint32_t master, const Change& change, Occasion occasion, int64_t now_ns) {
+  Box& box = workers_[change.worker].boxes[master];
+  const uint32_t connection = Find(FdOf(std::exchange(box.seen[change.slot], 0)));
   if (connection == kNone) return Fail("what is taken back is not open");
   Connection& recalled = connections_[connection];
   Source& source = sources_[recalled.source];
@@ -206,7 +218,7 @@ void Checker::TakeBack(const Change& change, Occasion occasion, int64_t now_ns) 
     const int64_t age_max_ns = source.facts.age_max_ns;
     const bool too_old = age_max_ns > 0 && now_ns - recalled.reported_at_ns >= age_max_ns;
     if (!too_old) CheckRecallIsDue(recalled, now_ns);
-    worker.owes_motion = true;
+    box.owes_motion = true;
     ++recalled.recalls;
     ++source.counts.recalled;
   } else {
@@ -215,8 +227,8 @@ void Checker::TakeBack(const Change& change, Occasion occasion, int64_t now_ns) 
   trace_->Note(now_ns, occasion == Occasion::kBatch ? "recalls" : "takes back",
                {{"worker", change.worker}, {"connection", connection}});
   --source.counts.offered;
-  --worker.unclaimed;
-  worker.credit_since_ns = now_ns;
+  --box.unclaimed;
+  workers_[change.worker].credit_since_ns = now_ns;
   ComeBack(connection, change.worker);
 }
 
@@ -232,11 +244,11 @@ void Checker::ComeBack(uint32_t connection, uint32_t from) {
 }
 
 void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
-  const Worker& worker = workers_[connection.worker];
+  const Box& box = BoxOf(connection.worker, connection.source);
   const Source& source = sources_[connection.source];
   const int64_t limit_ns = options_.recall_after_ns;
   const int64_t age_ns = now_ns - connection.dealt_at_ns;
-  const bool stuck = age_ns >= limit_ns && now_ns - worker.moved_at_ns >= limit_ns;
+  const bool stuck = age_ns >= limit_ns && now_ns - box.moved_at_ns >= limit_ns;
   if (!stuck && age_ns < kLateFactor * limit_ns) Fail("a recall comes too early");
   if (!source.facts.recall) Fail("a recall where recalls are off");
   const auto others = static_cast<size_t>(std::count_if(
@@ -246,12 +258,12 @@ void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
 
 // --- Who gets what -------------------------------------------------------------------------------
 
-void Checker::OnOffered(uint32_t index, uint64_t word, int64_t now_ns) {
+void Checker::OnOffered(uint32_t index, uint32_t master, uint64_t word, int64_t now_ns) {
   const uint32_t connection = Find(FdOf(word));
   if (connection == kNone || (word & kPresentBit) == 0) {
     return Fail("fd " + std::to_string(FdOf(word)) + " is offered and not open");
   }
-  if (connections_[connection].source != SourceOf(word)) {
+  if (connections_[connection].source != SourceOf(master, word)) {
     return Fail(Name(connection) + " has the wrong source");
   }
   if (!MayHave(index, connection, now_ns)) return;
@@ -267,9 +279,9 @@ void Checker::OnHanded(const Handed& handed, int64_t now_ns) {
   if (connection == kNone) return Fail("what is handed over is not open");
   if (!MayHave(handed.worker, connection, now_ns)) return;
   trace_->Note(now_ns, "sends", {{"worker", handed.worker}, {"connection", connection}});
-  Worker& worker = workers_[handed.worker];
-  if (worker.unclaimed == 0) worker.waits_since_ns = now_ns;
   Connection& sent = connections_[connection];
+  Box& box = BoxOf(handed.worker, sent.source);
+  if (box.unclaimed == 0) box.waits_since_ns = now_ns;
   sent.where = Where::kSent;
   Source& source = sources_[sent.source];
   ++source.on_the_way;
@@ -279,15 +291,14 @@ void Checker::OnHanded(const Handed& handed, int64_t now_ns) {
   Deal(handed.worker, connection, now_ns);
 }
 
-void Checker::OnTicketOffered(uint32_t index, uint64_t word, int64_t now_ns) {
-  Source& source = sources_[SourceOf(word)];
-  Worker& worker = workers_[index];
-  if (const char* why_not = WhyNot(index, SourceOf(word), now_ns)) {
+void Checker::OnTicketOffered(uint32_t index, uint32_t source_index, int64_t now_ns) {
+  if (const char* why_not = WhyNot(index, source_index, now_ns)) {
     return Fail("a ticket is given to worker " + std::to_string(index) + why_not);
   }
+  Source& source = sources_[source_index];
   ++source.counts.offered;
-  ++worker.unclaimed;
-  worker.credit_since_ns = now_ns;
+  ++BoxOf(index, source_index).unclaimed;
+  workers_[index].credit_since_ns = now_ns;
   if (!source.facts.countable && source.counts.offered > 1) {
     Fail("a second ticket is out for what cannot be counted");
   }
@@ -295,19 +306,20 @@ void Checker::OnTicketOffered(uint32_t index, uint64_t word, int64_t now_ns) {
 
 // Why a worker must not be given anything of the source; null if it may.
 const char* Checker::WhyNot(uint32_t index, uint32_t source, int64_t now_ns) const {
-  const Worker& worker = workers_[index];
-  if (worker.left || sources_[source].joined_at_ns[index] < 0) {
+  const Box& box = BoxOf(index, source);
+  if (box.left || sources_[source].joined_at_ns[index] < 0) {
     return ", which has not joined its source";
   }
-  if (worker.owes_motion) return " after a recall and before it has moved";
-  if (worker.unclaimed >= worker.facts.window) {
+  if (box.owes_motion) return " after a recall and before it has moved";
+  if (box.unclaimed >= box.facts.window) {
     return ", which has as many unclaimed as its window allows";
   }
-  if (open(index) >= worker.facts.capacity) {
+  // A place that was promised before the capacity was lowered is kept.
+  if (open(index) >= std::max(box.facts.capacity, workers_[index].places)) {
     return ", which has as many connections as its capacity";
   }
-  if (worker.facts.completions && worker.unclaimed > 0 &&
-      now_ns - std::max(worker.took_seen_ns, worker.waits_since_ns) >= options_.recall_after_ns) {
+  if (box.facts.completions && box.unclaimed > 0 &&
+      now_ns - std::max(box.took_seen_ns, box.waits_since_ns) >= options_.recall_after_ns) {
     return ", which has taken nothing for long";
   }
   return nullptr;
@@ -325,7 +337,7 @@ bool Checker::MayHave(uint32_t index, uint32_t connection, int64_t now_ns) {
 void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   Connection& dealt = connections_[connection];
   Source& source = sources_[dealt.source];
-  Worker& worker = workers_[index];
+  Box& box = BoxOf(index, dealt.source);
   if (dealt.ever_dealt) {
     --source.came_back;
     std::erase(came_back_, connection);
@@ -336,15 +348,16 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   dealt.worker = index;
   dealt.dealt_at_ns = now_ns;
   // What lies in inboxes does not tell the order within a batch.
-  dealt.dealt_as = worker.facts.completions ? ++deals_ : deals_;
+  dealt.dealt_as = box.facts.completions ? ++deals_ : deals_;
   dealt_now_.push_back(connection);
   --source.counts.held;
-  ++worker.unclaimed;
-  worker.credit_since_ns = now_ns;
+  ++box.unclaimed;
+  workers_[index].credit_since_ns = now_ns;
 }
 
-void Checker::CheckOrder() {
+void Checker::CheckOrder(uint32_t master) {
   for (Source& source : sources_) {
+    if (source.facts.master != master) continue;
     source.first_deals += source.first_deals_now;
     if (source.first_deals_now > 0 && source.came_back > 0) {
       Fail("a connection is dealt for the first time while one that came back waits");

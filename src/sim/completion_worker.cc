@@ -8,9 +8,21 @@
 
 namespace ringmaster::sim {
 
-void CompletionWorker::Introduce(core::WorkerConfig& engine, CheckedWorker& checked) {
-  engine.tally = &tally_;
+CompletionWorker::CompletionWorker(World* world, uint32_t id, const SimWorkerConfig& config)
+    : SimWorker(world, id, config), tallies_(world->masters()) {}
+
+void CompletionWorker::Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) {
+  engine.tally = &tallies_[master];
+  for (core::Tally& other : tallies_) {
+    if (&other != engine.tally) engine.other_tallies.push_back(&other);
+  }
   checked.completions = true;
+}
+
+uint32_t CompletionWorker::Untaken() const {
+  uint32_t untaken = 0;
+  for (const core::Tally& tally : tallies_) untaken += tally.Untaken();
+  return untaken;
 }
 
 void CompletionWorker::OnWake() {
@@ -76,7 +88,9 @@ void CompletionWorker::Serve() {
 void CompletionWorker::Adopt() {
   world_->Note("adopts", {{"worker", id_}, {"connection", serving_}});
   world_->Reached(config_.took_first ? Milestone::kAdoptedLate : Milestone::kAdopted);
-  if (!tally_.Lease() || world_->Breaks(Breakage::kAdoptTakesAnotherPlace, {1, 8})) {
+  const bool has_place = std::any_of(tallies_.begin(), tallies_.end(),
+                                     [](core::Tally& tally) { return tally.Lease(); });
+  if (!has_place || world_->Breaks(Breakage::kAdoptTakesAnotherPlace, {1, 8})) {
     port_state_.Take();
     world_->TakePlaceAnyway();
   }
@@ -92,16 +106,21 @@ void CompletionWorker::Took() {
   uint32_t count = std::exchange(taken_, 0);
   if (world_->Happens(Fault::kTookTooMuch)) {
     count += static_cast<uint32_t>(world_->prng().Between(1, 5));
-    if (count > tally_.Untaken()) world_->Reached(Milestone::kTookClamped);
+    if (count > Untaken()) world_->Reached(Milestone::kTookClamped);
   }
+  // As PortShared::Took does.
   const bool tells = !world_->Breaks(Breakage::kTookGivesNoCredit);
-  const core::Tally::Took took = tells ? tally_.Take(count) : core::Tally::Took();
-  if (world_->Breaks(Breakage::kTookGivesCreditTwice)) tally_.Take(count);
-  released_ = took.places;
-  const uint32_t said = tells ? took.count : std::min(count, tally_.Untaken());
-  if (said > 0) {
+  for (size_t i = 0; i < tallies_.size() && count > 0; ++i) {
+    const uint32_t master = next_tally_;
+    next_tally_ = (next_tally_ + 1) % static_cast<uint32_t>(tallies_.size());
+    core::Tally& tally = tallies_[master];
+    const uint32_t said = std::min(count, tally.Untaken());
+    if (tells) released_ += tally.Take(said).places;
+    if (world_->Breaks(Breakage::kTookGivesCreditTwice)) tally.Take(said);
+    count -= said;
+    if (said == 0) continue;
     world_->Note("says took", {{"worker", id_}, {"count", said}});
-    world_->checker().OnTook(id_, said, world_->now_ns());
+    world_->checker().OnTook(id_, master, said, world_->now_ns());
   }
   Go(Next::kRelease, world_->StepCost());
 }
@@ -122,7 +141,9 @@ void CompletionWorker::More() {
 }
 
 void CompletionWorker::KeepRing() {
-  world_->LeaveGate(tally_.Take(std::numeric_limits<uint32_t>::max()).places);
+  for (core::Tally& tally : tallies_) {
+    world_->LeaveGate(tally.Take(std::numeric_limits<uint32_t>::max()).places);
+  }
 }
 
 void CompletionWorker::GoOnAlone() {

@@ -20,9 +20,9 @@ namespace ringmaster::sim {
 
 class CompletionWorker final : public SimWorker {
  public:
-  using SimWorker::SimWorker;
+  CompletionWorker(World* world, uint32_t id, const SimWorkerConfig& config);
 
-  void Introduce(core::WorkerConfig& engine, CheckedWorker& checked) override;
+  void Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) override;
   void OnWake() override;
   bool Oversleeps() const override { return waiting_ && !ring_.empty(); }
 
@@ -48,7 +48,10 @@ class CompletionWorker final : public SimWorker {
   void More();
   void Go(Next next, int64_t after_ns);
 
-  core::Tally tally_;
+  uint32_t Untaken() const;
+
+  std::deque<core::Tally> tallies_;  // by master
+  uint32_t next_tally_ = 0;          // Took begins there
   std::deque<int32_t> ring_;
   Next next_ = Next::kBegin;
   uint32_t batch_left_ = 0;

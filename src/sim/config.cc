@@ -109,8 +109,10 @@ SimConfig DrawConfig(uint64_t seed) {
   config.seed = seed;
   config.course = seed ^ 0x5eed;
   config.faults = DrawFaultPlan(prng);
+  config.masters = prng.OneOf(std::array<uint32_t, 4>{1, 1, 2, 3});
   for (uint64_t i = 1 + std::min(prng.Below(3), prng.Below(3)); i > 0; --i) {
     config.sources.push_back(DrawSource(prng));
+    config.sources.back().master = static_cast<uint32_t>(prng.Below(config.masters));
   }
   DrawWorkers(prng, config);
   DrawWorkload(prng, config);

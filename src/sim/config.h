@@ -14,6 +14,7 @@
 namespace ringmaster::sim {
 
 struct SimSourceConfig {
+  uint32_t master = 0;                  // modulo their number
   std::string policy = "least-loaded";  // as PolicyByName takes it
   bool multishot_accept = false;
   uint32_t hold = 16;
@@ -48,6 +49,7 @@ struct Workload {
 struct SimConfig {
   uint64_t seed = 0;    // that has drawn it; of no further meaning
   uint64_t course = 0;  // the course of events follows from it
+  uint32_t masters = 1;
   std::vector<SimSourceConfig> sources;
   std::vector<SimWorkerConfig> workers;
   int64_t recall_after_ns = 0;
@@ -105,6 +107,7 @@ enum class Breakage : uint8_t {
   kRingHidesTheEnd,           // a multishot operation ends and says that it goes on
   kRingKeepsArmed,            // the intake of a removed source says that it has ended and goes on
   kMasterNeverLooksAtAge,     // the master's timer never fires
+  kMasterTellsNobody,         // a master gives places back and wakes no other one
   kMasterClosesRingTooEarly,  // a ring's number is free before all that was submitted was taken
   kPolicySkipsOneWorker,      // the round never comes to the first worker
   kSwitchDropsArrival,        // what arrives in the batch of a policy switch is dropped

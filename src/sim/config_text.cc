@@ -18,6 +18,7 @@ namespace {
 template <typename Config, typename Visitor>
 void VisitSource(Config& source, Visitor& visit) {
   visit("policy", source.policy);
+  visit("master", source.master);
   visit("multishot", source.multishot_accept);
   visit("hold", source.hold);
   visit("recall", source.recall);
@@ -43,6 +44,7 @@ template <typename Config, typename Visitor>
 void VisitNumbers(Config& config, Visitor& visit) {
   visit("seed", config.seed);
   visit("course", config.course);
+  visit("masters", config.masters);
   visit("recall_after_ns", config.recall_after_ns);
   visit("capacity", config.capacity);
   visit("cq", config.completion_entries);
@@ -173,9 +175,10 @@ bool ParseWord(std::string_view word, SimConfig& config) {
 
 // What a run relies on.
 bool Sound(const SimConfig& config) {
-  bool sound = !config.sources.empty() && config.completion_entries > 0 &&
-               config.completions_max > 0 && config.recall_after_ns > 0 &&
-               config.workload.burst.of > 0 && config.workload.burst_max > 0;
+  bool sound = !config.sources.empty() && config.masters > 0 && config.masters <= 16 &&
+               config.completion_entries > 0 && config.completions_max > 0 &&
+               config.recall_after_ns > 0 && config.workload.burst.of > 0 &&
+               config.workload.burst_max > 0;
   for (const SimWorkerConfig& worker : config.workers) {
     sound &= worker.window > 0 && worker.window <= 512 && worker.capacity > 0;
   }
@@ -238,8 +241,8 @@ absl::StatusOr<SimConfig> ParseConfig(std::string_view text) {
   }
   if (!Sound(config)) {
     return absl::InvalidArgumentError(
-        "a simulated world needs a source, recall_after_ns, and windows, capacities, queues and "
-        "holds above zero");
+        "a simulated world needs a source, 1 to 16 masters, recall_after_ns, and windows, "
+        "capacities, queues and holds above zero");
   }
   return config;
 }

@@ -62,8 +62,10 @@ enum class Milestone : uint8_t {
   kSourceFull,          // a source had as many connections open as it may
   kBalancerFull,        // the same of all sources together
   kDropped,             // connections that grew too old
+  kPromised,            // a master had reserved a place at a worker
+  kMasterTold,          // places that one master gave back were what another one waited for
 };
-inline constexpr size_t kMilestoneCount = 48;
+inline constexpr size_t kMilestoneCount = 50;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -114,6 +116,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "source_full",
     "balancer_full",
     "dropped",
+    "promised",
+    "master_told",
 };
 
 struct Counters {

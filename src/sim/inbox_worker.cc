@@ -1,5 +1,6 @@
 #include "sim/inbox_worker.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 
@@ -8,9 +9,11 @@
 namespace ringmaster::sim {
 
 InboxWorker::InboxWorker(World* world, uint32_t id, const SimWorkerConfig& config)
-    : SimWorker(world, id, config),
-      storage_(Allocate(core::Inbox::WordsFor(config.window))),
-      inbox_(storage_.get(), core::Inbox::WordsFor(config.window)) {}
+    : SimWorker(world, id, config) {
+  for (uint32_t master = 0; master < world->masters(); ++master) {
+    boxes_.push_back(std::make_unique<Box>(core::Inbox::WordsFor(config.window)));
+  }
+}
 
 std::byte* InboxWorker::Allocate(uint32_t words) {
   const size_t bytes = core::Inbox::BytesFor(words);
@@ -20,10 +23,19 @@ std::byte* InboxWorker::Allocate(uint32_t words) {
   return storage;
 }
 
-void InboxWorker::Introduce(core::WorkerConfig& engine, CheckedWorker& checked) {
-  engine.inbox = &inbox_;
-  checked.words = storage_.get() + core::Inbox::BytesFor(0);
-  checked.words_count = inbox_.size();
+void InboxWorker::Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) {
+  Box& box = *boxes_[master];
+  engine.inbox = &box.inbox;
+  for (const auto& other : boxes_) {
+    if (other.get() != &box) engine.other_inboxes.push_back(&other->inbox);
+  }
+  checked.words = box.storage.get() + core::Inbox::BytesFor(0);
+  checked.words_count = box.inbox.size();
+}
+
+bool InboxWorker::Oversleeps() const {
+  return waiting_ && std::any_of(boxes_.begin(), boxes_.end(),
+                                 [](const auto& box) { return box->inbox.Rung(); });
 }
 
 void InboxWorker::OnWake() {
@@ -36,6 +48,8 @@ void InboxWorker::Advance() {
   switch (next_) {
     case Next::kBegin:
       return Begin();
+    case Next::kBeginOne:
+      return BeginOne();
     case Next::kTake:
       return Take();
     case Next::kLookUp:
@@ -61,39 +75,55 @@ void InboxWorker::Begin() {
                                : std::numeric_limits<uint32_t>::max();
   claimed_any_ = false;
   port_state_.serving = 1;
-  const bool was_rung = inbox_.Rung();
-  inbox_.Begin();
-  if (world_->Breaks(Breakage::kWorkerKeepsRung)) {
-    inbox_.Ring();
-  } else if (was_rung) {
-    world_->checker().OnMoved(id_, world_->now_ns());
-  }
+  box_ = 0;
   world_->Note("begins", {{"worker", id_}});
+  BeginOne();
+}
+
+void InboxWorker::BeginOne() {
+  core::Inbox& inbox = boxes_[box_]->inbox;
+  const bool was_rung = inbox.Rung();
+  inbox.Begin();
+  if (world_->Breaks(Breakage::kWorkerKeepsRung)) {
+    inbox.Ring();
+  } else if (was_rung) {
+    world_->checker().OnMoved(id_, box_, world_->now_ns());
+  }
+  if (++box_ < boxes_.size()) return Go(Next::kBeginOne, world_->StepCost());
+  box_ = static_cast<uint32_t>(world_->prng().Below(boxes_.size()));
+  empty_ = 0;
   Go(Next::kTake, world_->StepCost());
 }
 
 void InboxWorker::Take() {
-  word_ = connections_left_ > 0 ? inbox_.Take() : 0;
+  word_ = 0;
+  for (; connections_left_ > 0 && empty_ < boxes_.size(); ++empty_) {
+    from_ = box_;
+    box_ = (box_ + 1) % static_cast<uint32_t>(boxes_.size());
+    word_ = boxes_[from_]->inbox.Take();
+    if (word_ != 0) break;
+  }
   if (word_ == 0) {
     if (!claimed_any_) world_->Reached(Milestone::kEmptyClaim);
     return Go(Next::kEnd, world_->StepCost());
   }
+  empty_ = 0;
   claimed_any_ = true;
   --connections_left_;
-  ticket_ = world_->checker().IsTicket(word_);
+  ticket_ = world_->checker().IsTicket(from_, word_);
   if (ticket_) {
-    source_ = world_->checker().OnTicketClaimed(id_, word_, world_->now_ns());
+    source_ = world_->checker().OnTicketClaimed(id_, from_, word_, world_->now_ns());
     world_->Note("claims a ticket", {{"worker", id_}, {"source", source_}});
     return Go(source_ == Checker::kNone ? Next::kTake : Next::kLookUp, world_->StepCost());
   }
-  serving_ = world_->checker().OnClaimed(id_, word_, world_->now_ns());
+  serving_ = world_->checker().OnClaimed(id_, from_, word_, world_->now_ns());
   world_->Note("claims", {{"worker", id_}, {"connection", serving_}});
   Go(Next::kLookUp, world_->StepCost());
 }
 
 void InboxWorker::LookUp() {
   if (!ticket_ && serving_ == Checker::kNone) return Go(Next::kTake, 0);
-  uint64_t token = tokens_[core::Offer::FromWord(word_).source];
+  uint64_t token = tokens_[from_][core::Offer::FromWord(word_).source];
   if (world_->Breaks(Breakage::kWorkerLooksUpNeighbour, {1, 8})) ++token;
   if (ticket_) {
     world_->checker().OnTicketLookedUp(source_, World::SourceOfToken(token));
@@ -144,7 +174,8 @@ void InboxWorker::End() {
 }
 
 void InboxWorker::More() {
-  const bool left = inbox_.Left();
+  const bool left =
+      std::any_of(boxes_.begin(), boxes_.end(), [](const auto& box) { return box->inbox.Left(); });
   if (left && !(bounded_ && world_->Happens(Fault::kClaimForgets))) {
     return Go(Next::kBegin, world_->StepCost());
   }

@@ -1,6 +1,7 @@
-// A worker that claims offers out of its inbox, as Port::Claim does:
+// A worker that claims offers out of its inboxes, one from each master, as Port::Claim does:
 //
-//   waiting → begin (serving = 1, Inbox::Begin) → take (Inbox::Take) → look the token up →
+//   waiting → begin (serving = 1, Inbox::Begin of each) → take (Inbox::Take, in turn) → look the
+//   token up →
 //   callback → take → … → end (serving = 0) → knock (Hunger::TakeKnock) → begin again if some are
 //   left, or wait
 //
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "core/inbox.h"
 #include "sim/sim_worker.h"
@@ -24,12 +26,22 @@ class InboxWorker final : public SimWorker {
  public:
   InboxWorker(World* world, uint32_t id, const SimWorkerConfig& config);
 
-  void Introduce(core::WorkerConfig& engine, CheckedWorker& checked) override;
+  void Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) override;
   void OnWake() override;
-  bool Oversleeps() const override { return waiting_ && inbox_.Rung(); }
+  bool Oversleeps() const override;
 
  private:
-  enum class Next : uint8_t { kBegin, kTake, kLookUp, kAccept, kCallback, kEnd, kKnock, kMore };
+  enum class Next : uint8_t {
+    kBegin,
+    kBeginOne,
+    kTake,
+    kLookUp,
+    kAccept,
+    kCallback,
+    kEnd,
+    kKnock,
+    kMore
+  };
 
   struct FreeAligned {
     void operator()(std::byte* storage) const {
@@ -37,12 +49,18 @@ class InboxWorker final : public SimWorker {
     }
   };
   static std::byte* Allocate(uint32_t words);
+  struct Box {
+    explicit Box(uint32_t words) : storage(Allocate(words)), inbox(storage.get(), words) {}
+    const std::unique_ptr<std::byte[], FreeAligned> storage;
+    core::Inbox inbox;
+  };
 
   void Advance() override;
   // It has asked between two claims, so there is nothing of its own.
   void GoOnAlone() override {}
 
   void Begin();
+  void BeginOne();
   void Take();
   void LookUp();
   void Accept();
@@ -51,8 +69,10 @@ class InboxWorker final : public SimWorker {
   void More();
   void Go(Next next, int64_t after_ns);
 
-  std::unique_ptr<std::byte[], FreeAligned> storage_;
-  core::Inbox inbox_;
+  std::vector<std::unique_ptr<Box>> boxes_;  // by master
+  uint32_t box_ = 0;                         // begun next, taken from next
+  uint32_t empty_ = 0;                       // boxes in which nothing was found, in a row
+  uint32_t from_ = 0;                        // the master of what was claimed
   Next next_ = Next::kBegin;
   uint32_t doorbells_ = 0;         // completions in its ring, not consumed
   uint32_t connections_left_ = 0;  // of this claim

@@ -154,6 +154,7 @@ class Shrinker {
       config.shuts_down = false;
       config.shutdown_drain_ns = 0;
     });
+    smaller |= Plainer([](SimConfig& config) { config.masters = 1; });
     smaller |= Plainer([](SimConfig& config) { config.shutdown_drain_ns = 0; });
     smaller |= Plainer([](SimConfig& config) { config.defers_task_work = true; });
     smaller |= Plainer([](SimConfig& config) { config.accepts_at_reap = false; });

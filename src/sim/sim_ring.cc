@@ -25,8 +25,7 @@ bool SameArming(const OpKey& armed, const OpKey& ended) {
 
 }  // namespace
 
-int SimRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
-                  std::vector<Completion>& completions) {
+void SimRing::Enter(std::span<const Op> ops) {
   submissions_.insert(submissions_.end(), ops.begin(), ops.end());
   // What is left behind goes with the next turn, unless there is nothing to return: then the ring
   // tries again at once.
@@ -34,18 +33,12 @@ int SimRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
   if (partly) Take(world_->prng().Below(submissions_.size()));
   if (!partly || queue_.empty()) Take(submissions_.size());
   if (!world_->config().defers_task_work) RunWork();
-  const int64_t now_ns = world_->now_ns();
-  const int64_t until_ns =
-      wait_ns_max > core::kWaitForever - now_ns ? core::kWaitForever : now_ns + wait_ns_max;
-  world_->Pass(world_->TurnCost());
-  bool slept = false;
-  while (!HasSomething() && world_->now_ns() < until_ns && world_->StepUntil(until_ns))
-    slept = true;
-  if (slept || world_->prng().Chance({1, 16})) world_->Pass(world_->MasterWakeCost());
+}
+
+void SimRing::Leave(std::vector<Completion>& completions) {
   MakeSpuriousEdge();
   RunWork();
   Reap(completions);
-  return 0;
 }
 
 void SimRing::Take(size_t count) {
@@ -94,7 +87,10 @@ void SimRing::Wake(Multishot& multishot, OpKind kind, uint32_t source) {
 // The source whose listener an operation names; kNobody after a failure.
 uint32_t SimRing::SourceOf(const Op& op) const {
   const uint32_t source = world_->kernel().SourceOf(op.fd);
-  if (source != SimKernel::kNobody && world_->IndexOf(source) == op.key.index) return source;
+  if (source != SimKernel::kNobody && world_->MasterOf(source) == master_ &&
+      world_->IndexOf(source) == op.key.index) {
+    return source;
+  }
   world_->checker().Fail("an operation names a listener that is not its source's");
   return SimKernel::kNobody;
 }
@@ -115,7 +111,7 @@ void SimRing::Submit(const Op& op) {
     case OpKind::kAcceptEnd:
       return End(op, OpKind::kAcceptEach);
     case OpKind::kDoorbell: {
-      const int32_t result = world_->Doorbell(op);
+      const int32_t result = world_->Doorbell(master_, op);
       if (result < 0) Post(op.key, result);
       return;
     }
@@ -251,7 +247,7 @@ void SimRing::Reap(std::vector<Completion>& completions) {
     const Queued& first = queue_.front();
     completions.push_back(first.accepts ? Accept(first.completion.key, first.source)
                                         : first.completion);
-    if (first.unsent_fd >= 0) world_->OnSendFailureTold(first.unsent_fd, first.unsent_to);
+    if (first.unsent_fd >= 0) world_->OnSendFailureTold(master_, first.unsent_fd, first.unsent_to);
     queue_.pop_front();
   }
 }

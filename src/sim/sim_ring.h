@@ -1,5 +1,6 @@
-// The seam over a simulated kernel: Linux's rules for the operations of core/op.h, as far as they
-// can surprise a master. Each rule was observed on Linux 6.18.
+// The ring of one master over the simulated kernel: Linux's rules for the operations of core/op.h,
+// as far as they can surprise a master. Each rule was observed on Linux 6.18. What Ring::Turn is to
+// the runtime is two halves here, because the time between them belongs to the world.
 //
 //  * A multishot poll is edge-triggered: several arrivals before the master looks may be one
 //    completion, and arming reports at once what is there already.
@@ -27,24 +28,25 @@
 #include <vector>
 
 #include "core/op.h"
-#include "core/ring.h"
 
 namespace ringmaster::sim {
 
 class World;
 
-class SimRing final : public core::Ring {
+class SimRing {
  public:
-  SimRing(World* world, uint32_t completion_entries)
-      : world_(world), completion_entries_(completion_entries) {}
+  SimRing(World* world, uint32_t master, uint32_t completion_entries)
+      : world_(world), master_(master), completion_entries_(completion_entries) {}
 
-  int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
-           std::vector<core::Completion>& completions) override;
+  // A turn begins: the kernel takes `ops`.
+  void Enter(std::span<const core::Op> ops);
+  // It ends: what has completed is read.
+  void Leave(std::vector<core::Completion>& completions);
 
-  bool AllReported() const override { return queue_.empty() && submissions_.empty(); }
+  bool AllReported() const { return queue_.empty() && submissions_.empty(); }
 
-  // The world's side: there is one more source, a connection has come, a listener was shut down,
-  // somebody has written to the master's eventfd.
+  // The world's side: there is one more source (of any master), a connection has come, a listener
+  // was shut down, somebody has written to the master's eventfd.
   void OnListen() { sources_.emplace_back(); }
   void OnArrival(uint32_t source);
   void OnShutDown(uint32_t source);
@@ -98,6 +100,7 @@ class SimRing final : public core::Ring {
   void Reap(std::vector<core::Completion>& completions);
 
   World* const world_;
+  const uint32_t master_;
   const uint32_t completion_entries_;
   std::vector<SourceRing> sources_;
   Multishot watch_;

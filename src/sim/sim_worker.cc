@@ -4,6 +4,9 @@
 
 namespace ringmaster::sim {
 
+SimWorker::SimWorker(World* world, uint32_t id, const SimWorkerConfig& config)
+    : world_(world), id_(id), config_(config), tokens_(world->masters()) {}
+
 void SimWorker::Step() {
   if (dead_) return;
   if (world_->prng().Chance({1, 16}) && world_->Happens(Fault::kWorkerDies)) {
@@ -32,9 +35,10 @@ void SimWorker::OnLeft() {
   if (!dead_) GoOnAlone();
 }
 
-void SimWorker::SetToken(uint32_t index, uint64_t token) {
-  if (tokens_.size() <= index) tokens_.resize(index + 1);
-  tokens_[index] = token;
+void SimWorker::SetToken(uint32_t master, uint32_t index, uint64_t token) {
+  std::vector<uint64_t>& tokens = tokens_[master];
+  if (tokens.size() <= index) tokens.resize(index + 1);
+  tokens[index] = token;
 }
 
 void SimWorker::Release() {
@@ -44,7 +48,9 @@ void SimWorker::Release() {
 
 void SimWorker::KnockAfterRelease() {
   if (world_->Breaks(Breakage::kLeaseNeverKnocks)) return;
-  if (world_->hunger().TakeKnockOfLease()) world_->Knock(id_);
+  for (uint32_t master = 0; master < world_->masters(); ++master) {
+    if (world_->hunger(master).TakeKnockOfLease()) world_->Knock(master, id_);
+  }
 }
 
 void SimWorker::StepAfter(int64_t after_ns) {
@@ -64,7 +70,9 @@ void SimWorker::AskToLeave() {
 }
 
 void SimWorker::KnockIfHungry() {
-  if (world_->hunger().TakeKnock()) world_->Knock(id_);
+  for (uint32_t master = 0; master < world_->masters(); ++master) {
+    if (world_->hunger(master).TakeKnock()) world_->Knock(master, id_);
+  }
 }
 
 }  // namespace ringmaster::sim

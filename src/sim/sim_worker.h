@@ -25,14 +25,13 @@ class World;
 class SimWorker {
  public:
   // `id` is its number among all workers of the run, the engine's index is another thing.
-  SimWorker(World* world, uint32_t id, const SimWorkerConfig& config)
-      : world_(world), id_(id), config_(config) {}
+  SimWorker(World* world, uint32_t id, const SimWorkerConfig& config);
   virtual ~SimWorker() = default;
   SimWorker(const SimWorker&) = delete;
   SimWorker& operator=(const SimWorker&) = delete;
 
-  // Adds to what the engine and the checker must know of it.
-  virtual void Introduce(core::WorkerConfig& engine, CheckedWorker& checked) = 0;
+  // Adds to what the engine of a master, and the checker, must know of it.
+  virtual void Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) = 0;
   // Something has come into its ring: a doorbell, or the news of what OnSent has put there.
   virtual void OnWake() = 0;
   // The next step is due.
@@ -47,8 +46,8 @@ class SimWorker {
   // Places that it has given back in its own books and not yet in what it shares.
   virtual uint32_t places_in_hand() const { return 0; }
 
-  // Before it joins: its own value for the source that has this index.
-  void SetToken(uint32_t index, uint64_t token);
+  // Before it joins: its own value for the source that has this index at this master.
+  void SetToken(uint32_t master, uint32_t index, uint64_t token);
 
   // A lease of it ends: the steps after the descriptor was closed.
   void Release();
@@ -62,8 +61,8 @@ class SimWorker {
   bool leaving() const { return leaving_; }
   bool left() const { return left_; }
 
-  uint32_t engine_index = 0;
-  int32_t ring_fd = -1;
+  uint32_t engine_index = 0;      // the same at every master
+  std::vector<int32_t> ring_fds;  // by master: its number of the worker's ring
 
  protected:
   // Takes the next step.
@@ -80,7 +79,7 @@ class SimWorker {
   const uint32_t id_;
   const SimWorkerConfig config_;
   core::PortState port_state_;
-  std::vector<uint64_t> tokens_;  // by index of the source
+  std::vector<std::vector<uint64_t>> tokens_;  // by master, by index of the source
   bool waiting_ = true;
 
  private:

@@ -42,7 +42,8 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
       trace_(trace),
       prng_(config.course),
       checker_(
-          {.recall_after_ns = config.recall_after_ns,
+          {.masters = config.masters,
+           .recall_after_ns = config.recall_after_ns,
            .capacity = config.capacity,
            .patience_ns = Patience(config),
            .backs_off = config.descriptors_max < INT32_MAX ||
@@ -51,15 +52,18 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
           trace),
       arrivals_left_(config.workload.arrivals),
       kernel_(this, config.descriptors_max),
-      engine_(std::in_place,
-              core::EngineConfig{.recall_after_ns = config.recall_after_ns,
-                                 .completion_entries = config.completion_entries,
-                                 .watch_fd = kWatchFd,
-                                 .gate = config.capacity > 0 ? &gate_ : nullptr},
-              &hunger_),
-      ring_(this, config.completion_entries),
       worker_configs_(config.workers) {
   gate_.Limit(config.capacity);
+  for (uint32_t index = 0; index < config.masters; ++index) {
+    Master& master = masters_.emplace_back(this, index, config.completion_entries);
+    master.engine.emplace(core::EngineConfig{.recall_after_ns = config.recall_after_ns,
+                                             .completion_entries = config.completion_entries,
+                                             .watch_fd = kWatchFd,
+                                             .gate = config.capacity > 0 ? &gate_ : nullptr,
+                                             .shares_workers = config.masters > 1},
+                          &master.hunger);
+    master.completions.reserve(config.completions_max);
+  }
 }
 
 // --- Time and chance -----------------------------------------------------------------------------
@@ -69,24 +73,29 @@ void World::Schedule(int64_t after_ns, Happening what, uint32_t a, uint32_t b) {
   std::push_heap(events_.begin(), events_.end(), Later());
 }
 
-bool World::StepUntil(int64_t until_ns) {
-  if (events_.empty() || events_.front().at_ns > until_ns || checker_.failed()) {
-    if (until_ns != core::kWaitForever) now_ns_ = std::max(now_ns_, until_ns);
-    return false;
-  }
+// The next of what happens.
+void World::DoNext() {
   std::pop_heap(events_.begin(), events_.end(), Later());
   const Event event = events_.back();
   events_.pop_back();
-  now_ns_ = event.at_ns;
+  now_ns_ = std::max(now_ns_, event.at_ns);
   if (++counters_.events > kEventsMax) checker_.Fail("too many events: something goes round");
   Do(event);
-  return true;
 }
 
-void World::Pass(int64_t ns) {
-  const int64_t until_ns = now_ns_ + ns;
-  while (now_ns_ < until_ns && StepUntil(until_ns)) {
+// The next event, or what a master does next, whichever comes first.
+void World::Advance() {
+  Master* first = &masters_.front();
+  for (Master& master : masters_) {
+    if (master.at_ns < first->at_ns) first = &master;
   }
+  if (!events_.empty() && events_.front().at_ns <= first->at_ns) {
+    DoNext();
+  } else {
+    now_ns_ = std::max(now_ns_, first->at_ns);
+    Act(*first);
+  }
+  WakeMasters();
 }
 
 bool World::Happens(Fault fault) {
@@ -136,14 +145,19 @@ void World::Do(const Event& event) {
     case Happening::kJoinSource:
       return Ask({.kind = CallKind::kJoin, .source = event.a, .worker = event.b});
     case Happening::kAddSource:
-      if (phase_ == Phase::kTraffic) Ask({.kind = CallKind::kAddSource});
+      if (phase_ == Phase::kTraffic) {
+        AskAt(static_cast<uint32_t>(prng_.Below(masters())), {.kind = CallKind::kAddSource});
+      }
       return;
     case Happening::kResume:
       return Ask({.kind = CallKind::kResume, .source = event.a});
     case Happening::kTrafficEnds:
       return EndTraffic();
     case Happening::kDeadline:
-      return Ask({.kind = CallKind::kRefuseAll});
+      for (uint32_t master = 0; master < masters(); ++master) {
+        AskAt(master, {.kind = CallKind::kRefuseAll});
+      }
+      return;
   }
 }
 
@@ -170,7 +184,7 @@ void World::ArriveAt(uint32_t source) {
   --arrivals_left_;
   if (!kernel_.is_open(source) || kernel_.shut(source)) return;
   kernel_.Arrive(source);
-  ring_.OnArrival(source);
+  MasterAt(sources_[source]).ring.OnArrival(source);
 }
 
 // What somebody else may do at any time.
@@ -179,7 +193,7 @@ void World::MakeMischief() {
   if (!sources_[source].removed) ChangeSource(source);
   if (!workers_.empty() && Happens(Fault::kLimitsChanged)) ChangeLimits();
   if (!workers_.empty() && Happens(Fault::kWorkerLeaves)) {
-    worker(static_cast<uint32_t>(prng_.Below(workers_.size()))).LeaveIfIdle();
+    LeaveIfIdle(static_cast<uint32_t>(prng_.Below(workers_.size())));
   }
 }
 
@@ -199,7 +213,7 @@ void World::ChangeSource(uint32_t source) {
   if (!kernel_.shut(source) && prng_.Chance({1, 16}) && Happens(Fault::kSourceShutDown)) {
     Note("shuts down", {{"source", source}});
     kernel_.ShutDown(source);
-    ring_.OnShutDown(source);
+    MasterAt(sources_[source]).ring.OnShutDown(source);
   }
   if (sources_.size() < kSourcesMax && prng_.Chance({1, 4}) && Happens(Fault::kSourceRemoved)) {
     Ask({.kind = CallKind::kRemoveSource, .source = source});
@@ -211,15 +225,24 @@ void World::ChangeSource(uint32_t source) {
 
 void World::ChangeLimits() {
   const auto id = static_cast<uint32_t>(prng_.Below(workers_.size()));
+  const auto ask_all = [&](CallKind kind, uint32_t value) {
+    for (uint32_t master = 0; master < masters(); ++master) {
+      AskAt(master, {.kind = kind, .worker = id, .value = value});
+    }
+  };
   if (prng_.Chance({1, 2})) {
-    const uint32_t capacity = prng_.OneOf(std::array<uint32_t, 5>{1, 2, 4, 16, UINT32_MAX});
-    return Ask({.kind = CallKind::kSetCapacity, .worker = id, .value = capacity});
+    return ask_all(CallKind::kSetCapacity,
+                   prng_.OneOf(std::array<uint32_t, 5>{1, 2, 4, 16, UINT32_MAX}));
   }
   // An inbox has room for the window with which it was made.
   const uint32_t window_max =
       worker(id).config().window * (workers_[id].receiver != nullptr ? 2 : 1);
-  const auto window = static_cast<uint32_t>(prng_.Between(1, window_max));
-  Ask({.kind = CallKind::kSetWindow, .worker = id, .value = window});
+  ask_all(CallKind::kSetWindow, static_cast<uint32_t>(prng_.Between(1, window_max)));
+}
+
+// Nobody leaves before it has been introduced to every master.
+void World::LeaveIfIdle(uint32_t id) {
+  if (InAllBooks(id)) worker(id).LeaveIfIdle();
 }
 
 bool World::Live(uint32_t id) const {
@@ -241,17 +264,21 @@ void World::EndTraffic() {
     Ask({.kind = CallKind::kResume, .source = index});
   }
   if (config_.shuts_down) {
-    Ask({.kind = CallKind::kStopIntake});
+    for (uint32_t master = 0; master < masters(); ++master) {
+      AskAt(master, {.kind = CallKind::kStopIntake});
+    }
     return Schedule(config_.shutdown_drain_ns, Happening::kDeadline);
   }
-  Ask({.kind = CallKind::kReplace});
+  for (uint32_t master = 0; master < masters(); ++master) {
+    AskAt(master, {.kind = CallKind::kReplace});
+  }
 }
 
 // --- For the ring --------------------------------------------------------------------------------
 
-int32_t World::Doorbell(const Op& op) {
+int32_t World::Doorbell(uint32_t master, const Op& op) {
   const uint32_t id = kernel_.WorkerOf(op.fd);
-  if (id == SimKernel::kNobody || op.tag != Tag(id)) {
+  if (id == SimKernel::kNobody || op.tag != Tag(id) || worker(id).ring_fds[master] != op.fd) {
     checker_.Fail("a doorbell for a ring that is not a worker's");
     return -EBADF;
   }
@@ -274,7 +301,7 @@ int32_t World::Send(const Op& op) {
   if (Happens(Fault::kSendFails)) {
     checker_.OnSendFailed(op.sent);
     // Perhaps because it is about to go.
-    if (Happens(Fault::kWorkerLeaves)) worker(id).LeaveIfIdle();
+    if (Happens(Fault::kWorkerLeaves)) LeaveIfIdle(id);
     return -prng_.OneOf(std::array<int32_t, 3>{EBADFD, ENOMEM, EOWNERDEAD});
   }
   if (Breaks(Breakage::kRingLosesSend, {1, 8})) return 0;
@@ -288,9 +315,9 @@ int32_t World::Send(const Op& op) {
   return 0;
 }
 
-void World::OnSendFailureTold(int32_t fd, uint32_t worker) {
+void World::OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker) {
   if (checker_.failed()) return;
-  if (!workers_[worker].in_books) Reached(Milestone::kFailedAfterLeaving);
+  if (!workers_[worker].at[master].in_books) Reached(Milestone::kFailedAfterLeaving);
   checker_.OnSendFailureTold(fd, now_ns_);
 }
 
@@ -329,7 +356,7 @@ void World::CloseConnection(uint32_t connection) {
   Note("closes", {{"worker", it.worker}, {"connection", connection}});
   checker_.OnClosed(connection);
   kernel_.CloseConnection(kernel_.FdOf(connection));
-  if (!engine_.has_value()) Reached(Milestone::kOutlived);
+  if (!running_) Reached(Milestone::kOutlived);
   if (it.leased) Schedule(StepCost(), Happening::kRelease, it.worker, it.source);
 }
 
@@ -339,8 +366,9 @@ bool World::MoreWaits(uint32_t source) const {
 
 void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
   Note("gives back", {{"worker", worker}, {"source", source}, {"error", error}});
-  given_back_.push_back({.source = source, .error = error});
-  ring_.OnKnock();
+  Master& master = MasterAt(sources_[source]);
+  master.given_back.push_back({.source = source, .error = error});
+  master.ring.OnKnock();
 }
 
 void World::ReleasePlace(uint32_t id, uint32_t source) {
@@ -351,26 +379,24 @@ void World::ReleasePlace(uint32_t id, uint32_t source) {
   LeaveGate(1);
 }
 
-void World::Knock(uint32_t worker) {
-  Note("knocks", {{"worker", worker}});
+void World::Knock(uint32_t master, uint32_t worker) {
+  Note("knocks", {{"master", master}, {"worker", worker}});
   Reached(Milestone::kKnock);
-  ring_.OnKnock();
+  masters_[master].ring.OnKnock();
 }
 
 // Without a balancer, leaving is a matter of the worker alone.
 void World::AskToLeave(uint32_t id) {
-  if (!engine_.has_value()) return worker(id).OnLeft();
-  Ask({.kind = CallKind::kRemoveWorker, .worker = id});
+  if (!running_) return worker(id).OnLeft();
+  AskAt(0, {.kind = CallKind::kRemoveWorker, .worker = id});
 }
 
 // --- The end -------------------------------------------------------------------------------------
 
 void World::Run() {
   SetUp();
-  std::vector<Completion> completions;
-  completions.reserve(config_.completions_max);
   while (phase_ != Phase::kOver && !checker_.failed()) {
-    Batch(completions);
+    Advance();
     if (!checker_.failed()) LookForTheEnd();
   }
   if (!checker_.failed()) Outlive();
@@ -389,9 +415,18 @@ void World::Run() {
   counters_.milestones[static_cast<size_t>(Milestone::kServed)] += checker_.served();
 }
 
+bool World::Asleep() const {
+  return std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+    return master.doing == Doing::kSleep && !master.ring.HasSomething();
+  });
+}
+
 bool World::AtRest() const {
-  return events_.empty() && !ring_.HasSomething() && ops_.empty() && calls_.empty() &&
-         given_back_.empty() && leaving_.empty() && wait_ns_ != 0;
+  return events_.empty() && Asleep() &&
+         std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+           return master.ops.empty() && master.calls.empty() && master.given_back.empty() &&
+                  master.leaving.empty();
+         });
 }
 
 // Whether the master has a reason to wake although nothing happens any more: offers that a dead
@@ -404,12 +439,19 @@ bool World::ExcusedWake() const {
 }
 
 void World::LookForTheEnd() {
+  const bool for_ever = std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+    return master.at_ns == core::kWaitForever;
+  });
   if (phase_ == Phase::kTraffic) {
-    if (AtRest() && wait_ns_ == core::kWaitForever) checker_.Fail("the world has come to a halt");
+    if (AtRest() && for_ever) checker_.Fail("the world has come to a halt");
     return;
   }
-  if (phase_ == Phase::kShutdown && engine_->IntakeEnded() && engine_->Outstanding() == 0 &&
-      ops_.empty() && ring_.AllReported() && leaving_.empty()) {
+  if (phase_ == Phase::kShutdown &&
+      std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+        return master.engine->IntakeEnded() && master.engine->Outstanding() == 0 &&
+               master.ops.empty() && master.ring.AllReported() && master.leaving.empty() &&
+               master.calls.empty();
+      })) {
     checker_.AtShutdown();
     Reached(Milestone::kShutDown);
     phase_ = Phase::kOver;
@@ -417,10 +459,14 @@ void World::LookForTheEnd() {
   }
   if (now_ns_ - traffic_ended_ns_ > kDrainNsMax) checker_.Fail("the end takes too long");
   if (!AtRest()) return;
-  if (wait_ns_ != core::kWaitForever && ++quiet_batches_ < kQuietBatchesMax) return;
+  // Whoever sleeps for a time has a retry or a back-off before it, which come to an end.
+  const bool quiet = std::any_of(masters_.begin(), masters_.end(), [](const Master& master) {
+    return master.quiet_batches >= kQuietBatchesMax;
+  });
+  if (!for_ever && !quiet) return;
   if (phase_ == Phase::kShutdown) return checker_.Fail("the shutdown does not end");
-  if (wait_ns_ != core::kWaitForever && !ExcusedWake()) {
-    checker_.Fail("the master wakes again and again although nothing is left to do");
+  if (!for_ever && !ExcusedWake()) {
+    checker_.Fail("a master wakes again and again although nothing is left to do");
   }
   FinishDrain();
 }
@@ -436,7 +482,8 @@ void World::FinishDrain() {
   checker_.AtRest(Dead());
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     const Source& source = sources_[index];
-    const bool armed = ring_.accepted_from(index) || ring_.polled(index);
+    const Master& master = MasterAt(source);
+    const bool armed = master.ring.accepted_from(index) || master.ring.polled(index);
     const bool should = !source.removed && !kernel_.shut(index);
     // Who died with a ticket has not found out that there is nothing to accept from any more, nor
     // has who died before it came and is not recalled from.
@@ -448,7 +495,7 @@ void World::FinishDrain() {
     if (armed != should)
       checker_.Fail(armed ? "a source is armed that nobody serves"
                           : "a source is not armed at rest");
-    if (by_index_[source.index] == index && engine_->armed(source.index) != armed) {
+    if (master.by_index[source.index] == index && master.engine->armed(source.index) != armed) {
       checker_.Fail("the engine takes a source for armed that is not, or the reverse");
     }
     if (source.removed && !source.closed) checker_.Fail("a removed source is never let go");
@@ -459,7 +506,7 @@ void World::FinishDrain() {
     }
   }
   if (checker_.failed()) return;
-  engine_->CheckAll(true);
+  for (Master& master : masters_) master.engine->CheckAll(true);
   CheckRounds();
   Reached(Milestone::kDrained);
 }
@@ -474,6 +521,11 @@ void World::CheckRounds() {
     const bool alive = std::all_of(source.joined.begin(), source.joined.end(),
                                    [this](uint32_t id) { return Live(id); });
     if (!alive) continue;
+    // A place that another master takes costs a turn that nobody counts.
+    const bool limited =
+        std::any_of(source.joined.begin(), source.joined.end(),
+                    [this](uint32_t id) { return worker(id).config().capacity != UINT32_MAX; });
+    if (limited && masters() > 1) continue;
     // Every pick at which somebody had no credit, and every recall, may leave one turn unpaid.
     checker_.RoundIsEven(index, source.joined,
                          1 + source.policy->picks_without_all() + source.policy->recalls());
@@ -483,18 +535,21 @@ void World::CheckRounds() {
 // The engine is destroyed while workers are in callbacks and connections are open: they end as if
 // nothing had happened.
 void World::Outlive() {
-  engine_.reset();
-  ops_ = {};
-  calls_.clear();
-  given_back_.clear();
+  running_ = false;
+  for (Master& master : masters_) {
+    master.engine.reset();
+    master.ops = {};
+    master.calls.clear();
+    master.given_back.clear();
+  }
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     if (worker(id).leaving()) worker(id).OnLeft();
   }
-  while (!events_.empty() && !checker_.failed()) StepUntil(core::kWaitForever);
+  while (!events_.empty() && !checker_.failed()) DoNext();
   checker_.AfterTheEnd(Dead());
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     const uint32_t open = worker(id).port_state().open;
-    if (workers_[id].in_books && Live(id) && open != 0) {
+    if (InAllBooks(id) && Live(id) && open != 0) {
       checker_.Fail("worker " + std::to_string(id) + " has " + std::to_string(open) +
                     " connections open after everything has ended");
     }

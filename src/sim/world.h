@@ -1,6 +1,9 @@
 // A world on one thread: a clock that only events move, a kernel with listeners and descriptors,
-// workers, leases, and a master that runs the library's own engine through the seam, turn by turn,
+// workers, leases, and masters that run the library's own engine through the seam, turn by turn,
 // exactly as the runtime does. Given the same configuration everything happens in the same order.
+//
+// A master is in the middle of a turn, sleeps in it, or wakes from it. The time at which it acts
+// next stands beside the events, because what arrives in its ring may move that time forward.
 //
 // A run has three parts. While traffic is on, faults strike and others change the balancer. Then
 // arrivals and faults stop, and all that has arrived must be served within bounded time (or, in
@@ -8,12 +11,13 @@
 // end what they have begun. A bound on events and batches turns every endless loop into a failure.
 //
 //   world.cc         time, chance, events, what workers need, the end
-//   world_master.cc  the master: its batches, and the calls that others make
+//   world_master.cc  the masters: their turns and batches, and the calls that others make
 
 #ifndef RINGMASTER_SRC_SIM_WORLD_H_
 #define RINGMASTER_SRC_SIM_WORLD_H_
 
 #include <cstdint>
+#include <deque>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -66,11 +70,6 @@ class World {
   // --- Time and chance. ---
   int64_t now_ns() const { return now_ns_; }
   Prng& prng() { return prng_; }
-  // Runs the next event if it is due by then. Otherwise lets the time pass (except for ever) and
-  // returns false.
-  bool StepUntil(int64_t until_ns);
-  // Lets `ns` pass and runs what is due meanwhile.
-  void Pass(int64_t ns);
   // Whether a fault strikes on this occasion.
   bool Happens(Fault fault);
   void CountStrike(Fault fault) { ++counters_.faults[static_cast<size_t>(fault)]; }
@@ -84,6 +83,8 @@ class World {
     trace_->Note(now_ns_, what, fields);
   }
 
+  uint32_t masters() const { return config_.masters; }
+
   int64_t TurnCost() { return 100 + prng_.Between(0, config_.turn_ns_max); }
   int64_t MasterWakeCost();
   int64_t WorkerWakeCost() { return prng_.Between(0, config_.wake_ns_max); }
@@ -91,18 +92,19 @@ class World {
   int64_t StallTime() { return prng_.Between(0, 20 * config_.recall_after_ns); }
   int64_t ServiceTime();
 
-  // --- For the ring. ---
-  // The engine's index of a source.
+  // --- For the rings. ---
+  // The master of a source, and the index that its engine has for it.
+  uint32_t MasterOf(uint32_t source) const { return sources_[source].master; }
   uint32_t IndexOf(uint32_t source) const { return sources_[source].index; }
   bool removed(uint32_t source) const { return sources_[source].removed; }
   // 0 or -errno.
-  int32_t Doorbell(const core::Op& op);
+  int32_t Doorbell(uint32_t master, const core::Op& op);
   int32_t Send(const core::Op& op);
-  void OnSendFailureTold(int32_t fd, uint32_t worker);
+  void OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker);
   void CloseRefused(int32_t fd);
 
   // --- For the workers. ---
-  core::Hunger& hunger() { return hunger_; }
+  core::Hunger& hunger(uint32_t master) { return masters_[master].hunger; }
   void ScheduleStep(uint32_t worker, int64_t after_ns);
   void Serve(uint32_t worker, uint32_t connection, bool leased);
   void OnCallbackEnd(uint32_t connection);
@@ -118,7 +120,7 @@ class World {
   void LeaveGate(uint32_t count) {
     if (gate_.limited()) gate_.Leave(count);
   }
-  void Knock(uint32_t worker);
+  void Knock(uint32_t master, uint32_t worker);
   void AskToLeave(uint32_t worker);
 
  private:
@@ -150,6 +152,7 @@ class World {
   };
   enum class CallKind : uint8_t {
     kAddWorker,
+    kIntroduce,  // one that the masters before this one know already
     kRemoveWorker,
     kJoin,
     kLeave,
@@ -184,7 +187,8 @@ class World {
     bool closes_in_callback = false;
   };
   struct Source {
-    uint32_t index = 0;  // the engine's
+    uint32_t master = 0;
+    uint32_t index = 0;  // its engine's
     int32_t fd = -1;
     SimSourceConfig config;
     std::unique_ptr<core::Gate> gate;  // if it has a capacity
@@ -196,17 +200,49 @@ class World {
     bool given_up = false;            // the engine has said so
     WatchedPolicy* policy = nullptr;  // owned by the engine
   };
+  // A worker as an engine has it.
+  struct AtMaster {
+    bool in_books = false;
+    uint32_t window = 0;
+    uint32_t capacity = 0;
+  };
   struct WorkerEntry {
     std::unique_ptr<SimWorker> worker;
     CompletionWorker* receiver = nullptr;  // the same, if connections are handed over to it
-    uint32_t window = 0;
-    uint32_t capacity = 0;
-    bool in_books = true;  // the engine knows it
+    std::vector<AtMaster> at;              // by master
     bool doorbell_failed = false;
+  };
+  enum class Doing : uint8_t { kTurn, kSleep, kWake };
+  struct Master {
+    Master(World* world, uint32_t number, uint32_t completion_entries)
+        : index(number), ring(world, number, completion_entries) {}
+
+    const uint32_t index;
+    core::Hunger hunger;
+    std::optional<core::Engine> engine;
+    SimRing ring;
+    Doing doing = Doing::kTurn;
+    int64_t at_ns = 0;     // when it acts next; kWaitForever: when something arrives in its ring
+    int64_t until_ns = 0;  // when it ends its sleep
+    int64_t wait_ns = 0;   // as its engine said
+    std::vector<uint32_t> by_index;  // sources
+    std::vector<uint32_t> leaving;   // workers whose rings what was submitted may still use
+    std::vector<GivenBack> given_back;
+    std::vector<Call> calls;
+    std::vector<Call> calls_running;
+    std::span<const core::Op> ops;
+    std::vector<core::Completion> completions;
+    std::vector<Handed> handed;   // in the last batch
+    std::vector<int32_t> closed;  // the same
+    bool switched = false;        // a policy, in this batch
+    bool stopped = false;
+    bool refusing = false;
+    uint32_t quiet_batches = 0;
   };
   enum class Phase : uint8_t { kTraffic, kDrain, kShutdown, kOver };
 
   // world.cc
+  void Advance();
   void Schedule(int64_t after_ns, Happening what, uint32_t a = 0, uint32_t b = 0);
   void Do(const Event& event);
   void Arrive();
@@ -215,9 +251,12 @@ class World {
   void MakeMischief();
   void ChangeSource(uint32_t source);
   void ChangeLimits();
+  void LeaveIfIdle(uint32_t worker);
   void CloseConnection(uint32_t connection);
   void EndTraffic();
   bool Abandoned(uint32_t source) const;
+  void DoNext();
+  bool Asleep() const;
   SimWorker& worker(uint32_t id) { return *workers_[id].worker; }
   const SimWorker& worker(uint32_t id) const { return *workers_[id].worker; }
   bool Live(uint32_t id) const;
@@ -231,29 +270,39 @@ class World {
 
   // world_master.cc
   void SetUp();
-  void Batch(std::vector<core::Completion>& completions);
-  void TakeIn(const std::vector<core::Completion>& completions);
+  void Enter(Master& master);
+  void Act(Master& master);
+  void WakeMasters();
+  void Batch(Master& master);
+  void TakeIn(const Master& master);
   void Ask(const Call& call);
-  void RunCalls();
-  void Run(const Call& call);
-  void AddWorker(const SimWorkerConfig& config);
-  void RemoveWorker(uint32_t id);
-  void FinishLeaves();
+  void AskAt(uint32_t master, const Call& call);
+  void RunCalls(Master& master);
+  void Run(Master& master, const Call& call);
+  uint32_t AddWorker(const SimWorkerConfig& config);
+  void Introduce(Master& master, uint32_t id);
+  void JoinAll(uint32_t id);
+  void RemoveWorker(Master& master, uint32_t id);
+  void FinishLeaves(Master& master);
   void AddSource(SimSourceConfig config);
   void RemoveSource(uint32_t source);
-  void CloseRemoved();
+  void CloseRemoved(const Master& master);
   void SetPolicy(uint32_t source, std::string_view name);
   void SetPaused(uint32_t source, bool paused);
-  void SetLimits(uint32_t id, uint32_t window, uint32_t capacity);
+  void SetLimits(Master& master, uint32_t id, uint32_t window, uint32_t capacity);
   void JoinSource(uint32_t source, uint32_t id);
   void LeaveSource(uint32_t source, uint32_t id);
-  void Replace();
-  void StopIntake();
+  void Replace(const Master& master);
+  void StopIntake(Master& master);
   std::unique_ptr<WatchedPolicy> MakePolicy(std::string_view name);
-  void NoteOps();
-  void NoteEvents();
-  void CompareBooks();
-  void CountStates();
+  void NoteOps(const Master& master);
+  void NoteEvents(Master& master);
+  void TellOthers(const Master& master);
+  void CompareBooks(const Master& master);
+  void CountStates(const Master& master);
+  uint32_t FreeIndex() const;
+  bool InAllBooks(uint32_t id) const;
+  Master& MasterAt(const Source& source) { return masters_[source.master]; }
 
   const SimConfig config_;
   const Breakage breakage_;
@@ -268,30 +317,16 @@ class World {
   uint32_t arrivals_left_ = 0;
 
   SimKernel kernel_;
-  core::Hunger hunger_;
   core::Gate gate_;
-  std::optional<core::Engine> engine_;
-  SimRing ring_;
+  std::deque<Master> masters_;
+  bool running_ = false;  // set-up is over, and the engines are there
   std::vector<WorkerEntry> workers_;
   std::vector<SimWorkerConfig> worker_configs_;
   std::vector<Source> sources_;
-  std::vector<uint32_t> by_index_;  // sources
   std::vector<Connection> connections_;
-  std::vector<uint32_t> leaving_;  // workers whose rings may still be used by what was submitted
   int32_t ring_fd_max_ = -1;
-  std::vector<GivenBack> given_back_;
-  std::vector<Call> calls_;
-  std::vector<Call> calls_running_;
-  std::span<const core::Op> ops_;
-  std::vector<Handed> handed_;   // in the last batch
-  std::vector<int32_t> closed_;  // the same
-  bool switched_ = false;        // a policy, in this batch
-  int64_t wait_ns_ = 0;
   Phase phase_ = Phase::kTraffic;
   int64_t traffic_ended_ns_ = 0;
-  uint32_t quiet_batches_ = 0;
-  bool stopped_ = false;
-  bool refusing_ = false;
 };
 
 }  // namespace ringmaster::sim

@@ -61,7 +61,7 @@ std::string_view NameOf(core::EventKind kind) {
 
 }  // namespace
 
-// --- Its batches ---------------------------------------------------------------------------------
+// --- Turns and batches ---------------------------------------------------------------------------
 
 void World::SetUp() {
   for (const SimSourceConfig& config : config_.sources) AddSource(config);
@@ -71,86 +71,159 @@ void World::SetUp() {
       CountStrike(Fault::kWorkerJoinsLate);
       Schedule(at_ns, Happening::kJoin, index);
     } else {
-      AddWorker(config_.workers[index]);
+      const uint32_t id = AddWorker(config_.workers[index]);
+      for (Master& master : masters_) Introduce(master, id);
+      JoinAll(id);
     }
   }
   if (config_.completion_entries <= 12) CountStrike(Fault::kCqSmall);
   ScheduleArrival();
+  running_ = true;
+  for (Master& master : masters_) Enter(master);
 }
 
-void World::Batch(std::vector<Completion>& completions) {
-  if (ring_.Turn(ops_, wait_ns_, completions) != 0) checker_.Fail("the simulated ring fails");
+// A master begins a turn.
+void World::Enter(Master& master) {
+  master.ring.Enter(master.ops);
+  master.ops = {};
+  master.until_ns =
+      master.wait_ns > core::kWaitForever - now_ns_ ? core::kWaitForever : now_ns_ + master.wait_ns;
+  master.doing = Doing::kTurn;
+  master.at_ns = now_ns_ + TurnCost();
+}
+
+// Its time has come.
+void World::Act(Master& master) {
+  const auto wake = [&] {
+    master.doing = Doing::kWake;
+    master.at_ns = now_ns_ + MasterWakeCost();
+  };
+  switch (master.doing) {
+    case Doing::kTurn:
+      if (!master.ring.HasSomething() && now_ns_ < master.until_ns) {
+        master.doing = Doing::kSleep;
+        master.at_ns = master.until_ns;
+        return;
+      }
+      if (prng_.Chance({1, 16})) return wake();
+      break;
+    case Doing::kSleep:
+      if (phase_ != Phase::kTraffic && AtRest()) ++master.quiet_batches;
+      return wake();
+    case Doing::kWake:
+      break;
+  }
+  Batch(master);
+  if (!checker_.failed()) Enter(master);
+}
+
+// Whoever sleeps although something has arrived in its ring.
+void World::WakeMasters() {
+  for (Master& master : masters_) {
+    if (master.doing != Doing::kSleep || !master.ring.HasSomething()) continue;
+    master.doing = Doing::kWake;
+    master.at_ns = now_ns_ + MasterWakeCost();
+  }
+}
+
+void World::Batch(Master& master) {
+  master.ring.Leave(master.completions);
   checker_.OnBatchBegins(now_ns_);
-  TakeIn(completions);
-  checker_.BeforeBatch(now_ns_);
-  switched_ = false;
-  RunCalls();
-  FinishLeaves();
-  for (const GivenBack& it : given_back_) {
-    if (by_index_[sources_[it.source].index] == it.source) {
-      engine_->Again(sources_[it.source].index, it.error);
+  TakeIn(master);
+  checker_.BeforeBatch(master.index, now_ns_);
+  master.switched = false;
+  RunCalls(master);
+  FinishLeaves(master);
+  for (const GivenBack& it : master.given_back) {
+    if (master.by_index[sources_[it.source].index] == it.source) {
+      master.engine->Again(sources_[it.source].index, it.error);
     }
   }
-  given_back_.clear();
+  master.given_back.clear();
   if (checker_.failed()) return;
-  if (switched_ && Breaks(Breakage::kSwitchDropsArrival)) {
-    std::erase_if(completions, [](const Completion& completion) {
+  if (master.switched && Breaks(Breakage::kSwitchDropsArrival)) {
+    std::erase_if(master.completions, [](const Completion& completion) {
       return completion.key.kind == OpKind::kAcceptEach && completion.result >= 0 &&
              completion.more;
     });
   }
-  const bool all_reported = ring_.AllReported();
-  if (!all_reported && !handed_.empty()) Reached(Milestone::kReportedLate);
-  ops_ = engine_->OnBatch(completions, now_ns_, all_reported);
-  if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: the master spins");
-  handed_.clear();
-  closed_.clear();
-  for (const Op& op : ops_) {
-    if (op.key.kind == OpKind::kClose) closed_.push_back(op.fd);
+  const bool all_reported = master.ring.AllReported();
+  if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
+  master.ops = master.engine->OnBatch(master.completions, now_ns_, all_reported);
+  if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: a master spins");
+  master.handed.clear();
+  master.closed.clear();
+  for (const Op& op : master.ops) {
+    if (op.key.kind == OpKind::kClose) master.closed.push_back(op.fd);
     if (op.key.kind != OpKind::kSend) continue;
-    handed_.push_back({.worker = kernel_.WorkerOf(op.fd), .fd = op.sent});
+    master.handed.push_back({.worker = kernel_.WorkerOf(op.fd), .fd = op.sent});
   }
-  checker_.AfterBatch(handed_, closed_, all_reported, now_ns_);
-  NoteOps();
-  NoteEvents();
-  CloseRemoved();
+  TellOthers(master);
+  checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
+  NoteOps(master);
+  NoteEvents(master);
+  CloseRemoved(master);
   if (checker_.failed()) return;
-  CompareBooks();
-  CountStates();
-  engine_->CheckAll(false);
-  wait_ns_ = engine_->WaitMax(now_ns_);
-  if (breaks(Breakage::kMasterNeverLooksAtAge) && wait_ns_ > 0) wait_ns_ = core::kWaitForever;
+  CompareBooks(master);
+  CountStates(master);
+  master.engine->CheckAll(false);
+  master.wait_ns = master.engine->WaitMax(now_ns_);
+  if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
+    master.wait_ns = core::kWaitForever;
+  }
   // Whoever leaves waits until all that was submitted has been taken.
-  if (!leaving_.empty()) wait_ns_ = 0;
-  Note("waits", {{"for_ns", wait_ns_ == core::kWaitForever ? -1 : wait_ns_}});
+  if (!master.leaving.empty()) master.wait_ns = 0;
+  Note("waits", {{"master", master.index},
+                 {"for_ns", master.wait_ns == core::kWaitForever ? -1 : master.wait_ns}});
 }
 
-void World::TakeIn(const std::vector<Completion>& completions) {
-  for (const Completion& completion : completions) {
+// As the runtime does: places that a master has given back may be what others wait for.
+void World::TellOthers(const Master& master) {
+  const bool freed = masters_[master.index].engine->PlacesFreed();
+  for (uint32_t id = 0; id < workers_.size(); ++id) {
+    uint32_t promised = 0;
+    for (const Master& each : masters_) {
+      if (workers_[id].at[each.index].in_books) {
+        promised += each.engine->promised(worker(id).engine_index);
+      }
+    }
+    checker_.OnPromised(id, promised, now_ns_);
+  }
+  if (!freed || Breaks(Breakage::kMasterTellsNobody)) return;
+  for (Master& other : masters_) {
+    if (other.index == master.index || !other.hunger.TakeKnock()) continue;
+    Note("tells", {{"master", other.index}});
+    Reached(Milestone::kMasterTold);
+    other.ring.OnKnock();
+  }
+}
+
+void World::TakeIn(const Master& master) {
+  for (const Completion& completion : master.completions) {
     const OpKind kind = completion.key.kind;
     Note(NameOf(kind), {{"completes", completion.result},
                         {"index", completion.key.index},
                         {"more", completion.more}});
     if ((kind == OpKind::kAccept || kind == OpKind::kAcceptEach) && completion.result >= 0) {
-      checker_.OnReported(by_index_[completion.key.index], completion.result);
+      checker_.OnReported(master.by_index[completion.key.index], completion.result);
     }
   }
 }
 
-void World::NoteOps() {
-  for (const Op& op : ops_) {
+void World::NoteOps(const Master& master) {
+  for (const Op& op : master.ops) {
     Note(NameOf(op.key.kind), {{"submitted for fd", op.fd}, {"index", op.key.index}});
     const OpKind kind = op.key.kind;
     if (kind == OpKind::kWatch || kind == OpKind::kDoorbell || kind == OpKind::kSend) continue;
-    const uint32_t index = by_index_[op.key.index];
+    const uint32_t index = master.by_index[op.key.index];
     const Source& source = sources_[index];
     if (kind == OpKind::kClose) {
-      if (refusing_) Reached(Milestone::kRefused);
-      if (!refusing_ && source.removed) Reached(Milestone::kRefusedOfRemoved);
+      if (master.refusing) Reached(Milestone::kRefused);
+      if (!master.refusing && source.removed) Reached(Milestone::kRefusedOfRemoved);
       continue;
     }
     const bool ends = kind == OpKind::kPollEnd || kind == OpKind::kAcceptEnd;
-    const bool wanted = !source.paused && !source.removed && !source.given_up && !stopped_ &&
+    const bool wanted = !source.paused && !source.removed && !source.given_up && !master.stopped &&
                         !source.joined.empty();
     if (!ends && !wanted) {
       checker_.Fail("a source is taken in that is paused, removed, stopped or without workers");
@@ -163,8 +236,8 @@ void World::NoteOps() {
   }
 }
 
-void World::NoteEvents() {
-  for (const core::EngineEvent& event : engine_->events()) {
+void World::NoteEvents(Master& master) {
+  for (const core::EngineEvent& event : master.engine->events()) {
     Note(NameOf(event.kind), {{"source", event.source}, {"worker", event.worker}});
     switch (event.kind) {
       case core::EventKind::kOutOfDescriptors:
@@ -173,7 +246,9 @@ void World::NoteEvents() {
       case core::EventKind::kWorkerStalled:
         Reached(Milestone::kStallReported);
         for (const WorkerEntry& entry : workers_) {
-          if (!entry.in_books || entry.worker->engine_index != event.worker) continue;
+          if (!entry.at[master.index].in_books || entry.worker->engine_index != event.worker) {
+            continue;
+          }
           if (entry.receiver != nullptr) {
             Reached(Milestone::kStallOfReceiver);
           } else if (entry.worker->dead()) {
@@ -185,7 +260,7 @@ void World::NoteEvents() {
         Reached(Milestone::kMotionReported);
         break;
       case core::EventKind::kSourceFailed: {
-        const uint32_t index = by_index_[event.source];
+        const uint32_t index = master.by_index[event.source];
         if (!kernel_.shut(index)) {
           checker_.Fail("a source was given up although nothing is wrong with it");
         }
@@ -199,29 +274,33 @@ void World::NoteEvents() {
         break;
     }
   }
-  engine_->ClearEvents();
+  master.engine->ClearEvents();
 }
 
 // The engine's books against the checker's. The engine may not yet know of a claim.
-void World::CompareBooks() {
-  for (const uint32_t index : by_index_) {
-    const core::SourceCount& books = engine_->ledger().source(sources_[index].index);
+void World::CompareBooks(const Master& master) {
+  for (const uint32_t index : master.by_index) {
+    const core::SourceCount& books = master.engine->ledger().source(sources_[index].index);
     const Checker::Counts& counts = checker_.counts(index);
     if (sources_[index].config.readiness) {
       // Tickets: how many were issued is the engine's own affair.
       if (books.offered < counts.offered) checker_.Fail("the engine forgets tickets");
       continue;
     }
-    if (books.dropped != counts.dropped || books.arrivals != counts.reported ||
-        books.held != counts.held || books.refused != counts.refused ||
-        books.claimed > counts.claimed || books.offered < counts.offered) {
+    // What is too old when it would be refused anyway may be dropped or refused.
+    const bool refuses = master.refusing || sources_[index].removed;
+    if (books.dropped + books.refused != counts.dropped + counts.refused ||
+        (!refuses && books.dropped != counts.dropped) || books.arrivals != counts.reported ||
+        books.held != counts.held || books.claimed > counts.claimed ||
+        books.offered < counts.offered) {
       checker_.Fail("the engine's books differ from what has happened");
     }
   }
   for (uint32_t id = 0; id < workers_.size(); ++id) {
-    if (!workers_[id].in_books) continue;
+    if (!InAllBooks(id)) continue;
     const uint32_t open = worker(id).port_state().open;
-    const uint32_t expected = checker_.open(id) + worker(id).places_in_hand();
+    uint32_t expected = checker_.open(id) + worker(id).places_in_hand();
+    for (const Master& each : masters_) expected += each.engine->promised(worker(id).engine_index);
     if (open != expected) {
       checker_.Fail("worker " + std::to_string(id) + " has another number of connections open (" +
                     std::to_string(expected) + ") than its state says (" + std::to_string(open) +
@@ -230,19 +309,21 @@ void World::CompareBooks() {
   }
 }
 
-void World::CountStates() {
+void World::CountStates(const Master& master) {
   for (const Source& source : sources_) {
     if (source.gate != nullptr && source.gate->Full()) Reached(Milestone::kSourceFull);
   }
   if (gate_.limited() && gate_.Full()) Reached(Milestone::kBalancerFull);
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     const WorkerEntry& entry = workers_[id];
-    if (!entry.in_books) continue;
-    if (checker_.open(id) == entry.capacity) Reached(Milestone::kCapacity);
-    if (engine_->window(entry.worker->engine_index) < entry.window) {
+    const AtMaster& at = entry.at[master.index];
+    if (!at.in_books) continue;
+    if (checker_.open(id) == at.capacity) Reached(Milestone::kCapacity);
+    if (master.engine->promised(entry.worker->engine_index) > 0) Reached(Milestone::kPromised);
+    if (master.engine->window(entry.worker->engine_index) < at.window) {
       Reached(Milestone::kWindowShrunk);
     }
-    if (entry.receiver != nullptr && checker_.unclaimed(id) == entry.window) {
+    if (entry.receiver != nullptr && checker_.unclaimed(id, master.index) == at.window) {
       Reached(Milestone::kWindowFull);
     }
   }
@@ -250,46 +331,61 @@ void World::CountStates() {
 
 // --- What others ask of it -----------------------------------------------------------------------
 
+// What concerns a source is for its master; workers that come do so at the first.
 void World::Ask(const Call& call) {
-  calls_.push_back(call);
-  ring_.OnKnock();
+  const bool of_source = call.kind != CallKind::kAddWorker;
+  AskAt(of_source ? sources_[call.source].master : 0, call);
 }
 
-void World::RunCalls() {
-  calls_running_.clear();
-  std::swap(calls_running_, calls_);
-  for (const Call& call : calls_running_) {
-    if (!checker_.failed()) Run(call);
+void World::AskAt(uint32_t master, const Call& call) {
+  masters_[master].calls.push_back(call);
+  masters_[master].ring.OnKnock();
+}
+
+void World::RunCalls(Master& master) {
+  master.calls_running.clear();
+  std::swap(master.calls_running, master.calls);
+  for (const Call& call : master.calls_running) {
+    if (!checker_.failed()) Run(master, call);
   }
 }
 
 // Refuses what the runtime refuses: what concerns a source or a worker that is gone, and everything
 // new once the balancer shuts down.
-void World::Run(const Call& call) {
+void World::Run(Master& master, const Call& call) {
   const bool source_gone = call.source < sources_.size() && sources_[call.source].removed;
-  const bool worker_gone = call.worker < workers_.size() && !workers_[call.worker].in_books;
+  const bool worker_gone =
+      call.worker < workers_.size() && !workers_[call.worker].at[master.index].in_books;
   switch (call.kind) {
     case CallKind::kAddWorker:
-      if (!stopped_) AddWorker(worker_configs_[call.worker]);
+      if (!master.stopped) Introduce(master, AddWorker(worker_configs_[call.worker]));
+      return;
+    case CallKind::kIntroduce:
+      if (!master.stopped) Introduce(master, call.worker);
       return;
     case CallKind::kRemoveWorker:
-      if (!worker_gone) RemoveWorker(call.worker);
+      if (!worker_gone) RemoveWorker(master, call.worker);
       return;
     case CallKind::kJoin:
-      if (!stopped_ && !source_gone && !worker_gone) JoinSource(call.source, call.worker);
+      if (!master.stopped && !source_gone && !worker_gone) JoinSource(call.source, call.worker);
       return;
     case CallKind::kLeave:
       if (!source_gone && !worker_gone) LeaveSource(call.source, call.worker);
       return;
     case CallKind::kSetCapacity:
-      if (!worker_gone) SetLimits(call.worker, workers_[call.worker].window, call.value);
-      return;
+      if (worker_gone) return;
+      return SetLimits(master, call.worker, workers_[call.worker].at[master.index].window,
+                       call.value);
     case CallKind::kSetWindow:
-      if (!worker_gone) SetLimits(call.worker, call.value, workers_[call.worker].capacity);
+      if (worker_gone) return;
+      return SetLimits(master, call.worker, call.value,
+                       workers_[call.worker].at[master.index].capacity);
+    case CallKind::kAddSource: {
+      SimSourceConfig config = DrawSource(prng_);
+      config.master = master.index;
+      if (!master.stopped) AddSource(config);
       return;
-    case CallKind::kAddSource:
-      if (!stopped_) AddSource(DrawSource(prng_));
-      return;
+    }
     case CallKind::kRemoveSource:
       if (!source_gone) RemoveSource(call.source);
       return;
@@ -301,22 +397,40 @@ void World::Run(const Call& call) {
       if (!source_gone) SetPaused(call.source, call.kind == CallKind::kPause);
       return;
     case CallKind::kReplace:
-      return Replace();
+      return Replace(master);
     case CallKind::kStopIntake:
-      return StopIntake();
+      return StopIntake(master);
     case CallKind::kRefuseAll:
-      Note("refuses all");
-      refusing_ = true;
-      engine_->RefuseAll();
-      return checker_.OnRefuseAll(now_ns_);
+      Note("refuses all", {{"master", master.index}});
+      master.refusing = true;
+      master.engine->RefuseAll();
+      return checker_.OnRefuseAll(master.index, now_ns_);
   }
 }
 
-void World::AddWorker(const SimWorkerConfig& config) {
+// The lowest index that no engine has in use.
+uint32_t World::FreeIndex() const {
+  for (uint32_t index = 0;; ++index) {
+    const bool used = std::any_of(workers_.begin(), workers_.end(), [&](const WorkerEntry& entry) {
+      return entry.worker->engine_index == index &&
+             std::any_of(entry.at.begin(), entry.at.end(),
+                         [](const AtMaster& at) { return at.in_books; });
+    });
+    if (!used) return index;
+  }
+}
+
+bool World::InAllBooks(uint32_t id) const {
+  const std::vector<AtMaster>& at = workers_[id].at;
+  return std::all_of(at.begin(), at.end(), [](const AtMaster& it) { return it.in_books; });
+}
+
+// No master knows it yet.
+uint32_t World::AddWorker(const SimWorkerConfig& config) {
   const auto id = static_cast<uint32_t>(workers_.size());
+  const uint32_t index = FreeIndex();
   WorkerEntry& entry = workers_.emplace_back();
-  entry.window = config.window;
-  entry.capacity = config.capacity;
+  entry.at.resize(masters(), {.window = config.window, .capacity = config.capacity});
   if (config.completions) {
     auto receiver = std::make_unique<CompletionWorker>(this, id, config);
     entry.receiver = receiver.get();
@@ -325,59 +439,96 @@ void World::AddWorker(const SimWorkerConfig& config) {
     entry.worker = std::make_unique<InboxWorker>(this, id, config);
   }
   SimWorker& worker = *entry.worker;
-  worker.ring_fd = kernel_.OpenRing(id);
-  if (worker.ring_fd <= ring_fd_max_) Reached(Milestone::kRingNumberReused);
-  ring_fd_max_ = std::max(ring_fd_max_, worker.ring_fd);
-  core::WorkerConfig for_engine{.state = &worker.port_state(),
-                                .ring_fd = worker.ring_fd,
-                                .tag = Tag(id),
-                                .capacity = config.capacity,
-                                .window_max = config.window,
-                                .cpu = config.cpu};
-  CheckedWorker for_checker{.window = config.window, .capacity = config.capacity};
-  worker.Introduce(for_engine, for_checker);
-  checker_.AddWorker(for_checker);
+  worker.engine_index = index;
+  std::vector<CheckedBox> boxes;
+  for (uint32_t master = 0; master < masters(); ++master) {
+    worker.ring_fds.push_back(kernel_.OpenRing(id));
+    if (worker.ring_fds.back() <= ring_fd_max_) Reached(Milestone::kRingNumberReused);
+    ring_fd_max_ = std::max(ring_fd_max_, worker.ring_fds.back());
+    core::WorkerConfig unused;
+    boxes.push_back({.window = config.window, .capacity = config.capacity});
+    worker.Introduce(master, unused, boxes.back());
+  }
+  checker_.AddWorker(boxes);
   checker_.OnIdle(id, now_ns_);
-  const uint32_t slots = engine_->worker_slots();
-  worker.engine_index = engine_->AddWorker(for_engine);
-  if (worker.engine_index < slots) Reached(Milestone::kIndexReused);
-  Note("adds", {{"worker", id}, {"index", worker.engine_index}, {"ring_fd", worker.ring_fd}});
+  Note("adds", {{"worker", id}, {"index", index}});
+  return id;
+}
+
+// To one master after the other, as the runtime does; then it joins.
+void World::Introduce(Master& master, uint32_t id) {
+  SimWorker& worker = this->worker(id);
+  AtMaster& at = workers_[id].at[master.index];
+  core::WorkerConfig config{.state = &worker.port_state(),
+                            .ring_fd = worker.ring_fds[master.index],
+                            .tag = Tag(id),
+                            .capacity = at.capacity,
+                            .window_max = at.window,
+                            .cpu = worker.config().cpu,
+                            .index = worker.engine_index};
+  CheckedBox known;
+  worker.Introduce(master.index, config, known);
+  const uint32_t slots = master.engine->worker_slots();
+  if (master.engine->AddWorker(config) < slots) Reached(Milestone::kIndexReused);
+  at.in_books = true;
+  Note("introduces",
+       {{"master", master.index}, {"worker", id}, {"ring_fd", worker.ring_fds[master.index]}});
+  if (!running_) return;  // set-up goes on by itself
+  if (master.index + 1 < masters()) {
+    AskAt(master.index + 1, {.kind = CallKind::kIntroduce, .worker = id});
+  } else {
+    JoinAll(id);
+  }
+}
+
+void World::JoinAll(uint32_t id) {
   for (uint32_t source = 0; source < sources_.size(); ++source) {
-    if ((config.sources >> (source % 8) & 1) != 0) JoinSource(source, id);
+    if ((worker(id).config().sources >> (source % 8) & 1) == 0) continue;
+    if (masters() == 1 || !running_) {
+      JoinSource(source, id);
+    } else {
+      Ask({.kind = CallKind::kJoin, .source = source, .worker = id});
+    }
   }
   // One comes at once, as a proof that the ring can be told.
   Schedule(WorkerWakeCost(), Happening::kWake, id);
 }
 
-void World::RemoveWorker(uint32_t id) {
-  Note("removes", {{"worker", id}});
-  engine_->RemoveWorker(worker(id).engine_index);
-  workers_[id].in_books = false;
-  checker_.OnLeft(id, now_ns_);
-  leaving_.push_back(id);
+void World::RemoveWorker(Master& master, uint32_t id) {
+  Note("removes", {{"master", master.index}, {"worker", id}});
+  master.engine->RemoveWorker(worker(id).engine_index);
+  workers_[id].at[master.index].in_books = false;
+  checker_.OnLeft(id, master.index, now_ns_);
+  master.leaving.push_back(id);
   for (Source& source : sources_) {
-    if (std::erase(source.joined, id) > 0) source.steady = false;
+    if (source.master == master.index && std::erase(source.joined, id) > 0) source.steady = false;
   }
-  if (phase_ != Phase::kTraffic || prng_.Chance({1, 4})) return;
+  if (master.index > 0 || phase_ != Phase::kTraffic || prng_.Chance({1, 4})) return;
   worker_configs_.push_back(worker(id).config());
   Schedule(prng_.Between(0, 10 * kMillisecond), Happening::kJoin,
            static_cast<uint32_t>(worker_configs_.size() - 1));
 }
 
-// The balancer's number of the ring is closed, and the worker told that its ring is its own, when
-// nothing that was submitted can use that number any more.
-void World::FinishLeaves() {
-  if (!ring_.AllReported() && !breaks(Breakage::kMasterClosesRingTooEarly)) return;
-  for (const uint32_t id : leaving_) {
-    Note("lets go", {{"worker", id}});
-    kernel_.CloseRing(worker(id).ring_fd);
+// A master's number of the ring is closed when nothing that was submitted can use it any more. Then
+// it is the next one's turn; after the last the worker is told that its ring is its own.
+void World::FinishLeaves(Master& master) {
+  if (!master.ring.AllReported() && !breaks(Breakage::kMasterClosesRingTooEarly)) return;
+  for (const uint32_t id : master.leaving) {
+    Note("lets go", {{"master", master.index}, {"worker", id}});
+    kernel_.CloseRing(worker(id).ring_fds[master.index]);
+    if (master.index + 1 < masters()) {
+      AskAt(master.index + 1, {.kind = CallKind::kRemoveWorker, .worker = id});
+      continue;
+    }
     if (workers_[id].receiver != nullptr) {
       workers_[id].receiver->KeepRing();
-      if (hunger_.TakeKnock()) Knock(id);
+      for (Master& each : masters_) {
+        if (each.hunger.TakeKnock()) Knock(each.index, id);
+      }
     }
     worker(id).OnLeft();
   }
-  leaving_.clear();
+  master.leaving.clear();
 }
 
 void World::AddSource(SimSourceConfig config) {
@@ -385,7 +536,8 @@ void World::AddSource(SimSourceConfig config) {
   if (config_.faults[Fault::kWorkerDies].n > 0) config.capacity = 0;
   const auto id = static_cast<uint32_t>(sources_.size());
   const int32_t fd = kernel_.Listen(id);
-  ring_.OnListen();
+  for (Master& master : masters_) master.ring.OnListen();
+  Master& master = masters_[config.master % masters()];
   std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy);
   WatchedPolicy* const watched = policy.get();
   std::unique_ptr<core::Gate> gate;
@@ -393,34 +545,40 @@ void World::AddSource(SimSourceConfig config) {
     gate = std::make_unique<core::Gate>();
     gate->Limit(config.capacity);
   }
-  const uint32_t index = engine_->AddSource({.fd = fd,
-                                             .multishot_accept = config.multishot_accept,
-                                             .readiness = config.readiness,
-                                             .countable = config.countable,
-                                             .hold = config.hold,
-                                             .recall = config.recall,
-                                             .gate = gate.get(),
-                                             .age_max_ns = config.age_max_ns,
-                                             .policy = std::move(policy)});
-  checker_.AddSource({.recall = config.recall,
+  const uint32_t index = master.engine->AddSource({.fd = fd,
+                                                   .multishot_accept = config.multishot_accept,
+                                                   .readiness = config.readiness,
+                                                   .countable = config.countable,
+                                                   .hold = config.hold,
+                                                   .recall = config.recall,
+                                                   .gate = gate.get(),
+                                                   .age_max_ns = config.age_max_ns,
+                                                   .policy = std::move(policy)});
+  checker_.AddSource({.master = master.index,
+                      .recall = config.recall,
                       .tickets = config.readiness,
                       .countable = config.countable,
                       .exact = !config.multishot_accept,
                       .capacity = config.capacity,
                       .age_max_ns = config.age_max_ns},
                      index);
-  if (index < by_index_.size()) {
+  std::vector<uint32_t>& by_index = master.by_index;
+  if (index < by_index.size()) {
     Reached(Milestone::kSourceIndexReused);
-    by_index_[index] = id;
+    by_index[index] = id;
   } else {
-    const bool removed = std::any_of(by_index_.begin(), by_index_.end(),
+    const bool removed = std::any_of(by_index.begin(), by_index.end(),
                                      [this](uint32_t source) { return sources_[source].removed; });
     if (removed) Reached(Milestone::kSourceIndexKept);
-    by_index_.push_back(id);
+    by_index.push_back(id);
   }
-  sources_.push_back(
-      {.index = index, .fd = fd, .config = config, .gate = std::move(gate), .policy = watched});
-  Note("adds", {{"source", id}, {"index", index}, {"fd", fd}});
+  sources_.push_back({.master = master.index,
+                      .index = index,
+                      .fd = fd,
+                      .config = config,
+                      .gate = std::move(gate),
+                      .policy = watched});
+  Note("adds", {{"source", id}, {"master", master.index}, {"index", index}, {"fd", fd}});
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     if ((this->worker(worker).config().sources >> (id % 8) & 1) != 0) JoinSource(id, worker);
   }
@@ -431,18 +589,21 @@ void World::RemoveSource(uint32_t index) {
   Source& source = sources_[index];
   if (!source.joined.empty()) Reached(Milestone::kSourceRemoved);
   source.removed = true;
-  engine_->RemoveSource(source.index);
+  MasterAt(source).engine->RemoveSource(source.index);
   checker_.OnSourceRemoved(index, now_ns_);
-  CloseRemoved();
+  CloseRemoved(MasterAt(source));
 }
 
 // Whoever removed a source may close its listener once its intake has ended.
-void World::CloseRemoved() {
+void World::CloseRemoved(const Master& master) {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
-    if (!source.removed || source.closed || !engine_->IntakeEnded(source.index)) continue;
+    if (source.master != master.index || !source.removed || source.closed ||
+        !master.engine->IntakeEnded(source.index)) {
+      continue;
+    }
     Note("closes listener", {{"source", index}, {"fd", source.fd}});
-    if (ring_.polled(index) || ring_.accepted_from(index)) {
+    if (master.ring.polled(index) || master.ring.accepted_from(index)) {
       checker_.Fail("a removed source is let go while it is armed");
     }
     source.closed = true;
@@ -464,48 +625,52 @@ void World::SetPolicy(uint32_t index, std::string_view name) {
   if (checker_.counts(index).held > 0) Reached(Milestone::kPolicySwitched);
   std::unique_ptr<WatchedPolicy> policy = MakePolicy(name);
   WatchedPolicy* const watched = policy.get();
-  const std::unique_ptr<Policy> old = engine_->SetPolicy(source.index, std::move(policy));
+  const std::unique_ptr<Policy> old =
+      MasterAt(source).engine->SetPolicy(source.index, std::move(policy));
   if (old.get() != source.policy) checker_.Fail("a switch returns another policy than the old one");
   source.policy = watched;
   source.steady = false;
-  switched_ = true;
+  MasterAt(source).switched = true;
 }
 
 void World::SetPaused(uint32_t index, bool paused) {
   Note(paused ? "pauses" : "resumes", {{"source", index}});
   sources_[index].paused = paused;
   checker_.OnPaused(index, paused);
+  core::Engine& engine = *MasterAt(sources_[index]).engine;
   if (paused) {
-    engine_->Pause(sources_[index].index);
+    engine.Pause(sources_[index].index);
   } else {
-    engine_->Resume(sources_[index].index);
+    engine.Resume(sources_[index].index);
   }
 }
 
-void World::SetLimits(uint32_t id, uint32_t window, uint32_t capacity) {
+void World::SetLimits(Master& master, uint32_t id, uint32_t window, uint32_t capacity) {
   Note("limits", {{"worker", id}, {"window", window}, {"capacity", capacity}});
-  WorkerEntry& entry = workers_[id];
-  if (window < checker_.unclaimed(id) || capacity < checker_.open(id)) {
+  AtMaster& at = workers_[id].at[master.index];
+  if (window < checker_.unclaimed(id, master.index) || capacity < checker_.open(id)) {
     Reached(Milestone::kLimitBelow);
   }
-  const uint32_t index = entry.worker->engine_index;
-  if (window != std::exchange(entry.window, window)) engine_->SetWindow(index, window);
-  if (capacity != std::exchange(entry.capacity, capacity)) engine_->SetCapacity(index, capacity);
-  checker_.OnLimits(id, window, capacity, now_ns_);
+  const uint32_t index = worker(id).engine_index;
+  if (window != std::exchange(at.window, window)) master.engine->SetWindow(index, window);
+  if (capacity != std::exchange(at.capacity, capacity)) {
+    master.engine->SetCapacity(index, capacity);
+  }
+  checker_.OnLimits(id, master.index, window, capacity, now_ns_);
 }
 
 void World::JoinSource(uint32_t index, uint32_t id) {
   Source& source = sources_[index];
   const bool joined =
       std::find(source.joined.begin(), source.joined.end(), id) != source.joined.end();
-  if (joined || source.removed || !workers_[id].in_books) return;
+  if (joined || source.removed || !workers_[id].at[source.master].in_books) return;
   // The runtime refuses the first; tickets as completions are not simulated.
   const bool receives = workers_[id].receiver != nullptr;
   if (receives && (source.config.capacity > 0 || source.config.readiness)) return;
   if (source.policy->picks() > 0) source.steady = false;
   source.joined.push_back(id);
-  worker(id).SetToken(source.index, Token(id, index));
-  engine_->Join(source.index, worker(id).engine_index, Token(id, index));
+  worker(id).SetToken(source.master, source.index, Token(id, index));
+  MasterAt(source).engine->Join(source.index, worker(id).engine_index, Token(id, index));
   checker_.OnJoined(index, id, now_ns_);
 }
 
@@ -514,33 +679,38 @@ void World::LeaveSource(uint32_t index, uint32_t id) {
   if (std::erase(source.joined, id) == 0) return;
   Note("leaves", {{"worker", id}, {"source", index}});
   source.steady = false;
-  engine_->Leave(source.index, worker(id).engine_index);
+  MasterAt(source).engine->Leave(source.index, worker(id).engine_index);
   checker_.OnLeftSource(index, id, now_ns_);
 }
 
 // What faults have taken away for good, the only live worker of a source, say, is replaced. Nobody
 // joins a source that is removed, so its dead are buried.
-void World::Replace() {
+void World::Replace(const Master& master) {
   bool abandoned = false;
   for (uint32_t index = 0; index < sources_.size(); ++index) {
-    if (!Abandoned(index)) continue;
-    abandoned |= !sources_[index].removed;
-    if (!sources_[index].removed) continue;
-    const std::vector<uint32_t> dead = sources_[index].joined;
-    for (const uint32_t id : dead) RemoveWorker(id);
+    const Source& source = sources_[index];
+    if (source.master != master.index || !Abandoned(index)) continue;
+    abandoned |= !source.removed;
+    if (!source.removed) continue;
+    for (const uint32_t id : source.joined) {
+      AskAt(0, {.kind = CallKind::kRemoveWorker, .worker = id});
+    }
   }
-  if (abandoned) AddWorker({.window = 4});
+  if (!abandoned) return;
+  worker_configs_.push_back({.window = 4});
+  AskAt(0, {.kind = CallKind::kAddWorker,
+            .worker = static_cast<uint32_t>(worker_configs_.size() - 1)});
 }
 
-void World::StopIntake() {
-  Note("stops intake");
-  const bool removing = std::any_of(sources_.begin(), sources_.end(), [](const Source& source) {
-    return source.removed && !source.closed;
+void World::StopIntake(Master& master) {
+  Note("stops intake", {{"master", master.index}});
+  const bool removing = std::any_of(sources_.begin(), sources_.end(), [&](const Source& source) {
+    return source.master == master.index && source.removed && !source.closed;
   });
   if (removing) Reached(Milestone::kStoppedWithRemoved);
-  stopped_ = true;
-  engine_->StopIntake();
-  checker_.OnStopIntake(now_ns_);
+  master.stopped = true;
+  master.engine->StopIntake();
+  checker_.OnStopIntake(master.index, now_ns_);
 }
 
 }  // namespace ringmaster::sim

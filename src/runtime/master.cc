@@ -1,0 +1,783 @@
+#include "runtime/master.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ring/errors.h"
+#include "ring/target.h"
+#include "runtime/topology.h"
+
+namespace ringmaster::internal {
+namespace {
+
+constexpr uint32_t kSubmissionEntries = 256;
+constexpr uint32_t kCompletionsPerTurnMax = 512;
+constexpr int kLastTurnsMax = 64;
+// A host has other work, too.
+constexpr int kStepsAtOnceMax = 16;
+// How long a host's call waits at a time for what it has asked for.
+constexpr int64_t kHostPauseNs = 1'000'000;
+
+absl::Status CheckPolicy(const Policy& policy, bool tickets) {
+  if (!tickets || core::FactBits(policy.facts()) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "policy ", policy.name(),
+      " decides by facts of a connection, but the arrival of Intake::kReadiness is a ticket, given "
+      "out before there is one: use Intake::kPollAccept, or another policy"));
+}
+
+absl::Status Ended() {
+  return absl::FailedPreconditionError("the balancer was shut down: create another one");
+}
+
+}  // namespace
+
+int64_t MonotonicNow() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+absl::Status CalledFromCallback() {
+  return absl::FailedPreconditionError(
+      "called from the event callback, which the call would wait for: call from another thread, or "
+      "when the callback has returned");
+}
+
+// --- Creation and end ----------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* environment,
+                                                       uint32_t index) {
+  std::unique_ptr<Master> master(new Master(environment, index));
+  const BalancerOptions& options = environment->options;
+  absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
+      {.submission_entries = std::min(kSubmissionEntries, options.completion_entries),
+       .completion_entries = options.completion_entries,
+       .pollable = master->hosted(),
+       .restrict = options.restrict_ring,
+       .features = environment->features});
+  if (!ring.ok()) return ring.status();
+  master->ring_ = *std::move(ring);
+  master->engine_ = std::make_unique<core::Engine>(
+      core::EngineConfig{.recall_after_ns = absl::ToInt64Nanoseconds(options.recall_after),
+                         .completion_entries = options.completion_entries,
+                         .watch_fd = master->shared_->event_fd(),
+                         .topology = &environment->topology,
+                         .gate = environment->shared->limit(),
+                         .shares_workers = options.masters > 1},
+      &master->shared_->hunger());
+  master->completions_.reserve(kCompletionsPerTurnMax);
+  if (master->hosted()) return master;
+  if (absl::Status status = master->StartThread(); !status.ok()) return status;
+  return master;
+}
+
+Master::Master(const MasterEnvironment* environment, uint32_t index)
+    : environment_(*environment),
+      options_(environment->options),
+      index_(index),
+      process_(getpid()),
+      shared_(&environment->shared->master(index)) {}
+
+Master::~Master() {
+  // In a forked child there is no master's thread, and its lock may be held for ever: only the
+  // copies of the descriptors are closed, by the members' destructors and here.
+  if (InAnotherProcess()) {
+    static_cast<void>(sync_.release());
+  } else if (has_thread_ || (hosted() && engine_ != nullptr)) {
+    Close();
+  }
+  for (const WorkerEntry& worker : workers_) {
+    if (worker.shared == nullptr) continue;
+    if (worker.ring_fd >= 0) close(worker.ring_fd);
+    worker.shared->Unref();
+  }
+  for (const int ring_fd : rings_to_close_) close(ring_fd);
+}
+
+bool Master::OnMaster() const {
+  std::unique_lock lock(sync_->mutex);
+  return (has_thread_ || host_known_) && pthread_equal(pthread_self(), thread_) != 0;
+}
+
+bool Master::InAnotherProcess() const { return getpid() != process_; }
+
+absl::Status Master::StartThread() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  if (options_.cpu >= 0) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(static_cast<size_t>(options_.cpu), &cpus);
+    pthread_attr_setaffinity_np(&attributes, sizeof(cpus), &cpus);
+  }
+  const auto run = [](void* self) -> void* {
+    static_cast<Master*>(self)->Run();
+    return nullptr;
+  };
+  // The program's signals are for its own threads to take.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_attr_setsigmask_np(&attributes, &all);
+  const int error = pthread_create(&thread_, &attributes, run, this);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    return ring::ErrorStatus(error == EINVAL && options_.cpu >= 0 ? ring::Operation::kBindThread
+                                                                  : ring::Operation::kStartThread,
+                             error);
+  }
+  has_thread_ = true;
+  const std::string number = options_.masters > 1 ? absl::StrCat("-", index_) : "";
+  pthread_setname_np(thread_, absl::StrCat(options_.thread_name, number).c_str());
+  // The first call returns when the thread drives its ring, or why it cannot.
+  absl::Status started = RunOnMaster([] { return absl::OkStatus(); });
+  return started;
+}
+
+absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
+                                 absl::FunctionRef<bool()>* until) {
+  if (InAnotherProcess()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this balancer belongs to process ", process_,
+                     ", which forked this one: create a balancer after the fork"));
+  }
+  if (hosted()) {
+    std::unique_lock lock(sync_->mutex);
+    if (ended_) return end_status_;
+    // Before its host comes nothing is under way: whoever calls is alone, as long as it has the
+    // lock.
+    if (!host_known_) return run();
+    if (pthread_equal(pthread_self(), thread_) != 0) {
+      lock.unlock();
+      return RunOnHost(run, until);
+    }
+  } else if (pthread_equal(pthread_self(), thread_) != 0) {
+    return CalledFromCallback();
+  }
+  Call call{.run = run, .until = until};
+  std::unique_lock lock(sync_->mutex);
+  if (ended_) return end_status_;
+  if (last_call_ == nullptr) {
+    first_call_ = &call;
+  } else {
+    last_call_->next = &call;
+  }
+  last_call_ = &call;
+  shared_->Knock();
+  sync_->changed.wait(lock, [&] { return call.done; });
+  return call.result;
+}
+
+absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
+                               absl::FunctionRef<bool()>* until) {
+  if (in_step_) return CalledFromCallback();
+  const absl::Status result = run();
+  // What it has changed is told to the kernel at once.
+  if (!Advance()) return result;
+  while (result.ok() && until != nullptr && !(*until)()) {
+    if (!Step(kHostPauseNs) || !Advance()) break;
+  }
+  return result;
+}
+
+absl::Status Master::RunOnce() {
+  if (!hosted()) {
+    return absl::FailedPreconditionError(
+        "this balancer has a thread of its own: create it with BalancerOptions::host = "
+        "Host::kLoop to drive it");
+  }
+  if (InAnotherProcess()) return RunOnMaster([] { return absl::OkStatus(); });
+  {
+    std::unique_lock lock(sync_->mutex);
+    if (ended_) return end_status_;
+    if (!host_known_) {
+      if (const int result = ring_->Enable(); result < 0) {
+        return ring::ErrorStatus(ring::Operation::kEnableRing, -result);
+      }
+      thread_ = pthread_self();
+      host_known_ = true;
+      now_ns_ = MonotonicNow();
+      ops_ = engine_->OnBatch({}, now_ns_);
+    }
+    if (pthread_equal(pthread_self(), thread_) == 0) {
+      return absl::FailedPreconditionError(
+          "the first call of RunOnce has made another thread the host: call it from there");
+    }
+  }
+  if (in_step_) return CalledFromCallback();
+  Advance();
+  return absl::OkStatus();
+}
+
+// Steps until there is nothing more to do now. False: it has ended.
+bool Master::Advance() {
+  for (int steps = 0; steps < kStepsAtOnceMax; ++steps) {
+    if (!Step(0)) return false;
+    if (ops_.empty() && WaitMax(now_ns_) > 0) {
+      ring_->WakeIn(WaitMax(now_ns_));
+      return true;
+    }
+  }
+  ring_->WakeIn(0);  // the host has other work, too
+  return true;
+}
+
+void Master::Close() {
+  if (InAnotherProcess()) return;
+  if (hosted() && !OnMaster()) {
+    {
+      std::unique_lock lock(sync_->mutex);
+      if (ended_) return;
+    }
+    // Its host has ended, or never came. What is under way ends with the ring.
+    RefuseWithoutRing();
+    End(Ended());
+    ring_.reset();
+    return;
+  }
+  FinishShutdown(BeginShutdown(MonotonicNow()));
+}
+
+int Master::fd() const { return hosted() && ring_ != nullptr ? ring_->fd() : -1; }
+
+absl::Status Master::BeginShutdown(int64_t until_ns) {
+  // Fails only when it has ended, or is called where it must not be.
+  return RunOnMaster([&] {
+    drain_until_ns_ = shutting_down_ ? std::min(drain_until_ns_, until_ns) : until_ns;
+    shutting_down_ = true;
+    engine_->StopIntake();
+    return absl::OkStatus();
+  });
+}
+
+ShutdownReport Master::FinishShutdown(const absl::Status& begun) {
+  if (hosted() && begun.ok()) {
+    bool driven = false;
+    bool goes_on = true;
+    {
+      std::unique_lock lock(sync_->mutex);
+      driven = host_known_;
+      goes_on = !ended_;
+    }
+    if (!driven) {
+      RefuseWithoutRing();
+      End(Ended());
+    } else if (OnMaster()) {
+      while (goes_on) goes_on = Step(WaitMax(now_ns_));
+    }
+  }
+  if (!begun.ok() && OnMaster()) return {};
+  std::unique_lock lock(sync_->mutex);
+  sync_->changed.wait(lock, [&] { return ended_; });
+  if (has_thread_ && !thread_joined_) {
+    thread_joined_ = true;  // the thread takes no lock any more once ended_ is seen
+    pthread_join(thread_, nullptr);
+  }
+  return report_;
+}
+
+BalancerStats Master::Stats() {
+  BalancerStats stats;
+  const absl::Status read = RunOnMaster([&] {
+    FillStats(stats);
+    return absl::OkStatus();
+  });
+  if (read.ok() || InAnotherProcess()) return stats;
+  std::unique_lock lock(sync_->mutex);
+  return ended_ ? report_.stats : stats;
+}
+
+// --- Set-up --------------------------------------------------------------------------------------
+
+absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, SourceOptions options) {
+  const bool multishot = options.intake == Intake::kAccept;
+  if (options.policy == nullptr) options.policy = LeastLoaded();
+  if (absl::Status status = CheckPolicy(*options.policy, source.tickets); !status.ok()) {
+    return status;
+  }
+  SourceId id{};
+  const absl::Status added = RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return Ended();
+    if (engine_->NextSource() == kSourcesMax) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a master takes at most ", kSourcesMax,
+                       " sources at a time: remove one, or have more masters"));
+    }
+    id.serial = ++source_serial_;
+    SourceShared& shared = shared_->source(engine_->NextSource());
+    shared.gate.Limit(LimitOf(options.capacity));
+    id.index = engine_->AddSource(
+        {.fd = source.fd,
+         .multishot_accept = multishot,
+         .readiness = source.tickets,
+         .countable = source.tickets && source.countable,
+         .hold = multishot ? options.hold : 0,
+         .recall = options.recall,
+         .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
+                         (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
+         .gate = shared.limit(),
+         .age_max_ns = options.age_max < absl::InfiniteDuration()
+                           ? absl::ToInt64Nanoseconds(options.age_max)
+                           : 0,
+         .policy = std::move(options.policy)});
+    if (id.index >= sources_.size()) sources_.resize(id.index + 1);
+    sources_[id.index] = {
+        .used = true, .serial = id.serial, .fd = source.fd, .tickets = source.tickets};
+    shared.fd.store(source.fd, std::memory_order_relaxed);
+    shared.traits.store((source.tickets ? kTickets : 0) | (source.accepts ? kAccepts : 0) |
+                            (source.countable ? kCountable : 0) |
+                            (options.nonblocking ? kAcceptsNonBlocking : 0) |
+                            (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
+                            (shared.gate.limited() ? kLimited : 0),
+                        std::memory_order_relaxed);
+    return absl::OkStatus();
+  });
+  if (!added.ok()) return added;
+  return id;
+}
+
+absl::Status Master::CheckSource(SourceId source) const {
+  if (source.index < sources_.size() && sources_[source.index].used &&
+      sources_[source.index].serial == source.serial) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat("source ", PublicIndex(source.index),
+                                                    " was removed: add it again with AddSource"));
+}
+
+absl::Status Master::CheckWorker(uint32_t worker, const PortShared* shared) const {
+  if (worker < workers_.size() && workers_[worker].shared == shared) return absl::OkStatus();
+  return absl::InvalidArgumentError("the port belongs to no worker of this balancer");
+}
+
+absl::Status Master::RemoveSource(SourceId source) {
+  const auto ended = [&] { return engine_->IntakeEnded(source.index); };
+  absl::FunctionRef<bool()> until = ended;
+  return RunOnMaster(
+      [&] {
+        absl::Status known = CheckSource(source);
+        if (!known.ok()) return known;
+        sources_[source.index].used = false;
+        engine_->RemoveSource(source.index);
+        return absl::OkStatus();
+      },
+      &until);
+}
+
+absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
+  // The old one ends up in `policy` and is destroyed on the caller's thread.
+  return RunOnMaster([&] {
+    if (absl::Status known = CheckSource(source); !known.ok()) return known;
+    const bool tickets = sources_[source.index].tickets;
+    if (absl::Status fits = CheckPolicy(*policy, tickets); !fits.ok()) return fits;
+    policy = engine_->SetPolicy(source.index, std::move(policy));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {
+  return RunOnMaster([&] {
+    absl::Status known = CheckWorker(worker, shared);
+    if (known.ok()) engine_->SetCapacity(worker, capacity);
+    return known;
+  });
+}
+
+absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {
+  return RunOnMaster([&] {
+    absl::Status known = CheckWorker(worker, shared);
+    if (!known.ok()) return known;
+    const WorkerEntry& entry = workers_[worker];
+    if (entry.handoff == Handoff::kInbox && window > entry.window) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "window is ", window, ", but worker ", worker, " was added with ", entry.window,
+          ", for which its inbox was made: add it with the largest "
+          "window that it will ever have, and make it smaller then"));
+    }
+    engine_->SetWindow(worker, window);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared) {
+  // A duplicate, so that a number which is reused is never rung.
+  const int ring_fd = options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
+  if (ring_fd < 0 && !options.on_host) {
+    return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  }
+  Channel& channel = *shared->channels[index_];
+  core::WorkerConfig config{
+      .inbox = &channel.inbox,
+      .state = &shared->state,
+      .tally = options.handoff == Handoff::kCompletion ? &channel.tally : nullptr,
+      .ring_fd = ring_fd,
+      .tag = options.tag,
+      .capacity = options.capacity,
+      .window_max = options.window,
+      .cpu = options.cpu,
+      .index = worker};
+  for (const auto& other : shared->channels) {
+    if (other.get() == &channel) continue;
+    config.other_inboxes.push_back(&other->inbox);
+    config.other_tallies.push_back(&other->tally);
+  }
+  const absl::Status added = RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return Ended();
+    engine_->AddWorker(config);
+    if (worker >= workers_.size()) workers_.resize(worker + 1);
+    shared->Ref();
+    workers_[worker] = {
+        .shared = shared, .ring_fd = ring_fd, .handoff = options.handoff, .window = options.window};
+    return absl::OkStatus();
+  });
+  if (!added.ok() && ring_fd >= 0) close(ring_fd);
+  return added;
+}
+
+void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
+  const auto closed = [&] { return rings_to_close_.empty(); };
+  absl::FunctionRef<bool()> until = closed;
+  // Refused only when the master is gone, and everything with it, or in a forked child.
+  const absl::Status removed = RunOnMaster(
+      [&] {
+        if (worker < workers_.size() && workers_[worker].shared == shared) ReleaseWorker(worker);
+        return absl::OkStatus();
+      },
+      &until);
+  removed.IgnoreError();
+}
+
+absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
+  return RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return Ended();
+    if (absl::Status known = CheckSource(source); !known.ok()) return known;
+    if (absl::Status known = CheckWorker(worker, shared); !known.ok()) return known;
+    if (engine_->Joined(source.index, worker)) {
+      return absl::AlreadyExistsError(absl::StrCat("worker ", worker, " has joined source ",
+                                                   PublicIndex(source.index), " already"));
+    }
+    if (workers_[worker].handoff == Handoff::kCompletion &&
+        shared_->source(source.index).gate.limited()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "source ", PublicIndex(source.index),
+          " has a capacity, which cannot be kept for connections handed over as completions: they "
+          "do not say whose they are; limit the worker or the balancer, or use Handoff::kInbox"));
+    }
+    shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
+    engine_->Join(source.index, worker, token);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::Leave(SourceId source, uint32_t worker, PortShared* shared) {
+  return RunOnMaster([&]() -> absl::Status {
+    if (absl::Status known = CheckSource(source); !known.ok()) return known;
+    if (!CheckWorker(worker, shared).ok() || !engine_->Joined(source.index, worker)) {
+      return absl::NotFoundError(
+          absl::StrCat("worker ", worker, " has not joined source ", PublicIndex(source.index)));
+    }
+    engine_->Leave(source.index, worker);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::SetPaused(SourceId source, bool paused) {
+  return RunOnMaster([&] {
+    absl::Status known = CheckSource(source);
+    if (!known.ok()) return known;
+    if (paused) {
+      engine_->Pause(source.index);
+    } else {
+      engine_->Resume(source.index);
+    }
+    return known;
+  });
+}
+
+// --- The master's thread -------------------------------------------------------------------------
+
+void Master::Run() {
+  if (const int result = ring_->Enable(); result < 0) {
+    return End(ring::ErrorStatus(ring::Operation::kEnableRing, -result));
+  }
+  now_ns_ = MonotonicNow();
+  ops_ = engine_->OnBatch({}, now_ns_);
+  while (Step(WaitMax(now_ns_))) {
+  }
+}
+
+// One turn of the ring and one batch. False: it has ended.
+bool Master::Step(int64_t wait_ns) {
+  in_step_ = true;
+  const bool goes_on = TurnAndBatch(wait_ns);
+  in_step_ = false;
+  return goes_on;
+}
+
+bool Master::TurnAndBatch(int64_t wait_ns) {
+  if (const int result = ring_->Turn(ops_, wait_ns, completions_); result < 0) {
+    const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
+    if (options_.on_event) {
+      options_.on_event({.kind = Event::Kind::kMasterFailed,
+                         .error = -result,
+                         .text = std::string(failed.message())});
+    }
+    RefuseWithoutRing();
+    End(failed);
+    return false;
+  }
+  ++wakes_;
+  now_ns_ = MonotonicNow();
+  CloseRings();
+  RunCalls();
+  if (shared_->TakeGivenBack()) TakeGivenBack();
+  ops_ = engine_->OnBatch(completions_, now_ns_, ring_->AllReported());
+  if (engine_->PlacesFreed()) environment_.shared->KnockOthersIfHungry(shared_);
+  if (waiting_calls_ != nullptr) EndCalls();
+  if (!engine_->events().empty()) {
+    for (const core::EngineEvent& event : engine_->events()) Report(event);
+    engine_->ClearEvents();
+  }
+  if (!shutting_down_ || !Drained(now_ns_)) return true;
+  // The last operations close what was refused; they complete within the turn that takes them.
+  int result = ring_->Turn(ops_, 0, completions_);
+  for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
+    result = ring_->Turn({}, 0, completions_);
+  }
+  End(Ended());
+  return false;
+}
+
+void Master::TakeGivenBack() {
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    const uint32_t given_back =
+        shared_->source(index).given_back.exchange(0, std::memory_order_acquire);
+    if (given_back == 0) continue;
+    engine_->Again(index, static_cast<int32_t>(given_back - 1));
+  }
+}
+
+void Master::RunCalls() {
+  std::unique_lock lock(sync_->mutex);
+  while (first_call_ != nullptr) {
+    Call* call = first_call_;
+    first_call_ = call->next;
+    if (first_call_ == nullptr) last_call_ = nullptr;
+    lock.unlock();
+    call->result = call->run();
+    const bool waits = call->result.ok() && call->until != nullptr && !(*call->until)();
+    lock.lock();
+    if (waits) {
+      call->next = waiting_calls_;
+      waiting_calls_ = call;
+      continue;
+    }
+    call->done = true;
+    sync_->changed.notify_all();
+  }
+}
+
+// Those whose end has come meanwhile.
+void Master::EndCalls() {
+  const std::unique_lock lock(sync_->mutex);
+  for (Call** link = &waiting_calls_; *link != nullptr;) {
+    Call* const call = *link;
+    if (!(*call->until)()) {
+      link = &call->next;
+      continue;
+    }
+    *link = call->next;
+    call->done = true;
+    sync_->changed.notify_all();
+  }
+}
+
+int64_t Master::WaitMax(int64_t now_ns) {
+  // Whoever has left waits for the kernel to take what was submitted before.
+  if (!rings_to_close_.empty()) return 0;
+  const int64_t wait_ns = engine_->WaitMax(now_ns);
+  // Past the deadline, the ends of intake that are still to come wake it.
+  if (!shutting_down_ || now_ns >= drain_until_ns_) return wait_ns;
+  return std::min(wait_ns, std::max<int64_t>(0, drain_until_ns_ - now_ns));
+}
+
+// While shutting down: whether there is nothing more to wait for.
+bool Master::Drained(int64_t now_ns) {
+  if (!engine_->IntakeEnded()) return false;
+  if (now_ns >= drain_until_ns_ && !drain_ended_) {
+    drain_ended_ = true;
+    engine_->RefuseAll();
+  }
+  if (engine_->Outstanding() > 0) {
+    // What is refused is closed by the next batches, which nothing else would bring about.
+    if (drain_ended_) shared_->Knock();
+    return false;
+  }
+  return drain_ended_ || OpenTotal() == 0;
+}
+
+uint64_t Master::OpenTotal() const {
+  uint64_t open = 0;
+  for (const WorkerEntry& worker : workers_) {
+    if (worker.shared != nullptr) open += worker.shared->state.open.load();
+  }
+  return open;
+}
+
+void Master::FillStats(BalancerStats& stats) {
+  engine_->CatchUp(MonotonicNow());
+  const core::Ledger& ledger = engine_->ledger();
+  stats.accepted = engine_->departed_sources().arrivals;
+  stats.refused = engine_->departed_sources().refused;
+  stats.dropped = engine_->departed_sources().dropped;
+  for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
+    const core::SourceCount& count = ledger.source(source);
+    stats.accepted += count.arrivals;
+    stats.refused += count.refused;
+    stats.dropped += count.dropped;
+    stats.held += count.held;
+    if (engine_->source_removed(source)) continue;
+    const core::IntakeCount& intake = engine_->intake(source);
+    stats.sources.push_back({.source = PublicIndex(source),
+                             .accepted = count.arrivals,
+                             .claimed = count.claimed,
+                             .refused = count.refused,
+                             .dropped = count.dropped,
+                             .held = count.held,
+                             .pauses = intake.pauses,
+                             .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
+                             .errors = intake.errors});
+  }
+  stats.master_wakes = wakes_;
+  stats.departed = departed_;
+  stats.recalled = departed_.recalled;
+  for (uint32_t index = 0; index < workers_.size(); ++index) {
+    if (workers_[index].shared == nullptr) continue;
+    const core::WorkerCount& count = ledger.worker(index);
+    stats.recalled += count.recalled;
+    stats.workers.push_back(
+        {.worker = index,
+         .assigned = count.assigned,
+         .claimed = count.claimed,
+         .recalled = count.recalled,
+         .doorbells = engine_->doorbells(index),
+         .stalls = engine_->stalls(index),
+         .unclaimed = engine_->Unclaimed(index),
+         .open = engine_->open(index),
+         .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
+  }
+}
+
+// Between two batches. As a rule the kernel has taken all that was submitted; where it has not, a
+// doorbell for the worker may be among the rest, so the ring's number must not be free yet.
+void Master::ReleaseWorker(uint32_t index) {
+  engine_->RemoveWorker(index);
+  const core::WorkerCount& count = engine_->ledger().worker(index);
+  departed_.assigned += count.assigned;
+  departed_.claimed += count.claimed;
+  departed_.recalled += count.recalled;
+  departed_.doorbells += engine_->doorbells(index);
+  departed_.stalls += engine_->stalls(index);
+  WorkerEntry& worker = workers_[index];
+  if (worker.ring_fd >= 0) rings_to_close_.push_back(worker.ring_fd);
+  worker.shared->Unref();
+  worker = {};
+  CloseRings();
+}
+
+void Master::CloseRings() {
+  if (!ring_->AllReported()) return;
+  for (const int ring_fd : rings_to_close_) close(ring_fd);
+  rings_to_close_.clear();
+}
+
+// The ring can close nothing any more: what is held or offered is closed here.
+void Master::RefuseWithoutRing() {
+  engine_->StopIntake();
+  engine_->RefuseAll();
+  while (engine_->Outstanding() > 0) {
+    for (const core::Op& op : engine_->OnBatch({}, MonotonicNow(), true)) {
+      if (op.key.kind == core::OpKind::kClose) close(op.fd);
+    }
+  }
+}
+
+void Master::End(absl::Status status) {
+  // What it had is free.
+  environment_.shared->KnockOthersIfHungry(shared_);
+  ShutdownReport report;
+  report.open = OpenTotal();
+  FillStats(report.stats);
+  report.refused = report.stats.refused;
+  report.drained = shutting_down_ && report.open == 0 && !drain_ended_;
+  std::unique_lock lock(sync_->mutex);
+  report_ = std::move(report);
+  end_status_ = std::move(status);
+  ended_ = true;
+  for (Call* call = first_call_; call != nullptr;) {
+    Call* next = call->next;
+    call->result = end_status_;
+    call->done = true;
+    call = next;
+  }
+  first_call_ = last_call_ = nullptr;
+  for (Call* call = std::exchange(waiting_calls_, nullptr); call != nullptr;) {
+    Call* next = call->next;
+    call->done = true;  // there is nothing left to wait for
+    call = next;
+  }
+  sync_->changed.notify_all();
+}
+
+void Master::Report(const core::EngineEvent& event) {
+  if (!options_.on_event) return;
+  Event report{.source = PublicIndex(event.source), .worker = event.worker, .error = event.error};
+  const auto describe = [&](ring::Operation operation, int fd) {
+    return std::string(ring::ErrorStatus(operation, event.error, fd).message());
+  };
+  switch (event.kind) {
+    case core::EventKind::kOutOfDescriptors:
+      report.kind = Event::Kind::kOutOfDescriptors;
+      report.text = describe(ring::Operation::kAccept, sources_[event.source].fd);
+      break;
+    case core::EventKind::kAccepting:
+      report.kind = Event::Kind::kAccepting;
+      report.text = absl::StrCat("source ", report.source, " is accepted from again");
+      break;
+    case core::EventKind::kSourceFailed:
+      report.kind = Event::Kind::kSourceFailed;
+      report.text = describe(ring::Operation::kWatch, sources_[event.source].fd);
+      break;
+    case core::EventKind::kWorkerStalled:
+      report.kind = Event::Kind::kWorkerStalled;
+      report.text = absl::StrCat(
+          "worker ", event.worker, " has not moved for ",
+          absl::FormatDuration(options_.recall_after),
+          workers_[event.worker].handoff == Handoff::kInbox
+              ? ": what it had not claimed was recalled, and it gets nothing new until it moves"
+              : ": it gets nothing new until it calls Took");
+      break;
+    case core::EventKind::kWorkerMoves:
+      report.kind = Event::Kind::kWorkerMoves;
+      report.text = absl::StrCat("worker ", event.worker, " moves again");
+      break;
+    case core::EventKind::kDoorbellFailed:
+      report.kind = Event::Kind::kDoorbellFailed;
+      report.text = describe(ring::Operation::kDoorbell, workers_[event.worker].ring_fd);
+      break;
+  }
+  options_.on_event(report);
+}
+
+}  // namespace ringmaster::internal

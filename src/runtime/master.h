@@ -1,0 +1,206 @@
+// One master: what it drives, the thread that does so (or the host that lends its own), and the way
+// in for everybody else.
+
+#ifndef RINGMASTER_SRC_RUNTIME_MASTER_H_
+#define RINGMASTER_SRC_RUNTIME_MASTER_H_
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/engine.h"
+#include "ring/uring_ring.h"
+#include "ringmaster/balancer.h"
+#include "runtime/shared.h"
+
+namespace ringmaster::internal {
+
+// What is the same for all masters of a balancer. Outlives them.
+struct MasterEnvironment {
+  BalancerOptions options;
+  ring::Features features;
+  CpuTopology topology;
+  std::shared_ptr<BalancerShared> shared;
+};
+
+// A source as the runtime has examined it.
+struct NewSource {
+  int fd = -1;
+  bool tickets = false;  // Intake::kReadiness
+  bool accepts = false;  // a listening stream socket
+  bool countable = false;
+};
+
+// Threads: the public functions from any thread but the master's. The master's own functions say
+// so. Set-up runs as calls: a closure that the master runs between two batches, while the caller
+// waits.
+//
+// Indexes of sources are the master's own here; everybody else knows them by PublicIndex.
+class Master {
+ public:
+  // `index` among the masters of the balancer.
+  static absl::StatusOr<std::unique_ptr<Master>> Create(const MasterEnvironment* environment,
+                                                        uint32_t index);
+  ~Master();
+  Master(const Master&) = delete;
+  Master& operator=(const Master&) = delete;
+
+  // The serial tells a source from others that have had its index.
+  struct SourceId {
+    uint32_t index;
+    uint64_t serial;
+  };
+  absl::StatusOr<SourceId> AddSource(const NewSource& source, SourceOptions options);
+  absl::Status RemoveSource(SourceId source);
+  // `worker` is an index that no worker has.
+  absl::Status AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared);
+  // The worker leaves everything. OK also when the master is gone already.
+  void RemoveWorker(uint32_t worker, PortShared* shared);
+
+  absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
+  absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
+
+  absl::Status Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token);
+  absl::Status Leave(SourceId source, uint32_t worker, PortShared* shared);
+  absl::Status SetPaused(SourceId source, bool paused);
+  absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
+
+  // Host::kLoop.
+  int fd() const;
+  absl::Status RunOnce();
+
+  // Stops the intake; everything ends by `until_ns` of the monotonic clock. Takes what it returned
+  // to the end that waits for it.
+  absl::Status BeginShutdown(int64_t until_ns);
+  ShutdownReport FinishShutdown(const absl::Status& begun);
+  // Shuts down without waiting, also when nobody will drive a hosted master any more.
+  void Close();
+  BalancerStats Stats();
+
+  // Whether the calling thread drives this master.
+  bool OnMaster() const;
+
+ private:
+  struct Call {
+    absl::FunctionRef<absl::Status()> run;
+    // If any, the call ends only when this is true, which is asked after every batch.
+    absl::FunctionRef<bool()>* until = nullptr;
+    absl::Status result;
+    bool done = false;
+    Call* next = nullptr;
+  };
+  // A source as set-up sees it; by index.
+  struct SourceEntry {
+    bool used = false;
+    uint64_t serial = 0;
+    int fd = -1;
+    bool tickets = false;
+  };
+  // A worker as set-up sees it; by index.
+  struct WorkerEntry {
+    PortShared* shared = nullptr;  // null: free
+    int ring_fd = -1;              // our duplicate
+    Handoff handoff = Handoff::kInbox;
+    uint32_t window = 0;  // as added
+  };
+
+  Master(const MasterEnvironment* environment, uint32_t index);
+
+  absl::Status StartThread();
+  bool InAnotherProcess() const;
+  // Runs `run` on the master's thread between two batches and waits for it. FailedPrecondition in a
+  // forked child, after the end, and on the master's thread itself.
+  absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
+                           absl::FunctionRef<bool()>* until = nullptr);
+
+  // The same on the thread of the host, where nobody else would run it.
+  absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
+
+  bool hosted() const { return options_.host == Host::kLoop; }
+
+  // --- On the master's thread. -----------------------------------------------------------------
+  void Run();
+  // One turn of the ring and one batch; or as many as there is something to do, without waiting.
+  // False: it has ended.
+  bool Step(int64_t wait_ns);
+  bool TurnAndBatch(int64_t wait_ns);
+  bool Advance();
+  void RunCalls();
+  void TakeGivenBack();
+  void EndCalls();
+  uint32_t PublicIndex(uint32_t source) const {
+    return source * environment_.shared->masters() + index_;
+  }
+  // Errors when the handle is of no use any more.
+  absl::Status CheckSource(SourceId source) const;
+  absl::Status CheckWorker(uint32_t worker, const PortShared* shared) const;
+  void Report(const core::EngineEvent& event);
+  int64_t WaitMax(int64_t now_ns);
+  bool Drained(int64_t now_ns);
+  uint64_t OpenTotal() const;
+  void FillStats(BalancerStats& stats);
+  void ReleaseWorker(uint32_t worker);
+  void CloseRings();
+  void RefuseWithoutRing();
+  void End(absl::Status status);
+
+  const MasterEnvironment& environment_;
+  const BalancerOptions& options_;
+  const uint32_t index_;
+  const pid_t process_;
+  MasterShared* const shared_;
+  std::unique_ptr<ring::UringRing> ring_;
+  std::unique_ptr<core::Engine> engine_;
+  pthread_t thread_{};       // that drives the master
+  bool has_thread_ = false;  // written before anybody else knows the master
+
+  // The master's own, once its thread runs.
+  std::vector<SourceEntry> sources_;
+  std::vector<WorkerEntry> workers_;
+  std::vector<int> rings_to_close_;  // of workers that have left
+  WorkerStats departed_;
+  uint64_t source_serial_ = 0;
+  Call* waiting_calls_ = nullptr;
+  std::vector<core::Completion> completions_;
+  std::span<const core::Op> ops_;  // of the last batch
+  int64_t now_ns_ = 0;             // of the last batch
+  bool in_step_ = false;
+  uint64_t wakes_ = 0;
+  bool shutting_down_ = false;
+  bool drain_ended_ = false;  // at the deadline: what is left is being refused
+  int64_t drain_until_ns_ = 0;
+
+  // Apart, because a forked child must not destroy it: it may have been locked or waited on at the
+  // moment of the fork, and destroying a condition variable waits for its waiters.
+  struct Sync {
+    std::mutex mutex;
+    std::condition_variable changed;
+  };
+  std::unique_ptr<Sync> sync_ = std::make_unique<Sync>();
+  // Guarded by sync_->mutex.
+  Call* first_call_ = nullptr;
+  Call* last_call_ = nullptr;
+  bool ended_ = false;
+  absl::Status end_status_;  // why calls are refused, once ended_
+  ShutdownReport report_;    // once ended_
+  bool thread_joined_ = false;
+  bool host_known_ = false;  // Host::kLoop: RunOnce was called, by `thread_`
+};
+
+int64_t MonotonicNow();
+
+absl::Status CalledFromCallback();
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_MASTER_H_
