@@ -73,7 +73,10 @@ INSTANTIATE_TEST_SUITE_P(
            WrongLine{{"--workers", "0"}, "--workers"}, WrongLine{{"--workers", "x"}, "--workers"},
            WrongLine{{"--policy", "nobody-first"}, "round-robin"},
            WrongLine{{"--intake", "guess"}, "poll-accept"},
-           WrongLine{{"--host", "guess"}, "worker"},
+           WrongLine{{"--host", "guess"}, "worker"}, WrongLine{{"--masters", "0"}, "--masters"},
+           WrongLine{{"--masters", "17"}, "--masters"},
+           WrongLine{{"--masters", "2", "--host", "worker"}, "--host dedicated"},
+           WrongLine{{"--masters", "2", "--listen", "unix:/tmp/x"}, "HOST:PORT"},
            WrongLine{{"--handoff", "guess"}, "completion"}, WrongLine{{"--loop", "guess"}, "epoll"},
            WrongLine{{"--drain-ms", "-1"}, "--drain-ms"}, WrongLine{{"--listen"}, "--listen"},
            WrongLine{{"--listen", "7777"}, "there is no port in it"},
@@ -173,6 +176,15 @@ TEST_F(EchoTakenAddress, TcpPortInUseIsRefusedAndItsServerServesOn) {
   ExpectContains(second.err, first.address());
   const EchoReport report = RunEchoClient({.address = first.address()});
   EXPECT_EQ(report.echoed, 1U) << report.first_problem;
+}
+
+// Also where both would share a port among their own masters.
+TEST_F(EchoTakenAddress, APortThatMastersShareIsNotSharedWithAnotherServer) {
+  EchoServer first({"--json", "--masters", "2"});
+  ASSERT_NE(first.address(), "") << first.Complaint();
+  const Outcome second = RunEcho({"--masters", "2", "--listen", first.address()});
+  EXPECT_EQ(second.status, 1);
+  ExpectContains(second.err, "in use");
 }
 
 TEST_F(EchoTakenAddress, LiveUnixPathIsRefusedAndItsServerServesOn) {

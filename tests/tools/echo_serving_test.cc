@@ -268,6 +268,22 @@ TEST_P(EchoServingWithLoop, AWorkerHostsTheMaster) {
   }
 }
 
+// Each with a socket of its own, for every handoff, and all workers serve what any of them accepts.
+TEST_P(EchoServingWithLoop, SeveralMastersAccept) {
+  for (const char* handoff : {"inbox", "completion"}) {
+    EchoServer server({"--json", "--workers", "3", "--masters", "2", "--handoff", handoff,
+                       "--policy", "round-robin", "--loop", GetParam()});
+    ASSERT_NE(server.address(), "") << server.Complaint();
+    const EchoReport report = EchoManySizes(server.address());
+    EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
+    const nlohmann::json result = server.Stop();
+    ASSERT_TRUE(result.is_object()) << server.Complaint();
+    EXPECT_EQ(result["accepted"], 2000);
+    EXPECT_EQ(result["drained"], true);
+    for (const nlohmann::json& worker : result["workers"]) EXPECT_GT(worker["claimed"], 0);
+  }
+}
+
 // One after the other, so that none is lost for want of room.
 TEST_P(EchoServingWithLoop, EveryDatagramComesBack) {
   EchoServer server(

@@ -93,8 +93,8 @@ absl::StatusOr<uint32_t> EpollLoop::SetUp() {
   if (const int error = Watch(setup_.control->fd(), EventData(Kind::kControl), EPOLLIN | EPOLLET)) {
     return SetUpError("watch the control", error);
   }
-  if (absl::Status joined = setup_.source->Join(port_, {.token = kAccepted}); !joined.ok()) {
-    return joined;
+  for (Source& source : setup_.sources) {
+    if (absl::Status joined = source.Join(port_, {.token = kAccepted}); !joined.ok()) return joined;
   }
   return port_.worker();
 }

@@ -188,14 +188,32 @@ int RemoveIfAbandoned(const std::string& path, const sockaddr_un& address, sockl
 }  // namespace
 
 bool IsDatagrams(const std::string& where) { return where.starts_with(kUdpPrefix); }
+bool IsUnix(const std::string& where) { return where.starts_with(kUnixPrefix); }
 
 absl::StatusOr<Listener> Listener::Listen(const std::string& where) {
-  if (where.starts_with(kUnixPrefix)) return ListenUnix(where.substr(kUnixPrefix.size()));
-  if (IsDatagrams(where)) return ListenInet(where.substr(kUdpPrefix.size()), SOCK_DGRAM);
-  return ListenInet(where, SOCK_STREAM);
+  if (IsUnix(where)) return ListenUnix(where.substr(kUnixPrefix.size()));
+  if (IsDatagrams(where)) return ListenInet(where.substr(kUdpPrefix.size()), SOCK_DGRAM, false);
+  return ListenInet(where, SOCK_STREAM, false);
 }
 
-absl::StatusOr<Listener> Listener::ListenInet(const std::string& where, int type) {
+// The first one was bound without the option, so that a server which is there already is told from
+// it. The kernel asks both sockets for it when the second is bound.
+absl::StatusOr<Listener> Listener::Another() const {
+  if (is_unix()) {
+    return absl::InvalidArgumentError(absl::StrCat("a second socket cannot listen on ", address_,
+                                                   ": Unix sockets are not shared"));
+  }
+  const int on = 1;
+  if (setsockopt(fd_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0) {
+    return absl::UnknownError(
+        absl::StrCat("cannot share ", address_, " (SO_REUSEPORT): ", std::strerror(errno)));
+  }
+  if (IsDatagrams(address_))
+    return ListenInet(address_.substr(kUdpPrefix.size()), SOCK_DGRAM, true);
+  return ListenInet(address_, SOCK_STREAM, true);
+}
+
+absl::StatusOr<Listener> Listener::ListenInet(const std::string& where, int type, bool shared) {
   absl::StatusOr<HostAndPort> target = SplitHostAndPort(where);
   if (!target.ok()) return target.status();
 
@@ -223,6 +241,7 @@ absl::StatusOr<Listener> Listener::ListenInet(const std::string& where, int type
     }
     const bool stream = type == SOCK_STREAM;
     const int on = 1;
+    if (shared) setsockopt(listener.fd_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
     if (stream) {
       setsockopt(listener.fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
       // Accepted sockets inherit it, and an echo is never worth waiting for more to send.

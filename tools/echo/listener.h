@@ -12,8 +12,9 @@
 
 namespace ringmaster::echo {
 
-// Whether `where` asks for a datagram socket.
+// Whether `where` asks for a datagram socket, or for a Unix socket.
 bool IsDatagrams(const std::string& where);
+bool IsUnix(const std::string& where);
 
 // A listening stream socket or a bound datagram socket, and the file it is reached by when it is a
 // Unix socket. Owns both: destruction closes the socket and removes the file, unless another server
@@ -25,6 +26,11 @@ class Listener {
   // left alone. Errors are one sentence each, with the cause and the remedy, and leave nothing
   // behind.
   static absl::StatusOr<Listener> Listen(const std::string& where);
+
+  // One more socket of the same address: the kernel deals what comes to all of them by a hash
+  // (SO_REUSEPORT). Not of a Unix socket. Another program that is bound there already is noticed by
+  // Listen, as ever.
+  absl::StatusOr<Listener> Another() const;
 
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;
@@ -44,7 +50,7 @@ class Listener {
  private:
   Listener() = default;
   static absl::StatusOr<Listener> ListenUnix(const std::string& path);
-  static absl::StatusOr<Listener> ListenInet(const std::string& where, int type);
+  static absl::StatusOr<Listener> ListenInet(const std::string& where, int type, bool shared);
 
   int fd_ = -1;
   std::string address_;

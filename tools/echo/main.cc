@@ -1,6 +1,6 @@
 // ringmaster-echo: an echo server on libringmaster, small enough to read and whole enough to use.
 //
-// The main thread sets everything up, waits for signals and prints; the balancer's thread accepts;
+// The main thread sets everything up, waits for signals and prints; the balancer's threads accept;
 // every worker is a thread with a loop of its own (worker.h). The order matters at both ends:
 //
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
@@ -133,23 +133,35 @@ absl::StatusOr<int> Run(const Options& options) {
 
   absl::StatusOr<Listener> listener = Listener::Listen(options.listen);
   if (!listener.ok()) return listener.status();
+  std::vector<Listener> more_listeners;  // one for each further master
+  for (uint32_t i = 1; i < options.masters; ++i) {
+    absl::StatusOr<Listener> another = listener->Another();
+    if (!another.ok()) return another.status();
+    more_listeners.push_back(*std::move(another));
+  }
   absl::StatusOr<std::unique_ptr<Control>> control = Control::Create();
   if (!control.ok()) return control.status();
-  absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(options.policy);
-  if (!policy.ok()) return policy.status();
 
   BalancerOptions balancer_options;
   balancer_options.host = options.host;
+  balancer_options.masters = options.masters;
   balancer_options.on_event = [&events](const Event& event) { events.Print(event); };
   absl::StatusOr<std::unique_ptr<Balancer>> balancer =
       Balancer::Create(std::move(balancer_options));
   if (!balancer.ok()) return balancer.status();
-  absl::StatusOr<Source> source = (*balancer)->AddSource(
-      listener->fd(), {.policy = *std::move(policy), .intake = options.intake});
-  if (!source.ok()) return source.status();
+  std::vector<Source> sources;
+  for (uint32_t i = 0; i < options.masters; ++i) {
+    absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(options.policy);
+    if (!policy.ok()) return policy.status();
+    absl::StatusOr<Source> source =
+        (*balancer)->AddSource(i == 0 ? listener->fd() : more_listeners[i - 1].fd(),
+                               {.policy = *std::move(policy), .intake = options.intake});
+    if (!source.ok()) return source.status();
+    sources.push_back(*std::move(source));
+  }
 
   WorkerSetup setup = {.balancer = balancer->get(),
-                       .source = &*source,
+                       .sources = sources,
                        .control = control->get(),
                        .loop = options.loop,
                        .handoff = options.handoff,
@@ -171,11 +183,11 @@ absl::StatusOr<int> Run(const Options& options) {
 
   std::printf("listening on %s\n", listener->address().c_str());
   std::fprintf(remarks,
-               "%u workers, policy %s, intake %s, handoff %s, host %s, loop %s\n"
+               "%u workers, policy %s, intake %s, handoff %s, host %s, masters %u, loop %s\n"
                "try it: %s   (what you type comes back)\n"
                "Ctrl-C ends it and shows what every worker did\n",
                options.workers, options.policy.c_str(), NameOf(options.intake),
-               NameOf(options.handoff), NameOf(options.host), NameOf(options.loop),
+               NameOf(options.handoff), NameOf(options.host), options.masters, NameOf(options.loop),
                listener->try_command().c_str());
   while (!signals.WaitForEndOrFinished()) {
   }

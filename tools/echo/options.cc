@@ -15,6 +15,7 @@ namespace ringmaster::echo {
 namespace {
 
 constexpr uint32_t kWorkersMax = 1024;
+constexpr uint32_t kMastersMax = 16;
 constexpr uint32_t kConnectionsMaxMax = 1'000'000;
 constexpr int64_t kDrainMsMax = 24 * 60 * 60 * 1000;
 
@@ -76,6 +77,13 @@ std::string CheckTogether(const Options& options) {
     return "with --intake readiness this server's workers take tickets out of their inboxes: "
            "leave --handoff away, or choose --intake poll-accept";
   }
+  if (options.masters > 1 && options.host == Host::kLoop) {
+    return "a worker hosts a single master: leave --masters away, or choose --host dedicated";
+  }
+  if (options.masters > 1 && IsUnix(options.listen)) {
+    return "each of several masters needs a socket of its own, and a Unix socket cannot be shared: "
+           "leave --masters away, or listen on HOST:PORT";
+  }
   return "";
 }
 
@@ -133,6 +141,11 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
                  "who accepts and decides: a dedicated thread, or the first worker beside its work")
       ->type_name("NAME")
       ->check(CLI::IsMember(Hosts(), CLI::ignore_case).description(""))
+      ->capture_default_str();
+  app.add_option("--masters", options.masters,
+                 "how many threads accept, each from a socket of its own (SO_REUSEPORT)")
+      ->type_name("N")
+      ->check(CLI::Range(1U, kMastersMax))
       ->capture_default_str();
   app.add_option("--loop", loop, "what the workers' loops are built on: uring or epoll")
       ->type_name("NAME")

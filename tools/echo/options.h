@@ -25,6 +25,7 @@ struct Options {
   Intake intake = Intake::kPollAccept;
   Handoff handoff = Handoff::kInbox;
   Host host = Host::kThread;
+  uint32_t masters = 1;
   LoopKind loop = LoopKind::kUring;
   uint32_t connections_max = kConnectionsMaxDefault;  // for each worker
   int64_t drain_ms = 10'000;

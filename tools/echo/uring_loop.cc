@@ -166,7 +166,9 @@ absl::StatusOr<uint32_t> UringLoop::SetUp() {
   if (!port.ok()) return port.status();
   port_ = *std::move(port);
   const JoinOptions join = {.token = UserData(Kind::kAccepted)};
-  if (absl::Status joined = setup_.source->Join(port_, join); !joined.ok()) return joined;
+  for (Source& source : setup_.sources) {
+    if (absl::Status joined = source.Join(port_, join); !joined.ok()) return joined;
+  }
   WatchControl();
   return port_.worker();
 }

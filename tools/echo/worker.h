@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <thread>
 
 #include "absl/status/status.h"
@@ -46,7 +47,7 @@ class Control {
 
 struct WorkerSetup {
   Balancer* balancer = nullptr;
-  Source* source = nullptr;
+  std::span<Source> sources;  // one for each master
   const Control* control = nullptr;
   LoopKind loop = LoopKind::kUring;
   Handoff handoff = Handoff::kInbox;
@@ -56,7 +57,7 @@ struct WorkerSetup {
   bool multishot = true;
   // This worker drives the balancer as well (Host::kLoop), and needs no doorbell itself.
   bool hosts = false;
-  // The source is a datagram socket: what comes are tickets, and no connections.
+  // The sources are datagram sockets: what comes are tickets, and no connections.
   bool datagrams = false;
   uint32_t connections_max = 0;
 };
@@ -64,7 +65,7 @@ struct WorkerSetup {
 // Owns the thread. Everything that `setup` points to must outlive it.
 class Worker {
  public:
-  // Starts the thread and returns when it has joined the source, or failed to.
+  // Starts the thread and returns when it has joined the sources, or failed to.
   static absl::StatusOr<std::unique_ptr<Worker>> Start(const WorkerSetup& setup);
 
   // Waits.
