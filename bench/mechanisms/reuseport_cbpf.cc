@@ -50,7 +50,8 @@ class ReusePortCbpf : public Mechanism {
   std::string WhyNot(Transport transport) const override { return WhyNoReusePort(transport); }
   bool shares_port() const override { return true; }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    absl::StatusOr<std::vector<int>> listeners = MakeReusePortListeners(options);
+    absl::StatusOr<std::vector<int>> listeners =
+        MakeReusePortListeners(options, options.workers.size());
     if (!listeners.ok()) return listeners.status();
     // From here on the workers own the listeners.
     auto server = StartListenerServer(options, {.own_listeners = *listeners});

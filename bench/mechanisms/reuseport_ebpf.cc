@@ -251,7 +251,8 @@ class ReusePortEbpf : public Mechanism {
   }
   bool shares_port() const override { return true; }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    absl::StatusOr<std::vector<int>> listeners = MakeReusePortListeners(options);
+    absl::StatusOr<std::vector<int>> listeners =
+        MakeReusePortListeners(options, options.workers.size());
     if (!listeners.ok()) return listeners.status();
     auto chooser = std::make_shared<Chooser>();
     // Its counts must be there before a worker runs. From the start of the server on the workers

@@ -20,7 +20,7 @@ absl::StatusOr<int> BindAlike(const Target& target) {
   }
   const int error = errno;
   close(fd);
-  return absl::ErrnoToStatus(error, "cannot bind a listener for each worker to one port");
+  return absl::ErrnoToStatus(error, "cannot bind several listeners to one port");
 }
 
 }  // namespace
@@ -30,10 +30,11 @@ std::string WhyNoReusePort(Transport transport) {
   return "SO_REUSEPORT does not spread connections over Unix listeners; use TCP";
 }
 
-absl::StatusOr<std::vector<int>> MakeReusePortListeners(const ServerOptions& options) {
+absl::StatusOr<std::vector<int>> MakeReusePortListeners(const ServerOptions& options,
+                                                        size_t count) {
   std::vector<int> listeners;
   absl::Status status;
-  while (status.ok() && listeners.size() < options.workers.size()) {
+  while (status.ok() && listeners.size() < count) {
     const absl::StatusOr<int> fd = BindAlike(options.target);
     status = fd.status();
     if (fd.ok()) listeners.push_back(*fd);

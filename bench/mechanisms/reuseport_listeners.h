@@ -1,8 +1,10 @@
-// What the mechanisms with a listener for each worker have in common: SO_REUSEPORT (Linux 3.9).
+// What the mechanisms with a listener for each worker, or for each master, have in common:
+// SO_REUSEPORT (Linux 3.9).
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_REUSEPORT_LISTENERS_H_
 #define RINGMASTER_BENCH_MECHANISMS_REUSEPORT_LISTENERS_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -15,9 +17,9 @@ namespace ringmaster::bench {
 // Why there are no such listeners over `transport`; empty if there are.
 std::string WhyNoReusePort(Transport transport);
 
-// A listener for each worker at the server's address, in the workers' order, which is that of the
-// kernel's group. The server's own stops listening: it would get a share. The caller closes them.
-absl::StatusOr<std::vector<int>> MakeReusePortListeners(const ServerOptions& options);
+// So many listeners at the server's address, in an order which is that of the kernel's group. The
+// server's own stops listening: it would get a share. The caller closes them.
+absl::StatusOr<std::vector<int>> MakeReusePortListeners(const ServerOptions& options, size_t count);
 
 }  // namespace ringmaster::bench
 

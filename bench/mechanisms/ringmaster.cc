@@ -1,6 +1,6 @@
-// The library under test, through its public headers alone: one balancer, one source, and for each
-// worker a ring of its own whose loop has one branch more than it would have anyway: the
-// doorbell's, or that of a completion that carries a connection.
+// The library under test, through its public headers alone: one balancer, one source (or one for
+// each of several masters), and for each worker a ring of its own whose loop has one branch more
+// than it would have anyway: the doorbell's, or that of a completion that carries a connection.
 //
 // A name says all of it, POLICY/INTAKE/HANDOFF/HOST; what is left out at the end is the library's
 // default.
@@ -26,6 +26,7 @@
 #include "absl/time/time.h"
 #include "bench/mechanism.h"
 #include "bench/mechanisms/mechanisms.h"
+#include "bench/mechanisms/reuseport_listeners.h"
 #include "bench/mechanisms/uring_worker.h"
 #include "ringmaster/balancer.h"
 #include "ringmaster/policy.h"
@@ -46,9 +47,10 @@ constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
 constexpr std::string_view kInbox = "inbox";
 constexpr std::string_view kCompletion = "completion";
 constexpr std::string_view kHandoffs[] = {kInbox, kCompletion};
+// Several masters are "dedicated-2", "dedicated-3" …, each with a listener of its own.
 constexpr std::string_view kDedicated = "dedicated";
 constexpr std::string_view kWorker = "worker";
-constexpr std::string_view kHosts[] = {kDedicated, kWorker};
+constexpr std::string_view kHosts[] = {kDedicated, "dedicated-2", "dedicated-4", kWorker};
 
 struct Variant {
   std::string policy;
@@ -56,6 +58,10 @@ struct Variant {
   std::string_view handoff = kHandoffs[0];
   std::string_view host = kHosts[0];
 
+  uint32_t masters() const {
+    const bool several = host.starts_with(kDedicated) && host.size() > kDedicated.size();
+    return several ? static_cast<uint32_t>(host.back() - '0') : 1;
+  }
   std::string name() const {
     return absl::StrCat(policy, "/", std::string(intake.name), "/", std::string(handoff), "/",
                         std::string(host));
@@ -132,11 +138,12 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
 // What the workers of both handoffs do with a connection and its lease.
 class RingmasterWorker : public UringWorker {
  public:
-  RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source)
+  RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+                   std::vector<Source> sources)
       : UringWorker(options, index),
         capacity_(options.workers[index].capacity),
         balancer_(balancer),
-        source_(std::move(source)) {}
+        sources_(std::move(sources)) {}
 
  protected:
   absl::Status Enter(Handoff handoff, uint64_t tag, const JoinOptions& join) {
@@ -144,14 +151,14 @@ class RingmasterWorker : public UringWorker {
         {.ring_fd = ring().ring_fd, .handoff = handoff, .tag = tag, .capacity = capacity_});
     if (!port.ok()) return port.status();
     port_ = *std::move(port);
-    return source_.Join(port_, join);
+    return JoinAll(join);
   }
 
   absl::Status EnterOnHost() {
     absl::StatusOr<Port> port = balancer_.AddWorker({.on_host = true, .capacity = capacity_});
     if (!port.ok()) return port.status();
     port_ = *std::move(port);
-    return source_.Join(port_);
+    return JoinAll({});
   }
 
   void Serve(Connection connection) {
@@ -165,13 +172,19 @@ class RingmasterWorker : public UringWorker {
   Port& port() { return port_; }
 
  private:
+  absl::Status JoinAll(const JoinOptions& join) {
+    absl::Status status;
+    for (Source& source : sources_) status.Update(source.Join(port_, join));
+    return status;
+  }
+
   void OnClosed(int fd) override { leases_[static_cast<size_t>(fd)].Release(); }
 
   void Leave() override { port_.Leave(); }
 
   const uint32_t capacity_;
   Balancer& balancer_;
-  Source source_;
+  std::vector<Source> sources_;
   Port port_;
   std::vector<Lease> leases_;  // by descriptor
 };
@@ -179,9 +192,9 @@ class RingmasterWorker : public UringWorker {
 class InboxWorker : public RingmasterWorker {
  public:
   // One of `running` from its beginning until it needs the master no more.
-  InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source,
-              std::atomic<uint32_t>& running)
-      : RingmasterWorker(options, index, balancer, std::move(source)), running_(running) {}
+  InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+              std::vector<Source> sources, std::atomic<uint32_t>& running)
+      : RingmasterWorker(options, index, balancer, std::move(sources)), running_(running) {}
 
  private:
   static constexpr uint64_t kDoorbell = kOwn;
@@ -217,10 +230,10 @@ class InboxWorker : public RingmasterWorker {
 class HostingWorker : public RingmasterWorker {
  public:
   // `others` still need the master; `write` gets the last of its counts.
-  HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer, Source source,
-                const std::atomic<uint32_t>& others,
+  HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+                std::vector<Source> sources, const std::atomic<uint32_t>& others,
                 std::function<void(const BalancerStats&)> write)
-      : RingmasterWorker(options, index, balancer, std::move(source)),
+      : RingmasterWorker(options, index, balancer, std::move(sources)),
         balancer_(balancer),
         others_(others),
         write_(std::move(write)) {}
@@ -319,32 +332,44 @@ class RingmasterServer : public UringServer {
     // A host shuts it down itself.
     if (balancer_ != nullptr && !hosted_) Write(balancer_->Shutdown(absl::ZeroDuration()).stats);
     Stop();
+    for (const int listener : listeners_) close(listener);
   }
 
   absl::Status Start(const ServerOptions& options, const Variant& variant) {
-    absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(variant.policy);
-    if (!policy.ok()) return policy.status();
     hosted_ = variant.host == kWorker;
-    absl::StatusOr<std::unique_ptr<Balancer>> balancer =
-        Balancer::Create({.host = hosted_ ? Host::kLoop : Host::kThread});
+    absl::StatusOr<std::unique_ptr<Balancer>> balancer = Balancer::Create(
+        {.host = hosted_ ? Host::kLoop : Host::kThread, .masters = variant.masters()});
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
     sends_connections_ = variant.handoff == kCompletion;
     workers_accept_ = variant.intake.intake == Intake::kReadiness;
     books_.has_master = true;
-    absl::StatusOr<Source> source = balancer_->AddSource(
-        options.listen_fd, {.policy = *std::move(policy), .intake = variant.intake.intake});
-    if (!source.ok()) return source.status();
+    if (variant.masters() > 1) {
+      absl::StatusOr<std::vector<int>> listeners =
+          MakeReusePortListeners(options, variant.masters());
+      if (!listeners.ok()) return listeners.status();
+      listeners_ = *std::move(listeners);
+    }
+    std::vector<Source> sources;
+    for (uint32_t i = 0; i < variant.masters(); ++i) {
+      absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(variant.policy);
+      if (!policy.ok()) return policy.status();
+      absl::StatusOr<Source> source =
+          balancer_->AddSource(listeners_.empty() ? options.listen_fd : listeners_[i],
+                               {.policy = *std::move(policy), .intake = variant.intake.intake});
+      if (!source.ok()) return source.status();
+      sources.push_back(*std::move(source));
+    }
     std::vector<std::unique_ptr<UringWorker>> workers;
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
       if (hosted_ && i == 0) {
         workers.push_back(
-            std::make_unique<HostingWorker>(options, i, *balancer_, *source, others_,
+            std::make_unique<HostingWorker>(options, i, *balancer_, sources, others_,
                                             [this](const BalancerStats& stats) { Write(stats); }));
       } else if (sends_connections_) {
-        workers.push_back(std::make_unique<CompletionWorker>(options, i, *balancer_, *source));
+        workers.push_back(std::make_unique<CompletionWorker>(options, i, *balancer_, sources));
       } else {
-        workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, *source, others_));
+        workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, sources, others_));
       }
     }
     return UringServer::Start(std::move(workers));
@@ -372,6 +397,7 @@ class RingmasterServer : public UringServer {
   }
 
   ServerBooks& books_;
+  std::vector<int> listeners_;  // one for each of several masters
   std::unique_ptr<Balancer> balancer_;
   bool sends_connections_ = false;  // rather than doorbells
   bool workers_accept_ = false;
@@ -388,7 +414,11 @@ class Ringmaster : public Mechanism {
     return absl::StrCat("one ring accepts, the policy ", variant_.policy,
                         " picks the worker's ring");
   }
-  std::string WhyNot(Transport) const override {
+  bool shares_port() const override { return variant_.masters() > 1; }
+  std::string WhyNot(Transport transport) const override {
+    if (variant_.masters() > 1) {
+      if (std::string why = WhyNoReusePort(transport); !why.empty()) return why;
+    }
     // Created and gone before anything is forked.
     const absl::Status status = Balancer::Create().status();
     return status.ok() ? WhyNoWorkerRings() : std::string(status.message());
