@@ -1000,7 +1000,8 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
                                  .credit = credit,
                                  .cpu = cpu,
                                  .still_ns = Still(index),
-                                 .idle = Idle(worker)});
+                                 .idle = Idle(worker),
+                                 .on_host = worker.config.ring_fd < 0});
   }
 }
 

@@ -3,7 +3,9 @@
 // What it decides. Among the idle candidates the one that was picked last (kLifo: few workers stay
 // hot, the others sleep on) or the one that was picked longest ago (kFifo: all take part, those
 // never picked first). When none is idle, those with the fewest unclaimed offers compete instead,
-// in the same order. Workers that were never picked stand in the order of their indexes.
+// in the same order. Workers that were never picked stand in the order of their indexes. With kLifo
+// a candidate that drives the master stands before all others while it is idle: it is the one that
+// went to sleep last, because it is awake.
 //
 // Source. EPOLLEXCLUSIVE (Jason Baron, Linux 4.5) wakes one waiter and leaves open which. Ingo
 // Molnar's question about the 2015 patches was whether it should be the last or the first that went
@@ -62,7 +64,9 @@ class ExclusivePolicy final : public Policy {
   uint64_t Key(const Candidate& candidate) const {
     const uint64_t queue = (uint64_t{1} + candidate.unclaimed) * !candidate.idle;
     const uint32_t picks_since = picks_ - picked_at_[candidate.worker];
-    return queue << 32 | (picks_since ^ flip_);
+    const uint64_t key = queue << 32 | (picks_since ^ flip_);
+    const bool awake = candidate.on_host && candidate.idle && flip_ == 0;
+    return key * !awake;
   }
 
   const uint32_t flip_;  // all ones reverses the order

@@ -46,6 +46,17 @@ TEST(ExclusiveLifo, WakesTheIdleWorkerThatWasPickedLast) {
   EXPECT_EQ(crew.Pick(*policy), 0u);  // never picked: by index
 }
 
+TEST(ExclusiveLifo, TheHostComesFirstWhileItIsIdle) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+  crew.facts(2).on_host = true;
+  EXPECT_EQ(crew.Pick(*policy), 2u);
+  crew.facts(2).idle = false;
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 0}));
+  crew.facts(2).idle = true;
+  EXPECT_EQ(crew.Pick(*policy), 2u);
+}
+
 TEST(ExclusiveLifo, AWorkerThatTakesOverAnIndexIsNotTheOneThatWasWokenLast) {
   Crew crew(3);
   auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
@@ -119,13 +130,16 @@ TEST(Exclusive, FollowsTheRuleUnderRandomFacts) {
           facts.credit = chance.OneIn(3) ? 0 : 1;
           facts.unclaimed = chance.Below(3);
           facts.idle = facts.unclaimed == 0 && chance.OneIn(4);
+          facts.on_host = worker == 0 && seed % 2 == 0;
         }
         if (!crew.HasCandidate()) continue;
         const View view = crew.MakeView();
-        // Idle first, then fewest unclaimed, then the order of wake-ups, then the index.
+        // Idle first, of these the host (last in, first out), then fewest unclaimed, then the order
+        // of wake-ups, then the index.
         const auto rank = [&](const Candidate& candidate) {
           const int64_t last = last_pick[candidate.worker];
-          return std::tuple(!candidate.idle, candidate.unclaimed,
+          const bool awake = candidate.idle && candidate.on_host && order == WakeOrder::kLifo;
+          return std::tuple(!candidate.idle, !awake, candidate.unclaimed,
                             order == WakeOrder::kLifo ? -last : last, candidate.worker);
         };
         const auto expected = std::min_element(

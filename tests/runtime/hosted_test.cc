@@ -206,6 +206,18 @@ TEST_F(HostedTest, AWorkerOnTheHostNeedsNoDoorbell) {
   for (int i = 0; i < 100; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
 }
 
+// It is awake already: what comes one at a time wakes nobody else.
+TEST_F(HostedTest, UnderExclusiveTheHostServesWhatComesWhileItIsIdle) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = Exclusive(WakeOrder::kLifo)});
+  Port port = balancer_->AddWorker({.on_host = true}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  HostThread host(*balancer_, std::move(port));
+  const auto worker = AddWorker({source});
+  for (int i = 0; i < 500; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+  EXPECT_EQ(host.served(), 500u);
+}
+
 TEST_F(HostedTest, OnlyAHostedBalancerHasWorkersOnTheHost) {
   const absl::Status with_ring = balancer_->AddWorker({.on_host = true, .ring_fd = 0}).status();
   EXPECT_NE(with_ring.message().find("leave ring_fd"), std::string::npos) << with_ring;
