@@ -29,6 +29,9 @@
 #include "ringmaster/port.h"
 #include "ringmaster/stats.h"
 
+struct io_uring_cqe;
+struct io_uring_sqe;
+
 namespace ringmaster {
 
 // How arrivals are obtained from a source.
@@ -57,6 +60,34 @@ enum class Host : uint8_t {
   // what the host's own worker serves. While the host does something else, nothing new reaches the
   // other workers, and nothing is recalled from a worker that is stuck, the host's own included.
   kLoop,
+  // The io_uring of a loop of yours (Balancer::Lend): the master's operations travel with
+  // the
+  // loop's own, by the same system call, and it needs no ring. Otherwise as kLoop.
+  kRing,
+};
+
+// Host::kRing: the io_uring that the loop lends, and how the two share it. For each entry of its
+// completion queue the loop asks Balancer::OnCompletion whether it is the master's; then it calls
+// Balancer::RunOnce, then it claims, if it is a worker itself, and then it submits and waits:
+//
+//   io_uring_submit_and_wait(&ring, 1);
+//   io_uring_for_each_cqe(&ring, head, cqe) { if (!balancer->OnCompletion(*cqe)) …; ++seen; }
+//   io_uring_cq_advance(&ring, seen);
+//   balancer->RunOnce();
+//   port.Claim(…);
+//
+// The ring may be of any kind; lend it enabled. The two functions are called on the host's thread,
+// within RunOnce and set-up functions. BalancerOptions::restrict_ring does not apply.
+struct RingLoan {
+  int ring_fd = -1;
+  // The next free entry of the submission queue; null when it is full. io_uring_get_sqe.
+  std::function<io_uring_sqe*()> get_sqe;
+  // Hands the queue to the kernel without waiting; 0 or more, or -errno. io_uring_submit.
+  std::function<int()> submit;
+  // The master's entries are those with (user_data & mask) == value. The mask is made of bits of
+  // the highest byte, at least one; the loop has no such user_data of its own.
+  uint64_t user_data_mask = 0;
+  uint64_t user_data_value = 0;
 };
 
 // How arrivals reach a worker.
@@ -101,12 +132,12 @@ struct BalancerOptions {
   // arrivals than one thread can deal, with one SO_REUSEPORT listener for each, say. A source
   // belongs to one of them (SourceOptions::master). Every worker can join the sources of all; what
   // it has open, and all limits, they share. Each offers up to the worker's `window`. More than one
-  // is InvalidArgument with Host::kLoop and with `cpu`.
+  // is InvalidArgument with a host and with `cpu`.
   uint32_t masters = 1;
   // Name of the master's thread as `top -H` shows it, at most 15 characters. With several masters
   // "-0", "-1" … follow it, and count.
   std::string thread_name = "ringmaster";
-  // CPU to which the master's thread is bound; -1: not bound. InvalidArgument with Host::kLoop.
+  // CPU to which the master's thread is bound; -1: not bound. InvalidArgument with a host.
   int cpu = -1;
   // How old an unclaimed offer must be, and how long its worker must not have moved, before the
   // offer is recalled for another worker. 100 microseconds to 1 minute.
@@ -151,7 +182,7 @@ struct SourceOptions {
 };
 
 struct WorkerOptions {
-  // Host::kLoop: the worker is the host itself, has neither ring nor mailbox, and is told nothing:
+  // With a host: the worker is the host itself, has neither ring nor mailbox, and is told nothing:
   // it calls Port::Claim after each RunOnce, and what is offered to it needs no hop. ring_fd and
   // tag stay unset, the handoff is kInbox.
   bool on_host = false;
@@ -211,7 +242,9 @@ class Source {
   // as refused. What waits in the backlog stays there. The handle, and every copy of it, is of no
   // use any more; its index may be given to another source. With kReadiness, tickets that nobody
   // has claimed are withdrawn; whoever has claimed one may still be using the descriptor, so close
-  // it when your workers do not use it any more.
+  // it when your workers do not use it any more. On the thread of a host with Host::kRing the
+  // number is not used any more when it returns, and the socket itself let go by the loop's next
+  // turn.
   absl::Status Remove();
 
   // Index in events and statistics.
@@ -226,11 +259,11 @@ class Source {
 
 class Balancer {
  public:
-  // Starts the master's thread, which sleeps until there is something to do; none with Host::kLoop.
+  // Starts the master's thread, which sleeps until there is something to do; none with a host.
   static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
 
-  // Shuts down without waiting, unless done before. With Host::kLoop on the host's thread, or when
-  // that runs no more.
+  // Shuts down without waiting, unless done before. With a host on the host's thread, or when that
+  // runs no more.
   ~Balancer();
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
@@ -256,7 +289,16 @@ class Balancer {
   // triggered epoll, poll, or a poll on an io_uring; -1 with a thread. Owned by the balancer.
   int fd() const;
 
-  // With Host::kLoop: does what there is to do, without waiting. Call it when fd() is readable;
+  // With Host::kRing: lends the ring of the loop that will drive it, once, before the first
+  // RunOnce. Set-up functions work before that, so the balancer may be there before the loop.
+  absl::Status Lend(RingLoan loan);
+
+  // With Host::kRing, on the host's thread: whether the entry of its completion queue is the
+  // master's, which keeps what it says until RunOnce. Also after the end, when the last ones come.
+  bool OnCompletion(const io_uring_cqe& cqe);
+
+  // With a host: does what there is to do, without waiting. Call it when fd() is readable, or, with
+  // Host::kRing, after the completions of each turn of the loop;
   // calling it at any other time is allowed. The first call makes its thread the host: all others
   // come from that thread (FailedPrecondition elsewhere). Afterwards claim, if the host is a worker
   // itself. Set-up functions called on the host's thread work at once; on other threads they wait
@@ -272,7 +314,9 @@ class Balancer {
   // closes them itself, or the drain lasts until its deadline. Ends the master's thread. A call
   // while another one drains, from another thread, ends that drain at its own deadline if that is
   // earlier; both return the same report, and so does every later call. On the thread of a host it
-  // waits as well, and claims nothing meanwhile: drain from another thread, or by zero.
+  // waits as well, and claims nothing meanwhile: drain from another thread, or by zero. With
+  // Host::kRing it cannot wait for what its own loop would hand over, and does not: on the thread
+  // of such a host every drain is one by zero.
   ShutdownReport Shutdown(absl::Duration drain);
 
   // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.

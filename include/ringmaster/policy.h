@@ -87,7 +87,8 @@ struct Candidate {
   // Presumed to wait: nothing unclaimed, doorbell consumed, not inside Port::Claim. What a worker
   // does after Claim is not seen; an offer made then waits for its next Claim or for the recall.
   bool idle = false;
-  // It drives the master (Host::kLoop), so it is awake now and what it is offered needs no wake-up.
+  // It drives the master (Host::kLoop, Host::kRing), so it is awake now and what it is offered
+  // needs no wake-up.
   bool on_host = false;
 };
 

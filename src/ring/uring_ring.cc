@@ -1,22 +1,17 @@
 #include "ring/uring_ring.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
-#include <cstring>
 #include <iterator>
 
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "ring/errors.h"
+#include "ring/translate.h"
 
 namespace ringmaster::ring {
 namespace {
@@ -24,7 +19,6 @@ namespace {
 using core::Completion;
 using core::kWaitForever;
 using core::Op;
-using core::OpKey;
 using core::OpKind;
 
 // Linux refuses more with EINVAL.
@@ -43,33 +37,6 @@ constexpr int64_t kFiniteWaitNsMax = kWaitForever / 2;
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
-// The user_data of a timeout; no operation has it.
-constexpr uint64_t kWakeUp = UINT64_MAX;
-
-// A source and the wishes for what is accepted from it, in the `res` of a message to oneself.
-// Descriptors stay below these bits: fs.nr_open is 2^30 at most, and 2^20 by default.
-constexpr uint32_t kMessageNonBlock = 1u << 30;
-constexpr uint32_t kMessageCloseOnExec = 1u << 29;
-
-// user_data, from the highest bit: kind 8, facts 8, generation 16, index 32.
-uint64_t Encode(const OpKey& key) {
-  return uint64_t{static_cast<uint8_t>(key.kind)} << 56 | uint64_t{key.facts} << 48 |
-         uint64_t{key.generation} << 32 | key.index;
-}
-
-OpKey Decode(uint64_t user_data) {
-  return {.kind = static_cast<OpKind>(user_data >> 56),
-          .facts = static_cast<uint8_t>(user_data >> 48),
-          .generation = static_cast<uint16_t>(user_data >> 32),
-          .index = static_cast<uint32_t>(user_data)};
-}
-
-// The user_data of what `key` ends.
-uint64_t EncodeEnded(OpKey key, OpKind ended) {
-  key.kind = ended;
-  return Encode(key);
-}
-
 unsigned SetupFlags(const Features& features, bool pollable) {
   unsigned flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   if (features.submit_all) flags |= IORING_SETUP_SUBMIT_ALL;
@@ -87,7 +54,7 @@ unsigned SetupFlags(const Features& features, bool pollable) {
 // Returns 0 or a positive errno.
 int Restrict(int ring_fd) {
   // IORING_OP_TIMEOUT is for a pollable ring, see WakeIn.
-  // IORING_OP_MSG_RING also sends to oneself, see PrepareAccept.
+  // IORING_OP_MSG_RING also sends to oneself, see translate.cc.
   constexpr uint8_t kOpcodes[] = {IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
                                   IORING_OP_MSG_RING, IORING_OP_CLOSE,  IORING_OP_TIMEOUT};
   io_uring_restriction rules[std::size(kOpcodes) + 2] = {};
@@ -109,82 +76,6 @@ int64_t NowNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-// What PrepareAccept has put off.
-int32_t AcceptNow(uint32_t message) {
-  const int source = static_cast<int>(message & ~(kMessageNonBlock | kMessageCloseOnExec));
-  const int flags = ((message & kMessageNonBlock) != 0 ? SOCK_NONBLOCK : 0) |
-                    ((message & kMessageCloseOnExec) != 0 ? SOCK_CLOEXEC : 0);
-  const int fd = accept4(source, nullptr, nullptr, flags);
-  return fd >= 0 ? fd : -errno;
-}
-
-// How many connections wait to be accepted, or -errno. The first 28 bytes suffice.
-int32_t BacklogOf(int fd) {
-  tcp_info info{};
-  socklen_t length = offsetof(tcp_info, tcpi_sacked);
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -errno;
-  return static_cast<int32_t>(info.tcpi_unacked);
-}
-
-int32_t IncomingCpu(int fd) {
-  int cpu = -1;
-  socklen_t length = sizeof(cpu);
-  return getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) == 0 && cpu >= 0 ? cpu : -1;
-}
-
-// Bytes of an object, one after the other.
-template <typename T>
-void Append(Peer& peer, size_t& size, const T& value) {
-  std::memcpy(peer.address.data() + size, &value, sizeof(value));
-  size += sizeof(value);
-}
-
-Peer UnixPeer(int fd) {
-  ucred credentials{};
-  socklen_t length = sizeof(credentials);
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return {};
-  Peer peer{.kind = Peer::Kind::kUnix};
-  size_t size = 0;
-  Append(peer, size, credentials.pid);
-  Append(peer, size, credentials.uid);
-  Append(peer, size, credentials.gid);
-  return peer;
-}
-
-// Unknown when the connection is gone already (ENOTCONN).
-Peer PeerOf(int fd) {
-  sockaddr_storage address{};
-  socklen_t length = sizeof(address);
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
-  Peer peer;
-  size_t size = 0;
-  switch (address.ss_family) {
-    case AF_INET: {
-      sockaddr_in ipv4;
-      std::memcpy(&ipv4, &address, sizeof(ipv4));
-      peer = {.kind = Peer::Kind::kIpv4, .port = ntohs(ipv4.sin_port)};
-      Append(peer, size, ipv4.sin_addr);
-      return peer;
-    }
-    case AF_INET6: {
-      sockaddr_in6 ipv6;
-      std::memcpy(&ipv6, &address, sizeof(ipv6));
-      peer = {.kind = Peer::Kind::kIpv6, .port = ntohs(ipv6.sin6_port)};
-      if (IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr)) {
-        peer.kind = Peer::Kind::kIpv4;
-        std::memcpy(peer.address.data(), &ipv6.sin6_addr.s6_addr[12], 4);
-      } else {
-        Append(peer, size, ipv6.sin6_addr);
-      }
-      return peer;
-    }
-    case AF_UNIX:
-      return UnixPeer(fd);
-    default:
-      return {};
-  }
 }
 
 }  // namespace
@@ -220,7 +111,7 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
 }
 
 UringRing::UringRing(const io_uring& ring, const Features& features)
-    : ring_(ring), features_(features) {
+    : ring_(ring), dialect_{.features = features, .ring_fd = ring.ring_fd} {
   // Entry i of the queue is submission i, always.
   for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
   counts_.reserve(kCountsMax);
@@ -281,70 +172,9 @@ int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completio
       if (const int error = Cross(0, completions); error != 0) return error;
       sqe = io_uring_get_sqe(&ring_);
     }
-    Prepare(op, sqe);
+    Prepare(op, dialect_, sqe);
   }
   return 0;
-}
-
-void UringRing::Prepare(const Op& op, io_uring_sqe* sqe) const {
-  unsigned flags = 0;
-  switch (op.key.kind) {
-    case OpKind::kWatch:
-    case OpKind::kPoll:
-      io_uring_prep_poll_multishot(sqe, op.fd, POLLIN);
-      break;
-    case OpKind::kCount:
-      return;  // not by an entry of the queue: see Queue
-    case OpKind::kPollEnd:
-      // Not by POLL_REMOVE, which leaves a poll armed whose edge is under way (uring_ring_test:
-      // EndsAPollWhoseEdgeIsUnderWay).
-      io_uring_prep_cancel64(sqe, EncodeEnded(op.key, OpKind::kPoll), 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
-    case OpKind::kAccept:
-      PrepareAccept(op, sqe);
-      return;
-    case OpKind::kAcceptEach:
-      io_uring_prep_multishot_accept(sqe, op.fd, nullptr, nullptr,
-                                     static_cast<int>(op.accept_flags));
-      break;
-    case OpKind::kAcceptEnd:
-      io_uring_prep_cancel64(sqe, EncodeEnded(op.key, OpKind::kAcceptEach), 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
-    case OpKind::kDoorbell:
-      io_uring_prep_msg_ring(sqe, op.fd, 0, op.tag, 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
-    case OpKind::kSend:
-      io_uring_prep_msg_ring(sqe, op.fd, static_cast<unsigned>(op.sent), op.tag, 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
-    case OpKind::kClose:
-      io_uring_prep_close(sqe, op.fd);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
-  }
-  sqe->flags = static_cast<uint8_t>(flags);
-  sqe->user_data = Encode(op.key);
-}
-
-void UringRing::PrepareAccept(const Op& op, io_uring_sqe* sqe) const {
-  if (features_.accept_dontwait) {
-    io_uring_prep_accept(sqe, op.fd, nullptr, nullptr, static_cast<int>(op.accept_flags));
-    sqe->ioprio = kAcceptDontWait;
-  } else {
-    // Without that flag an accept waits even on a non-blocking socket (seen on Linux 6.18), and one
-    // that is cancelled after a moment may be reported behind the edge of a connection that it has
-    // not seen. So the ring sends the source to itself, and who reads the message accepts
-    // (Translate; uring_ring_test: LosesNoEdgeBesideAcceptsThatFindNothing).
-    const uint32_t message = static_cast<uint32_t>(op.fd) |
-                             ((op.accept_flags & SOCK_NONBLOCK) != 0 ? kMessageNonBlock : 0) |
-                             ((op.accept_flags & SOCK_CLOEXEC) != 0 ? kMessageCloseOnExec : 0);
-    io_uring_prep_msg_ring(sqe, ring_.ring_fd, message, Encode(op.key), 0);
-    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
-  }
-  sqe->user_data = Encode(op.key);
 }
 
 int UringRing::WakeIn(int64_t wait_ns) {
@@ -360,7 +190,7 @@ int UringRing::WakeIn(int64_t wait_ns) {
       __kernel_timespec at{.tv_sec = at_ns / kNsPerSecond, .tv_nsec = at_ns % kNsPerSecond};
       io_uring_prep_timeout(sqe, &at, 0, IORING_TIMEOUT_ABS);
       sqe->flags = 0;
-      sqe->user_data = kWakeUp;
+      sqe->user_data = kWakeUpKey;
       wakes_at_ns_ = at_ns;
       return Enter(0);
     }
@@ -424,48 +254,14 @@ uint32_t UringRing::Reap(std::vector<Completion>& completions) {
   Completion completion;
   for (; reaped < ready && completions.size() < completions.capacity(); ++reaped) {
     const io_uring_cqe& cqe = ring_.cq.cqes[(head + reaped) & ring_.cq.ring_mask];
-    if (Translate(cqe, completion)) completions.push_back(completion);
+    if (cqe.user_data == kWakeUpKey) {
+      wakes_at_ns_ = kWaitForever;  // later ones that are still under way come in vain
+    } else if (Translate(cqe, dialect_, completion)) {
+      completions.push_back(completion);
+    }
   }
   io_uring_cq_advance(&ring_, reaped);
   return reaped;
-}
-
-bool UringRing::Translate(const io_uring_cqe& cqe, Completion& completion) {
-  if (cqe.user_data == kWakeUp) {
-    // Later ones that are still under way come in vain.
-    wakes_at_ns_ = kWaitForever;
-    return false;
-  }
-  completion = {.key = Decode(cqe.user_data),
-                .result = cqe.res,
-                .more = (cqe.flags & IORING_CQE_F_MORE) != 0};
-  switch (completion.key.kind) {
-    case OpKind::kPollEnd:
-    case OpKind::kAcceptEnd:
-      return cqe.res < 0 && cqe.res != -ENOENT && cqe.res != -EALREADY;
-    case OpKind::kAccept:
-      if (!features_.accept_dontwait && cqe.res >= 0) {
-        completion.result = AcceptNow(static_cast<uint32_t>(cqe.res));
-      }
-      [[fallthrough]];
-    case OpKind::kAcceptEach:
-      if (completion.result >= 0) {
-        const int fd = completion.result;
-        const uint8_t facts = completion.key.facts;
-        if ((facts & core::kFactIncomingCpu) != 0) completion.facts.incoming_cpu = IncomingCpu(fd);
-        if ((facts & core::kFactPeer) != 0) completion.facts.peer = PeerOf(fd);
-      }
-      return true;
-    case OpKind::kWatch:
-    case OpKind::kPoll:
-    case OpKind::kCount:
-    case OpKind::kDoorbell:
-    case OpKind::kSend:
-    case OpKind::kClose:
-      return true;
-  }
-  // Not of our making.
-  return false;
 }
 
 }  // namespace ringmaster::ring

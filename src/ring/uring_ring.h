@@ -35,6 +35,8 @@
 #include "core/op.h"
 #include "core/ring.h"
 #include "ring/features.h"
+#include "ring/master_ring.h"
+#include "ring/translate.h"
 
 namespace ringmaster::ring {
 
@@ -52,7 +54,7 @@ struct UringRingOptions {
   Features features;
 };
 
-class UringRing final : public core::Ring {
+class UringRing final : public MasterRing {
  public:
   // The errors are those of ring/errors.h; they leave nothing open.
   static absl::StatusOr<std::unique_ptr<UringRing>> Create(const UringRingOptions& options);
@@ -61,8 +63,8 @@ class UringRing final : public core::Ring {
   UringRing(const UringRing&) = delete;
   UringRing& operator=(const UringRing&) = delete;
 
-  // Makes the calling thread the owner. Returns 0 or -errno. `Turn` answers EBADFD before.
-  int Enable();
+  // `Turn` answers EBADFD before.
+  int Enable() override;
 
   // Submits `ops`, waits and reaps as core/ring.h says. A signal does not end the waiting. When the
   // kernel lacks memory it tries again for some seconds, then answers EAGAIN or EBUSY.
@@ -71,12 +73,10 @@ class UringRing final : public core::Ring {
 
   bool AllReported() const override { return all_reported_; }
 
-  // Makes the descriptor of a pollable ring readable in `wait_ns` at the latest; kWaitForever: not
-  // for the sake of time. One that was asked for before may still come, earlier and in vain. Hands
-  // everything to the kernel that waits for it. Returns as Turn does.
-  int WakeIn(int64_t wait_ns);
+  // Of a pollable ring: makes its descriptor readable.
+  int WakeIn(int64_t wait_ns) override;
 
-  int fd() const { return ring_.ring_fd; }
+  int fd() const override { return ring_.ring_fd; }
 
   // For tests: the ring itself, to prepare what no Op asks for.
   io_uring* raw() { return &ring_; }
@@ -86,8 +86,6 @@ class UringRing final : public core::Ring {
 
   // Puts all of `ops` into the submission queue; crosses whenever that is full.
   int Queue(std::span<const core::Op> ops, std::vector<core::Completion>& completions);
-  void Prepare(const core::Op& op, io_uring_sqe* sqe) const;
-  void PrepareAccept(const core::Op& op, io_uring_sqe* sqe) const;
 
   // Crosses and reaps; again while the kernel lacks memory and reaping gives it none back.
   int Cross(int64_t wait_ns_max, std::vector<core::Completion>& completions);
@@ -104,11 +102,8 @@ class UringRing final : public core::Ring {
   // Moves what is in the completion queue while there is room. Returns how many were taken from
   // the queue, those of no interest included.
   uint32_t Reap(std::vector<core::Completion>& completions);
-  // False when the completion is of no interest.
-  bool Translate(const io_uring_cqe& cqe, core::Completion& completion);
-
   io_uring ring_;
-  const Features features_;
+  const Dialect dialect_;
   bool all_reported_ = true;
   int64_t wakes_at_ns_ = core::kWaitForever;  // the first timeout that is under way
   std::vector<core::Completion> counts_;      // kCount, done, for which there was no room

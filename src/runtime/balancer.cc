@@ -75,6 +75,10 @@ absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions o
 
 int Balancer::fd() const { return lifeline_->fd(); }
 
+absl::Status Balancer::Lend(RingLoan loan) { return lifeline_->Lend(std::move(loan)); }
+
+bool Balancer::OnCompletion(const io_uring_cqe& cqe) { return lifeline_->OnCompletion(cqe); }
+
 absl::Status Balancer::RunOnce() { return lifeline_->RunOnce(); }
 
 ShutdownReport Balancer::Shutdown(absl::Duration drain) { return lifeline_->Shutdown(drain); }

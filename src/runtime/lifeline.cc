@@ -11,6 +11,7 @@
 #include "ring/errors.h"
 #include "ring/features.h"
 #include "ring/target.h"
+#include "ring/translate.h"
 #include "runtime/topology.h"
 
 namespace ringmaster::internal {
@@ -34,7 +35,7 @@ absl::Status CheckMasters(const BalancerOptions& options) {
         absl::StrCat("masters is ", options.masters, "; it must be from 1 to ", kMastersMax));
   }
   if (options.masters == 1) return absl::OkStatus();
-  if (options.host == Host::kLoop) {
+  if (options.host != Host::kThread) {
     return absl::InvalidArgumentError(
         "masters is more than 1, but a loop drives a single master: leave masters alone, or use "
         "Host::kThread");
@@ -45,6 +46,23 @@ absl::Status CheckMasters(const BalancerOptions& options) {
         "master");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckLoan(const RingLoan& loan) {
+  if (!loan.get_sqe || !loan.submit) {
+    return absl::InvalidArgumentError(
+        "the loan lacks get_sqe or submit: the master's operations go through the queue of the "
+        "ring "
+        "that is lent, see RingLoan");
+  }
+  if (loan.user_data_mask == 0 || (loan.user_data_mask & ring::kKeyMask) != 0 ||
+      (loan.user_data_value & ~loan.user_data_mask) != 0) {
+    return absl::InvalidArgumentError(
+        "the loan's user_data_mask must be made of bits of the highest byte, and user_data_value "
+        "of "
+        "bits of the mask: the master needs the other 56 bits itself");
+  }
+  return ring::CheckTarget(loan.ring_fd);
 }
 
 absl::Status CheckOptions(const BalancerOptions& options) {
@@ -59,9 +77,9 @@ absl::Status CheckOptions(const BalancerOptions& options) {
   if (options.cpu >= CPU_SETSIZE) {
     return absl::InvalidArgumentError(absl::StrCat("cpu ", options.cpu, " does not exist"));
   }
-  if (options.host == Host::kLoop && options.cpu >= 0) {
+  if (options.host != Host::kThread && options.cpu >= 0) {
     return absl::InvalidArgumentError(
-        "cpu is set, but with Host::kLoop there is no thread to bind: bind the thread of your "
+        "cpu is set, but with a host there is no thread to bind: bind the thread of your "
         "loop");
   }
   if (options.recall_after < absl::Microseconds(100) || options.recall_after > absl::Seconds(60)) {
@@ -202,6 +220,15 @@ BalancerStats Lifeline::Stats() {
   return stats;
 }
 
+absl::Status Lifeline::Lend(RingLoan loan) {
+  if (environment_.options.host != Host::kRing) {
+    return absl::FailedPreconditionError(
+        "a ring is lent, but the balancer has another host: create it with Host::kRing");
+  }
+  if (absl::Status status = CheckLoan(loan); !status.ok()) return status;
+  return masters_[0]->Lend(std::move(loan));
+}
+
 // --- Sources -------------------------------------------------------------------------------------
 
 absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options) const {
@@ -331,10 +358,10 @@ absl::Status Lifeline::Again(SourceId source, int error) {
 // --- Workers -------------------------------------------------------------------------------------
 
 absl::Status Lifeline::CheckOnHost(const WorkerOptions& options) const {
-  if (environment_.options.host != Host::kLoop) {
+  if (environment_.options.host == Host::kThread) {
     return absl::InvalidArgumentError(
-        "on_host is set, but this balancer has a thread of its own: create it with Host::kLoop, or "
-        "add the worker by its ring or mailbox");
+        "on_host is set, but this balancer has a thread of its own: create it with Host::kLoop "
+        "or Host::kRing, or add the worker by its ring or mailbox");
   }
   if (options.ring_fd != -1 || options.tag != 0 || options.handoff != Handoff::kInbox) {
     return absl::InvalidArgumentError(

@@ -57,9 +57,11 @@ class Lifeline {
   absl::Status Again(SourceId source, int error);
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
 
-  // Host::kLoop.
+  // With a host.
   int fd() const { return masters_[0]->fd(); }
   absl::Status RunOnce() { return masters_[0]->RunOnce(); }
+  absl::Status Lend(RingLoan loan);
+  bool OnCompletion(const io_uring_cqe& cqe) { return masters_[0]->OnCompletion(cqe); }
 
   ShutdownReport Shutdown(absl::Duration drain);
   // Shuts down without waiting, also when nobody will drive a hosted master any more.

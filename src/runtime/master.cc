@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ring/errors.h"
-#include "ring/target.h"
+#include "ring/uring_ring.h"
 #include "runtime/topology.h"
 
 namespace ringmaster::internal {
@@ -61,14 +61,16 @@ absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* 
                                                        uint32_t index) {
   std::unique_ptr<Master> master(new Master(environment, index));
   const BalancerOptions& options = environment->options;
-  absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
-      {.submission_entries = std::min(kSubmissionEntries, options.completion_entries),
-       .completion_entries = options.completion_entries,
-       .pollable = master->hosted(),
-       .restrict = options.restrict_ring,
-       .features = environment->features});
-  if (!ring.ok()) return ring.status();
-  master->ring_ = *std::move(ring);
+  if (!master->rides()) {
+    absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
+        {.submission_entries = std::min(kSubmissionEntries, options.completion_entries),
+         .completion_entries = options.completion_entries,
+         .pollable = master->hosted(),
+         .restrict = options.restrict_ring,
+         .features = environment->features});
+    if (!ring.ok()) return ring.status();
+    master->ring_ = *std::move(ring);
+  }
   master->engine_ = std::make_unique<core::Engine>(
       core::EngineConfig{.recall_after_ns = absl::ToInt64Nanoseconds(options.recall_after),
                          .completion_entries = options.completion_entries,
@@ -185,6 +187,9 @@ absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
   const absl::Status result = run();
   // What it has changed is told to the kernel at once.
   if (!Advance()) return result;
+  // What was submitted refers to no descriptor by its number any more; the rest the host's loop
+  // hands over when this call has returned.
+  if (rides()) return result;
   while (result.ok() && until != nullptr && !(*until)()) {
     if (!Step(kHostPauseNs) || !Advance()) break;
   }
@@ -195,13 +200,19 @@ absl::Status Master::RunOnce() {
   if (!hosted()) {
     return absl::FailedPreconditionError(
         "this balancer has a thread of its own: create it with BalancerOptions::host = "
-        "Host::kLoop to drive it");
+        "Host::kLoop or Host::kRing to drive it");
   }
   if (InAnotherProcess()) return RunOnMaster([] { return absl::OkStatus(); });
+  bool first = false;
   {
     std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
+    if (ring_ == nullptr) {
+      return absl::FailedPreconditionError(
+          "there is no ring to drive: lend it that of your loop by Balancer::Lend first");
+    }
     if (!host_known_) {
+      first = true;
       if (const int result = ring_->Enable(); result < 0) {
         return ring::ErrorStatus(ring::Operation::kEnableRing, -result);
       }
@@ -216,7 +227,8 @@ absl::Status Master::RunOnce() {
     }
   }
   if (in_step_) return CalledFromCallback();
-  Advance();
+  // A loop comes by after every turn of its own, whatever that was about.
+  if (!rides() || first || lent_->HasSomething()) Advance();
   return absl::OkStatus();
 }
 
@@ -243,10 +255,49 @@ void Master::Close() {
     // Its host has ended, or never came. What is under way ends with the ring.
     RefuseWithoutRing();
     End(Ended());
+    lent_ = nullptr;
     ring_.reset();
     return;
   }
   FinishShutdown(BeginShutdown(MonotonicNow()));
+}
+
+absl::Status Master::Lend(RingLoan loan) {
+  const std::unique_lock lock(sync_->mutex);
+  if (ended_) return end_status_;
+  if (ring_ != nullptr) {
+    return absl::FailedPreconditionError(
+        "a ring was lent before: a balancer rides on one ring for as long as it lives");
+  }
+  auto lent = std::make_unique<ring::LentRing>(ring::Loan{.ring_fd = loan.ring_fd,
+                                                          .get_sqe = std::move(loan.get_sqe),
+                                                          .submit = std::move(loan.submit),
+                                                          .user_data_mask = loan.user_data_mask,
+                                                          .user_data_value = loan.user_data_value},
+                                               environment_.features, options_.completion_entries);
+  lent_ = lent.get();
+  ring_ = std::move(lent);
+  return absl::OkStatus();
+}
+
+bool Master::OnCompletion(const io_uring_cqe& cqe) {
+  if (lent_ == nullptr || !lent_->Take(cqe)) return false;
+  if (loan_ended_) lent_->CloseArrived();
+  return true;
+}
+
+// On the thread of the host, which cannot wait for the ends of what is under way: they are asked
+// for, and what is accepted until then is closed when it comes (OnCompletion).
+void Master::EndOnLoan() {
+  drain_until_ns_ = 0;
+  drain_ended_ = true;
+  engine_->RefuseAll();
+  for (int turns = 0; turns < kLastTurnsMax && engine_->Outstanding() > 0; ++turns) {
+    if (!Step(0)) return;
+  }
+  ring_->Turn(ops_, 0, completions_);
+  ops_ = {};
+  End(Ended());
 }
 
 int Master::fd() const { return hosted() && ring_ != nullptr ? ring_->fd() : -1; }
@@ -273,6 +324,8 @@ ShutdownReport Master::FinishShutdown(const absl::Status& begun) {
     if (!driven) {
       RefuseWithoutRing();
       End(Ended());
+    } else if (OnMaster() && rides()) {
+      if (goes_on) EndOnLoan();
     } else if (OnMaster()) {
       while (goes_on) goes_on = Step(WaitMax(now_ns_));
     }
@@ -697,7 +750,7 @@ void Master::ReleaseWorker(uint32_t index) {
 }
 
 void Master::CloseRings() {
-  if (!ring_->AllReported()) return;
+  if (ring_ != nullptr && !ring_->AllReported()) return;
   for (const int ring_fd : rings_to_close_) close(ring_fd);
   rings_to_close_.clear();
 }
@@ -714,6 +767,11 @@ void Master::RefuseWithoutRing() {
 }
 
 void Master::End(absl::Status status) {
+  if (lent_ != nullptr && OnMaster()) {
+    lent_->End();
+    lent_->CloseArrived();
+    loan_ended_ = true;
+  }
   // What it had is free.
   environment_.shared->KnockOthersIfHungry(shared_);
   ShutdownReport report;

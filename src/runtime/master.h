@@ -19,7 +19,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/engine.h"
-#include "ring/uring_ring.h"
+#include "ring/features.h"
+#include "ring/lent_ring.h"
+#include "ring/master_ring.h"
 #include "ringmaster/balancer.h"
 #include "runtime/shared.h"
 
@@ -75,9 +77,11 @@ class Master {
   absl::Status SetPaused(SourceId source, bool paused);
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
 
-  // Host::kLoop.
+  // With a host.
   int fd() const;
   absl::Status RunOnce();
+  absl::Status Lend(RingLoan loan);
+  bool OnCompletion(const io_uring_cqe& cqe);
 
   // Stops the intake; everything ends by `until_ns` of the monotonic clock. Takes what it returned
   // to the end that waits for it.
@@ -126,7 +130,10 @@ class Master {
   // The same on the thread of the host, where nobody else would run it.
   absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
 
-  bool hosted() const { return options_.host == Host::kLoop; }
+  bool hosted() const { return options_.host != Host::kThread; }
+  // Its host's loop reaps, so nothing can be waited for on the host's thread.
+  bool rides() const { return options_.host == Host::kRing; }
+  void EndOnLoan();
 
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
@@ -159,7 +166,8 @@ class Master {
   const uint32_t index_;
   const pid_t process_;
   MasterShared* const shared_;
-  std::unique_ptr<ring::UringRing> ring_;
+  std::unique_ptr<ring::MasterRing> ring_;  // Host::kRing: null until it is lent
+  ring::LentRing* lent_ = nullptr;          // the same, Host::kRing
   std::unique_ptr<core::Engine> engine_;
   pthread_t thread_{};       // that drives the master
   bool has_thread_ = false;  // written before anybody else knows the master
@@ -175,6 +183,7 @@ class Master {
   std::span<const core::Op> ops_;  // of the last batch
   int64_t now_ns_ = 0;             // of the last batch
   bool in_step_ = false;
+  bool loan_ended_ = false;
   uint64_t wakes_ = 0;
   bool shutting_down_ = false;
   bool drain_ended_ = false;  // at the deadline: what is left is being refused
@@ -194,7 +203,7 @@ class Master {
   absl::Status end_status_;  // why calls are refused, once ended_
   ShutdownReport report_;    // once ended_
   bool thread_joined_ = false;
-  bool host_known_ = false;  // Host::kLoop: RunOnce was called, by `thread_`
+  bool host_known_ = false;  // hosted: RunOnce was called, by `thread_`
 };
 
 int64_t MonotonicNow();

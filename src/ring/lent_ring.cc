@@ -1,0 +1,164 @@
+#include "ring/lent_ring.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <utility>
+
+namespace ringmaster::ring {
+namespace {
+
+using core::Completion;
+using core::kWaitForever;
+using core::Op;
+using core::OpKind;
+
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// Whether somebody else waits for it.
+bool IsUrgent(OpKind kind) {
+  switch (kind) {
+    case OpKind::kWatch:
+    case OpKind::kPoll:
+    case OpKind::kCount:
+    case OpKind::kAccept:
+    case OpKind::kAcceptEach:
+      return false;
+    case OpKind::kPollEnd:
+    case OpKind::kAcceptEnd:
+    case OpKind::kDoorbell:
+    case OpKind::kSend:
+    case OpKind::kClose:
+      return true;
+  }
+  return true;
+}
+
+}  // namespace
+
+LentRing::LentRing(Loan loan, const Features& features, uint32_t completion_entries)
+    : loan_(std::move(loan)),
+      dialect_{.features = features, .ring_fd = loan_.ring_fd, .mark = loan_.user_data_value} {
+  arrived_.reserve(completion_entries);
+  waiting_.reserve(completion_entries);
+}
+
+bool LentRing::Take(const io_uring_cqe& cqe) {
+  if ((cqe.user_data & loan_.user_data_mask) != loan_.user_data_value) return false;
+  switch (cqe.user_data & kKeyMask) {
+    case kWakeUpKey:
+      wakes_at_ns_ = kWaitForever;
+      woken_ = true;
+      return true;
+    case kMarkerKey:
+      // The end of a watch or a timeout, which says only that there was none, carries it, too.
+      if (cqe.res >= 0 && markers_ > 0) --markers_;
+      woken_ = true;
+      return true;
+    default:
+      break;
+  }
+  Completion completion;
+  if (Translate(cqe, dialect_, completion)) arrived_.push_back(completion);
+  return true;
+}
+
+int LentRing::Turn(std::span<const Op> ops, int64_t /*wait_ns_max*/,
+                   std::vector<Completion>& completions) {
+  const size_t room = std::min(completions.capacity(), arrived_.size());
+  completions.assign(arrived_.begin(), arrived_.begin() + static_cast<ptrdiff_t>(room));
+  arrived_.erase(arrived_.begin(), arrived_.begin() + static_cast<ptrdiff_t>(room));
+  woken_ = false;
+  bool urgent = false;
+  size_t queued = 0;
+  while (queued < waiting_.size() && Queue(waiting_[queued])) {
+    urgent |= IsUrgent(waiting_[queued].key.kind);
+    ++queued;
+  }
+  waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(queued));
+  for (const Op& op : ops) {
+    if (op.key.kind == OpKind::kCount) {
+      arrived_.push_back({.key = op.key, .result = BacklogOf(op.fd)});
+    } else if (!waiting_.empty() || !Queue(op)) {
+      waiting_.push_back(op);
+    } else {
+      urgent |= IsUrgent(op.key.kind);
+    }
+  }
+  if (marker_due_) {
+    if (io_uring_sqe* const sqe = NextEntry(); sqe != nullptr) {
+      io_uring_prep_nop(sqe);
+      sqe->flags = 0;
+      sqe->user_data = dialect_.mark | kMarkerKey;
+      ++markers_;
+      marker_due_ = false;
+    }
+  }
+  // What was counted is returned by this turn where there is room, as by the library's own ring.
+  while (!arrived_.empty() && completions.size() < completions.capacity()) {
+    completions.push_back(arrived_.front());
+    arrived_.erase(arrived_.begin());
+  }
+  return urgent ? Submit() : 0;
+}
+
+bool LentRing::Queue(const Op& op) {
+  io_uring_sqe* const sqe = NextEntry();
+  if (sqe == nullptr) return false;
+  Prepare(op, dialect_, sqe);
+  marker_due_ |= op.key.kind == OpKind::kSend;
+  return true;
+}
+
+io_uring_sqe* LentRing::NextEntry() {
+  if (io_uring_sqe* const sqe = loan_.get_sqe(); sqe != nullptr) return sqe;
+  Submit();
+  return loan_.get_sqe();
+}
+
+// What the kernel does not take now goes with the loop's next submission.
+int LentRing::Submit() {
+  const int result = loan_.submit();
+  const bool later = result == -EAGAIN || result == -EBUSY || result == -EINTR;
+  return result >= 0 || later ? 0 : result;
+}
+
+int LentRing::WakeIn(int64_t wait_ns) {
+  const int64_t at_ns = wait_ns < kWaitForever / 2 ? NowNs() + wait_ns : kWaitForever;
+  if (at_ns >= wakes_at_ns_) return 0;
+  io_uring_sqe* const sqe = NextEntry();
+  if (sqe == nullptr) return 0;  // the loop has so much to do that it will come by
+  wake_at_ = {.tv_sec = at_ns / kNsPerSecond, .tv_nsec = at_ns % kNsPerSecond};
+  io_uring_prep_timeout(sqe, &wake_at_, 0, IORING_TIMEOUT_ABS);
+  sqe->flags = 0;
+  sqe->user_data = dialect_.mark | kWakeUpKey;
+  wakes_at_ns_ = at_ns;
+  return Submit();  // the kernel reads the time when it takes the entry
+}
+
+void LentRing::CloseArrived() {
+  for (const Completion& completion : arrived_) {
+    const OpKind kind = completion.key.kind;
+    const bool accepted = kind == OpKind::kAccept || kind == OpKind::kAcceptEach;
+    if (accepted && completion.result >= 0) close(completion.result);
+  }
+  arrived_.clear();
+}
+
+void LentRing::End() {
+  for (const uint64_t key : {Encode({.kind = OpKind::kWatch}), kWakeUpKey}) {
+    if (io_uring_sqe* const sqe = NextEntry(); sqe != nullptr) PrepareEnd(key, dialect_, sqe);
+  }
+  Submit();
+}
+
+}  // namespace ringmaster::ring

@@ -1,0 +1,85 @@
+// The seam over a ring that a loop has lent (Host::kRing): the master's operations travel with the
+// loop's own, and the loop hands over what completes.
+//
+// Threads: everything by the thread that drives the loop. Destruction touches the ring no more.
+//
+// What is different from a ring of the library's own:
+//  * A turn never waits, and returns what the loop has handed over since the last one.
+//  * What other threads wait for (doorbells, connections, the end of an accept) is submitted within
+//    the turn; polls and accepts go with the loop's next submission.
+//  * While the submission queue stays full, what does not fit waits here, in its order.
+//  * Nobody says when all that was submitted has been reported, so a marker follows what was sent:
+//    failures come before it, because a message is sent when its entry is taken.
+
+#ifndef RINGMASTER_SRC_RING_LENT_RING_H_
+#define RINGMASTER_SRC_RING_LENT_RING_H_
+
+#include <liburing.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/op.h"
+#include "core/ring.h"
+#include "ring/master_ring.h"
+#include "ring/translate.h"
+
+namespace ringmaster::ring {
+
+// As RingLoan of the public interface.
+struct Loan {
+  int ring_fd = -1;
+  std::function<io_uring_sqe*()> get_sqe;
+  std::function<int()> submit;
+  uint64_t user_data_mask = 0;
+  uint64_t user_data_value = 0;
+};
+
+class LentRing final : public MasterRing {
+ public:
+  LentRing(Loan loan, const Features& features, uint32_t completion_entries);
+
+  // Keeps what the entry says for the next turn, if it is the master's; false if it is not.
+  bool Take(const io_uring_cqe& cqe);
+
+  // Whether a turn would do anything of its own accord: something was handed over, or waits for
+  // room.
+  bool HasSomething() const { return woken_ || !arrived_.empty() || !waiting_.empty(); }
+
+  int Enable() override { return 0; }
+  int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
+           std::vector<core::Completion>& completions) override;
+  bool AllReported() const override {
+    return markers_ == 0 && !marker_due_ && waiting_.empty() && arrived_.empty();
+  }
+  int WakeIn(int64_t wait_ns) override;
+  int fd() const override { return -1; }
+
+  // Nothing is asked of the ring any more: ends the watch and the timeouts.
+  void End();
+  // After the end: connections that were accepted meanwhile are nobody's.
+  void CloseArrived();
+
+ private:
+  // The next free entry; null when the queue is full and stays so.
+  io_uring_sqe* NextEntry();
+  // Whether it was put into the queue.
+  bool Queue(const core::Op& op);
+  int Submit();
+
+  const Loan loan_;
+  const Dialect dialect_;
+  std::vector<core::Completion> arrived_;  // since the last turn
+  std::vector<core::Op> waiting_;          // for room in the queue
+  uint32_t markers_ = 0;                   // under way
+  bool marker_due_ = false;                // something was sent behind the last one
+  bool woken_ = false;                     // a timeout has come since the last turn
+  int64_t wakes_at_ns_ = core::kWaitForever;
+  __kernel_timespec wake_at_{};  // of the timeout that was prepared last
+};
+
+}  // namespace ringmaster::ring
+
+#endif  // RINGMASTER_SRC_RING_LENT_RING_H_

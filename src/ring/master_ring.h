@@ -1,0 +1,29 @@
+// What a master asks of its ring beside the seam: whether it is the library's own or lent to it
+// makes no difference to who drives it.
+
+#ifndef RINGMASTER_SRC_RING_MASTER_RING_H_
+#define RINGMASTER_SRC_RING_MASTER_RING_H_
+
+#include <cstdint>
+
+#include "core/ring.h"
+
+namespace ringmaster::ring {
+
+class MasterRing : public core::Ring {
+ public:
+  // Makes the calling thread the owner. Returns 0 or -errno.
+  virtual int Enable() = 0;
+
+  // For a host: makes it come by in `wait_ns` at the latest; kWaitForever: not for the sake of
+  // time. One that was asked for before may still come, earlier and in vain. Hands everything to
+  // the kernel that waits for it. Returns as Turn does.
+  virtual int WakeIn(int64_t wait_ns) = 0;
+
+  // What a host watches; -1 when there is nothing to watch.
+  virtual int fd() const = 0;
+};
+
+}  // namespace ringmaster::ring
+
+#endif  // RINGMASTER_SRC_RING_MASTER_RING_H_

@@ -1,0 +1,51 @@
+// Between our words and the kernel's: how an operation becomes an entry of a submission queue, and
+// what an entry of a completion queue says. For a ring of the library's own and for one that is
+// lent to it.
+
+#ifndef RINGMASTER_SRC_RING_TRANSLATE_H_
+#define RINGMASTER_SRC_RING_TRANSLATE_H_
+
+#include <liburing.h>
+
+#include <cstdint>
+
+#include "core/op.h"
+#include "ring/features.h"
+
+namespace ringmaster::ring {
+
+// The ring whose entries they are.
+struct Dialect {
+  Features features;
+  int ring_fd = -1;
+  uint64_t mark = 0;  // of user_data: what tells the library's entries from others, above kKeyBits
+};
+
+// user_data, from the highest bit: mark 8, kind 4, facts 4, generation 16, index 32.
+inline constexpr int kKeyBits = 56;
+inline constexpr uint64_t kKeyMask = (uint64_t{1} << kKeyBits) - 1;
+// The keys of a timeout and of a marker; no operation has them.
+inline constexpr uint64_t kWakeUpKey = kKeyMask;
+inline constexpr uint64_t kMarkerKey = kKeyMask - 1;
+
+uint64_t Encode(const core::OpKey& key);
+
+// Any operation but kCount, which is made by BacklogOf at once. Sets every field that matters,
+// flags included.
+void Prepare(const core::Op& op, const Dialect& dialect, io_uring_sqe* sqe);
+
+// Ends what was prepared under `key`, the timeouts and the watch included. Completes only on
+// failure, under the key of a marker.
+void PrepareEnd(uint64_t key, const Dialect& dialect, io_uring_sqe* sqe);
+
+// Of an entry that an operation has made. False when it is of no interest. Does what had to wait
+// until the completion is read: an accept on kernels that cannot be told not to wait, and the facts
+// of a connection.
+bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, core::Completion& completion);
+
+// How many connections wait to be accepted, or -errno.
+int32_t BacklogOf(int fd);
+
+}  // namespace ringmaster::ring
+
+#endif  // RINGMASTER_SRC_RING_TRANSLATE_H_

@@ -1,0 +1,380 @@
+// A balancer that rides on the io_uring of a loop of the program's own (Host::kRing). Method: the
+// loop waits for its ring and nothing else, so whatever the master waits for must come through it.
+
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "balancer_fixture.h"
+#include "ringmaster/balancer.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+constexpr uint64_t kMask = uint64_t{0xff} << 56;
+constexpr uint64_t kMaster = uint64_t{0x5a} << 56;
+constexpr uint64_t kStop = 1;
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
+
+RingLoan Lend(io_uring& ring) {
+  return {.ring_fd = ring.ring_fd,
+          .get_sqe = [&ring] { return io_uring_get_sqe(&ring); },
+          .submit = [&ring] { return io_uring_submit(&ring); },
+          .user_data_mask = kMask,
+          .user_data_value = kMaster};
+}
+
+// A loop on its own thread, which creates the balancer on its ring, drives it and, if told to, has
+// a worker of its own.
+class RidingHost {
+ public:
+  struct Options {
+    unsigned ring_flags = 0;
+    unsigned entries = 64;
+    bool serves = false;
+  };
+  // `set_up` runs on the host's thread once the balancer is there.
+  RidingHost(Options options, BalancerOptions balancer_options,
+             std::function<void(Balancer&, Port&)> set_up)
+      : options_(options) {
+    thread_ =
+        std::thread([this, options = std::move(balancer_options),
+                     set_up = std::move(set_up)]() mutable { Run(std::move(options), set_up); });
+    EXPECT_TRUE(Eventually([this] { return ready_.load(); }));
+  }
+  ~RidingHost() { Stop(); }
+
+  Balancer& balancer() { return *balancer_; }
+  uint64_t served() const { return served_; }
+  // Runs on the host's thread, between two turns of its loop.
+  void Do(std::function<void()> job) {
+    job_ = std::move(job);
+    has_job_ = true;
+    eventfd_write(stop_fd_, 1);
+    EXPECT_TRUE(Eventually([this] { return !has_job_; }));
+  }
+  void Stop() {
+    if (!thread_.joinable()) return;
+    stop_ = true;
+    eventfd_write(stop_fd_, 1);
+    thread_.join();
+    close(stop_fd_);
+  }
+
+ private:
+  void Run(BalancerOptions options, const std::function<void(Balancer&, Port&)>& set_up) {
+    io_uring_params params{};
+    params.flags = options_.ring_flags;
+    ASSERT_EQ(io_uring_queue_init_params(options_.entries, &ring_, &params), 0);
+    options.host = Host::kRing;
+    balancer_ = Balancer::Create(std::move(options)).value();
+    Port port;
+    if (options_.serves) port = balancer_->AddWorker({.on_host = true}).value();
+    set_up(*balancer_, port);
+    WatchStop();
+    EXPECT_TRUE(balancer_->Lend(Lend(ring_)).ok());
+    EXPECT_TRUE(balancer_->RunOnce().ok());
+    ready_ = true;
+    while (!stop_) Turn(port);
+    port.Leave();
+    balancer_.reset();
+    io_uring_queue_exit(&ring_);
+  }
+
+  void Turn(Port& port) {
+    io_uring_submit_and_wait(&ring_, 1);
+    io_uring_cqe* cqe;
+    unsigned head;
+    unsigned seen = 0;
+    io_uring_for_each_cqe(&ring_, head, cqe) {
+      ++seen;
+      const bool masters = balancer_->OnCompletion(*cqe);
+      EXPECT_EQ(masters, cqe->user_data != kStop);
+      stopped_ |= !masters;
+    }
+    io_uring_cq_advance(&ring_, seen);
+    balancer_->RunOnce().IgnoreError();
+    port.Claim([&](Connection connection) {
+      ++served_;
+      ServeIndex(port.worker(), std::move(connection));
+    });
+    if (!std::exchange(stopped_, false)) return;
+    eventfd_t value;
+    eventfd_read(stop_fd_, &value);
+    WatchStop();
+    if (!has_job_) return;
+    job_();
+    has_job_ = false;
+  }
+
+  void WatchStop() {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    if (sqe == nullptr) {
+      io_uring_submit(&ring_);
+      sqe = io_uring_get_sqe(&ring_);
+    }
+    io_uring_prep_poll_add(sqe, stop_fd_, POLLIN);
+    io_uring_sqe_set_data64(sqe, kStop);
+  }
+
+  const Options options_;
+  const int stop_fd_ = eventfd(0, EFD_NONBLOCK);
+  io_uring ring_{};
+  std::unique_ptr<Balancer> balancer_;
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> has_job_{false};
+  std::function<void()> job_;
+  bool stopped_ = false;
+  std::atomic<uint64_t> served_{0};
+  std::thread thread_;
+};
+
+class RidingTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
+  }
+
+  // A worker with a ring of its own.
+  static std::unique_ptr<Worker> AddWorker(RidingHost& host, Source source,
+                                           WorkerOptions options = {}) {
+    return std::make_unique<Worker>(
+        [&host, source, options](int ring_fd, uint64_t tag) mutable -> absl::StatusOr<Port> {
+          options.ring_fd = ring_fd;
+          options.tag = tag;
+          absl::StatusOr<Port> port = host.balancer().AddWorker(options);
+          if (!port.ok()) return port;
+          const uint64_t token = options.handoff == Handoff::kCompletion ? Worker::kTokens : 0;
+          const absl::Status joined = source.Join(*port, {.token = token});
+          if (!joined.ok()) return joined;
+          return port;
+        },
+        ServeIndex);
+  }
+};
+
+class EveryKindOfRing : public RidingTest, public ::testing::WithParamInterface<unsigned> {};
+INSTANTIATE_TEST_SUITE_P(Rings, EveryKindOfRing,
+                         ::testing::Values(0u, IORING_SETUP_COOP_TASKRUN,
+                                           IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN),
+                         [](const auto& flags) {
+                           return flags.param == 0                           ? "Plain"
+                                  : flags.param == IORING_SETUP_COOP_TASKRUN ? "Cooperative"
+                                                                             : "Deferring";
+                         });
+
+TEST_P(EveryKindOfRing, ServesBesideOtherWorkers) {
+  const Listener listener = Listener::Tcp();
+  Source source;
+  RidingHost host({.ring_flags = GetParam(), .serves = true}, {},
+                  [&](Balancer& balancer, Port& port) {
+                    source = balancer.AddSource(listener.fd(), {.policy = RoundRobin()}).value();
+                    ASSERT_TRUE(source.Join(port).ok());
+                  });
+  {
+    const auto one = AddWorker(host, source);
+    const auto two = AddWorker(host, source);
+    for (int i = 0; i < 1500; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+    EXPECT_GT(one->claimed(), 0u);
+    EXPECT_GT(two->claimed(), 0u);
+    EXPECT_EQ(host.served() + one->claimed() + two->claimed(), 1500u);
+  }
+  for (int i = 0; i < 100; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+}
+
+TEST_P(EveryKindOfRing, EveryIntakeAndHandoffWorks) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept, Intake::kReadiness}) {
+    for (const Handoff handoff : {Handoff::kInbox, Handoff::kCompletion}) {
+      if (intake == Intake::kReadiness && handoff == Handoff::kCompletion) continue;
+      const Listener listener = Listener::Unix();
+      Source source;
+      RidingHost host({.ring_flags = GetParam()}, {}, [&](Balancer& balancer, Port&) {
+        source = balancer.AddSource(listener.fd(), {.intake = intake}).value();
+      });
+      const auto worker = AddWorker(host, source, {.handoff = handoff, .window = 2});
+      for (int i = 0; i < 200; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+    }
+  }
+}
+
+// Nobody but the clock wakes the loop.
+TEST_P(EveryKindOfRing, DeadlinesWakeTheLoop) {
+  const Listener listener = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Source source;
+  Port stuck;
+  RidingHost host({.ring_flags = GetParam()}, {}, [&](Balancer& balancer, Port&) {
+    source = balancer.AddSource(listener.fd(), {.policy = RoundRobin()}).value();
+    stuck = balancer.AddWorker(mailbox).value();
+    ASSERT_TRUE(source.Join(stuck).ok());
+  });
+  const auto worker = AddWorker(host, source);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(AskWhoServes(listener), static_cast<int>(worker->index()));
+  }
+  EXPECT_GT(host.balancer().Stats().recalled, 0u);
+  stuck.Leave();
+}
+
+// The queue has room for a single entry: what does not fit waits for the next turn, or is submitted
+// in between.
+TEST_F(RidingTest, ASubmissionQueueThatIsFullLosesNothing) {
+  const Listener listener = Listener::Tcp();
+  Source source;
+  RidingHost host({.entries = 1}, {}, [&](Balancer& balancer, Port&) {
+    source = balancer.AddSource(listener.fd(), {.policy = RoundRobin()}).value();
+  });
+  const auto one = AddWorker(host, source);
+  const auto two = AddWorker(host, source, {.handoff = Handoff::kCompletion});
+  std::vector<std::thread> clients;
+  std::atomic<int> lost{0};
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&] {
+      for (int n = 0; n < 200; ++n) lost += AskWhoServes(listener) < 0;
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(lost, 0);
+}
+
+// What comes while the host waits is served without a wake-up of anybody else, and without a turn
+// of a ring beside its own.
+TEST_F(RidingTest, UnderExclusiveTheHostServesWhatComesWhileItIsIdle) {
+  const Listener listener = Listener::Tcp();
+  Source source;
+  RidingHost host({.serves = true}, {}, [&](Balancer& balancer, Port& port) {
+    source = balancer.AddSource(listener.fd(), {.policy = Exclusive(WakeOrder::kLifo)}).value();
+    ASSERT_TRUE(source.Join(port).ok());
+  });
+  const auto worker = AddWorker(host, source);
+  for (int i = 0; i < 500; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+  EXPECT_EQ(host.served(), 500u);
+}
+
+TEST_F(RidingTest, CallsOnTheThreadOfTheHostDoNotWaitForItsLoop) {
+  const Listener listener = Listener::Tcp();
+  Source source;
+  RidingHost host({.serves = true}, {}, [&](Balancer& balancer, Port& port) {
+    source = balancer.AddSource(listener.fd()).value();
+    ASSERT_TRUE(source.Join(port).ok());
+  });
+  for (int i = 0; i < 10; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+  host.Do([&] {
+    ASSERT_TRUE(source.Remove().ok());
+    source = host.balancer().AddSource(listener.fd()).value();  // the same socket, at once
+    EXPECT_EQ(host.balancer().Stats().sources.size(), 1u);
+  });
+  const auto worker = AddWorker(host, source);
+  for (int i = 0; i < 10; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+}
+
+TEST_F(RidingTest, AShutdownOnTheThreadOfTheHostIsOneByZero) {
+  const Listener listener = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port;
+  RidingHost host({}, {}, [&](Balancer& balancer, Port&) {
+    Source source = balancer.AddSource(listener.fd()).value();
+    port = balancer.AddWorker(mailbox).value();
+    ASSERT_TRUE(source.Join(port).ok());
+  });
+  std::vector<int> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return host.balancer().Stats().workers[0].unclaimed == 3; }));
+  ShutdownReport report;
+  host.Do([&] { report = host.balancer().Shutdown(absl::Seconds(60)); });
+  EXPECT_FALSE(report.drained);
+  EXPECT_EQ(report.refused, 3u);
+  for (const int client : clients) {
+    char byte;
+    EXPECT_EQ(read(client, &byte, 1), 0);
+    close(client);
+  }
+  // The loop goes on, without the master: the ends of its operations come, and nobody is accepted.
+  const int late = listener.Connect();
+  host.Do([] {});
+  pollfd answer{.fd = late, .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&answer, 1, 20), 0);
+  close(late);
+}
+
+TEST_F(RidingTest, ADrainFromAnotherThreadGoesOnWhileTheHostServes) {
+  const Listener listener = Listener::Tcp();
+  RidingHost host({.serves = true}, {}, [&](Balancer& balancer, Port& port) {
+    Source source = balancer.AddSource(listener.fd()).value();
+    ASSERT_TRUE(source.Join(port).ok());
+  });
+  for (int i = 0; i < 10; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+  const ShutdownReport report = host.balancer().Shutdown(absl::Seconds(10));
+  EXPECT_TRUE(report.drained);
+  EXPECT_EQ(report.stats.accepted, 10u);
+}
+
+TEST_F(RidingTest, WrongLoansAreRefusedInWords) {
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  std::unique_ptr<Balancer> balancer = Balancer::Create({.host = Host::kRing}).value();
+  const auto refuses = [&](const std::function<void(RingLoan&)>& change, const char* word) {
+    RingLoan loan = Lend(ring);
+    change(loan);
+    const absl::Status status = balancer->Lend(std::move(loan));
+    EXPECT_EQ(status.code(), kInvalid) << word;
+    EXPECT_TRUE(absl::StrContains(status.message(), word)) << status;
+  };
+  refuses([](RingLoan& loan) { loan.get_sqe = nullptr; }, "get_sqe");
+  refuses([](RingLoan& loan) { loan.submit = nullptr; }, "submit");
+  refuses([](RingLoan& loan) { loan.user_data_mask = 0; }, "highest byte");
+  refuses([](RingLoan& loan) { loan.user_data_mask = ~uint64_t{0}; }, "highest byte");
+  refuses([](RingLoan& loan) { loan.user_data_value = 1; }, "bits of the mask");
+  RingLoan no_ring = Lend(ring);
+  no_ring.ring_fd = 0;
+  EXPECT_FALSE(balancer->Lend(std::move(no_ring)).ok());
+  const absl::Status without = balancer->RunOnce();
+  EXPECT_EQ(without.code(), kPrecondition);
+  EXPECT_TRUE(absl::StrContains(without.message(), "Lend")) << without;
+  EXPECT_TRUE(balancer->Lend(Lend(ring)).ok());
+  EXPECT_EQ(balancer->Lend(Lend(ring)).code(), kPrecondition);
+  EXPECT_EQ(Balancer::Create({.host = Host::kLoop}).value()->Lend(Lend(ring)).code(),
+            kPrecondition);
+  EXPECT_EQ(Balancer::Create({.host = Host::kRing, .masters = 2}).status().code(), kInvalid);
+  EXPECT_EQ(Balancer::Create({.host = Host::kRing, .cpu = 0}).status().code(), kInvalid);
+  balancer.reset();
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(RidingTest, MayBeDestroyedWithoutHavingBeenDrivenAndAfterItsRing) {
+  for (const bool lends : {false, true}) {
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+    std::unique_ptr<Balancer> balancer = Balancer::Create({.host = Host::kRing}).value();
+    if (lends) {
+      ASSERT_TRUE(balancer->Lend(Lend(ring)).ok());
+    }
+    const Listener listener = Listener::Tcp();
+    Source source = balancer->AddSource(listener.fd()).value();
+    const Mailbox mailbox = Mailbox::Create().value();
+    balancer->AddWorker(mailbox).value().Leave();
+    Port port = balancer->AddWorker({.on_host = true}).value();
+    ASSERT_TRUE(source.Join(port).ok());
+    io_uring_queue_exit(&ring);
+    balancer.reset();
+    port.Leave();
+  }
+}
+
+}  // namespace
+}  // namespace ringmaster
