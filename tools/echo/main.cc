@@ -143,7 +143,9 @@ absl::StatusOr<int> Run(const Options& options) {
   if (!control.ok()) return control.status();
 
   BalancerOptions balancer_options;
-  balancer_options.host = options.host;
+  // A worker whose loop is an io_uring carries the master on it.
+  const bool rides = options.host == Host::kLoop && options.loop == LoopKind::kUring;
+  balancer_options.host = rides ? Host::kRing : options.host;
   balancer_options.masters = options.masters;
   balancer_options.on_event = [&events](const Event& event) { events.Print(event); };
   absl::StatusOr<std::unique_ptr<Balancer>> balancer =

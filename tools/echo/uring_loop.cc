@@ -50,7 +50,7 @@ constexpr uint16_t kBufferGroup = 0;
 
 // What a completion is about. The index of the connection is the lower half of the user_data; no
 // generation is needed, because an entry of the table is free only when nothing is in flight.
-enum class Kind : uint8_t { kDoorbell, kAccepted, kMaster, kControl, kReceive, kSend, kReceiveEnd };
+enum class Kind : uint8_t { kDoorbell, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
 
 constexpr uint64_t UserData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
@@ -125,6 +125,7 @@ class UringLoop final : public Loop {
   void Handle(const io_uring_cqe& completion);
   void WatchControl();
   void ObeyControl();
+  absl::Status LendRing();
   void DriveMaster();
   void Take(Connection taken);
   void Redeem(Ticket ticket);
@@ -161,7 +162,10 @@ absl::StatusOr<uint32_t> UringLoop::SetUp() {
                            .handoff = setup_.handoff,
                            .tag = UserData(Kind::kDoorbell),
                            .capacity = setup_.connections_max};
-  if (setup_.hosts) options = {.on_host = true, .capacity = setup_.connections_max};
+  if (setup_.hosts) {
+    options = {.on_host = true, .capacity = setup_.connections_max};
+    if (absl::Status lent = LendRing(); !lent.ok()) return lent;
+  }
   absl::StatusOr<Port> port = setup_.balancer->AddWorker(options);
   if (!port.ok()) return port.status();
   port_ = *std::move(port);
@@ -205,15 +209,19 @@ void UringLoop::Run() {
   }
 }
 
+// The master's operations travel with this loop's own. Its user_data begin where no Kind does.
+absl::Status UringLoop::LendRing() {
+  return setup_.balancer->Lend({.ring_fd = ring_.ring_fd,
+                                .get_sqe = [this] { return io_uring_get_sqe(&ring_); },
+                                .submit = [this] { return io_uring_submit(&ring_); },
+                                .user_data_mask = uint64_t{0xff} << 56,
+                                .user_data_value = uint64_t{0x80} << 56});
+}
+
 // What it offers to this worker is claimed next, without a doorbell.
 void UringLoop::DriveMaster() {
   setup_.balancer->RunOnce().IgnoreError();  // fails when it was shut down
   claim_due_ = true;
-  if (ended_) return;
-  // The poll of a ring is one-shot.
-  io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
-  io_uring_prep_poll_add(entry, setup_.balancer->fd(), POLLIN);
-  io_uring_sqe_set_data64(entry, UserData(Kind::kMaster));
 }
 
 // Submits what has been asked for and handles what has completed, of which there is something when
@@ -231,8 +239,16 @@ void UringLoop::Turn(bool wait) {
   std::array<io_uring_cqe*, kCompletionsPerTurnMax> completions;
   const unsigned count =
       io_uring_peek_batch_cqe(&ring_, completions.data(), kCompletionsPerTurnMax);
-  for (unsigned i = 0; i < count; ++i) Handle(*completions[i]);
+  bool master_due = false;
+  for (unsigned i = 0; i < count; ++i) {
+    if (setup_.hosts && setup_.balancer->OnCompletion(*completions[i])) {
+      master_due = true;
+    } else {
+      Handle(*completions[i]);
+    }
+  }
   io_uring_cq_advance(&ring_, count);
+  if (master_due) DriveMaster();
   port_.Took(std::exchange(taken_, 0));
 }
 
@@ -241,9 +257,6 @@ void UringLoop::Handle(const io_uring_cqe& completion) {
   switch (static_cast<Kind>(completion.user_data >> 32)) {
     case Kind::kDoorbell:
       claim_due_ = true;
-      break;
-    case Kind::kMaster:
-      DriveMaster();
       break;
     case Kind::kAccepted:
       Take(port_.Adopt(completion.res));
