@@ -49,8 +49,10 @@ constexpr std::string_view kCompletion = "completion";
 constexpr std::string_view kHandoffs[] = {kInbox, kCompletion};
 // Several masters are "dedicated-2", "dedicated-3" …, each with a listener of its own.
 constexpr std::string_view kDedicated = "dedicated";
+// The first worker: by a descriptor that its loop watches, or on its own ring.
 constexpr std::string_view kWorker = "worker";
-constexpr std::string_view kHosts[] = {kDedicated, "dedicated-2", "dedicated-4", kWorker};
+constexpr std::string_view kRing = "ring";
+constexpr std::string_view kHosts[] = {kDedicated, "dedicated-2", "dedicated-4", kWorker, kRing};
 
 struct Variant {
   std::string policy;
@@ -58,6 +60,7 @@ struct Variant {
   std::string_view handoff = kHandoffs[0];
   std::string_view host = kHosts[0];
 
+  bool hosted() const { return host == kWorker || host == kRing; }
   uint32_t masters() const {
     const bool several = host.starts_with(kDedicated) && host.size() > kDedicated.size();
     return several ? static_cast<uint32_t>(host.back() - '0') : 1;
@@ -114,7 +117,7 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
     if (!host.ok()) return host.status();
     variant.host = *host;
   }
-  if (variant.host == kWorker && variant.handoff == kCompletion) {
+  if (variant.hosted() && variant.handoff == kCompletion) {
     return absl::InvalidArgumentError(absl::StrCat(
         "ringmaster:", variant.name(), ": the host claims, and so do the other workers here; take ",
         "the handoff inbox, or the host dedicated"));
@@ -226,30 +229,37 @@ class InboxWorker : public RingmasterWorker {
   bool doorbell_ = false;  // there may be something to claim
 };
 
-// The first worker, when it drives the master as well: one more descriptor of its loop.
+// The first worker, when it drives the master as well: one more descriptor of its loop, or
+// completions of its ring.
 class HostingWorker : public RingmasterWorker {
  public:
   // `others` still need the master; `write` gets the last of its counts.
   HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
-                std::vector<Source> sources, const std::atomic<uint32_t>& others,
+                std::vector<Source> sources, bool rides, const std::atomic<uint32_t>& others,
                 std::function<void(const BalancerStats&)> write)
       : RingmasterWorker(options, index, balancer, std::move(sources)),
         balancer_(balancer),
+        rides_(rides),
         others_(others),
         write_(std::move(write)) {}
 
  private:
   static constexpr uint64_t kMaster = kOwn;
+  static constexpr uint64_t kRiding = uint64_t{0x80} << 56;
 
   absl::Status Begin() override {
     absl::Status entered = EnterOnHost();
     if (!entered.ok()) return entered;
+    if (absl::Status lent = LendRing(); !lent.ok()) return lent;
     if (absl::Status driven = balancer_.RunOnce(); !driven.ok()) return driven;
     WatchMaster();
     return absl::OkStatus();
   }
 
-  void OnCompletion(const io_uring_cqe&) override { ready_ = true; }
+  void OnCompletion(const io_uring_cqe& completion) override {
+    ready_ = true;
+    if (rides_) balancer_.OnCompletion(completion);
+  }
 
   bool OnTurnEnd() override {
     if (std::exchange(ready_, false)) {
@@ -269,21 +279,46 @@ class HostingWorker : public RingmasterWorker {
 
   void End() override {
     while (others_ > 0) {
-      pollfd master{.fd = balancer_.fd(), .events = POLLIN, .revents = 0};
-      poll(&master, 1, 1);
+      WaitForMaster();
       balancer_.RunOnce().IgnoreError();
     }
     port().Leave();
     write_(balancer_.Shutdown(absl::ZeroDuration()).stats);
   }
 
+  absl::Status LendRing() {
+    if (!rides_) return absl::OkStatus();
+    return balancer_.Lend({.ring_fd = ring().ring_fd,
+                           .get_sqe = [this] { return io_uring_get_sqe(&ring()); },
+                           .submit = [this] { return serving().call(io_uring_submit, &ring()); },
+                           .user_data_mask = uint64_t{0xff} << 56,
+                           .user_data_value = kRiding});
+  }
+
+  // For a moment, outside of the loop.
+  void WaitForMaster() {
+    if (!rides_) {
+      pollfd master{.fd = balancer_.fd(), .events = POLLIN, .revents = 0};
+      poll(&master, 1, 1);
+      return;
+    }
+    io_uring_cqe* completion;
+    __kernel_timespec moment{.tv_sec = 0, .tv_nsec = 1'000'000};
+    io_uring_submit(&ring());
+    if (io_uring_wait_cqe_timeout(&ring(), &completion, &moment) != 0) return;
+    balancer_.OnCompletion(*completion);
+    io_uring_cqe_seen(&ring(), completion);
+  }
+
   void WatchMaster() {
+    if (rides_) return;
     io_uring_sqe* const entry = NextEntry();
     io_uring_prep_poll_add(entry, balancer_.fd(), POLLIN);
     io_uring_sqe_set_data64(entry, kMaster);
   }
 
   Balancer& balancer_;
+  const bool rides_;
   const std::atomic<uint32_t>& others_;
   const std::function<void(const BalancerStats&)> write_;
   bool ready_ = false;  // the master has something to do
@@ -336,9 +371,13 @@ class RingmasterServer : public UringServer {
   }
 
   absl::Status Start(const ServerOptions& options, const Variant& variant) {
-    hosted_ = variant.host == kWorker;
-    absl::StatusOr<std::unique_ptr<Balancer>> balancer = Balancer::Create(
-        {.host = hosted_ ? Host::kLoop : Host::kThread, .masters = variant.masters()});
+    hosted_ = variant.hosted();
+    rides_ = variant.host == kRing;
+    absl::StatusOr<std::unique_ptr<Balancer>> balancer =
+        Balancer::Create({.host = rides_    ? Host::kRing
+                                  : hosted_ ? Host::kLoop
+                                            : Host::kThread,
+                          .masters = variant.masters()});
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
     sends_connections_ = variant.handoff == kCompletion;
@@ -364,7 +403,7 @@ class RingmasterServer : public UringServer {
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
       if (hosted_ && i == 0) {
         workers.push_back(
-            std::make_unique<HostingWorker>(options, i, *balancer_, sources, others_,
+            std::make_unique<HostingWorker>(options, i, *balancer_, sources, rides_, others_,
                                             [this](const BalancerStats& stats) { Write(stats); }));
       } else if (sends_connections_) {
         workers.push_back(std::make_unique<CompletionWorker>(options, i, *balancer_, sources));
@@ -389,10 +428,12 @@ class RingmasterServer : public UringServer {
     books_.master.doorbells = doorbells;
     // Of a master that a worker hosts, these are its looks; its wake-ups are that worker's.
     books_.master.wakes = stats.master_wakes;
-    // See calls.h; a worker that redeems a ticket accepts by a system call of its own.
+    // See calls.h; one that rides has none but those that its worker counts. A worker that redeems
+    // a ticket accepts by a system call of its own.
     uint64_t claimed = stats.departed.claimed;
     for (const WorkerStats& worker : stats.workers) claimed += worker.claimed;
-    books_.master.system_calls = stats.master_wakes + (workers_accept_ ? claimed : 0);
+    books_.master.system_calls =
+        (rides_ ? 0 : stats.master_wakes) + (workers_accept_ ? claimed : 0);
     books_.recalled = static_cast<int64_t>(stats.recalled);
   }
 
@@ -402,6 +443,7 @@ class RingmasterServer : public UringServer {
   bool sends_connections_ = false;  // rather than doorbells
   bool workers_accept_ = false;
   bool hosted_ = false;
+  bool rides_ = false;
   std::atomic<uint32_t> others_{0};  // workers that are not the host
 };
 

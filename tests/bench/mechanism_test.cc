@@ -52,6 +52,7 @@ std::vector<std::string> Names() {
   names.emplace_back("ringmaster:round-robin/poll-accept/completion/dedicated");
   names.emplace_back("ringmaster:exclusive/readiness/inbox/dedicated");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/worker");
+  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/ring");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/dedicated-2");
   return names;
 }
@@ -255,7 +256,8 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
   } kNames[] = {
       {"ringmaster:least-loaded/poll", "intake \"poll\"", "poll-accept, accept"},
       {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"", "inbox, completion"},
-      {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"", "dedicated-4, worker"},
+      {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"",
+       "dedicated-4, worker, ring"},
       {"ringmaster:least-loaded/accept/inbox/dedicated/more", "more parts", "INTAKE/HANDOFF/HOST"},
       {"ringmaster:least-loaded/", "intake \"\"", "poll-accept"},
       {"ringmaster:affinity-hash/readiness", "has none", "poll-accept"},
