@@ -268,12 +268,13 @@ class HostingWorker : public RingmasterWorker {
       more_ = true;
     }
     if (!more_) return false;
+    // On its own ring one at a time, so that the loop comes round to the master between two.
     more_ = port().Claim(
         [this](Connection connection) {
           serving().OnArrival();
           Serve(std::move(connection));
         },
-        kTakesPerTurnMax);
+        rides_ ? 1 : kTakesPerTurnMax);
     return more_;
   }
 

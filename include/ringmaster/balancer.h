@@ -184,7 +184,9 @@ struct SourceOptions {
 struct WorkerOptions {
   // With a host: the worker is the host itself, has neither ring nor mailbox, and is told nothing:
   // it calls Port::Claim after each RunOnce, and what is offered to it needs no hop. ring_fd and
-  // tag stay unset, the handoff is kInbox.
+  // tag stay unset, the handoff is kInbox. With Host::kLoop, Claim looks after the master between
+  // two of its callbacks, so that a slow one delays the other workers by itself alone; with
+  // Host::kRing claim few connections at a time if serving one takes long.
   bool on_host = false;
   // The worker's io_uring: enabled, of any kind (DEFER_TASKRUN included). The balancer keeps a
   // duplicate of the descriptor until the worker leaves.

@@ -44,10 +44,6 @@ class LentRing final : public MasterRing {
   // Keeps what the entry says for the next turn, if it is the master's; false if it is not.
   bool Take(const io_uring_cqe& cqe);
 
-  // Whether a turn would do anything of its own accord: something was handed over, or waits for
-  // room.
-  bool HasSomething() const { return woken_ || !arrived_.empty() || !waiting_.empty(); }
-
   int Enable() override { return 0; }
   int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
            std::vector<core::Completion>& completions) override;
@@ -56,6 +52,8 @@ class LentRing final : public MasterRing {
   }
   int WakeIn(int64_t wait_ns) override;
   int fd() const override { return -1; }
+  // Something was handed over, or waits for room.
+  bool HasSomething() const override { return woken_ || !arrived_.empty() || !waiting_.empty(); }
 
   // Nothing is asked of the ring any more: ends the watch and the timeouts.
   void End();

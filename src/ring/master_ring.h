@@ -22,6 +22,9 @@ class MasterRing : public core::Ring {
 
   // What a host watches; -1 when there is nothing to watch.
   virtual int fd() const = 0;
+
+  // Whether a turn would find something, as far as can be told without a system call.
+  virtual bool HasSomething() const = 0;
 };
 
 }  // namespace ringmaster::ring

@@ -78,6 +78,8 @@ class UringRing final : public MasterRing {
 
   int fd() const override { return ring_.ring_fd; }
 
+  bool HasSomething() const override { return io_uring_cq_ready(&ring_) > 0 || HoldsBack(); }
+
   // For tests: the ring itself, to prepare what no Op asks for.
   io_uring* raw() { return &ring_; }
 

@@ -60,6 +60,7 @@ class Lifeline {
   // With a host.
   int fd() const { return masters_[0]->fd(); }
   absl::Status RunOnce() { return masters_[0]->RunOnce(); }
+  void ComeBy() { masters_[0]->ComeBy(); }
   absl::Status Lend(RingLoan loan);
   bool OnCompletion(const io_uring_cqe& cqe) { return masters_[0]->OnCompletion(cqe); }
 

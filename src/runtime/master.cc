@@ -232,6 +232,11 @@ absl::Status Master::RunOnce() {
   return absl::OkStatus();
 }
 
+// A callback of the host may have taken long, and so may the next one.
+void Master::ComeBy() {
+  if (ring_ != nullptr && !rides() && !in_step_ && ring_->HasSomething()) RunOnce().IgnoreError();
+}
+
 // Steps until there is nothing more to do now. False: it has ended.
 bool Master::Advance() {
   for (int steps = 0; steps < kStepsAtOnceMax; ++steps) {

@@ -80,6 +80,8 @@ class Master {
   // With a host.
   int fd() const;
   absl::Status RunOnce();
+  // On the host's thread, in the middle of its own work: RunOnce, if there is something to do.
+  void ComeBy();
   absl::Status Lend(RingLoan loan);
   bool OnCompletion(const io_uring_cqe& cqe);
 

@@ -176,6 +176,8 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   for (const auto& channel : shared_->channels) channel->inbox.Begin();
   size_t claimed = 0;
   for (size_t empty = 0; empty < shared_->channels.size() && claimed < arrivals_max;) {
+    // Not after the last: then it is about to be idle, and its loop comes by.
+    if (shared_->on_host && claimed > 0 && shared_->channels[0]->inbox.Left()) lifeline_->ComeBy();
     internal::Channel& channel = shared_->NextChannel();
     const uint64_t word = channel.inbox.Take();
     if (word == 0) {
@@ -197,8 +199,11 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     core::Gate* const gate = (traits & internal::kLimited) != 0 ? source.limit() : nullptr;
     serve(Connection(offer.fd, token, Lease(shared_, gate)));
   }
-  const bool left = std::any_of(shared_->channels.begin(), shared_->channels.end(),
-                                [](const auto& channel) { return channel->inbox.Left(); });
+  // What the master has offered meanwhile to its own host, no doorbell announces.
+  const bool left =
+      std::any_of(shared_->channels.begin(), shared_->channels.end(), [this](const auto& channel) {
+        return channel->inbox.Left() || (shared_->on_host && channel->inbox.Rung());
+      });
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
   state.serving.store(0, std::memory_order_release);
   shared_->balancer->KnockIfHungry();

@@ -193,6 +193,7 @@ struct PortShared {
   // until it leaves, what its doorbells come to: null when that is the worker's ring.
   uint32_t next_channel = 0;
   std::shared_ptr<MailboxShared> mailbox;
+  bool on_host = false;
 
  private:
   PortShared(std::shared_ptr<BalancerShared> balancer_shared,

@@ -209,13 +209,52 @@ TEST_F(HostedTest, AWorkerOnTheHostNeedsNoDoorbell) {
 // It is awake already: what comes one at a time wakes nobody else.
 TEST_F(HostedTest, UnderExclusiveTheHostServesWhatComesWhileItIsIdle) {
   const Listener listener = Listener::Tcp();
-  Source source = AddSource(listener, {.policy = Exclusive(WakeOrder::kLifo)});
+  Source source = AddSource(listener, {.policy = Exclusive(WakeOrder::kLifo), .recall = false});
   Port port = balancer_->AddWorker({.on_host = true}).value();
   ASSERT_TRUE(source.Join(port).ok());
   HostThread host(*balancer_, std::move(port));
   const auto worker = AddWorker({source});
   for (int i = 0; i < 500; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
   EXPECT_EQ(host.served(), 500u);
+}
+
+// While the host is in the middle of a claim, between two of its callbacks, the others get what has
+// come since.
+TEST_F(HostedTest, AClaimOfTheHostLooksAfterTheMasterBetweenItsCallbacks) {
+  const Listener listener = Listener::Tcp();
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  Source source = AddSource(listener, {.policy = RoundRobin(), .recall = false});
+  Port port = balancer_->AddWorker({.on_host = true}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients = {listener.Connect(), listener.Connect()};
+  ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+  while (balancer_->Stats().workers[0].unclaimed < 2) ASSERT_TRUE(balancer_->RunOnce().ok());
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port other = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(source.Join(other).ok());
+  int served = 0;
+  const auto serve = [&](Connection) {
+    if (++served > 1) return;
+    // The first callback takes as long as four more connections need to come.
+    for (int i = 0; i < 4; ++i) clients.push_back(listener.Connect());
+    ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+  };
+  bool left = port.Claim(serve);
+  EXPECT_EQ(served, 2);
+  // The other worker has its doorbell, and the host is told that there is more for itself.
+  pollfd doorbell{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&doorbell, 1, 10'000), 1);
+  EXPECT_TRUE(left);
+  int others = 0;
+  while (served + others < 6) {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    left = port.Claim(serve);
+    other.Claim([&](Connection) { ++others; });
+  }
+  EXPECT_GT(served, 2);
+  EXPECT_GT(others, 0);
+  other.Leave();
+  for (const int client : clients) close(client);
 }
 
 TEST_F(HostedTest, OnlyAHostedBalancerHasWorkersOnTheHost) {

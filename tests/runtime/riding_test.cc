@@ -258,7 +258,9 @@ TEST_F(RidingTest, UnderExclusiveTheHostServesWhatComesWhileItIsIdle) {
   const Listener listener = Listener::Tcp();
   Source source;
   RidingHost host({.serves = true}, {}, [&](Balancer& balancer, Port& port) {
-    source = balancer.AddSource(listener.fd(), {.policy = Exclusive(WakeOrder::kLifo)}).value();
+    source =
+        balancer.AddSource(listener.fd(), {.policy = Exclusive(WakeOrder::kLifo), .recall = false})
+            .value();
     ASSERT_TRUE(source.Join(port).ok());
   });
   const auto worker = AddWorker(host, source);
