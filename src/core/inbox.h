@@ -31,6 +31,11 @@
 //     before its turn; that is a claim like any other, and the master notices it when its look gets
 //     there.
 //
+// (5) A worker that drives the master itself knocks only if it has moved: if its claim found `rung`
+//     set, or took something. It claims after each turn of the master, and would wake a hungry one
+//     for ever. Any other worker knocks after every claim: while it was inside, the master may have
+//     thought less of it.
+//
 // Memory orders: the word is stored with release, so that whoever takes it sees what was set up
 // before it, also by (4) ahead of the tail that publishes it. Taken and Rung are sequentially
 // consistent loads, because they are the master's second look in the hungry dance (see Hunger), as
@@ -124,12 +129,13 @@ class Inbox {
   }
 
   // Worker. Starts a claim: everything published before is found by it, everything published later
-  // rings again. See (1) and (2).
-  void Begin() {
-    header_->rung.exchange(0, std::memory_order_seq_cst);
+  // rings again. See (1) and (2). Returns whether it was rung.
+  bool Begin() {
+    const bool was_rung = header_->rung.exchange(0, std::memory_order_seq_cst) != 0;
     header_->claim_end = header_->tail.load(std::memory_order_acquire);
     if (header_->claim_end - header_->cursor > size_)
       header_->cursor = header_->claim_end - size_;  // by (4)
+    return was_rung;
   }
 
   // Worker. Claims the next offer of this claim; zero when there is none left.

@@ -173,7 +173,8 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   // Before Begin, and consumed at the end: runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared_->mailbox.get();
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
-  for (const auto& channel : shared_->channels) channel->inbox.Begin();
+  bool moved = false;
+  for (const auto& channel : shared_->channels) moved |= channel->inbox.Begin();
   size_t claimed = 0;
   for (size_t empty = 0; empty < shared_->channels.size() && claimed < arrivals_max;) {
     // Not after the last: then it is about to be idle, and its loop comes by.
@@ -206,7 +207,8 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
       });
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
   state.serving.store(0, std::memory_order_release);
-  shared_->balancer->KnockIfHungry();
+  // By (5) of core/inbox.h.
+  if (moved || claimed > 0 || !shared_->on_host) shared_->balancer->KnockIfHungry();
   return left;
 }
 

@@ -73,6 +73,7 @@ struct Handed {
 
 struct CheckerOptions {
   uint32_t masters = 1;
+  uint32_t host = UINT32_MAX;  // the worker that drives the master; UINT32_MAX: none does
   int64_t recall_after_ns = 0;
   uint32_t capacity = 0;    // of all sources together; 0: no limit
   int64_t patience_ns = 0;  // how late the master may be by itself
@@ -162,6 +163,8 @@ class Checker {
   // `due_ns` is when it would have acted, had the host's own work not kept it.
   void BeforeBatch(uint32_t master, int64_t due_ns);
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
+  // Its host has kept the master from its work until now: it learns now who has moved meanwhile.
+  void OnHostReturns(int64_t now_ns) { host_returned_ns_ = now_ns; }
   // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
   // all that it had handed over before.
   // Those of `closed` it decided to close: refused, or too old.
@@ -348,6 +351,7 @@ class Checker {
   uint64_t deals_ = 0;
   uint64_t served_ = 0;
   int64_t now_ns_ = 0;
+  int64_t host_returned_ns_ = 0;
   uint32_t open_ = 0;   // of all sources
   bool steady_ = true;  // nobody has left and no limit has been changed
   std::string failure_;

@@ -104,7 +104,8 @@ void Checker::CheckIdleness(uint32_t master, int64_t now_ns) {
 void Checker::CheckNeglect(uint32_t master, int64_t now_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     const Box& box = workers_[index].boxes[master];
-    if (box.unclaimed == 0) continue;
+    // While a host is in a callback nobody takes back what it has.
+    if (box.unclaimed == 0 || index == options_.host) continue;
     for (const uint64_t word : box.seen) {
       if (word == 0 || IsTicket(master, word)) continue;
       const uint32_t connection = Find(FdOf(word));
@@ -119,7 +120,8 @@ void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns
   const int64_t limit_ns = options_.recall_after_ns << std::min(offered.recalls, kDoublings);
   const int64_t credit_since_ns = CreditSince(offered.source, index, now_ns);
   if (credit_since_ns < 0) return;
-  const int64_t old_ns = now_ns - std::max(offered.dealt_at_ns, credit_since_ns);
+  const int64_t old_ns =
+      now_ns - std::max({offered.dealt_at_ns, credit_since_ns, host_returned_ns_});
   const int64_t still_ns = std::min(old_ns, now_ns - BoxOf(index, offered.source).moved_at_ns);
   if (still_ns > kNeglectFactor * limit_ns + options_.patience_ns) {
     return Fail(Name(connection) + " lies with worker " + std::to_string(index) +

@@ -117,6 +117,11 @@ SimConfig DrawConfig(uint64_t seed) {
   DrawWorkers(prng, config);
   DrawWorkload(prng, config);
   ApplyFaults(prng, config);
+  if (config.masters == 1 && prng.Chance({1, 4})) {
+    config.hosted = true;
+    config.workers[0].completions = false;
+    config.workers[0].joins_at_ns = 0;
+  }
   config.recall_after_ns =
       prng.OneOf(std::array<int64_t, 3>{kMillisecond, 3 * kMillisecond, 10 * kMillisecond});
   // Who dies keeps its places for ever.

@@ -50,6 +50,7 @@ struct SimConfig {
   uint64_t seed = 0;    // that has drawn it; of no further meaning
   uint64_t course = 0;  // the course of events follows from it
   uint32_t masters = 1;
+  bool hosted = false;  // the first worker drives the only master
   std::vector<SimSourceConfig> sources;
   std::vector<SimWorkerConfig> workers;
   int64_t recall_after_ns = 0;
@@ -81,33 +82,34 @@ absl::StatusOr<SimConfig> ParseConfig(std::string_view text);
 // A part that is broken on purpose, to show that the checker notices.
 enum class Breakage : uint8_t {
   kNone,
-  kWorkerKeepsRung,           // a claim that leaves `rung` set
-  kWorkerServesTwice,         // a claimed offer is served a second time
-  kWorkerDropsOffer,          // a claimed offer is never served
-  kWorkerNeverKnocks,         // a claim that does not read `hungry`
-  kWorkerLooksUpNeighbour,    // a claim that finds the token of another source
-  kWorkerForgetsItsRing,      // a worker that leaves serves nothing of what is in its ring
-  kTicketForgotten,           // a worker finds no descriptor and does not give the ticket back
-  kTookGivesNoCredit,         // Took that does not tell the master
-  kTookGivesCreditTwice,      // Took that counts double
-  kAdoptTakesAnotherPlace,    // Adopt that counts a place that is counted already
-  kLeaseNeverKnocks,          // a lease release that does not read `hungry`
-  kLeaseReleasesTwice,        // the place of a connection is given back twice
-  kLeaseForgotten,            // the place of a connection is never given back
-  kGateForgotten,             // its place in the source's limit is never given back
-  kGateReleasedTwice,         // the same is given back twice
-  kRingLosesDoorbell,         // a doorbell is lost without an error
-  kRingLosesSend,             // a connection is handed over and lost without an error
-  kRingHidesSendFailure,      // handing over fails and nothing completes
-  kRingSendsTwice,            // a connection is handed over twice
-  kRingLosesEdge,             // an edge is dropped
-  kRingCountsTooFew,          // a count of what waits leaves one out
-  kRingLosesConnection,       // an accepted connection is never reported
-  kRingReportsTwice,          // an accepted connection is reported twice
-  kRingHidesTheEnd,           // a multishot operation ends and says that it goes on
-  kRingKeepsArmed,            // the intake of a removed source says that it has ended and goes on
-  kMasterNeverLooksAtAge,     // the master's timer never fires
-  kMasterTellsNobody,         // a master gives places back and wakes no other one
+  kWorkerKeepsRung,         // a claim that leaves `rung` set
+  kWorkerServesTwice,       // a claimed offer is served a second time
+  kWorkerDropsOffer,        // a claimed offer is never served
+  kWorkerNeverKnocks,       // a claim that does not read `hungry`
+  kWorkerLooksUpNeighbour,  // a claim that finds the token of another source
+  kWorkerForgetsItsRing,    // a worker that leaves serves nothing of what is in its ring
+  kTicketForgotten,         // a worker finds no descriptor and does not give the ticket back
+  kTookGivesNoCredit,       // Took that does not tell the master
+  kTookGivesCreditTwice,    // Took that counts double
+  kAdoptTakesAnotherPlace,  // Adopt that counts a place that is counted already
+  kLeaseNeverKnocks,        // a lease release that does not read `hungry`
+  kLeaseReleasesTwice,      // the place of a connection is given back twice
+  kLeaseForgotten,          // the place of a connection is never given back
+  kGateForgotten,           // its place in the source's limit is never given back
+  kGateReleasedTwice,       // the same is given back twice
+  kRingLosesDoorbell,       // a doorbell is lost without an error
+  kRingLosesSend,           // a connection is handed over and lost without an error
+  kRingHidesSendFailure,    // handing over fails and nothing completes
+  kRingSendsTwice,          // a connection is handed over twice
+  kRingLosesEdge,           // an edge is dropped
+  kRingCountsTooFew,        // a count of what waits leaves one out
+  kRingLosesConnection,     // an accepted connection is never reported
+  kRingReportsTwice,        // an accepted connection is reported twice
+  kRingHidesTheEnd,         // a multishot operation ends and says that it goes on
+  kRingKeepsArmed,          // the intake of a removed source says that it has ended and goes on
+  kMasterNeverLooksAtAge,   // the master's timer never fires
+  kHostForgetsItself,       // a host does not look for what it was offered in the middle of a claim
+  kMasterTellsNobody,       // a master gives places back and wakes no other one
   kMasterClosesRingTooEarly,  // a ring's number is free before all that was submitted was taken
   kPolicySkipsOneWorker,      // the round never comes to the first worker
   kSwitchDropsArrival,        // what arrives in the batch of a policy switch is dropped

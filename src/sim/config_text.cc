@@ -45,6 +45,7 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("seed", config.seed);
   visit("course", config.course);
   visit("masters", config.masters);
+  visit("hosted", config.hosted);
   visit("recall_after_ns", config.recall_after_ns);
   visit("capacity", config.capacity);
   visit("cq", config.completion_entries);
@@ -179,6 +180,10 @@ bool Sound(const SimConfig& config) {
                config.completion_entries > 0 && config.completions_max > 0 &&
                config.recall_after_ns > 0 && config.workload.burst.of > 0 &&
                config.workload.burst_max > 0;
+  if (config.hosted) {
+    sound &= config.masters == 1 && !config.workers.empty() && !config.workers[0].completions &&
+             config.workers[0].joins_at_ns == 0;
+  }
   for (const SimWorkerConfig& worker : config.workers) {
     sound &= worker.window > 0 && worker.window <= 512 && worker.capacity > 0;
   }
@@ -242,7 +247,8 @@ absl::StatusOr<SimConfig> ParseConfig(std::string_view text) {
   if (!Sound(config)) {
     return absl::InvalidArgumentError(
         "a simulated world needs a source, 1 to 16 masters, recall_after_ns, and windows, "
-        "capacities, queues and holds above zero");
+        "capacities, queues and holds above zero; a host is the first worker, has an inbox and "
+        "is there from the beginning, and has one master");
   }
   return config;
 }

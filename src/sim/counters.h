@@ -64,8 +64,11 @@ enum class Milestone : uint8_t {
   kDropped,             // connections that grew too old
   kPromised,            // a master had reserved a place at a worker
   kMasterTold,          // places that one master gave back were what another one waited for
+  kHostBusy,            // a master had to wait for its host
+  kCameBy,              // a host looked after its master in the middle of a claim
+  kOfferedToItself,     // and was offered something
 };
-inline constexpr size_t kMilestoneCount = 50;
+inline constexpr size_t kMilestoneCount = 53;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -118,6 +121,9 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "dropped",
     "promised",
     "master_told",
+    "host_busy",
+    "came_by",
+    "offered_to_itself",
 };
 
 struct Counters {

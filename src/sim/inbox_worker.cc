@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <utility>
 
 #include "sim/world.h"
 
@@ -44,6 +45,10 @@ void InboxWorker::OnWake() {
   if (waiting_) Go(Next::kBegin, world_->WorkerWakeCost());
 }
 
+void InboxWorker::OnDriven() {
+  if (!dead() && !leaving() && !left() && waiting_) Go(Next::kBegin, world_->StepCost());
+}
+
 void InboxWorker::Advance() {
   switch (next_) {
     case Next::kBegin:
@@ -61,7 +66,10 @@ void InboxWorker::Advance() {
     case Next::kEnd:
       return End();
     case Next::kKnock:
-      if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();
+      if ((std::exchange(moved_, false) || !world_->Hosts(id_)) &&
+          !world_->Breaks(Breakage::kWorkerNeverKnocks)) {
+        KnockIfHungry();
+      }
       return Go(Next::kMore, world_->StepCost());
     case Next::kMore:
       return More();
@@ -82,8 +90,8 @@ void InboxWorker::Begin() {
 
 void InboxWorker::BeginOne() {
   core::Inbox& inbox = boxes_[box_]->inbox;
-  const bool was_rung = inbox.Rung();
-  inbox.Begin();
+  const bool was_rung = inbox.Begin();
+  moved_ |= was_rung;
   if (world_->Breaks(Breakage::kWorkerKeepsRung)) {
     inbox.Ring();
   } else if (was_rung) {
@@ -96,6 +104,7 @@ void InboxWorker::BeginOne() {
 }
 
 void InboxWorker::Take() {
+  if (world_->Hosts(id_) && claimed_any_ && boxes_[0]->inbox.Left()) world_->HostComesBy();
   word_ = 0;
   for (; connections_left_ > 0 && empty_ < boxes_.size(); ++empty_) {
     from_ = box_;
@@ -109,6 +118,7 @@ void InboxWorker::Take() {
   }
   empty_ = 0;
   claimed_any_ = true;
+  moved_ = true;
   --connections_left_;
   ticket_ = world_->checker().IsTicket(from_, word_);
   if (ticket_) {
@@ -174,8 +184,14 @@ void InboxWorker::End() {
 }
 
 void InboxWorker::More() {
-  const bool left =
+  bool left =
       std::any_of(boxes_.begin(), boxes_.end(), [](const auto& box) { return box->inbox.Left(); });
+  // A host has no doorbell.
+  if (world_->Hosts(id_) && boxes_[0]->inbox.Rung() &&
+      !world_->Breaks(Breakage::kHostForgetsItself)) {
+    world_->Reached(Milestone::kOfferedToItself);
+    left = true;
+  }
   if (left && !(bounded_ && world_->Happens(Fault::kClaimForgets))) {
     return Go(Next::kBegin, world_->StepCost());
   }

@@ -28,6 +28,7 @@ class InboxWorker final : public SimWorker {
 
   void Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) override;
   void OnWake() override;
+  void OnDriven() override;
   bool Oversleeps() const override;
 
  private:
@@ -78,6 +79,7 @@ class InboxWorker final : public SimWorker {
   uint32_t connections_left_ = 0;  // of this claim
   bool bounded_ = false;           // this claim stops early
   bool claimed_any_ = false;
+  bool moved_ = false;                 // since the last knock
   uint64_t word_ = 0;                  // claimed, its token not looked up
   uint32_t serving_ = Checker::kNone;  // connection in the callback
   bool ticket_ = false;                // what was claimed is one

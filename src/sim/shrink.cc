@@ -114,7 +114,8 @@ class Shrinker {
 
   bool FewerWorkers() {
     bool smaller = false;
-    for (size_t i = best_.workers.size(); i-- > 0;) {
+    const size_t host = best_.hosted ? 1 : 0;  // stays
+    for (size_t i = best_.workers.size(); i-- > host;) {
       SimConfig config = best_;
       config.workers.erase(config.workers.begin() + static_cast<ptrdiff_t>(i));
       smaller |= Try(std::move(config));
@@ -155,6 +156,7 @@ class Shrinker {
       config.shutdown_drain_ns = 0;
     });
     smaller |= Plainer([](SimConfig& config) { config.masters = 1; });
+    smaller |= Plainer([](SimConfig& config) { config.hosted = false; });
     smaller |= Plainer([](SimConfig& config) { config.shutdown_drain_ns = 0; });
     smaller |= Plainer([](SimConfig& config) { config.defers_task_work = true; });
     smaller |= Plainer([](SimConfig& config) { config.accepts_at_reap = false; });

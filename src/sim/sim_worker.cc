@@ -9,7 +9,9 @@ SimWorker::SimWorker(World* world, uint32_t id, const SimWorkerConfig& config)
 
 void SimWorker::Step() {
   if (dead_) return;
-  if (world_->prng().Chance({1, 16}) && world_->Happens(Fault::kWorkerDies)) {
+  // With a host the whole balancer would die.
+  if (world_->prng().Chance({1, 16}) && !world_->Hosts(id_) &&
+      world_->Happens(Fault::kWorkerDies)) {
     world_->Note("dies", {{"worker", id_}});
     dead_ = true;
     return;
@@ -62,6 +64,7 @@ void SimWorker::StepAfter(int64_t after_ns) {
 void SimWorker::Wait() {
   waiting_ = true;
   if (!left_) world_->checker().OnIdle(id_, world_->now_ns());
+  if (world_->Hosts(id_)) world_->HostComesRound();
 }
 
 void SimWorker::AskToLeave() {

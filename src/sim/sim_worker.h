@@ -57,6 +57,11 @@ class SimWorker {
   const SimWorkerConfig& config() const { return config_; }
   core::PortState& port_state() { return port_state_; }
 
+  // A host: whether its loop, or a call that it has made, can drive the master now.
+  bool drives() const { return waiting_ || leaving_ || left_; }
+  // A host: the master has had its turn.
+  virtual void OnDriven() {}
+
   bool dead() const { return dead_; }
   bool leaving() const { return leaving_; }
   bool left() const { return left_; }

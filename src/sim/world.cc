@@ -43,6 +43,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
       prng_(config.course),
       checker_(
           {.masters = config.masters,
+           .host = config.hosted ? 0 : UINT32_MAX,
            .recall_after_ns = config.recall_after_ns,
            .capacity = config.capacity,
            .patience_ns = Patience(config),
@@ -385,10 +386,25 @@ void World::Knock(uint32_t master, uint32_t worker) {
   masters_[master].ring.OnKnock();
 }
 
+void World::HostComesRound() {
+  if (!running_) return;
+  Master& master = masters_.front();
+  if (master.due_ns >= 0) master.at_ns = now_ns_;
+}
+
+void World::HostComesBy() {
+  Master& master = masters_.front();
+  const bool time_is_up = now_ns_ >= master.until_ns;  // a completion, too
+  if (!running_ || (!master.ring.HasSomething() && !time_is_up)) return;
+  Reached(Milestone::kCameBy);
+  RunOnce(master);
+}
+
 // Without a balancer, leaving is a matter of the worker alone.
 void World::AskToLeave(uint32_t id) {
   if (!running_) return worker(id).OnLeft();
   AskAt(0, {.kind = CallKind::kRemoveWorker, .worker = id});
+  if (Hosts(id)) HostComesRound();  // it drives the master until it has left
 }
 
 // --- The end -------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 // workers, leases, and masters that run the library's own engine through the seam, turn by turn,
 // exactly as the runtime does. Given the same configuration everything happens in the same order.
 //
-// A master is in the middle of a turn, sleeps in it, or wakes from it. The time at which it acts
+// A master is in the middle of a turn, sleeps in it, or wakes from it. One that is hosted acts only
+// while its host is in no claim, or between two callbacks of it. The time at which it acts
 // next stands beside the events, because what arrives in its ring may move that time forward.
 //
 // A run has three parts. While traffic is on, faults strike and others change the balancer. Then
@@ -121,6 +122,11 @@ class World {
     if (gate_.limited()) gate_.Leave(count);
   }
   void Knock(uint32_t master, uint32_t worker);
+  // Whether it drives the master.
+  bool Hosts(uint32_t worker) const { return config_.hosted && worker == 0; }
+  // The host's loop comes round; or it looks after the master in the middle of a claim.
+  void HostComesRound();
+  void HostComesBy();
   void AskToLeave(uint32_t worker);
 
  private:
@@ -225,6 +231,7 @@ class World {
     int64_t at_ns = 0;     // when it acts next; kWaitForever: when something arrives in its ring
     int64_t until_ns = 0;  // when it ends its sleep
     int64_t wait_ns = 0;   // as its engine said
+    int64_t due_ns = -1;   // when it would have acted, while its host is busy; -1: it is not
     std::vector<uint32_t> by_index;  // sources
     std::vector<uint32_t> leaving;   // workers whose rings what was submitted may still use
     std::vector<GivenBack> given_back;
@@ -273,6 +280,7 @@ class World {
   void Enter(Master& master);
   void Act(Master& master);
   void WakeMasters();
+  void RunOnce(Master& master);
   void Batch(Master& master);
   void TakeIn(const Master& master);
   void Ask(const Call& call);

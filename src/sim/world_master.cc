@@ -94,6 +94,11 @@ void World::Enter(Master& master) {
 
 // Its time has come.
 void World::Act(Master& master) {
+  if (config_.hosted && !worker(0).drives()) {
+    if (master.due_ns < 0) master.due_ns = now_ns_;
+    master.at_ns = core::kWaitForever;
+    return Reached(Milestone::kHostBusy);
+  }
   const auto wake = [&] {
     master.doing = Doing::kWake;
     master.at_ns = now_ns_ + MasterWakeCost();
@@ -113,8 +118,21 @@ void World::Act(Master& master) {
     case Doing::kWake:
       break;
   }
-  Batch(master);
-  if (!checker_.failed()) Enter(master);
+  RunOnce(master);
+}
+
+// A host goes on until there is nothing more to do now, as Balancer::RunOnce does, and then claims.
+void World::RunOnce(Master& master) {
+  constexpr int kStepsMax = 16;
+  if (master.due_ns >= 0) checker_.OnHostReturns(now_ns_);
+  for (int steps = 0; steps < (config_.hosted ? kStepsMax : 1); ++steps) {
+    Batch(master);
+    master.due_ns = -1;
+    if (checker_.failed()) return;
+    Enter(master);
+    if (!master.ring.HasSomething() && master.wait_ns > 0) break;
+  }
+  if (config_.hosted) worker(0).OnDriven();
 }
 
 // Whoever sleeps although something has arrived in its ring.
@@ -130,7 +148,7 @@ void World::Batch(Master& master) {
   master.ring.Leave(master.completions);
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
-  checker_.BeforeBatch(master.index, now_ns_);
+  checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
   master.switched = false;
   RunCalls(master);
   FinishLeaves(master);
@@ -460,7 +478,7 @@ void World::Introduce(Master& master, uint32_t id) {
   SimWorker& worker = this->worker(id);
   AtMaster& at = workers_[id].at[master.index];
   core::WorkerConfig config{.state = &worker.port_state(),
-                            .ring_fd = worker.ring_fds[master.index],
+                            .ring_fd = Hosts(id) ? -1 : worker.ring_fds[master.index],
                             .tag = Tag(id),
                             .capacity = at.capacity,
                             .window_max = at.window,

@@ -257,6 +257,33 @@ TEST_F(HostedTest, AClaimOfTheHostLooksAfterTheMasterBetweenItsCallbacks) {
   for (const int client : clients) close(client);
 }
 
+// A master that waits for a place is not woken by the claims of its own host, which comes after
+// each of its turns.
+TEST_F(HostedTest, AHungryMasterAndItsHostDoNotWakeEachOther) {
+  const Listener listener = Listener::Tcp();
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  Source source = AddSource(listener);
+  Port port = balancer_->AddWorker({.on_host = true, .capacity = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  const std::vector<int> clients = {listener.Connect(), listener.Connect()};
+  Connection open;
+  ASSERT_TRUE(Eventually([&] {
+    EXPECT_TRUE(balancer_->RunOnce().ok());
+    port.Claim([&](Connection connection) { open = std::move(connection); });
+    return open.fd() >= 0;
+  }));
+  int turns = 0;
+  for (; turns < 100 && Readable(balancer_->fd(), 30); ++turns) {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    port.Claim([](Connection) {});
+  }
+  EXPECT_LT(turns, 10);
+  open = Connection();
+  EXPECT_TRUE(Readable(balancer_->fd(), 10'000));
+  port.Leave();
+  for (const int client : clients) close(client);
+}
+
 TEST_F(HostedTest, OnlyAHostedBalancerHasWorkersOnTheHost) {
   const absl::Status with_ring = balancer_->AddWorker({.on_host = true, .ring_fd = 0}).status();
   EXPECT_NE(with_ring.message().find("leave ring_fd"), std::string::npos) << with_ring;

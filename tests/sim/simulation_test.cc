@@ -77,8 +77,9 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kRingKeepsArmed, "RingKeepsArmed", "is let go while it is armed"},
         BrokenPart{Breakage::kMasterClosesRingTooEarly, "MasterClosesRingTooEarly",
                    "not its worker's", " faults=submit_partly:1/1,worker_leaves:1/2"},
+        BrokenPart{Breakage::kHostForgetsItself, "HostForgetsItself", "has been rung"},
         BrokenPart{Breakage::kMasterTellsNobody, "MasterTellsNobody", "was not served",
-                   " masters=2 capacity=1 source=policy:least-loaded/master:1"
+                   " hosted=0 masters=2 capacity=1 source=policy:least-loaded/master:1"
                    " faults=spurious_edge:1/2"},
         BrokenPart{Breakage::kSwitchDropsArrival, "SwitchDropsArrival", "books differ"},
         BrokenPart{Breakage::kMasterNeverLooksAtAge, "MasterNeverLooksAtAge",
