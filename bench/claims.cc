@@ -112,19 +112,29 @@ class Writer {
                      AmongAll(&Figures::connections_per_second, value)));
   }
 
-  // A side that fell behind has no percentiles that could be quoted; that is its result.
+  // A side that fell behind in half of the repetitions has no percentiles that could be quoted;
+  // that is its result, and decides as much as any other.
   bool KeptUp() {
     const bool ours = Has(ours_, &Figures::p99_us);
     const bool rival = Has(rival_, &Figures::p99_us);
-    const auto behind = [&](const Result& result) {
-      return absl::StrCat(names_.Clear(result.mechanism), " does not keep up: ",
-                          FormatFigure(result.median.connections_per_second, FormatCount), " of ",
-                          FormatFigure(result.median.offered_per_second, FormatCount),
-                          " connections per second.");
-    };
-    if (!ours) Add(rival ? Verdict::kWorse : Verdict::kEven, behind(ours_));
-    if (!rival) Add(ours ? Verdict::kBetter : Verdict::kEven, behind(rival_));
+    const Verdict verdict = Compare(ours_, rival_, &Figures::p99_us);
+    Behind(ours_, ours ? Verdict::kEven : verdict);
+    Behind(rival_, rival ? Verdict::kEven : verdict);
     return ours && rival;
+  }
+
+  void Behind(const Result& result, Verdict verdict) {
+    const auto behind = std::count_if(result.runs.begin(), result.runs.end(),
+                                      [](const Figures& run) { return !run.p99_us.has_value(); });
+    if (behind == 0) return;
+    std::string served;
+    if (!Has(result, &Figures::p99_us)) {
+      served = absl::StrCat(": ", FormatFigure(result.median.connections_per_second, FormatCount),
+                            " of ", FormatFigure(result.median.offered_per_second, FormatCount),
+                            " connections per second");
+    }
+    Add(verdict, absl::StrCat(names_.Clear(result.mechanism), " does not keep up in ", behind,
+                              " of ", result.repetitions, " repetitions", served, "."));
   }
 
   // What only some workloads ask.
@@ -231,24 +241,21 @@ std::string ThroughputHalf(const Report& report, const Sides& sides) {
 }  // namespace
 
 Verdict Compare(const Result& ours, const Result& rival, Figure Figures::*figure) {
-  const bool ours_missing = !Has(ours, figure);
-  const bool rival_missing = !Has(rival, figure);
-  // A percentile is missing because the mechanism fell behind, and nothing is worse than that.
-  if (ours_missing || rival_missing) {
-    if (ours_missing == rival_missing) return Verdict::kEven;
-    return ours_missing ? Verdict::kWorse : Verdict::kBetter;
-  }
   const double sign = MeasureOf(figure).better == Better::kMore ? 1 : -1;
-  size_t pairs = 0;
+  const size_t pairs = std::min(ours.runs.size(), rival.runs.size());
   size_t won = 0;
   size_t lost = 0;
-  for (size_t i = 0; i < std::min(ours.runs.size(), rival.runs.size()); ++i) {
+  for (size_t i = 0; i < pairs; ++i) {
     const Figure& a = ours.runs[i].*figure;
     const Figure& b = rival.runs[i].*figure;
-    if (!a || !b) continue;
-    ++pairs;
-    if (sign * *a > sign * *b) ++won;
-    if (sign * *a < sign * *b) ++lost;
+    if (a && b) {
+      if (sign * *a > sign * *b) ++won;
+      if (sign * *a < sign * *b) ++lost;
+    } else if (IsPercentile(figure)) {
+      // It is missing because the mechanism fell behind, and nothing is worse than that.
+      if (a) ++won;
+      if (b) ++lost;
+    }
   }
   if (pairs < kPairsMin) return Verdict::kEven;
   if (won == pairs) return Verdict::kBetter;

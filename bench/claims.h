@@ -22,7 +22,8 @@ enum class Verdict : uint8_t { kBetter, kEven, kWorse };
 inline constexpr size_t kPairsMin = 5;
 
 // How `ours` compares with `rival`, pair by pair: repetitions with the same number ran side by
-// side.
+// side. A repetition that fell behind loses against any percentile, and neither wins a pair in
+// which both did.
 Verdict Compare(const Result& ours, const Result& rival, Figure Figures::*figure);
 
 struct Claim {

@@ -101,6 +101,11 @@ Result SummarizeOne(const Series& series) {
 
 std::span<const FigureName> FigureNames() { return kFigureNames; }
 
+bool IsPercentile(Figure Figures::*figure) {
+  return figure == &Figures::p50_us || figure == &Figures::p99_us || figure == &Figures::p999_us ||
+         figure == &Figures::max_us;
+}
+
 double JainIndex(std::span<const double> values) {
   double sum = 0;
   double squares = 0;

@@ -52,6 +52,9 @@ struct FigureName {
 };
 std::span<const FigureName> FigureNames();
 
+// Whether it is one of the latencies, which are missing where a mechanism fell behind.
+bool IsPercentile(Figure Figures::*figure);
+
 // Jain's fairness index, (Σx)² / (n Σx²); 1 for no values or only zeros.
 double JainIndex(std::span<const double> values);
 

@@ -162,20 +162,60 @@ TEST(Claims, DecideNothingFromFewRepetitions) {
   EXPECT_EQ(ClaimsOf(MadeReport(all))[0].verdict, Verdict::kBetter);
 }
 
+// As a run under an open loop is that did not achieve what was offered.
+void FallBehind(RunResult& run) {
+  run.figures.p50_us = run.figures.p99_us = run.figures.p999_us = run.figures.max_us = {};
+  run.figures.connections_per_second = 1200;
+  run.figures.offered_per_second = 2000;
+}
+
 TEST(Claims, SayWhoDoesNotKeepUpAndWhoLosesConnections) {
   std::vector<Series> all = MadeSeries();
   for (RunResult& run : all[5].runs) {
-    run.figures.p50_us = run.figures.p99_us = run.figures.p999_us = {};
-    run.figures.connections_per_second = 1200;
-    run.figures.offered_per_second = 2000;
+    FallBehind(run);
     run.figures.lost = 17;
   }
   const std::vector<Claim> claims = ClaimsOf(MadeReport(all));
   ASSERT_EQ(claims.size(), 5u);
   EXPECT_EQ(claims[3].verdict, Verdict::kWorse);
-  EXPECT_TRUE(Contains(claims[3].text, "1,200 of 2,000")) << claims[3].text;
+  EXPECT_TRUE(Contains(claims[3].text, "does not keep up in 9 of 9 repetitions: 1,200 of 2,000"))
+      << claims[3].text;
   EXPECT_EQ(claims[4].verdict, Verdict::kWorse);
   EXPECT_TRUE(Contains(claims[4].text, "17")) << claims[4].text;
+}
+
+TEST(Claims, DecideNothingFromFewRepetitionsThatFellBehind) {
+  std::vector<Series> all = MadeSeries();
+  for (Series& series : all) series.runs.resize(kPairsMin - 1);
+  for (RunResult& run : all[5].runs) FallBehind(run);
+  const std::vector<Claim> claims = ClaimsOf(MadeReport(all));
+  ASSERT_EQ(claims.size(), 4u);
+  EXPECT_EQ(claims[3].verdict, Verdict::kEven);
+  EXPECT_TRUE(Contains(claims[3].text, "in 4 of 4 repetitions")) << claims[3].text;
+}
+
+// It fell behind in eight pairs and won the ninth.
+TEST(Claims, DecideByFallingBehindOnlyWhenItHoldsInEveryPair) {
+  std::vector<Series> all = MadeSeries();
+  for (size_t i = 1; i < all[5].runs.size(); ++i) FallBehind(all[5].runs[i]);
+  all[4].runs[0].figures.p99_us = 30'000;
+  const std::vector<Claim> claims = ClaimsOf(MadeReport(all));
+  ASSERT_EQ(claims.size(), 4u);
+  EXPECT_EQ(claims[3].verdict, Verdict::kEven);
+  EXPECT_TRUE(Contains(claims[3].text, "in 8 of 9 repetitions")) << claims[3].text;
+}
+
+TEST(Compare, CallsAPairInWhichBothFellBehindWonByNeither) {
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[4].runs) run.figures.p99_us = 30'000;
+  EXPECT_EQ(Compare(MadeReport(all).results[5], MadeReport(all).results[4], &Figures::p99_us),
+            Verdict::kBetter);
+  FallBehind(all[4].runs[3]);
+  EXPECT_EQ(Compare(MadeReport(all).results[5], MadeReport(all).results[4], &Figures::p99_us),
+            Verdict::kBetter);
+  FallBehind(all[5].runs[3]);
+  EXPECT_EQ(Compare(MadeReport(all).results[5], MadeReport(all).results[4], &Figures::p99_us),
+            Verdict::kEven);
 }
 
 TEST(Claims, AnswerAWorkloadThatIsThereToLoseConnections) {
