@@ -49,7 +49,7 @@ class Writer {
     switch (workload_.question) {
       case Question::kShare:
         Share();
-        Latency("half of all connections are answered within", &Figures::p50_us);
+        if (KeptUp()) Latency("half of all connections are answered within", &Figures::p50_us);
         break;
       case Question::kThroughput:
         Throughput();
@@ -124,17 +124,15 @@ class Writer {
   }
 
   void Behind(const Result& result, Verdict verdict) {
-    const auto behind = std::count_if(result.runs.begin(), result.runs.end(),
-                                      [](const Figures& run) { return !run.p99_us.has_value(); });
-    if (behind == 0) return;
+    if (result.fell_behind_count == 0) return;
     std::string served;
     if (!Has(result, &Figures::p99_us)) {
       served = absl::StrCat(": ", FormatFigure(result.median.connections_per_second, FormatCount),
                             " of ", FormatFigure(result.median.offered_per_second, FormatCount),
                             " connections per second");
     }
-    Add(verdict, absl::StrCat(names_.Clear(result.mechanism), " does not keep up in ", behind,
-                              " of ", result.repetitions, " repetitions", served, "."));
+    Add(verdict, absl::StrCat(names_.Clear(result.mechanism), " does not keep up in ",
+                              FellBehindText(result), served, "."));
   }
 
   // What only some workloads ask.

@@ -166,6 +166,11 @@ std::string PatternRow(const Names& names, size_t columns) {
                       EscapeHtml(names.pattern()), "</td></tr>\n");
 }
 
+// Below a percentile: the figures above are not those of all repetitions.
+std::string BehindSmall(const Result& result) {
+  return absl::StrCat("<small>behind in ", FellBehindText(result), "</small>");
+}
+
 struct GlanceColumn {
   const WorkloadText* workload;
   const Measure* measure;
@@ -180,8 +185,9 @@ std::string GlanceCell(const Report& report, const std::string& mechanism,
                                                    : TintOf(*result, reference, *column.measure);
   std::string html = tint.empty() ? "<td>" : absl::StrCat("<td class=\"", tint, "\">");
   const Figure& median = result->median.*column.measure->figure;
-  const bool behind = !median && result->median.offered_per_second.has_value();
-  html += behind ? "fell behind" : FormatFigure(median, column.measure->format);
+  const bool behind = IsPercentile(column.measure->figure) && result->fell_behind_count > 0;
+  html += behind && !median ? "fell behind" : FormatFigure(median, column.measure->format);
+  if (behind) html += BehindSmall(*result);
   if (const Figure& ratio = result->ratio.*column.measure->figure) {
     absl::StrAppend(&html, "<small>×", FormatFixed(*ratio, *ratio < 9.995 ? 2 : 1), "</small>");
   }
@@ -248,6 +254,7 @@ std::string FigureCell(const Result& result, const Measure& measure) {
     const std::string range = Range(measure.format(*low), measure.format(*high));
     if (!range.empty()) absl::StrAppend(&html, "<small>", EscapeHtml(range), "</small>");
   }
+  if (IsPercentile(measure.figure) && result.fell_behind_count > 0) html += BehindSmall(result);
   const Figure& ratio = result.ratio.*measure.figure;
   const Figure& ratio_low = result.ratio_low.*measure.figure;
   const Figure& ratio_high = result.ratio_high.*measure.figure;
@@ -301,7 +308,7 @@ std::string FiguresTables(const std::vector<const Result*>& results, const Names
   }
   std::string html =
       "<h3>All figures</h3>\n<p class=\"note\">Medians; below them the least and the "
-      "largest repetition, and the ratio to ";
+      "largest repetition that has one, and the ratio to ";
   absl::StrAppend(&html, kReference, ", pair by pair.</p>\n", FiguresTable(results, names, first));
   if (!second.empty()) absl::StrAppend(&html, FiguresTable(results, names, second));
   return html;

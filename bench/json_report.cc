@@ -74,6 +74,7 @@ Json ResultToJson(const Result& result) {
   json["spread"] = SpreadToJson(result.low, result.high);
   json["ratio_spread"] = SpreadToJson(result.ratio_low, result.ratio_high);
   json["generator_limited"] = result.generator_limited();
+  json["fell_behind"] = result.fell_behind_count;
   if (!result.order.empty()) json["order"] = result.order;
   json["runs"] = RunsToJson(result.runs);
   return json;

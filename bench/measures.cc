@@ -106,6 +106,12 @@ const char* QuestionText(Question question) {
   return "";
 }
 
+std::string FellBehindText(const Result& result) {
+  if (result.fell_behind_count == 0) return "";
+  return absl::StrCat(result.fell_behind_count, " of ", result.repetitions,
+                      result.repetitions == 1 ? " repetition" : " repetitions");
+}
+
 Names::Names(const Report& report) {
   std::vector<std::vector<std::string>> all;
   for (const Result& result : report.results) {

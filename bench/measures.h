@@ -37,6 +37,9 @@ std::span<Figure Figures::*const> DecidingFigures(Question question);
 // The question in words.
 const char* QuestionText(Question question);
 
+// "2 of 9 repetitions"; empty where there are none.
+std::string FellBehindText(const Result& result);
+
 // How mechanisms are written where there is little room. Where all of ringmaster's have the same
 // intake, handoff and host, naming the policy is enough.
 class Names {

@@ -390,10 +390,11 @@ std::string LatencyPicture(const PictureOf& of) {
       continue;
     }
     std::string text = "no percentiles";
-    if (result.median.offered_per_second) {
-      text = absl::StrCat(
-          "fell behind: ", FormatFigure(result.median.connections_per_second, FormatCount), " of ",
-          FormatCount(*result.median.offered_per_second), " per second");
+    if (result.fell_behind_count > 0) {
+      text =
+          absl::StrCat("fell behind in ", FellBehindText(result), ": ",
+                       FormatFigure(result.median.connections_per_second, FormatCount), " of ",
+                       FormatFigure(result.median.offered_per_second, FormatCount), " per second");
     }
     svg.Text(rows.left() + 12, rows.top(i) + kBaseline, Anchor::kStart, "behind", text);
   }

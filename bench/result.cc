@@ -1,6 +1,9 @@
 #include "bench/result.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -42,13 +45,19 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-// What the repetitions of one figure amount to; nothing if half of them have none.
+constexpr double kLongerThanAny = std::numeric_limits<double>::infinity();
+
+// What the repetitions of one figure amount to. Nothing if half of them have none, or if one that
+// fell behind, or was compared with one that did, is in the middle.
 void SummarizeFigure(const std::vector<double>& values, size_t repetitions, Figure Figures::*figure,
                      Figures& median, Figures& low, Figures& high) {
-  if (values.size() * 2 <= repetitions) return;
-  median.*figure = Median(values);
-  low.*figure = *std::min_element(values.begin(), values.end());
-  high.*figure = *std::max_element(values.begin(), values.end());
+  std::vector<double> measured;
+  std::copy_if(values.begin(), values.end(), std::back_inserter(measured),
+               [](double value) { return std::abs(value) != kLongerThanAny; });
+  if (values.size() * 2 <= repetitions || measured.empty()) return;
+  low.*figure = *std::min_element(measured.begin(), measured.end());
+  high.*figure = *std::max_element(measured.begin(), measured.end());
+  if (const double middle = Median(values); std::isfinite(middle)) median.*figure = middle;
 }
 
 void AddRatios(const Series& ours, const Series& reference, Result& result) {
@@ -58,7 +67,12 @@ void AddRatios(const Series& ours, const Series& reference, Result& result) {
     for (size_t i = 0; i < pairs; ++i) {
       const Figure& above = ours.runs[i].figures.*name.figure;
       const Figure& below = reference.runs[i].figures.*name.figure;
-      if (above && below && *below != 0) ratios.push_back(*above / *below);
+      if (above && below && *below != 0) {
+        ratios.push_back(*above / *below);
+      } else if (IsPercentile(name.figure) && above.has_value() != below.has_value()) {
+        // Less than any ratio where it is the reference that fell behind.
+        ratios.push_back(below ? kLongerThanAny : -kLongerThanAny);
+      }
     }
     SummarizeFigure(ratios, pairs, name.figure, result.ratio, result.ratio_low, result.ratio_high);
   }
@@ -77,7 +91,11 @@ Result SummarizeOne(const Series& series) {
   for (const FigureName& name : kFigureNames) {
     std::vector<double> values;
     for (const RunResult& run : series.runs) {
-      if (const Figure& figure = run.figures.*name.figure) values.push_back(*figure);
+      if (const Figure& figure = run.figures.*name.figure) {
+        values.push_back(*figure);
+      } else if (IsPercentile(name.figure)) {
+        values.push_back(kLongerThanAny);
+      }
     }
     SummarizeFigure(values, series.runs.size(), name.figure, result.median, result.low,
                     result.high);
@@ -87,6 +105,7 @@ Result SummarizeOne(const Series& series) {
     by_jain.push_back(&run);
     result.runs.push_back(run.figures);
     if (run.generator_limited) ++result.generator_limited_count;
+    if (run.figures.fell_behind()) ++result.fell_behind_count;
   }
   std::stable_sort(by_jain.begin(), by_jain.end(), [](const RunResult* a, const RunResult* b) {
     return a->figures.jain.value_or(0) < b->figures.jain.value_or(0);

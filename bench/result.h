@@ -43,6 +43,9 @@ struct Figures {
   Figure idle_worker_share;  // of the trials, those that left a worker without any connection
   Figure resume_ms;          // from when it could go on until a connection was answered again
   Figure over_cap;           // connections open at once beyond what was allowed
+
+  // Whether it was offered more than it achieved, see LoadResult::latency_valid.
+  bool fell_behind() const { return offered_per_second.has_value() && !p99_us.has_value(); }
 };
 
 // A name for each figure, as JSON writes it.
@@ -89,11 +92,15 @@ struct Result {
   uint32_t workers = 0;
   uint32_t repetitions = 0;
   std::string skipped;  // why there are no figures; empty: there are
-  Figures median;       // each figure by itself; missing if it is missing in half the repetitions
-  Figures low;          // least and largest of the repetitions
+  // Each figure by itself. A percentile that is missing counts as longer than any, so that those
+  // repetitions in which the mechanism kept up do not speak for all; another figure is missing if
+  // it is missing in half the repetitions.
+  Figures median;
+  Figures low;  // least and largest of the repetitions that have it
   Figures high;
   // Over epoll-exclusive, repetition by repetition: whatever drifts during a measurement is in both
-  // sides of a pair. Missing where there is no such pair, or where its other side is zero.
+  // sides of a pair. Missing where there is no such pair, or where its other side is zero. Of
+  // percentiles, one that is missing on one side only counts as longer than any here, too.
   Figures ratio;  // the median of the pairs
   Figures ratio_low;
   Figures ratio_high;
@@ -103,6 +110,7 @@ struct Result {
   std::vector<double> shares;
   std::vector<uint32_t> order;           // of the same repetition
   uint32_t generator_limited_count = 0;  // repetitions in which the generator was the bottleneck
+  uint32_t fell_behind_count = 0;        // repetitions that achieved too little for percentiles
 
   // Whether its throughput says more about the generator than about the server.
   bool generator_limited() const {

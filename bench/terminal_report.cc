@@ -124,6 +124,7 @@ std::string SpreadText(const Result& result, Figure Figures::*figure) {
   const Figure& low = result.low.*figure;
   const Figure& high = result.high.*figure;
   const Figure& median = result.median.*figure;
+  if (median && IsPercentile(figure) && result.fell_behind_count > 0) return ">99%";
   if (result.repetitions < 2 || !low || !high || !median || *median == 0) return "";
   const double percent = (*high - *low) / 2 / *median * 100;
   return percent > 99 ? ">99%" : absl::StrCat("±", std::lround(percent), "%");
@@ -368,14 +369,19 @@ class Tables {
     for (const uint32_t worker : workload_.slow_workers) {
       notes.push_back(absl::StrCat("Worker ", worker, " is the slow one."));
     }
-    bool missing = false;
+    std::vector<std::string> behind;
     bool limited = false;
     for (const Result* result : results_) {
-      missing = missing || !result->median.p99_us.has_value();
       limited = limited || result->generator_limited();
+      if (result->fell_behind_count == 0) continue;
+      behind.push_back(
+          absl::StrCat(names_.Short(result->mechanism), " in ", FellBehindText(*result)));
     }
-    if (missing && workload_.open_loop) {
-      notes.push_back("No percentiles (–): less than 99 % of the offered load was achieved.");
+    if (!behind.empty()) {
+      notes.push_back(absl::StrCat(
+          "Less than 99 % of the offered load was achieved, which counts as longer than any "
+          "percentile (– where the median is one of these): ",
+          absl::StrJoin(behind, ", "), "."));
     }
     if (limited) {
       notes.push_back("≥: the load generator was the bottleneck; the server could have done more.");

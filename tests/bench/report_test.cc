@@ -393,6 +393,7 @@ TEST(JsonReport, WritesTheFiguresThatWereMeasured) {
   EXPECT_EQ(result.at("repetitions"), kRepetitions);
   EXPECT_EQ(result.at("median").at("p99_us"), 180);
   EXPECT_EQ(result.at("median").at("recalled"), 3);
+  EXPECT_EQ(result.at("fell_behind"), 0);
   EXPECT_EQ(result.at("spread").at("p99_us"), nlohmann::json::array({180, 180}));
   EXPECT_EQ(result.at("ratio_to_epoll_exclusive").at("p99_us"), 1.5);
   EXPECT_EQ(result.at("shares"), nlohmann::json::array({0.25, 0.25, 0.25, 0.25}));
@@ -454,6 +455,18 @@ TEST(HtmlReport, ShowsEveryMechanismUnderEveryWorkloadAndTheCommandThatRepeatsIt
 
 TEST(HtmlReport, ShowsLosingCasesAsTheyAre) {
   EXPECT_TRUE(Contains(HtmlReport(MadeReport()), "▼ worse"));
+}
+
+TEST(HtmlReport, SaysHowOftenAMechanismFellBehind) {
+  std::vector<Series> all = MadeSeries();
+  EXPECT_FALSE(Contains(HtmlReport(MadeReport(all)), "behind in"));
+  FallBehind(all[5].runs[0]);
+  EXPECT_TRUE(
+      Contains(HtmlReport(MadeReport(all)), "20.0 ms<small>behind in 1 of 9 repetitions</small>"));
+  for (RunResult& run : all[5].runs) FallBehind(run);
+  const std::string html = HtmlReport(MadeReport(all));
+  EXPECT_TRUE(Contains(html, "fell behind<small>behind in 9 of 9 repetitions</small>"));
+  EXPECT_TRUE(Contains(html, "fell behind in 9 of 9 repetitions: 1,200 of 2,000 per second"));
 }
 
 TEST(HtmlReport, HasNoNumberThatIsNone) {
@@ -547,6 +560,17 @@ TEST(TerminalReport, MarksBestAndWorstWhereThatMeansSomething) {
   for (RunResult& run : all[5].runs) run.figures.connections_per_second = 1999;
   // Of what is offered, all serve all.
   EXPECT_FALSE(Contains(TerminalReport(MadeReport(all), {.columns = 120}), "1,999!"));
+}
+
+TEST(TerminalReport, SaysHowOftenAMechanismFellBehind) {
+  std::vector<Series> all = MadeSeries();
+  EXPECT_FALSE(Contains(TerminalReport(MadeReport(all), {.columns = 300}), "was achieved"));
+  FallBehind(all[5].runs[0]);
+  const std::string text = TerminalReport(MadeReport(all), {.columns = 300});
+  EXPECT_TRUE(Contains(
+      text, "percentile (– where the median is one of these): least-loaded in 1 of 9 repetitions."))
+      << text;
+  EXPECT_TRUE(Contains(text, ">99%")) << text;
 }
 
 TEST(TerminalReport, HasNoEscapeSequencesWithoutColours) {

@@ -58,7 +58,21 @@ TEST(Summarize, QuotesNothingThatIsMissingInHalfTheRepetitions) {
   const std::vector<RunResult> half = {MadeRun(1, 10, {}), MadeRun(1, {}, {})};
   EXPECT_FALSE(SummarizeOne(half).median.p99_us.has_value());
   const std::vector<RunResult> most = {MadeRun(1, 10, {}), MadeRun(1, {}, {}), MadeRun(1, 20, {})};
-  EXPECT_EQ(SummarizeOne(most).median.p99_us, 15);
+  EXPECT_EQ(SummarizeOne(most).median.p99_us, 20);
+}
+
+TEST(Summarize, CountsAPercentileThatIsMissingAsLongerThanAny) {
+  std::vector<RunResult> runs = {MadeRun(1, 40, {}), MadeRun(1, {}, {}), MadeRun(1, 10, {}),
+                                 MadeRun(1, 20, {}), MadeRun(1, 30, {})};
+  runs[1].figures.offered_per_second = 2000;
+  const Result result = SummarizeOne(runs);
+  EXPECT_EQ(result.median.p99_us, 30) << "25 is the median of those that kept up";
+  EXPECT_EQ(result.low.p99_us, 10);
+  EXPECT_EQ(result.high.p99_us, 40);
+  EXPECT_EQ(result.fell_behind_count, 1u);
+  // Of other figures, those that are there are summed up.
+  runs[0].figures.jain = {};
+  EXPECT_EQ(SummarizeOne(runs).median.jain, 1);
 }
 
 // Each repetition favours another worker. Their mean would be even, and a lie.
@@ -84,6 +98,19 @@ TEST(Summarize, ComparesRepetitionsThatRanSideBySide) {
   EXPECT_EQ(results[1].ratio_low.p99_us, 1);
   EXPECT_EQ(results[1].ratio_high.p99_us, 2.2);
   EXPECT_EQ(results[0].ratio.p99_us, 1);
+}
+
+TEST(Summarize, CountsAPairOfWhichOneSideFellBehindBeyondAnyRatio) {
+  const auto ratio = [](const std::vector<Series>& all) { return Summarize(all)[1].ratio.p99_us; };
+  std::vector<Series> all = {MadeSeries(kReference, {10, 10, 10}),
+                             MadeSeries("other", {10, 20, 30})};
+  all[1].runs[0].figures.p99_us = {};
+  EXPECT_EQ(ratio(all), 3);
+  EXPECT_EQ(Summarize(all)[1].ratio_high.p99_us, 3);
+  all[0].runs[1].figures.p99_us = {};
+  EXPECT_EQ(ratio(all), 3) << "the one side fell behind in the first, the other in the second";
+  all[0].runs[2].figures.p99_us = {};
+  EXPECT_FALSE(ratio(all).has_value());
 }
 
 TEST(Summarize, ComparesWithinAWorkloadAndATransportOnly) {
