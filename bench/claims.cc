@@ -34,6 +34,12 @@ std::string ShareOfBusiest(const Result& result) {
   return FormatShare(*result.median.max_over_mean / result.workers);
 }
 
+// How far a ratio is from 1; never 0, which would contradict that it is better or worse.
+std::string PercentText(double ratio) {
+  const double percent = std::abs(ratio - 1) * 100;
+  return percent < 0.1 ? "less than 0.1" : FormatFixed(percent, percent < 1 ? 1 : 0);
+}
+
 class Writer {
  public:
   Writer(const Report& report, const WorkloadText& workload, const Result& rival,
@@ -101,15 +107,21 @@ class Writer {
     const auto value = [](const Result& result) {
       return FormatCount(*result.median.connections_per_second);
     };
+    const Verdict verdict = Compare(ours_, rival_, &Figures::connections_per_second);
+    // Where neither side wins every pair, the ratio of the pairs may well have another sign than
+    // the difference of the medians.
     std::string difference;
-    if (const Figure& ratio = ours_.ratio.connections_per_second) {
-      difference = absl::StrCat(" (", *ratio < 1 ? "−" : "+",
-                                FormatFixed(std::abs(*ratio - 1) * 100, 0), " %)");
+    if (const Figure& ratio = ours_.ratio.connections_per_second;
+        ratio && verdict != Verdict::kEven) {
+      difference =
+          absl::StrCat(" (", *ratio < 1 ? "−" : "+", PercentText(*ratio), " % pair by pair)");
     }
-    Add(Compare(ours_, rival_, &Figures::connections_per_second),
-        absl::StrCat(value(ours_), " connections per second with ", Ours(), difference, ", ",
-                     value(rival_), " with ", rival_.mechanism, ".",
-                     AmongAll(&Figures::connections_per_second, value)));
+    Add(verdict,
+        absl::StrCat(
+            value(ours_), " connections per second with ", Ours(), difference, ", ", value(rival_),
+            " with ", rival_.mechanism,
+            verdict == Verdict::kEven ? ", no difference that these repetitions can tell." : ".",
+            AmongAll(&Figures::connections_per_second, value)));
   }
 
   // A side that fell behind in half of the repetitions has no percentiles that could be quoted;
@@ -228,8 +240,7 @@ std::string ThroughputHalf(const Report& report, const Sides& sides) {
         return "; under full load they are even";
       case Verdict::kBetter:
       case Verdict::kWorse:
-        return absl::StrCat("; under full load it serves ",
-                            FormatFixed(std::abs(*ratio - 1) * 100, 0),
+        return absl::StrCat("; under full load it serves ", PercentText(*ratio),
                             *ratio < 1 ? " % fewer" : " % more");
     }
   }
