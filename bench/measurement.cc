@@ -7,10 +7,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "bench/books.h"
 #include "bench/clock.h"
 #include "bench/format.h"
@@ -45,6 +47,20 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
   }
   return absl::OkStatus();
+}
+
+// What is in the way when all of a plan is skipped, each reason once for a mechanism.
+absl::Status NothingToMeasure(const Plan& plan) {
+  std::vector<std::string> reasons;
+  for (const auto& mechanism : plan.mechanisms) {
+    std::set<std::string> told;
+    for (const auto& workload : plan.workloads) {
+      const std::string why = plan.WhySkip(*mechanism, *workload);
+      if (told.insert(why).second) reasons.push_back(absl::StrCat(mechanism->name(), ": ", why));
+    }
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("nothing can be measured here; ", absl::StrJoin(reasons, "; ")));
 }
 
 absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& options) {
@@ -97,6 +113,7 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
 }
 
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options) {
+  if (plan.RunCount() == 0) return NothingToMeasure(plan);
   // Before minutes of measuring, not after them.
   for (const std::string& path : {options.report_path, options.json_path}) {
     if (path.empty()) continue;

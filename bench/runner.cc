@@ -273,8 +273,9 @@ absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
   return Evaluate(workload, setting, *load, *edges, **server);
 }
 
-// Why a pair is not measured; empty if it is.
-std::string WhySkip(const Mechanism& mechanism, const Workload& workload, Transport transport) {
+}  // namespace
+
+std::string Plan::WhySkip(const Mechanism& mechanism, const Workload& workload) const {
   if (std::string why = mechanism.WhyNot(transport); !why.empty()) return why;
   if (mechanism.serves_one_at_a_time() && workload.holds_connections()) {
     return "serves one connection at a time: as long as these stay open, it would serve as many as "
@@ -283,13 +284,11 @@ std::string WhySkip(const Mechanism& mechanism, const Workload& workload, Transp
   return "";
 }
 
-}  // namespace
-
 size_t Plan::RunCount() const {
   size_t pairs = 0;
   for (const auto& mechanism : mechanisms) {
     for (const auto& workload : workloads) {
-      if (WhySkip(*mechanism, *workload, transport).empty()) ++pairs;
+      if (WhySkip(*mechanism, *workload).empty()) ++pairs;
     }
   }
   return pairs * repetitions;
@@ -303,7 +302,7 @@ int64_t Plan::ExpectedNs() const {
   int64_t sum_ns = 0;
   for (const auto& mechanism : mechanisms) {
     for (const auto& workload : workloads) {
-      if (!WhySkip(*mechanism, *workload, transport).empty()) continue;
+      if (!WhySkip(*mechanism, *workload).empty()) continue;
       sum_ns += warm_up_ns + WindowNs(*workload) + kOverheadNsExpected;
     }
   }
@@ -333,7 +332,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
                    .transport = std::string(TransportName(plan.transport)),
                    .pinned = plan.pin,
                    .workers = plan.workers,
-                   .skipped = WhySkip(mechanism, workload, plan.transport)});
+                   .skipped = plan.WhySkip(mechanism, workload)});
   }
   std::vector<size_t> order(pair_count);
   std::iota(order.begin(), order.end(), size_t{0});

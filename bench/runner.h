@@ -38,6 +38,8 @@ struct Plan {
 
   // Of the mechanisms that can run here.
   size_t RunCount() const;
+  // Why a pair is not measured; empty if it is.
+  std::string WhySkip(const Mechanism& mechanism, const Workload& workload) const;
   // Of a run under `workload`, which may need a longer window than the plan's.
   int64_t WindowNs(const Workload& workload) const;
   int64_t ExpectedNs() const;

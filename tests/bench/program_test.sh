@@ -92,6 +92,11 @@ expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms ep
   --json "$scratch"
 contains "cannot write"
 
+expect 1 "$bench" compare --quick --workload light --mechanisms reuseport --transport unix
+contains "nothing can be measured"
+expect 1 "$bench" compare --quick --workload flood --mechanisms blocking-accept
+contains "one connection at a time"
+
 # 77: this machine cannot filter system calls.
 "$without_io_uring" EPERM true
 if [ $? -ne 77 ]; then
