@@ -28,11 +28,15 @@ constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = 60;
 constexpr uint32_t kRepetitionsMax = 99;
 
-// Makes the folder of a file that is to be written, and finds out whether it can be; what is in the
-// file stays for now.
+// Finds out whether a file can be written; what is in it stays for now. A directory that is missing
+// may be a typing error, so it is not made.
 absl::Status PrepareFile(const std::string& path) {
+  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
   std::error_code ignored;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  if (!directory.empty() && !std::filesystem::exists(directory, ignored)) {
+    return absl::NotFoundError(absl::StrCat("cannot write ", path, ": there is no directory ",
+                                            directory.string(), "; create it first"));
+  }
   if (!std::ofstream(path, std::ios::app)) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
   }

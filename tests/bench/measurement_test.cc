@@ -43,5 +43,31 @@ TEST(MeasureAndReport, GoesOnWithWhatCanBeMeasured) {
   EXPECT_TRUE(MeasureAndReport(plan, {}).ok());
 }
 
+// One that would fail the test if it was started.
+class Unable : public Mechanism {
+ public:
+  std::string name() const override { return "unable"; }
+  std::string summary() const override { return "is not started"; }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
+    return absl::UnimplementedError("unable was started");
+  }
+};
+
+TEST(MeasureAndReport, RefusesToWriteWhereThereIsNoDirectoryBeforeItMeasures) {
+  const std::string directory = testing::TempDir() + "/not_there";
+  Plan plan = PlanOf("epoll-exclusive", "light");
+  plan.mechanisms.push_back(std::make_unique<Unable>());
+  for (const MeasurementOptions& options :
+       {MeasurementOptions{.report_path = directory + "/report.html"},
+        MeasurementOptions{.json_path = directory + "/figures.json"}}) {
+    const absl::Status status = MeasureAndReport(plan, options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+    EXPECT_NE(status.message().find("there is no directory " + directory + "; create it first"),
+              std::string::npos)
+        << status;
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory));
+}
+
 }  // namespace
 }  // namespace ringmaster::bench

@@ -79,10 +79,10 @@ contains "did you mean compare?"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 expect 0 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
-  --seed 7 --json "$scratch/new/figures.json" --report "$scratch/report.html"
+  --seed 7 --json "$scratch/figures.json" --report "$scratch/report.html"
 contains "not for quoting"
 contains "seed 7"
-for file in new/figures.json report.html; do
+for file in figures.json report.html; do
   if [ ! -s "$scratch/$file" ]; then
     echo "wrote no $file"
     failures=$((failures + 1))
@@ -91,6 +91,9 @@ done
 expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
   --json "$scratch"
 contains "cannot write"
+expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+  --report "$scratch/new/report.html"
+contains "there is no directory $scratch/new; create it first"
 
 expect 1 "$bench" compare --quick --workload light --mechanisms reuseport --transport unix
 contains "nothing can be measured"
