@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "bench/clock.h"
 #include "bench/format.h"
@@ -156,6 +157,25 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
   return plan;
 }
 
+std::string HeaderOf(const Plan& plan) {
+  const auto seconds = [](int64_t ns) {
+    return absl::StrCat(FormatFixed(static_cast<double>(ns) / kSecond, 1), " s");
+  };
+  std::vector<std::string> longer;
+  for (const auto& workload : plan.workloads) {
+    const int64_t window_ns = plan.WindowNs(*workload);
+    if (window_ns == plan.duration_ns) continue;
+    longer.push_back(absl::StrCat(workload->name(), " ", seconds(window_ns)));
+  }
+  return absl::StrCat(
+      plan.mechanisms.size(), " mechanisms, ", plan.workloads.size(), " workloads, ",
+      plan.repetitions, " repetitions of ", seconds(plan.duration_ns), ", seed ", plan.seed,
+      ": about ", FormatMinutes(plan.ExpectedNs()), ".\n",
+      longer.empty()
+          ? std::string()
+          : absl::StrCat("Longer, because they need it: ", absl::StrJoin(longer, ", "), ".\n"));
+}
+
 std::string ListOf(const Plan& everything) {
   std::string text = "Mechanisms (--mechanisms A,B, or all, rivals, ringmaster):\n";
   for (const auto& mechanism : everything.mechanisms) {
@@ -185,10 +205,7 @@ absl::Status RunComparison(const CompareOptions& options) {
   if (!options.seed.has_value()) seed = std::random_device()();
   const absl::StatusOr<Plan> plan = PlanOf(options, seed);
   if (!plan.ok()) return plan.status();
-  std::printf("%zu mechanisms, %zu workloads, %u repetitions of %s s, seed %llu: about %s.\n",
-              plan->mechanisms.size(), plan->workloads.size(), plan->repetitions,
-              FormatFixed(static_cast<double>(plan->duration_ns) / kSecond, 1).c_str(),
-              static_cast<unsigned long long>(seed), FormatMinutes(plan->ExpectedNs()).c_str());
+  std::fputs(HeaderOf(*plan).c_str(), stdout);
   for (const auto& mechanism : plan->mechanisms) {
     if (const std::string why = mechanism->WhyNot(plan->transport); !why.empty()) {
       std::printf("  %s cannot run here: %s\n", mechanism->name().c_str(), why.c_str());

@@ -43,6 +43,9 @@ std::vector<std::string> WorkloadsOf(std::string_view list);
 // meant.
 absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed);
 
+// What is going to be measured, and how long it takes.
+std::string HeaderOf(const Plan& plan);
+
 // The mechanisms and workloads, a line for each, and why a mechanism cannot run here.
 std::string ListOf(const Plan& everything);
 

@@ -393,13 +393,13 @@ std::string WorkloadCard(const Report& report, const WorkloadText& workload, con
   for (const Result* result : results) {
     if (result->repetitions > 0) of.results.push_back(result);
   }
-  return absl::StrCat("<section class=\"card\">\n<h2>", EscapeHtml(workload.title),
-                      "<span class=\"tag\">", EscapeHtml(workload.name),
-                      "</span></h2>\n<p class=\"question\">",
-                      EscapeHtml(QuestionText(workload.question)), "</p>\n<p class=\"lead\">",
-                      EscapeHtml(workload.description), "</p>\n", ClaimsList(claims, workload),
-                      of.results.empty() ? std::string() : Pictures(of),
-                      FiguresTables(results, names), "</section>\n");
+  return absl::StrCat(
+      "<section class=\"card\">\n<h2>", EscapeHtml(workload.title), "<span class=\"tag\">",
+      EscapeHtml(workload.name), ", windows of ", FormatFixed(results.front()->seconds, 1), " s",
+      "</span></h2>\n<p class=\"question\">", EscapeHtml(QuestionText(workload.question)),
+      "</p>\n<p class=\"lead\">", EscapeHtml(workload.description), "</p>\n",
+      ClaimsList(claims, workload), of.results.empty() ? std::string() : Pictures(of),
+      FiguresTables(results, names), "</section>\n");
 }
 
 std::string Term(const char* name, const std::string& text) {

@@ -66,7 +66,8 @@ Json ContextToJson(const Context& context) {
 Json ResultToJson(const Result& result) {
   Json json = {{"mechanism", result.mechanism}, {"workload", result.workload},
                {"transport", result.transport}, {"pinned", result.pinned},
-               {"workers", result.workers},     {"repetitions", result.repetitions}};
+               {"workers", result.workers},     {"repetitions", result.repetitions},
+               {"seconds", result.seconds}};
   json["skipped"] = result.skipped.empty() ? Json() : Json(result.skipped);
   json["median"] = FiguresToJson(result.median);
   json["ratio_to_epoll_exclusive"] = FiguresToJson(result.ratio);

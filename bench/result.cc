@@ -86,6 +86,7 @@ Result SummarizeOne(const Series& series) {
                 .pinned = series.pinned,
                 .workers = series.workers,
                 .repetitions = static_cast<uint32_t>(series.runs.size()),
+                .seconds = series.seconds,
                 .skipped = series.skipped};
   if (series.runs.empty()) return result;
   for (const FigureName& name : kFigureNames) {

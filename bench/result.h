@@ -79,6 +79,7 @@ struct Series {
   std::string transport;
   bool pinned = false;
   uint32_t workers = 0;
+  double seconds = 0;           // one window
   std::string skipped;          // why it cannot run here; then there are no runs
   std::vector<RunResult> runs;  // by repetition: those with the same index ran side by side
 };
@@ -91,6 +92,7 @@ struct Result {
   bool pinned = false;
   uint32_t workers = 0;
   uint32_t repetitions = 0;
+  double seconds = 0;   // one window, which may be longer than Context::seconds
   std::string skipped;  // why there are no figures; empty: there are
   // Each figure by itself. A percentile that is missing counts as longer than any, so that those
   // repetitions in which the mechanism kept up do not speak for all; another figure is missing if
@@ -156,7 +158,7 @@ struct Context {
   std::string commit;   // "unknown" where there is no clone
   std::string command;  // that repeats the measurement
   uint64_t seed = 0;
-  double seconds = 0;  // one window
+  double seconds = 0;  // one window, where a workload needs no longer one
   double warm_up_seconds = 0;
   double load_before = 0;  // load average of the last minute when the measurement began
 

@@ -332,6 +332,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
                    .transport = std::string(TransportName(plan.transport)),
                    .pinned = plan.pin,
                    .workers = plan.workers,
+                   .seconds = static_cast<double>(plan.WindowNs(workload)) / kSecond,
                    .skipped = plan.WhySkip(mechanism, workload)});
   }
   std::vector<size_t> order(pair_count);

@@ -165,6 +165,9 @@ class Tables {
         painter_(style),
         names_(report),
         all_(report.Of(workload.name)) {
+    if (!all_.empty() && all_.front()->seconds != report.context.seconds) {
+      window_ = absl::StrCat(", windows of ", FormatFixed(all_.front()->seconds, 1), " s");
+    }
     for (const Result* result : all_) {
       if (result->repetitions > 0) results_.push_back(result);
     }
@@ -177,7 +180,7 @@ class Tables {
 
   std::string Text() const {
     std::string text = absl::StrCat(painter_.Bold(workload_.title),
-                                    painter_.Dim(absl::StrCat("  ", workload_.name)), "\n",
+                                    painter_.Dim(absl::StrCat("  ", workload_.name, window_)), "\n",
                                     painter_.Dim(QuestionText(workload_.question)), "\n");
     if (!results_.empty()) absl::StrAppend(&text, Main(), "\n", Costs(), Order());
     return absl::StrCat(text, Notes());
@@ -403,6 +406,7 @@ class Tables {
   const Names names_;
   const std::vector<const Result*> all_;
   std::vector<const Result*> results_;  // those that ran
+  std::string window_;                  // of this workload, where it is not the usual one
   size_t name_width_ = std::strlen("per connection");
   size_t shares_width_ = std::strlen("by worker");
 };

@@ -94,6 +94,18 @@ TEST(ComparisonPlan, KeepsToWhatIsAskedFor) {
   EXPECT_TRUE(Contains(plan.workloads[0]->description(), "123"));
 }
 
+TEST(ComparisonHeader, NamesTheWindowsThatAreLonger) {
+  CompareOptions options{.workloads = "light,frozen-worker,emfile",
+                         .mechanisms = "epoll-exclusive",
+                         .repetitions = 5,
+                         .seconds = 1};
+  EXPECT_EQ(HeaderOf(PlanOf(options, 42).value()),
+            "1 mechanisms, 3 workloads, 5 repetitions of 1.0 s, seed 42: about 0:39.\n"
+            "Longer, because they need it: frozen-worker 2.0 s, emfile 4.0 s.\n");
+  options.seconds = 4;
+  EXPECT_FALSE(Contains(HeaderOf(PlanOf(options, 42).value()), "Longer"));
+}
+
 TEST(ComparisonPlan, SaysWhatMayHaveBeenMeant) {
   EXPECT_TRUE(Contains(std::string(PlanOf({.workloads = "satruated"}, 1).status().message()),
                        "did you mean saturated?"));

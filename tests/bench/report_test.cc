@@ -43,6 +43,7 @@ Series Made(const std::string& mechanism, const std::string& workload, double ra
           .workload = workload,
           .transport = "tcp",
           .workers = static_cast<uint32_t>(shares.size()),
+          .seconds = 1.2,
           .runs = std::vector<RunResult>(kRepetitions, run)};
 }
 
@@ -419,6 +420,7 @@ TEST(JsonReport, WritesTheFiguresThatWereMeasured) {
   EXPECT_EQ(result.at("transport"), "tcp");
   EXPECT_EQ(result.at("workers"), 4);
   EXPECT_EQ(result.at("repetitions"), kRepetitions);
+  EXPECT_EQ(result.at("seconds"), 1.2);
   EXPECT_EQ(result.at("median").at("p99_us"), 180);
   EXPECT_EQ(result.at("median").at("recalled"), 3);
   EXPECT_EQ(result.at("fell_behind"), 0);
@@ -599,6 +601,13 @@ TEST(TerminalReport, SaysHowOftenAMechanismFellBehind) {
       text, "percentile (– where the median is one of these): least-loaded in 1 of 9 repetitions."))
       << text;
   EXPECT_TRUE(Contains(text, ">99%")) << text;
+}
+
+TEST(TerminalReport, SaysWhereAWindowWasLonger) {
+  std::vector<Series> all = MadeSeries();
+  EXPECT_FALSE(Contains(TerminalReport(MadeReport(all), {}), "windows of"));
+  for (size_t i = 4; i < all.size(); ++i) all[i].seconds = 2;
+  EXPECT_TRUE(Contains(TerminalReport(MadeReport(all), {}), "slow-worker, windows of 2.0 s\n"));
 }
 
 TEST(TerminalReport, HasNoEscapeSequencesWithoutColours) {

@@ -79,6 +79,14 @@ TEST(RunPlan, TakesTheWindowThatAWorkloadNeeds) {
   EXPECT_EQ(plan.WindowNs(*frozen), 3600 * kSecond);
 }
 
+TEST(RunPlan, SaysHowLongTheWindowOfEachResultWas) {
+  Plan plan = MadePlan();
+  plan.workloads.push_back(MakeWorkload("frozen-worker").value());
+  const auto results = RunPlan(plan, [](const Progress&) {}).value();
+  EXPECT_EQ(results[0].seconds, 0.02);
+  EXPECT_EQ(results[1].seconds, 2);
+}
+
 TEST(RunPlan, FillsInEveryFigureThatAMechanismHas) {
   Plan plan{.repetitions = 1, .warm_up_ns = 10 * kMillisecond, .duration_ns = 100 * kMillisecond};
   for (const char* name : {"epoll-exclusive", "eventfd-least-loaded"}) {
