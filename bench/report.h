@@ -20,7 +20,7 @@ struct TerminalStyle {
 // locale's variables say so, the terminal's width.
 TerminalStyle StyleOf(int fd);
 
-// One table for each workload, then what the figures say.
+// One table for each workload, then what the figures say, and the command that repeats it.
 std::string TerminalReport(const Report& report, const TerminalStyle& style);
 
 // schema_version 1; a figure that is missing is null.

@@ -463,6 +463,10 @@ std::string TerminalReport(const Report& report, const TerminalStyle& style) {
   for (const std::string& caveat : CaveatsOf(report)) {
     absl::StrAppend(&text, "\n", painter.Bad("!"), " ", Paragraph(caveat, style.columns), "\n");
   }
+  // In one line, however long, so that it can be copied.
+  if (!report.context.command.empty()) {
+    absl::StrAppend(&text, "\n", painter.Bold("To repeat it"), "\n", report.context.command, "\n");
+  }
   if (style.utf8) return text;
   return absl::StrReplaceAll(text, {{"µ", "u"},
                                     {"–", "-"},

@@ -610,6 +610,10 @@ TEST(TerminalReport, SaysWhereAWindowWasLonger) {
   EXPECT_TRUE(Contains(TerminalReport(MadeReport(all), {}), "slow-worker, windows of 2.0 s\n"));
 }
 
+TEST(TerminalReport, EndsWithTheCommandThatRepeatsIt) {
+  EXPECT_TRUE(TerminalReport(MadeReport(), {}).ends_with("\nringmaster-bench demo --seed 42\n"));
+}
+
 TEST(TerminalReport, HasNoEscapeSequencesWithoutColours) {
   EXPECT_FALSE(Contains(TerminalReport(MadeReport(), {.colours = false}), "\033"));
   EXPECT_TRUE(Contains(TerminalReport(MadeReport(), {.colours = true}), "\033[1m"));
