@@ -18,6 +18,7 @@ constexpr Entry kRivals[] = {
     {"epoll-shared", MakeEpollShared},
     {"epoll-exclusive", MakeEpollExclusive},
     {"epoll-exclusive-one", MakeEpollExclusiveOne},
+    {"epoll-exclusive-readd", MakeEpollExclusiveReadd},
     {"blocking-accept", MakeBlockingAccept},
     {"reuseport", MakeReusePort},
     {"reuseport-cbpf", MakeReusePortCbpf},

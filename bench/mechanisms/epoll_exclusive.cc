@@ -2,13 +2,12 @@
 // EPOLLEXCLUSIVE, so that an arrival wakes one worker that waits instead of all (Linux 4.5). A
 // worker that is woken accepts until there is nothing more, up to kTakesPerTurnMax.
 //
-// What its real-world counterparts do: nginx with `multi_accept on`, and EPOLLEXCLUSIVE is what it
-// uses unless told otherwise. It differs in two points. It accepts one connection for
-// each event unless `multi_accept` is on; that is epoll-exclusive-one. And it takes the listener
-// out of the set and puts it in again, after every sixteenth connection by default, to get to the
-// end of the kernel's queue, because the kernel asks the worker that was registered first, first.
-// That evens out the shares in the long run, at two system calls each time; it knows nothing of
-// load, and a worker that sleeps keeps what it has accepted.
+// What its real-world counterparts do: nginx with `multi_accept on`, which is not its default;
+// EPOLLEXCLUSIVE is, where the kernel has it. As it is shipped it accepts one connection for each
+// event and goes to the end of the kernel's queue now and then, because the kernel asks the worker
+// that was registered first, first: that is epoll-exclusive-readd. With `multi_accept on` an event
+// ends with an accept that finds nothing, which nginx does not count, so it stays in its place as
+// this does. It knows nothing of load, and a worker that sleeps keeps what it has accepted.
 
 #include <sys/epoll.h>
 

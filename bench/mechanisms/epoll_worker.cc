@@ -72,6 +72,14 @@ void EpollWorker::TakeAll() {
     }
     return;
   }
+  Readd();
+}
+
+void EpollWorker::Readd() {
+  if (door_.readd_after == 0 || !door_open_) return;
+  if (taking_wakes_++ % door_.readd_after != 0) return;
+  CloseDoor();
+  OpenDoor();  // without memory for it, Settle tries again
 }
 
 void EpollWorker::Take(int fd) {

@@ -41,6 +41,9 @@ class EpollWorker {
     int fd = -1;
     uint32_t events = 0;               // besides EPOLLIN
     int takes_max = kTakesPerTurnMax;  // for each wake-up
+    // After how many wake-ups that took something it is taken out of the set and put back, which
+    // puts it at the end of the kernel's queue of those who wait; 0: never.
+    uint32_t readd_after = 0;
   };
 
   // The door is borrowed.
@@ -69,6 +72,7 @@ class EpollWorker {
   bool OpenDoor();
   int TimeoutMs() const;
   void TakeAll();
+  void Readd();
   void Take(int fd);
   void Close(int fd);
 
@@ -79,8 +83,9 @@ class EpollWorker {
   int epoll_fd_ = -1;
   bool door_open_ = false;
   bool left_ = false;
-  int64_t resume_ns_ = 0;   // not before this; 0: at any time
-  std::vector<bool> open_;  // by descriptor
+  int64_t resume_ns_ = 0;      // not before this; 0: at any time
+  uint64_t taking_wakes_ = 0;  // wake-ups that took something, for Door::readd_after
+  std::vector<bool> open_;     // by descriptor
 };
 
 // Threads that stop together.

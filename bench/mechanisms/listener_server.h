@@ -18,6 +18,7 @@ namespace ringmaster::bench {
 struct ListenerServerOptions {
   uint32_t events = 0;               // of the listener in each worker's set, besides EPOLLIN
   int takes_max = kTakesPerTurnMax;  // accepts for each wake-up
+  uint32_t readd_after = 0;          // wake-ups, see EpollWorker::Door
   // One for each worker, which owns it and closes it when it leaves; none: all share the server's.
   std::vector<int> own_listeners;
   // Called on the worker's thread, after one of its connections has been closed and when it leaves.

@@ -14,6 +14,7 @@ namespace ringmaster::bench {
 std::unique_ptr<Mechanism> MakeBlockingAccept();
 std::unique_ptr<Mechanism> MakeEpollExclusive();
 std::unique_ptr<Mechanism> MakeEpollExclusiveOne();
+std::unique_ptr<Mechanism> MakeEpollExclusiveReadd();
 std::unique_ptr<Mechanism> MakeEpollShared();
 std::unique_ptr<Mechanism> MakeEventfdLeastLoaded();
 std::unique_ptr<Mechanism> MakeEventfdRoundRobin();

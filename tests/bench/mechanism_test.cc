@@ -237,6 +237,26 @@ TEST_P(TakesTurns, GivesEveryWorkerTheSame) {
   EXPECT_EQ(server->TakenByWorker(), (std::vector<uint64_t>{10, 10, 10, 10}));
 }
 
+// One at a time and with a pause after each, everybody waits, and the kernel's order decides.
+TEST(EpollExclusiveReadd, LetsOthersComeFirstAfterSixteen) {
+  const auto most = [](const std::string& name) {
+    const auto server = StartServer(name, {.workers = std::vector<WorkerTraits>(4)});
+    EXPECT_EQ(RunLoad({.target = server->target(),
+                       .load = ClosedLoop{.clients = 1, .think_ns = kMillisecond},
+                       .duration_ns = 300 * kMillisecond,
+                       .grace_ns = kGraceNs})
+                  .value()
+                  .lost(),
+              0u);
+    EXPECT_TRUE(server->Stop().ok());
+    const std::vector<uint64_t> taken = server->TakenByWorker();
+    return static_cast<double>(*std::max_element(taken.begin(), taken.end())) /
+           static_cast<double>(std::accumulate(taken.begin(), taken.end(), uint64_t{0}));
+  };
+  EXPECT_GT(most("epoll-exclusive-one"), 0.6);
+  EXPECT_LT(most("epoll-exclusive-readd"), 0.5);
+}
+
 TEST(MakeMechanism, PrintsWhatIsLeftOutOfANameOfRingmasters) {
   for (const char* name : {"ringmaster:least-loaded", "ringmaster:least-loaded/poll-accept",
                            "ringmaster:least-loaded/poll-accept/inbox",
