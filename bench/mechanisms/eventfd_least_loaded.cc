@@ -3,10 +3,14 @@
 // spread, until it is closed; ties go round.
 //
 // What its real-world counterparts do: Redis 8 with io-threads, Envoy with `exact_balance` (which
-// scans under a lock that the workers share, instead of having a thread for it), Seastar's default,
-// and HAProxy, which compares two workers by connections and queue. A worker that is slow is
-// avoided as soon as it has more than the others; what it was given before waits for it, for none
-// of them takes a connection back.
+// scans under a lock that the workers share, instead of having a thread for it) and Seastar's
+// default. A worker that is slow is avoided as soon as it has more than the others; what it was
+// given before waits for it, for none of them takes a connection back.
+//
+// HAProxy hands over, too, but has no thread that only accepts: every thread polls the listener,
+// and the one that accepts compares two others with itself, and keeps the connection
+// when that is as good. So it often saves the hop, which this never does, and looks at three of
+// the workers where this looks at all.
 
 #include <memory>
 #include <string>

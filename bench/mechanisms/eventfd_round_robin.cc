@@ -2,10 +2,11 @@
 // eventfd for each.
 //
 // What its real-world counterparts do: memcached's dispatcher thread, Netty's boss with its default
-// chooser, folly's AsyncServerSocket, brpc and many programs on libevent or Asio; HAProxy with
-// `tune.listener.multi-queue fair`. The spread is even by count and blind to load: a worker that is
-// slow goes on being given its part, and what is in its queue waits for it. folly and this pass a
-// worker over once its queue of a thousand is full.
+// chooser, folly's AsyncServerSocket, brpc and many programs on libevent or Asio. HAProxy with
+// `tune.listener.multi-queue fair` gives connections out in turn as well, but whichever thread has
+// accepted does, for every thread polls the listener. The spread is even by count and blind to
+// load: a worker that is slow goes on being given its part, and what is in its queue waits for it.
+// folly and this pass a worker over once its queue of a thousand is full.
 
 #include <memory>
 #include <string>
