@@ -95,7 +95,7 @@ void EpollWorker::Close(int fd) {
   open_[static_cast<size_t>(fd)] = false;
   serving_.Close(fd);
   resume_ns_ = 0;
-  OnClosed();
+  OnClosed(fd);
 }
 
 void EpollWorker::Settle() {

@@ -55,8 +55,8 @@ class EpollWorker {
   // Told to take no more: by default it takes the door out of its set.
   virtual void Leave() { CloseDoor(); }
 
-  // Called when a connection has been closed.
-  virtual void OnClosed() {}
+  // Called when the descriptor of a connection has been closed.
+  virtual void OnClosed(int /*fd*/) {}
 
   // Whether it must not take more now.
   virtual bool Full() const { return serving_.full(); }

@@ -125,7 +125,7 @@ class QueueWorker : public EpollWorker {
   // What is in the queue is served still.
   void Leave() override { queue_.Leave(); }
 
-  void OnClosed() override {
+  void OnClosed(int) override {
     queue_.OnClosed();
     hunger_.Knock(serving().call);
   }

@@ -32,7 +32,7 @@ class ListenerWorker : public EpollWorker {
     return fd >= 0 ? fd : -errno;
   }
 
-  void OnClosed() override {
+  void OnClosed(int) override {
     if (on_closed_) on_closed_(index_);
   }
 

@@ -1,6 +1,7 @@
 // The library under test, through its public headers alone: one balancer, one source (or one for
 // each of several masters), and for each worker a ring of its own whose loop has one branch more
 // than it would have anyway: the doorbell's, or that of a completion that carries a connection.
+// With the handoff mailbox the workers have an epoll set instead, as those of most rivals do.
 //
 // A name says all of it, POLICY/INTAKE/HANDOFF/HOST; what is left out at the end is the library's
 // default.
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -25,10 +27,12 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "bench/mechanism.h"
+#include "bench/mechanisms/epoll_worker.h"
 #include "bench/mechanisms/mechanisms.h"
 #include "bench/mechanisms/reuseport_listeners.h"
 #include "bench/mechanisms/uring_worker.h"
 #include "ringmaster/balancer.h"
+#include "ringmaster/mailbox.h"
 #include "ringmaster/policy.h"
 #include "ringmaster/port.h"
 
@@ -36,7 +40,7 @@ namespace ringmaster::bench {
 namespace {
 
 // The words of a name after the policy, the default first. A handoff or a host that the library
-// learns is added here and to RingmasterServer::Start; a handoff has a worker of its own.
+// learns is added here and to the servers below; a handoff has a worker of its own.
 struct IntakeName {
   std::string_view name;
   Intake intake;
@@ -46,7 +50,8 @@ constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
                                    {"readiness", Intake::kReadiness}};
 constexpr std::string_view kInbox = "inbox";
 constexpr std::string_view kCompletion = "completion";
-constexpr std::string_view kHandoffs[] = {kInbox, kCompletion};
+constexpr std::string_view kMailbox = "mailbox";
+constexpr std::string_view kHandoffs[] = {kInbox, kCompletion, kMailbox};
 // Several masters are "dedicated-2", "dedicated-3" …, each with a listener of its own.
 constexpr std::string_view kDedicated = "dedicated";
 // The first worker: by a descriptor that its loop watches, or on its own ring.
@@ -121,6 +126,11 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
     return absl::InvalidArgumentError(absl::StrCat(
         "ringmaster:", variant.name(), ": the host claims, and so do the other workers here; take ",
         "the handoff inbox, or the host dedicated"));
+  }
+  if (variant.host == kWorker && variant.handoff == kMailbox) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ringmaster:", variant.name(), ": the host has a ring here, and all workers ",
+                     "are alike; take the handoff inbox, or the host dedicated"));
   }
   if (variant.intake.intake == Intake::kReadiness) {
     const FactsNeeded facts = (*policy)->facts();
@@ -361,24 +371,59 @@ class CompletionWorker : public RingmasterWorker {
   size_t taken_ = 0;  // in this turn
 };
 
-class RingmasterServer : public UringServer {
+// One worker of MailboxServer: its door is the mailbox. It claims one after the other, as it would
+// accept them; the mailbox stays readable until nothing is left.
+class MailboxWorker : public EpollWorker {
  public:
-  explicit RingmasterServer(ServerBooks* books) : books_(*books) {}
-  ~RingmasterServer() override {
-    // A host shuts it down itself.
-    if (balancer_ != nullptr && !hosted_) Write(balancer_->Shutdown(absl::ZeroDuration()).stats);
-    Stop();
+  MailboxWorker(const ServerOptions& options, uint32_t index, Mailbox mailbox, Port port)
+      : EpollWorker(options, index, {.fd = mailbox.fd()}),
+        mailbox_(std::move(mailbox)),
+        port_(std::move(port)) {}
+
+ private:
+  int TakeNext() override {
+    int fd = -EAGAIN;
+    const auto serve = [&](Connection connection) {
+      fd = connection.TakeFd();
+      const auto place = static_cast<size_t>(fd);
+      if (leases_.size() <= place) leases_.resize(place + 1);
+      leases_[place] = connection.TakeLease();
+    };
+    // A ticket may find nothing to accept.
+    while (port_.Claim(serve, 1) && fd < 0) continue;
+    return fd;
+  }
+
+  void OnClosed(int fd) override { leases_[static_cast<size_t>(fd)].Release(); }
+
+  // The balancer knows how many it may have.
+  bool Full() const override { return false; }
+
+  void Leave() override {
+    CloseDoor();
+    port_.Leave();
+  }
+
+  const Mailbox mailbox_;
+  Port port_;
+  std::vector<Lease> leases_;  // by descriptor
+};
+
+// The balancer of a server with its sources, and its side of the books.
+class Master {
+ public:
+  explicit Master(ServerBooks* books) : books_(*books) {}
+  Master(const Master&) = delete;
+  Master& operator=(const Master&) = delete;
+  ~Master() {
     for (const int listener : listeners_) close(listener);
   }
 
   absl::Status Start(const ServerOptions& options, const Variant& variant) {
-    hosted_ = variant.hosted();
     rides_ = variant.host == kRing;
+    const Host host = rides_ ? Host::kRing : variant.hosted() ? Host::kLoop : Host::kThread;
     absl::StatusOr<std::unique_ptr<Balancer>> balancer =
-        Balancer::Create({.host = rides_    ? Host::kRing
-                                  : hosted_ ? Host::kLoop
-                                            : Host::kThread,
-                          .masters = variant.masters()});
+        Balancer::Create({.host = host, .masters = variant.masters()});
     if (!balancer.ok()) return balancer.status();
     balancer_ = *std::move(balancer);
     sends_connections_ = variant.handoff == kCompletion;
@@ -390,7 +435,6 @@ class RingmasterServer : public UringServer {
       if (!listeners.ok()) return listeners.status();
       listeners_ = *std::move(listeners);
     }
-    std::vector<Source> sources;
     for (uint32_t i = 0; i < variant.masters(); ++i) {
       absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(variant.policy);
       if (!policy.ok()) return policy.status();
@@ -398,27 +442,22 @@ class RingmasterServer : public UringServer {
           balancer_->AddSource(listeners_.empty() ? options.listen_fd : listeners_[i],
                                {.policy = *std::move(policy), .intake = variant.intake.intake});
       if (!source.ok()) return source.status();
-      sources.push_back(*std::move(source));
+      sources_.push_back(*std::move(source));
     }
-    std::vector<std::unique_ptr<UringWorker>> workers;
-    for (uint32_t i = 0; i < options.workers.size(); ++i) {
-      if (hosted_ && i == 0) {
-        workers.push_back(
-            std::make_unique<HostingWorker>(options, i, *balancer_, sources, rides_, others_,
-                                            [this](const BalancerStats& stats) { Write(stats); }));
-      } else if (sends_connections_) {
-        workers.push_back(std::make_unique<CompletionWorker>(options, i, *balancer_, sources));
-      } else {
-        workers.push_back(std::make_unique<InboxWorker>(options, i, *balancer_, sources, others_));
-      }
-    }
-    return UringServer::Start(std::move(workers));
+    return absl::OkStatus();
+  }
+
+  Balancer& balancer() { return *balancer_; }
+  const std::vector<Source>& sources() const { return sources_; }
+
+  // Ends the balancer, if it has begun.
+  void Shutdown() {
+    if (balancer_ != nullptr) Write(balancer_->Shutdown(absl::ZeroDuration()).stats);
   }
 
   // Asking wakes the master once.
-  void WriteBooks() override { Write(balancer_->Stats()); }
+  void WriteBooks() { Write(balancer_->Stats()); }
 
- private:
   void Write(const BalancerStats& stats) {
     // A connection that is handed over as a completion is a message of its own, and needs no other.
     const auto messages = [this](const WorkerStats& worker) {
@@ -438,15 +477,94 @@ class RingmasterServer : public UringServer {
     books_.recalled = static_cast<int64_t>(stats.recalled);
   }
 
+ private:
   ServerBooks& books_;
   std::vector<int> listeners_;  // one for each of several masters
   std::unique_ptr<Balancer> balancer_;
+  std::vector<Source> sources_;
   bool sends_connections_ = false;  // rather than doorbells
   bool workers_accept_ = false;
-  bool hosted_ = false;
   bool rides_ = false;
+};
+
+// Workers with rings.
+class RingmasterServer : public UringServer {
+ public:
+  explicit RingmasterServer(ServerBooks* books) : master_(books) {}
+  ~RingmasterServer() override {
+    // A host shuts it down itself.
+    if (!hosted_) master_.Shutdown();
+    Stop();
+  }
+
+  absl::Status Start(const ServerOptions& options, const Variant& variant) {
+    hosted_ = variant.hosted();
+    if (absl::Status status = master_.Start(options, variant); !status.ok()) return status;
+    Balancer& balancer = master_.balancer();
+    const std::vector<Source>& sources = master_.sources();
+    std::vector<std::unique_ptr<UringWorker>> workers;
+    for (uint32_t i = 0; i < options.workers.size(); ++i) {
+      if (hosted_ && i == 0) {
+        workers.push_back(std::make_unique<HostingWorker>(
+            options, i, balancer, sources, variant.host == kRing, others_,
+            [this](const BalancerStats& stats) { master_.Write(stats); }));
+      } else if (variant.handoff == kCompletion) {
+        workers.push_back(std::make_unique<CompletionWorker>(options, i, balancer, sources));
+      } else {
+        workers.push_back(std::make_unique<InboxWorker>(options, i, balancer, sources, others_));
+      }
+    }
+    return UringServer::Start(std::move(workers));
+  }
+
+  void WriteBooks() override { master_.WriteBooks(); }
+
+ private:
+  Master master_;
+  bool hosted_ = false;
   std::atomic<uint32_t> others_{0};  // workers that are not the host
 };
+
+// Workers with epoll sets.
+class MailboxServer : public EpollServer {
+ public:
+  explicit MailboxServer(ServerBooks* books) : master_(books) {}
+  ~MailboxServer() override {
+    master_.Shutdown();
+    Stop();
+  }
+
+  absl::Status Start(const ServerOptions& options, const Variant& variant) {
+    if (absl::Status status = master_.Start(options, variant); !status.ok()) return status;
+    std::vector<std::unique_ptr<EpollWorker>> workers;
+    for (uint32_t i = 0; i < options.workers.size(); ++i) {
+      absl::StatusOr<Mailbox> mailbox = Mailbox::Create();
+      if (!mailbox.ok()) return mailbox.status();
+      absl::StatusOr<Port> port =
+          master_.balancer().AddWorker(*mailbox, {.capacity = options.workers[i].capacity});
+      if (!port.ok()) return port.status();
+      for (Source source : master_.sources()) {
+        if (absl::Status status = source.Join(*port); !status.ok()) return status;
+      }
+      workers.push_back(
+          std::make_unique<MailboxWorker>(options, i, *std::move(mailbox), *std::move(port)));
+    }
+    return EpollServer::Start(std::move(workers));
+  }
+
+  void WriteBooks() override { master_.WriteBooks(); }
+
+ private:
+  Master master_;
+};
+
+template <typename AnyServer>
+absl::StatusOr<std::unique_ptr<Server>> StartServer(const ServerOptions& options,
+                                                    const Variant& variant) {
+  auto server = std::make_unique<AnyServer>(options.books);
+  if (absl::Status status = server->Start(options, variant); !status.ok()) return status;
+  return std::unique_ptr<Server>(std::move(server));
+}
 
 class Ringmaster : public Mechanism {
  public:
@@ -467,9 +585,8 @@ class Ringmaster : public Mechanism {
     return status.ok() ? WhyNoWorkerRings() : std::string(status.message());
   }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    auto server = std::make_unique<RingmasterServer>(options.books);
-    if (absl::Status status = server->Start(options, variant_); !status.ok()) return status;
-    return std::unique_ptr<Server>(std::move(server));
+    if (variant_.handoff == kMailbox) return StartServer<MailboxServer>(options, variant_);
+    return StartServer<RingmasterServer>(options, variant_);
   }
 
  private:

@@ -51,6 +51,8 @@ std::vector<std::string> Names() {
   names.emplace_back("ringmaster:least-loaded/accept/inbox/dedicated");
   names.emplace_back("ringmaster:round-robin/poll-accept/completion/dedicated");
   names.emplace_back("ringmaster:exclusive/readiness/inbox/dedicated");
+  names.emplace_back("ringmaster:least-loaded/poll-accept/mailbox/dedicated");
+  names.emplace_back("ringmaster:round-robin/readiness/mailbox/dedicated");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/worker");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/ring");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/dedicated-2");
@@ -222,7 +224,7 @@ class TakesTurns : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(
     All, TakesTurns,
     testing::Values("ringmaster:round-robin", "ringmaster:round-robin/poll-accept/completion",
-                    "eventfd-round-robin"),
+                    "ringmaster:round-robin/poll-accept/mailbox", "eventfd-round-robin"),
     [](const auto& param) {
       return absl::StrReplaceAll(param.param, {{"-", "_"}, {":", "_"}, {"/", "_"}});
     });
@@ -275,7 +277,8 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
     const char* known;
   } kNames[] = {
       {"ringmaster:least-loaded/poll", "intake \"poll\"", "poll-accept, accept"},
-      {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"", "inbox, completion"},
+      {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"",
+       "inbox, completion, mailbox"},
       {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"",
        "dedicated-4, worker, ring"},
       {"ringmaster:least-loaded/accept/inbox/dedicated/more", "more parts", "INTAKE/HANDOFF/HOST"},
@@ -283,6 +286,7 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
       {"ringmaster:affinity-hash/readiness", "has none", "poll-accept"},
       {"ringmaster:exclusive/readiness/completion", "tickets", "inbox"},
       {"ringmaster:exclusive/accept/completion/worker", "claims", "dedicated"},
+      {"ringmaster:exclusive/accept/mailbox/worker", "has a ring", "dedicated"},
   };
   for (const auto& [name, part, known] : kNames) {
     const absl::Status status = MakeMechanism(name).status();
