@@ -127,7 +127,7 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
         "ringmaster:", variant.name(), ": the host claims, and so do the other workers here; take ",
         "the handoff inbox, or the host dedicated"));
   }
-  if (variant.host == kWorker && variant.handoff == kMailbox) {
+  if (variant.hosted() && variant.handoff == kMailbox) {
     return absl::InvalidArgumentError(
         absl::StrCat("ringmaster:", variant.name(), ": the host has a ring here, and all workers ",
                      "are alike; take the handoff inbox, or the host dedicated"));
