@@ -482,8 +482,18 @@ bool LoadResult::latency_valid() const {
   if (latency_ns.count() == 0) return false;
   if (!open_loop) return true;
   const double hiccup = static_cast<double>(kHiccupNs) / static_cast<double>(window_ns);
-  const double missing_max = std::max(1 - kAchievedMin, hiccup) * offered_per_second();
-  return achieved_per_second() >= offered_per_second() - missing_max;
+  const double missing_max = std::max(1 - kAchievedMin, hiccup) * static_cast<double>(started);
+  const uint64_t turned_away = refused + reset + wrong + failed;
+  return static_cast<double>(answered_in_window + turned_away) >=
+         static_cast<double>(started) - missing_max;
+}
+
+std::optional<uint64_t> LoadResult::LatencyNs(double quantile) const {
+  if (!latency_valid()) return std::nullopt;
+  const auto all = static_cast<double>(started);
+  if (static_cast<double>(lost()) > (1 - quantile) * all) return std::nullopt;
+  if (quantile >= 1) return latency_ns.max();
+  return latency_ns.Quantile(quantile * all / static_cast<double>(answered));
 }
 
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options) {

@@ -12,7 +12,7 @@
 
 namespace ringmaster::bench {
 
-// Missing: does not apply to the mechanism, or must not be quoted (see LoadResult::latency_valid).
+// Missing: does not apply to the mechanism, or must not be quoted (see LoadResult::LatencyNs).
 using Figure = std::optional<double>;
 
 // A cost per connection is that of the whole server over the connections that its workers took.

@@ -24,7 +24,9 @@ constexpr int64_t kGraceNs = 2 * kSecond;
 // What a run costs besides its warm-up and window, until it has been measured.
 constexpr int64_t kOverheadNsExpected = 20 * kMillisecond;
 
-double ToUs(uint64_t ns) { return static_cast<double>(ns) / kMicrosecond; }
+Figure ToUs(std::optional<uint64_t> ns) {
+  return ns ? Figure(static_cast<double>(*ns) / kMicrosecond) : Figure();
+}
 
 // Which processors who runs on; none: on any.
 struct Halves {
@@ -170,12 +172,10 @@ Figures FiguresOf(const LoadResult& load, const Edges& edges, const ServerProces
   Figures figures;
   figures.connections_per_second = load.achieved_per_second();
   if (load.open_loop) figures.offered_per_second = load.offered_per_second();
-  if (load.latency_valid()) {
-    figures.p50_us = ToUs(load.latency_ns.Quantile(0.5));
-    figures.p99_us = ToUs(load.latency_ns.Quantile(0.99));
-    figures.p999_us = ToUs(load.latency_ns.Quantile(0.999));
-    figures.max_us = ToUs(load.latency_ns.max());
-  }
+  figures.p50_us = ToUs(load.LatencyNs(0.5));
+  figures.p99_us = ToUs(load.LatencyNs(0.99));
+  figures.p999_us = ToUs(load.LatencyNs(0.999));
+  figures.max_us = ToUs(load.LatencyNs(1));
   figures.generator_cpu_share =
       static_cast<double>(load.cpu_ns) / static_cast<double>(load.window_ns);
   const auto cpu_ns = static_cast<double>(edges.end.cpu_ns - edges.begin.cpu_ns);

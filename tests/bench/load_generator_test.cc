@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "bench/target.h"
@@ -322,13 +323,63 @@ TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {
   result.open_loop = true;
   result.window_ns = 10 * kSecond;
   result.started = 10'000;
+  result.answered = 10'000;
   result.latency_ns.Add(1, 10'000);
   result.answered_in_window = 9'900;
   EXPECT_TRUE(result.latency_valid());
+  EXPECT_EQ(result.LatencyNs(1), 1u);
   result.answered_in_window = 9'899;
   EXPECT_FALSE(result.latency_valid());
+  EXPECT_FALSE(result.LatencyNs(0.5).has_value());
   result.open_loop = false;
   EXPECT_TRUE(result.latency_valid());
+}
+
+// Of 1000 that were started, `lost` were let in and then reset, in a window so short that a hiccup
+// at its end may be a quarter of it; the others were answered within 1 to 1000 - `lost`.
+LoadResult WithLost(uint64_t lost, bool open_loop) {
+  LoadResult result;
+  result.open_loop = open_loop;
+  result.window_ns = 100 * kMillisecond;
+  result.started = 1000;
+  result.answered = result.answered_in_window = 1000 - lost;
+  result.reset = lost;
+  for (uint64_t i = 1; i <= result.answered; ++i) result.latency_ns.Add(i);
+  return result;
+}
+
+TEST(LoadResult, CountsWhatWasLostAsAnEndlessLatency) {
+  struct Case {
+    uint64_t lost;
+    bool p50, p99, p999, max;
+  };
+  for (const bool open_loop : {false, true}) {
+    for (const Case& made :
+         {Case{0, true, true, true, true}, Case{1, true, true, true, false},
+          Case{2, true, true, false, false}, Case{10, true, true, false, false},
+          Case{11, true, false, false, false}, Case{250, true, false, false, false},
+          Case{500, true, false, false, false}, Case{501, false, false, false, false}}) {
+      const LoadResult result = WithLost(made.lost, open_loop);
+      EXPECT_EQ(result.LatencyNs(0.5).has_value(), made.p50) << made.lost;
+      EXPECT_EQ(result.LatencyNs(0.99).has_value(), made.p99) << made.lost;
+      EXPECT_EQ(result.LatencyNs(0.999).has_value(), made.p999) << made.lost;
+      EXPECT_EQ(result.LatencyNs(1).has_value(), made.max) << made.lost;
+    }
+  }
+}
+
+// Half of all, not half of those that were answered.
+TEST(LoadResult, CountsAPercentileOfAllThatWasStarted) {
+  EXPECT_NEAR(static_cast<double>(WithLost(250, true).LatencyNs(0.5).value()), 500, 5);
+  EXPECT_EQ(WithLost(500, true).LatencyNs(0.5), 500u);
+}
+
+// What nobody has answered by the end of the grace may well be in a queue that grows.
+TEST(LoadResult, TakesWhatWasNeverAnsweredForFallenBehind) {
+  LoadResult result = WithLost(300, true);
+  EXPECT_TRUE(result.LatencyNs(0.5).has_value());
+  result.unanswered = std::exchange(result.reset, 0);
+  EXPECT_FALSE(result.LatencyNs(0.5).has_value());
 }
 
 TEST(LoadResult, SaysThatTheGeneratorWasTheLimitWhenItComputedAllTheTime) {
@@ -346,6 +397,7 @@ TEST(LoadResult, ForgivesAShortWindowOneHiccupAtItsEnd) {
   result.open_loop = true;
   result.window_ns = kSecond;
   result.started = 2000;
+  result.answered = 2000;
   result.latency_ns.Add(1, 2000);
   result.answered_in_window = 1950;
   EXPECT_TRUE(result.latency_valid());
