@@ -160,7 +160,7 @@ std::string ListOf(const Plan& everything) {
   std::string text = "Mechanisms (--mechanisms A,B, or all, rivals, ringmaster):\n";
   for (const auto& mechanism : everything.mechanisms) {
     text += ListLine(mechanism->name(), mechanism->summary());
-    if (const std::string why = mechanism->WhyNot(everything.transport); !why.empty()) {
+    if (const std::string why = everything.WhyNot(*mechanism); !why.empty()) {
       text += ListLine("", absl::StrCat("cannot run here: ", why));
     }
   }
@@ -190,7 +190,7 @@ absl::Status RunComparison(const CompareOptions& options) {
               FormatFixed(static_cast<double>(plan->duration_ns) / kSecond, 1).c_str(),
               static_cast<unsigned long long>(seed), FormatMinutes(plan->ExpectedNs()).c_str());
   for (const auto& mechanism : plan->mechanisms) {
-    if (const std::string why = mechanism->WhyNot(plan->transport); !why.empty()) {
+    if (const std::string why = plan->WhyNot(*mechanism); !why.empty()) {
       std::printf("  %s cannot run here: %s\n", mechanism->name().c_str(), why.c_str());
     }
   }

@@ -28,7 +28,7 @@ absl::StatusOr<Plan> PlanOf(const DemoOptions& options, uint64_t seed) {
     absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
     if (!mechanism.ok()) return mechanism.status();
     // With nothing to compare there is nothing to show.
-    if (const std::string why = (*mechanism)->WhyNot(plan->transport); !why.empty()) {
+    if (const std::string why = plan->WhyNot(**mechanism); !why.empty()) {
       return absl::UnavailableError(why);
     }
     plan->mechanisms.push_back(*std::move(mechanism));

@@ -274,8 +274,8 @@ absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
 }
 
 // Why a pair is not measured; empty if it is.
-std::string WhySkip(const Mechanism& mechanism, const Workload& workload, Transport transport) {
-  if (std::string why = mechanism.WhyNot(transport); !why.empty()) return why;
+std::string WhySkip(const Plan& plan, const Mechanism& mechanism, const Workload& workload) {
+  if (std::string why = plan.WhyNot(mechanism); !why.empty()) return why;
   if (mechanism.serves_one_at_a_time() && workload.holds_connections()) {
     return "serves one connection at a time: as long as these stay open, it would serve as many as "
            "it has workers";
@@ -285,11 +285,17 @@ std::string WhySkip(const Mechanism& mechanism, const Workload& workload, Transp
 
 }  // namespace
 
+const std::string& Plan::WhyNot(const Mechanism& mechanism) const {
+  const auto [answer, is_new] = answers.try_emplace({&mechanism, transport});
+  if (is_new) answer->second = mechanism.WhyNot(transport);
+  return answer->second;
+}
+
 size_t Plan::RunCount() const {
   size_t pairs = 0;
   for (const auto& mechanism : mechanisms) {
     for (const auto& workload : workloads) {
-      if (WhySkip(*mechanism, *workload, transport).empty()) ++pairs;
+      if (WhySkip(*this, *mechanism, *workload).empty()) ++pairs;
     }
   }
   return pairs * repetitions;
@@ -303,7 +309,7 @@ int64_t Plan::ExpectedNs() const {
   int64_t sum_ns = 0;
   for (const auto& mechanism : mechanisms) {
     for (const auto& workload : workloads) {
-      if (!WhySkip(*mechanism, *workload, transport).empty()) continue;
+      if (!WhySkip(*this, *mechanism, *workload).empty()) continue;
       sum_ns += warm_up_ns + WindowNs(*workload) + kOverheadNsExpected;
     }
   }
@@ -315,7 +321,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
   const absl::StatusOr<Halves> halves = HalvesOf(plan.pin);
   if (!halves.ok()) return halves.status();
   for (const auto& mechanism : plan.mechanisms) {
-    if (!mechanism->WhyNot(plan.transport).empty()) continue;
+    if (!plan.WhyNot(*mechanism).empty()) continue;
     const auto server =
         ServerProcess::Start(*mechanism, {.transport = plan.transport,
                                           .workers = std::vector<WorkerTraits>(plan.workers),
@@ -333,7 +339,7 @@ absl::StatusOr<std::vector<Result>> RunPlan(
                    .transport = std::string(TransportName(plan.transport)),
                    .pinned = plan.pin,
                    .workers = plan.workers,
-                   .skipped = WhySkip(mechanism, workload, plan.transport)});
+                   .skipped = WhySkip(plan, mechanism, workload)});
   }
   std::vector<size_t> order(pair_count);
   std::iota(order.begin(), order.end(), size_t{0});

@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,6 +37,11 @@ struct Plan {
   // other, and which of them is the limit can be seen.
   bool pin = false;
   uint64_t seed = 0;
+
+  // Mechanism::WhyNot over the plan's transport. Asked once: a machine that has just enough of
+  // something may answer differently each time, and then no two counts of the runs would agree.
+  const std::string& WhyNot(const Mechanism& mechanism) const;
+  mutable std::map<std::pair<const Mechanism*, Transport>, std::string> answers;
 
   // Of the mechanisms that can run here.
   size_t RunCount() const;

@@ -51,6 +51,34 @@ TEST(RunPlan, ReportsAMechanismThatCannotRunHereWithItsReason) {
   EXPECT_EQ(results->at(1).repetitions, 2u);
 }
 
+// One that can run, and a moment later cannot.
+class Fickle : public Mechanism {
+ public:
+  std::string name() const override { return "fickle"; }
+  std::string summary() const override { return "changes its mind"; }
+  std::string WhyNot(Transport) const override { return asked_++ == 0 ? "not yet" : ""; }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
+    return absl::UnimplementedError("fickle was started");
+  }
+
+ private:
+  mutable int asked_ = 0;
+};
+
+TEST(RunPlan, AsksAMechanismOnceWhetherItCanRun) {
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
+  plan.mechanisms.push_back(std::make_unique<Fickle>());
+  plan.mechanisms.push_back(MakeMechanism("epoll-exclusive").value());
+  plan.workloads.push_back(MakeWorkload("light").value());
+  EXPECT_EQ(plan.RunCount(), 1u);
+  const auto results = RunPlan(plan, [](const Progress& progress) {
+    EXPECT_EQ(progress.run_count, 1u);
+    EXPECT_EQ(progress.run, 0u);
+  });
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_EQ(results->at(0).skipped, "not yet");
+}
+
 TEST(RunPlan, AsksForTheTransportThatIsUsed) {
   Plan plan = MadePlan();
   plan.transport = Transport::kUnix;
