@@ -126,6 +126,10 @@ struct LoadResult {
   std::optional<uint64_t> LatencyNs(double quantile) const;
 };
 
+// Whether this process may have as many descriptors as the clients of `load` use at once. With
+// fewer it would be another load, so ResourceExhausted says what limit would do.
+absl::Status CheckDescriptors(const std::variant<ClosedLoop, OpenLoop>& load);
+
 // Runs the load on the calling thread and returns when it is over. Fails only if it cannot begin.
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options);
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -316,6 +317,28 @@ TEST(LoadGeneratorOptions, AreRefusedWhenTheyMeanNothing) {
   LoadOptions many = Closed(target);
   many.load = ClosedLoop{.clients = 1u << 30};
   EXPECT_EQ(RunLoad(many).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+// Fewer clients would be another load: the starts would wait for each other.
+TEST(LoadGeneratorOptions, AreRefusedWhenThereAreTooFewDescriptorsForThem) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 256;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const Target target = Listener::Create(Transport::kTcp).value().target();
+  const LoadOptions many = Open(target, std::vector<int64_t>(1000, 0));
+  const absl::Status status = RunLoad(many).status();
+  EXPECT_EQ(status, CheckDescriptors(many.load));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(),
+            "RLIMIT_NOFILE is 256, too few descriptors for 1000 clients; raise it with: "
+            "ulimit -n 1128");
+  EXPECT_TRUE(CheckDescriptors(ClosedLoop{.clients = 192}).ok());
+  EXPECT_FALSE(CheckDescriptors(ClosedLoop{.clients = 193}).ok());
+  // As many as there are connections to start are enough.
+  EXPECT_TRUE(CheckDescriptors(Open(target, std::vector<int64_t>(100, 0)).load).ok());
+  setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {
