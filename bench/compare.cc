@@ -194,6 +194,11 @@ absl::Status RunComparison(const CompareOptions& options) {
       std::printf("  %s cannot run here: %s\n", mechanism->name().c_str(), why.c_str());
     }
   }
+  for (const auto& workload : plan->workloads) {
+    if (const std::string why = plan->WhyNot(*workload); !why.empty()) {
+      std::printf("  %s cannot be measured here: %s\n", workload->name().c_str(), why.c_str());
+    }
+  }
   if (plan->repetitions < kRepetitions) {
     std::printf("For a first look, not for quoting: that takes at least %u repetitions.\n",
                 kRepetitions);

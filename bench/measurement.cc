@@ -69,6 +69,18 @@ absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& op
   return report;
 }
 
+// Every result may have been skipped; the first reason stands for all of them, which the report
+// has.
+absl::Status WhetherMeasured(const Report& report) {
+  for (const Result& result : report.results) {
+    if (result.repetitions > 0) return absl::OkStatus();
+  }
+  if (report.results.empty()) return absl::UnavailableError("nothing was to be measured");
+  const Result& first = report.results.front();
+  return absl::UnavailableError(absl::StrCat("nothing could be measured: ", first.mechanism, ", ",
+                                             first.workload, ": ", first.skipped));
+}
+
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
@@ -118,7 +130,7 @@ absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& option
     std::printf("\nReport:  %s  (open it in a browser)\n", options.report_path.c_str());
   }
   std::fflush(stdout);
-  return absl::OkStatus();
+  return WhetherMeasured(*report);
 }
 
 }  // namespace ringmaster::bench

@@ -31,7 +31,8 @@ struct MeasurementOptions {
 };
 
 // Measures, with progress on stderr; prints the result to stdout and writes the files. Whether they
-// can be written is found out before anything is measured.
+// can be written is found out before anything is measured. Unavailable if nothing was measured,
+// although the report says so as well.
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options);
 
 }  // namespace ringmaster::bench

@@ -366,14 +366,20 @@ TEST(Runner, MeasuresEveryPairAsOftenAsAskedAndSaysWhereItIs) {
   EXPECT_EQ(TextsOf(plan)[1].slow_workers, std::vector<uint32_t>{0});
 }
 
-TEST(Runner, FailsBeforeItMeasuresWhenAMechanismCannotStart) {
-  Plan plan;
+TEST(Runner, TellsBeforeItMeasuresThatAMechanismCannotStart) {
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
   plan.mechanisms.push_back(MakeMechanism("epoll-exclusive").value());
   plan.mechanisms.push_back(std::make_unique<Broken>(Broken::Way::kRefuses));
+  plan.mechanisms.push_back(std::make_unique<Broken>(Broken::Way::kCrashesAtStart));
   plan.workloads.push_back(MakeWorkload("light").value());
-  const auto results =
-      RunPlan(plan, [](const Progress&) { ADD_FAILURE() << "something was measured"; });
-  EXPECT_EQ(results.status().code(), absl::StatusCode::kPermissionDenied);
+  std::vector<std::string> told;
+  const auto results = RunPlan(plan, [&](const Progress& progress) {
+                         if (told.size() < 3) told.push_back(progress.skipped);
+                       }).value();
+  EXPECT_EQ(told, (std::vector<std::string>{"not today; come tomorrow", results[2].skipped, ""}));
+  EXPECT_EQ(results[0].repetitions, 1u);
+  EXPECT_EQ(results[1].skipped, "not today; come tomorrow");
+  EXPECT_NE(results[2].skipped.find("ended before it was ready"), std::string::npos);
 }
 
 }  // namespace

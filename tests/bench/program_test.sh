@@ -92,6 +92,21 @@ expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms ep
   --json "$scratch"
 contains "cannot write"
 
+# Too few descriptors for one workload: the others go on; with no other, nothing was measured.
+limited() {
+  descriptors=$1
+  shift
+  sh -c "ulimit -n $descriptors && exec \"\$@\"" limited "$@"
+}
+expect 0 limited 256 "$bench" compare --quick --seconds 0.1 --workload light,flood \
+  --mechanisms epoll-exclusive --repetitions 1
+contains "flood cannot be measured here"
+contains "did not run"
+contains "ulimit -n 448"
+expect 1 limited 256 "$bench" compare --quick --seconds 0.1 --workload flood \
+  --mechanisms epoll-exclusive --repetitions 1
+contains "nothing could be measured"
+
 # 77: this machine cannot filter system calls.
 "$without_io_uring" EPERM true
 if [ $? -ne 77 ]; then
