@@ -2,11 +2,15 @@
 //
 // Exit status: 0 measured, 1 could not be measured (the reason is on stderr), 2 wrong options.
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -36,6 +40,26 @@ int Report(const absl::Status& status) {
   if (status.ok()) return 0;
   std::fprintf(stderr, "ringmaster-bench: %s\n", std::string(status.message()).c_str());
   return absl::IsInvalidArgument(status) ? kWrongOptions : kCannotMeasure;
+}
+
+// A descriptor that the caller has closed would be given to a socket, and what is printed would go
+// to a client. Reading from what only can be written to fails, and the other way round.
+void OccupyStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest that is free, which is this one.
+    if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
+}
+
+// Whether all that was printed has arrived: a report that a full disk has cut must not look whole.
+int WithOutput(int status) {
+  const bool flushed = std::fflush(stdout) == 0;
+  if (flushed && std::ferror(stdout) == 0 && std::cout.flush()) return status;
+  std::fprintf(stderr,
+               "ringmaster-bench: the standard output could not be written, and what was printed "
+               "is not whole; --json and --report write files\n");
+  return status == 0 ? kCannotMeasure : status;
 }
 
 using ringmaster::bench::CompareOptions;
@@ -124,6 +148,9 @@ int ReportWrongOptions(const CLI::App& app, const CLI::ParseError& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  OccupyStandardDescriptors();
+  // A reader that leaves early must not take the files along: writing fails instead.
+  std::signal(SIGPIPE, SIG_IGN);
   CLI::App app("Measures how accepted connections reach the workers of a server.",
                "ringmaster-bench");
   app.set_version_flag("--version", "ringmaster-bench " RINGMASTER_VERSION);
@@ -137,11 +164,11 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
+    if (error.get_exit_code() == 0) return WithOutput(app.exit(error));
     return ReportWrongOptions(app, error);
   }
-  if (list) return Report(ListComparison(compare));
+  if (list) return WithOutput(Report(ListComparison(compare)));
   RaiseDescriptorLimit();
-  if (app.got_subcommand("demo")) return Report(RunDemo(demo));
-  return Report(RunComparison(compare));
+  if (app.got_subcommand("demo")) return WithOutput(Report(RunDemo(demo)));
+  return WithOutput(Report(RunComparison(compare)));
 }

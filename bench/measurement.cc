@@ -2,12 +2,9 @@
 
 #include <unistd.h>
 
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <system_error>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +13,7 @@
 #include "bench/format.h"
 #include "bench/html_report.h"
 #include "bench/machine.h"
+#include "bench/output_file.h"
 #include "bench/progress_line.h"
 #include "bench/report.h"
 
@@ -25,27 +23,6 @@ namespace {
 constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = 60;
 constexpr uint32_t kRepetitionsMax = 99;
-
-// Makes the folder of a file that is to be written, and finds out whether it can be; what is in the
-// file stays for now.
-absl::Status PrepareFile(const std::string& path) {
-  std::error_code ignored;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
-  if (!std::ofstream(path, std::ios::app)) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (file.fail()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& options) {
   // Before the measurement, whose own load would be in it otherwise.
@@ -112,24 +89,31 @@ absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& option
   // Before minutes of measuring, not after them.
   for (const std::string& path : {options.report_path, options.json_path}) {
     if (path.empty()) continue;
-    if (absl::Status status = PrepareFile(path); !status.ok()) return status;
+    if (absl::Status status = PrepareFile(path); !status.ok()) {
+      return absl::UnavailableError(status.message());
+    }
   }
   absl::StatusOr<Report> report = MakeReport(plan, options);
   if (!report.ok()) return report.status();
-  std::fputs(TerminalReport(*report, StyleOf(STDOUT_FILENO)).c_str(), stdout);
+  // The files first, and each for itself: whatever else fails, they are what is kept.
+  absl::Status status;
+  std::string written;
   if (!options.json_path.empty()) {
-    if (absl::Status status = WriteFile(options.json_path, JsonReport(*report)); !status.ok()) {
-      return status;
-    }
-    std::printf("\nFigures: %s\n", options.json_path.c_str());
+    const absl::Status json = WriteFile(options.json_path, JsonReport(*report));
+    status.Update(json);
+    if (json.ok()) absl::StrAppend(&written, "\nFigures: ", options.json_path, "\n");
   }
   if (!options.report_path.empty()) {
-    if (absl::Status status = WriteFile(options.report_path, HtmlReport(*report)); !status.ok()) {
-      return status;
+    const absl::Status html = WriteFile(options.report_path, HtmlReport(*report));
+    status.Update(html);
+    if (html.ok()) {
+      absl::StrAppend(&written, "\nReport:  ", options.report_path, "  (open it in a browser)\n");
     }
-    std::printf("\nReport:  %s  (open it in a browser)\n", options.report_path.c_str());
   }
+  std::fputs((TerminalReport(*report, StyleOf(STDOUT_FILENO)) + written).c_str(), stdout);
   std::fflush(stdout);
+  // Whatever its code, such as that of an EINVAL, it is not about an option.
+  if (!status.ok()) return absl::UnavailableError(status.message());
   return WhetherMeasured(*report);
 }
 

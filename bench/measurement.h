@@ -30,9 +30,9 @@ struct MeasurementOptions {
   std::string json_path;    // empty: none
 };
 
-// Measures, with progress on stderr; prints the result to stdout and writes the files. Whether they
-// can be written is found out before anything is measured. Unavailable if nothing was measured,
-// although the report says so as well.
+// Measures, with progress on stderr; writes the files and then prints the result to stdout. Whether
+// they can be written is found out before anything is measured. Unavailable if nothing was
+// measured, although the report says so as well.
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options);
 
 }  // namespace ringmaster::bench

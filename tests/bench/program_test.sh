@@ -107,6 +107,42 @@ expect 1 limited 256 "$bench" compare --quick --seconds 0.1 --workload flood \
   --mechanisms epoll-exclusive --repetitions 1
 contains "nothing could be measured"
 
+# Whatever becomes of the standard output, the files are written.
+quick() {
+  "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+    --repetitions 1 --json "$scratch/$1.json" --report "$scratch/$1.html"
+}
+to_full() { quick full >/dev/full; }
+to_nobody() { quick nobody >&-; }
+to_a_reader_that_leaves() {
+  {
+    quick left
+    echo $? >"$scratch/left.status"
+  } | true
+  return "$(cat "$scratch/left.status")"
+}
+list_to_full() { "$bench" compare --list >/dev/full; }
+expect 1 to_full
+contains "standard output"
+expect 1 to_nobody
+expect 1 to_a_reader_that_leaves
+expect 1 list_to_full
+for file in full nobody left; do
+  if [ ! -s "$scratch/$file.json" ] || [ ! -s "$scratch/$file.html" ]; then
+    echo "wrote no $file.json or no $file.html"
+    failures=$((failures + 1))
+  fi
+done
+# One that cannot be written leaves the other, and nothing of its own.
+expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+  --repetitions 1 --json /dev/full --report "$scratch/other.html"
+contains "cannot write /dev/full"
+contains "other.html"
+if [ ! -s "$scratch/other.html" ]; then
+  echo "wrote no other.html"
+  failures=$((failures + 1))
+fi
+
 # 77: this machine cannot filter system calls.
 "$without_io_uring" EPERM true
 if [ $? -ne 77 ]; then
