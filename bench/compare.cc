@@ -185,6 +185,9 @@ absl::Status RunComparison(const CompareOptions& options) {
   if (!options.seed.has_value()) seed = std::random_device()();
   const absl::StatusOr<Plan> plan = PlanOf(options, seed);
   if (!plan.ok()) return plan.status();
+  if (absl::Status status = CheckFiles(options.report_path, options.json_path); !status.ok()) {
+    return status;
+  }
   std::printf("%zu mechanisms, %zu workloads, %u repetitions of %s s, seed %llu: about %s.\n",
               plan->mechanisms.size(), plan->workloads.size(), plan->repetitions,
               FormatFixed(static_cast<double>(plan->duration_ns) / kSecond, 1).c_str(),

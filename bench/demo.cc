@@ -57,6 +57,9 @@ absl::Status RunDemo(const DemoOptions& options) {
   if (!options.seed.has_value()) seed = std::random_device()();
   const absl::StatusOr<Plan> plan = PlanOf(options, seed);
   if (!plan.ok()) return plan.status();
+  if (absl::Status status = CheckFiles(options.report_path, options.json_path); !status.ok()) {
+    return status;
+  }
   std::printf("ringmaster-bench: %zu mechanisms, %zu workloads, %u repetitions, seed %llu\n",
               plan->mechanisms.size(), plan->workloads.size(), plan->repetitions,
               static_cast<unsigned long long>(seed));

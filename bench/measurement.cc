@@ -85,6 +85,15 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
   return plan;
 }
 
+absl::Status CheckFiles(const std::string& report_path, const std::string& json_path) {
+  if (report_path.empty() || json_path.empty() || !IsSameFile(report_path, json_path)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--json and --report both name the file ", report_path,
+                   ", and one would overwrite the other; name two files"));
+}
+
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options) {
   // Before minutes of measuring, not after them.
   for (const std::string& path : {options.report_path, options.json_path}) {

@@ -30,6 +30,9 @@ struct MeasurementOptions {
   std::string json_path;    // empty: none
 };
 
+// InvalidArgument if the figures and the page would be the same file.
+absl::Status CheckFiles(const std::string& report_path, const std::string& json_path);
+
 // Measures, with progress on stderr; writes the files and then prints the result to stdout. Whether
 // they can be written is found out before anything is measured. Unavailable if nothing was
 // measured, although the report says so as well.

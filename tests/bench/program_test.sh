@@ -92,6 +92,11 @@ expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms ep
   --json "$scratch"
 contains "cannot write"
 
+for command in demo compare; do
+  expect 2 "$bench" $command --json "$scratch/same" --report "$scratch/new/../same"
+  contains "name two files"
+done
+
 # Too few descriptors for one workload: the others go on; with no other, nothing was measured.
 limited() {
   descriptors=$1
