@@ -33,6 +33,9 @@ constexpr int kTenthsMax = 20;
 constexpr int kTenthsMin = 10;
 constexpr double kSecondsIfQuick = 0.5;
 
+// More than one generator can start; the schedule is in memory, 8 bytes a connection.
+constexpr uint32_t kRateMax = 1'000'000;
+
 constexpr size_t kNameWidth = 22;
 
 void AddOnce(const std::string& name, std::vector<std::string>& names) {
@@ -74,6 +77,19 @@ absl::Status AddWorkloads(const CompareOptions& options, Plan& plan) {
           absl::StrCat(workload.status().message(), DidYouMean(name, WorkloadNames())));
     }
     plan.workloads.push_back(*std::move(workload));
+  }
+  return absl::OkStatus();
+}
+
+// A window in which nothing is to start would measure nothing, and look like a server at rest.
+absl::Status CheckRates(const Plan& plan) {
+  for (const auto& workload : plan.workloads) {
+    const double seconds = static_cast<double>(plan.WindowNs(*workload)) / kSecond;
+    if (workload->rate().value_or(kRateMax) * seconds >= 1) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("with ", *workload->rate(), " connections per second, ", workload->name(),
+                     " would start none in a window of ", FormatFixed(seconds, 1),
+                     " s; choose a higher --rate or longer --seconds"));
   }
   return absl::OkStatus();
 }
@@ -137,8 +153,9 @@ std::vector<std::string> WorkloadsOf(std::string_view list) {
 }
 
 absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
-  if (options.rate && !(*options.rate > 0)) {
-    return absl::InvalidArgumentError("a rate is more than 0 connections per second");
+  if (options.rate && !(*options.rate > 0 && *options.rate <= kRateMax)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a rate is more than 0 and at most ", kRateMax, " connections per second"));
   }
   absl::StatusOr<Plan> plan = MakePlan({.seconds = options.seconds.value_or(kSecondsIfQuick),
                                         .repetitions = options.repetitions.value_or(
@@ -153,6 +170,7 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
   if (!options.seconds && !options.quick) {
     plan->duration_ns = std::llround(ChooseSeconds(*plan) * kSecond);
   }
+  if (absl::Status status = CheckRates(*plan); !status.ok()) return status;
   return plan;
 }
 

@@ -3,6 +3,7 @@
 // no more connections, closes its listener if that is its own, and serves what it has to the end.
 // This is what a restart or a change of the number of workers does.
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -37,6 +38,7 @@ class CloseOne : public Workload {
   }
   Question question() const override { return Question::kLoss; }
   bool open_loop() const override { return true; }
+  std::optional<double> rate() const override { return rate_; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
   std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};

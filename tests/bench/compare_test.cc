@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -92,6 +93,29 @@ TEST(ComparisonPlan, KeepsToWhatIsAskedFor) {
   EXPECT_EQ(plan.duration_ns, 700 * kMillisecond);
   EXPECT_EQ(plan.seed, 42u);
   EXPECT_TRUE(Contains(plan.workloads[0]->description(), "123"));
+}
+
+TEST(ComparisonPlan, RefusesARateThatNobodyCouldStart) {
+  for (const double rate : {0.0, -1.0, 1'000'001.0, 1e300, HUGE_VAL, std::nan("")}) {
+    const absl::Status status =
+        PlanOf({.workloads = "paced", .mechanisms = "epoll-exclusive", .rate = rate}, 1).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << rate;
+    EXPECT_TRUE(Contains(std::string(status.message()), "at most 1000000")) << status;
+  }
+}
+
+TEST(ComparisonPlan, RefusesARateThatStartsNothingInAWindow) {
+  CompareOptions options{.workloads = "light,paced", .seconds = 0.5, .rate = 1.9};
+  EXPECT_TRUE(Contains(std::string(PlanOf(options, 1).status().message()), "paced would start"));
+  options.rate = 2;
+  EXPECT_TRUE(PlanOf(options, 1).ok());
+  // Its window is longer.
+  options.workloads = "frozen-worker";
+  options.rate = 0.5;
+  EXPECT_TRUE(PlanOf(options, 1).ok());
+  // Of no matter to those that do not look at it.
+  options.workloads = "light,bursts";
+  EXPECT_TRUE(PlanOf(options, 1).ok());
 }
 
 TEST(ComparisonPlan, SaysWhatMayHaveBeenMeant) {

@@ -70,6 +70,8 @@ expect 2 "$bench" compare --mechanisms ""
 expect 2 "$bench" compare --repetitions 0
 expect 2 "$bench" compare --workers 0
 expect 2 "$bench" compare --rate 0
+expect 2 "$bench" compare --rate inf
+expect 2 "$bench" compare --rate 1e9
 expect 2 "$bench" compare --seconds 0
 expect 2 "$bench" compare --transport pigeon
 expect 2 "$bench" compare --list --transport pigeon
