@@ -7,6 +7,8 @@
 #include <condition_variable>
 #include <mutex>
 #include <numeric>
+#include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -252,20 +254,25 @@ absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
   if (!set_up.ok()) return set_up.status();
   absl::StatusOr<std::unique_ptr<ServerProcess>> server = ServerProcess::Start(mechanism, *set_up);
   if (!server.ok()) return server.status();
-  RunningLoad running(
-      {
-          .target = (*server)->target(),
-          .load = workload.Load(setting, seed),
-          .warm_up_ns = setting.warm_up_ns,
-          .duration_ns = setting.window_ns,
-          .grace_ns = kGraceNs,
-          .work = [&](uint64_t number) { return workload.Work(number, seed); },
-          .log_answers = workload.logs_answers(),
-      },
-      halves.clients);
+  std::optional<RunningLoad> running;
+  try {
+    running.emplace(
+        LoadOptions{
+            .target = (*server)->target(),
+            .load = workload.Load(setting, seed),
+            .warm_up_ns = setting.warm_up_ns,
+            .duration_ns = setting.window_ns,
+            .grace_ns = kGraceNs,
+            .work = [&](uint64_t number) { return workload.Work(number, seed); },
+            .log_answers = workload.logs_answers(),
+        },
+        halves.clients);
+  } catch (const std::system_error& error) {
+    return NoThread(error);
+  }
   const absl::StatusOr<Edges> edges =
-      Follow(running, **server, workload.Incidents(setting.window_ns), on_progress);
-  const absl::StatusOr<LoadResult>& load = running.Result();
+      Follow(*running, **server, workload.Incidents(setting.window_ns), on_progress);
+  const absl::StatusOr<LoadResult>& load = running->Result();
   if (!load.ok()) return load.status();
   const absl::StatusOr<ServerCost> cost = (*server)->Stop();
   // A crash tells more than that nobody answered.

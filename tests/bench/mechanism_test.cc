@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <vector>
 
@@ -300,12 +302,15 @@ TEST(ServerProcess, RefusesImpossibleNumbersOfWorkers) {
 // A mechanism that fails in each way that a server can.
 class Broken : public Mechanism {
  public:
-  enum class Way { kRefuses, kCrashesAtStart, kCrashesLater };
+  enum class Way { kRefuses, kHasNoThread, kCrashesAtStart, kCrashesLater };
   explicit Broken(Way way) : way_(way) {}
   std::string name() const override { return "broken"; }
   std::string summary() const override { return "does not work"; }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
     if (way_ == Way::kRefuses) return absl::PermissionDeniedError("not today; come tomorrow");
+    if (way_ == Way::kHasNoThread) {
+      throw std::system_error(EAGAIN, std::generic_category(), "what a std::thread throws");
+    }
     if (way_ == Way::kCrashesAtStart) raise(SIGKILL);
     class Crash : public Server {
      public:
@@ -323,6 +328,15 @@ TEST(ServerProcess, HandsOnWhyAMechanismCannotStart) {
       ServerProcess::Start(Broken(Broken::Way::kRefuses), {.workers = std::vector<WorkerTraits>(1)})
           .status();
   EXPECT_EQ(status, absl::PermissionDeniedError("not today; come tomorrow"));
+}
+
+TEST(ServerProcess, SaysThatThereAreTooFewThreads) {
+  const absl::Status status = ServerProcess::Start(Broken(Broken::Way::kHasNoThread),
+                                                   {.workers = std::vector<WorkerTraits>(1)})
+                                  .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("cannot start a thread"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("ulimit -u"), std::string::npos) << status;
 }
 
 TEST(ServerProcess, TellsOfACrashBeforeItIsReadyAndAfterwards) {
