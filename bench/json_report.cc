@@ -85,7 +85,8 @@ std::string JsonReport(const Report& report) {
   Json json = {{"schema_version", 1}, {"context", ContextToJson(report.context)}};
   json["results"] = Json::array();
   for (const Result& result : report.results) json["results"].push_back(ResultToJson(result));
-  return json.dump(2) + "\n";
+  // Of the command line and of what the kernel calls the CPU not everything need be UTF-8.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace ringmaster::bench

@@ -376,6 +376,13 @@ TEST(JsonReport, WritesNullForWhatIsMissing) {
   EXPECT_TRUE(json.at("results").at(0).at("spread").at("recalled").is_null());
 }
 
+TEST(JsonReport, ReplacesWhatIsNoUtf8) {
+  Report report = MadeReport();
+  report.context.cpu_model = "A CPU\xff of \xc3";
+  const auto json = nlohmann::json::parse(JsonReport(report));
+  EXPECT_EQ(json.at("context").at("cpu_model"), "A CPU\uFFFD of \uFFFD");
+}
+
 TEST(HtmlReport, LoadsAndRunsNothing) {
   const std::string html = HtmlReport(MadeReport());
   for (const char* part : {"http://", "https://", "//cdn", " src=", " href=", "srcset", "@import",
