@@ -70,7 +70,7 @@ Json ResultToJson(const Result& result) {
   json["skipped"] = result.skipped.empty() ? Json() : Json(result.skipped);
   json["median"] = FiguresToJson(result.median);
   json["ratio_to_epoll_exclusive"] = FiguresToJson(result.ratio);
-  json["shares"] = result.shares;
+  json["shares"] = result.shares.empty() ? Json() : Json(result.shares);
   json["spread"] = SpreadToJson(result.low, result.high);
   json["ratio_spread"] = SpreadToJson(result.ratio_low, result.ratio_high);
   json["generator_limited"] = result.generator_limited();

@@ -61,7 +61,7 @@ double MaxOverMean(std::span<const double> values);
 // One run.
 struct RunResult {
   Figures figures;
-  std::vector<double> shares;      // of the connections in the window, by worker; sum 1, or all 0
+  std::vector<double> shares;      // of the connections in the window, by worker; sum 1, or none
   std::vector<uint32_t> order;     // the worker of each connection, where a workload asks for it
   bool generator_limited = false;  // the load generator was the bottleneck, not the server
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <numeric>
 #include <optional>
@@ -210,13 +211,14 @@ RunResult Evaluate(const Workload& workload, const Setting& setting, const LoadR
                    const Edges& edges, const ServerProcess& server) {
   RunResult run{.figures = FiguresOf(load, edges, server),
                 .generator_limited = load.generator_limited()};
-  for (size_t i = 0; i < setting.workers; ++i) {
-    run.shares.push_back(static_cast<double>(edges.end.taken[i] - edges.begin.taken[i]));
+  // Nothing is neither even nor uneven.
+  if (const auto taken = static_cast<double>(edges.end.Taken() - edges.begin.Taken()); taken > 0) {
+    for (size_t i = 0; i < setting.workers; ++i) {
+      run.shares.push_back(static_cast<double>(edges.end.taken[i] - edges.begin.taken[i]) / taken);
+    }
+    run.figures.jain = JainIndex(run.shares);
+    run.figures.max_over_mean = MaxOverMean(run.shares);
   }
-  const double taken = std::accumulate(run.shares.begin(), run.shares.end(), 0.0);
-  for (double& share : run.shares) share = taken == 0 ? 0 : share / taken;
-  run.figures.jain = JainIndex(run.shares);
-  run.figures.max_over_mean = MaxOverMean(run.shares);
   Evidence evidence{.setting = setting, .load = load, .open_max = {}};
   for (size_t i = 0; i < setting.workers; ++i) {
     evidence.open_max.push_back(server.books().workers[i].open_max);
@@ -278,6 +280,14 @@ absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
   // A crash tells more than that nobody answered.
   for (const absl::Status& status : {cost.status(), edges.status()}) {
     if (!status.ok()) return status;
+  }
+  if (load->failed > 0) {
+    // What was lost would be put down to the server.
+    return absl::UnavailableError(absl::StrCat(
+        "the clients could not make ", load->failed, " of ", load->started,
+        " connections themselves: ", std::strerror(load->failure), "; this machine lacks what ",
+        "they need (descriptors, ports, memory, a loopback interface that is up), so it says ",
+        "nothing of the server"));
   }
   return Evaluate(workload, setting, *load, *edges, **server);
 }

@@ -370,6 +370,21 @@ TEST(JsonReport, SaysWhyAMechanismDidNotRun) {
   EXPECT_EQ(json.at("results").at(1).at("repetitions"), 0);
 }
 
+TEST(JsonReport, WritesNullForSharesOfNothing) {
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[0].runs) {
+    run.shares.clear();
+    run.figures.jain = run.figures.max_over_mean = {};
+  }
+  const Report report = MadeReport(all);
+  const auto json = nlohmann::json::parse(JsonReport(report));
+  EXPECT_TRUE(json.at("results").at(0).at("shares").is_null());
+  EXPECT_TRUE(json.at("results").at(0).at("median").at("jain").is_null());
+  EXPECT_TRUE(json.at("results").at(1).at("shares").is_array());
+  EXPECT_FALSE(Contains(HtmlReport(report), "nan"));
+  EXPECT_FALSE(TerminalReport(report, {}).empty());
+}
+
 TEST(JsonReport, WritesNullForWhatIsMissing) {
   const auto json = nlohmann::json::parse(JsonReport(MadeReport()));
   EXPECT_TRUE(json.at("results").at(0).at("median").at("recalled").is_null());

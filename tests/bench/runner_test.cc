@@ -168,6 +168,47 @@ TEST(RunPlan, AsksNobodyToHoldConnectionsWhoServesOneAtATime) {
   EXPECT_EQ(results[1].repetitions, 1u);
 }
 
+// One whose workers take nothing.
+class Idle : public Mechanism {
+ public:
+  std::string name() const override { return "idle"; }
+  std::string summary() const override { return "does nothing"; }
+  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
+    return std::make_unique<Server>();
+  }
+};
+
+TEST(RunPlan, HasNoSharesOfNothing) {
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
+  plan.mechanisms.push_back(std::make_unique<Idle>());
+  plan.workloads.push_back(MakeWorkload("light").value());
+  const auto results = RunPlan(plan, [](const Progress&) {}).value();
+  EXPECT_EQ(results[0].repetitions, 1u);
+  EXPECT_GT(results[0].median.lost.value(), 0);
+  EXPECT_TRUE(results[0].shares.empty());
+  EXPECT_FALSE(results[0].median.jain.has_value());
+  EXPECT_FALSE(results[0].median.max_over_mean.has_value());
+}
+
+// Takes the clients' descriptors away as soon as they run, so that they cannot connect.
+TEST(RunPlan, SaysThatTheClientsThemselvesCouldNotConnect) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 4;
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = kSecond};
+  plan.mechanisms.push_back(MakeMechanism("epoll-exclusive").value());
+  plan.workloads.push_back(MakeWorkload("light").value());
+  const auto results = RunPlan(plan, [&](const Progress& progress) {
+    if (progress.elapsed_ns > 100 * kMillisecond) setrlimit(RLIMIT_NOFILE, &few);
+    if (!progress.skipped.empty()) setrlimit(RLIMIT_NOFILE, &before);
+  });
+  setrlimit(RLIMIT_NOFILE, &before);
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_NE(results->at(0).skipped.find("Too many open files"), std::string::npos)
+      << results->at(0).skipped;
+}
+
 TEST(RunPlan, TakesTheWindowThatAWorkloadNeeds) {
   Plan plan{.duration_ns = kMillisecond};
   const auto frozen = MakeWorkload("frozen-worker").value();
