@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -65,6 +67,18 @@ int WithOutput(int status) {
 using ringmaster::bench::CompareOptions;
 using ringmaster::bench::DemoOptions;
 
+// CLI11 takes -1 for the largest number, and nothing at all for the name of a file.
+std::string WhyNoSeed(const std::string& text) {
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error == std::errc() && end == text.data() + text.size()) return "";
+  return "a seed is a whole number from 0 to 18446744073709551615, not \"" + text + "\"";
+}
+
+std::string WhyNoFile(const std::string& text) {
+  return text.empty() ? "the name of the file is empty" : "";
+}
+
 void AddDemo(CLI::App& app, DemoOptions& options) {
   std::vector<std::string> policies;
   for (const std::string_view policy : ringmaster::PolicyNames()) policies.emplace_back(policy);
@@ -75,8 +89,11 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
   demo->add_option("--repetitions", options.repetitions, "Of each, interleaved")
       ->capture_default_str();
   demo->add_option("--report", options.report_path, "Write the report as an HTML page")
+      ->check(WhyNoFile)
       ->type_name("FILE.html");
-  demo->add_option("--json", options.json_path, "Write the figures as JSON")->type_name("FILE");
+  demo->add_option("--json", options.json_path, "Write the figures as JSON")
+      ->check(WhyNoFile)
+      ->type_name("FILE");
   demo->add_option("--policies", options.policies, "Some of: " + absl::StrJoin(policies, ", "))
       ->delimiter(',')
       ->type_name("A,B")
@@ -90,7 +107,8 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
   demo->add_option("--transport", options.transport, "tcp or unix")
       ->type_name("NAME")
       ->capture_default_str();
-  demo->add_option("--seed", options.seed, "Of the order and the schedules; drawn unless given");
+  demo->add_option("--seed", options.seed, "Of the order and the schedules; drawn unless given")
+      ->check(WhyNoSeed);
 }
 
 void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
@@ -119,10 +137,15 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                       "Connections per second of the workloads with a schedule");
   compare->add_flag("--pin", options.pin,
                     "The server on one half of the processors, the clients on the other");
-  compare->add_option("--seed", options.seed,
-                      "Of the order and the schedules; drawn and printed unless given");
-  compare->add_option("--json", options.json_path, "Write the figures as JSON")->type_name("FILE");
+  compare
+      ->add_option("--seed", options.seed,
+                   "Of the order and the schedules; drawn and printed unless given")
+      ->check(WhyNoSeed);
+  compare->add_option("--json", options.json_path, "Write the figures as JSON")
+      ->check(WhyNoFile)
+      ->type_name("FILE");
   compare->add_option("--report", options.report_path, "Write the report as an HTML page")
+      ->check(WhyNoFile)
       ->type_name("FILE.html");
   compare->add_flag("--quick", options.quick,
                     "3 short repetitions for a first look; not for quoting");

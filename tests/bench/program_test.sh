@@ -75,6 +75,15 @@ expect 2 "$bench" compare --rate 1e9
 expect 2 "$bench" compare --seconds 0
 expect 2 "$bench" compare --transport pigeon
 expect 2 "$bench" compare --list --transport pigeon
+for command in demo compare; do
+  for seed in -1 1.5 18446744073709551616 99999999999999999999 ""; do
+    expect 2 "$bench" $command --seed "$seed"
+  done
+  contains "whole number"
+  expect 2 "$bench" $command --json ""
+  expect 2 "$bench" $command --report ""
+  contains "empty"
+done
 expect 2 "$bench" comapre
 contains "did you mean compare?"
 
