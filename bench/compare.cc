@@ -8,8 +8,10 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "bench/clock.h"
 #include "bench/format.h"
@@ -49,6 +51,13 @@ double ChooseSeconds(Plan& plan) {
     if (plan.ExpectedNs() <= kBudgetNs) return tenths / 10.0;
   }
   return kTenthsMin / 10.0;
+}
+
+// "a, b" is what people write; nobody means a name that begins with a space.
+std::vector<std::string> PiecesOf(std::string_view list) {
+  std::vector<std::string> pieces = absl::StrSplit(std::string(list), ',', absl::SkipWhitespace());
+  for (std::string& piece : pieces) absl::StripAsciiWhitespace(&piece);
+  return pieces;
 }
 
 absl::Status AddMechanisms(const CompareOptions& options, Plan& plan) {
@@ -98,9 +107,11 @@ absl::Status CheckRates(const Plan& plan) {
 // files were written to does not matter for that.
 std::string CommandOf(const CompareOptions& options, const Plan& plan) {
   std::string command = absl::StrCat(
-      "ringmaster-bench compare --workload ", options.workloads, " --transport ", options.transport,
-      " --mechanisms ", options.mechanisms, " --workers ", plan.workers, " --repetitions ",
-      plan.repetitions, " --seconds ", static_cast<double>(plan.duration_ns) / kSecond);
+      "ringmaster-bench compare --workload ", absl::StrJoin(PiecesOf(options.workloads), ","),
+      " --transport ", options.transport, " --mechanisms ",
+      absl::StrJoin(PiecesOf(options.mechanisms), ","), " --workers ", plan.workers,
+      " --repetitions ", plan.repetitions, " --seconds ",
+      static_cast<double>(plan.duration_ns) / kSecond);
   if (options.rate) absl::StrAppend(&command, " --rate ", *options.rate);
   if (options.pin) absl::StrAppend(&command, " --pin");
   return absl::StrCat(command, " --seed ", plan.seed);
@@ -117,8 +128,7 @@ std::string ListLine(const std::string& name, const std::string& text) {
 
 std::vector<std::string> MechanismsOf(std::string_view list) {
   std::vector<std::string> pieces;
-  for (const std::string& piece :
-       std::vector<std::string>(absl::StrSplit(std::string(list), ',', absl::SkipWhitespace()))) {
+  for (const std::string& piece : PiecesOf(list)) {
     if (!pieces.empty() && std::isdigit(static_cast<unsigned char>(piece[0])) != 0) {
       absl::StrAppend(&pieces.back(), ",", piece);
     } else {
@@ -141,8 +151,7 @@ std::vector<std::string> MechanismsOf(std::string_view list) {
 
 std::vector<std::string> WorkloadsOf(std::string_view list) {
   std::vector<std::string> names;
-  for (const std::string& piece :
-       std::vector<std::string>(absl::StrSplit(std::string(list), ',', absl::SkipWhitespace()))) {
+  for (const std::string& piece : PiecesOf(list)) {
     if (piece != "all") {
       AddOnce(piece, names);
       continue;

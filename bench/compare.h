@@ -36,7 +36,7 @@ struct CompareOptions {
 // commas, too, and no mechanism begins with a digit.
 std::vector<std::string> MechanismsOf(std::string_view list);
 
-// The names in a list by comma, "all" spelled out, each once.
+// The names in a list by comma, "all" spelled out, each once. Spaces around a comma do not matter.
 std::vector<std::string> WorkloadsOf(std::string_view list);
 
 // What would be measured. InvalidArgument for options that mean nothing, with what may have been

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "bench/format.h"
@@ -52,7 +53,12 @@ std::string CommandOf(const DemoOptions& options, uint64_t seed) {
 
 }  // namespace
 
-absl::Status RunDemo(const DemoOptions& options) {
+absl::Status RunDemo(const DemoOptions& given) {
+  DemoOptions options = given;
+  // "a, b" is what people write.
+  for (std::vector<std::string>* const names : {&options.policies, &options.workloads}) {
+    for (std::string& name : *names) absl::StripAsciiWhitespace(&name);
+  }
   uint64_t seed = options.seed.value_or(0);
   if (!options.seed.has_value()) seed = std::random_device()();
   const absl::StatusOr<Plan> plan = PlanOf(options, seed);

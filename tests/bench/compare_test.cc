@@ -50,6 +50,12 @@ TEST(WorkloadsOf, SpellsOutAll) {
   EXPECT_EQ(WorkloadsOf("light,saturated,light"), (StringList{"light", "saturated"}));
 }
 
+TEST(WorkloadsOf, DoNotMindSpacesAroundCommas) {
+  EXPECT_EQ(WorkloadsOf(" light , saturated"), (StringList{"light", "saturated"}));
+  EXPECT_EQ(MechanismsOf("reuseport, ringmaster:weighted-round-robin:4, 1 ,epoll-exclusive "),
+            (StringList{"reuseport", "ringmaster:weighted-round-robin:4,1", "epoll-exclusive"}));
+}
+
 TEST(ComparisonPlan, HasEveryMechanismNineRepetitionsAndAQuarterOfAnHour) {
   const Plan plan = PlanOf({}, 1).value();
   EXPECT_EQ(plan.mechanisms.size(), MechanismNames().size());

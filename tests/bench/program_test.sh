@@ -108,6 +108,12 @@ for command in demo compare; do
   contains "name two files"
 done
 
+expect 0 "$bench" compare --quick --seconds 0.1 --workload "light, light" --rate 500 \
+  --mechanisms epoll-exclusive --repetitions 1 --json "$scratch/spaces.json"
+output=$(cat "$scratch/spaces.json")
+contains "--workload light,light "
+expect 0 "$bench" demo --seconds 0.1 --repetitions 1 --policies "exclusive" --workloads "light, order"
+
 # Too few descriptors for one workload: the others go on; with no other, nothing was measured.
 limited() {
   descriptors=$1
