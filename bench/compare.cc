@@ -183,6 +183,16 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
   return plan;
 }
 
+std::string RateNote(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const auto& workload : plan.workloads) {
+    if (!workload->rate()) names.push_back(workload->name());
+  }
+  if (names.empty()) return "";
+  return absl::StrCat("--rate is of no matter to ", absl::StrJoin(names, ", "),
+                      ": a schedule of its own, or clients that wait for answers.");
+}
+
 std::string ListOf(const Plan& everything) {
   std::string text = "Mechanisms (--mechanisms A,B, or all, rivals, ringmaster):\n";
   for (const auto& mechanism : everything.mechanisms) {
@@ -223,6 +233,9 @@ absl::Status RunComparison(const CompareOptions& options) {
     if (const std::string why = plan->WhyNot(*mechanism); !why.empty()) {
       std::printf("  %s cannot run here: %s\n", mechanism->name().c_str(), why.c_str());
     }
+  }
+  if (const std::string note = RateNote(*plan); options.rate && !note.empty()) {
+    std::printf("  %s\n", note.c_str());
   }
   for (const auto& workload : plan->workloads) {
     if (const std::string why = plan->WhyNot(*workload); !why.empty()) {

@@ -43,6 +43,9 @@ std::vector<std::string> WorkloadsOf(std::string_view list);
 // meant.
 absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed);
 
+// Which workloads of the plan do not look at --rate, in a line; empty if all do.
+std::string RateNote(const Plan& plan);
+
 // The mechanisms and workloads, a line for each, and why a mechanism cannot run here.
 std::string ListOf(const Plan& everything);
 

@@ -56,6 +56,12 @@ TEST(WorkloadsOf, DoNotMindSpacesAroundCommas) {
             (StringList{"reuseport", "ringmaster:weighted-round-robin:4,1", "epoll-exclusive"}));
 }
 
+TEST(ComparisonPlan, SaysWhichWorkloadsDoNotLookAtTheRate) {
+  const CompareOptions options{.workloads = "bursts,paced,saturated,emfile", .rate = 500};
+  EXPECT_TRUE(Contains(RateNote(PlanOf(options, 1).value()), "bursts, saturated, emfile:"));
+  EXPECT_EQ(RateNote(PlanOf({.workloads = "paced,close-one"}, 1).value()), "");
+}
+
 TEST(ComparisonPlan, HasEveryMechanismNineRepetitionsAndAQuarterOfAnHour) {
   const Plan plan = PlanOf({}, 1).value();
   EXPECT_EQ(plan.mechanisms.size(), MechanismNames().size());
