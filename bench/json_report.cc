@@ -49,6 +49,7 @@ Json ContextToJson(const Context& context) {
           {"date", context.date},
           {"kernel", context.kernel},
           {"cpus", context.cpus},
+          {"cpus_allowed", context.usable_cpus()},
           {"cpu_model", context.cpu_model},
           {"governor", context.governor},
           {"mitigations", context.mitigations},

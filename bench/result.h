@@ -135,6 +135,7 @@ struct Context {
   std::string date;     // UTC
   std::string kernel;   // X.Y.Z, without a distribution's or a host's suffix
   uint32_t cpus = 0;
+  uint32_t cpus_allowed = 0;  // of those, the ones that this process may run on; 0: unknown
   std::string cpu_model;
   std::string governor;     // of the CPU's frequency
   std::string mitigations;  // of the CPU's vulnerabilities
@@ -149,8 +150,10 @@ struct Context {
   double warm_up_seconds = 0;
   double load_before = 0;  // load average of the last minute when the measurement began
 
+  uint32_t usable_cpus() const { return cpus_allowed > 0 ? cpus_allowed : cpus; }
+
   // Whether other work had so much of the machine that the figures need a warning.
-  bool busy() const { return load_before > 0.5 * cpus; }
+  bool busy() const { return load_before > 0.5 * usable_cpus(); }
 };
 
 struct MechanismText {

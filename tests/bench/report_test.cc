@@ -310,7 +310,8 @@ TEST(JsonReport, HasTheFieldsOfItsSchema) {
         "ring_flags", "compiler", "build_flags", "command"}) {
     EXPECT_TRUE(context.at(text).is_string()) << text;
   }
-  for (const char* number : {"cpus", "seed", "seconds", "warm_up_seconds", "load_before"}) {
+  for (const char* number :
+       {"cpus", "cpus_allowed", "seed", "seconds", "warm_up_seconds", "load_before"}) {
     EXPECT_TRUE(context.at(number).is_number()) << number;
   }
   EXPECT_EQ(context.at("kernel"), "6.18.44");
@@ -551,6 +552,19 @@ TEST(TerminalReport, WarnsOfAMachineThatWasBusyAlready) {
   report.context.load_before = 1.1;
   EXPECT_TRUE(Contains(TerminalReport(report, {}), "busy "));
   EXPECT_TRUE(Contains(HtmlReport(report), "busy "));
+}
+
+TEST(HtmlReport, SaysWhenTheProcessMayUseFewerCpusThanThereAre) {
+  Report report = MadeReport();
+  report.context.cpus = report.context.cpus_allowed = 8;
+  report.context.load_before = 1.1;
+  EXPECT_FALSE(Contains(HtmlReport(report), "may use"));
+  EXPECT_FALSE(report.context.busy());
+  report.context.cpus_allowed = 2;
+  EXPECT_TRUE(Contains(HtmlReport(report), "8 × A CPU, of which this process may use 2, load"));
+  EXPECT_TRUE(report.context.busy());
+  EXPECT_TRUE(Contains(HtmlReport(report), "load 1.1 on 2 CPUs"));
+  EXPECT_EQ(nlohmann::json::parse(JsonReport(report)).at("context").at("cpus_allowed"), 2);
 }
 
 TEST(TerminalReport, KeepsWithinItsColumns) {
