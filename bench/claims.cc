@@ -325,7 +325,7 @@ std::vector<std::string> CaveatsOf(const Report& report) {
   if (context.busy()) {
     caveats.push_back(absl::StrCat(
         "The machine was busy already (load ", FormatFixed(context.load_before, 1), " on ",
-        context.cpus,
+        context.usable_cpus(),
         " CPUs): a mechanism that keeps more threads running gets more of contended CPUs. Measure "
         "again when it is idle."));
   }

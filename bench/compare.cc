@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -34,6 +35,9 @@ constexpr int kTenthsMax = 20;
 constexpr int kTenthsMin = 10;
 constexpr double kSecondsIfQuick = 0.5;
 
+// More than one generator can start; the schedule is in memory, 8 bytes a connection.
+constexpr uint32_t kRateMax = 1'000'000;
+
 constexpr size_t kNameWidth = 22;
 
 void AddOnce(const std::string& name, std::vector<std::string>& names) {
@@ -47,6 +51,13 @@ double ChooseSeconds(Plan& plan) {
     if (plan.ExpectedNs() <= kBudgetNs) return tenths / 10.0;
   }
   return kTenthsMin / 10.0;
+}
+
+// "a, b" is what people write; nobody means a name that begins with a space.
+std::vector<std::string> PiecesOf(std::string_view list) {
+  std::vector<std::string> pieces = absl::StrSplit(std::string(list), ',', absl::SkipWhitespace());
+  for (std::string& piece : pieces) absl::StripAsciiWhitespace(&piece);
+  return pieces;
 }
 
 absl::Status AddMechanisms(const CompareOptions& options, Plan& plan) {
@@ -79,13 +90,28 @@ absl::Status AddWorkloads(const CompareOptions& options, Plan& plan) {
   return absl::OkStatus();
 }
 
+// A window in which nothing is to start would measure nothing, and look like a server at rest.
+absl::Status CheckRates(const Plan& plan) {
+  for (const auto& workload : plan.workloads) {
+    const double seconds = static_cast<double>(plan.WindowNs(*workload)) / kSecond;
+    if (workload->rate().value_or(kRateMax) * seconds >= 1) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("with ", *workload->rate(), " connections per second, ", workload->name(),
+                     " would start none in a window of ", FormatFixed(seconds, 1),
+                     " s; choose a higher --rate or longer --seconds"));
+  }
+  return absl::OkStatus();
+}
+
 // The command that repeats the measurement, everything spelled out that was chosen or drawn; where
 // files were written to does not matter for that.
 std::string CommandOf(const CompareOptions& options, const Plan& plan) {
   std::string command = absl::StrCat(
-      "ringmaster-bench compare --workload ", options.workloads, " --transport ", options.transport,
-      " --mechanisms ", options.mechanisms, " --workers ", plan.workers, " --repetitions ",
-      plan.repetitions, " --seconds ", static_cast<double>(plan.duration_ns) / kSecond);
+      "ringmaster-bench compare --workload ", absl::StrJoin(PiecesOf(options.workloads), ","),
+      " --transport ", options.transport, " --mechanisms ",
+      absl::StrJoin(PiecesOf(options.mechanisms), ","), " --workers ", plan.workers,
+      " --repetitions ", plan.repetitions, " --seconds ",
+      static_cast<double>(plan.duration_ns) / kSecond);
   if (options.rate) absl::StrAppend(&command, " --rate ", *options.rate);
   if (options.pin) absl::StrAppend(&command, " --pin");
   return absl::StrCat(command, " --seed ", plan.seed);
@@ -102,8 +128,7 @@ std::string ListLine(const std::string& name, const std::string& text) {
 
 std::vector<std::string> MechanismsOf(std::string_view list) {
   std::vector<std::string> pieces;
-  for (const std::string& piece :
-       std::vector<std::string>(absl::StrSplit(std::string(list), ',', absl::SkipWhitespace()))) {
+  for (const std::string& piece : PiecesOf(list)) {
     if (!pieces.empty() && std::isdigit(static_cast<unsigned char>(piece[0])) != 0) {
       absl::StrAppend(&pieces.back(), ",", piece);
     } else {
@@ -126,8 +151,7 @@ std::vector<std::string> MechanismsOf(std::string_view list) {
 
 std::vector<std::string> WorkloadsOf(std::string_view list) {
   std::vector<std::string> names;
-  for (const std::string& piece :
-       std::vector<std::string>(absl::StrSplit(std::string(list), ',', absl::SkipWhitespace()))) {
+  for (const std::string& piece : PiecesOf(list)) {
     if (piece != "all") {
       AddOnce(piece, names);
       continue;
@@ -138,8 +162,9 @@ std::vector<std::string> WorkloadsOf(std::string_view list) {
 }
 
 absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
-  if (options.rate && !(*options.rate > 0)) {
-    return absl::InvalidArgumentError("a rate is more than 0 connections per second");
+  if (options.rate && !(*options.rate > 0 && *options.rate <= kRateMax)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a rate is more than 0 and at most ", kRateMax, " connections per second"));
   }
   absl::StatusOr<Plan> plan = MakePlan({.seconds = options.seconds.value_or(kSecondsIfQuick),
                                         .repetitions = options.repetitions.value_or(
@@ -154,6 +179,7 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
   if (!options.seconds && !options.quick) {
     plan->duration_ns = std::llround(ChooseSeconds(*plan) * kSecond);
   }
+  if (absl::Status status = CheckRates(*plan); !status.ok()) return status;
   return plan;
 }
 
@@ -176,11 +202,21 @@ std::string HeaderOf(const Plan& plan) {
           : absl::StrCat("Longer, because they need it: ", absl::StrJoin(longer, ", "), ".\n"));
 }
 
+std::string RateNote(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const auto& workload : plan.workloads) {
+    if (!workload->rate()) names.push_back(workload->name());
+  }
+  if (names.empty()) return "";
+  return absl::StrCat("--rate is of no matter to ", absl::StrJoin(names, ", "),
+                      ": a schedule of its own, or clients that wait for answers.");
+}
+
 std::string ListOf(const Plan& everything) {
   std::string text = "Mechanisms (--mechanisms A,B, or all, rivals, ringmaster):\n";
   for (const auto& mechanism : everything.mechanisms) {
     text += ListLine(mechanism->name(), mechanism->summary());
-    if (const std::string why = mechanism->WhyNot(everything.transport); !why.empty()) {
+    if (const std::string why = everything.WhyNot(*mechanism); !why.empty()) {
       text += ListLine("", absl::StrCat("cannot run here: ", why));
     }
   }
@@ -205,10 +241,21 @@ absl::Status RunComparison(const CompareOptions& options) {
   if (!options.seed.has_value()) seed = std::random_device()();
   const absl::StatusOr<Plan> plan = PlanOf(options, seed);
   if (!plan.ok()) return plan.status();
+  if (absl::Status status = CheckFiles(options.report_path, options.json_path); !status.ok()) {
+    return status;
+  }
   std::fputs(HeaderOf(*plan).c_str(), stdout);
   for (const auto& mechanism : plan->mechanisms) {
-    if (const std::string why = mechanism->WhyNot(plan->transport); !why.empty()) {
+    if (const std::string why = plan->WhyNot(*mechanism); !why.empty()) {
       std::printf("  %s cannot run here: %s\n", mechanism->name().c_str(), why.c_str());
+    }
+  }
+  if (const std::string note = RateNote(*plan); options.rate && !note.empty()) {
+    std::printf("  %s\n", note.c_str());
+  }
+  for (const auto& workload : plan->workloads) {
+    if (const std::string why = plan->WhyNot(*workload); !why.empty()) {
+      std::printf("  %s cannot be measured here: %s\n", workload->name().c_str(), why.c_str());
     }
   }
   if (plan->repetitions < kRepetitions) {

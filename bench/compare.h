@@ -36,7 +36,7 @@ struct CompareOptions {
 // commas, too, and no mechanism begins with a digit.
 std::vector<std::string> MechanismsOf(std::string_view list);
 
-// The names in a list by comma, "all" spelled out, each once.
+// The names in a list by comma, "all" spelled out, each once. Spaces around a comma do not matter.
 std::vector<std::string> WorkloadsOf(std::string_view list);
 
 // What would be measured. InvalidArgument for options that mean nothing, with what may have been
@@ -45,6 +45,9 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed);
 
 // What is going to be measured, and how long it takes.
 std::string HeaderOf(const Plan& plan);
+
+// Which workloads of the plan do not look at --rate, in a line; empty if all do.
+std::string RateNote(const Plan& plan);
 
 // The mechanisms and workloads, a line for each, and why a mechanism cannot run here.
 std::string ListOf(const Plan& everything);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "bench/format.h"
@@ -28,7 +29,7 @@ absl::StatusOr<Plan> PlanOf(const DemoOptions& options, uint64_t seed) {
     absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
     if (!mechanism.ok()) return mechanism.status();
     // With nothing to compare there is nothing to show.
-    if (const std::string why = (*mechanism)->WhyNot(plan->transport); !why.empty()) {
+    if (const std::string why = plan->WhyNot(**mechanism); !why.empty()) {
       return absl::UnavailableError(why);
     }
     plan->mechanisms.push_back(*std::move(mechanism));
@@ -52,11 +53,19 @@ std::string CommandOf(const DemoOptions& options, uint64_t seed) {
 
 }  // namespace
 
-absl::Status RunDemo(const DemoOptions& options) {
+absl::Status RunDemo(const DemoOptions& given) {
+  DemoOptions options = given;
+  // "a, b" is what people write.
+  for (std::vector<std::string>* const names : {&options.policies, &options.workloads}) {
+    for (std::string& name : *names) absl::StripAsciiWhitespace(&name);
+  }
   uint64_t seed = options.seed.value_or(0);
   if (!options.seed.has_value()) seed = std::random_device()();
   const absl::StatusOr<Plan> plan = PlanOf(options, seed);
   if (!plan.ok()) return plan.status();
+  if (absl::Status status = CheckFiles(options.report_path, options.json_path); !status.ok()) {
+    return status;
+  }
   std::printf("ringmaster-bench: %zu mechanisms, %zu workloads, %u repetitions, seed %llu\n",
               plan->mechanisms.size(), plan->workloads.size(), plan->repetitions,
               static_cast<unsigned long long>(seed));

@@ -439,8 +439,13 @@ std::string ContextCard(const Report& report) {
       Term("Measured", absl::StrCat(EscapeHtml(context.date), " with ", EscapeHtml(context.program),
                                     ", commit ", EscapeHtml(context.commit))),
       Term("Kernel", absl::StrCat("Linux ", EscapeHtml(context.kernel))),
-      Term("CPUs", absl::StrCat(context.cpus, " × ", EscapeHtml(context.cpu_model), ", load ",
-                                FormatFixed(context.load_before, 1), " before the measurement")),
+      Term("CPUs",
+           absl::StrCat(
+               context.cpus, " × ", EscapeHtml(context.cpu_model),
+               context.usable_cpus() == context.cpus
+                   ? std::string()
+                   : absl::StrCat(", of which this process may use ", context.usable_cpus()),
+               ", load ", FormatFixed(context.load_before, 1), " before the measurement")),
       Term("Frequency governor", EscapeHtml(context.governor)),
       Term("Mitigations", EscapeHtml(context.mitigations)),
       Term("io_uring", absl::StrCat("liburing ", EscapeHtml(context.liburing), ", ",

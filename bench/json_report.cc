@@ -49,6 +49,7 @@ Json ContextToJson(const Context& context) {
           {"date", context.date},
           {"kernel", context.kernel},
           {"cpus", context.cpus},
+          {"cpus_allowed", context.usable_cpus()},
           {"cpu_model", context.cpu_model},
           {"governor", context.governor},
           {"mitigations", context.mitigations},
@@ -71,7 +72,7 @@ Json ResultToJson(const Result& result) {
   json["skipped"] = result.skipped.empty() ? Json() : Json(result.skipped);
   json["median"] = FiguresToJson(result.median);
   json["ratio_to_epoll_exclusive"] = FiguresToJson(result.ratio);
-  json["shares"] = result.shares;
+  json["shares"] = result.shares.empty() ? Json() : Json(result.shares);
   json["spread"] = SpreadToJson(result.low, result.high);
   json["ratio_spread"] = SpreadToJson(result.ratio_low, result.ratio_high);
   json["generator_limited"] = result.generator_limited();
@@ -87,7 +88,8 @@ std::string JsonReport(const Report& report) {
   Json json = {{"schema_version", 1}, {"context", ContextToJson(report.context)}};
   json["results"] = Json::array();
   for (const Result& result : report.results) json["results"].push_back(ResultToJson(result));
-  return json.dump(2) + "\n";
+  // Of the command line and of what the kernel calls the CPU not everything need be UTF-8.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace ringmaster::bench

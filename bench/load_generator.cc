@@ -33,6 +33,13 @@ constexpr double kBusyMin = 0.95;
 constexpr int64_t kHiccupNs = 25 * kMillisecond;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
+// An open loop has no use for more clients than it starts connections.
+size_t ClientsOf(const std::variant<ClosedLoop, OpenLoop>& load) {
+  if (const auto* closed = std::get_if<ClosedLoop>(&load)) return closed->clients;
+  const auto& open = std::get<OpenLoop>(load);
+  return std::min<size_t>(open.connections_max, std::max<size_t>(open.starts_ns.size(), 1));
+}
+
 class Generator {
  public:
   explicit Generator(const LoadOptions& options)
@@ -130,17 +137,10 @@ absl::Status Generator::Prepare() {
     return absl::InvalidArgumentError(absl::StrCat("the payload must have ", kPayloadBytesMin,
                                                    " to ", kPayloadBytesMax, " bytes"));
   }
-  const uint32_t wanted = closed_ != nullptr ? closed_->clients : open_->connections_max;
-  rlimit limit{};
-  getrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t room = limit.rlim_cur > kDescriptorsSpare ? limit.rlim_cur - kDescriptorsSpare : 0;
-  if (wanted == 0) return absl::InvalidArgumentError("a load needs at least one client");
-  if (room == 0 || (closed_ != nullptr && wanted > room)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("RLIMIT_NOFILE is ", limit.rlim_cur, ", too few descriptors for ", wanted,
-                     " clients; raise it with: ulimit -n ", wanted + 2 * kDescriptorsSpare));
-  }
-  clients_.resize(std::min<rlim_t>(wanted, room));
+  const size_t clients = ClientsOf(options_.load);
+  if (clients == 0) return absl::InvalidArgumentError("a load needs at least one client");
+  if (absl::Status status = CheckDescriptors(options_.load); !status.ok()) return status;
+  clients_.resize(clients);
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
   if (epoll_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an epoll set");
   sent_.resize(options_.payload_bytes);
@@ -482,8 +482,28 @@ bool LoadResult::latency_valid() const {
   if (latency_ns.count() == 0) return false;
   if (!open_loop) return true;
   const double hiccup = static_cast<double>(kHiccupNs) / static_cast<double>(window_ns);
-  const double missing_max = std::max(1 - kAchievedMin, hiccup) * offered_per_second();
-  return achieved_per_second() >= offered_per_second() - missing_max;
+  const double missing_max = std::max(1 - kAchievedMin, hiccup) * static_cast<double>(started);
+  const uint64_t turned_away = refused + reset + wrong + failed;
+  return static_cast<double>(answered_in_window + turned_away) >=
+         static_cast<double>(started) - missing_max;
+}
+
+std::optional<uint64_t> LoadResult::LatencyNs(double quantile) const {
+  if (!latency_valid()) return std::nullopt;
+  const auto all = static_cast<double>(started);
+  if (static_cast<double>(lost()) > (1 - quantile) * all) return std::nullopt;
+  if (quantile >= 1) return latency_ns.max();
+  return latency_ns.Quantile(quantile * all / static_cast<double>(answered));
+}
+
+absl::Status CheckDescriptors(const std::variant<ClosedLoop, OpenLoop>& load) {
+  const size_t clients = ClientsOf(load);
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (clients + kDescriptorsSpare <= limit.rlim_cur) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("RLIMIT_NOFILE is ", limit.rlim_cur, ", too few descriptors for ", clients,
+                   " clients; raise it with: ulimit -n ", clients + 2 * kDescriptorsSpare));
 }
 
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options) {

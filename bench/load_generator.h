@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -111,12 +112,23 @@ struct LoadResult {
   // machine can be the limit before either is.
   bool generator_limited() const;
 
-  // Whether the latency may be quoted: something was measured and, in an open loop, at least 99 %
-  // of what was offered was achieved. Below that the queue grows while the run lasts, and
+  // Whether the latency may be quoted at all: something was measured and, in an open loop, at least
+  // 99 % of what was offered was achieved. Below that the queue grows while the run lasts, and
   // percentiles say how long the run was. What 25 ms offer may be missing besides: in a short
-  // window it is more than 1 %, and a hiccup just before the window's end is no growing queue.
+  // window it is more than 1 %, and a hiccup just before the window's end is no growing queue. That
+  // forgives what was answered late; what was turned away is in no queue and is LatencyNs' to
+  // judge.
   bool latency_valid() const;
+
+  // The latency that a part `quantile` (0 to 1) of all that was started did not exceed. What was
+  // lost has waited for ever, so there is none when more was lost than a percentile leaves out, and
+  // no longest latency when anything was; nor when no latency may be quoted.
+  std::optional<uint64_t> LatencyNs(double quantile) const;
 };
+
+// Whether this process may have as many descriptors as the clients of `load` use at once. With
+// fewer it would be another load, so ResourceExhausted says what limit would do.
+absl::Status CheckDescriptors(const std::variant<ClosedLoop, OpenLoop>& load);
 
 // Runs the load on the calling thread and returns when it is over. Fails only if it cannot begin.
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options);

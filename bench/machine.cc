@@ -1,6 +1,7 @@
 #include "bench/machine.h"
 
 #include <liburing.h>
+#include <sched.h>
 #include <sys/utsname.h>
 
 #include <cctype>
@@ -73,6 +74,14 @@ std::string RingFlags() {
   return absl::StrCat("no io_uring: ", std::strerror(-result));
 }
 
+// As taskset and a control group's cpuset leave them to this process; 0 if the kernel does not say.
+uint32_t CpusAllowed() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return 0;
+  return static_cast<uint32_t>(CPU_COUNT(&allowed));
+}
+
 }  // namespace
 
 std::string KernelVersionOf(std::string_view release) {
@@ -120,6 +129,7 @@ Context DescribeMachine() {
       .date = absl::FormatTime("%Y-%m-%d %H:%M UTC", absl::Now(), absl::UTCTimeZone()),
       .kernel = KernelVersionOf(name.release),
       .cpus = std::thread::hardware_concurrency(),
+      .cpus_allowed = CpusAllowed(),
       .cpu_model = CpuModel(),
       .governor = governor.empty() ? "unknown" : governor,
       .mitigations = SummarizeVulnerabilities(kVulnerabilities),

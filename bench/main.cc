@@ -2,12 +2,18 @@
 //
 // Exit status: 0 measured, 1 could not be measured (the reason is on stderr), 2 wrong options.
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <iostream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,8 +44,40 @@ int Report(const absl::Status& status) {
   return absl::IsInvalidArgument(status) ? kWrongOptions : kCannotMeasure;
 }
 
+// A descriptor that the caller has closed would be given to a socket, and what is printed would go
+// to a client. Reading from what only can be written to fails, and the other way round.
+void OccupyStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest that is free, which is this one.
+    if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
+}
+
+// Whether all that was printed has arrived: a report that a full disk has cut must not look whole.
+int WithOutput(int status) {
+  const bool flushed = std::fflush(stdout) == 0;
+  if (flushed && std::ferror(stdout) == 0 && std::cout.flush()) return status;
+  std::fprintf(stderr,
+               "ringmaster-bench: the standard output could not be written, and what was printed "
+               "is not whole; --json and --report write files\n");
+  return status == 0 ? kCannotMeasure : status;
+}
+
 using ringmaster::bench::CompareOptions;
 using ringmaster::bench::DemoOptions;
+
+// CLI11 takes -1 for the largest number, and nothing at all for the name of a file.
+std::string WhyNoSeed(const std::string& text) {
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error == std::errc() && end == text.data() + text.size()) return "";
+  return "a seed is a whole number from 0 to 18446744073709551615, not \"" + text + "\"";
+}
+
+std::string WhyNoFile(const std::string& text) {
+  return text.empty() ? "the name of the file is empty" : "";
+}
 
 void AddDemo(CLI::App& app, DemoOptions& options) {
   std::vector<std::string> policies;
@@ -51,8 +89,11 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
   demo->add_option("--repetitions", options.repetitions, "Of each, interleaved")
       ->capture_default_str();
   demo->add_option("--report", options.report_path, "Write the report as an HTML page")
+      ->check(WhyNoFile)
       ->type_name("FILE.html");
-  demo->add_option("--json", options.json_path, "Write the figures as JSON")->type_name("FILE");
+  demo->add_option("--json", options.json_path, "Write the figures as JSON")
+      ->check(WhyNoFile)
+      ->type_name("FILE");
   demo->add_option("--policies", options.policies, "Some of: " + absl::StrJoin(policies, ", "))
       ->delimiter(',')
       ->type_name("A,B")
@@ -66,7 +107,8 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
   demo->add_option("--transport", options.transport, "tcp or unix")
       ->type_name("NAME")
       ->capture_default_str();
-  demo->add_option("--seed", options.seed, "Of the order and the schedules; drawn unless given");
+  demo->add_option("--seed", options.seed, "Of the order and the schedules; drawn unless given")
+      ->check(WhyNoSeed);
 }
 
 void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
@@ -95,10 +137,15 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                       "Connections per second of the workloads with a schedule");
   compare->add_flag("--pin", options.pin,
                     "The server on one half of the processors, the clients on the other");
-  compare->add_option("--seed", options.seed,
-                      "Of the order and the schedules; drawn and printed unless given");
-  compare->add_option("--json", options.json_path, "Write the figures as JSON")->type_name("FILE");
+  compare
+      ->add_option("--seed", options.seed,
+                   "Of the order and the schedules; drawn and printed unless given")
+      ->check(WhyNoSeed);
+  compare->add_option("--json", options.json_path, "Write the figures as JSON")
+      ->check(WhyNoFile)
+      ->type_name("FILE");
   compare->add_option("--report", options.report_path, "Write the report as an HTML page")
+      ->check(WhyNoFile)
       ->type_name("FILE.html");
   compare->add_flag("--quick", options.quick,
                     "3 short repetitions for a first look; not for quoting");
@@ -124,6 +171,9 @@ int ReportWrongOptions(const CLI::App& app, const CLI::ParseError& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  OccupyStandardDescriptors();
+  // A reader that leaves early must not take the files along: writing fails instead.
+  std::signal(SIGPIPE, SIG_IGN);
   CLI::App app("Measures how accepted connections reach the workers of a server.",
                "ringmaster-bench");
   app.set_version_flag("--version", "ringmaster-bench " RINGMASTER_VERSION);
@@ -137,11 +187,11 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
+    if (error.get_exit_code() == 0) return WithOutput(app.exit(error));
     return ReportWrongOptions(app, error);
   }
-  if (list) return Report(ListComparison(compare));
+  if (list) return WithOutput(Report(ListComparison(compare)));
   RaiseDescriptorLimit();
-  if (app.got_subcommand("demo")) return Report(RunDemo(demo));
-  return Report(RunComparison(compare));
+  if (app.got_subcommand("demo")) return WithOutput(Report(RunDemo(demo)));
+  return WithOutput(Report(RunComparison(compare)));
 }

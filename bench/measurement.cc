@@ -2,13 +2,10 @@
 
 #include <unistd.h>
 
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <set>
-#include <system_error>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +15,7 @@
 #include "bench/format.h"
 #include "bench/html_report.h"
 #include "bench/machine.h"
+#include "bench/output_file.h"
 #include "bench/progress_line.h"
 #include "bench/report.h"
 
@@ -27,31 +25,6 @@ namespace {
 constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = 60;
 constexpr uint32_t kRepetitionsMax = 99;
-
-// Finds out whether a file can be written; what is in it stays for now. A directory that is missing
-// may be a typing error, so it is not made.
-absl::Status PrepareFile(const std::string& path) {
-  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
-  std::error_code ignored;
-  if (!directory.empty() && !std::filesystem::exists(directory, ignored)) {
-    return absl::NotFoundError(absl::StrCat("cannot write ", path, ": there is no directory ",
-                                            directory.string(), "; create it first"));
-  }
-  if (!std::ofstream(path, std::ios::app)) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (file.fail()) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
-  }
-  return absl::OkStatus();
-}
 
 // What is in the way when all of a plan is skipped, each reason once for a mechanism.
 absl::Status NothingToMeasure(const Plan& plan) {
@@ -89,6 +62,18 @@ absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& op
   return report;
 }
 
+// Every result may have been skipped; the first reason stands for all of them, which the report
+// has.
+absl::Status WhetherMeasured(const Report& report) {
+  for (const Result& result : report.results) {
+    if (result.repetitions > 0) return absl::OkStatus();
+  }
+  if (report.results.empty()) return absl::UnavailableError("nothing was to be measured");
+  const Result& first = report.results.front();
+  return absl::UnavailableError(absl::StrCat("nothing could be measured: ", first.mechanism, ", ",
+                                             first.workload, ": ", first.skipped));
+}
+
 }  // namespace
 
 absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
@@ -116,30 +101,46 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
   return plan;
 }
 
+absl::Status CheckFiles(const std::string& report_path, const std::string& json_path) {
+  if (report_path.empty() || json_path.empty() || !IsSameFile(report_path, json_path)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--json and --report both name the file ", report_path,
+                   ", and one would overwrite the other; name two files"));
+}
+
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options) {
   if (plan.RunCount() == 0) return NothingToMeasure(plan);
   // Before minutes of measuring, not after them.
   for (const std::string& path : {options.report_path, options.json_path}) {
     if (path.empty()) continue;
-    if (absl::Status status = PrepareFile(path); !status.ok()) return status;
+    if (absl::Status status = PrepareFile(path); !status.ok()) {
+      return absl::UnavailableError(status.message());
+    }
   }
   absl::StatusOr<Report> report = MakeReport(plan, options);
   if (!report.ok()) return report.status();
-  std::fputs(TerminalReport(*report, StyleOf(STDOUT_FILENO)).c_str(), stdout);
+  // The files first, and each for itself: whatever else fails, they are what is kept.
+  absl::Status status;
+  std::string written;
   if (!options.json_path.empty()) {
-    if (absl::Status status = WriteFile(options.json_path, JsonReport(*report)); !status.ok()) {
-      return status;
-    }
-    std::printf("\nFigures: %s\n", options.json_path.c_str());
+    const absl::Status json = WriteFile(options.json_path, JsonReport(*report));
+    status.Update(json);
+    if (json.ok()) absl::StrAppend(&written, "\nFigures: ", options.json_path, "\n");
   }
   if (!options.report_path.empty()) {
-    if (absl::Status status = WriteFile(options.report_path, HtmlReport(*report)); !status.ok()) {
-      return status;
+    const absl::Status html = WriteFile(options.report_path, HtmlReport(*report));
+    status.Update(html);
+    if (html.ok()) {
+      absl::StrAppend(&written, "\nReport:  ", options.report_path, "  (open it in a browser)\n");
     }
-    std::printf("\nReport:  %s  (open it in a browser)\n", options.report_path.c_str());
   }
+  std::fputs((TerminalReport(*report, StyleOf(STDOUT_FILENO)) + written).c_str(), stdout);
   std::fflush(stdout);
-  return absl::OkStatus();
+  // Whatever its code, such as that of an EINVAL, it is not about an option.
+  if (!status.ok()) return absl::UnavailableError(status.message());
+  return WhetherMeasured(*report);
 }
 
 }  // namespace ringmaster::bench

@@ -30,9 +30,13 @@ struct MeasurementOptions {
   std::string json_path;    // empty: none
 };
 
-// Measures, with progress on stderr; prints the result to stdout and writes the files. Whether they
-// can be written is found out before anything is measured. FailedPrecondition, with the reasons,
-// when nothing of the plan can be measured here.
+// InvalidArgument if the figures and the page would be the same file.
+absl::Status CheckFiles(const std::string& report_path, const std::string& json_path);
+
+// Measures, with progress on stderr; writes the files and then prints the result to stdout. Whether
+// they can be written is found out before anything is measured. FailedPrecondition, with the
+// reasons, when nothing of the plan can be measured here; Unavailable if nothing was, although the
+// report says so as well.
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options);
 
 }  // namespace ringmaster::bench

@@ -23,6 +23,11 @@ ProgressLine::~ProgressLine() {
 }
 
 void ProgressLine::Show(const Progress& progress) {
+  if (!progress.skipped.empty()) {
+    std::fprintf(stderr, "%s%s, %s is skipped: %s\n", terminal_ ? "\r\033[K" : "",
+                 progress.workload.c_str(), progress.mechanism.c_str(), progress.skipped.c_str());
+    return;
+  }
   if (!terminal_ && told_ == progress.run + 1) return;
   told_ = progress.run + 1;
   std::string line =

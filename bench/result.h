@@ -12,7 +12,7 @@
 
 namespace ringmaster::bench {
 
-// Missing: does not apply to the mechanism, or must not be quoted (see LoadResult::latency_valid).
+// Missing: does not apply to the mechanism, or must not be quoted (see LoadResult::LatencyNs).
 using Figure = std::optional<double>;
 
 // A cost per connection is that of the whole server over the connections that its workers took.
@@ -67,7 +67,7 @@ double MaxOverMean(std::span<const double> values);
 // One run.
 struct RunResult {
   Figures figures;
-  std::vector<double> shares;      // of the connections in the window, by worker; sum 1, or all 0
+  std::vector<double> shares;      // of the connections in the window, by worker; sum 1, or none
   std::vector<uint32_t> order;     // the worker of each connection, where a workload asks for it
   bool generator_limited = false;  // the load generator was the bottleneck, not the server
 };
@@ -148,6 +148,7 @@ struct Context {
   std::string date;     // UTC
   std::string kernel;   // X.Y.Z, without a distribution's or a host's suffix
   uint32_t cpus = 0;
+  uint32_t cpus_allowed = 0;  // of those, the ones that this process may run on; 0: unknown
   std::string cpu_model;
   std::string governor;     // of the CPU's frequency
   std::string mitigations;  // of the CPU's vulnerabilities
@@ -162,8 +163,10 @@ struct Context {
   double warm_up_seconds = 0;
   double load_before = 0;  // load average of the last minute when the measurement began
 
+  uint32_t usable_cpus() const { return cpus_allowed > 0 ? cpus_allowed : cpus; }
+
   // Whether other work had so much of the machine that the figures need a warning.
-  bool busy() const { return load_before > 0.5 * cpus; }
+  bool busy() const { return load_before > 0.5 * usable_cpus(); }
 };
 
 struct MechanismText {

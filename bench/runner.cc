@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <numeric>
+#include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -24,7 +27,9 @@ constexpr int64_t kGraceNs = 2 * kSecond;
 // What a run costs besides its warm-up and window, until it has been measured.
 constexpr int64_t kOverheadNsExpected = 20 * kMillisecond;
 
-double ToUs(uint64_t ns) { return static_cast<double>(ns) / kMicrosecond; }
+Figure ToUs(std::optional<uint64_t> ns) {
+  return ns ? Figure(static_cast<double>(*ns) / kMicrosecond) : Figure();
+}
 
 // Which processors who runs on; none: on any.
 struct Halves {
@@ -170,12 +175,10 @@ Figures FiguresOf(const LoadResult& load, const Edges& edges, const ServerProces
   Figures figures;
   figures.connections_per_second = load.achieved_per_second();
   if (load.open_loop) figures.offered_per_second = load.offered_per_second();
-  if (load.latency_valid()) {
-    figures.p50_us = ToUs(load.latency_ns.Quantile(0.5));
-    figures.p99_us = ToUs(load.latency_ns.Quantile(0.99));
-    figures.p999_us = ToUs(load.latency_ns.Quantile(0.999));
-    figures.max_us = ToUs(load.latency_ns.max());
-  }
+  figures.p50_us = ToUs(load.LatencyNs(0.5));
+  figures.p99_us = ToUs(load.LatencyNs(0.99));
+  figures.p999_us = ToUs(load.LatencyNs(0.999));
+  figures.max_us = ToUs(load.LatencyNs(1));
   figures.generator_cpu_share =
       static_cast<double>(load.cpu_ns) / static_cast<double>(load.window_ns);
   const auto cpu_ns = static_cast<double>(edges.end.cpu_ns - edges.begin.cpu_ns);
@@ -208,19 +211,25 @@ RunResult Evaluate(const Workload& workload, const Setting& setting, const LoadR
                    const Edges& edges, const ServerProcess& server) {
   RunResult run{.figures = FiguresOf(load, edges, server),
                 .generator_limited = load.generator_limited()};
-  for (size_t i = 0; i < setting.workers; ++i) {
-    run.shares.push_back(static_cast<double>(edges.end.taken[i] - edges.begin.taken[i]));
+  // Nothing is neither even nor uneven.
+  if (const auto taken = static_cast<double>(edges.end.Taken() - edges.begin.Taken()); taken > 0) {
+    for (size_t i = 0; i < setting.workers; ++i) {
+      run.shares.push_back(static_cast<double>(edges.end.taken[i] - edges.begin.taken[i]) / taken);
+    }
+    run.figures.jain = JainIndex(run.shares);
+    run.figures.max_over_mean = MaxOverMean(run.shares);
   }
-  const double taken = std::accumulate(run.shares.begin(), run.shares.end(), 0.0);
-  for (double& share : run.shares) share = taken == 0 ? 0 : share / taken;
-  run.figures.jain = JainIndex(run.shares);
-  run.figures.max_over_mean = MaxOverMean(run.shares);
   Evidence evidence{.setting = setting, .load = load, .open_max = {}};
   for (size_t i = 0; i < setting.workers; ++i) {
     evidence.open_max.push_back(server.books().workers[i].open_max);
   }
   workload.Evaluate(evidence, run);
   return run;
+}
+
+Setting SettingOf(const Plan& plan, const Workload& workload) {
+  return {
+      .warm_up_ns = plan.warm_up_ns, .window_ns = plan.WindowNs(workload), .workers = plan.workers};
 }
 
 // What the server needs, with the limit of descriptors that the workload wants for connections: how
@@ -242,46 +251,191 @@ absl::StatusOr<ServerSetUp> SetUpFor(const Plan& plan, const Mechanism& mechanis
 absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
                                   const Workload& workload, uint64_t seed, const Halves& halves,
                                   const std::function<void()>& on_progress) {
-  const Setting setting{
-      .warm_up_ns = plan.warm_up_ns, .window_ns = plan.WindowNs(workload), .workers = plan.workers};
+  const Setting setting = SettingOf(plan, workload);
   const absl::StatusOr<ServerSetUp> set_up = SetUpFor(plan, mechanism, workload, halves);
   if (!set_up.ok()) return set_up.status();
   absl::StatusOr<std::unique_ptr<ServerProcess>> server = ServerProcess::Start(mechanism, *set_up);
   if (!server.ok()) return server.status();
-  RunningLoad running(
-      {
-          .target = (*server)->target(),
-          .load = workload.Load(setting, seed),
-          .warm_up_ns = setting.warm_up_ns,
-          .duration_ns = setting.window_ns,
-          .grace_ns = kGraceNs,
-          .work = [&](uint64_t number) { return workload.Work(number, seed); },
-          .log_answers = workload.logs_answers(),
-      },
-      halves.clients);
+  std::optional<RunningLoad> running;
+  try {
+    running.emplace(
+        LoadOptions{
+            .target = (*server)->target(),
+            .load = workload.Load(setting, seed),
+            .warm_up_ns = setting.warm_up_ns,
+            .duration_ns = setting.window_ns,
+            .grace_ns = kGraceNs,
+            .work = [&](uint64_t number) { return workload.Work(number, seed); },
+            .log_answers = workload.logs_answers(),
+        },
+        halves.clients);
+  } catch (const std::system_error& error) {
+    return NoThread(error);
+  }
   const absl::StatusOr<Edges> edges =
-      Follow(running, **server, workload.Incidents(setting.window_ns), on_progress);
-  const absl::StatusOr<LoadResult>& load = running.Result();
+      Follow(*running, **server, workload.Incidents(setting.window_ns), on_progress);
+  const absl::StatusOr<LoadResult>& load = running->Result();
   if (!load.ok()) return load.status();
   const absl::StatusOr<ServerCost> cost = (*server)->Stop();
   // A crash tells more than that nobody answered.
   for (const absl::Status& status : {cost.status(), edges.status()}) {
-    if (status.ok()) continue;
-    return absl::Status(status.code(), absl::StrCat(mechanism.name(), ", ", workload.name(), ": ",
-                                                    status.message()));
+    if (!status.ok()) return status;
+  }
+  if (load->failed > 0) {
+    // What was lost would be put down to the server.
+    return absl::UnavailableError(absl::StrCat(
+        "the clients could not make ", load->failed, " of ", load->started,
+        " connections themselves: ", std::strerror(load->failure), "; this machine lacks what ",
+        "they need (descriptors, ports, memory, a loopback interface that is up), so it says ",
+        "nothing of the server"));
   }
   return Evaluate(workload, setting, *load, *edges, **server);
 }
 
+int64_t ExpectedRunNs(const Plan& plan, const Workload& workload) {
+  return plan.warm_up_ns + plan.WindowNs(workload) + kOverheadNsExpected;
+}
+
+// A plan while it is run.
+class PlanRun {
+ public:
+  PlanRun(const Plan& plan, Halves halves, const std::function<void(const Progress&)>& on_progress)
+      : plan_(plan), halves_(std::move(halves)), on_progress_(on_progress) {
+    for (const auto& workload : plan.workloads) {
+      for (const auto& mechanism : plan.mechanisms) {
+        all_.push_back({.mechanism = mechanism->name(),
+                        .workload = workload->name(),
+                        .transport = std::string(TransportName(plan.transport)),
+                        .pinned = plan.pin,
+                        .workers = plan.workers,
+                        .seconds = static_cast<double>(plan.WindowNs(*workload)) / kSecond,
+                        .skipped = plan.WhySkip(*mechanism, *workload)});
+      }
+    }
+  }
+
+  // Starts every mechanism once, so that one that fails is told of at once.
+  void TryMechanisms() {
+    for (size_t i = 0; i < plan_.mechanisms.size(); ++i) {
+      std::vector<size_t> pairs;
+      for (size_t pair = i; pair < all_.size(); pair += plan_.mechanisms.size()) {
+        if (all_[pair].skipped.empty()) pairs.push_back(pair);
+      }
+      if (pairs.empty()) continue;
+      const absl::Status status = Try(*plan_.mechanisms[i]);
+      if (status.ok()) continue;
+      for (const size_t pair : pairs) Skip(pair, std::string(status.message()));
+    }
+  }
+
+  void Repeat() {
+    for (size_t pair = 0; pair < all_.size(); ++pair) {
+      if (!all_[pair].skipped.empty()) continue;
+      progress_.run_count += plan_.repetitions;
+      expected_ns_ += ExpectedRunNs(plan_, WorkloadOf(pair)) * plan_.repetitions;
+    }
+    began_ns_ = NowNs();
+    std::vector<size_t> order(all_.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    Random random(plan_.seed);
+    for (uint32_t repetition = 0; repetition < plan_.repetitions; ++repetition) {
+      random.Shuffle(order);
+      const uint64_t seed = random.Next();
+      for (const size_t pair : order) {
+        if (all_[pair].skipped.empty()) Measure(pair, seed);
+      }
+    }
+  }
+
+  std::vector<Result> Results() const { return Summarize(all_); }
+
+ private:
+  // By workload, then by mechanism.
+  const Workload& WorkloadOf(size_t pair) const {
+    return *plan_.workloads[pair / plan_.mechanisms.size()];
+  }
+  const Mechanism& MechanismOf(size_t pair) const {
+    return *plan_.mechanisms[pair % plan_.mechanisms.size()];
+  }
+
+  absl::Status Try(const Mechanism& mechanism) const {
+    const auto server =
+        ServerProcess::Start(mechanism, {.transport = plan_.transport,
+                                         .workers = std::vector<WorkerTraits>(plan_.workers),
+                                         .cpus = halves_.server});
+    return server.ok() ? (*server)->Stop().status() : server.status();
+  }
+
+  void Measure(size_t pair, uint64_t seed) {
+    progress_.workload = all_[pair].workload;
+    progress_.mechanism = all_[pair].mechanism;
+    const int64_t run_began_ns = NowNs();
+    const int64_t run_ns = progress_.run == 0
+                               ? expected_ns_ / static_cast<int64_t>(progress_.run_count)
+                               : (run_began_ns - began_ns_) / static_cast<int64_t>(progress_.run);
+    const auto tell = [&] {
+      const int64_t now_ns = NowNs();
+      progress_.elapsed_ns = now_ns - began_ns_;
+      const auto left = static_cast<int64_t>(progress_.run_count - progress_.run);
+      progress_.remaining_ns = std::max<int64_t>(run_ns * left - (now_ns - run_began_ns), 0);
+      on_progress_(progress_);
+    };
+    tell();
+    absl::StatusOr<RunResult> run =
+        RunOnce(plan_, MechanismOf(pair), WorkloadOf(pair), seed, halves_, tell);
+    ++progress_.run;
+    std::vector<RunResult>& runs = all_[pair].runs;
+    if (run.ok()) return runs.push_back(*std::move(run));
+    progress_.run_count -= plan_.repetitions - runs.size() - 1;
+    std::string why(run.status().message());
+    if (!runs.empty()) {
+      why = absl::StrCat("failed in repetition ", runs.size() + 1, " of ", plan_.repetitions, ": ",
+                         why);
+    }
+    Skip(pair, std::move(why));
+  }
+
+  // Whatever failed, the other pairs go on. What has been measured of this one goes too: a
+  // mechanism that fails now and then has no figures to be compared by.
+  void Skip(size_t pair, std::string why) {
+    all_[pair].skipped = std::move(why);
+    all_[pair].runs.clear();
+    progress_.workload = all_[pair].workload;
+    progress_.mechanism = all_[pair].mechanism;
+    progress_.skipped = all_[pair].skipped;
+    on_progress_(progress_);
+    progress_.skipped.clear();
+  }
+
+  const Plan& plan_;
+  const Halves halves_;
+  const std::function<void(const Progress&)>& on_progress_;
+  std::vector<Series> all_;
+  Progress progress_;
+  int64_t began_ns_ = 0;
+  int64_t expected_ns_ = 0;  // of all runs
+};
+
 }  // namespace
 
+const std::string& Plan::WhyNot(const Mechanism& mechanism) const {
+  const auto [answer, is_new] = answers.try_emplace({&mechanism, transport});
+  if (is_new) answer->second = mechanism.WhyNot(transport);
+  return answer->second;
+}
+
 std::string Plan::WhySkip(const Mechanism& mechanism, const Workload& workload) const {
-  if (std::string why = mechanism.WhyNot(transport); !why.empty()) return why;
+  if (const std::string& why = WhyNot(mechanism); !why.empty()) return why;
   if (mechanism.serves_one_at_a_time() && workload.holds_connections()) {
     return "serves one connection at a time: as long as these stay open, it would serve as many as "
            "it has workers";
   }
-  return "";
+  return WhyNot(workload);
+}
+
+std::string Plan::WhyNot(const Workload& workload) const {
+  const Setting setting = SettingOf(*this, workload);
+  return std::string(CheckDescriptors(workload.Load(setting, seed)).message());
 }
 
 size_t Plan::RunCount() const {
@@ -303,7 +457,7 @@ int64_t Plan::ExpectedNs() const {
   for (const auto& mechanism : mechanisms) {
     for (const auto& workload : workloads) {
       if (!WhySkip(*mechanism, *workload).empty()) continue;
-      sum_ns += warm_up_ns + WindowNs(*workload) + kOverheadNsExpected;
+      sum_ns += ExpectedRunNs(*this, *workload);
     }
   }
   return sum_ns * repetitions;
@@ -311,64 +465,12 @@ int64_t Plan::ExpectedNs() const {
 
 absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress) {
-  const absl::StatusOr<Halves> halves = HalvesOf(plan.pin);
+  absl::StatusOr<Halves> halves = HalvesOf(plan.pin);
   if (!halves.ok()) return halves.status();
-  for (const auto& mechanism : plan.mechanisms) {
-    if (!mechanism->WhyNot(plan.transport).empty()) continue;
-    const auto server =
-        ServerProcess::Start(*mechanism, {.transport = plan.transport,
-                                          .workers = std::vector<WorkerTraits>(plan.workers),
-                                          .cpus = halves->server});
-    if (!server.ok()) return server.status();
-    if (auto stopped = (*server)->Stop(); !stopped.ok()) return stopped.status();
-  }
-  const size_t pair_count = plan.mechanisms.size() * plan.workloads.size();
-  std::vector<Series> all;
-  for (size_t pair = 0; pair < pair_count; ++pair) {
-    const Workload& workload = *plan.workloads[pair / plan.mechanisms.size()];
-    const Mechanism& mechanism = *plan.mechanisms[pair % plan.mechanisms.size()];
-    all.push_back({.mechanism = mechanism.name(),
-                   .workload = workload.name(),
-                   .transport = std::string(TransportName(plan.transport)),
-                   .pinned = plan.pin,
-                   .workers = plan.workers,
-                   .seconds = static_cast<double>(plan.WindowNs(workload)) / kSecond,
-                   .skipped = plan.WhySkip(mechanism, workload)});
-  }
-  std::vector<size_t> order(pair_count);
-  std::iota(order.begin(), order.end(), size_t{0});
-  Random random(plan.seed);
-  const int64_t began_ns = NowNs();
-  const int64_t expected_ns = plan.ExpectedNs();
-  Progress progress{.run_count = plan.RunCount()};
-  for (uint32_t repetition = 0; repetition < plan.repetitions; ++repetition) {
-    random.Shuffle(order);
-    const uint64_t seed = random.Next();
-    for (const size_t pair : order) {
-      if (!all[pair].skipped.empty()) continue;
-      const Workload& workload = *plan.workloads[pair / plan.mechanisms.size()];
-      const Mechanism& mechanism = *plan.mechanisms[pair % plan.mechanisms.size()];
-      progress.workload = workload.name();
-      progress.mechanism = mechanism.name();
-      const int64_t run_began_ns = NowNs();
-      const int64_t run_ns = progress.run == 0
-                                 ? expected_ns / static_cast<int64_t>(progress.run_count)
-                                 : (run_began_ns - began_ns) / static_cast<int64_t>(progress.run);
-      const auto tell = [&] {
-        const int64_t now_ns = NowNs();
-        progress.elapsed_ns = now_ns - began_ns;
-        const auto left = static_cast<int64_t>(progress.run_count - progress.run);
-        progress.remaining_ns = std::max<int64_t>(run_ns * left - (now_ns - run_began_ns), 0);
-        on_progress(progress);
-      };
-      tell();
-      absl::StatusOr<RunResult> run = RunOnce(plan, mechanism, workload, seed, *halves, tell);
-      if (!run.ok()) return run.status();
-      all[pair].runs.push_back(*std::move(run));
-      ++progress.run;
-    }
-  }
-  return Summarize(all);
+  PlanRun run(plan, *std::move(halves), on_progress);
+  run.TryMechanisms();
+  run.Repeat();
+  return run.Results();
 }
 
 std::vector<WorkloadText> TextsOf(const Plan& plan) {

@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -36,6 +38,15 @@ struct Plan {
   bool pin = false;
   uint64_t seed = 0;
 
+  // Mechanism::WhyNot over the plan's transport. Asked once: a machine that has just enough of
+  // something may answer differently each time, and then no two counts of the runs would agree.
+  const std::string& WhyNot(const Mechanism& mechanism) const;
+  mutable std::map<std::pair<const Mechanism*, Transport>, std::string> answers;
+
+  // Why nothing can be measured under a workload of this plan here, as far as that is known before
+  // anything is started; empty if something can.
+  std::string WhyNot(const Workload& workload) const;
+
   // Of the mechanisms that can run here.
   size_t RunCount() const;
   // Why a pair is not measured; empty if it is.
@@ -53,13 +64,17 @@ struct Progress {
   std::string mechanism;
   int64_t elapsed_ns = 0;
   int64_t remaining_ns = 0;  // an estimate that learns from the runs so far
+  // Why this mechanism under this workload has just been given up; empty: it is under way.
+  std::string skipped;
 };
 
 // Runs the plan; `on_progress` is called on the calling thread, several times a second. Starts
-// every mechanism once before anything is measured, so that one that fails is told of at once; one
-// that says why it cannot run here is skipped, and its result has the reason. FailedPrecondition
-// when there are too few processors to pin to.
-// Returns the results in the plan's order, by workload. The calling process must have one thread.
+// every mechanism once before anything is measured, so that one that fails is told of at once. A
+// mechanism that cannot run here, or that fails under a workload, is skipped from then on, with its
+// reason in the result, and the others go on: minutes of measuring are not lost to one of them.
+// Returns the results in the plan's order, by workload; there may be none with figures.
+// FailedPrecondition when there are too few processors to pin to. The calling process must have one
+// thread.
 absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress);
 

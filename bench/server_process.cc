@@ -71,13 +71,23 @@ absl::Status Confine(const ServerSetUp& set_up) {
   return absl::OkStatus();
 }
 
+// What a start comes to if there are too few threads for it, which a std::thread throws.
+absl::StatusOr<std::unique_ptr<Server>> StartServer(const Mechanism& mechanism,
+                                                    const ServerOptions& options) {
+  try {
+    return mechanism.Start(options);
+  } catch (const std::system_error& error) {
+    return NoThread(error);
+  }
+}
+
 // The life of the child.
 [[noreturn]] void Serve(const Mechanism& mechanism, const ServerSetUp& set_up,
                         const ServerOptions& options, int control_fd) {
   {
     absl::StatusOr<std::unique_ptr<Server>> server(nullptr);
     if (absl::Status status = Confine(set_up); status.ok()) {
-      server = mechanism.Start(options);
+      server = StartServer(mechanism, options);
     } else {
       server = status;
     }
@@ -131,6 +141,12 @@ int64_t ContextSwitches(pid_t pid) {
 }
 
 }  // namespace
+
+absl::Status NoThread(const std::system_error& error) {
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "cannot start a thread: ", error.code().message(),
+      "; raise the limit of threads with ulimit -u, or that of the control group (pids.max)"));
+}
 
 uint64_t Tally::Taken() const { return std::accumulate(taken.begin(), taken.end(), uint64_t{0}); }
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <system_error>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,6 +52,9 @@ struct ServerCost {
   int64_t cpu_ns = 0;
   int64_t context_switches = 0;
 };
+
+// Why a thread could not be made, and what would help.
+absl::Status NoThread(const std::system_error& error);
 
 class ServerProcess {
  public:

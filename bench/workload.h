@@ -61,6 +61,10 @@ class Workload {
   // Whether the latency counts from a schedule (open loop) or from when a client was ready.
   virtual bool open_loop() const = 0;
 
+  // Connections per second of a schedule that WorkloadOptions::rate sets; none: the schedule is the
+  // workload's own, or there is none.
+  virtual std::optional<double> rate() const { return std::nullopt; }
+
   // What the clients do; the same for the same seed.
   virtual std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const = 0;
 

@@ -4,6 +4,7 @@
 // This is what happens when there are to be fewer workers, or when one that has its own listener is
 // restarted; nginx keeps its listeners when it reloads with as many workers as before.
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -38,6 +39,7 @@ class CloseOne : public Workload {
   }
   Question question() const override { return Question::kLoss; }
   bool open_loop() const override { return true; }
+  std::optional<double> rate() const override { return rate_; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
   std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};

@@ -3,6 +3,7 @@
 // it takes, a quarter of a second after the window's beginning, and then goes on. Nothing is lost
 // with any mechanism; what differs is how many connections wait for it, and for how long.
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -32,6 +33,7 @@ class FrozenWorker : public Workload {
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
+  std::optional<double> rate() const override { return rate_; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
   std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};

@@ -1,6 +1,7 @@
 // What does a connection cost, and how long does it wait, when the server is neither idle nor full?
 // Arrivals that know nothing of each other, at a fixed mean rate.
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +28,7 @@ class Paced : public Workload {
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
+  std::optional<double> rate() const override { return rate_; }
   std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,7 @@ class Skewed : public Workload {
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
+  std::optional<double> rate() const override { return rate_; }
   std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }

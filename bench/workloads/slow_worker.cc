@@ -5,6 +5,7 @@
 // of few clients shows the throughput: clients that wait behind the slow worker ask for nothing
 // else meanwhile, so a mechanism that keeps giving to it ends up at the slow worker's pace.
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -45,6 +46,7 @@ class SlowWorker : public OneSlowWorker {
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
+  std::optional<double> rate() const override { return rate_; }
   std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +48,18 @@ TEST(MechanismsOf, LeavesTheParametersOfAPolicyTogether) {
 TEST(WorkloadsOf, SpellsOutAll) {
   EXPECT_EQ(WorkloadsOf("all"), WorkloadNames());
   EXPECT_EQ(WorkloadsOf("light,saturated,light"), (StringList{"light", "saturated"}));
+}
+
+TEST(WorkloadsOf, DoNotMindSpacesAroundCommas) {
+  EXPECT_EQ(WorkloadsOf(" light , saturated"), (StringList{"light", "saturated"}));
+  EXPECT_EQ(MechanismsOf("reuseport, ringmaster:weighted-round-robin:4, 1 ,epoll-exclusive "),
+            (StringList{"reuseport", "ringmaster:weighted-round-robin:4,1", "epoll-exclusive"}));
+}
+
+TEST(ComparisonPlan, SaysWhichWorkloadsDoNotLookAtTheRate) {
+  const CompareOptions options{.workloads = "bursts,paced,saturated,emfile", .rate = 500};
+  EXPECT_TRUE(Contains(RateNote(PlanOf(options, 1).value()), "bursts, saturated, emfile:"));
+  EXPECT_EQ(RateNote(PlanOf({.workloads = "paced,close-one"}, 1).value()), "");
 }
 
 TEST(ComparisonPlan, HasEveryMechanismNineRepetitionsAndAQuarterOfAnHour) {
@@ -104,6 +117,29 @@ TEST(ComparisonHeader, NamesTheWindowsThatAreLonger) {
             "Longer, because they need it: frozen-worker 2.0 s, emfile 4.0 s.\n");
   options.seconds = 4;
   EXPECT_FALSE(Contains(HeaderOf(PlanOf(options, 42).value()), "Longer"));
+}
+
+TEST(ComparisonPlan, RefusesARateThatNobodyCouldStart) {
+  for (const double rate : {0.0, -1.0, 1'000'001.0, 1e300, HUGE_VAL, std::nan("")}) {
+    const absl::Status status =
+        PlanOf({.workloads = "paced", .mechanisms = "epoll-exclusive", .rate = rate}, 1).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << rate;
+    EXPECT_TRUE(Contains(std::string(status.message()), "at most 1000000")) << status;
+  }
+}
+
+TEST(ComparisonPlan, RefusesARateThatStartsNothingInAWindow) {
+  CompareOptions options{.workloads = "light,paced", .seconds = 0.5, .rate = 1.9};
+  EXPECT_TRUE(Contains(std::string(PlanOf(options, 1).status().message()), "paced would start"));
+  options.rate = 2;
+  EXPECT_TRUE(PlanOf(options, 1).ok());
+  // Its window is longer.
+  options.workloads = "frozen-worker";
+  options.rate = 0.5;
+  EXPECT_TRUE(PlanOf(options, 1).ok());
+  // Of no matter to those that do not look at it.
+  options.workloads = "light,bursts";
+  EXPECT_TRUE(PlanOf(options, 1).ok());
 }
 
 TEST(ComparisonPlan, SaysWhatMayHaveBeenMeant) {

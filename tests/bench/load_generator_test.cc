@@ -5,12 +5,14 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "bench/target.h"
@@ -317,18 +319,90 @@ TEST(LoadGeneratorOptions, AreRefusedWhenTheyMeanNothing) {
   EXPECT_EQ(RunLoad(many).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
+// Fewer clients would be another load: the starts would wait for each other.
+TEST(LoadGeneratorOptions, AreRefusedWhenThereAreTooFewDescriptorsForThem) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 256;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const Target target = Listener::Create(Transport::kTcp).value().target();
+  const LoadOptions many = Open(target, std::vector<int64_t>(1000, 0));
+  const absl::Status status = RunLoad(many).status();
+  EXPECT_EQ(status, CheckDescriptors(many.load));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(),
+            "RLIMIT_NOFILE is 256, too few descriptors for 1000 clients; raise it with: "
+            "ulimit -n 1128");
+  EXPECT_TRUE(CheckDescriptors(ClosedLoop{.clients = 192}).ok());
+  EXPECT_FALSE(CheckDescriptors(ClosedLoop{.clients = 193}).ok());
+  // As many as there are connections to start are enough.
+  EXPECT_TRUE(CheckDescriptors(Open(target, std::vector<int64_t>(100, 0)).load).ok());
+  setrlimit(RLIMIT_NOFILE, &before);
+}
+
 TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {
   LoadResult result;
   result.open_loop = true;
   result.window_ns = 10 * kSecond;
   result.started = 10'000;
+  result.answered = 10'000;
   result.latency_ns.Add(1, 10'000);
   result.answered_in_window = 9'900;
   EXPECT_TRUE(result.latency_valid());
+  EXPECT_EQ(result.LatencyNs(1), 1u);
   result.answered_in_window = 9'899;
   EXPECT_FALSE(result.latency_valid());
+  EXPECT_FALSE(result.LatencyNs(0.5).has_value());
   result.open_loop = false;
   EXPECT_TRUE(result.latency_valid());
+}
+
+// Of 1000 that were started, `lost` were let in and then reset, in a window so short that a hiccup
+// at its end may be a quarter of it; the others were answered within 1 to 1000 - `lost`.
+LoadResult WithLost(uint64_t lost, bool open_loop) {
+  LoadResult result;
+  result.open_loop = open_loop;
+  result.window_ns = 100 * kMillisecond;
+  result.started = 1000;
+  result.answered = result.answered_in_window = 1000 - lost;
+  result.reset = lost;
+  for (uint64_t i = 1; i <= result.answered; ++i) result.latency_ns.Add(i);
+  return result;
+}
+
+TEST(LoadResult, CountsWhatWasLostAsAnEndlessLatency) {
+  struct Case {
+    uint64_t lost;
+    bool p50, p99, p999, max;
+  };
+  for (const bool open_loop : {false, true}) {
+    for (const Case& made :
+         {Case{0, true, true, true, true}, Case{1, true, true, true, false},
+          Case{2, true, true, false, false}, Case{10, true, true, false, false},
+          Case{11, true, false, false, false}, Case{250, true, false, false, false},
+          Case{500, true, false, false, false}, Case{501, false, false, false, false}}) {
+      const LoadResult result = WithLost(made.lost, open_loop);
+      EXPECT_EQ(result.LatencyNs(0.5).has_value(), made.p50) << made.lost;
+      EXPECT_EQ(result.LatencyNs(0.99).has_value(), made.p99) << made.lost;
+      EXPECT_EQ(result.LatencyNs(0.999).has_value(), made.p999) << made.lost;
+      EXPECT_EQ(result.LatencyNs(1).has_value(), made.max) << made.lost;
+    }
+  }
+}
+
+// Half of all, not half of those that were answered.
+TEST(LoadResult, CountsAPercentileOfAllThatWasStarted) {
+  EXPECT_NEAR(static_cast<double>(WithLost(250, true).LatencyNs(0.5).value()), 500, 5);
+  EXPECT_EQ(WithLost(500, true).LatencyNs(0.5), 500u);
+}
+
+// What nobody has answered by the end of the grace may well be in a queue that grows.
+TEST(LoadResult, TakesWhatWasNeverAnsweredForFallenBehind) {
+  LoadResult result = WithLost(300, true);
+  EXPECT_TRUE(result.LatencyNs(0.5).has_value());
+  result.unanswered = std::exchange(result.reset, 0);
+  EXPECT_FALSE(result.LatencyNs(0.5).has_value());
 }
 
 TEST(LoadResult, SaysThatTheGeneratorWasTheLimitWhenItComputedAllTheTime) {
@@ -346,6 +420,7 @@ TEST(LoadResult, ForgivesAShortWindowOneHiccupAtItsEnd) {
   result.open_loop = true;
   result.window_ns = kSecond;
   result.started = 2000;
+  result.answered = 2000;
   result.latency_ns.Add(1, 2000);
   result.answered_in_window = 1950;
   EXPECT_TRUE(result.latency_valid());

@@ -3,6 +3,7 @@
 #include "bench/machine.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -46,6 +47,20 @@ TEST_F(Vulnerabilities, AreNamedUnlessTheCpuHasThemNot) {
 TEST_F(Vulnerabilities, AreUnknownWhereTheKernelDoesNotTell) {
   EXPECT_EQ(SummarizeVulnerabilities(folder_), "unknown");
   EXPECT_EQ(SummarizeVulnerabilities(folder_ + "/missing"), "unknown");
+}
+
+TEST(Machine, SaysHowManyCpusThisProcessMayUse) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+  EXPECT_EQ(DescribeMachine().cpus_allowed, static_cast<uint32_t>(CPU_COUNT(&before)));
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (size_t cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_EQ(DescribeMachine().cpus_allowed, 1u);
+  sched_setaffinity(0, sizeof(before), &before);
 }
 
 TEST(Machine, IsDescribedCompletely) {

@@ -61,7 +61,7 @@ TEST(MeasureAndReport, RefusesToWriteWhereThereIsNoDirectoryBeforeItMeasures) {
        {MeasurementOptions{.report_path = directory + "/report.html"},
         MeasurementOptions{.json_path = directory + "/figures.json"}}) {
     const absl::Status status = MeasureAndReport(plan, options);
-    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
     EXPECT_NE(status.message().find("there is no directory " + directory + "; create it first"),
               std::string::npos)
         << status;

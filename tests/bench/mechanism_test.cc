@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <vector>
 
@@ -326,12 +328,15 @@ TEST(ServerProcess, RefusesImpossibleNumbersOfWorkers) {
 // A mechanism that fails in each way that a server can.
 class Broken : public Mechanism {
  public:
-  enum class Way { kRefuses, kCrashesAtStart, kCrashesLater };
+  enum class Way { kRefuses, kHasNoThread, kCrashesAtStart, kCrashesLater };
   explicit Broken(Way way) : way_(way) {}
   std::string name() const override { return "broken"; }
   std::string summary() const override { return "does not work"; }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions&) const override {
     if (way_ == Way::kRefuses) return absl::PermissionDeniedError("not today; come tomorrow");
+    if (way_ == Way::kHasNoThread) {
+      throw std::system_error(EAGAIN, std::generic_category(), "what a std::thread throws");
+    }
     if (way_ == Way::kCrashesAtStart) raise(SIGKILL);
     class Crash : public Server {
      public:
@@ -349,6 +354,15 @@ TEST(ServerProcess, HandsOnWhyAMechanismCannotStart) {
       ServerProcess::Start(Broken(Broken::Way::kRefuses), {.workers = std::vector<WorkerTraits>(1)})
           .status();
   EXPECT_EQ(status, absl::PermissionDeniedError("not today; come tomorrow"));
+}
+
+TEST(ServerProcess, SaysThatThereAreTooFewThreads) {
+  const absl::Status status = ServerProcess::Start(Broken(Broken::Way::kHasNoThread),
+                                                   {.workers = std::vector<WorkerTraits>(1)})
+                                  .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("cannot start a thread"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("ulimit -u"), std::string::npos) << status;
 }
 
 TEST(ServerProcess, TellsOfACrashBeforeItIsReadyAndAfterwards) {
@@ -392,14 +406,20 @@ TEST(Runner, MeasuresEveryPairAsOftenAsAskedAndSaysWhereItIs) {
   EXPECT_EQ(TextsOf(plan)[1].slow_workers, std::vector<uint32_t>{0});
 }
 
-TEST(Runner, FailsBeforeItMeasuresWhenAMechanismCannotStart) {
-  Plan plan;
+TEST(Runner, TellsBeforeItMeasuresThatAMechanismCannotStart) {
+  Plan plan{.repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
   plan.mechanisms.push_back(MakeMechanism("epoll-exclusive").value());
   plan.mechanisms.push_back(std::make_unique<Broken>(Broken::Way::kRefuses));
+  plan.mechanisms.push_back(std::make_unique<Broken>(Broken::Way::kCrashesAtStart));
   plan.workloads.push_back(MakeWorkload("light").value());
-  const auto results =
-      RunPlan(plan, [](const Progress&) { ADD_FAILURE() << "something was measured"; });
-  EXPECT_EQ(results.status().code(), absl::StatusCode::kPermissionDenied);
+  std::vector<std::string> told;
+  const auto results = RunPlan(plan, [&](const Progress& progress) {
+                         if (told.size() < 3) told.push_back(progress.skipped);
+                       }).value();
+  EXPECT_EQ(told, (std::vector<std::string>{"not today; come tomorrow", results[2].skipped, ""}));
+  EXPECT_EQ(results[0].repetitions, 1u);
+  EXPECT_EQ(results[1].skipped, "not today; come tomorrow");
+  EXPECT_NE(results[2].skipped.find("ended before it was ready"), std::string::npos);
 }
 
 }  // namespace

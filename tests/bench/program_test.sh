@@ -70,9 +70,20 @@ expect 2 "$bench" compare --mechanisms ""
 expect 2 "$bench" compare --repetitions 0
 expect 2 "$bench" compare --workers 0
 expect 2 "$bench" compare --rate 0
+expect 2 "$bench" compare --rate inf
+expect 2 "$bench" compare --rate 1e9
 expect 2 "$bench" compare --seconds 0
 expect 2 "$bench" compare --transport pigeon
 expect 2 "$bench" compare --list --transport pigeon
+for command in demo compare; do
+  for seed in -1 1.5 18446744073709551616 99999999999999999999 ""; do
+    expect 2 "$bench" $command --seed "$seed"
+  done
+  contains "whole number"
+  expect 2 "$bench" $command --json ""
+  expect 2 "$bench" $command --report ""
+  contains "empty"
+done
 expect 2 "$bench" comapre
 contains "did you mean compare?"
 
@@ -99,6 +110,69 @@ expect 1 "$bench" compare --quick --workload light --mechanisms reuseport --tran
 contains "nothing can be measured"
 expect 1 "$bench" compare --quick --workload flood --mechanisms blocking-accept
 contains "one connection at a time"
+
+for command in demo compare; do
+  expect 2 "$bench" $command --json "$scratch/same" --report "$scratch/new/../same"
+  contains "name two files"
+done
+
+expect 0 "$bench" compare --quick --seconds 0.1 --workload "light, light" --rate 500 \
+  --mechanisms epoll-exclusive --repetitions 1 --json "$scratch/spaces.json"
+contains "--rate is of no matter to light:"
+output=$(cat "$scratch/spaces.json")
+contains "--workload light,light "
+expect 0 "$bench" demo --seconds 0.1 --repetitions 1 --policies "exclusive" --workloads "light, order"
+
+# Too few descriptors for one workload: the others go on; with no other, nothing was measured.
+limited() {
+  descriptors=$1
+  shift
+  sh -c "ulimit -n $descriptors && exec \"\$@\"" limited "$@"
+}
+expect 0 limited 256 "$bench" compare --quick --seconds 0.1 --workload light,flood \
+  --mechanisms epoll-exclusive --repetitions 1
+contains "flood cannot be measured here"
+contains "did not run"
+contains "ulimit -n 448"
+expect 1 limited 256 "$bench" compare --quick --seconds 0.1 --workload flood \
+  --mechanisms epoll-exclusive --repetitions 1
+contains "nothing can be measured"
+
+# Whatever becomes of the standard output, the files are written.
+quick() {
+  "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+    --repetitions 1 --json "$scratch/$1.json" --report "$scratch/$1.html"
+}
+to_full() { quick full >/dev/full; }
+to_nobody() { quick nobody >&-; }
+to_a_reader_that_leaves() {
+  {
+    quick left
+    echo $? >"$scratch/left.status"
+  } | true
+  return "$(cat "$scratch/left.status")"
+}
+list_to_full() { "$bench" compare --list >/dev/full; }
+expect 1 to_full
+contains "standard output"
+expect 1 to_nobody
+expect 1 to_a_reader_that_leaves
+expect 1 list_to_full
+for file in full nobody left; do
+  if [ ! -s "$scratch/$file.json" ] || [ ! -s "$scratch/$file.html" ]; then
+    echo "wrote no $file.json or no $file.html"
+    failures=$((failures + 1))
+  fi
+done
+# One that cannot be written leaves the other, and nothing of its own.
+expect 1 "$bench" compare --quick --seconds 0.1 --workload light --mechanisms epoll-exclusive \
+  --repetitions 1 --json /dev/full --report "$scratch/other.html"
+contains "cannot write /dev/full"
+contains "other.html"
+if [ ! -s "$scratch/other.html" ]; then
+  echo "wrote no other.html"
+  failures=$((failures + 1))
+fi
 
 # 77: this machine cannot filter system calls.
 "$without_io_uring" EPERM true

@@ -379,7 +379,8 @@ TEST(JsonReport, HasTheFieldsOfItsSchema) {
         "ring_flags", "compiler", "build_flags", "command"}) {
     EXPECT_TRUE(context.at(text).is_string()) << text;
   }
-  for (const char* number : {"cpus", "seed", "seconds", "warm_up_seconds", "load_before"}) {
+  for (const char* number :
+       {"cpus", "cpus_allowed", "seed", "seconds", "warm_up_seconds", "load_before"}) {
     EXPECT_TRUE(context.at(number).is_number()) << number;
   }
   EXPECT_EQ(context.at("kernel"), "6.18.44");
@@ -441,10 +442,32 @@ TEST(JsonReport, SaysWhyAMechanismDidNotRun) {
   EXPECT_EQ(json.at("results").at(1).at("repetitions"), 0);
 }
 
+TEST(JsonReport, WritesNullForSharesOfNothing) {
+  std::vector<Series> all = MadeSeries();
+  for (RunResult& run : all[0].runs) {
+    run.shares.clear();
+    run.figures.jain = run.figures.max_over_mean = {};
+  }
+  const Report report = MadeReport(all);
+  const auto json = nlohmann::json::parse(JsonReport(report));
+  EXPECT_TRUE(json.at("results").at(0).at("shares").is_null());
+  EXPECT_TRUE(json.at("results").at(0).at("median").at("jain").is_null());
+  EXPECT_TRUE(json.at("results").at(1).at("shares").is_array());
+  EXPECT_FALSE(Contains(HtmlReport(report), "nan"));
+  EXPECT_FALSE(TerminalReport(report, {}).empty());
+}
+
 TEST(JsonReport, WritesNullForWhatIsMissing) {
   const auto json = nlohmann::json::parse(JsonReport(MadeReport()));
   EXPECT_TRUE(json.at("results").at(0).at("median").at("recalled").is_null());
   EXPECT_TRUE(json.at("results").at(0).at("spread").at("recalled").is_null());
+}
+
+TEST(JsonReport, ReplacesWhatIsNoUtf8) {
+  Report report = MadeReport();
+  report.context.cpu_model = "A CPU\xff of \xc3";
+  const auto json = nlohmann::json::parse(JsonReport(report));
+  EXPECT_EQ(json.at("context").at("cpu_model"), "A CPU\uFFFD of \uFFFD");
 }
 
 TEST(HtmlReport, LoadsAndRunsNothing) {
@@ -634,6 +657,19 @@ TEST(TerminalReport, WarnsOfAMachineThatWasBusyAlready) {
   report.context.load_before = 1.1;
   EXPECT_TRUE(Contains(TerminalReport(report, {}), "busy "));
   EXPECT_TRUE(Contains(HtmlReport(report), "busy "));
+}
+
+TEST(HtmlReport, SaysWhenTheProcessMayUseFewerCpusThanThereAre) {
+  Report report = MadeReport();
+  report.context.cpus = report.context.cpus_allowed = 8;
+  report.context.load_before = 1.1;
+  EXPECT_FALSE(Contains(HtmlReport(report), "may use"));
+  EXPECT_FALSE(report.context.busy());
+  report.context.cpus_allowed = 2;
+  EXPECT_TRUE(Contains(HtmlReport(report), "8 × A CPU, of which this process may use 2, load"));
+  EXPECT_TRUE(report.context.busy());
+  EXPECT_TRUE(Contains(HtmlReport(report), "load 1.1 on 2 CPUs"));
+  EXPECT_EQ(nlohmann::json::parse(JsonReport(report)).at("context").at("cpus_allowed"), 2);
 }
 
 TEST(TerminalReport, KeepsWithinItsColumns) {
