@@ -288,7 +288,7 @@ class Balancer {
   absl::StatusOr<Port> AddWorker(const Mailbox& mailbox, WorkerOptions options = {});
 
   // With Host::kLoop: a descriptor that is readable when there is something to do, for level-
-  // triggered epoll, poll, or a poll on an io_uring; -1 with a thread. Owned by the balancer.
+  // triggered epoll, poll, or a poll on an io_uring; -1 otherwise. Owned by the balancer.
   int fd() const;
 
   // With Host::kRing: lends the ring of the loop that will drive it, once, before the first
