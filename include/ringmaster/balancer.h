@@ -76,8 +76,13 @@ enum class Host : uint8_t {
 //   balancer->RunOnce();
 //   port.Claim(…);
 //
-// The ring may be of any kind; lend it enabled. The two functions are called on the host's thread,
-// within RunOnce and set-up functions. BalancerOptions::restrict_ring does not apply.
+// The ring may be of any kind but one with IORING_SETUP_SQPOLL, whose queue may still be full after
+// it was submitted; lend it enabled. The two functions are called on the host's thread, within
+// RunOnce and set-up functions. BalancerOptions::restrict_ring does not apply.
+//
+// The ring outlives the balancer, unless the host's thread has ended. Before you destroy either,
+// shut the balancer down and ask OnCompletion about what is in the completion queue by then: a
+// connection that was accepted and not handed over would stay open.
 struct RingLoan {
   int ring_fd = -1;
   // The next free entry of the submission queue; null when it is full. io_uring_get_sqe.

@@ -206,7 +206,12 @@ absl::Status Master::RunOnce() {
   bool first = false;
   {
     std::unique_lock lock(sync_->mutex);
-    if (ended_) return end_status_;
+    if (ended_) {
+      // What comes late must not keep the descriptor readable.
+      const bool on_host = host_known_ && pthread_equal(pthread_self(), thread_) != 0;
+      if (on_host && !rides() && !in_step_ && ring_ != nullptr) ring_->Turn({}, 0, completions_);
+      return end_status_;
+    }
     if (ring_ == nullptr) {
       return absl::FailedPreconditionError(
           "there is no ring to drive: lend it that of your loop by Balancer::Lend first");

@@ -412,6 +412,35 @@ TEST_F(HostedTest, ADrainFromAnotherThreadGoesOnWhileTheHostServes) {
   for (const int client : clients) close(client);
 }
 
+// A loop that goes on watching the descriptor is not kept busy.
+TEST_F(HostedTest, AfterTheEndItsDescriptorComesToRest) {
+  const Listener listener = Listener::Tcp();
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  Source source = AddSource(listener);
+  Port port = balancer_->AddWorker({.on_host = true, .capacity = 1, .window = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  const int client = listener.Connect();
+  std::atomic<bool> ended{false};
+  std::thread other([&] {
+    balancer_->Shutdown(absl::Milliseconds(10));
+    ended = true;
+  });
+  while (!ended) {
+    if (!Readable(balancer_->fd(), 1)) continue;
+    balancer_->RunOnce().IgnoreError();
+    port.Claim([](Connection) {});
+  }
+  other.join();
+  port.Claim([](Connection) {});
+  int turns = 0;
+  while (turns < 1000 && Readable(balancer_->fd(), 20)) {
+    EXPECT_FALSE(balancer_->RunOnce().ok());
+    ++turns;
+  }
+  EXPECT_LT(turns, 10);
+  close(client);
+}
+
 TEST_F(HostedTest, MayBeDestroyedWithoutEverHavingBeenDriven) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener);
