@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <utility>
 
@@ -15,14 +14,6 @@ using core::Completion;
 using core::kWaitForever;
 using core::Op;
 using core::OpKind;
-
-constexpr int64_t kNsPerSecond = 1'000'000'000;
-
-int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // Whether somebody else waits for it.
 bool IsUrgent(OpKind kind) {
@@ -137,10 +128,7 @@ int LentRing::WakeIn(int64_t wait_ns) {
   if (at_ns >= wakes_at_ns_) return 0;
   io_uring_sqe* const sqe = NextEntry();
   if (sqe == nullptr) return 0;  // the loop has so much to do that it will come by
-  wake_at_ = {.tv_sec = at_ns / kNsPerSecond, .tv_nsec = at_ns % kNsPerSecond};
-  io_uring_prep_timeout(sqe, &wake_at_, 0, IORING_TIMEOUT_ABS);
-  sqe->flags = 0;
-  sqe->user_data = dialect_.mark | kWakeUpKey;
+  PrepareWakeUp(at_ns, wake_at_, dialect_, sqe);
   wakes_at_ns_ = at_ns;
   return Submit();  // the kernel reads the time when it takes the entry
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 
@@ -179,6 +180,21 @@ void PrepareEnd(uint64_t key, const Dialect& dialect, io_uring_sqe* sqe) {
   io_uring_prep_cancel64(sqe, dialect.mark | key, IORING_ASYNC_CANCEL_ALL);
   sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
   sqe->user_data = dialect.mark | kMarkerKey;
+}
+
+void PrepareWakeUp(int64_t at_ns, __kernel_timespec& at, const Dialect& dialect,
+                   io_uring_sqe* sqe) {
+  constexpr int64_t kNsPerSecond = 1'000'000'000;
+  at = {.tv_sec = at_ns / kNsPerSecond, .tv_nsec = at_ns % kNsPerSecond};
+  io_uring_prep_timeout(sqe, &at, 0, IORING_TIMEOUT_ABS);
+  sqe->flags = 0;
+  sqe->user_data = dialect.mark | kWakeUpKey;
+}
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& completion) {

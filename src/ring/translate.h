@@ -38,6 +38,13 @@ void Prepare(const core::Op& op, const Dialect& dialect, io_uring_sqe* sqe);
 // failure, under the key of a marker.
 void PrepareEnd(uint64_t key, const Dialect& dialect, io_uring_sqe* sqe);
 
+// A timeout at `at_ns` of NowNs, under the key of one. The kernel reads `at` when it takes the
+// entry.
+void PrepareWakeUp(int64_t at_ns, __kernel_timespec& at, const Dialect& dialect, io_uring_sqe* sqe);
+
+// CLOCK_MONOTONIC.
+int64_t NowNs();
+
 // Of an entry that an operation has made. False when it is of no interest. Does what had to wait
 // until the completion is read: an accept on kernels that cannot be told not to wait, and the facts
 // of a connection.

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <iterator>
 
 #include "absl/memory/memory.h"
@@ -70,12 +69,6 @@ int Restrict(int ring_fd) {
   rule->opcode = IORING_RESTRICTION_REGISTER_OP;
   rule->register_op = IORING_REGISTER_ENABLE_RINGS;
   return -io_uring_register(ring_fd, IORING_REGISTER_RESTRICTIONS, rules, std::size(rules));
-}
-
-int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
 }
 
 }  // namespace
@@ -187,10 +180,8 @@ int UringRing::WakeIn(int64_t wait_ns) {
     }
     if (sqe != nullptr) {
       // Read by the kernel when it takes the entry, which is within this call.
-      __kernel_timespec at{.tv_sec = at_ns / kNsPerSecond, .tv_nsec = at_ns % kNsPerSecond};
-      io_uring_prep_timeout(sqe, &at, 0, IORING_TIMEOUT_ABS);
-      sqe->flags = 0;
-      sqe->user_data = kWakeUpKey;
+      __kernel_timespec at;
+      PrepareWakeUp(at_ns, at, dialect_, sqe);
       wakes_at_ns_ = at_ns;
       return Enter(0);
     }

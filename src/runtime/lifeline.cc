@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "ring/errors.h"
 #include "ring/features.h"
 #include "ring/target.h"
 #include "ring/translate.h"
@@ -350,8 +349,7 @@ absl::Status Lifeline::Again(SourceId source, int error) {
   if (InAnotherProcess()) {
     return absl::FailedPreconditionError("this balancer belongs to the process that forked");
   }
-  const auto masters = static_cast<uint32_t>(masters_.size());
-  environment_.shared->master(source.index % masters).GiveBack(source.index / masters, error);
+  MasterOf(source).GiveBack(InMaster(source), error);
   return absl::OkStatus();
 }
 

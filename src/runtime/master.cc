@@ -10,13 +10,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ring/errors.h"
 #include "ring/uring_ring.h"
-#include "runtime/topology.h"
 
 namespace ringmaster::internal {
 namespace {

@@ -76,6 +76,8 @@ class Master {
   absl::Status Leave(SourceId source, uint32_t worker, PortShared* shared);
   absl::Status SetPaused(SourceId source, bool paused);
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
+  // Any thread; does not wait.
+  void GiveBack(SourceId source, int error) { shared_->GiveBack(source.index, error); }
 
   // With a host.
   int fd() const;

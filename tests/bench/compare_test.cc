@@ -113,7 +113,7 @@ TEST(ComparisonHeader, NamesTheWindowsThatAreLonger) {
                          .repetitions = 5,
                          .seconds = 1};
   EXPECT_EQ(HeaderOf(PlanOf(options, 42).value()),
-            "1 mechanisms, 3 workloads, 5 repetitions of 1.0 s, seed 42: about 0:39.\n"
+            "1 mechanisms, 3 workloads, 5 repetitions of 1.0 s, seed 42: about 0:41.\n"
             "Longer, because they need it: frozen-worker 2.0 s, emfile 4.0 s.\n");
   options.seconds = 4;
   EXPECT_FALSE(Contains(HeaderOf(PlanOf(options, 42).value()), "Longer"));

@@ -252,35 +252,25 @@ TEST_P(EchoServingWithLoop, TheWorkersAcceptThemselves) {
   }
 }
 
-// With the master beside its work, for every handoff of the others.
-TEST_P(EchoServingWithLoop, AWorkerHostsTheMaster) {
-  for (const char* handoff : {"inbox", "completion"}) {
-    EchoServer server({"--json", "--workers", "3", "--host", "worker", "--handoff", handoff,
-                       "--policy", "round-robin", "--loop", GetParam()});
-    ASSERT_NE(server.address(), "") << server.Complaint();
-    const EchoReport report = EchoManySizes(server.address());
-    EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
-    const nlohmann::json result = server.Stop();
-    ASSERT_TRUE(result.is_object()) << server.Complaint();
-    EXPECT_EQ(result["accepted"], 2000);
-    EXPECT_EQ(result["drained"], true);
-    for (const nlohmann::json& worker : result["workers"]) EXPECT_GT(worker["claimed"], 0);
-  }
-}
-
-// Each with a socket of its own, for every handoff, and all workers serve what any of them accepts.
-TEST_P(EchoServingWithLoop, SeveralMastersAccept) {
-  for (const char* handoff : {"inbox", "completion"}) {
-    EchoServer server({"--json", "--workers", "3", "--masters", "2", "--handoff", handoff,
-                       "--policy", "round-robin", "--loop", GetParam()});
-    ASSERT_NE(server.address(), "") << server.Complaint();
-    const EchoReport report = EchoManySizes(server.address());
-    EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
-    const nlohmann::json result = server.Stop();
-    ASSERT_TRUE(result.is_object()) << server.Complaint();
-    EXPECT_EQ(result["accepted"], 2000);
-    EXPECT_EQ(result["drained"], true);
-    for (const nlohmann::json& worker : result["workers"]) EXPECT_GT(worker["claimed"], 0);
+// With the master beside a worker's own work, or with several that have a socket each: for every
+// handoff, and all workers serve what any of them accepts.
+TEST_P(EchoServingWithLoop, WhoeverAcceptsAllWorkersServe) {
+  using Line = std::vector<std::string>;
+  for (const Line& masters : {Line{"--host", "worker"}, Line{"--masters", "2"}}) {
+    for (const char* handoff : {"inbox", "completion"}) {
+      Line line = {"--json",   "--workers",   "3",      "--handoff", handoff,
+                   "--policy", "round-robin", "--loop", GetParam()};
+      line.insert(line.end(), masters.begin(), masters.end());
+      EchoServer server(line);
+      ASSERT_NE(server.address(), "") << server.Complaint();
+      const EchoReport report = EchoManySizes(server.address());
+      EXPECT_EQ(report.echoed, 2000U) << report.first_problem;
+      const nlohmann::json result = server.Stop();
+      ASSERT_TRUE(result.is_object()) << server.Complaint();
+      EXPECT_EQ(result["accepted"], 2000);
+      EXPECT_EQ(result["drained"], true);
+      for (const nlohmann::json& worker : result["workers"]) EXPECT_GT(worker["claimed"], 0);
+    }
   }
 }
 
