@@ -24,6 +24,7 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
   if (hunger_->LeaseEnded()) EndBackOffs();
   TakeAgain();
   FinishAccepts();
+  NoteArrivals();
   Look();
   Expire();
   for (uint32_t round = 0;; ++round) {
@@ -57,6 +58,21 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
 void Engine::CatchUp(int64_t now_ns) {
   now_ns_ = now_ns;
   Look();
+}
+
+int64_t Engine::Gather(int64_t now_ns) const {
+  // An accept completes within the turn that asks for it.
+  if (gap_ns_ > kLoadedTurns * turn_cost_ns_ || accepts_under_way_ > 0 || stopping_) return 0;
+  const int64_t gather_ns = std::min(kGatherTurns * turn_cost_ns_, kGatherNsMax);
+  return std::min(gather_ns, WaitMax(now_ns));
+}
+
+void Engine::NoteArrivals() {
+  if (arrived_ == 0) return;
+  const int64_t arrived = std::exchange(arrived_, 0);
+  const int64_t gap_ns = std::min((now_ns_ - arrived_at_ns_) / arrived, kGapNsMax);
+  gap_ns_ += (gap_ns - gap_ns_) * std::min(arrived, kGapMemory) / kGapMemory;
+  arrived_at_ns_ = now_ns_;
 }
 
 int64_t Engine::WaitMax(int64_t now_ns) const {
@@ -254,6 +270,7 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
     expires_at_ns_ = std::min(expires_at_ns_, now_ns_ + source.config.age_max_ns);
   }
   ++source.found;
+  ++arrived_;
   source.back_off_ns = 0;
   source.backing_off = false;
   source.errors_in_row = 0;
@@ -774,6 +791,7 @@ bool Engine::IssueTickets(uint32_t index) {
   while (issued < std::min(wanted, credit) && EnterGates(source)) {
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
+    ++arrived_;
   }
   const bool offered = DealHeld(index);
   if (issued < wanted) {

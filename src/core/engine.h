@@ -93,6 +93,20 @@ inline constexpr uint8_t kDoublingsMax = 6;
 // So many prompt claims in a row double the window of a worker that was recalled from.
 inline constexpr uint32_t kPromptClaimsToGrow = 8;
 
+// Moderation, in units of what a turn costs the master, so that it suits slow and fast machines.
+// Where an arrival comes in less than kLoadedTurns of these, waking for each would take the master
+// a sixth of a CPU or more, and whoever is woken in turn as much again; then it gathers for
+// kGatherTurns.
+inline constexpr int64_t kLoadedTurns = 6;
+inline constexpr int64_t kGatherTurns = 16;
+inline constexpr int64_t kGatherNsMax = 400'000;
+// Until it has been measured.
+inline constexpr int64_t kTurnCostNs = 5'000;
+// The mean gap between arrivals forgets one in so many; longer gaps count as kGapNsMax, so that a
+// pause is forgotten.
+inline constexpr int64_t kGapMemory = 8;
+inline constexpr int64_t kGapNsMax = 2'000'000;
+
 enum class EventKind : uint8_t {
   kOutOfDescriptors,
   kAccepting,
@@ -176,6 +190,12 @@ class Engine {
 
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
   int64_t WaitMax(int64_t now_ns) const;
+
+  // Moderation: how long the ring is to gather completions first, no longer than WaitMax, because
+  // so much arrives that they can share a wake-up; 0 at light load.
+  int64_t Gather(int64_t now_ns) const;
+  // For it: the CPU time that a turn with its batch has taken of late.
+  void SetTurnCost(int64_t cpu_ns) { turn_cost_ns_ = cpu_ns; }
 
   // What has happened since the last call of ClearEvents.
   std::span<const EngineEvent> events() const { return events_; }
@@ -347,6 +367,7 @@ class Engine {
   void EndShortage(uint32_t source);
   void EndBackOff(SourceState& source);
   void FinishAccepts();
+  void NoteArrivals();
 
   bool Look();
   bool Reap(uint32_t worker);
@@ -433,6 +454,12 @@ class Engine {
   SourceCount departed_sources_;
   std::vector<Op> ops_;
   std::vector<EngineEvent> events_;
+
+  // Moderation: the CPU time of a turn and the mean time between two arrivals, of late.
+  int64_t turn_cost_ns_ = kTurnCostNs;
+  int64_t gap_ns_ = kGapNsMax;
+  int64_t arrived_at_ns_ = 0;
+  uint32_t arrived_ = 0;  // in this batch
 
   int64_t now_ns_ = 0;
   uint32_t first_source_ = 0;  // rotates, so that no source is always served last

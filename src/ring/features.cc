@@ -89,6 +89,7 @@ class TrialRing {
       features.coop_taskrun = rung.coop_taskrun;
       features.single_issuer = rung.single_issuer;
       features.defer_taskrun = rung.defer_taskrun;
+      features.min_wait = (params.features & kFeatureMinWait) != 0;
       return 0;
     }
     return error;

@@ -13,6 +13,9 @@
 
 namespace ringmaster::ring {
 
+// In io_uring_params::features. The oldest liburing that is supported has no name for it.
+inline constexpr uint32_t kFeatureMinWait = 1 << 15;
+
 // In the ioprio of an accept: answer EAGAIN instead of waiting. The oldest liburing that is
 // supported has no name for it.
 inline constexpr uint16_t kAcceptDontWait = 1 << 1;
@@ -32,6 +35,7 @@ struct Features {
   bool coop_taskrun = false;      // IORING_SETUP_COOP_TASKRUN and TASKRUN_FLAG, Linux 5.19
   bool single_issuer = false;     // IORING_SETUP_SINGLE_ISSUER, Linux 6.0
   bool defer_taskrun = false;     // IORING_SETUP_DEFER_TASKRUN, Linux 6.1
+  bool min_wait = false;          // IORING_FEAT_MIN_TIMEOUT, Linux 6.12
 };
 
 // Probes the running kernel. An error says why io_uring cannot be used at all, or which feature

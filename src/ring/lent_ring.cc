@@ -63,7 +63,7 @@ bool LentRing::Take(const io_uring_cqe& cqe) {
   return true;
 }
 
-int LentRing::Turn(std::span<const Op> ops, int64_t /*wait_ns_max*/,
+int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
                    std::vector<Completion>& completions) {
   const size_t room = std::min(completions.capacity(), arrived_.size());
   completions.assign(arrived_.begin(), arrived_.begin() + static_cast<ptrdiff_t>(room));

@@ -45,7 +45,7 @@ class LentRing final : public MasterRing {
   bool Take(const io_uring_cqe& cqe);
 
   int Enable() override { return 0; }
-  int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
+  int Turn(std::span<const core::Op> ops, core::Wait wait,
            std::vector<core::Completion>& completions) override;
   bool AllReported() const override {
     return markers_ == 0 && !marker_due_ && waiting_.empty() && arrived_.empty();

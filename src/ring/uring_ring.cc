@@ -19,6 +19,7 @@ using core::Completion;
 using core::kWaitForever;
 using core::Op;
 using core::OpKind;
+using core::Wait;
 
 // Linux refuses more with EINVAL.
 constexpr uint32_t kSubmissionEntriesMax = 32768;
@@ -35,6 +36,19 @@ constexpr int kRetryPauseMs = 1;
 constexpr int64_t kFiniteWaitNsMax = kWaitForever / 2;
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
+constexpr int64_t kNsPerMicrosecond = 1'000;
+
+// So many completions end the gathering early.
+constexpr uint32_t kGatheredMax = 64;
+
+// io_uring_getevents_arg; the oldest liburing that is supported calls `min_wait_us` padding.
+struct GetEventsArgument {
+  uint64_t signal_mask = 0;
+  uint32_t signal_mask_size = 0;
+  uint32_t min_wait_us = 0;
+  uint64_t timeout = 0;
+};
+static_assert(sizeof(GetEventsArgument) == sizeof(io_uring_getevents_arg));
 
 unsigned SetupFlags(const Features& features, bool pollable) {
   unsigned flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
@@ -117,8 +131,7 @@ int UringRing::Enable() {
   return io_uring_register(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
 }
 
-int UringRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
-                    std::vector<Completion>& completions) {
+int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>& completions) {
   completions.clear();
   while (!counts_.empty() && completions.size() < completions.capacity()) {
     completions.push_back(counts_.back());
@@ -128,16 +141,16 @@ int UringRing::Turn(std::span<const Op> ops, int64_t wait_ns_max,
   Reap(completions);
   if (const int error = Queue(ops, completions); error != 0) return error;
 
-  const bool timed = wait_ns_max > 0 && wait_ns_max < kFiniteWaitNsMax;
-  const int64_t deadline_ns = timed && completions.empty() ? NowNs() + wait_ns_max : 0;
-  int64_t wait_ns = completions.empty() ? wait_ns_max : 0;
-  if (Unsubmitted() > 0 || wait_ns > 0) {
+  const bool timed = wait.max_ns > 0 && wait.max_ns < kFiniteWaitNsMax;
+  const int64_t deadline_ns = timed && completions.empty() ? NowNs() + wait.max_ns : 0;
+  if (!completions.empty()) wait = 0;
+  if (Unsubmitted() > 0 || wait.max_ns > 0) {
     // A signal, or a completion of no interest, ends the call into the kernel but not the waiting.
     while (true) {
-      if (const int error = Cross(wait_ns, completions); error != 0) return error;
+      if (const int error = Cross(wait, completions); error != 0) return error;
       if (!completions.empty() || completions.capacity() == 0) break;
-      if (timed) wait_ns = deadline_ns - NowNs();
-      if (wait_ns <= 0) break;
+      wait = timed ? deadline_ns - NowNs() : wait.max_ns;
+      if (wait.max_ns <= 0) break;
     }
   }
   const int error = Drain(completions);
@@ -189,9 +202,9 @@ int UringRing::WakeIn(int64_t wait_ns) {
   return Unsubmitted() > 0 ? Enter(0) : 0;
 }
 
-int UringRing::Cross(int64_t wait_ns_max, std::vector<Completion>& completions) {
+int UringRing::Cross(Wait wait, std::vector<Completion>& completions) {
   for (int tries = 0;; ++tries) {
-    const int error = Enter(wait_ns_max);
+    const int error = Enter(wait);
     const uint32_t reaped = Reap(completions);
     if (error != -EAGAIN && error != -EBUSY) return error;
     // What the kernel has not taken stays queued and goes with the next crossing.
@@ -203,21 +216,33 @@ int UringRing::Cross(int64_t wait_ns_max, std::vector<Completion>& completions) 
 
 // By hand, as io_uring_submit_and_wait_timeout of liburing 2.3 waits a second time, for the whole
 // time again, when something was submitted and nothing completed.
-int UringRing::Enter(int64_t wait_ns_max) {
+int UringRing::Enter(Wait wait) {
   io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
   __kernel_timespec timeout{};
-  io_uring_getevents_arg argument{};
-  argument.ts = reinterpret_cast<uintptr_t>(&timeout);
-  const bool timed = wait_ns_max > 0 && wait_ns_max < kFiniteWaitNsMax;
-  unsigned flags = IORING_ENTER_GETEVENTS;
-  if (timed) {
-    timeout.tv_sec = wait_ns_max / kNsPerSecond;
-    timeout.tv_nsec = wait_ns_max % kNsPerSecond;
-    flags |= IORING_ENTER_EXT_ARG;
+  GetEventsArgument argument;
+  uint32_t wanted = wait.max_ns > 0 ? 1 : 0;
+  bool timed = wait.max_ns > 0 && wait.max_ns < kFiniteWaitNsMax;
+  bool gathers = wait.max_ns > 0 && wait.gather_ns >= kNsPerMicrosecond;
+  if (gathers) {
+    wanted = kGatheredMax;
+    argument.min_wait_us = static_cast<uint32_t>(wait.gather_ns / kNsPerMicrosecond);
+    if (!dialect_.features.min_wait) {
+      // The caller waits on if nothing has come meanwhile.
+      argument.min_wait_us = 0;
+      wait.max_ns = wait.gather_ns;
+      timed = true;
+    }
   }
+  if (timed) {
+    timeout.tv_sec = wait.max_ns / kNsPerSecond;
+    timeout.tv_nsec = wait.max_ns % kNsPerSecond;
+    argument.timeout = reinterpret_cast<uintptr_t>(&timeout);
+  }
+  const bool extended = timed || gathers;
+  const unsigned flags = IORING_ENTER_GETEVENTS | (extended ? IORING_ENTER_EXT_ARG : 0u);
   const int result = io_uring_enter2(
-      static_cast<unsigned>(ring_.ring_fd), Unsubmitted(), wait_ns_max > 0 ? 1 : 0, flags,
-      timed ? reinterpret_cast<sigset_t*>(&argument) : nullptr, timed ? sizeof(argument) : 0);
+      static_cast<unsigned>(ring_.ring_fd), Unsubmitted(), wanted, flags,
+      extended ? reinterpret_cast<sigset_t*>(&argument) : nullptr, extended ? sizeof(argument) : 0);
   return result >= 0 || result == -EINTR || result == -ETIME ? 0 : result;
 }
 

@@ -68,7 +68,7 @@ class UringRing final : public MasterRing {
 
   // Submits `ops`, waits and reaps as core/ring.h says. A signal does not end the waiting. When the
   // kernel lacks memory it tries again for some seconds, then answers EAGAIN or EBUSY.
-  int Turn(std::span<const core::Op> ops, int64_t wait_ns_max,
+  int Turn(std::span<const core::Op> ops, core::Wait wait,
            std::vector<core::Completion>& completions) override;
 
   bool AllReported() const override { return all_reported_; }
@@ -90,9 +90,9 @@ class UringRing final : public MasterRing {
   int Queue(std::span<const core::Op> ops, std::vector<core::Completion>& completions);
 
   // Crosses and reaps; again while the kernel lacks memory and reaping gives it none back.
-  int Cross(int64_t wait_ns_max, std::vector<core::Completion>& completions);
+  int Cross(core::Wait wait, std::vector<core::Completion>& completions);
   // One system call: submits what is queued and waits. 0 also when time is up or a signal came.
-  int Enter(int64_t wait_ns_max);
+  int Enter(core::Wait wait);
   // Reaps what the kernel holds back until it is entered, while there is room.
   int Drain(std::vector<core::Completion>& completions);
 

@@ -22,6 +22,8 @@ namespace {
 constexpr uint32_t kSubmissionEntries = 256;
 constexpr uint32_t kCompletionsPerTurnMax = 512;
 constexpr int kLastTurnsMax = 64;
+// How often the thread's CPU time is read, which is a system call.
+constexpr int64_t kTurnsToMeasure = 256;
 // A host has other work, too.
 constexpr int kStepsAtOnceMax = 16;
 // How long a host's call waits at a time for what it has asked for.
@@ -574,20 +576,22 @@ void Master::Run() {
   }
   now_ns_ = MonotonicNow();
   ops_ = engine_->OnBatch({}, now_ns_);
-  while (Step(WaitMax(now_ns_))) {
-  }
+  int64_t wait_ns = 0;
+  do {
+    wait_ns = WaitMax(now_ns_);
+  } while (Step({wait_ns, std::min(wait_ns, engine_->Gather(now_ns_))}));
 }
 
 // One turn of the ring and one batch. False: it has ended.
-bool Master::Step(int64_t wait_ns) {
+bool Master::Step(core::Wait wait) {
   in_step_ = true;
-  const bool goes_on = TurnAndBatch(wait_ns);
+  const bool goes_on = TurnAndBatch(wait);
   in_step_ = false;
   return goes_on;
 }
 
-bool Master::TurnAndBatch(int64_t wait_ns) {
-  if (const int result = ring_->Turn(ops_, wait_ns, completions_); result < 0) {
+bool Master::TurnAndBatch(core::Wait wait) {
+  if (const int result = ring_->Turn(ops_, wait, completions_); result < 0) {
     const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
     if (options_.on_event) {
       options_.on_event({.kind = Event::Kind::kMasterFailed,
@@ -600,6 +604,7 @@ bool Master::TurnAndBatch(int64_t wait_ns) {
   }
   ++wakes_;
   now_ns_ = MonotonicNow();
+  if (has_thread_ && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
   CloseRings();
   RunCalls();
   if (shared_->TakeGivenBack()) TakeGivenBack();
@@ -618,6 +623,13 @@ bool Master::TurnAndBatch(int64_t wait_ns) {
   }
   End(Ended());
   return false;
+}
+
+void Master::MeasureTurns() {
+  timespec now;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0) return;
+  const int64_t cpu_ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  engine_->SetTurnCost((cpu_ns - std::exchange(cpu_ns_, cpu_ns)) / kTurnsToMeasure);
 }
 
 void Master::TakeGivenBack() {

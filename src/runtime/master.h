@@ -143,11 +143,12 @@ class Master {
   void Run();
   // One turn of the ring and one batch; or as many as there is something to do, without waiting.
   // False: it has ended.
-  bool Step(int64_t wait_ns);
-  bool TurnAndBatch(int64_t wait_ns);
+  bool Step(core::Wait wait);
+  bool TurnAndBatch(core::Wait wait);
   bool Advance();
   void RunCalls();
   void TakeGivenBack();
+  void MeasureTurns();
   void EndCalls();
   uint32_t PublicIndex(uint32_t source) const {
     return source * environment_.shared->masters() + index_;
@@ -189,6 +190,7 @@ class Master {
   bool in_step_ = false;
   bool loan_ended_ = false;
   uint64_t wakes_ = 0;
+  int64_t cpu_ns_ = 0;  // of its thread, when it was last read
   bool shutting_down_ = false;
   bool drain_ended_ = false;  // at the deadline: what is left is being refused
   int64_t drain_until_ns_ = 0;

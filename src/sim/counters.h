@@ -67,8 +67,9 @@ enum class Milestone : uint8_t {
   kHostBusy,            // a master had to wait for its host
   kCameBy,              // a host looked after its master in the middle of a claim
   kOfferedToItself,     // and was offered something
+  kGathered,            // a master let completions wait for one another
 };
-inline constexpr size_t kMilestoneCount = 53;
+inline constexpr size_t kMilestoneCount = 54;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -124,6 +125,7 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "host_busy",
     "came_by",
     "offered_to_itself",
+    "gathered",
 };
 
 struct Counters {

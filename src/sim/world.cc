@@ -28,10 +28,15 @@ bool Planned(const SimConfig& config, std::initializer_list<Fault> faults) {
                      [&config](Fault fault) { return config.faults[fault].n > 0; });
 }
 
+int64_t TurnCostNs(const SimConfig& config) {
+  return std::max(core::kTurnCostNs, config.turn_ns_max);
+}
+
 int64_t Patience(const SimConfig& config) {
   const int64_t slow_ns = Planned(config, {Fault::kMasterSlow}) ? 2 * kMasterSlowNsMax : 0;
+  const int64_t gather_ns = std::min(core::kGatherTurns * TurnCostNs(config), core::kGatherNsMax);
   // A turn may bring as little as one completion, so a look may take as many turns as those.
-  return 80 * config.turn_ns_max + config.wake_ns_max + slow_ns + 10 * kMicrosecond;
+  return 80 * config.turn_ns_max + config.wake_ns_max + slow_ns + gather_ns + 10 * kMicrosecond;
 }
 
 }  // namespace
@@ -63,6 +68,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
                                              .gate = config.capacity > 0 ? &gate_ : nullptr,
                                              .shares_workers = config.masters > 1},
                           &master.hunger);
+    master.engine->SetTurnCost(TurnCostNs(config));
     master.completions.reserve(config.completions_max);
   }
 }

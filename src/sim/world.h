@@ -228,10 +228,12 @@ class World {
     std::optional<core::Engine> engine;
     SimRing ring;
     Doing doing = Doing::kTurn;
-    int64_t at_ns = 0;     // when it acts next; kWaitForever: when something arrives in its ring
-    int64_t until_ns = 0;  // when it ends its sleep
-    int64_t wait_ns = 0;   // as its engine said
-    int64_t due_ns = -1;   // when it would have acted, while its host is busy; -1: it is not
+    int64_t at_ns = 0;      // when it acts next; kWaitForever: when something arrives in its ring
+    int64_t until_ns = 0;   // when it ends its sleep
+    int64_t wait_ns = 0;    // as its engine said
+    int64_t gather_ns = 0;  // the same
+    int64_t gathers_until_ns = 0;  // it does not wake before
+    int64_t due_ns = -1;  // when it would have acted, while its host is busy; -1: it is not
     std::vector<uint32_t> by_index;  // sources
     std::vector<uint32_t> leaving;   // workers whose rings what was submitted may still use
     std::vector<GivenBack> given_back;

@@ -84,10 +84,13 @@ void World::SetUp() {
 
 // A master begins a turn.
 void World::Enter(Master& master) {
+  // What is there already is not waited for.
+  const int64_t gather_ns = master.ring.HasSomething() ? 0 : master.gather_ns;
   master.ring.Enter(master.ops);
   master.ops = {};
   master.until_ns =
       master.wait_ns > core::kWaitForever - now_ns_ ? core::kWaitForever : now_ns_ + master.wait_ns;
+  master.gathers_until_ns = now_ns_ + gather_ns;
   master.doing = Doing::kTurn;
   master.at_ns = now_ns_ + TurnCost();
 }
@@ -105,6 +108,11 @@ void World::Act(Master& master) {
   };
   switch (master.doing) {
     case Doing::kTurn:
+      if (now_ns_ < master.gathers_until_ns) {
+        Reached(Milestone::kGathered);
+        master.at_ns = master.gathers_until_ns;
+        return;
+      }
       if (!master.ring.HasSomething() && now_ns_ < master.until_ns) {
         master.doing = Doing::kSleep;
         master.at_ns = master.until_ns;
@@ -191,6 +199,8 @@ void World::Batch(Master& master) {
   }
   // Whoever leaves waits until all that was submitted has been taken.
   if (!master.leaving.empty()) master.wait_ns = 0;
+  // A host is not the master's to put to sleep.
+  master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},
                  {"for_ns", master.wait_ns == core::kWaitForever ? -1 : master.wait_ns}});
 }

@@ -74,8 +74,8 @@ class UringRingTest : public testing::TestWithParam<Variant> {
   }
 
   // Returns what completed.
-  const std::vector<Completion>& Turn(std::vector<Op> ops, int64_t wait_ns_max = 0) {
-    EXPECT_EQ(ring_->Turn(ops, wait_ns_max, completions_), 0);
+  const std::vector<Completion>& Turn(std::vector<Op> ops, core::Wait wait = 0) {
+    EXPECT_EQ(ring_->Turn(ops, wait, completions_), 0);
     return completions_;
   }
 
@@ -766,6 +766,47 @@ TEST_P(UringRingTest, WaitsNoShorterThanAsked) {
   EXPECT_TRUE(
       Turn({Make(OpKind::kPoll, listener.fd())}, std::chrono::nanoseconds(kWait).count()).empty());
   EXPECT_GE(std::chrono::steady_clock::now() - start, kWait);
+}
+
+TEST_P(UringRingTest, GathersForAsLongAsAskedAndThenWaitsOn) {
+  constexpr std::chrono::milliseconds kGather(20);
+  for (const bool by_kernel : {true, false}) {
+    if (by_kernel && !features_.min_wait) continue;
+    features_.min_wait = by_kernel;
+    MakeRing(64, 1024);
+    const Listener listener(AF_INET);
+    Turn({Make(OpKind::kPoll, listener.fd())});
+    for (const int64_t max_ns : {kWaitForever, kPatienceNs}) {
+      const core::Wait wait(max_ns, std::chrono::nanoseconds(kGather).count());
+      // What comes early does not end it.
+      Fd early;
+      const auto start = std::chrono::steady_clock::now();
+      std::thread client([&] { early = listener.Connect(); });
+      EXPECT_EQ(Turn({}, wait).size(), 1u);
+      EXPECT_GE(std::chrono::steady_clock::now() - start, kGather);
+      client.join();
+      // What comes late does, at once.
+      Fd late;
+      client = std::thread([&] {
+        std::this_thread::sleep_for(3 * kGather);
+        late = listener.Connect();
+      });
+      EXPECT_EQ(Turn({}, wait).size(), 1u);
+      client.join();
+    }
+    // When nothing comes, the longest wait is the end of it.
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_TRUE(Turn({}, {std::chrono::nanoseconds(2 * kGather).count(),
+                          std::chrono::nanoseconds(kGather).count()})
+                    .empty());
+    EXPECT_GE(std::chrono::steady_clock::now() - start, 2 * kGather);
+  }
+}
+
+TEST_P(UringRingTest, GathersNothingWhenToldNotToWaitOrWhenSomethingIsThereAlready) {
+  const Listener listener(AF_INET);
+  EXPECT_TRUE(Turn({}, {0, kPatienceNs}).empty());
+  EXPECT_EQ(Turn({Make(OpKind::kCount, listener.fd())}, {kWaitForever, kPatienceNs}).size(), 1u);
 }
 
 // A completion of no interest (there is nothing to end) does not end the waiting either.
