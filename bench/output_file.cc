@@ -48,7 +48,7 @@ absl::StatusOr<Draft> Begin(const std::string& path) {
     if (draft.fd < 0) return CannotWrite(errno, path);
     if (!S_ISREG(before.st_mode)) return draft;
   }
-  std::string name = (fs::path(draft.target).parent_path() / ".ringmaster-bench-XXXXXX").string();
+  std::string name = (fs::path(draft.target).parent_path() / ".ringmaster-XXXXXX").string();
   const int fd = mkostemp(name.data(), O_CLOEXEC);
   if (fd < 0 && !exists) return CannotWrite(errno, path);
   if (fd < 0) return draft;

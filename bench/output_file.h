@@ -1,4 +1,4 @@
-// The files that a measurement leaves behind: whole, or as they were before.
+// The files that a measurement or a simulation leaves behind: whole, or as they were before.
 
 #ifndef RINGMASTER_BENCH_OUTPUT_FILE_H_
 #define RINGMASTER_BENCH_OUTPUT_FILE_H_

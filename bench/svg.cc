@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -43,14 +42,14 @@ std::string EscapeHtml(std::string_view text) {
                                           {"<", "&lt;"},
                                           {">", "&gt;"},
                                           {"\"", "&quot;"},
-                                          {" %", "&nbsp;%"},
-                                          {" ms", "&nbsp;ms"},
-                                          {" µs", "&nbsp;µs"}});
+                                          {" %", "&#160;%"},
+                                          {" ms", "&#160;ms"},
+                                          {" µs", "&#160;µs"}});
 }
 
 Svg::Svg(double width, double height, std::string_view label) {
-  absl::StrAppend(&text_, "<svg viewBox=\"0 0 ", N(width), " ", N(height),
-                  "\" role=\"img\" aria-label=\"", EscapeHtml(label), "\">\n");
+  head_ = absl::StrCat("viewBox=\"0 0 ", N(width), " ", N(height), "\" role=\"img\" aria-label=\"",
+                       EscapeHtml(label), "\">\n");
 }
 
 void Svg::Text(double x, double y, Anchor anchor, std::string_view classes, std::string_view text) {
@@ -95,9 +94,11 @@ void Svg::Close(std::string_view element, std::string_view title) {
   }
 }
 
-std::string Svg::End() {
-  text_ += "</svg>\n";
-  return std::move(text_);
+std::string Svg::End() { return absl::StrCat("<svg ", head_, text_, "</svg>\n"); }
+
+std::string Svg::EndAsFile(std::string_view style) {
+  return absl::StrCat("<svg xmlns=\"http://www.w3.org/2000/svg\" ", head_, "<style>", Copy(style),
+                      "</style>\n", text_, "</svg>\n");
 }
 
 LinearAxis::LinearAxis(double high, double left, double right)

@@ -1,5 +1,6 @@
-// Pictures as SVG inside a page: elements as text, and the axes that they stand on. Colours and
-// lines are classes of the page's style, so that they follow light, dark and paper.
+// Pictures as SVG, inside a page or as a file of their own: elements as text, and the axes that
+// they stand on. Colours and lines are classes of a style, so that they follow light, dark and
+// paper.
 
 #ifndef RINGMASTER_BENCH_SVG_H_
 #define RINGMASTER_BENCH_SVG_H_
@@ -10,7 +11,7 @@
 
 namespace ringmaster::bench {
 
-// For text and attributes. A unit stays on the line of its number.
+// For text and attributes, of HTML and XML. A unit stays on the line of its number.
 std::string EscapeHtml(std::string_view text);
 
 enum class Anchor { kStart, kMiddle, kEnd };
@@ -34,9 +35,13 @@ class Svg {
   // The whole element. Call once, last.
   std::string End();
 
+  // Instead of End: the text of a file that needs no page, with a style of its own.
+  std::string EndAsFile(std::string_view style);
+
  private:
   void Close(std::string_view element, std::string_view title);
 
+  std::string head_;
   std::string text_;
 };
 

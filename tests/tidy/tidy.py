@@ -37,9 +37,11 @@ LAYERS = {
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "runtime/", "c/"),
     "bench": ("ringmaster/", "bench/"),
+    # The simulator's program plays the pure layers; files and pictures it makes as the bench does.
+    "tools/sim": (POLICY_H, "sim/", "bench/"),
     "tools": ("ringmaster/",),
 }
-PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/")
+PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/", "bench/")
 
 # policy.h is the bottom of everything.
 LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": ()}

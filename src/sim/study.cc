@@ -1,0 +1,489 @@
+#include "sim/study.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <deque>
+#include <new>
+#include <utility>
+
+#include "core/check.h"
+#include "core/engine.h"
+#include "core/inbox.h"
+#include "core/op.h"
+#include "core/port_state.h"
+
+namespace ringmaster::sim {
+namespace {
+
+using core::Completion;
+using core::Op;
+using core::OpKind;
+
+constexpr uint32_t kCompletionEntries = 4096;  // as BalancerOptions has it
+constexpr int32_t kWatchFd = 3;
+constexpr int32_t kListenFd = 4;
+constexpr int32_t kRingFd = 5;
+constexpr int32_t kFirstConnectionFd = 10;  // a connection's descriptor is this and its index
+constexpr int32_t kReadable = 1;            // POLLIN
+
+// What CPUs share: pairs of eight a cache, eight of these a node.
+constexpr uint32_t kCpusPerCache = 8;
+constexpr uint32_t kCpusPerNode = 64;
+
+// How many times recall_after without any motion, when nothing is to come, is for ever.
+constexpr int64_t kGivesUpAfter = 1000;
+
+struct FreeAligned {
+  void operator()(std::byte* storage) const {
+    ::operator delete[](storage, std::align_val_t{core::kCacheLine});
+  }
+};
+
+std::byte* AllocateInbox(uint32_t words) {
+  const size_t bytes = core::Inbox::BytesFor(words);
+  auto* storage =
+      static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{core::kCacheLine}));
+  std::fill_n(storage, bytes, std::byte{0});
+  return storage;
+}
+
+struct Box {
+  explicit Box(uint32_t words) : storage(AllocateInbox(words)), inbox(storage.get(), words) {}
+  const std::unique_ptr<std::byte[], FreeAligned> storage;
+  core::Inbox inbox;
+};
+
+// Something that a multishot poll of a master watches. What happens before the master has read the
+// last completion is merged into it.
+struct Watched {
+  core::OpKey key;
+  bool armed = false;
+  bool pending = false;  // a completion is to be read
+};
+
+struct Master {
+  enum class Phase : uint8_t { kAsleep, kWaking, kTurning };
+
+  core::Hunger hunger;
+  std::unique_ptr<core::Engine> engine;
+  std::deque<uint32_t> backlog;  // connections
+  Watched poll;
+  Watched knocks;
+  bool knocked = false;  // its eventfd is not zero
+  std::vector<Completion> completed;
+  std::vector<Completion> reading;
+  std::span<const Op> ops;
+  Phase phase = Phase::kWaking;
+  uint32_t epoch = 0;  // of its sleep; a timer of an older one means nothing
+  int64_t busy_ns = 0;
+  uint64_t turns = 0;
+};
+
+// What a worker has to do next: a claim, or a request of a connection that it has.
+constexpr uint32_t kClaim = UINT32_MAX - 1;
+
+struct Worker {
+  core::PortState state;
+  std::vector<std::unique_ptr<Box>> boxes;  // by master
+  std::deque<uint32_t> jobs;
+  bool claim_due = false;  // it is among the jobs
+  bool awake = false;      // or about to be
+  bool claiming = false;
+  uint32_t next_box = 0;
+  uint32_t empty_boxes = 0;
+  uint32_t request = kNoRequest;  // that it serves
+};
+
+// Something that happens at a time.
+struct Event {
+  enum class Kind : uint8_t { kTurnBegins, kTurnEnds, kWorker };
+
+  int64_t at_ns = 0;
+  uint64_t number = 0;  // of equals the one that was planned first happens first
+  Kind kind = Kind::kWorker;
+  uint32_t index = 0;  // of the master or worker
+  uint32_t epoch = 0;
+
+  // For a heap with the first to happen on top.
+  bool operator<(const Event& other) const {
+    return at_ns != other.at_ns ? at_ns > other.at_ns : number > other.number;
+  }
+};
+
+class Study {
+ public:
+  Study(const StudyOptions& options, const Load& load,
+        const std::function<std::unique_ptr<Policy>()>& make_policy)
+      : options_(options), load_(load), taken_by_(load.connections.size(), kNoWorker) {
+    for (uint32_t cpu = 0; cpu < load.workers; ++cpu) {
+      topology_.cpus.push_back({.core = static_cast<int32_t>(cpu),
+                                .cache = static_cast<int32_t>(cpu / kCpusPerCache),
+                                .node = static_cast<int32_t>(cpu / kCpusPerNode)});
+    }
+    for (uint32_t i = 0; i < load.workers; ++i) {
+      workers_.push_back(std::make_unique<Worker>());
+      for (uint32_t master = 0; master < options.masters; ++master) {
+        workers_[i]->boxes.push_back(std::make_unique<Box>(core::Inbox::WordsFor(options.window)));
+      }
+    }
+    for (uint32_t i = 0; i < options.masters; ++i) AddMaster(make_policy());
+    outcome_.wait_ns.assign(load.requests.size(), -1);
+    outcome_.sojourn_ns.assign(load.requests.size(), -1);
+    outcome_.taken.resize(load.workers);
+  }
+
+  StudyOutcome Run() {
+    while (served_ < load_.requests.size()) {
+      const bool comes = next_request_ < load_.requests.size();
+      if (comes &&
+          (events_.empty() || load_.requests[next_request_].at_ns <= events_.front().at_ns)) {
+        now_ns_ = load_.requests[next_request_].at_ns;
+        OnRequest(next_request_++);
+        continue;
+      }
+      if (events_.empty()) break;
+      std::pop_heap(events_.begin(), events_.end());
+      const Event event = events_.back();
+      events_.pop_back();
+      now_ns_ = event.at_ns;
+      if (!comes && serving_ == 0 && IsForEver()) break;
+      Happen(event);
+    }
+    Finish();
+    return std::move(outcome_);
+  }
+
+ private:
+  // --- Set-up ------------------------------------------------------------------------------------
+
+  void AddMaster(std::unique_ptr<Policy> policy) {
+    const auto index = static_cast<uint32_t>(masters_.size());
+    Master& master = *masters_.emplace_back(std::make_unique<Master>());
+    master.engine = std::make_unique<core::Engine>(
+        core::EngineConfig{.recall_after_ns = options_.recall_after_ns,
+                           .completion_entries = kCompletionEntries,
+                           .watch_fd = kWatchFd,
+                           .topology = &topology_,
+                           .shares_workers = options_.masters > 1},
+        &master.hunger);
+    master.engine->AddSource({.fd = kListenFd, .policy = std::move(policy)});
+    for (uint32_t i = 0; i < load_.workers; ++i) {
+      Worker& worker = *workers_[i];
+      core::WorkerConfig config{.inbox = &worker.boxes[index]->inbox,
+                                .state = &worker.state,
+                                .ring_fd = kRingFd,
+                                .capacity = options_.capacity,
+                                .window_max = options_.window,
+                                .cpu = static_cast<int32_t>(i)};
+      for (const auto& other : worker.boxes) {
+        if (other != worker.boxes[index]) config.other_inboxes.push_back(&other->inbox);
+      }
+      RINGMASTER_CHECK(master.engine->AddWorker(config) == i);
+      master.engine->Join(0, i);
+    }
+    Plan(0, Event::Kind::kTurnBegins, index, master.epoch);
+  }
+
+  void Finish() {
+    outcome_.lost = load_.requests.size() - served_;
+    for (const auto& master : masters_) {
+      outcome_.turns += master->turns;
+      outcome_.master_busy_share =
+          std::max(outcome_.master_busy_share,
+                   now_ns_ == 0 ? 0
+                                : static_cast<double>(std::min(master->busy_ns, now_ns_)) /
+                                      static_cast<double>(now_ns_));
+      for (uint32_t worker = 0; worker < load_.workers; ++worker) {
+        outcome_.recalled += master->engine->ledger().worker(worker).recalled;
+        outcome_.doorbells += master->engine->doorbells(worker);
+      }
+      master->engine->CheckAll(/*at_rest=*/false);
+    }
+  }
+
+  // --- Time --------------------------------------------------------------------------------------
+
+  void Plan(int64_t after_ns, Event::Kind kind, uint32_t index, uint32_t epoch = 0) {
+    events_.push_back({.at_ns = now_ns_ + after_ns,
+                       .number = planned_++,
+                       .kind = kind,
+                       .index = index,
+                       .epoch = epoch});
+    std::push_heap(events_.begin(), events_.end());
+  }
+
+  void Happen(const Event& event) {
+    switch (event.kind) {
+      case Event::Kind::kTurnBegins:
+        if (masters_[event.index]->epoch == event.epoch) BeginTurn(event.index);
+        return;
+      case Event::Kind::kTurnEnds:
+        return EndTurn(event.index);
+      case Event::Kind::kWorker:
+        return RunWorker(event.index);
+    }
+  }
+
+  bool IsForEver() const {
+    const StudyCosts& costs = options_.costs;
+    return now_ns_ - moved_at_ns_ > kGivesUpAfter * (options_.recall_after_ns + costs.wake_ns +
+                                                     costs.doorbell_ns + costs.turn_ns);
+  }
+
+  // --- A master and its ring ---------------------------------------------------------------------
+
+  void BeginTurn(uint32_t index) {
+    Master& master = *masters_[index];
+    master.phase = Master::Phase::kTurning;
+    ++master.turns;
+    master.reading.clear();
+    std::swap(master.reading, master.completed);
+    master.poll.pending = false;
+    master.knocks.pending = false;
+    master.ops = master.engine->OnBatch(master.reading, now_ns_);
+    master.engine->ClearEvents();
+    if (master.engine->PlacesFreed()) {
+      KnockByTurns([&](Master& other) { return &other != &master && other.hunger.TakeKnock(); });
+    }
+    const StudyCosts& costs = options_.costs;
+    // Time goes on in any case.
+    const int64_t took_ns =
+        std::max<int64_t>(1, costs.turn_ns + costs.look_ns * load_.workers +
+                                 costs.operation_ns * static_cast<int64_t>(master.ops.size()));
+    master.busy_ns += took_ns;
+    Plan(took_ns, Event::Kind::kTurnEnds, index);
+  }
+
+  void EndTurn(uint32_t index) {
+    Master& master = *masters_[index];
+    for (const Op& op : master.ops) Submit(index, op);
+    master.ops = {};
+    if (!master.completed.empty()) return BeginTurn(index);
+    const int64_t wait_ns = master.engine->WaitMax(now_ns_);
+    if (wait_ns == 0) return BeginTurn(index);
+    master.phase = Master::Phase::kAsleep;
+    ++master.epoch;
+    if (wait_ns == core::kWaitForever) return;
+    Plan(wait_ns + options_.costs.wake_ns, Event::Kind::kTurnBegins, index, master.epoch);
+  }
+
+  void Complete(uint32_t index, const Completion& completion) {
+    Master& master = *masters_[index];
+    master.completed.push_back(completion);
+    if (master.phase != Master::Phase::kAsleep) return;
+    master.phase = Master::Phase::kWaking;
+    ++master.epoch;
+    Plan(options_.costs.wake_ns, Event::Kind::kTurnBegins, index, master.epoch);
+  }
+
+  void Notice(uint32_t index, Watched& watched) {
+    if (!watched.armed || watched.pending) return;
+    watched.pending = true;
+    Complete(index, {.key = watched.key, .result = kReadable, .more = true});
+  }
+
+  void Submit(uint32_t index, const Op& op) {
+    Master& master = *masters_[index];
+    switch (op.key.kind) {
+      case OpKind::kWatch:
+        master.knocks = {.key = op.key, .armed = true};
+        if (master.knocked) Notice(index, master.knocks);
+        return;
+      case OpKind::kPoll:
+        master.poll = {.key = op.key, .armed = true};
+        // What is there already is reported at once.
+        if (!master.backlog.empty()) Notice(index, master.poll);
+        return;
+      case OpKind::kPollEnd:
+        master.poll.armed = false;
+        return Complete(index, {.key = master.poll.key, .result = -ECANCELED});
+      case OpKind::kAccept:
+        return Accept(index, op);
+      case OpKind::kDoorbell:
+        return RingWorker(op.key.index);
+      default:
+        RINGMASTER_CHECK(false);  // not by a kPollAccept source that nobody ends
+    }
+  }
+
+  void Accept(uint32_t index, const Op& op) {
+    Master& master = *masters_[index];
+    if (master.backlog.empty()) return Complete(index, {.key = op.key, .result = -EAGAIN});
+    const uint32_t connection = master.backlog.front();
+    master.backlog.pop_front();
+    moved_at_ns_ = now_ns_;
+    Complete(index, {.key = op.key,
+                     .result = kFirstConnectionFd + static_cast<int32_t>(connection),
+                     .facts = FactsOf(load_.connections[connection], op.key.facts)});
+  }
+
+  static Arrival FactsOf(const LoadConnection& connection, uint8_t facts) {
+    Arrival arrival;
+    if ((facts & core::kFactIncomingCpu) != 0) {
+      arrival.incoming_cpu = static_cast<int32_t>(connection.cpu);
+    }
+    if ((facts & core::kFactPeer) != 0) {
+      arrival.peer.kind = Peer::Kind::kIpv4;
+      arrival.peer.address = {10, static_cast<uint8_t>(connection.client >> 16),
+                              static_cast<uint8_t>(connection.client >> 8),
+                              static_cast<uint8_t>(connection.client)};
+    }
+    return arrival;
+  }
+
+  // As BalancerShared does: who was woken first is asked last the next time.
+  template <typename KnockAt>
+  void KnockByTurns(KnockAt knock_at) {
+    const auto count = static_cast<uint32_t>(masters_.size());
+    const uint32_t begin = first_knocked_;
+    bool knocked = false;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t index = (begin + i) % count;
+      Master& master = *masters_[index];
+      if (!knock_at(master)) continue;
+      master.knocked = true;
+      Notice(index, master.knocks);
+      if (!std::exchange(knocked, true)) first_knocked_ = (index + 1) % count;
+    }
+  }
+
+  // --- Clients and workers -----------------------------------------------------------------------
+
+  void OnRequest(uint32_t request) {
+    const uint32_t connection = load_.requests[request].connection;
+    const LoadConnection& facts = load_.connections[connection];
+    if (request == facts.first) {
+      const auto index = static_cast<uint32_t>(facts.hash % masters_.size());
+      masters_[index]->backlog.push_back(connection);
+      return Notice(index, masters_[index]->poll);
+    }
+    // What comes before the connection is claimed waits in its socket.
+    if (taken_by_[connection] != kNoWorker) GiveJob(taken_by_[connection], request, 0);
+  }
+
+  void RingWorker(uint32_t index) {
+    Worker& worker = *workers_[index];
+    if (std::exchange(worker.claim_due, true)) return;
+    GiveJob(index, kClaim, options_.costs.doorbell_ns);
+  }
+
+  // A worker that sleeps needs `wakes_in_ns` to get up for it.
+  void GiveJob(uint32_t index, uint32_t job, int64_t wakes_in_ns) {
+    Worker& worker = *workers_[index];
+    worker.jobs.push_back(job);
+    if (std::exchange(worker.awake, true)) return;
+    Plan(wakes_in_ns, Event::Kind::kWorker, index);
+  }
+
+  // It has got up, or is done with a request.
+  void RunWorker(uint32_t index) {
+    Worker& worker = *workers_[index];
+    if (worker.request != kNoRequest) FinishRequest(worker);
+    if (load_.Dead(index, now_ns_)) return;  // and stays awake, so that it is not planned again
+    while (true) {
+      if (worker.claiming) {
+        const uint32_t connection = Take(worker);
+        if (connection != UINT32_MAX) return ServeFirst(index, connection);
+        EndClaim(worker);
+      } else if (worker.jobs.empty()) {
+        worker.awake = false;
+        return;
+      } else {
+        const uint32_t job = worker.jobs.front();
+        worker.jobs.pop_front();
+        if (job != kClaim) return Serve(index, job);
+        BeginClaim(worker);
+      }
+    }
+  }
+
+  // As Port::Claim does, from here on.
+  void BeginClaim(Worker& worker) {
+    moved_at_ns_ = now_ns_;
+    worker.claim_due = false;
+    worker.claiming = true;
+    worker.state.serving = 1;
+    worker.empty_boxes = 0;
+    for (const auto& box : worker.boxes) box->inbox.Begin();
+  }
+
+  // The next connection; UINT32_MAX when there is none left.
+  uint32_t Take(Worker& worker) {
+    const auto boxes = static_cast<uint32_t>(worker.boxes.size());
+    for (; worker.empty_boxes < boxes; ++worker.empty_boxes) {
+      core::Inbox& inbox = worker.boxes[worker.next_box]->inbox;
+      worker.next_box = (worker.next_box + 1) % boxes;
+      const uint64_t word = inbox.Take();
+      if (word == 0) continue;
+      worker.empty_boxes = 0;
+      return static_cast<uint32_t>(core::Offer::FromWord(word).fd - kFirstConnectionFd);
+    }
+    return UINT32_MAX;
+  }
+
+  void EndClaim(Worker& worker) {
+    worker.claiming = false;
+    worker.state.serving = 0;
+    KnockByTurns([](Master& master) { return master.hunger.TakeKnock(); });
+  }
+
+  // In the callback. What the client has sent meanwhile comes after it.
+  void ServeFirst(uint32_t index, uint32_t connection) {
+    RINGMASTER_CHECK(taken_by_[connection] == kNoWorker);
+    taken_by_[connection] = index;
+    ++outcome_.taken[index];
+    const uint32_t first = load_.connections[connection].first;
+    for (uint32_t request = load_.requests[first].next; request < next_request_;
+         request = load_.requests[request].next) {
+      workers_[index]->jobs.push_back(request);
+    }
+    Serve(index, first);
+  }
+
+  void Serve(uint32_t index, uint32_t request) {
+    const LoadRequest& serves = load_.requests[request];
+    workers_[index]->request = request;
+    ++serving_;
+    outcome_.wait_ns[request] = now_ns_ - serves.at_ns;
+    Plan(load_.ServiceNs(index, serves), Event::Kind::kWorker, index);
+  }
+
+  void FinishRequest(Worker& worker) {
+    const uint32_t request = std::exchange(worker.request, kNoRequest);
+    outcome_.sojourn_ns[request] = now_ns_ - load_.requests[request].at_ns;
+    ++served_;
+    --serving_;
+    moved_at_ns_ = now_ns_;
+    if (load_.requests[request].next != kNoRequest) return;
+    // The connection is closed, and its lease ends.
+    worker.state.Release();
+    KnockByTurns([](Master& master) { return master.hunger.TakeKnockOfLease(); });
+  }
+
+  const StudyOptions options_;
+  const Load& load_;
+  CpuTopology topology_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<Master>> masters_;
+  std::vector<uint32_t> taken_by_;  // worker, by connection
+  std::vector<Event> events_;       // a heap
+  uint64_t planned_ = 0;
+  int64_t now_ns_ = 0;
+  int64_t moved_at_ns_ = 0;  // when a worker last did something, or a connection was accepted
+  uint32_t next_request_ = 0;
+  uint32_t served_ = 0;
+  uint32_t serving_ = 0;  // just now
+  uint32_t first_knocked_ = 0;
+  StudyOutcome outcome_;
+};
+
+}  // namespace
+
+StudyOutcome RunStudy(const StudyOptions& options, const Load& load,
+                      const std::function<std::unique_ptr<Policy>()>& make_policy) {
+  return Study(options, load, make_policy).Run();
+}
+
+}  // namespace ringmaster::sim

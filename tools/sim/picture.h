@@ -1,0 +1,21 @@
+// The picture of what ringmaster-sim has found out.
+
+#ifndef RINGMASTER_TOOLS_SIM_PICTURE_H_
+#define RINGMASTER_TOOLS_SIM_PICTURE_H_
+
+#include <span>
+#include <string>
+
+#include "options.h"
+#include "results.h"
+
+namespace ringmaster::simtool {
+
+// An SVG file that needs nothing else: a panel for each workload and load, and in it p99 over the
+// number of workers, a line for each policy, where there are several; otherwise p50, p99 and p99.9
+// of each policy. The ideal is a line of its own in both.
+std::string AsPicture(std::span<const Row> rows, const Options& options);
+
+}  // namespace ringmaster::simtool
+
+#endif  // RINGMASTER_TOOLS_SIM_PICTURE_H_
