@@ -190,16 +190,20 @@ class Study {
     outcome_.lost = load_.requests.size() - served_;
     for (const auto& master : masters_) {
       outcome_.turns += master->turns;
-      outcome_.master_busy_share =
-          std::max(outcome_.master_busy_share,
-                   now_ns_ == 0 ? 0
-                                : static_cast<double>(std::min(master->busy_ns, now_ns_)) /
-                                      static_cast<double>(now_ns_));
       for (uint32_t worker = 0; worker < load_.workers; ++worker) {
         outcome_.recalled += master->engine->ledger().worker(worker).recalled;
         outcome_.doorbells += master->engine->doorbells(worker);
       }
       master->engine->CheckAll(/*at_rest=*/false);
+    }
+  }
+
+  // Until the last request comes: what is served after it has nothing to do with masters.
+  void NoteBusyShare() {
+    for (const auto& master : masters_) {
+      const auto busy_ns = static_cast<double>(std::min(master->busy_ns, now_ns_));
+      outcome_.master_busy_share = std::max(outcome_.master_busy_share,
+                                            busy_ns / std::max(static_cast<double>(now_ns_), 1.0));
     }
   }
 
@@ -352,6 +356,7 @@ class Study {
   // --- Clients and workers -----------------------------------------------------------------------
 
   void OnRequest(uint32_t request) {
+    if (request + 1 == load_.requests.size()) NoteBusyShare();
     const uint32_t connection = load_.requests[request].connection;
     const LoadConnection& facts = load_.connections[connection];
     if (request == facts.first) {

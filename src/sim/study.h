@@ -57,7 +57,7 @@ struct StudyOutcome {
   uint64_t recalled = 0;
   uint64_t doorbells = 0;
   uint64_t turns = 0;            // of all masters
-  double master_busy_share = 0;  // of the time that it all took, of the busiest master
+  double master_busy_share = 0;  // of the time until the last request came, of the busiest master
 };
 
 // Serves `load` by the policies that `make_policy` makes, one for each master.

@@ -113,7 +113,7 @@ TEST(StudyLoad, IsWhatWasAskedFor) {
     const auto lasted_ns = static_cast<double>(load.requests.back().at_ns);
     EXPECT_NEAR(service_ns / (lasted_ns * capacity), 0.8, 0.03) << static_cast<int>(kind);
     EXPECT_NEAR(service_ns / static_cast<double>(load.requests.size()), kMs, 0.03 * kMs);
-    EXPECT_NEAR(static_cast<double>(load.requests.size()), 200'000, 6'000);
+    EXPECT_NEAR(static_cast<double>(load.requests.size()), 200'000, 10'000);
   }
 }
 

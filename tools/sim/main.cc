@@ -34,6 +34,7 @@ class Trial {
     common_.workload = workload.name;
     common_.workers = workers;
     common_.load = load > 0 ? load : sim::OfferedLoad(workload.trace, workers);
+    common_.capacity = CapacityFor(options, workload);
     common_.requests = load_.requests.size();
     common_.connections = load_.connections.size();
   }
@@ -49,7 +50,7 @@ class Trial {
   Row Run(const std::string& policy, uint32_t masters) const {
     const sim::StudyOptions study{
         .masters = masters,
-        .capacity = CapacityFor(options_, workload_),
+        .capacity = common_.capacity,
         .window = options_.window,
         .recall_after_ns = static_cast<int64_t>(options_.recall_after_ms * 1e6),
         .costs = options_.costs};

@@ -15,6 +15,7 @@ namespace ringmaster::simtool {
 namespace {
 
 using bench::Anchor;
+using bench::LinearAxis;
 using bench::LogAxis;
 using bench::Svg;
 
@@ -23,20 +24,23 @@ constexpr double kWidth = 960;
 constexpr double kTop = 64;  // of the first panel: below the title
 constexpr double kPanelHead = 44;
 constexpr double kPanelGap = 34;
-constexpr double kFootHeight = 40;
+constexpr double kFootHeight = 24;
 constexpr double kAxisHeight = 28;
+constexpr double kLineHeight = 16;
 // Lines.
 constexpr double kPlotHeight = 300;
 constexpr double kPlotLeft = 66;
-constexpr double kPlotRight = 720;
-constexpr double kLabelLeft = 748;
+constexpr double kPlotRight = 690;
+constexpr double kLabelLeft = 726;
 constexpr double kLabelHeight = 17;
 // Rows.
 constexpr double kRowHeight = 24;
 constexpr double kRowLeft = 190;
-constexpr double kRowRight = 660;
+constexpr double kRowRight = 640;
 constexpr double kValueWidth = 76;
 constexpr size_t kColours = 9;
+// At least so much is on the scale: less is nothing to look at.
+constexpr double kRatioShown = 1.05;
 
 constexpr char kStyle[] = R"css(
 svg{color-scheme:light dark;--paper:#fff;--ink:#211f1c;--soft:#6a655d;--line:#e5dfd5;--band:#f7f4ee;
@@ -104,7 +108,8 @@ std::vector<Panel> PanelsOf(std::span<const Row> rows, bool lines, bool with_mas
       heads.push_back(&row);
       panels.push_back(
           {.title = absl::StrCat(row.workload, ", load ", bench::FormatFixed(row.load, 2),
-                                 lines ? "" : absl::StrCat(", ", row.workers, " workers"))});
+                                 lines ? "" : absl::StrCat(", ", row.workers, " workers"), ", ",
+                                 CapacityText(row.capacity))});
     }
     std::string name = row.policy;
     if (with_masters && !row.ideal()) {
@@ -149,6 +154,46 @@ std::string TitleOf(const Series& series, const Row& row) {
                       ", p99 is ", bench::FormatFixed(row.p99_ratio, 3), " times the ideal's");
 }
 
+// How many times the ideal: from 1 in equal steps, or logarithmic where that would leave most of it
+// empty.
+class RatioAxis {
+ public:
+  RatioAxis(const Panel& panel, double bottom, double top)
+      : linear_(HighOf(panel) - 1, bottom, top),
+        log_(1, HighOf(panel), bottom, top),
+        is_log_(linear_.high() > kLinearMax) {
+    if (is_log_) {
+      marks_ = log_.Marks();
+      return;
+    }
+    for (const double step : {0.01, 0.02, 0.05, 0.1, 0.2, 0.5}) {
+      if (linear_.high() / step > kMarksMax) continue;
+      for (int i = 0; i * step <= linear_.high() * (1 + 1e-9); ++i) marks_.push_back(1 + i * step);
+      return;
+    }
+  }
+
+  double Y(double ratio) const { return is_log_ ? log_.X(ratio) : linear_.X(ratio - 1); }
+  const std::vector<double>& marks() const { return marks_; }
+
+ private:
+  static constexpr double kLinearMax = 2;
+  static constexpr double kMarksMax = 6;
+
+  static double HighOf(const Panel& panel) {
+    double high = kRatioShown;
+    for (const Series& series : panel.series) {
+      for (const Row* const row : series.rows) high = std::max(high, row->p99_ratio);
+    }
+    return high;
+  }
+
+  const LinearAxis linear_;
+  const LogAxis log_;
+  const bool is_log_;
+  std::vector<double> marks_;
+};
+
 struct Label {
   double y;      // where it belongs
   double drawn;  // where there is room for it
@@ -182,24 +227,25 @@ void DrawLabels(Svg& svg, std::vector<Label> labels, double top, double bottom) 
 
 double DrawLines(Svg& svg, const Panel& panel, double top) {
   const double bottom = top + kPlotHeight;
-  const LogAxis y_axis = AxisOf(panel, P99, P99, bottom, top);
-  std::vector<uint32_t> workers;
-  for (const Row* const row : panel.series.front().rows) workers.push_back(row->workers);
-  const double first = std::log2(workers.front());
-  const double last = std::log2(workers.back());
+  const RatioAxis axis(panel, bottom, top);
+  const double first = std::log2(panel.series.front().rows.front()->workers);
+  const double last = std::log2(panel.series.front().rows.back()->workers);
   const auto x_of = [&](uint32_t count) {
     return kPlotLeft + 14 +
            (std::log2(count) - first) / std::max(last - first, 0.1) * (kPlotRight - kPlotLeft - 14);
   };
-  for (const double mark : y_axis.Marks()) {
-    svg.Line(kPlotLeft, y_axis.X(mark), kPlotRight, y_axis.X(mark), "grid");
-    svg.Text(kPlotLeft - 8, y_axis.X(mark) + 4, Anchor::kEnd, "soft", MarkText(mark));
+  for (const double mark : axis.marks()) {
+    svg.Line(kPlotLeft, axis.Y(mark), kPlotRight, axis.Y(mark), "grid");
+    svg.Text(kPlotLeft - 8, axis.Y(mark) + 4, Anchor::kEnd, "soft", absl::StrCat("×", mark));
   }
-  for (const uint32_t count : workers) {
-    svg.Line(x_of(count), bottom, x_of(count), bottom + 5, "grid");
-    svg.Text(x_of(count), bottom + 19, Anchor::kMiddle, "soft", absl::StrCat(count));
+  for (const Row* const row : panel.series.front().rows) {
+    const double x = x_of(row->workers);
+    svg.Line(x, bottom, x, bottom + 5, "grid");
+    svg.Text(x, bottom + 19, Anchor::kMiddle, "soft", absl::StrCat(row->workers));
+    svg.Text(x, bottom + 19 + kLineHeight, Anchor::kMiddle, "soft", bench::FormatUs(P99(*row)));
   }
-  svg.Text(kPlotRight + 28, bottom + 19, Anchor::kStart, "soft", "workers");
+  svg.Text(kLabelLeft, bottom + 19, Anchor::kStart, "soft", "workers");
+  svg.Text(kLabelLeft, bottom + 19 + kLineHeight, Anchor::kStart, "soft", "p99 of the ideal");
   std::vector<Label> labels;
   // The ideal last, so that it is seen where others lie on it.
   for (size_t i = panel.series.size(); i-- > 0;) {
@@ -208,21 +254,21 @@ double DrawLines(Svg& svg, const Panel& panel, double top) {
     for (size_t at = 0; at < series.rows.size(); ++at) {
       const Row& row = *series.rows[at];
       const double x = x_of(row.workers);
-      const double y = y_axis.X(Shown(P99(row)));
+      const double y = axis.Y(row.p99_ratio);
       if (at > 0) {
         const Row& before = *series.rows[at - 1];
-        svg.Line(x_of(before.workers), y_axis.X(Shown(P99(before))), x, y,
+        svg.Line(x_of(before.workers), axis.Y(before.p99_ratio), x, y,
                  ideal ? "ideal" : absl::StrCat("curve ", series.colour));
       }
       if (!ideal) {
         svg.Circle(x, y, 3, absl::StrCat("mark full ", series.colour), TitleOf(series, row));
       }
     }
-    const double y = y_axis.X(Shown(P99(*series.rows.back())));
+    const double y = axis.Y(series.rows.back()->p99_ratio);
     labels.push_back({.y = y, .drawn = y, .series = &series});
   }
   DrawLabels(svg, std::move(labels), top, bottom);
-  return bottom + kAxisHeight;
+  return bottom + kAxisHeight + kLineHeight;
 }
 
 double DrawRows(Svg& svg, const Panel& panel, double top) {
@@ -266,7 +312,8 @@ double DrawRows(Svg& svg, const Panel& panel, double top) {
 }
 
 double HeightOf(const Panel& panel, bool lines) {
-  const double plot = lines ? kPlotHeight : kRowHeight * static_cast<double>(panel.series.size());
+  const double plot =
+      lines ? kPlotHeight + kLineHeight : kRowHeight * static_cast<double>(panel.series.size());
   return kPanelHead + plot + kAxisHeight + kPanelGap;
 }
 
@@ -278,17 +325,16 @@ std::string AsPicture(std::span<const Row> rows, const Options& options) {
   const std::vector<Panel> panels = PanelsOf(rows, lines, with_masters);
   double height = kTop + kFootHeight;
   for (const Panel& panel : panels) height += HeightOf(panel, lines);
-  const std::string title = lines ? "p99 of the time until a request is served, by workers"
-                                  : "Time until a request is served, by policy";
+  const std::string title =
+      lines ? "p99 of the time until a request is served, as how many times the ideal"
+            : "Time until a request is served, by policy";
   Svg svg(kWidth, height, title);
   svg.Box(0, 0, kWidth, height, "paper");
   svg.Text(10, 32, Anchor::kStart, "title", title);
   svg.Text(10, 52, Anchor::kStart, "soft",
-           lines
-               ? "dashed: one queue for all, the ideal; × how many times that it is, with the most "
-                 "workers; logarithmic scales"
-               : "○ p50   ● p99   ◆ p99.9, logarithmic scale; dashed: p99 of one queue for all, "
-                 "the ideal");
+           lines ? "by number of workers; dashed: the ideal, one queue for all"
+                 : "○ p50   ● p99   ◆ p99.9, logarithmic scale; dashed: p99 of one queue for all, "
+                   "the ideal");
   double top = kTop;
   for (const Panel& panel : panels) {
     svg.Text(10, top + 18, Anchor::kStart, "head", panel.title);

@@ -78,6 +78,7 @@ std::vector<Field> FieldsOf(const Row& row) {
       {"load", row.load},
       {"policy", row.policy},
       {"masters", machinery(row.masters)},
+      {"capacity", machinery(row.capacity == UINT32_MAX ? 0 : row.capacity)},  // 0: no limit
       {"requests", row.requests},
       {"connections", row.connections},
       {"sojourn_mean_us", us(row.sojourn.mean_ns)},
@@ -108,14 +109,13 @@ std::string CsvText(const nlohmann::ordered_json& value) {
   return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
 }
 
-std::string CapacityText(const Options& options, const Workload& workload) {
-  const uint32_t capacity = CapacityFor(options, workload);
+}  // namespace
+
+std::string CapacityText(uint32_t capacity) {
   if (capacity == UINT32_MAX) return "no limit of connections at a worker";
   return absl::StrCat(capacity, capacity == 1 ? " connection" : " connections",
                       " at a time for each worker");
 }
-
-}  // namespace
 
 Table::Table(const Options& options) : options_(options), policy_width_(WidthOf(kIdeal)) {
   for (const std::string& policy : options.policies) {
@@ -135,7 +135,7 @@ std::string Table::Intro() const {
       " ns for each worker, and ", Time(costs.operation_ns), " for each operation\n");
   for (const Workload& workload : options_.workloads) {
     absl::StrAppend(&text, workload.name, ": ", DescribeWorkload(workload, options_.service_us),
-                    "; ", CapacityText(options_, workload), "\n");
+                    "; ", CapacityText(CapacityFor(options_, workload)), "\n");
   }
   return text;
 }
@@ -190,8 +190,6 @@ std::string AsJson(std::span<const Row> rows, const Options& options) {
                      {"turn_us", static_cast<double>(options.costs.turn_ns) / kNsPerUs},
                      {"look_ns", options.costs.look_ns},
                      {"operation_us", static_cast<double>(options.costs.operation_ns) / kNsPerUs}};
-  // Null where the workloads differ in it.
-  if (options.capacity.has_value()) json["options"]["capacity"] = *options.capacity;
   json["rows"] = nlohmann::ordered_json::array();
   for (const Row& row : rows) {
     nlohmann::ordered_json object;

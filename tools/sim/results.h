@@ -21,7 +21,8 @@ struct Row {
   std::string policy;
   std::string workload;
   uint32_t workers = 0;
-  uint32_t masters = 0;  // of the ideal: none
+  uint32_t masters = 0;   // of the ideal: none
+  uint32_t capacity = 1;  // of a worker; UINT32_MAX: no limit. The ideal does not ask for it
   double load = 0;
   uint64_t requests = 0;
   uint64_t connections = 0;
@@ -37,6 +38,9 @@ struct Row {
 
   bool ideal() const { return masters == 0; }
 };
+
+// What a capacity of workers means.
+std::string CapacityText(uint32_t capacity);
 
 // Prints rows as they come, under a head for each load.
 class Table {
