@@ -61,8 +61,10 @@ void Engine::CatchUp(int64_t now_ns) {
 }
 
 int64_t Engine::Gather(int64_t now_ns) const {
-  // An accept completes within the turn that asks for it.
-  if (gap_ns_ > kLoadedTurns * turn_cost_ns_ || accepts_under_way_ > 0 || stopping_) return 0;
+  // An accept completes within the turn that asks for it. While work waits for credit, whoever
+  // makes some would idle until the knock is heard.
+  const bool waits = accepts_under_way_ > 0 || hungry_ || stopping_;
+  if (waits || gap_ns_ > kLoadedTurns * turn_cost_ns_) return 0;
   const int64_t gather_ns = std::min(kGatherTurns * turn_cost_ns_, kGatherNsMax);
   return std::min(gather_ns, WaitMax(now_ns));
 }

@@ -57,6 +57,8 @@ struct Box {
 
 // Something that a multishot poll of a master watches. What happens before the master has read the
 // last completion is merged into it.
+constexpr uint64_t kTurnsToMeasure = 256;
+
 struct Watched {
   core::OpKey key;
   bool armed = false;
@@ -76,7 +78,9 @@ struct Master {
   std::vector<Completion> reading;
   std::span<const Op> ops;
   Phase phase = Phase::kWaking;
-  uint32_t epoch = 0;  // of its sleep; a timer of an older one means nothing
+  uint32_t epoch = 0;           // of its sleep; a timer of an older one means nothing
+  bool gathers = false;         // asleep, and what completes does not wake it yet
+  int64_t sleeps_until_ns = 0;  // at most
   int64_t busy_ns = 0;
   uint64_t turns = 0;
 };
@@ -221,7 +225,7 @@ class Study {
   void Happen(const Event& event) {
     switch (event.kind) {
       case Event::Kind::kTurnBegins:
-        if (masters_[event.index]->epoch == event.epoch) BeginTurn(event.index);
+        if (masters_[event.index]->epoch == event.epoch) OnWoken(event.index);
         return;
       case Event::Kind::kTurnEnds:
         return EndTurn(event.index);
@@ -241,7 +245,10 @@ class Study {
   void BeginTurn(uint32_t index) {
     Master& master = *masters_[index];
     master.phase = Master::Phase::kTurning;
-    ++master.turns;
+    // As the runtime does from its CPU time.
+    if (++master.turns % kTurnsToMeasure == 0) {
+      master.engine->SetTurnCost(master.busy_ns / static_cast<int64_t>(master.turns));
+    }
     master.reading.clear();
     std::swap(master.reading, master.completed);
     master.poll.pending = false;
@@ -269,14 +276,37 @@ class Study {
     if (wait_ns == 0) return BeginTurn(index);
     master.phase = Master::Phase::kAsleep;
     ++master.epoch;
-    if (wait_ns == core::kWaitForever) return;
-    Plan(wait_ns + options_.costs.wake_ns, Event::Kind::kTurnBegins, index, master.epoch);
+    master.sleeps_until_ns = wait_ns == core::kWaitForever
+                                 ? core::kWaitForever
+                                 : now_ns_ + wait_ns + options_.costs.wake_ns;
+    const int64_t gather_ns = master.engine->Gather(now_ns_);
+    master.gathers = gather_ns > 0;
+    if (master.gathers) {
+      Plan(gather_ns + options_.costs.wake_ns, Event::Kind::kTurnBegins, index, master.epoch);
+    } else {
+      SleepOn(index);
+    }
+  }
+
+  void SleepOn(uint32_t index) {
+    const Master& master = *masters_[index];
+    if (master.sleeps_until_ns == core::kWaitForever) return;
+    const int64_t wait_ns = std::max<int64_t>(0, master.sleeps_until_ns - now_ns_);
+    Plan(wait_ns, Event::Kind::kTurnBegins, index, master.epoch);
+  }
+
+  // It has gathered for long enough, or its time has come, or something has completed.
+  void OnWoken(uint32_t index) {
+    Master& master = *masters_[index];
+    const bool nothing = std::exchange(master.gathers, false) && master.completed.empty();
+    if (nothing && now_ns_ < master.sleeps_until_ns) return SleepOn(index);
+    BeginTurn(index);
   }
 
   void Complete(uint32_t index, const Completion& completion) {
     Master& master = *masters_[index];
     master.completed.push_back(completion);
-    if (master.phase != Master::Phase::kAsleep) return;
+    if (master.phase != Master::Phase::kAsleep || master.gathers) return;
     master.phase = Master::Phase::kWaking;
     ++master.epoch;
     Plan(options_.costs.wake_ns, Event::Kind::kTurnBegins, index, master.epoch);

@@ -104,5 +104,19 @@ TEST_F(ModerationTest, NeverWhileAcceptsAreAskedForOrTheEndIsNear) {
   EXPECT_EQ(engine_.Gather(now_ns_), 0);
 }
 
+// A worker that made room would idle until its knock is heard.
+TEST_F(ModerationTest, NeverWhileWorkWaitsForCredit) {
+  for (int i = 0; i < 100; ++i) AfterArrivals(1, 10 * kMicrosecond);
+  ASSERT_GT(engine_.Gather(now_ns_), 0);
+  engine_.SetWindow(0, 1);
+  Batch({Arrival(9), Arrival(9)});
+  ASSERT_EQ(Held(), 1u);
+  EXPECT_EQ(engine_.Gather(now_ns_), 0);
+  Claim(0);
+  Batch({Knock()});
+  ASSERT_EQ(Held(), 0u);
+  EXPECT_GT(engine_.Gather(now_ns_), 0);
+}
+
 }  // namespace
 }  // namespace ringmaster::core
