@@ -604,7 +604,8 @@ bool Master::TurnAndBatch(core::Wait wait) {
   }
   ++wakes_;
   now_ns_ = MonotonicNow();
-  if (has_thread_ && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
+  // Only a thread of the master's own spends its time on turns alone.
+  if (!hosted() && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
   CloseRings();
   RunCalls();
   if (shared_->TakeGivenBack()) TakeGivenBack();

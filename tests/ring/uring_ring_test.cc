@@ -11,14 +11,18 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <ostream>
 #include <span>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -46,6 +50,13 @@ struct Variant {
 
   friend void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
 };
+
+// Whether the thread sleeps in the kernel, waiting for completions.
+bool WaitsOnARing(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/syscall");
+  long number = -1;
+  return file >> number && number == __NR_io_uring_enter;
+}
 
 class UringRingTest : public testing::TestWithParam<Variant> {
  protected:
@@ -781,7 +792,10 @@ TEST_P(UringRingTest, GathersForAsLongAsAskedAndThenWaitsOn) {
       // What comes early does not end it.
       Fd early;
       const auto start = std::chrono::steady_clock::now();
-      std::thread client([&] { early = listener.Connect(); });
+      std::thread client([&, waiting = gettid()] {
+        while (!WaitsOnARing(waiting)) std::this_thread::yield();
+        early = listener.Connect();
+      });
       EXPECT_EQ(Turn({}, wait).size(), 1u);
       EXPECT_GE(std::chrono::steady_clock::now() - start, kGather);
       client.join();
