@@ -162,7 +162,8 @@ enum class WakeOrder : uint8_t {
   kFifo,  // the one that was woken longest ago
 };
 
-// Wakes one worker that waits; while all are busy, the one with the fewest unclaimed offers.
+// Wakes one worker that waits; while all are busy, the one with the fewest unclaimed offers. With
+// kLifo arrivals that come together wake one worker: up to four offers, within 200 microseconds.
 std::unique_ptr<Policy> Exclusive(WakeOrder order = WakeOrder::kLifo);
 
 // How far from evenly loaded `AffinityCpu` may go for the sake of locality.

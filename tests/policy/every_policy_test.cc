@@ -131,20 +131,25 @@ TEST_P(EveryPolicy, TakesTheOnlyCandidate) {
   }
 }
 
-// Arrivals that stay open, each with the pick before it counted, spread over equal workers.
+// Arrivals that stay open, each with the pick before it counted, spread over equal workers, whether
+// they come one by one or together.
 TEST_P(EveryPolicy, LeavesNoWorkerOutWhenConnectionsStay) {
   if (Base() == "two-choices") GTEST_SKIP() << "it is left to chance whom it draws";
   if (GetParam() == "weighted-round-robin:4,1,1") GTEST_SKIP() << "its workers are not equal";
-  Crew crew(8);
-  auto policy = Ready(Make(), crew);
-  for (int i = 0; i < 8; ++i) {
-    Candidate& facts = crew.facts(crew.Pick(*policy));
-    ++facts.open;
-    ++facts.unclaimed;
-    facts.idle = false;
-  }
-  for (uint32_t worker = 0; worker < crew.size(); ++worker) {
-    EXPECT_EQ(crew.facts(worker).open, 1u) << "worker " << worker;
+  for (const bool together : {false, true}) {
+    // Exclusive wakes one worker for what comes together.
+    if (together && GetParam() == "exclusive") continue;
+    Crew crew(8);
+    auto policy = Ready(Make(), crew);
+    for (int i = 0; i < 8; ++i) {
+      Candidate& facts = crew.facts(crew.Pick(*policy));
+      ++facts.open;
+      if (together) ++facts.unclaimed;  // else claimed, and being served
+      facts.idle = false;
+    }
+    for (uint32_t worker = 0; worker < crew.size(); ++worker) {
+      EXPECT_EQ(crew.facts(worker).open, 1u) << "worker " << worker << ", together " << together;
+    }
   }
 }
 

@@ -69,6 +69,57 @@ TEST(ExclusiveLifo, AWorkerThatTakesOverAnIndexIsNotTheOneThatWasWokenLast) {
   EXPECT_EQ(crew.Pick(*policy), 1u);
 }
 
+TEST(ExclusiveLifo, WhatComesTogetherWakesOneWorkerUpToFourOffers) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+  EXPECT_EQ(crew.Pick(*policy), 0u);
+  crew.facts(0).idle = false;
+  for (uint32_t unclaimed = 1; unclaimed < 4; ++unclaimed) {
+    crew.facts(0).unclaimed = unclaimed;
+    crew.facts(0).still_ns = 199'999;
+    EXPECT_EQ(crew.Pick(*policy), 0u) << unclaimed;
+  }
+  crew.facts(0).unclaimed = 4;
+  EXPECT_EQ(crew.Pick(*policy), 1u);
+}
+
+TEST(ExclusiveLifo, WakesAnotherWorkerWhenTheFirstHasClaimedOrDoesNotComeRound) {
+  for (const bool claimed : {true, false}) {
+    Crew crew(3);
+    auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+    crew.OnlyCreditFor({2});
+    EXPECT_EQ(crew.Pick(*policy), 2u);
+    crew.CreditForAll();
+    crew.facts(2).idle = false;
+    crew.facts(2).unclaimed = claimed ? 0 : 1;
+    crew.facts(2).still_ns = claimed ? 0 : 200'000;
+    EXPECT_EQ(crew.Pick(*policy), 0u) << claimed;
+  }
+}
+
+TEST(ExclusiveLifo, WhatComesTogetherDoesNotSplitBetweenTheHostAndAnother) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
+  crew.facts(2).on_host = true;
+  crew.facts(2).idle = false;
+  EXPECT_EQ(crew.Pick(*policy), 0u);
+  crew.facts(0).idle = false;
+  crew.facts(0).unclaimed = 1;
+  crew.facts(2).idle = true;
+  EXPECT_EQ(crew.Pick(*policy), 0u);
+  policy->OnLeave(0);  // and another one joins at its index
+  EXPECT_EQ(crew.Pick(*policy), 2u);
+}
+
+TEST(ExclusiveFifo, WakesAWorkerForEachThatComes) {
+  Crew crew(3);
+  auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
+  EXPECT_EQ(crew.Pick(*policy), 0u);
+  crew.facts(0).idle = false;
+  crew.facts(0).unclaimed = 1;
+  EXPECT_EQ(crew.Pick(*policy), 1u);
+}
+
 TEST(ExclusiveFifo, WakesThoseNeverPickedFirstByIndexThenTheOneThatWaitedLongest) {
   Crew crew(4);
   auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
@@ -124,23 +175,28 @@ TEST(Exclusive, FollowsTheRuleUnderRandomFacts) {
       Crew crew(1 + chance.Below(12));
       auto policy = Ready(Exclusive(order), crew);
       std::vector<int64_t> last_pick(crew.size(), -1);
+      uint32_t woken = crew.size();
       for (int64_t step = 0; step < 300; ++step) {
         for (uint32_t worker = 0; worker < crew.size(); ++worker) {
           Candidate& facts = crew.facts(worker);
           facts.credit = chance.OneIn(3) ? 0 : 1;
-          facts.unclaimed = chance.Below(3);
+          facts.unclaimed = chance.Below(6);
+          facts.still_ns = facts.unclaimed > 0 ? chance.Below(4) * 100'000 : 0;
           facts.idle = facts.unclaimed == 0 && chance.OneIn(4);
           facts.on_host = worker == 0 && seed % 2 == 0;
         }
         if (!crew.HasCandidate()) continue;
         const View view = crew.MakeView();
-        // Idle first, of these the host (last in, first out), then fewest unclaimed, then the order
-        // of wake-ups, then the index.
+        // Last in, first out: the one being woken, then the host if it is idle. Then idle first,
+        // then fewest unclaimed, then the order of wake-ups, then the index.
         const auto rank = [&](const Candidate& candidate) {
           const int64_t last = last_pick[candidate.worker];
-          const bool awake = candidate.idle && candidate.on_host && order == WakeOrder::kLifo;
-          return std::tuple(!candidate.idle, !awake, candidate.unclaimed,
-                            order == WakeOrder::kLifo ? -last : last, candidate.worker);
+          const bool lifo = order == WakeOrder::kLifo;
+          const bool being_woken = lifo && candidate.worker == woken && candidate.unclaimed >= 1 &&
+                                   candidate.unclaimed <= 3 && candidate.still_ns < 200'000;
+          const bool awake = lifo && candidate.idle && candidate.on_host;
+          return std::tuple(!being_woken, !awake, !candidate.idle, candidate.unclaimed,
+                            lifo ? -last : last, candidate.worker);
         };
         const auto expected = std::min_element(
             view.candidates.begin(), view.candidates.end(),
@@ -148,6 +204,7 @@ TEST(Exclusive, FollowsTheRuleUnderRandomFacts) {
         const uint32_t worker = crew.Pick(*policy);
         ASSERT_EQ(worker, expected->worker);
         last_pick[worker] = step;
+        woken = worker;
       }
     }
   }
