@@ -67,9 +67,8 @@ int main(int argc, char** argv) {
         [text](benchmark::State& state) { ringmaster::bench::PolicyDecision(state, text); })
         ->Arg(2)
         ->Arg(8)
-        ->Arg(32)
-        ->Arg(128)
-        ->Arg(512)
+        ->Arg(64)
+        ->Arg(256)
         ->Arg(1024);
   }
   benchmark::Initialize(&argc, argv);

@@ -100,9 +100,10 @@ class AffinityCpuPolicy final : public Policy {
     Best best;
     for (size_t i = 0; i < view.candidates.size(); ++i) {
       const Candidate& candidate = view.candidates[i];
+      // The least loaded is never beyond the slack. Mostly all are within it, or nearly none.
       const uint32_t excess = candidate.open - open_min;
-      uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
-      distance = excess <= slack_ ? distance : kTooLoaded;
+      if (excess > slack_) continue;
+      const uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
       const uint32_t load = std::min(excess, kExcessMax);
       best.Offer(i, distance << 61 | LoadAndTurn(load, candidate.worker));
     }
@@ -124,8 +125,6 @@ class AffinityCpuPolicy final : public Policy {
     const auto known = [](int32_t id) { return id < 0 ? kNobodys : id; };
     return {.core = known(home.core), .cache = known(home.cache), .node = known(home.node)};
   }
-
-  static constexpr uint64_t kTooLoaded = 4;
 
   // More makes no difference, so that load, distance and turn fit into one number.
   static constexpr uint32_t kExcessMax = (1u << 29) - 1;

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "policy/mix.h"
+#include "policy/smallest_key.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -56,20 +57,14 @@ class AffinityHashPolicy final : public Policy {
     unknown_peers_->Prepare(worker_slots);
   }
 
-  // No two workers have the same score for a peer, because Mix is a bijection and no two have the
-  // same salt.
+  // The highest score wins. No two workers have the same one for a peer, because Mix is a bijection
+  // and no two have the same salt.
   size_t Pick(const Arrival& arrival, const View& view) override {
     if (arrival.peer.kind == Peer::Kind::kUnknown) return unknown_peers_->Pick(arrival, view);
     const uint64_t peer = HashOf(arrival.peer);
-    size_t best = 0;
-    uint64_t best_score = 0;
-    for (size_t i = 0; i < view.candidates.size(); ++i) {
-      const uint64_t score = Mix(peer ^ salts_[view.candidates[i].worker]);
-      const bool better = score > best_score;
-      best = better ? i : best;
-      best_score = better ? score : best_score;
-    }
-    return best;
+    return SmallestKey(view.candidates, [&](const Candidate& candidate) {
+      return ~Mix(peer ^ salts_[candidate.worker]);
+    });
   }
 
  private:

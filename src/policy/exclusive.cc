@@ -25,13 +25,16 @@
 // When not to use it. kLifo with long-lived connections: it looks at who waits and never at how
 // many connections are open, so quiet ones pile up on the hot workers. Use least-loaded then.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "policy/smallest_key.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -54,13 +57,9 @@ class ExclusivePolicy final : public Policy {
   }
 
   size_t Pick(const Arrival&, const View& view) override {
-    size_t best = 0;
-    uint64_t best_key = std::numeric_limits<uint64_t>::max();
-    for (size_t i = 0; i < view.candidates.size(); ++i) {
-      const uint64_t key = Key(view.candidates[i]);
-      const bool better = key < best_key;
-      best = better ? i : best;
-      best_key = better ? key : best_key;
+    size_t best = BeingWoken(view.candidates);
+    if (best == view.candidates.size()) {
+      best = SmallestKey(view.candidates, [&](const Candidate& c) { return Key(c); });
     }
     last_ = view.candidates[best].worker;
     picked_at_[last_] = picks_++;
@@ -80,15 +79,22 @@ class ExclusivePolicy final : public Policy {
     const uint64_t queue = (uint64_t{1} + candidate.unclaimed) * !candidate.idle;
     const uint32_t picks_since = picks_ - picked_at_[candidate.worker];
     const uint64_t key = queue << 32 | (picks_since ^ flip_);
-    // 0 goes before everything; at most one is woken, and it goes on before the host begins.
-    if (flip_ == 0 && IsBeingWoken(candidate)) return 0;
     const bool awake = candidate.on_host && candidate.idle && flip_ == 0;
-    return awake ? 1 : key + 2;
+    return key * !awake;
   }
 
-  bool IsBeingWoken(const Candidate& candidate) const {
-    return candidate.worker == last_ && candidate.unclaimed > 0 && candidate.unclaimed < kRun &&
-           candidate.still_ns < kRunNsMax;
+  // Position of the worker that was woken last, if it is still to come round and may get more;
+  // else the number of candidates. The order is ascending, so it is not behind its index.
+  size_t BeingWoken(std::span<const Candidate> candidates) const {
+    if (last_ == kNobody || flip_ != 0) return candidates.size();
+    const auto last = std::lower_bound(
+        candidates.begin(), candidates.begin() + std::min<size_t>(last_ + 1, candidates.size()),
+        last_,
+        [](const Candidate& candidate, uint32_t worker) { return candidate.worker < worker; });
+    if (last == candidates.end() || last->worker != last_) return candidates.size();
+    const bool goes_on =
+        last->unclaimed > 0 && last->unclaimed < kRun && last->still_ns < kRunNsMax;
+    return goes_on ? static_cast<size_t>(last - candidates.begin()) : candidates.size();
   }
 
   const uint32_t flip_;  // all ones reverses the order

@@ -45,8 +45,8 @@ struct Tally {
     count += counts;
     sum += load & (uint64_t{0} - counts);
   }
-  // Whether `load` is at most one and a half times the average.
-  bool Tolerates(uint64_t load) const { return 2 * count * load <= 3 * sum; }
+  // The largest load that is at most one and a half times the average; count is not zero.
+  uint64_t LoadMax() const { return 3 * sum / (2 * count); }
 };
 
 // Who passes a sieve is as good as random to a branch predictor, hence no branches.
@@ -71,10 +71,11 @@ class HermesPolicy final : public Policy {
       open = TallyOpen(view.candidates, still_ns_max);
     }
     // The average of the third sieve is known only when everybody has been through the second.
+    const uint64_t open_max = open.LoadMax();
     Tally unclaimed;
     for (size_t i = 0; i < view.candidates.size(); ++i) {
       const Candidate& candidate = view.candidates[i];
-      const bool passes = (candidate.still_ns <= still_ns_max) & open.Tolerates(candidate.open);
+      const bool passes = (candidate.still_ns <= still_ns_max) & (candidate.open <= open_max);
       const uint32_t turn = candidate.worker - next_;  // wraps: those below come after those above
       left_[unclaimed.count] = {.order = uint64_t{turn} << 32 | i,
                                 .unclaimed = candidate.unclaimed};
@@ -101,9 +102,10 @@ class HermesPolicy final : public Policy {
 
   // Position of the first by turn of those left that pass the third sieve.
   size_t FirstByTurn(const Tally& unclaimed) const {
+    const uint64_t unclaimed_max = unclaimed.LoadMax();
     uint64_t first = std::numeric_limits<uint64_t>::max();
     for (size_t i = 0; i < unclaimed.count; ++i) {
-      const uint64_t fails = !unclaimed.Tolerates(left_[i].unclaimed);
+      const uint64_t fails = left_[i].unclaimed > unclaimed_max;
       first = std::min(first, left_[i].order | (uint64_t{0} - fails));
     }
     return static_cast<uint32_t>(first);

@@ -23,6 +23,7 @@
 #include <memory>
 #include <string>
 
+#include "policy/smallest_key.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -33,14 +34,7 @@ class LeastLoadedPolicy final : public Policy {
   std::string name() const override { return "least-loaded"; }
 
   size_t Pick(const Arrival&, const View& view) override {
-    size_t best = 0;
-    uint64_t best_key = std::numeric_limits<uint64_t>::max();
-    for (size_t i = 0; i < view.candidates.size(); ++i) {
-      const uint64_t key = Key(view.candidates[i]);
-      const bool better = key < best_key;
-      best = better ? i : best;
-      best_key = better ? key : best_key;
-    }
+    const size_t best = SmallestKey(view.candidates, [&](const Candidate& c) { return Key(c); });
     next_ = view.candidates[best].worker + 1;
     return best;
   }

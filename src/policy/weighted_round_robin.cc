@@ -36,6 +36,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "policy/smallest_key.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -169,15 +170,12 @@ class WeightedRoundRobinPolicy final : public Policy {
   // Position of the candidate whose next turn is complete soonest, the lowest index of several.
   size_t FirstComplete(std::span<const Candidate> candidates) const {
     const int64_t now = clock_ << kMomentBits;
-    size_t best = 0;
-    int64_t best_moment = std::numeric_limits<int64_t>::max();
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      const Worker& worker = workers_[candidates[i].worker];
-      const bool better = (worker.due_from < now) & (worker.complete < best_moment);
-      best = better ? i : best;
-      best_moment = better ? worker.complete : best_moment;
-    }
-    return best;
+    return SmallestKey(candidates, [&](const Candidate& candidate) {
+      const Worker& worker = workers_[candidate.worker];
+      // In the order of signed numbers, and behind them all where nothing is due.
+      const uint64_t key = static_cast<uint64_t>(worker.complete) ^ uint64_t { 1 } << 63;
+      return worker.due_from < now ? key : std::numeric_limits<uint64_t>::max();
+    });
   }
 
   const std::vector<uint32_t> weights_;  // by index, as given
