@@ -458,6 +458,7 @@ void Engine::ReapTally(uint32_t index) {
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
     worker.window = std::max(worker.window / 2, 1u);
     worker.prompt_claims = 0;
+    worker.slow_until_ns = now_ns_ + kSlowMemory * config_.recall_after_ns;
     worker.owes_motion = true;  // by (8)
     Stall(index);
   }
@@ -646,6 +647,7 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
   // up with 1.
   if (!worker.owes_motion) worker.window = std::max(worker.window / 2, 1u);
   worker.prompt_claims = 0;
+  worker.slow_until_ns = now_ns_ + kSlowMemory * config_.recall_after_ns;
   worker.owes_motion = true;  // by (7)
   sources_[record.source].config.policy->OnRecall(index);
   return true;
@@ -1046,12 +1048,11 @@ int64_t Engine::Still(uint32_t index) const {
   return std::max<int64_t>(0, now_ns_ - std::max(worker.moved_at_ns, worker.waits_since_ns));
 }
 
-// Whether it has been recalled from so often that its window has fallen to 1, and is inside a claim
-// now. What it is offered then waits for a callback that may take long, too briefly for a recall
-// perhaps and yet for the most of that callback, so everybody else is asked first. A hint: a wrong
-// one costs a worse pick.
-bool Engine::SlowAtWork(const WorkerState& worker) {
-  return worker.window == 1 && worker.config.window_max > 1 &&
+// Whether it has been recalled from of late and is inside a claim now. What it is offered then
+// waits for a callback that may take long, too briefly for a recall perhaps and yet for the most of
+// that callback, so everybody else is asked first. A hint: a wrong one costs a worse pick.
+bool Engine::SlowAtWork(const WorkerState& worker) const {
+  return now_ns_ < worker.slow_until_ns &&
          worker.config.state->serving.load(std::memory_order_relaxed) != 0;
 }
 

@@ -93,6 +93,10 @@ inline constexpr uint8_t kDoublingsMax = 6;
 // So many prompt claims in a row double the window of a worker that was recalled from.
 inline constexpr uint32_t kPromptClaimsToGrow = 8;
 
+// For so many times `recall_after` a worker that was recalled from counts as slow. Its window grows
+// back sooner, because it is prompt whenever it is not at work.
+inline constexpr int64_t kSlowMemory = 400;
+
 // Moderation, in units of what a turn costs the master, so that it suits slow and fast machines.
 // Where an arrival comes in less than kLoadedTurns of these, waking for each would take the master
 // a sixth of a CPU or more, and whoever is woken in turn as much again; then it gathers for
@@ -324,12 +328,13 @@ class Engine {
     uint16_t generation = 0;
     uint32_t window = 1;
     uint32_t prompt_claims = 0;
-    bool owes_motion = false;  // by (7)
-    bool stalled = false;      // an event has been reported
-    bool rung = false;         // as the master last left or saw it
-    bool touched = false;      // offered to in this batch
-    bool bell_owed = false;    // a doorbell failed
-    bool active = false;       // in active_
+    int64_t slow_until_ns = 0;  // see kSlowMemory
+    bool owes_motion = false;   // by (7)
+    bool stalled = false;       // an event has been reported
+    bool rung = false;          // as the master last left or saw it
+    bool touched = false;       // offered to in this batch
+    bool bell_owed = false;     // a doorbell failed
+    bool active = false;        // in active_
     int64_t bell_again_ns = 0;
     int64_t bell_pause_ns = 0;
     int64_t moved_at_ns = 0;
@@ -418,7 +423,7 @@ class Engine {
   void Refresh(SourceState& source);
   void RefreshOpen(SourceState& source);
   void AddCandidates(SourceState& source, bool slow_too);
-  static bool SlowAtWork(const WorkerState& worker);
+  bool SlowAtWork(const WorkerState& worker) const;
   bool Idle(const WorkerState& worker) const;
   int64_t Still(uint32_t worker) const;
   uint32_t Credit(uint32_t worker, const SourceState& source) const;

@@ -1296,17 +1296,17 @@ TEST_F(EngineTest, DealsARoundExactly) {
 
 TEST_F(EngineTest, OffersToASlowWorkerOnlyWhenItIsNotAtWorkUnlessNobodyElseCanTakeIt) {
   AddSource({}, RoundRobin());
-  AddWorker({.window = 2});
+  AddWorker({.window = 8});
   AddWorker({.window = 2});
   Batch();
   Batch({Arrival(10), Arrival(11)});
   EXPECT_EQ(Claim(1), std::vector<int32_t>{11});
   now_ns_ += kRecallAfter;
-  Batch();  // recalled from worker 0, whose window is 1 from now on
+  Batch();  // recalled from worker 0, whose window has not grown back yet
   EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
   Claim(0);  // it moves
   Batch();
-  EXPECT_EQ(engine_.window(0), 1u);
+  EXPECT_EQ(engine_.window(0), 4u);
 
   workers_[0]->state().serving = 1;
   Batch({Arrival(12)});  // its turn, and it is owed one
@@ -1319,6 +1319,12 @@ TEST_F(EngineTest, OffersToASlowWorkerOnlyWhenItIsNotAtWorkUnlessNobodyElseCanTa
   Claim(1);
   workers_[0]->state().serving = 0;
   Batch({Arrival(16)});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  Claim(0);
+
+  now_ns_ += kSlowMemory * kRecallAfter;  // long enough to be forgotten
+  workers_[0]->state().serving = 1;
+  Batch({Arrival(17)});
   EXPECT_EQ(Unclaimed(0), 1u);
 }
 
