@@ -23,7 +23,10 @@
 // Cost. One pass over the candidates, one remembered number for each worker.
 //
 // When not to use it. kLifo with long-lived connections: it looks at who waits and never at how
-// many connections are open, so quiet ones pile up on the hot workers. Use least-loaded then.
+// many connections are open, so quiet ones pile up on the hot workers; nor where a callback takes
+// milliseconds and others idle, because what comes together waits for one worker (ringmaster-sim,
+// 64 workers, 10 ms each, load 0.95: p99 1.075 times that of one queue, 1.041 with least-loaded).
+// Use least-loaded then.
 
 #include <algorithm>
 #include <cstddef>
