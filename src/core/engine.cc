@@ -456,10 +456,7 @@ void Engine::ReapTally(uint32_t index) {
     worker.bell_pause_ns = 0;
     Moved(index);
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
-    worker.window = std::max(worker.window / 2, 1u);
-    worker.prompt_claims = 0;
-    worker.slow_until_ns = now_ns_ + kSlowMemory * config_.recall_after_ns;
-    worker.owes_motion = true;  // by (8)
+    OweMotion(worker);  // by (8)
     Stall(index);
   }
 }
@@ -632,6 +629,16 @@ Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
   return stuck ? Recallable::kWanted : Recallable::kNotYet;
 }
 
+// The worker has let something wait too long and gets nothing before it moves. Its window is halved
+// once for each stall: one that was only preempted soon has it back, one that is slow ends up
+// with 1.
+void Engine::OweMotion(WorkerState& worker) {
+  if (!worker.owes_motion) worker.window = std::max(worker.window / 2, 1u);
+  worker.prompt_claims = 0;
+  worker.slow_until_ns = now_ns_ + kSlowMemory * config_.recall_after_ns;
+  worker.owes_motion = true;
+}
+
 bool Engine::RecallAt(uint32_t index, uint64_t position) {
   WorkerState& worker = workers_[index];
   ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
@@ -643,12 +650,7 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
   slot = kNoArrival;
   TakeBackPlaceOf(index, sources_[record.source]);
   ledger_.Recall(id);
-  // Halved once for each stall: one that was only preempted soon has it back, one that is slow ends
-  // up with 1.
-  if (!worker.owes_motion) worker.window = std::max(worker.window / 2, 1u);
-  worker.prompt_claims = 0;
-  worker.slow_until_ns = now_ns_ + kSlowMemory * config_.recall_after_ns;
-  worker.owes_motion = true;  // by (7)
+  OweMotion(worker);  // by (7)
   sources_[record.source].config.policy->OnRecall(index);
   return true;
 }

@@ -388,6 +388,7 @@ class Engine {
   Recallable MayRecall(uint32_t worker, ArrivalId id) const;
   int64_t RecallLimit(ArrivalId id) const;
   int64_t FirstLimitAt(const WorkerState& worker) const;
+  void OweMotion(WorkerState& worker);
   bool RecallAt(uint32_t worker, uint64_t position);
   void RecallAllOf(uint32_t worker, uint32_t source);
   bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;

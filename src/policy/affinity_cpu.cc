@@ -29,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "policy/smallest_key.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -97,17 +98,14 @@ class AffinityCpuPolicy final : public Policy {
 
   size_t NearestWithin(uint32_t open_min, const Arrival& arrival, const View& view) const {
     const Cpu home = OnlyKnown(Locate(*view.topology, arrival.incoming_cpu));
-    Best best;
-    for (size_t i = 0; i < view.candidates.size(); ++i) {
-      const Candidate& candidate = view.candidates[i];
+    return SmallestKey(view.candidates, [&](const Candidate& candidate) {
       // The least loaded is never beyond the slack. Mostly all are within it, or nearly none.
       const uint32_t excess = candidate.open - open_min;
-      if (excess > slack_) continue;
+      if (excess > slack_) return std::numeric_limits<uint64_t>::max();
       const uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
       const uint32_t load = std::min(excess, kExcessMax);
-      best.Offer(i, distance << 61 | LoadAndTurn(load, candidate.worker));
-    }
-    return best.position;
+      return distance << 61 | LoadAndTurn(load, candidate.worker);
+    });
   }
 
   // Looked up by what is shared, because what the next candidate shares is as good as random to a

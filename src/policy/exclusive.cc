@@ -16,7 +16,8 @@
 // The run. A wake-up takes tens of microseconds, and clients that were answered together come back
 // together; woken one by one, several workers wake for what one of them could have served. (A light
 // load of four clients: 1.3 context switches for each connection instead of 1.8, and half of them
-// answered within 1.15 times what EPOLLEXCLUSIVE takes instead of 1.3.) What waits longest waits
+// answered within 1.15 times what EPOLLEXCLUSIVE takes instead of 1.3; bench/METHOD.md has the
+// commands.) What waits longest waits
 // for kRun - 1 others to be served. A worker that has not come round within kRunNsMax is not about
 // to: it is busy, and the next arrival wakes another.
 //

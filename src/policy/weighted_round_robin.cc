@@ -52,6 +52,8 @@ constexpr int64_t kClockMax = int64_t{1} << 24;
 // million, by kWeightMax, so none is taken for another.
 constexpr int kMomentBits = 24;
 
+constexpr uint64_t kSignBit = uint64_t{1} << 63;
+
 class WeightedRoundRobinPolicy final : public Policy {
  public:
   explicit WeightedRoundRobinPolicy(std::vector<uint32_t> weights) : weights_(std::move(weights)) {}
@@ -173,7 +175,7 @@ class WeightedRoundRobinPolicy final : public Policy {
     return SmallestKey(candidates, [&](const Candidate& candidate) {
       const Worker& worker = workers_[candidate.worker];
       // In the order of signed numbers, and behind them all where nothing is due.
-      const uint64_t key = static_cast<uint64_t>(worker.complete) ^ uint64_t { 1 } << 63;
+      const uint64_t key = static_cast<uint64_t>(worker.complete) + kSignBit;
       return worker.due_from < now ? key : std::numeric_limits<uint64_t>::max();
     });
   }

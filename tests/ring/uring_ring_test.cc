@@ -793,7 +793,10 @@ TEST_P(UringRingTest, GathersForAsLongAsAskedAndThenWaitsOn) {
       Fd early;
       const auto start = std::chrono::steady_clock::now();
       std::thread client([&, waiting = gettid()] {
-        while (!WaitsOnARing(waiting)) std::this_thread::yield();
+        const auto patience = start + std::chrono::nanoseconds(kPatienceNs);
+        while (!WaitsOnARing(waiting) && std::chrono::steady_clock::now() < patience) {
+          std::this_thread::yield();
+        }
         early = listener.Connect();
       });
       EXPECT_EQ(Turn({}, wait).size(), 1u);
