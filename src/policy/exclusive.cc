@@ -29,7 +29,6 @@
 // 64 workers, 10 ms each, load 0.95: p99 1.075 times that of one queue, 1.041 with least-loaded).
 // Use least-loaded then.
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -38,6 +37,7 @@
 #include <string>
 #include <vector>
 
+#include "policy/first_from.h"
 #include "policy/smallest_key.h"
 #include "ringmaster/policy.h"
 
@@ -51,10 +51,11 @@ constexpr uint32_t kNobody = std::numeric_limits<uint32_t>::max();
 
 class ExclusivePolicy final : public Policy {
  public:
-  explicit ExclusivePolicy(WakeOrder order)
-      : flip_(order == WakeOrder::kLifo ? 0 : std::numeric_limits<uint32_t>::max()) {}
+  explicit ExclusivePolicy(WakeOrder order) : order_(order) {}
 
-  std::string name() const override { return flip_ == 0 ? "exclusive" : "exclusive-fifo"; }
+  std::string name() const override {
+    return order_ == WakeOrder::kLifo ? "exclusive" : "exclusive-fifo";
+  }
 
   void Prepare(uint32_t worker_slots) override {
     if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
@@ -63,7 +64,8 @@ class ExclusivePolicy final : public Policy {
   size_t Pick(const Arrival&, const View& view) override {
     size_t best = BeingWoken(view.candidates);
     if (best == view.candidates.size()) {
-      best = SmallestKey(view.candidates, [&](const Candidate& c) { return Key(c); });
+      best = order_ == WakeOrder::kLifo ? First<WakeOrder::kLifo>(view.candidates)
+                                        : First<WakeOrder::kFifo>(view.candidates);
     }
     last_ = view.candidates[best].worker;
     picked_at_[last_] = picks_++;
@@ -77,31 +79,33 @@ class ExclusivePolicy final : public Policy {
 
  private:
   // The upper half is the queue at the worker: none when it is idle, and at least one when it is
-  // busy, if only with what it has claimed. The lower half is the order among equals. Without
-  // branches, because both are as good as random to a branch predictor.
-  uint64_t Key(const Candidate& candidate) const {
-    const uint64_t queue = (uint64_t{1} + candidate.unclaimed) * !candidate.idle;
-    const uint32_t picks_since = picks_ - picked_at_[candidate.worker];
-    const uint64_t key = queue << 32 | (picks_since ^ flip_);
-    const bool awake = candidate.on_host && candidate.idle && flip_ == 0;
-    return key * !awake;
+  // busy, if only with what it has claimed; twice that, so that the one that is awake fits in
+  // before all others. The lower half is the order among equals. Without branches, because all of
+  // it is as good as random to a branch predictor.
+  template <WakeOrder order>
+  size_t First(std::span<const Candidate> candidates) const {
+    return SmallestKey(candidates, [&](const Candidate& candidate) {
+      const uint64_t queue = uint64_t{candidate.unclaimed} + !candidate.idle;
+      const uint32_t picks_since = picks_ - picked_at_[candidate.worker];
+      if constexpr (order == WakeOrder::kFifo) return queue << 32 | uint32_t{~picks_since};
+      const uint64_t awake = candidate.on_host & candidate.idle;
+      return (2 * queue + 1 - awake) << 32 | picks_since;
+    });
   }
 
   // Position of the worker that was woken last, if it is still to come round and may get more;
   // else the number of candidates. The order is ascending, so it is not behind its index.
   size_t BeingWoken(std::span<const Candidate> candidates) const {
-    if (last_ == kNobody || flip_ != 0) return candidates.size();
-    const auto last = std::lower_bound(
-        candidates.begin(), candidates.begin() + std::min<size_t>(last_ + 1, candidates.size()),
-        last_,
-        [](const Candidate& candidate, uint32_t worker) { return candidate.worker < worker; });
-    if (last == candidates.end() || last->worker != last_) return candidates.size();
-    const bool goes_on =
-        last->unclaimed > 0 && last->unclaimed < kRun && last->still_ns < kRunNsMax;
-    return goes_on ? static_cast<size_t>(last - candidates.begin()) : candidates.size();
+    if (last_ == kNobody || order_ == WakeOrder::kFifo) return candidates.size();
+    const size_t position = FirstFrom(candidates, last_);
+    if (position == candidates.size()) return position;
+    const Candidate& last = candidates[position];
+    const bool goes_on = last.worker == last_ && last.unclaimed > 0 && last.unclaimed < kRun &&
+                         last.still_ns < kRunNsMax;
+    return goes_on ? position : candidates.size();
   }
 
-  const uint32_t flip_;  // all ones reverses the order
+  const WakeOrder order_;
   // By index: number of the worker's last pick, 0 before the first. The numbers wrap, which costs a
   // worker that was left out for four billion picks its place in the order.
   std::vector<uint32_t> picked_at_;

@@ -14,21 +14,22 @@
 // nothing can be taken back. Here the facts are those of the moment, turns replace the hash, and an
 // offer can still be recalled.
 //
-// Cost. Three passes over the candidates.
+// Cost. Two passes over the candidates, because an average is known only after everybody has been
+// asked, and a look at those
+// whose turn it is, until one passes.
 //
 // When not to use it. When one count says it all: it tolerates half an average, so least-loaded is
 // closer to even. And it cannot find out that a worker hangs before an offer waits for it: the
 // first one does until it is recalled.
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
+#include "policy/first_from.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -41,15 +42,17 @@ struct Tally {
   uint64_t count = 0;
   uint64_t sum = 0;
 
-  void Add(bool counts, uint64_t load) {
+  void AddIf(bool counts, uint64_t load) {
     count += counts;
     sum += load & (uint64_t{0} - counts);
   }
-  // The largest load that is at most one and a half times the average; count is not zero.
-  uint64_t LoadMax() const { return 3 * sum / (2 * count); }
+  // At most one and a half times the average. Without the division, which would take longer than
+  // all the rest where there are few.
+  bool Tolerates(uint64_t load) const { return 2 * count * load <= 3 * sum; }
 };
 
-// Who passes a sieve is as good as random to a branch predictor, hence no branches.
+// Who hangs is a rare case. Who passes the second sieve is as good as random to a branch predictor,
+// hence no branch there while all are looked at.
 class HermesPolicy final : public Policy {
  public:
   explicit HermesPolicy(HermesOptions options) : still_ms_max_(options.still_ms_max) {}
@@ -59,61 +62,46 @@ class HermesPolicy final : public Policy {
     return "hermes:" + std::to_string(still_ms_max_);
   }
 
-  void Prepare(uint32_t worker_slots) override {
-    if (worker_slots > left_.size()) left_.resize(worker_slots);
-  }
-
   size_t Pick(const Arrival&, const View& view) override {
+    const std::span<const Candidate> candidates = view.candidates;
     int64_t still_ns_max = still_ms_max_ * kNsPerMs;
-    Tally open = TallyOpen(view.candidates, still_ns_max);
+    Tally open = TallyOpen(candidates, still_ns_max);
     if (open.count == 0) {
       still_ns_max = std::numeric_limits<int64_t>::max();
-      open = TallyOpen(view.candidates, still_ns_max);
+      open = TallyOpen(candidates, still_ns_max);
     }
-    // The average of the third sieve is known only when everybody has been through the second.
-    const uint64_t open_max = open.LoadMax();
     Tally unclaimed;
-    for (size_t i = 0; i < view.candidates.size(); ++i) {
-      const Candidate& candidate = view.candidates[i];
-      const bool passes = (candidate.still_ns <= still_ns_max) & (candidate.open <= open_max);
-      const uint32_t turn = candidate.worker - next_;  // wraps: those below come after those above
-      left_[unclaimed.count] = {.order = uint64_t{turn} << 32 | i,
-                                .unclaimed = candidate.unclaimed};
-      unclaimed.Add(passes, candidate.unclaimed);
+    for (const Candidate& candidate : candidates) {
+      if (candidate.still_ns > still_ns_max) [[unlikely]]
+        continue;
+      unclaimed.AddIf(open.Tolerates(candidate.open), candidate.unclaimed);
     }
-    const size_t position = FirstByTurn(unclaimed);
-    next_ = view.candidates[position].worker + 1;
+    const auto passes = [&](const Candidate& candidate) {
+      return candidate.still_ns <= still_ns_max && open.Tolerates(candidate.open) &&
+             unclaimed.Tolerates(candidate.unclaimed);
+    };
+    size_t position = TurnFrom(candidates, next_);
+    while (!passes(candidates[position])) {
+      if (++position == candidates.size()) position = 0;
+    }
+    next_ = candidates[position].worker + 1;
     return position;
   }
 
  private:
-  struct Left {
-    uint64_t order;  // distance from the index after the last pick, and below it the position
-    uint64_t unclaimed;
-  };
-
   static Tally TallyOpen(std::span<const Candidate> candidates, int64_t still_ns_max) {
     Tally open;
     for (const Candidate& candidate : candidates) {
-      open.Add(candidate.still_ns <= still_ns_max, candidate.open);
+      if (candidate.still_ns > still_ns_max) [[unlikely]]
+        continue;
+      ++open.count;
+      open.sum += candidate.open;
     }
     return open;
   }
 
-  // Position of the first by turn of those left that pass the third sieve.
-  size_t FirstByTurn(const Tally& unclaimed) const {
-    const uint64_t unclaimed_max = unclaimed.LoadMax();
-    uint64_t first = std::numeric_limits<uint64_t>::max();
-    for (size_t i = 0; i < unclaimed.count; ++i) {
-      const uint64_t fails = left_[i].unclaimed > unclaimed_max;
-      first = std::min(first, left_[i].order | (uint64_t{0} - fails));
-    }
-    return static_cast<uint32_t>(first);
-  }
-
   const int64_t still_ms_max_;
-  std::vector<Left> left_;  // after the second sieve; as many as there are worker indexes
-  uint32_t next_ = 0;       // the index after the last pick
+  uint32_t next_ = 0;  // the index after the last pick
 };
 
 }  // namespace

@@ -31,6 +31,7 @@
 #include <string>
 #include <vector>
 
+#include "policy/first_from.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -74,15 +75,6 @@ class RoundRobinPolicy final : public Policy {
     bool joined = false;
   };
 
-  // Position of the first candidate whose index is not below `worker`, from the start again when
-  // there is none.
-  static size_t FindFrom(std::span<const Candidate> candidates, uint32_t worker) {
-    const auto it = std::lower_bound(
-        candidates.begin(), candidates.end(), worker,
-        [](const Candidate& candidate, uint32_t index) { return candidate.worker < index; });
-    return it == candidates.end() ? 0 : static_cast<size_t>(it - candidates.begin());
-  }
-
   // A worker that has left is owed nothing, so that whoever gets its index next starts afresh.
   void Forget(uint32_t worker) {
     owed_total_ -= workers_[worker].owed;
@@ -110,7 +102,7 @@ class RoundRobinPolicy final : public Policy {
       return workers_[candidate.worker].owed > 0;
     };
     const auto begin = candidates.begin();
-    const auto middle = begin + static_cast<ptrdiff_t>(FindFrom(candidates, next_owed_));
+    const auto middle = begin + static_cast<ptrdiff_t>(TurnFrom(candidates, next_owed_));
     auto it = std::find_if(middle, candidates.end(), is_owed);
     if (it == candidates.end()) {
       it = std::find_if(begin, middle, is_owed);
@@ -129,7 +121,7 @@ class RoundRobinPolicy final : public Policy {
 
   // The rotation goes on to the next candidate; every worker that it passes is owed its turn.
   size_t TakeTurn(const View& view) {
-    const size_t position = FindFrom(view.candidates, next_);
+    const size_t position = TurnFrom(view.candidates, next_);
     const uint32_t chosen = view.candidates[position].worker;
     const size_t count = view.joined.size();
     size_t turn = static_cast<size_t>(

@@ -31,18 +31,14 @@ size_t SmallestKey(std::span<const Candidate> candidates, KeyOf key_of) {
       if (other.key <= key) *this = other;
     }
   };
-  Best first, second, third, fourth;
+  Best first, second;
   size_t i = 0;
-  for (; i + 4 <= candidates.size(); i += 4) {
+  for (; i + 2 <= candidates.size(); i += 2) {
     first.Offer(key_of(candidates[i]), i);
     second.Offer(key_of(candidates[i + 1]), i + 1);
-    third.Offer(key_of(candidates[i + 2]), i + 2);
-    fourth.Offer(key_of(candidates[i + 3]), i + 3);
   }
   for (; i < candidates.size(); ++i) first.Offer(key_of(candidates[i]), i);
   first.Offer(second);
-  third.Offer(fourth);
-  first.Offer(third);
   return first.position;
 }
 
