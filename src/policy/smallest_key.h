@@ -13,8 +13,9 @@
 namespace ringmaster {
 
 // Position of the candidate with the smallest `key_of(candidate)`, the first of several. Without
-// branches, because which key is smaller is as good as random to a branch predictor; in four
-// chains, because in a single one each comparison waits for the one before it.
+// branches, because which key is smaller is as good as random to a branch predictor; in two chains,
+// because in a single one each comparison waits for the one before it, and what four of them would
+// have to remember does not fit into registers beside a key that takes work to compute.
 template <typename KeyOf>
 size_t SmallestKey(std::span<const Candidate> candidates, KeyOf key_of) {
   struct Best {
