@@ -17,9 +17,8 @@
 // together; woken one by one, several workers wake for what one of them could have served. (A light
 // load of four clients: 1.3 context switches for each connection instead of 1.8, and half of them
 // answered within 1.15 times what EPOLLEXCLUSIVE takes instead of 1.3; bench/METHOD.md has the
-// commands.) What waits longest waits
-// for kRun - 1 others to be served. A worker that has not come round within kRunNsMax is not about
-// to: it is busy, and the next arrival wakes another.
+// commands.) What waits longest waits for kRun - 1 others to be served. A worker that has not come
+// round within kRunNsMax is not about to: it is busy, and the next arrival wakes another.
 //
 // Cost. One pass over the candidates, one remembered number for each worker.
 //
@@ -94,7 +93,7 @@ class ExclusivePolicy final : public Policy {
   }
 
   // Position of the worker that was woken last, if it is still to come round and may get more;
-  // else the number of candidates. The order is ascending, so it is not behind its index.
+  // else the number of candidates.
   size_t BeingWoken(std::span<const Candidate> candidates) const {
     if (last_ == kNobody || order_ == WakeOrder::kFifo) return candidates.size();
     const size_t position = FirstFrom(candidates, last_);

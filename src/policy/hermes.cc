@@ -15,8 +15,7 @@
 // offer can still be recalled.
 //
 // Cost. Two passes over the candidates, because an average is known only after everybody has been
-// asked, and a look at those
-// whose turn it is, until one passes.
+// asked, and a look at those whose turn it is, until one passes.
 //
 // When not to use it. When one count says it all: it tolerates half an average, so least-loaded is
 // closer to even. And it cannot find out that a worker hangs before an offer waits for it: the
