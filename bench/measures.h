@@ -48,7 +48,7 @@ class Names {
 
   static bool IsOurs(const std::string& mechanism);
 
-  // What `Short` leaves out: "ringmaster:POLICY/poll-accept/inbox/dedicated". Empty if ringmaster
+  // What `Short` leaves out: "ringmaster:POLICY/poll-accept/inbox/thread". Empty if ringmaster
   // was not measured.
   const std::string& pattern() const { return pattern_; }
 

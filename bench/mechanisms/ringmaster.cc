@@ -52,12 +52,19 @@ constexpr std::string_view kInbox = "inbox";
 constexpr std::string_view kCompletion = "completion";
 constexpr std::string_view kMailbox = "mailbox";
 constexpr std::string_view kHandoffs[] = {kInbox, kCompletion, kMailbox};
-// Several masters are "dedicated-2", "dedicated-3" …, each with a listener of its own.
-constexpr std::string_view kDedicated = "dedicated";
+// As the library's Host has them. Several masters are "thread-2" and "thread-4", each with a
+// listener of its own.
+constexpr std::string_view kThread = "thread";
 // The first worker: by a descriptor that its loop watches, or on its own ring.
-constexpr std::string_view kWorker = "worker";
+constexpr std::string_view kLoop = "loop";
 constexpr std::string_view kRing = "ring";
-constexpr std::string_view kHosts[] = {kDedicated, "dedicated-2", "dedicated-4", kWorker, kRing};
+constexpr std::string_view kHosts[] = {kThread, "thread-2", "thread-4", kLoop, kRing};
+// What they were called once.
+constexpr std::pair<std::string_view, std::string_view> kFormerHosts[] = {
+    {"dedicated", kThread},
+    {"dedicated-2", "thread-2"},
+    {"dedicated-4", "thread-4"},
+    {"worker", kLoop}};
 
 struct Variant {
   std::string policy;
@@ -65,9 +72,9 @@ struct Variant {
   std::string_view handoff = kHandoffs[0];
   std::string_view host = kHosts[0];
 
-  bool hosted() const { return host == kWorker || host == kRing; }
+  bool hosted() const { return host == kLoop || host == kRing; }
   uint32_t masters() const {
-    const bool several = host.starts_with(kDedicated) && host.size() > kDedicated.size();
+    const bool several = host.starts_with(kThread) && host.size() > kThread.size();
     return several ? static_cast<uint32_t>(host.back() - '0') : 1;
   }
   std::string name() const {
@@ -118,6 +125,11 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
     variant.handoff = *handoff;
   }
   if (words.size() > 3) {
+    for (const auto& [former, name_now] : kFormerHosts) {
+      if (words[3] != former) continue;
+      return absl::InvalidArgumentError(absl::StrCat("ringmaster: the host ", words[3],
+                                                     " is called ", std::string(name_now), " now"));
+    }
     const absl::StatusOr<std::string_view> host = OneOf(kHosts, "host", words[3]);
     if (!host.ok()) return host.status();
     variant.host = *host;
@@ -125,12 +137,12 @@ absl::StatusOr<Variant> ParseVariant(std::string_view name) {
   if (variant.hosted() && variant.handoff == kCompletion) {
     return absl::InvalidArgumentError(absl::StrCat(
         "ringmaster:", variant.name(), ": the host claims, and so do the other workers here; take ",
-        "the handoff inbox, or the host dedicated"));
+        "the handoff inbox, or the host thread"));
   }
   if (variant.hosted() && variant.handoff == kMailbox) {
     return absl::InvalidArgumentError(
         absl::StrCat("ringmaster:", variant.name(), ": the host has a ring here, and all workers ",
-                     "are alike; take the handoff inbox, or the host dedicated"));
+                     "are alike; take the handoff inbox, or the host thread"));
   }
   if (variant.intake.intake == Intake::kReadiness) {
     const FactsNeeded facts = (*policy)->facts();

@@ -50,14 +50,14 @@ LoadOptions OneByOne(const Target& target, size_t count) {
 
 std::vector<std::string> Names() {
   std::vector<std::string> names = MechanismNames();
-  names.emplace_back("ringmaster:least-loaded/accept/inbox/dedicated");
-  names.emplace_back("ringmaster:round-robin/poll-accept/completion/dedicated");
-  names.emplace_back("ringmaster:exclusive/readiness/inbox/dedicated");
-  names.emplace_back("ringmaster:least-loaded/poll-accept/mailbox/dedicated");
-  names.emplace_back("ringmaster:round-robin/readiness/mailbox/dedicated");
-  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/worker");
+  names.emplace_back("ringmaster:least-loaded/accept/inbox/thread");
+  names.emplace_back("ringmaster:round-robin/poll-accept/completion/thread");
+  names.emplace_back("ringmaster:exclusive/readiness/inbox/thread");
+  names.emplace_back("ringmaster:least-loaded/poll-accept/mailbox/thread");
+  names.emplace_back("ringmaster:round-robin/readiness/mailbox/thread");
+  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/loop");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/ring");
-  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/dedicated-2");
+  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/thread-2");
   return names;
 }
 
@@ -264,12 +264,12 @@ TEST(EpollExclusiveReadd, LetsOthersComeFirstAfterSixteen) {
 TEST(MakeMechanism, PrintsWhatIsLeftOutOfANameOfRingmasters) {
   for (const char* name : {"ringmaster:least-loaded", "ringmaster:least-loaded/poll-accept",
                            "ringmaster:least-loaded/poll-accept/inbox",
-                           "ringmaster:least-loaded/poll-accept/inbox/dedicated"}) {
+                           "ringmaster:least-loaded/poll-accept/inbox/thread"}) {
     EXPECT_EQ(MakeMechanism(name).value()->name(),
-              "ringmaster:least-loaded/poll-accept/inbox/dedicated");
+              "ringmaster:least-loaded/poll-accept/inbox/thread");
   }
   EXPECT_EQ(MakeMechanism("ringmaster:affinity-cpu:3/accept").value()->name(),
-            "ringmaster:affinity-cpu:3/accept/inbox/dedicated");
+            "ringmaster:affinity-cpu:3/accept/inbox/thread");
 }
 
 TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
@@ -281,14 +281,16 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
       {"ringmaster:least-loaded/poll", "intake \"poll\"", "poll-accept, accept"},
       {"ringmaster:least-loaded/accept/telepathy", "handoff \"telepathy\"",
        "inbox, completion, mailbox"},
-      {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"",
-       "dedicated-4, worker, ring"},
-      {"ringmaster:least-loaded/accept/inbox/dedicated/more", "more parts", "INTAKE/HANDOFF/HOST"},
+      {"ringmaster:least-loaded/accept/inbox/nobody", "host \"nobody\"", "thread-4, loop, ring"},
+      {"ringmaster:least-loaded/accept/inbox/thread/more", "more parts", "INTAKE/HANDOFF/HOST"},
       {"ringmaster:least-loaded/", "intake \"\"", "poll-accept"},
       {"ringmaster:affinity-hash/readiness", "has none", "poll-accept"},
       {"ringmaster:exclusive/readiness/completion", "tickets", "inbox"},
-      {"ringmaster:exclusive/accept/completion/worker", "claims", "dedicated"},
-      {"ringmaster:exclusive/accept/mailbox/worker", "has a ring", "dedicated"},
+      {"ringmaster:exclusive/accept/completion/loop", "claims", "host thread"},
+      {"ringmaster:exclusive/accept/mailbox/loop", "has a ring", "host thread"},
+      {"ringmaster:exclusive/accept/inbox/dedicated", "host dedicated", "called thread now"},
+      {"ringmaster:exclusive/accept/inbox/dedicated-2", "host dedicated-2", "called thread-2 now"},
+      {"ringmaster:exclusive/accept/inbox/worker", "host worker", "called loop now"},
   };
   for (const auto& [name, part, known] : kNames) {
     const absl::Status status = MakeMechanism(name).status();
@@ -300,7 +302,7 @@ TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
 
 TEST(MakeMechanism, SaysThatReusePortIsNotForUnixSockets) {
   for (const char* name : {"reuseport", "reuseport-cbpf", "reuseport-ebpf",
-                           "ringmaster:least-loaded/poll-accept/inbox/dedicated-2"}) {
+                           "ringmaster:least-loaded/poll-accept/inbox/thread-2"}) {
     const std::string why = MakeMechanism(name).value()->WhyNot(Transport::kUnix);
     EXPECT_NE(why.find("use TCP"), std::string::npos) << why;
   }

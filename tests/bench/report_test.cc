@@ -302,10 +302,10 @@ TEST(Claims, CompareTheDefaultPolicyNotTheLuckiest) {
 
 TEST(Claims, KnowTheDefaultPolicyByItsFullNameToo) {
   std::vector<Series> all = MadeSeries();
-  for (size_t i = 1; i < all.size(); i += 2) all[i].mechanism += "/poll-accept/inbox/dedicated";
-  all.insert(all.begin(), Made("ringmaster:exclusive/poll-accept/inbox/dedicated", "light", 9999, 1,
+  for (size_t i = 1; i < all.size(); i += 2) all[i].mechanism += "/poll-accept/inbox/thread";
+  all.insert(all.begin(), Made("ringmaster:exclusive/poll-accept/inbox/thread", "light", 9999, 1,
                                {0.25, 0.25, 0.25, 0.25}));
-  EXPECT_EQ(SidesOf(MadeReport(all)).ours, "ringmaster:least-loaded/poll-accept/inbox/dedicated");
+  EXPECT_EQ(SidesOf(MadeReport(all)).ours, "ringmaster:least-loaded/poll-accept/inbox/thread");
 }
 
 TEST(Claims, AreNoneWhenThereIsNothingToCompare) {
@@ -323,20 +323,19 @@ Names NamesOfMechanisms(const std::vector<std::string>& mechanisms) {
 
 TEST(Names, LeaveOutWhatAllOfOursHave) {
   const Names names =
-      NamesOfMechanisms({"reuseport", "ringmaster:least-loaded/poll-accept/inbox/dedicated",
-                         "ringmaster:exclusive/accept/inbox/dedicated"});
-  EXPECT_EQ(names.pattern(), "ringmaster:POLICY/INTAKE/inbox/dedicated");
-  EXPECT_EQ(names.Short("ringmaster:exclusive/accept/inbox/dedicated"), "exclusive/accept");
-  EXPECT_EQ(names.Clear("ringmaster:exclusive/accept/inbox/dedicated"),
-            "ringmaster:exclusive/accept");
+      NamesOfMechanisms({"reuseport", "ringmaster:least-loaded/poll-accept/inbox/thread",
+                         "ringmaster:exclusive/accept/inbox/thread"});
+  EXPECT_EQ(names.pattern(), "ringmaster:POLICY/INTAKE/inbox/thread");
+  EXPECT_EQ(names.Short("ringmaster:exclusive/accept/inbox/thread"), "exclusive/accept");
+  EXPECT_EQ(names.Clear("ringmaster:exclusive/accept/inbox/thread"), "ringmaster:exclusive/accept");
   EXPECT_EQ(names.Short("reuseport"), "reuseport");
 }
 
 TEST(Names, NeverLeaveOutThePolicy) {
-  const std::string name = "ringmaster:least-loaded/poll-accept/inbox/dedicated";
+  const std::string name = "ringmaster:least-loaded/poll-accept/inbox/thread";
   const Names names = NamesOfMechanisms({name});
   EXPECT_EQ(names.Short(name), "least-loaded");
-  EXPECT_EQ(names.pattern(), "ringmaster:POLICY/poll-accept/inbox/dedicated");
+  EXPECT_EQ(names.pattern(), "ringmaster:POLICY/poll-accept/inbox/thread");
   EXPECT_EQ(NamesOfMechanisms({"ringmaster:exclusive"}).Short("ringmaster:exclusive"), "exclusive");
   EXPECT_EQ(NamesOfMechanisms({"ringmaster:exclusive"}).pattern(), "ringmaster:POLICY");
   EXPECT_EQ(NamesOfMechanisms({"reuseport"}).pattern(), "");
@@ -674,7 +673,7 @@ TEST(HtmlReport, SaysWhenTheProcessMayUseFewerCpusThanThereAre) {
 
 TEST(TerminalReport, KeepsWithinItsColumns) {
   const std::vector<double> even = {0.25, 0.25, 0.25, 0.25};
-  const std::string how = "/poll-accept/inbox/dedicated";
+  const std::string how = "/poll-accept/inbox/thread";
   std::vector<Series> all = MadeSeries();
   for (size_t i = 1; i < all.size(); i += 2) all[i].mechanism += how;
   all.push_back(Made("eventfd-least-loaded", "saturated", 40'000, 900, even));

@@ -256,10 +256,12 @@ TEST_P(EchoServingWithLoop, TheWorkersAcceptThemselves) {
 // handoff, and all workers serve what any of them accepts.
 TEST_P(EchoServingWithLoop, WhoeverAcceptsAllWorkersServe) {
   using Line = std::vector<std::string>;
-  for (const Line& masters : {Line{"--host", "worker"}, Line{"--masters", "2"}}) {
+  const std::string loop = GetParam();
+  const char* const host = loop == "uring" ? "ring" : "loop";
+  for (const Line& masters : {Line{"--host", host}, Line{"--masters", "2"}}) {
     for (const char* handoff : {"inbox", "completion"}) {
       Line line = {"--json",   "--workers",   "3",      "--handoff", handoff,
-                   "--policy", "round-robin", "--loop", GetParam()};
+                   "--policy", "round-robin", "--loop", loop};
       line.insert(line.end(), masters.begin(), masters.end());
       EchoServer server(line);
       ASSERT_NE(server.address(), "") << server.Complaint();

@@ -143,9 +143,7 @@ absl::StatusOr<int> Run(const Options& options) {
   if (!control.ok()) return control.status();
 
   BalancerOptions balancer_options;
-  // A worker whose loop is an io_uring carries the master on it.
-  const bool rides = options.host == Host::kLoop && options.loop == LoopKind::kUring;
-  balancer_options.host = rides ? Host::kRing : options.host;
+  balancer_options.host = options.host;
   balancer_options.masters = options.masters;
   balancer_options.on_event = [&events](const Event& event) { events.Print(event); };
   absl::StatusOr<std::unique_ptr<Balancer>> balancer =
@@ -172,7 +170,7 @@ absl::StatusOr<int> Run(const Options& options) {
                        .connections_max = options.connections_max};
   std::vector<std::unique_ptr<Worker>> workers;
   for (uint32_t i = 0; i < options.workers; ++i) {
-    setup.hosts = options.host == Host::kLoop && i == 0;
+    setup.hosts = options.host != Host::kThread && i == 0;
     absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(setup);
     if (!worker.ok()) {
       // First, because whoever leaves would wait for a host that has ended.

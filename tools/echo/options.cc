@@ -34,8 +34,8 @@ const std::map<std::string, Handoff>& Handoffs() {
 }
 
 const std::map<std::string, Host>& Hosts() {
-  static const auto* const kHosts =
-      new std::map<std::string, Host>{{"dedicated", Host::kThread}, {"worker", Host::kLoop}};
+  static const auto* const kHosts = new std::map<std::string, Host>{
+      {"thread", Host::kThread}, {"loop", Host::kLoop}, {"ring", Host::kRing}};
   return *kHosts;
 }
 
@@ -68,6 +68,15 @@ std::string CheckPolicy(const std::string& name) {
   return policy.ok() ? std::string() : std::string(policy.status().message());
 }
 
+// The names of before, so that whoever has them in a script is told the new ones.
+std::string CheckHost(const std::string& name) {
+  if (name == "dedicated") return "dedicated is called thread now";
+  if (name == "worker") {
+    return "worker is called ring now with --loop uring, and loop with --loop epoll";
+  }
+  return "";
+}
+
 // What is wrong with options that are fine one by one; empty if nothing is.
 std::string CheckTogether(const Options& options) {
   if (IsDatagrams(options.listen) && options.intake != Intake::kReadiness) {
@@ -77,8 +86,14 @@ std::string CheckTogether(const Options& options) {
     return "with --intake readiness this server's workers take tickets out of their inboxes: "
            "leave --handoff away, or choose --intake poll-accept";
   }
-  if (options.masters > 1 && options.host == Host::kLoop) {
-    return "a worker hosts a single master: leave --masters away, or choose --host dedicated";
+  if (options.masters > 1 && options.host != Host::kThread) {
+    return "a worker hosts a single master: leave --masters away, or choose --host thread";
+  }
+  if (options.host == Host::kRing && options.loop != LoopKind::kUring) {
+    return "with --loop epoll no worker has a ring to lend: choose --host loop, or --loop uring";
+  }
+  if (options.host == Host::kLoop && options.loop != LoopKind::kEpoll) {
+    return "with --loop uring the first worker lends its ring: choose --host ring, or --loop epoll";
   }
   if (options.masters > 1 && IsUnix(options.listen)) {
     return "each of several masters needs a socket of its own, and a Unix socket cannot be shared: "
@@ -137,9 +152,12 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->type_name("NAME")
       ->check(CLI::IsMember(Handoffs(), CLI::ignore_case).description(""))
       ->capture_default_str();
-  app.add_option("--host", host,
-                 "who accepts and decides: a dedicated thread, or the first worker beside its work")
+  app.add_option(
+         "--host", host,
+         "who accepts and decides: a thread of its own, or the first worker beside its work, "
+         "whose epoll loop watches it (loop) or whose io_uring it rides on (ring)")
       ->type_name("NAME")
+      ->check(CLI::Validator(CheckHost, ""))
       ->check(CLI::IsMember(Hosts(), CLI::ignore_case).description(""))
       ->capture_default_str();
   app.add_option("--masters", options.masters,

@@ -55,7 +55,7 @@ struct WorkerSetup {
   // the stream there when it follows the last data at once (liburing issue 1549), and a client
   // would wait for ever.
   bool multishot = true;
-  // This worker drives the balancer as well (Host::kLoop), and needs no doorbell itself.
+  // This worker drives the balancer as well (Host::kLoop or kRing), and needs no doorbell itself.
   bool hosts = false;
   // The sources are datagram sockets: what comes are tickets, and no connections.
   bool datagrams = false;
