@@ -36,7 +36,9 @@ void EnginePerArrival(benchmark::State& state) {
     engine.Join(0, i);
   }
   std::vector<core::Completion> arrivals;
-  for (const core::Op& op : engine.OnBatch({}, 0)) {
+  std::vector<core::Op> ops;
+  engine.OnBatch({}, 0, ops);
+  for (const core::Op& op : ops) {
     if (op.key.kind != core::OpKind::kAcceptEach) continue;
     for (uint32_t i = 0; i < batch; ++i) {
       arrivals.push_back({.key = op.key, .result = static_cast<int32_t>(10 + i), .more = true});
@@ -45,7 +47,8 @@ void EnginePerArrival(benchmark::State& state) {
   int64_t now_ns = 0;
   int64_t claimed = 0;
   for (auto _ : state) {
-    benchmark::DoNotOptimize(engine.OnBatch(arrivals, now_ns += 1000));
+    engine.OnBatch(arrivals, now_ns += 1000, ops);
+    benchmark::DoNotOptimize(ops.data());
     for (const auto& memory : memories) claimed += memory->ClaimAll(hunger);
   }
   if (claimed != static_cast<int64_t>(state.iterations()) * batch) {

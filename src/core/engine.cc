@@ -14,11 +14,13 @@ Engine::Engine(const EngineConfig& config, Hunger* hunger) : config_(config), hu
 
 // --- One batch ---------------------------------------------------------------------------------
 
-std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns,
-                                    bool all_reported) {
+void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, std::vector<Op>& ops,
+                     bool all_reported) {
   now_ns_ = now_ns;
   again_ = false;
+  std::swap(ops_, ops);
   ops_.clear();
+  ops_.reserve(ops_max_);
   for (const Completion& completion : completions) OnCompletion(completion);
   Settle(all_reported);
   if (hunger_->LeaseEnded()) EndBackOffs();
@@ -52,7 +54,7 @@ std::span<const Op> Engine::OnBatch(std::span<const Completion> completions, int
   if (TrimPromises()) again_ = true;
   RingTouched();
   ArmSources();
-  return ops_;
+  std::swap(ops_, ops);
 }
 
 void Engine::CatchUp(int64_t now_ns) {
@@ -1283,8 +1285,8 @@ void Engine::ReserveAll() {
   // In one batch a worker is rung at most once in each round because something is overdue, once
   // because a doorbell is owed and once because it was offered to; a source is asked for a batch of
   // accepts, one arming and one ending.
-  ops_.reserve(1 + sent_room + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
-               (3 + kAcceptsPerBatchMax + kRefusalsPerBatchMax) * sources_.size());
+  ops_max_ = 1 + sent_room + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
+             (3 + kAcceptsPerBatchMax + kRefusalsPerBatchMax) * sources_.size();
   events_.reserve(64 + 2 * workers_.size() + 2 * sources_.size());
   for (WorkerState& worker : workers_) {
     if (worker.config.tally != nullptr) worker.sent_tickets.reserve(2 * worker.config.window_max);

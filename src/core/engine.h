@@ -183,10 +183,12 @@ class Engine {
 
   // --- The accept path: never allocates. -------------------------------------------------------
 
-  // Takes in what has completed and returns what to do next; valid until the next call.
-  // `all_reported` is what the ring says of the turn, see Ring::AllReported.
-  std::span<const Op> OnBatch(std::span<const Completion> completions, int64_t now_ns,
-                              bool all_reported = true);
+  // Takes in what has completed and replaces the contents of `ops` by what to do next. The vector
+  // is the caller's, so nothing that is done to the engine meanwhile changes it; the first batch
+  // after set-up sees to its room. `all_reported` is what the ring says of the turn, see
+  // Ring::AllReported.
+  void OnBatch(std::span<const Completion> completions, int64_t now_ns, std::vector<Op>& ops,
+               bool all_reported = true);
 
   // A worker says that `source`, with readiness intake, may have more; or, with an errno, that it
   // could not accept from it. Between two batches, followed by one.
@@ -458,7 +460,8 @@ class Engine {
   std::vector<Unsent> unsent_;            // in this batch
   size_t sent_max_ = 0;
   SourceCount departed_sources_;
-  std::vector<Op> ops_;
+  std::vector<Op> ops_;  // within a batch: the caller's; empty between two
+  size_t ops_max_ = 0;   // in one batch
   std::vector<EngineEvent> events_;
 
   // Moderation: the CPU time of a turn and the mean time between two arrivals, of late.

@@ -224,7 +224,7 @@ absl::Status Master::RunOnce() {
       thread_ = pthread_self();
       host_known_ = true;
       now_ns_ = MonotonicNow();
-      ops_ = engine_->OnBatch({}, now_ns_);
+      engine_->OnBatch({}, now_ns_, ops_);
     }
     if (pthread_equal(pthread_self(), thread_) == 0) {
       return absl::FailedPreconditionError(
@@ -306,7 +306,7 @@ void Master::EndOnLoan() {
     if (!Step(0)) return;
   }
   ring_->Turn(ops_, 0, completions_);
-  ops_ = {};
+  ops_.clear();
   End(Ended());
 }
 
@@ -575,7 +575,7 @@ void Master::Run() {
     return End(ring::ErrorStatus(ring::Operation::kEnableRing, -result));
   }
   now_ns_ = MonotonicNow();
-  ops_ = engine_->OnBatch({}, now_ns_);
+  engine_->OnBatch({}, now_ns_, ops_);
   int64_t wait_ns = 0;
   do {
     wait_ns = WaitMax(now_ns_);
@@ -609,13 +609,12 @@ bool Master::TurnAndBatch(core::Wait wait) {
   CloseRings();
   RunCalls();
   if (shared_->TakeGivenBack()) TakeGivenBack();
-  ops_ = engine_->OnBatch(completions_, now_ns_, ring_->AllReported());
+  engine_->OnBatch(completions_, now_ns_, ops_, ring_->AllReported());
   if (engine_->PlacesFreed()) environment_.shared->KnockOthersIfHungry(shared_);
   if (waiting_calls_ != nullptr) EndCalls();
-  if (!engine_->events().empty()) {
-    for (const core::EngineEvent& event : engine_->events()) Report(event);
-    engine_->ClearEvents();
-  }
+  // A copy of each: the callback is not ours.
+  for (size_t i = 0; i < engine_->events().size(); ++i) Report(engine_->events()[i]);
+  engine_->ClearEvents();
   if (!shutting_down_ || !Drained(now_ns_)) return true;
   // The last operations close what was refused; they complete within the turn that takes them.
   int result = ring_->Turn(ops_, 0, completions_);
@@ -781,7 +780,8 @@ void Master::RefuseWithoutRing() {
   engine_->StopIntake();
   engine_->RefuseAll();
   while (engine_->Outstanding() > 0) {
-    for (const core::Op& op : engine_->OnBatch({}, MonotonicNow(), true)) {
+    engine_->OnBatch({}, MonotonicNow(), ops_, true);
+    for (const core::Op& op : ops_) {
       if (op.key.kind == core::OpKind::kClose) close(op.fd);
     }
   }
@@ -819,7 +819,7 @@ void Master::End(absl::Status status) {
   sync_->changed.notify_all();
 }
 
-void Master::Report(const core::EngineEvent& event) {
+void Master::Report(core::EngineEvent event) {
   if (!options_.on_event) return;
   Event report{.source = PublicIndex(event.source), .worker = event.worker, .error = event.error};
   const auto describe = [&](ring::Operation operation, int fd) {

@@ -12,7 +12,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -156,7 +155,7 @@ class Master {
   // Errors when the handle is of no use any more.
   absl::Status CheckSource(SourceId source) const;
   absl::Status CheckWorker(uint32_t worker, const PortShared* shared) const;
-  void Report(const core::EngineEvent& event);
+  void Report(core::EngineEvent event);
   int64_t WaitMax(int64_t now_ns);
   bool Drained(int64_t now_ns);
   uint64_t OpenTotal() const;
@@ -185,8 +184,8 @@ class Master {
   uint64_t source_serial_ = 0;
   Call* waiting_calls_ = nullptr;
   std::vector<core::Completion> completions_;
-  std::span<const core::Op> ops_;  // of the last batch
-  int64_t now_ns_ = 0;             // of the last batch
+  std::vector<core::Op> ops_;  // of the last batch, not yet handed over
+  int64_t now_ns_ = 0;         // of the last batch
   bool in_step_ = false;
   bool loan_ended_ = false;
   uint64_t wakes_ = 0;

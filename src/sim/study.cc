@@ -76,7 +76,7 @@ struct Master {
   bool knocked = false;  // its eventfd is not zero
   std::vector<Completion> completed;
   std::vector<Completion> reading;
-  std::span<const Op> ops;
+  std::vector<Op> ops;
   Phase phase = Phase::kWaking;
   uint32_t epoch = 0;           // of its sleep; a timer of an older one means nothing
   bool gathers = false;         // asleep, and what completes does not wake it yet
@@ -253,7 +253,7 @@ class Study {
     std::swap(master.reading, master.completed);
     master.poll.pending = false;
     master.knocks.pending = false;
-    master.ops = master.engine->OnBatch(master.reading, now_ns_);
+    master.engine->OnBatch(master.reading, now_ns_, master.ops);
     master.engine->ClearEvents();
     if (master.engine->PlacesFreed()) {
       KnockByTurns([&](Master& other) { return &other != &master && other.hunger.TakeKnock(); });
@@ -270,7 +270,7 @@ class Study {
   void EndTurn(uint32_t index) {
     Master& master = *masters_[index];
     for (const Op& op : master.ops) Submit(index, op);
-    master.ops = {};
+    master.ops.clear();
     if (!master.completed.empty()) return BeginTurn(index);
     const int64_t wait_ns = master.engine->WaitMax(now_ns_);
     if (wait_ns == 0) return BeginTurn(index);

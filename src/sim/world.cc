@@ -560,7 +560,7 @@ void World::Outlive() {
   running_ = false;
   for (Master& master : masters_) {
     master.engine.reset();
-    master.ops = {};
+    master.ops.clear();
     master.calls.clear();
     master.given_back.clear();
   }

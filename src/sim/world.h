@@ -22,7 +22,6 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -239,7 +238,7 @@ class World {
     std::vector<GivenBack> given_back;
     std::vector<Call> calls;
     std::vector<Call> calls_running;
-    std::span<const core::Op> ops;
+    std::vector<core::Op> ops;
     std::vector<core::Completion> completions;
     std::vector<Handed> handed;   // in the last batch
     std::vector<int32_t> closed;  // the same

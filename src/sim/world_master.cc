@@ -87,7 +87,7 @@ void World::Enter(Master& master) {
   // What is there already is not waited for.
   const int64_t gather_ns = master.ring.HasSomething() ? 0 : master.gather_ns;
   master.ring.Enter(master.ops);
-  master.ops = {};
+  master.ops.clear();
   master.until_ns =
       master.wait_ns > core::kWaitForever - now_ns_ ? core::kWaitForever : now_ns_ + master.wait_ns;
   master.gathers_until_ns = now_ns_ + gather_ns;
@@ -175,7 +175,7 @@ void World::Batch(Master& master) {
   }
   const bool all_reported = master.ring.AllReported();
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
-  master.ops = master.engine->OnBatch(master.completions, now_ns_, all_reported);
+  master.engine->OnBatch(master.completions, now_ns_, master.ops, all_reported);
   if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: a master spins");
   master.handed.clear();
   master.closed.clear();

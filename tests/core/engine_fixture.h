@@ -82,9 +82,8 @@ class EngineTest : public ::testing::Test {
 
   // One batch. Remembers the operations that arm, so that they can be completed.
   void Batch(std::vector<Completion> completions = {}, bool all_reported = true) {
-    ops_.clear();
-    for (const Op& op : engine_.OnBatch(completions, now_ns_, all_reported)) {
-      ops_.push_back(op);
+    engine_.OnBatch(completions, now_ns_, ops_, all_reported);
+    for (const Op& op : ops_) {
       if (op.key.kind == OpKind::kPoll || op.key.kind == OpKind::kAcceptEach) {
         if (armed_.size() <= op.key.index) armed_.resize(op.key.index + 1);
         armed_[op.key.index] = op.key;

@@ -315,7 +315,7 @@ TEST_F(EngineTest, KeepsRoomForWhatArrivesBetweenTheDecisionAndTheEnd) {
   for (int batch = 0; batch < 2; ++batch) {
     std::vector<Completion> full;
     for (int i = 0; i < 64; ++i) full.push_back(Arrival(fd++));
-    engine_.OnBatch(full, now_ns_);
+    engine_.OnBatch(full, now_ns_, ops_);
   }
   EXPECT_EQ(Held(), 127u);
   engine_.CheckAll(false);
@@ -1004,10 +1004,10 @@ TEST_F(SendingEngineTest, NeverAllocatesWhileItSends) {
     arrivals.clear();
     for (int i = 0; i < 20; ++i) arrivals.push_back(Arrival(fd++));
     const size_t before = testing::AllocationCount();
-    const std::span<const Op> ops = engine_.OnBatch(arrivals, now_ns_, round % 3 == 0);
+    engine_.OnBatch(arrivals, now_ns_, ops_, round % 3 == 0);
     const size_t after = testing::AllocationCount();
     EXPECT_EQ(after, before);
-    EXPECT_FALSE(ops.empty() && round % 3 == 0);
+    EXPECT_FALSE(ops_.empty() && round % 3 == 0);
     for (uint32_t worker = 0; worker < 4; ++worker) {
       if (engine_.Unclaimed(worker) > 0) Take(worker, engine_.Unclaimed(worker));
     }
@@ -1226,7 +1226,7 @@ TEST_F(EngineTest, ClosesWhatIsHeldAndOfferedAtTheDeadlineABoundedNumberAtATime)
   int32_t fd = 1000;
   std::vector<Completion> burst;
   for (int i = 0; i < 100; ++i) burst.push_back(Arrival(fd++));
-  engine_.OnBatch(burst, now_ns_);
+  engine_.OnBatch(burst, now_ns_, ops_);
   engine_.StopIntake();
   engine_.RefuseAll();
   Batch({End(-ECANCELED)});
@@ -1359,6 +1359,22 @@ TEST_F(EngineTest, TellsThePolicyWhoIsIdle) {
   EXPECT_EQ(Unclaimed(1 - first), 1u);
 }
 
+// A host that has other work to do hands the operations of a batch over later, and may set up more
+// before that.
+TEST_F(EngineTest, WhatABatchAsksForStaysAsItIsWhileOthersAreAdded) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  const Op doorbell = Only(OpKind::kDoorbell);
+  const Op* const at = ops_.data();
+  for (int i = 0; i < 40; ++i) AddWorker({.window = 64, .completions = i % 2 == 0});
+  for (int i = 0; i < 40; ++i) AddSource({.hold = 1000});
+  EXPECT_EQ(ops_.data(), at);
+  EXPECT_EQ(Only(OpKind::kDoorbell).fd, doorbell.fd);
+  EXPECT_EQ(Only(OpKind::kDoorbell).tag, doorbell.tag);
+}
+
 TEST_F(EngineTest, NeverAllocatesPerArrivalAfterSetUp) {
   AddSource();
   AddSource({.multishot_accept = false}, RoundRobin());
@@ -1372,17 +1388,12 @@ TEST_F(EngineTest, NeverAllocatesPerArrivalAfterSetUp) {
     completions.clear();
     for (int arrival = 0; arrival < 5; ++arrival) completions.push_back(Arrival(fd++));
     completions.push_back(Edge(1));
-    const size_t accepts = [&] {
-      size_t count = 0;
-      for (const Op& op : engine_.OnBatch(completions, now_ns_)) {
-        count += op.key.kind == OpKind::kAccept;
-      }
-      return count;
-    }();
+    engine_.OnBatch(completions, now_ns_, ops_);
+    const size_t accepts = Count(OpKind::kAccept);
     completions.clear();
     for (size_t accept = 0; accept < accepts; ++accept) completions.push_back(Accepted(fd++, 1));
     now_ns_ += kRecallAfter;  // so that recalls are among it
-    engine_.OnBatch(completions, now_ns_);
+    engine_.OnBatch(completions, now_ns_, ops_);
     for (uint32_t worker = i % 3 == 0 ? 1 : 0; worker < 3; ++worker) {
       workers_[worker]->Claim(hunger_);
     }

@@ -33,7 +33,8 @@ struct TestMaster {
   // Returns how many accepts it asks for.
   size_t Batch(const std::vector<Completion>& completions = {}, int64_t now_ns = 1'000'000'000) {
     size_t accepts = 0;
-    for (const Op& op : engine.OnBatch(completions, now_ns)) {
+    engine.OnBatch(completions, now_ns, ops);
+    for (const Op& op : ops) {
       if (op.key.kind == OpKind::kPoll) armed = op.key;
       accepts += op.key.kind == OpKind::kAccept;
     }
@@ -53,6 +54,7 @@ struct TestMaster {
 
   Hunger hunger;
   Engine engine;
+  std::vector<Op> ops;
   OpKey armed;
 };
 

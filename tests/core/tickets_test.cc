@@ -422,19 +422,18 @@ TEST_F(TicketsTest, NothingIsAllocatedOnTheWay) {
   AddWorker({.window = 4});
   AddWorker({.window = 4, .completions = true});
   Batch();
-  ops_.reserve(64);
   const std::vector<Completion> edge{Edge()};
   const std::vector<Completion> counted{Counted(6)};
   const size_t before = testing::AllocationCount();
   for (int i = 0; i < 20; ++i) {
-    (void)engine_.OnBatch(edge, now_ns_);
-    (void)engine_.OnBatch(counted, now_ns_);
+    engine_.OnBatch(edge, now_ns_, ops_);
+    engine_.OnBatch(counted, now_ns_, ops_);
     workers_[0]->inbox().Begin();
     uint32_t taken = 0;
     while (workers_[0]->TakeOne()) ++taken;
     Done(0, taken);
     Done(1, workers_[1]->tally().Take(4).places);
-    (void)engine_.OnBatch({}, now_ns_);
+    engine_.OnBatch({}, now_ns_, ops_);
   }
   EXPECT_EQ(testing::AllocationCount(), before);
   EXPECT_GT(Issued(), 20u);
