@@ -148,7 +148,7 @@ void Engine::OnCompletion(const Completion& completion) {
   if (key.kind == OpKind::kPoll) {
     // A mask, POLLHUP and POLLERR included: the accept that follows finds out what it means.
     if (completion.result >= 0) {
-      source.ready = true;
+      MayHaveMore(source);
       source.events |= completion.result;
     } else if (completion.result == -ENOMEM) {
       BackOff(key.index);  // it could not be armed now
@@ -258,9 +258,14 @@ void Engine::TakeAgain() {
     source.again = false;
     const int32_t error = std::exchange(source.again_error, 0);
     if (!source.config.readiness || source.removed) continue;
-    source.ready = true;
+    MayHaveMore(source);
     if (error != 0) OnAcceptError(index, error);
   }
+}
+
+void Engine::MayHaveMore(SourceState& source) {
+  source.ready = true;
+  source.awaits_took = false;
 }
 
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
@@ -328,7 +333,7 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       // The connection went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall
       // rule, the network errors of accept(2)): that one is gone, the next may be fine.
       // Unless nothing but errors comes: then it must not spin.
-      source.ready = true;
+      MayHaveMore(source);
       if (++source.errors_in_row >= kAcceptErrorsInRowMax) BackOff(index);
       return;
   }
@@ -336,7 +341,7 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
 
 void Engine::BackOff(uint32_t index) {
   SourceState& source = sources_[index];
-  source.ready = true;  // what could not be accepted is still in the backlog
+  MayHaveMore(source);  // what could not be accepted is still in the backlog
   if (source.backing_off) return;
   // An arming that is still up is ended for it, and counted then.
   if (source.arm == Arm::kIdle) ++source.intake.pauses;
@@ -378,8 +383,9 @@ void Engine::FinishAccepts() {
 // --- Looking at the inboxes ----------------------------------------------------------------------
 
 // Takes note of what the workers have done. Returns whether anyone has credit that it did not have
-// when its source was last dealt.
+// when its source was last dealt, or has taken what a source waited for.
 bool Engine::Look() {
+  taken_ = false;
   for (size_t i = 0; i < active_.size();) {
     const uint32_t index = active_[i];
     Reap(index);
@@ -392,6 +398,7 @@ bool Engine::Look() {
       ++i;
     }
   }
+  if (taken_) return true;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
     if (!source.starved) continue;
@@ -471,7 +478,7 @@ void Engine::ForgetSent(WorkerState& worker, size_t count) {
     if (*source == UINT32_MAX) continue;
     SourceState& state = sources_[*source];
     --state.untaken;
-    if (std::exchange(state.look_when_taken, false)) state.ready = true;
+    if (std::exchange(state.awaits_took, false)) taken_ = true;
   }
   sent.erase(sent.begin(), end);
 }
@@ -723,9 +730,8 @@ bool Engine::DealHeld(uint32_t index) {
 bool Engine::AcceptMore(uint32_t index) {
   SourceState& source = sources_[index];
   // What a count has found while nothing may be issued is looked for again later.
-  const bool held_back = source.starved || source.paused || source.failed || source.removed ||
-                         source.backing_off || source.joined.empty() || stopping_;
-  if (held_back && std::exchange(source.counted, false)) source.ready = true;
+  const bool held_back = source.starved || source.backing_off || Shut(source);
+  if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
   const bool may_have_more = source.ready || source.counted;
   if (source.config.multishot_accept) {
     // Ended by (11), and armed again when a lease ends. Asked once, because a lease may end
@@ -735,6 +741,7 @@ bool Engine::AcceptMore(uint32_t index) {
     return false;
   }
   if (!may_have_more || held_back || source.under_way > 0) return false;
+  if (source.awaits_took && !source.counted) return false;
   if (source.config.readiness) return IssueTickets(index);
   uint64_t credit = CreditOf(source);
   if (credit == 0) {
@@ -779,7 +786,7 @@ bool Engine::IssueTickets(uint32_t index) {
   const uint64_t unclaimed = UnclaimedTickets(index);
   uint64_t wanted = 0;
   // A ticket that was handed over as a completion may have been redeemed before Took says so.
-  if (source.untaken > 0) source.look_when_taken = true;
+  const bool untaken = source.untaken > 0;
   if (!source.config.countable) {
     source.ready = false;
     wanted = unclaimed == 0 ? 1 : 0;
@@ -807,6 +814,8 @@ bool Engine::IssueTickets(uint32_t index) {
     source.starved = true;
   } else if (source.ready) {
     CountBacklog(index);  // an edge came after the count
+  } else if (untaken) {
+    source.ready = source.awaits_took = true;
   }
   return offered;
 }
@@ -1127,17 +1136,47 @@ void Engine::SendTo(uint32_t index, ArrivalId id) {
   Activate(index);
 }
 
+// The only places that know what may be waited for, each asked wherever that matters: whether to
+// raise `hungry`, what is armed, and by CheckAll whether what is left to be done waits at all.
+Engine::Waits Engine::WaitsOf(const SourceState& source) const {
+  if (source.starved) return Waits::kForCredit;
+  if (source.backing_off) return Waits::kForDescriptors;
+  if (source.awaits_took && !Shut(source)) return Waits::kForTook;
+  return Waits::kForNothing;
+}
+
+Engine::Waits Engine::WaitsOf(const WorkerState& worker) const {
+  // Overdue offers that nobody could take.
+  return worker.active && worker.wants_taker ? Waits::kForTaker : Waits::kForNothing;
+}
+
 // Whether there is work that waits for somebody else to move.
 bool Engine::Starving() const {
   if (stopping_) return true;
   for (const SourceState& source : sources_) {
-    if (source.starved || source.backing_off) return true;
+    if (WaitsOf(source) != Waits::kForNothing) return true;
   }
-  // Overdue offers that nobody could take.
   for (const uint32_t index : active_) {
-    if (workers_[index].wants_taker) return true;
+    if (WaitsOf(workers_[index]) != Waits::kForNothing) return true;
   }
   return false;
+}
+
+// Whether only a set-up call can make its intake go on.
+bool Engine::Shut(const SourceState& source) const {
+  return source.joined.empty() || source.paused || source.failed || source.removed || stopping_;
+}
+
+// Whether something of the source is left to be done and not under way.
+bool Engine::HasWork(uint32_t index) const {
+  const SourceState& source = sources_[index];
+  const bool deals = !source.joined.empty() && !refusing_ &&
+                     !(source.config.readiness && (stopping_ || source.removed));
+  if (deals && ledger_.source(index).held > 0) return true;
+  if (Shut(source)) return false;
+  if (source.arm != Arm::kArmed) return true;
+  const bool looks = source.under_way > 0 || source.counting;
+  return !source.config.multishot_accept && !looks && (source.ready || source.counted);
 }
 
 // Closes what nobody will ever take: all after the deadline of a shutdown, and what a removed
@@ -1193,10 +1232,7 @@ void Engine::SendDoorbell(uint32_t index) {
 // By (5).
 bool Engine::WantsArm(uint32_t index) const {
   const SourceState& source = sources_[index];
-  if (source.joined.empty() || source.paused || source.failed || source.removed ||
-      source.backing_off || stopping_) {
-    return false;
-  }
+  if (Shut(source) || source.backing_off) return false;
   // Armed anew when the policy needs other facts of what is accepted.
   if (source.arm == Arm::kArmed && source.config.multishot_accept &&
       source.armed_key.facts != source.facts) {
@@ -1205,7 +1241,7 @@ bool Engine::WantsArm(uint32_t index) const {
   if (source.config.multishot_accept) {
     return ledger_.source(index).held < source.config.hold && !source.full;
   }
-  return !(source.ready && source.starved);
+  return !(source.ready && WaitsOf(source) == Waits::kForCredit);
 }
 
 void Engine::ArmSources() {
@@ -1449,7 +1485,7 @@ void Engine::Leave(uint32_t source, uint32_t worker) {
   BreakPromises(sources_[source], worker);
   sources_[source].config.policy->OnLeave(worker);
   // It may have claimed a ticket that it does not redeem any more.
-  if (sources_[source].config.readiness) sources_[source].ready = true;
+  if (sources_[source].config.readiness) MayHaveMore(sources_[source]);
 }
 
 // Recalls what `worker` has not claimed of `source`, or of every source (UINT32_MAX); newest first,
@@ -1468,7 +1504,7 @@ void Engine::RecallAllOf(uint32_t index, uint32_t source) {
     }
     slot = kNoArrival;
     TakeBackPlaceOf(index, sources_[record.source]);
-    sources_[record.source].ready = true;
+    MayHaveMore(sources_[record.source]);
     ledger_.Recall(id);
   }
   SkipHoles(worker);
@@ -1555,8 +1591,13 @@ void Engine::CheckAll(bool at_rest) {
   if (!at_rest) return;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    RINGMASTER_CHECK((source.arm == Arm::kArmed) == WantsArm(index));      // (5)
-    RINGMASTER_CHECK(!(source.starved || source.backing_off) || hungry_);  // (5)
+    const bool waits = WaitsOf(source) != Waits::kForNothing;
+    RINGMASTER_CHECK((source.arm == Arm::kArmed) == WantsArm(index));  // (5)
+    RINGMASTER_CHECK(waits || !HasWork(index));                        // (5)
+    RINGMASTER_CHECK(!waits || hungry_);                               // (5)
+  }
+  for (const WorkerState& worker : workers_) {
+    RINGMASTER_CHECK(WaitsOf(worker) == Waits::kForNothing || hungry_);  // (5)
   }
 }
 

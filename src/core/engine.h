@@ -10,9 +10,9 @@
 //     hold at the moment of the offer.
 // (5) At rest, a source is armed if and only if a worker has joined it, it is neither paused,
 // failed
-//     nor backing off, and it is not ready without credit (kPollAccept) or full (kAccept); a ready
-//     source without credit, a full one and one that backs off imply `hungry`; an unclaimed offer
-//     implies a pending look at its age.
+//     nor backing off, and it is not ready without credit (kPollAccept) or full (kAccept). What is
+//     left to be done waits for a reason that WaitsOf knows, and that implies `hungry`. An
+//     unclaimed offer implies a pending look at its age.
 // (7) After a recall the worker gets no credit until it moves: a word of its own claimed, or `rung`
 //     cleared. A recall by itself gives no credit back.
 // (8) To a worker with a tally an arrival is handed over as a completion of its own ring, and
@@ -49,10 +49,11 @@
 //
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
-// nothing clears it. Arming need not set it, because the kernel reports at once what is there
-// already. A source without credit stays armed until the first edge that finds none; it is then
-// ready, disarmed and hungry. Disarming it earlier would cost two operations whenever credit runs
-// out for a moment.
+// nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
+// redeemed, so what has come since is looked for when they are taken. Arming need not set it,
+// because the kernel reports at once what is there already. A source without credit stays armed
+// until the first edge that finds none; it is then ready, disarmed and hungry. Disarming it earlier
+// would cost two operations whenever credit runs out for a moment.
 
 #ifndef RINGMASTER_SRC_CORE_ENGINE_H_
 #define RINGMASTER_SRC_CORE_ENGINE_H_
@@ -297,8 +298,8 @@ class Engine {
                              // look an offer of it up
     uint32_t unsettled = 0;  // sent and not known to have been received
     uint32_t untaken = 0;    // readiness: sent by (8) and not taken
-    bool look_when_taken = false;  // readiness: what arrived may have been taken for these
-    bool again = false;            // readiness: given back since the last batch
+    bool awaits_took = false;  // ready; what arrived may have been taken for these
+    bool again = false;        // readiness: given back since the last batch
     int32_t again_error = 0;
     bool counting = false;           // readiness: a kCount is under way
     bool counted = false;            // in this batch one has completed
@@ -400,6 +401,7 @@ class Engine {
   bool AcceptMore(uint32_t source);
   uint64_t CreditOf(const SourceState& source) const;
   void TakeAgain();
+  static void MayHaveMore(SourceState& source);
   bool IssueTickets(uint32_t source);
   void CountBacklog(uint32_t source);
   bool EnterGates(SourceState& source);
@@ -433,7 +435,14 @@ class Engine {
   bool OfferTo(uint32_t worker, ArrivalId id);
   void SendTo(uint32_t worker, ArrivalId id);
   void Stall(uint32_t worker);
+
+  // What keeps something from being done now that only a worker, or the end of a lease, can change.
+  enum class Waits : uint8_t { kForNothing, kForCredit, kForDescriptors, kForTook, kForTaker };
+  Waits WaitsOf(const SourceState& source) const;
+  Waits WaitsOf(const WorkerState& worker) const;
   bool Starving() const;
+  bool Shut(const SourceState& source) const;
+  bool HasWork(uint32_t source) const;
 
   void RingTouched();
   void RingWorker(uint32_t worker);
@@ -476,6 +485,7 @@ class Engine {
   bool watching_ = false;
   bool hungry_ = false;
   bool again_ = false;  // there is more to do than one batch takes
+  bool taken_ = false;  // what a source waited for, by a Took that was seen since the last round
   bool stopping_ = false;
   bool refusing_ = false;
   bool places_freed_ = false;

@@ -4,6 +4,10 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "core/engine.h"
@@ -16,6 +20,20 @@ namespace ringmaster::core {
 namespace {
 
 constexpr int32_t kHungUp = 0x10;  // POLLHUP
+
+// Something happens in the middle of a batch.
+class Hooked final : public Policy {
+ public:
+  explicit Hooked(std::function<void()> hook) : hook_(std::move(hook)) {}
+  std::string name() const override { return "hooked"; }
+  size_t Pick(const Arrival& /*arrival*/, const View& /*view*/) override {
+    hook_();
+    return 0;
+  }
+
+ private:
+  std::function<void()> hook_;
+};
 
 class TicketsTest : public EngineTest {
  protected:
@@ -402,6 +420,95 @@ TEST_F(TicketsTest, ACountBeforeTookIsRepeatedWhenItComes) {
   Batch({Knock()});
   Batch({Counted(1)});
   EXPECT_EQ(Issued(), 2u);
+}
+
+// Nothing else wakes the master then: whoever says Took must find that it is waited for.
+TEST_F(TicketsTest, WaitsForTookOnceAnEdgeHasComeBeforeIt) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  EXPECT_FALSE(hunger_.TakeKnock());
+  Batch({Edge()});
+  engine_.CheckAll(true);
+  Done(0, workers_[0]->tally().Take(1).places);
+  EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+  engine_.CheckAll(true);
+}
+
+TEST_F(TicketsTest, WaitsForTookOnceACountHasComeBeforeIt) {
+  AddListener();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  EXPECT_FALSE(hunger_.TakeKnock());
+  Batch({Edge()});
+  Batch({Counted(1)});
+  engine_.CheckAll(true);
+  Done(0, workers_[0]->tally().Take(1).places);
+  EXPECT_TRUE(hunger_.TakeKnock());
+}
+
+// It counts once for each edge, not again and again while it waits.
+TEST_F(TicketsTest, DoesNotCountAgainBeforeTook) {
+  AddListener();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Batch({Edge()});
+  Batch({Counted(1)});
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
+TEST_F(TicketsTest, OneGivenBackBeforeTookIsIssuedAgainAfterIt) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  engine_.Again(0, 0);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 1u);
+  engine_.CheckAll(true);
+  Done(0, workers_[0]->tally().Take(1).places);
+  EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+}
+
+// What is said between the look and the raised flag is not knocked for.
+TEST_F(TicketsTest, LooksForTookOnceMoreWhenTheFlagIsUp) {
+  bool takes = false;
+  AddOther(std::make_unique<Hooked>([&] {
+    if (takes) Done(0, workers_[0]->tally().Take(1).places);
+  }));
+  const uint32_t other = AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge(other)});
+  takes = true;
+  Batch({Edge(other), Edge(0)});  // the first must wait for Took, which comes in this batch
+  EXPECT_EQ(Issued(other), 2u);
+}
+
+// A leave, and the end of the source: nobody waits for a Took that matters to nobody.
+TEST_F(TicketsTest, DoesNotWaitForTookWhenTheSourceIsGone) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  Batch({Edge()});
+  engine_.RemoveSource(0);
+  Batch({End(-ECANCELED)});
+  EXPECT_FALSE(hunger_.TakeKnock());
+  engine_.CheckAll(true);
 }
 
 TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
