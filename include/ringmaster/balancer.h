@@ -121,8 +121,10 @@ struct Event {
     kWorkerMoves,       // it moves again
     kDoorbellFailed,    // the worker's ring could not be told, or handed a connection, which goes
                         // to another one; it is tried again later
-    kMasterFailed,      // the master's ring is unusable: nothing is accepted any more, and what
-                        // nobody has claimed is closed and counted as refused
+    kTurnedAway,    // the ring brought more connections than it had said it could; what there was
+                    // no room for was closed and counts as refused; never seen so far
+    kMasterFailed,  // the master's ring is unusable: nothing is accepted any more, and what
+                    // nobody has claimed is closed and counted as refused
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;  // index, where it concerns a source
@@ -166,18 +168,19 @@ struct SourceOptions {
   // Which of the balancer's masters watches it, from 0; -1: the one that has the fewest sources.
   int master = -1;
   Intake intake = Intake::kPollAccept;
-  // kAccept: how many connections may be accepted ahead of credit before accepting pauses, at least
-  // 1. A burst
-  // that is already under way may exceed it by the master's completion_entries.
+  // kAccept: how many connections may be accepted ahead of credit before accepting pauses, 1 to
+  // 1,048,576; of all sources of a master together never more than that. A burst that is already
+  // under way may exceed it by as much as the ring brings before its end: what its queue holds and
+  // two turns.
   uint32_t hold = 128;
   // How many connections of this source may be open at once, at least 1; counts as
   // BalancerOptions::capacity does. Workers with Handoff::kCompletion cannot join a source that is
   // limited so, because a connection that comes as a completion does not say whose it is.
   uint32_t capacity = UINT32_MAX;
   // An accepted connection that no worker has claimed when it is so old is closed and counts as
-  // dropped: its client would get an answer that it does not wait for any more. At least 1 ms. Not
-  // of what has been handed over as a completion, nor with kReadiness, where it is not accepted
-  // before it is claimed.
+  // dropped: its client would get an answer that it does not wait for any more. At least 1 ms; what
+  // is beyond the end of the clock, some three centuries, is no limit. Not of what has been handed
+  // over as a completion, nor with kReadiness, where it is not accepted before it is claimed.
   absl::Duration age_max = absl::InfiniteDuration();
   // Whether offers may be recalled from a worker that does not move.
   bool recall = true;

@@ -140,7 +140,8 @@ class [[nodiscard]] Ticket {
   // The source may have more than this worker takes now: somebody gets another ticket. `error` is
   // the errno of what went wrong, if that was the reason: after a shortage (EMFILE, ENFILE, ENOMEM,
   // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; a source that is
-  // no listener any more (EINVAL, EBADF) is given up, as with the other intakes.
+  // no listener any more (EINVAL, EBADF) is given up, as with the other intakes. A negative one, as
+  // completions carry it, means the same.
   void Again(int error = 0) const;
 
  private:

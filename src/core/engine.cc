@@ -9,7 +9,7 @@
 namespace ringmaster::core {
 
 Engine::Engine(const EngineConfig& config, Hunger* hunger) : config_(config), hunger_(hunger) {
-  ReserveAll();
+  ReserveShared();
 }
 
 // --- One batch ---------------------------------------------------------------------------------
@@ -18,6 +18,9 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
                      bool all_reported) {
   now_ns_ = now_ns;
   again_ = false;
+  wants_room_ = false;
+  turned_away_ = false;
+  expired_ = 0;
   std::swap(ops_, ops);
   ops_.clear();
   ops_.reserve(ops_max_);
@@ -90,7 +93,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
     if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
     if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
     const int64_t due =
-        std::max(FirstLimitAt(worker), worker.moved_at_ns + config_.recall_after_ns);
+        std::max(FirstLimitAt(worker), After(worker.moved_at_ns, config_.recall_after_ns));
     at = std::min(at, std::max(due, worker.look_again_ns));
   }
   at = std::min(at, expires_at_ns_);
@@ -112,8 +115,7 @@ void Engine::OnCompletion(const Completion& completion) {
     case OpKind::kDoorbell:
       return OnDoorbellFailed(completion);
     case OpKind::kSend:
-      if (completion.result >= 0) return;
-      RINGMASTER_CHECK(ledger_.record(key.index).place == Place::kSent);
+      if (completion.result >= 0 || !ledger_.IsAt(key.index, Place::kSent)) return;
       unsent_.push_back({.id = key.index, .error = -completion.result});
       return;
     case OpKind::kPoll:
@@ -126,8 +128,15 @@ void Engine::OnCompletion(const Completion& completion) {
     case OpKind::kClose:
       return;  // only failures arrive, and what was to be ended or closed is gone already
   }
-  RINGMASTER_CHECK(key.index < sources_.size());
+  // Whoever holds a ring can put anything into it, so what nobody has asked for is not believed. A
+  // descriptor in it may be anybody's, and stays open.
+  if (key.index >= sources_.size()) return;
   SourceState& source = sources_[key.index];
+  const bool asked = key.kind == OpKind::kCount        ? source.counting
+                     : key.kind == OpKind::kAccept     ? source.under_way > 0
+                     : key.kind == OpKind::kAcceptEach ? source.config.multishot_accept
+                                                       : !source.config.multishot_accept;
+  if (!asked) return;
   if (key.kind == OpKind::kCount) {
     source.counting = false;
     source.counted = true;
@@ -138,7 +147,6 @@ void Engine::OnCompletion(const Completion& completion) {
     return;
   }
   if (key.kind == OpKind::kAccept) {
-    RINGMASTER_CHECK(source.under_way > 0 && accepts_under_way_ > 0);
     --source.under_way;
     --accepts_under_way_;
     if (completion.result < 0) LeaveGates(source);
@@ -182,7 +190,7 @@ void Engine::PauseBell(uint32_t index, int32_t error) {
   worker.bell_owed = true;
   worker.bell_pause_ns =
       std::clamp(worker.bell_pause_ns * 2, kDoorbellRetryNsMin, kDoorbellRetryNsMax);
-  worker.bell_again_ns = now_ns_ + worker.bell_pause_ns;
+  worker.bell_again_ns = After(now_ns_, worker.bell_pause_ns);
   Activate(index);
 }
 
@@ -191,6 +199,7 @@ void Engine::Settle(bool all_reported) {
   // The youngest first, so that the oldest ends up first among what is held.
   for (; !unsent_.empty(); unsent_.pop_back()) {
     const auto [id, error] = unsent_.back();
+    if (!ledger_.IsAt(id, Place::kSent)) continue;  // said twice
     const ArrivalRecord& record = ledger_.record(id);
     WorkerState& worker = workers_[record.worker];
     const bool left = !worker.used || worker.generation != record.worker_generation;
@@ -270,13 +279,14 @@ void Engine::MayHaveMore(SourceState& source) {
 
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
+  if (!ledger_.HasRoom()) return TurnAway(index, completion);
   ledger_.Arrive(index, completion.result, completion.facts, now_ns_);
   if (completion.key.kind == OpKind::kAcceptEach) {
     if (source.config.gate != nullptr) source.config.gate->Force();
     if (config_.gate != nullptr) config_.gate->Force();
   }
   if (source.config.age_max_ns > 0) {
-    expires_at_ns_ = std::min(expires_at_ns_, now_ns_ + source.config.age_max_ns);
+    expires_at_ns_ = std::min(expires_at_ns_, After(now_ns_, source.config.age_max_ns));
   }
   ++source.found;
   ++arrived_;
@@ -286,6 +296,15 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   if (source.out_of_descriptors && now_ns_ - source.ran_out_at_ns >= kDescriptorsCalmNs) {
     EndShortage(index);
   }
+}
+
+// By (14).
+void Engine::TurnAway(uint32_t index, const Completion& completion) {
+  ledger_.TurnAway(index);
+  ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
+  if (completion.key.kind == OpKind::kAccept) LeaveGates(sources_[index]);
+  wants_room_ = true;
+  if (!std::exchange(turned_away_, true)) Emit(EventKind::kTurnedAway, index, 0, 0);
 }
 
 // At the limit accepting succeeds and fails in turn, so a success alone does not end the episode.
@@ -347,7 +366,7 @@ void Engine::BackOff(uint32_t index) {
   if (source.arm == Arm::kIdle) ++source.intake.pauses;
   source.back_off_ns = std::clamp(source.back_off_ns * 2, kBackOffNsMin, kBackOffNsMax);
   source.backing_off = true;
-  source.retry_at_ns = now_ns_ + source.back_off_ns;
+  source.retry_at_ns = After(now_ns_, source.back_off_ns);
 }
 
 bool Engine::BackingOff() const {
@@ -403,7 +422,7 @@ bool Engine::Look() {
     const SourceState& source = sources_[index];
     if (!source.starved) continue;
     // What is held has its place already.
-    if (ledger_.source(index).held == 0 && GatesFull(source)) continue;
+    if (ledger_.source(index).held == 0 && Full(source)) continue;
     for (const uint32_t worker : source.joined) {
       if (Credit(worker, source) > 0) return true;
     }
@@ -519,7 +538,7 @@ int64_t Engine::FirstLimitAt(const WorkerState& worker) const {
   for (uint64_t position = worker.head; position != worker.tail; ++position) {
     const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
     if (id == kNoArrival) continue;
-    at_ns = std::min(at_ns, ledger_.record(id).offered_at_ns + RecallLimit(id));
+    at_ns = std::min(at_ns, After(ledger_.record(id).offered_at_ns, RecallLimit(id)));
     if (ledger_.record(id).doublings == 0) break;
   }
   return at_ns;
@@ -569,7 +588,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
         continue;
       case Recallable::kNotYet:
         again_ns =
-            std::min(again_ns, std::max(record.offered_at_ns, worker.moved_at_ns) + limit_ns);
+            std::min(again_ns, After(std::max(record.offered_at_ns, worker.moved_at_ns), limit_ns));
         continue;
       case Recallable::kWanted:
         worker.wants_taker = true;
@@ -591,7 +610,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
   if (worker.wants_taker || again_ns == kWaitForever) {
     worker.look_pause_ns = std::clamp(worker.look_pause_ns * 2, config_.recall_after_ns,
                                       kLookPauseFactorMax * config_.recall_after_ns);
-    again_ns = std::min(again_ns, now_ns_ + worker.look_pause_ns);
+    again_ns = std::min(again_ns, After(now_ns_, worker.look_pause_ns));
   }
   worker.look_again_ns = again_ns;
   // It is old although the worker has consumed its doorbell: one more does no harm, and heals a
@@ -644,7 +663,7 @@ Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
 void Engine::OweMotion(WorkerState& worker) {
   if (!worker.owes_motion) worker.window = std::max(worker.window / 2, 1u);
   worker.prompt_claims = 0;
-  worker.slow_until_ns = now_ns_ + kSlowMemory * config_.recall_after_ns;
+  worker.slow_until_ns = After(now_ns_, kSlowMemory * config_.recall_after_ns);
   worker.owes_motion = true;
 }
 
@@ -700,15 +719,15 @@ bool Engine::DealHeld(uint32_t index) {
   if (held == 0 || source.joined.empty() || refusing_) return false;
   if (source.config.readiness && (stopping_ || source.removed)) return false;
   Refresh(source);
-  for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !source.candidates.empty();
+  for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !candidates_.empty();
        id = ledger_.FirstHeld(index)) {
     if (config_.shares_workers) RefreshOpen(source);
-    const View view{.candidates = source.candidates,
+    const View view{.candidates = candidates_,
                     .joined = source.joined,
                     .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
     size_t position = source.config.policy->Pick(ledger_.record(id).facts, view);
-    if (position >= source.candidates.size()) position = 0;  // a policy cannot lose an arrival
-    Candidate& picked = source.candidates[position];
+    if (position >= candidates_.size()) position = 0;  // a policy cannot lose an arrival
+    Candidate& picked = candidates_[position];
     const bool offered = OfferTo(picked.worker, id);
     picked.idle = false;
     if (offered) {
@@ -719,7 +738,7 @@ bool Engine::DealHeld(uint32_t index) {
       picked.credit = 0;
     }
     if (picked.credit == 0) {
-      source.candidates.erase(source.candidates.begin() + static_cast<ptrdiff_t>(position));
+      candidates_.erase(candidates_.begin() + static_cast<ptrdiff_t>(position));
     }
   }
   source.starved = ledger_.FirstHeld(index) != kNoArrival;
@@ -734,9 +753,12 @@ bool Engine::AcceptMore(uint32_t index) {
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
   const bool may_have_more = source.ready || source.counted;
   if (source.config.multishot_accept) {
-    // Ended by (11), and armed again when a lease ends. Asked once, because a lease may end
-    // meanwhile: what is not armed must be hungry.
-    source.full = GatesFull(source);
+    // Ended by (11) or (14), and armed again when a lease ends, or there is room again. Asked once,
+    // because a lease may end meanwhile: what is not armed must be hungry.
+    const bool no_room = !HasRoomFor(0);
+    source.full = false;
+    wants_room_ |= no_room && WantsArm(index);
+    source.full = no_room || GatesFull(source);
     if (!held_back && source.full) source.starved = true;
     return false;
   }
@@ -752,7 +774,7 @@ bool Engine::AcceptMore(uint32_t index) {
   credit -= std::min<uint64_t>(credit, accepts_under_way_);
   const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
   uint32_t admitted = 0;
-  while (admitted < accepts_now && EnterGates(source)) {
+  while (admitted < accepts_now && HasRoomFor(admitted + 1) && EnterGates(source)) {
     if (!Promise(source)) {
       LeaveGates(source);
       break;
@@ -762,7 +784,10 @@ bool Engine::AcceptMore(uint32_t index) {
     source.under_way = admitted;
   }
   // Even if there is a place again by now: whoever made it has not knocked.
-  if (admitted == 0 && accepts_now > 0) source.starved = true;
+  if (admitted == 0 && accepts_now > 0) {
+    source.starved = true;
+    wants_room_ |= !HasRoomFor(1);
+  }
   for (uint32_t i = 0; i < admitted; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
@@ -798,12 +823,13 @@ bool Engine::IssueTickets(uint32_t index) {
     // An error or a hang-up is for a worker to find out about.
     if (source.events != kReadableMask && unclaimed == 0) wanted = std::max<uint64_t>(wanted, 1);
   } else {
-    source.starved = credit == 0 || GatesFull(source);
+    source.starved = credit == 0 || Full(source);
+    wants_room_ |= !HasRoomFor(1);
     if (!source.starved) CountBacklog(index);
     return false;
   }
   uint64_t issued = 0;
-  while (issued < std::min(wanted, credit) && EnterGates(source)) {
+  while (issued < std::min(wanted, credit) && HasRoomFor(1) && EnterGates(source)) {
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
     ++arrived_;
@@ -812,6 +838,7 @@ bool Engine::IssueTickets(uint32_t index) {
   if (issued < wanted) {
     source.ready = true;
     source.starved = true;
+    wants_room_ |= !HasRoomFor(1);
   } else if (source.ready) {
     CountBacklog(index);  // an edge came after the count
   } else if (untaken) {
@@ -887,22 +914,22 @@ bool Engine::Promise(SourceState& source) {
   for (const uint32_t index : source.joined) {
     const WorkerConfig& config = workers_[index].config;
     if (!has_room(index) || !config.state->Reserve(config.capacity)) continue;
-    source.promises.push_back(index);
+    ++source.promised[index];
+    ++source.promises;
     return true;
   }
   return false;
 }
 
 uint32_t Engine::PromisedBy(const SourceState& source, uint32_t worker) const {
-  if (source.promises.empty()) return 0;
-  return static_cast<uint32_t>(std::count(source.promises.begin(), source.promises.end(), worker));
+  return source.promises == 0 ? 0 : source.promised[worker];
 }
 
 // The place of an arrival that is offered to it: as promised, or a new one.
 bool Engine::TakePlaceOf(uint32_t index, SourceState& source) {
-  const auto promise = std::find(source.promises.begin(), source.promises.end(), index);
-  if (promise != source.promises.end()) {
-    source.promises.erase(promise);
+  if (PromisedBy(source, index) > 0) {
+    --source.promised[index];
+    --source.promises;
     return true;
   }
   const WorkerConfig& config = workers_[index].config;
@@ -913,7 +940,8 @@ bool Engine::TakePlaceOf(uint32_t index, SourceState& source) {
 void Engine::TakeBackPlaceOf(uint32_t index, SourceState& source) {
   WorkerState& worker = workers_[index];
   if (Promises(source) && worker.config.capacity != UINT32_MAX) {
-    source.promises.push_back(index);
+    ++source.promised[index];
+    ++source.promises;
   } else {
     ReleasePlaceOf(worker);
   }
@@ -922,8 +950,9 @@ void Engine::TakeBackPlaceOf(uint32_t index, SourceState& source) {
 void Engine::BreakPromises(SourceState& source, uint32_t index) {
   for (uint32_t count = PromisedBy(source, index); count > 0; --count) {
     ReleasePlaceOf(workers_[index]);
+    --source.promised[index];
+    --source.promises;
   }
-  std::erase(source.promises, index);
 }
 
 // Sets those free that nobody needs any more: of accepts that found nothing, and of what was
@@ -932,10 +961,13 @@ bool Engine::TrimPromises() {
   bool any = false;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     SourceState& source = sources_[index];
-    while (source.promises.size() > ledger_.source(index).held + source.under_way) {
-      ReleasePlaceOf(workers_[source.promises.back()]);
-      source.promises.pop_back();
-      any = true;
+    const uint64_t needed = ledger_.source(index).held + source.under_way;
+    for (uint32_t worker = worker_slots(); source.promises > needed && worker-- > 0;) {
+      for (; source.promises > needed && source.promised[worker] > 0; --source.promises) {
+        ReleasePlaceOf(workers_[worker]);
+        --source.promised[worker];
+        any = true;
+      }
     }
   }
   return any;
@@ -944,6 +976,33 @@ bool Engine::TrimPromises() {
 bool Engine::GatesFull(const SourceState& source) const {
   return (source.config.gate != nullptr && source.config.gate->Full()) ||
          (config_.gate != nullptr && config_.gate->Full());
+}
+
+// --- Room in the ledger, by (14) -----------------------------------------------------------------
+
+// What may still come of all multishot accepts when they have been told to end.
+uint32_t Engine::BurstMax() const {
+  return eaches_ == 0 ? 0 : 2 * config_.completions_max + config_.completion_entries + eaches_;
+}
+
+// Whether there is room for so many arrivals beside those that are under way or may come unasked.
+bool Engine::HasRoomFor(uint32_t arrivals) const {
+  return ledger_.room() >= uint64_t{BurstMax()} + accepts_under_way_ + arrivals;
+}
+
+uint32_t Engine::RoomForEach() const {
+  return ledger_.room() - std::min(ledger_.room(), accepts_under_way_);
+}
+
+void Engine::MakeRoom() {
+  const uint64_t needed = uint64_t{ledger_.records_used()} + accepts_under_way_ + words_ +
+                          3 * sends_ + holds_ + BurstMax();
+  const uint32_t before = ledger_.room();
+  ledger_.Reserve(source_slots(), worker_slots(),
+                  static_cast<uint32_t>(std::min<uint64_t>(needed, kRecordsMax)));
+  // What was not taken in is looked at anew.
+  if (wants_room_ && ledger_.room() > before) again_ = true;
+  wants_room_ = false;
 }
 
 // --- Growing too old -----------------------------------------------------------------------------
@@ -964,7 +1023,7 @@ void Engine::Expire() {
 bool Engine::Expired(const ArrivalRecord& record) {
   const int64_t age_max_ns = sources_[record.source].config.age_max_ns;
   if (age_max_ns == 0) return false;
-  const int64_t at_ns = record.arrived_at_ns + age_max_ns;
+  const int64_t at_ns = After(record.arrived_at_ns, age_max_ns);
   if (now_ns_ >= at_ns) return true;
   expires_at_ns_ = std::min(expires_at_ns_, at_ns);
   return false;
@@ -989,10 +1048,10 @@ void Engine::ExpireOffered(uint32_t index) {
 
 // What is held is in the order in which it came.
 void Engine::ExpireHeld(uint32_t index) {
-  for (uint32_t dropped = 0;; ++dropped) {
+  for (;; ++expired_) {
     const ArrivalId id = ledger_.FirstHeld(index);
     if (id == kNoArrival || !Expired(ledger_.record(id))) return;
-    if (dropped == kRefusalsPerBatchMax) {
+    if (expired_ == kRefusalsPerBatchMax) {
       expires_at_ns_ = now_ns_;
       again_ = true;
       return;
@@ -1004,13 +1063,13 @@ void Engine::ExpireHeld(uint32_t index) {
 
 void Engine::Refresh(SourceState& source) {
   AddCandidates(source, false);
-  if (source.candidates.empty()) AddCandidates(source, true);
+  if (candidates_.empty()) AddCandidates(source, true);
 }
 
 // What other masters give to the same workers in the middle of a batch. Two that both filled up the
 // same worker by what it had before their batches would give it twice as much as it lacked.
 void Engine::RefreshOpen(SourceState& source) {
-  for (Candidate& candidate : source.candidates) {
+  for (Candidate& candidate : candidates_) {
     const PortState& state = *workers_[candidate.worker].config.state;
     const uint32_t open = state.open.load(std::memory_order_relaxed);
     candidate.open = open - std::min(open, PromisedBy(source, candidate.worker));
@@ -1019,7 +1078,7 @@ void Engine::RefreshOpen(SourceState& source) {
 
 // The workers with credit; those that are slow at work only if asked for.
 void Engine::AddCandidates(SourceState& source, bool slow_too) {
-  source.candidates.clear();
+  candidates_.clear();
   for (const uint32_t index : source.joined) {
     const WorkerState& worker = workers_[index];
     if (!slow_too && SlowAtWork(worker)) continue;
@@ -1029,14 +1088,14 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
     const int32_t cpu = worker.config.cpu >= 0
                             ? worker.config.cpu
                             : worker.config.state->cpu.load(std::memory_order_relaxed);
-    source.candidates.push_back({.worker = index,
-                                 .open = open - std::min(open, PromisedBy(source, index)),
-                                 .unclaimed = Unclaimed(index),
-                                 .credit = credit,
-                                 .cpu = cpu,
-                                 .still_ns = Still(index),
-                                 .idle = Idle(worker),
-                                 .on_host = worker.config.ring_fd < 0});
+    candidates_.push_back({.worker = index,
+                           .open = open - std::min(open, PromisedBy(source, index)),
+                           .unclaimed = Unclaimed(index),
+                           .credit = credit,
+                           .cpu = cpu,
+                           .still_ns = Still(index),
+                           .idle = Idle(worker),
+                           .on_host = worker.config.ring_fd < 0});
   }
 }
 
@@ -1108,7 +1167,7 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   ledger_.Offer(id, index, now_ns_);
   const ArrivalRecord& record = ledger_.record(id);
   worker.config.inbox->Write(position, {.source = record.source, .fd = record.fd});
-  worker.look_again_ns = std::min(worker.look_again_ns, now_ns_ + RecallLimit(id));
+  worker.look_again_ns = std::min(worker.look_again_ns, After(now_ns_, RecallLimit(id)));
   if (!worker.touched) {
     worker.touched = true;
     touched_.push_back(index);
@@ -1291,48 +1350,52 @@ void Engine::Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t erro
 
 // --- Set-up --------------------------------------------------------------------------------------
 
-void Engine::ReserveAll() {
-  uint32_t arrivals = 0;
-  for (const SourceState& source : sources_) {
-    // A full completion queue ends a multishot accept, and as many again may have been reaped
-    // between the decision to end it and its last completion.
-    if (!source.config.readiness) {
-      arrivals += source.config.hold + 2 * config_.completion_entries;
-    }
-  }
-  size_t sends = 0;
-  size_t promises = kAcceptsPerBatchMax;
-  for (const WorkerState& worker : workers_) {
-    promises +=
-        worker.slots.size() + (worker.config.tally != nullptr ? 3 * worker.config.window_max : 0);
-    arrivals += static_cast<uint32_t>(worker.slots.size());
-    if (worker.config.tally != nullptr) sends += worker.config.window_max;
-  }
+namespace {
+
+// Room for `count`; twice as much as before, so that many small steps stay cheap.
+template <typename T>
+void Reserve(std::vector<T>& vector, size_t count) {
+  if (count > vector.capacity()) vector.reserve(std::max(count, 2 * vector.capacity()));
+}
+
+}  // namespace
+
+// What a source needs for itself, for as many workers as there are.
+void Engine::ReserveFor(SourceState& source) {
+  Reserve(source.joined, workers_.size());
+  source.promised.resize(workers_.size());
+  source.config.policy->Prepare(worker_slots());
+}
+
+// What all sources and workers share.
+void Engine::ReserveShared() {
   // The next ones may be sent before it is known that the last ones were received. When the limit
   // is reached in the middle of a batch, the credit of that batch is still given.
-  sent_max_ = 2 * sends;
-  const size_t sent_room = sent_max_ + sends;
-  arrivals += static_cast<uint32_t>(sent_room);
-  sent_.reserve(sent_room);
-  unsent_.reserve(sent_room);
-  ledger_.Reserve(source_slots(), worker_slots(), arrivals);
-  active_.reserve(workers_.size());
-  touched_.reserve(workers_.size());
+  sent_max_ = 2 * sends_;
+  const size_t sent_room = 3 * sends_;
+  Reserve(sent_, sent_room);
+  Reserve(unsent_, sent_room);
+  Reserve(active_, workers_.size());
+  Reserve(touched_, workers_.size());
+  Reserve(candidates_, workers_.size());
   // In one batch a worker is rung at most once in each round because something is overdue, once
-  // because a doorbell is owed and once because it was offered to; a source is asked for a batch of
-  // accepts, one arming and one ending.
-  ops_max_ = 1 + sent_room + kRefusalsPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
-             (3 + kAcceptsPerBatchMax + kRefusalsPerBatchMax) * sources_.size();
-  events_.reserve(64 + 2 * workers_.size() + 2 * sources_.size());
-  for (WorkerState& worker : workers_) {
-    if (worker.config.tally != nullptr) worker.sent_tickets.reserve(2 * worker.config.window_max);
-  }
-  for (SourceState& source : sources_) {
-    source.joined.reserve(workers_.size());
-    source.candidates.reserve(workers_.size());
-    if (Promises(source)) source.promises.reserve(promises);
-    source.config.policy->Prepare(worker_slots());
-  }
+  // because a doorbell is owed and once because it was offered to. A source is asked for a count,
+  // one arming and one ending, and for no more accepts than its workers have credit. Nothing is
+  // turned away twice, nor more in all than the batch has brought.
+  const size_t ops = 1 + sent_room + 2 * (kRefusalsPerBatchMax + 1) + config_.completions_max +
+                     (kDealRoundsMax + 4) * workers_.size() + 3 * sources_.size() + windows_;
+  if (ops > ops_max_) ops_max_ = std::max(ops, 2 * ops_max_);
+  Reserve(events_, 64 + 2 * workers_.size() + 2 * sources_.size());
+  MakeRoom();
+}
+
+// A worker's largest window was another one before.
+void Engine::NoteWindow(WorkerState& worker, uint32_t before) {
+  const uint64_t now = worker.config.window_max;
+  windows_ += now - before;
+  if (worker.config.tally == nullptr) return;
+  sends_ += now - before;
+  Reserve(worker.sent_tickets, 2 * now);
 }
 
 uint32_t Engine::AddSource(SourceConfig config) {
@@ -1342,6 +1405,10 @@ uint32_t Engine::AddSource(SourceConfig config) {
   if (index == sources_.size()) {
     sources_.emplace_back();
   } else {
+    if (const SourceConfig& last = sources_[index].config; last.multishot_accept) {
+      --eaches_;
+      holds_ -= last.hold;
+    }
     const SourceCount& count = ledger_.source(index);
     departed_sources_.arrivals += count.arrivals;
     departed_sources_.claimed += count.claimed;
@@ -1355,7 +1422,12 @@ uint32_t Engine::AddSource(SourceConfig config) {
   source.generation = generation;
   source.facts = FactBits(config.policy->facts());
   source.config = std::move(config);
-  ReserveAll();
+  if (source.config.multishot_accept) {
+    ++eaches_;
+    holds_ += source.config.hold;
+  }
+  ReserveFor(source);
+  ReserveShared();
   return index;
 }
 
@@ -1418,8 +1490,8 @@ void Engine::SetWindow(uint32_t index, uint32_t window_max) {
   // One that has not been recalled from has all of the new window at once.
   if (worker.window == worker.config.window_max) worker.window = window_max;
   worker.window = std::min(worker.window, window_max);
-  worker.config.window_max = window_max;
-  ReserveAll();
+  NoteWindow(worker, std::exchange(worker.config.window_max, window_max));
+  ReserveShared();
 }
 
 uint32_t Engine::AddWorker(const WorkerConfig& config) {
@@ -1431,7 +1503,8 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
     index = 0;
     while (index < workers_.size() && workers_[index].used) ++index;
   }
-  if (index >= workers_.size()) workers_.resize(index + 1);
+  const bool grown = index >= workers_.size();
+  if (grown) workers_.resize(index + 1);
   RINGMASTER_CHECK(!workers_[index].used);
   const uint16_t generation = workers_[index].generation;
   workers_[index] = {};
@@ -1441,7 +1514,12 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   worker.generation = static_cast<uint16_t>(generation + 1);
   worker.window = config.window_max;
   if (config.tally == nullptr) worker.slots.assign(config.inbox->size(), kNoArrival);
-  ReserveAll();
+  words_ += worker.slots.size();
+  NoteWindow(worker, 0);
+  if (grown) {
+    for (SourceState& source : sources_) ReserveFor(source);
+  }
+  ReserveShared();
   ledger_.ResetWorker(index);
   return index;
 }
@@ -1459,10 +1537,13 @@ void Engine::RemoveWorker(uint32_t index) {
   std::erase(active_, index);
   std::erase(touched_, index);
   ForgetSent(worker, worker.sent_tickets.size());
+  words_ -= worker.slots.size();
+  NoteWindow(worker, std::exchange(worker.config.window_max, 0));
   worker.active = false;
   worker.touched = false;
   worker.used = false;
   worker.config = {};
+  MakeRoom();  // what it had is held now
 }
 
 bool Engine::Joined(uint32_t source, uint32_t worker) const {
@@ -1483,6 +1564,7 @@ void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   RecallAllOf(worker, source);
   BreakPromises(sources_[source], worker);
+  MakeRoom();  // what it had is held now
   sources_[source].config.policy->OnLeave(worker);
   // It may have claimed a ticket that it does not redeem any more.
   if (sources_[source].config.readiness) MayHaveMore(sources_[source]);
@@ -1585,9 +1667,9 @@ void Engine::CheckAll(bool at_rest) {
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    RINGMASTER_CHECK(source.promises.size() <=
-                     ledger_.source(index).held + source.under_way);  // (13)
+    RINGMASTER_CHECK(source.promises <= ledger_.source(index).held + source.under_way);  // (13)
   }
+  RINGMASTER_CHECK(accepts_under_way_ <= ledger_.room());  // (14)
   if (!at_rest) return;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];

@@ -47,6 +47,19 @@
 //     is offered, turns into its place or sets free. What comes back from a worker keeps its place
 //     as a promise. No connection is accepted that has none.
 //
+// (14) There is room in the ledger for whatever may arrive, and a batch makes none. A single accept
+//     is asked for, and a ticket issued, only where there is room for it. A multishot accept cannot
+//     ask first, so it is armed only while there is room for all that may still come when it has
+//     been told to end, of all of them together (BurstMax):
+//       the batch that finds too little room has brought up to completions_max,
+//       the turn that submits the end may bring as many before it does so,
+//       the completion queue may be full by then, and on its overflow list is at most the last
+//       completion of each multishot accept.
+//     Nothing else may use that room, so what is found at the end of a batch holds for the next.
+//     Between two batches there is enough room again (MakeRoom): for what is there, for all that
+//     workers can be offered or sent, for every `hold`, and for a burst. A ring that brings more
+//     than it said it could is not trusted: what there is no room for is closed and reported.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -64,6 +77,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/deadline.h"
 #include "core/inbox.h"
 #include "core/ledger.h"
 #include "core/op.h"
@@ -77,6 +91,9 @@ inline constexpr uint32_t kAcceptsPerBatchMin = 2;  // one that finds, one that 
 inline constexpr uint32_t kAcceptsPerBatchMax = 64;
 inline constexpr uint32_t kRefusalsPerBatchMax = 64;
 inline constexpr uint32_t kDealRoundsMax = 4;
+// By (14): records of arrivals, of all sources together. Each is a descriptor of the process, and
+// fs.nr_open allows no more than so many unless somebody raises it; then the intake pauses here.
+inline constexpr uint32_t kRecordsMax = 1 << 20;
 inline constexpr int64_t kBackOffNsMin = 5'000'000;
 inline constexpr int64_t kBackOffNsMax = 200'000'000;
 inline constexpr uint32_t kAcceptErrorsInRowMax = 16;
@@ -119,6 +136,7 @@ enum class EventKind : uint8_t {
   kWorkerStalled,
   kWorkerMoves,
   kDoorbellFailed,  // or the sending of a connection
+  kTurnedAway,      // by (14): the ring has brought more than it said it could
 };
 
 struct EngineEvent {
@@ -168,7 +186,8 @@ struct IntakeCount {
 
 struct EngineConfig {
   int64_t recall_after_ns = 10'000'000;
-  uint32_t completion_entries = 0;  // of the ring: a burst of accepts under way is at most this
+  uint32_t completion_entries = 0;  // of the ring that is there; see (14)
+  uint32_t completions_max = 512;   // that one batch may bring
   int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
   const CpuTopology* topology = nullptr;  // borrowed; null: unknown
   Gate* gate = nullptr;                   // of all sources together; borrowed, may be null
@@ -211,6 +230,12 @@ class Engine {
   // Takes note of what the workers have done since the last batch, so that counts are current.
   void CatchUp(int64_t now_ns);
 
+  // By (14): how many connections of multishot accepts the next batch may bring; more would find
+  // no room. For a ring that can keep back what it has.
+  uint32_t RoomForEach() const;
+  // By (14): whether something was not taken in for want of room in the ledger.
+  bool WantsRoom() const { return wants_room_; }
+
   // By (12): whether places of workers or of the balancer's gate were given back since the last
   // call, other than by workers and leases. Then other masters that are hungry are to be woken.
   bool PlacesFreed() { return std::exchange(places_freed_, false); }
@@ -219,6 +244,10 @@ class Engine {
 
   uint32_t AddSource(SourceConfig config);
   uint32_t AddWorker(const WorkerConfig& config);
+
+  // By (14), when WantsRoom says so. Rare: bursts have brought more than the sources may hold, and
+  // it is still held. The memory at least doubles, so it is allocated some twenty times at most.
+  void MakeRoom();
 
   // The index that AddSource will give.
   uint32_t NextSource();
@@ -309,7 +338,7 @@ class Engine {
     bool paused = false;
     bool failed = false;
     bool starved = false;  // ready or holding, and no candidate in the last round
-    bool full = false;     // multishot accept: there was no place in the last round, by (11)
+    bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
     bool backing_off = false;
     int64_t retry_at_ns = 0;  // backing_off: when to try without having been woken
     int64_t back_off_ns = 0;
@@ -317,12 +346,13 @@ class Engine {
     int64_t ran_out_at_ns = 0;
     uint32_t errors_in_row = 0;
     uint32_t accept_batch = kAcceptsPerBatchMin;
-    uint32_t under_way = 0;          // single accepts submitted and not completed
-    bool found_end = false;          // in this batch an accept found nothing more
-    uint32_t found = 0;              // in this batch accepts found so many
-    std::vector<uint32_t> joined;    // ascending
-    std::vector<uint32_t> promises;  // workers, by (13); no more than are held or under way
-    std::vector<Candidate> candidates;
+    uint32_t under_way = 0;        // single accepts submitted and not completed
+    bool found_end = false;        // in this batch an accept found nothing more
+    uint32_t found = 0;            // in this batch accepts found so many
+    std::vector<uint32_t> joined;  // ascending
+    // By (13), by worker, and all together: no more than are held or under way.
+    std::vector<uint32_t> promised;
+    uint32_t promises = 0;
   };
 
   struct WorkerState {
@@ -416,6 +446,11 @@ class Engine {
   bool TrimPromises();
   void TookFromOthers(WorkerState& worker);
   bool GatesFull(const SourceState& source) const;
+  uint32_t BurstMax() const;
+  bool HasRoomFor(uint32_t arrivals) const;
+  // Neither a place by (11) nor room by (14).
+  bool Full(const SourceState& source) const { return GatesFull(source) || !HasRoomFor(1); }
+  void TurnAway(uint32_t source, const Completion& completion);
   void Expire();
   void ExpireHeld(uint32_t source);
   void ExpireOffered(uint32_t worker);
@@ -453,7 +488,9 @@ class Engine {
   bool SlotIsFree(uint32_t source);
   void Activate(uint32_t worker);
   void Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error);
-  void ReserveAll();
+  void ReserveFor(SourceState& source);
+  void ReserveShared();
+  void NoteWindow(WorkerState& worker, uint32_t before);
 
   const EngineConfig config_;
   Hunger* const hunger_;
@@ -467,7 +504,15 @@ class Engine {
   int64_t expires_at_ns_ = kWaitForever;  // the first of what may grow too old
   std::vector<ArrivalId> sent_;           // not yet known to have been received
   std::vector<Unsent> unsent_;            // in this batch
+  std::vector<Candidate> candidates_;     // of the source that is dealt
   size_t sent_max_ = 0;
+  // What room is made for: the words of all inboxes, what may be sent and not taken, the windows of
+  // all workers; of multishot accepts, how many there are and what they may hold.
+  uint64_t words_ = 0;
+  uint64_t sends_ = 0;
+  uint64_t windows_ = 0;
+  uint64_t holds_ = 0;
+  uint32_t eaches_ = 0;
   SourceCount departed_sources_;
   std::vector<Op> ops_;  // within a batch: the caller's; empty between two
   size_t ops_max_ = 0;   // in one batch
@@ -482,6 +527,9 @@ class Engine {
   int64_t now_ns_ = 0;
   uint32_t first_source_ = 0;  // rotates, so that no source is always served last
   uint32_t accepts_under_way_ = 0;
+  uint32_t expired_ = 0;      // closed in this batch because they were too old
+  bool wants_room_ = false;   // by (14)
+  bool turned_away_ = false;  // in this batch, and reported
   bool watching_ = false;
   bool hungry_ = false;
   bool again_ = false;  // there is more to do than one batch takes

@@ -1,18 +1,22 @@
 #include "core/ledger.h"
 
+#include <algorithm>
+
 #include "core/check.h"
 
 namespace ringmaster::core {
 
-void Ledger::Reserve(uint32_t sources, uint32_t workers, uint32_t arrivals) {
+void Ledger::Reserve(uint32_t sources, uint32_t workers, uint32_t records) {
   if (sources > sources_.size()) {
     sources_.resize(sources);
     queues_.resize(sources);
   }
   if (workers > workers_.size()) workers_.resize(workers);
-  while (records_.size() < arrivals) {
-    records_.push_back({.next = free_});
-    free_ = static_cast<ArrivalId>(records_.size() - 1);
+  if (records <= room_max_) return;
+  room_max_ = records;
+  // Twice as much each time, so that many small steps stay cheap.
+  if (records > records_.capacity()) {
+    records_.reserve(std::max<size_t>(records, 2 * records_.capacity()));
   }
 }
 
@@ -27,10 +31,16 @@ void Ledger::ResetSource(uint32_t source) {
 }
 
 ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now_ns) {
-  RINGMASTER_CHECK(free_ != kNoArrival);
+  RINGMASTER_CHECK(HasRoom());
+  // One that was used before, as long as there is one: no more memory is touched than was needed.
+  if (free_ == kNoArrival) {
+    free_ = static_cast<ArrivalId>(records_.size());
+    records_.emplace_back();
+  }
   const ArrivalId id = free_;
   ArrivalRecord& record = records_[id];
   free_ = record.next;
+  ++records_used_;
   SourceCount& count = sources_[source];
   record = {.place = Place::kHeld,
             .source = source,
@@ -160,6 +170,7 @@ void Ledger::PushHeldFirst(ArrivalId id) {
 void Ledger::Free(ArrivalId id) {
   records_[id] = {.next = free_};
   free_ = id;
+  --records_used_;
 }
 
 void Ledger::CheckAll() const {
@@ -175,9 +186,12 @@ void Ledger::CheckAll() const {
     RINGMASTER_CHECK(held == count.held);
   }
   std::vector<uint32_t> unclaimed(workers_.size());
+  uint32_t used = 0;
   for (const ArrivalRecord& record : records_) {
+    if (record.place != Place::kFree) ++used;
     if (record.place == Place::kOffered) ++unclaimed[record.worker];
   }
+  RINGMASTER_CHECK(used == records_used_ && used <= room_max_);
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     const WorkerCount& count = workers_[worker];
     RINGMASTER_CHECK(count.unclaimed == unclaimed[worker]);

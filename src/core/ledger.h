@@ -1,6 +1,6 @@
 // The ledger: where each arrival is. One record for every arrival that is held or offered, and the
-// counts that must add up. Pure bookkeeping on the master's thread; capacity is allocated at
-// set-up.
+// counts that must add up. Pure bookkeeping on the master's thread. All sources share one room for
+// records, which only Reserve allocates; memory that no record has used yet is not touched.
 //
 // Conservation:
 // (1) per source: arrivals = held + offered + claimed + refused + dropped.
@@ -58,9 +58,8 @@ struct WorkerCount {
 
 class Ledger {
  public:
-  // Set-up: room for that many sources, workers and arrivals that are held or offered at once.
-  // Only grows.
-  void Reserve(uint32_t sources, uint32_t workers, uint32_t arrivals);
+  // Set-up: room for that many sources, workers and records. Only grows.
+  void Reserve(uint32_t sources, uint32_t workers, uint32_t records);
 
   // Set-up: a worker slot is used anew; its counts start from zero. Nothing is offered to it.
   void ResetWorker(uint32_t worker);
@@ -69,8 +68,16 @@ class Ledger {
   // or sent.
   void ResetSource(uint32_t source);
 
-  // Whether there is room for one more arrival.
-  bool HasRoom() const { return free_ != kNoArrival; }
+  // How many more arrivals there is room for, and how many records there are.
+  uint32_t room() const { return room_max_ - records_used_; }
+  uint32_t records_used() const { return records_used_; }
+  bool HasRoom() const { return room() > 0; }
+
+  // One that there is no room for: it counts as an arrival and as refused, and leaves no record.
+  void TurnAway(uint32_t source) {
+    ++sources_[source].arrivals;
+    ++sources_[source].refused;
+  }
 
   // A new arrival, held at the end of its source's queue.
   ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now_ns = 0);
@@ -105,6 +112,10 @@ class Ledger {
 
   ArrivalRecord& record(ArrivalId id) { return records_[id]; }
   const ArrivalRecord& record(ArrivalId id) const { return records_[id]; }
+  // Whether `id` is that of a record which is at `place`; any number may be asked about.
+  bool IsAt(ArrivalId id, Place place) const {
+    return id < records_.size() && records_[id].place == place;
+  }
   const SourceCount& source(uint32_t source) const { return sources_[source]; }
   const WorkerCount& worker(uint32_t worker) const { return workers_[worker]; }
 
@@ -121,11 +132,13 @@ class Ledger {
   void PushHeldFirst(ArrivalId id);
   void Free(ArrivalId id);
 
-  std::vector<ArrivalRecord> records_;
-  std::vector<Queue> queues_;  // what each source holds
+  std::vector<ArrivalRecord> records_;  // as many as were ever used at once
+  std::vector<Queue> queues_;           // what each source holds
   std::vector<SourceCount> sources_;
   std::vector<WorkerCount> workers_;
   ArrivalId free_ = kNoArrival;
+  uint32_t room_max_ = 0;
+  uint32_t records_used_ = 0;
 };
 
 }  // namespace ringmaster::core

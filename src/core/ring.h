@@ -5,15 +5,13 @@
 #define RINGMASTER_SRC_CORE_RING_H_
 
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <vector>
 
+#include "core/deadline.h"
 #include "core/op.h"
 
 namespace ringmaster::core {
-
-inline constexpr int64_t kWaitForever = std::numeric_limits<int64_t>::max();
 
 // How a turn waits for completions.
 struct Wait {

@@ -40,6 +40,7 @@ LentRing::LentRing(Loan loan, const Features& features, uint32_t completion_entr
     : loan_(std::move(loan)),
       dialect_{.features = features, .ring_fd = loan_.ring_fd, .mark = loan_.user_data_value} {
   arrived_.reserve(completion_entries);
+  accepted_.reserve(completion_entries);
   waiting_.reserve(completion_entries);
 }
 
@@ -59,15 +60,27 @@ bool LentRing::Take(const io_uring_cqe& cqe) {
       break;
   }
   Completion completion;
-  if (Translate(cqe, dialect_, completion)) arrived_.push_back(completion);
+  if (!Translate(cqe, dialect_, completion)) return true;
+  (completion.key.kind == OpKind::kAcceptEach ? accepted_ : arrived_).push(completion);
   return true;
+}
+
+void LentRing::Return(std::vector<Completion>& completions) {
+  for (; !arrived_.empty() && completions.size() < completions.capacity(); arrived_.pop()) {
+    completions.push_back(arrived_.front());
+  }
+  for (; !accepted_.empty() && completions.size() < completions.capacity(); accepted_.pop()) {
+    const bool connection = accepted_.front().result >= 0;
+    if (connection && accepts_max_ == 0) return;
+    if (connection) --accepts_max_;
+    completions.push_back(accepted_.front());
+  }
 }
 
 int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
                    std::vector<Completion>& completions) {
-  const size_t room = std::min(completions.capacity(), arrived_.size());
-  completions.assign(arrived_.begin(), arrived_.begin() + static_cast<ptrdiff_t>(room));
-  arrived_.erase(arrived_.begin(), arrived_.begin() + static_cast<ptrdiff_t>(room));
+  completions.clear();
+  Return(completions);
   woken_ = false;
   bool urgent = false;
   size_t queued = 0;
@@ -78,7 +91,7 @@ int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(queued));
   for (const Op& op : ops) {
     if (op.key.kind == OpKind::kCount) {
-      arrived_.push_back({.key = op.key, .result = BacklogOf(op.fd)});
+      arrived_.push({.key = op.key, .result = BacklogOf(op.fd)});
     } else if (!waiting_.empty() || !Queue(op)) {
       waiting_.push_back(op);
     } else {
@@ -95,10 +108,7 @@ int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
     }
   }
   // What was counted is returned by this turn where there is room, as by the library's own ring.
-  while (!arrived_.empty() && completions.size() < completions.capacity()) {
-    completions.push_back(arrived_.front());
-    arrived_.erase(arrived_.begin());
-  }
+  Return(completions);
   return urgent ? Submit() : 0;
 }
 
@@ -124,7 +134,7 @@ int LentRing::Submit() {
 }
 
 int LentRing::WakeIn(int64_t wait_ns) {
-  const int64_t at_ns = wait_ns < kWaitForever / 2 ? NowNs() + wait_ns : kWaitForever;
+  const int64_t at_ns = wait_ns < kWaitForever / 2 ? core::After(NowNs(), wait_ns) : kWaitForever;
   if (at_ns >= wakes_at_ns_) return 0;
   io_uring_sqe* const sqe = NextEntry();
   if (sqe == nullptr) return 0;  // the loop has so much to do that it will come by
@@ -134,12 +144,13 @@ int LentRing::WakeIn(int64_t wait_ns) {
 }
 
 void LentRing::CloseArrived() {
-  for (const Completion& completion : arrived_) {
-    const OpKind kind = completion.key.kind;
-    const bool accepted = kind == OpKind::kAccept || kind == OpKind::kAcceptEach;
-    if (accepted && completion.result >= 0) close(completion.result);
+  for (; !arrived_.empty(); arrived_.pop()) {
+    const Completion& completion = arrived_.front();
+    if (completion.key.kind == OpKind::kAccept && completion.result >= 0) close(completion.result);
   }
-  arrived_.clear();
+  for (; !accepted_.empty(); accepted_.pop()) {
+    if (accepted_.front().result >= 0) close(accepted_.front().result);
+  }
 }
 
 void LentRing::End() {

@@ -8,6 +8,10 @@
 //  * What other threads wait for (doorbells, connections, the end of an accept) is submitted within
 //    the turn; polls and accepts go with the loop's next submission.
 //  * While the submission queue stays full, what does not fit waits here, in its order.
+//  * The loop may hand over any number of completions before it drives the master again, and its
+//    completion queue may be of any size. So connections of multishot accepts, which nobody has
+//    asked for one by one, are kept back here until the master has room for them. What follows them
+//    for the same sources, the ends of those accepts included, stays behind them.
 //  * Nobody says when all that was submitted has been reported, so a marker follows what was sent:
 //    failures come before it, because a message is sent when its entry is taken.
 
@@ -44,6 +48,11 @@ class LentRing final : public MasterRing {
   // Keeps what the entry says for the next turn, if it is the master's; false if it is not.
   bool Take(const io_uring_cqe& cqe);
 
+  // How many connections of multishot accepts the next turn may return.
+  void SetAcceptsMax(uint32_t accepts_max) { accepts_max_ = accepts_max; }
+  // Whether more has come than the last turn was allowed to return.
+  bool KeepsBack() const { return !accepted_.empty(); }
+
   int Enable() override { return 0; }
   int Turn(std::span<const core::Op> ops, core::Wait wait,
            std::vector<core::Completion>& completions) override;
@@ -53,7 +62,9 @@ class LentRing final : public MasterRing {
   int WakeIn(int64_t wait_ns) override;
   int fd() const override { return -1; }
   // Something was handed over, or waits for room.
-  bool HasSomething() const override { return woken_ || !arrived_.empty() || !waiting_.empty(); }
+  bool HasSomething() const override {
+    return woken_ || !arrived_.empty() || !accepted_.empty() || !waiting_.empty();
+  }
 
   // Nothing is asked of the ring any more: ends the watch and the timeouts.
   void End();
@@ -61,6 +72,26 @@ class LentRing final : public MasterRing {
   void CloseArrived();
 
  private:
+  // In the order in which it came. Memory is allocated for as many as were ever there at once.
+  class Arrivals {
+   public:
+    void reserve(size_t count) { entries_.reserve(count); }
+    bool empty() const { return first_ == entries_.size(); }
+    void push(const core::Completion& completion) { entries_.push_back(completion); }
+    const core::Completion& front() const { return entries_[first_]; }
+    void pop() {
+      if (++first_ < entries_.size()) return;
+      entries_.clear();
+      first_ = 0;
+    }
+
+   private:
+    std::vector<core::Completion> entries_;
+    size_t first_ = 0;
+  };
+
+  // Moves what there is room for.
+  void Return(std::vector<core::Completion>& completions);
   // The next free entry; null when the queue is full and stays so.
   io_uring_sqe* NextEntry();
   // Whether it was put into the queue.
@@ -69,11 +100,13 @@ class LentRing final : public MasterRing {
 
   const Loan loan_;
   const Dialect dialect_;
-  std::vector<core::Completion> arrived_;  // since the last turn
-  std::vector<core::Op> waiting_;          // for room in the queue
-  uint32_t markers_ = 0;                   // under way
-  bool marker_due_ = false;                // something was sent behind the last one
-  bool woken_ = false;                     // a timeout has come since the last turn
+  Arrivals arrived_;                   // since the last turn
+  Arrivals accepted_;                  // the same, of multishot accepts
+  uint32_t accepts_max_ = UINT32_MAX;  // of these, in the next turn
+  std::vector<core::Op> waiting_;      // for room in the queue
+  uint32_t markers_ = 0;               // under way
+  bool marker_due_ = false;            // something was sent behind the last one
+  bool woken_ = false;                 // a timeout has come since the last turn
   int64_t wakes_at_ns_ = core::kWaitForever;
   __kernel_timespec wake_at_{};  // of the timeout that was prepared last
 };

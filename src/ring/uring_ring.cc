@@ -142,7 +142,7 @@ int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>&
   if (const int error = Queue(ops, completions); error != 0) return error;
 
   const bool timed = wait.max_ns > 0 && wait.max_ns < kFiniteWaitNsMax;
-  const int64_t deadline_ns = timed && completions.empty() ? NowNs() + wait.max_ns : 0;
+  const int64_t deadline_ns = timed && completions.empty() ? core::After(NowNs(), wait.max_ns) : 0;
   if (!completions.empty()) wait = 0;
   if (Unsubmitted() > 0 || wait.max_ns > 0) {
     // A signal, or a completion of no interest, ends the call into the kernel but not the waiting.
@@ -184,7 +184,7 @@ int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completio
 }
 
 int UringRing::WakeIn(int64_t wait_ns) {
-  const int64_t at_ns = wait_ns < kFiniteWaitNsMax ? NowNs() + wait_ns : kWaitForever;
+  const int64_t at_ns = wait_ns < kFiniteWaitNsMax ? core::After(NowNs(), wait_ns) : kWaitForever;
   if (at_ns < wakes_at_ns_) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (sqe == nullptr) {

@@ -78,6 +78,10 @@ class UringRing final : public MasterRing {
 
   int fd() const override { return ring_.ring_fd; }
 
+  // Entries of the completion queue that is there: the kernel makes a power of two of what was
+  // asked for.
+  uint32_t completion_entries() const { return ring_.cq.ring_entries; }
+
   bool HasSomething() const override { return io_uring_cq_ready(&ring_) > 0 || HoldsBack(); }
 
   // For tests: the ring itself, to prepare what no Op asks for.

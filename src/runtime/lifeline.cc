@@ -1,105 +1,19 @@
 #include "runtime/lifeline.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/deadline.h"
 #include "ring/features.h"
 #include "ring/target.h"
-#include "ring/translate.h"
+#include "runtime/options.h"
 #include "runtime/topology.h"
 
 namespace ringmaster::internal {
 namespace {
-
-constexpr uint32_t kMastersMax = 16;
-constexpr size_t kThreadNameMax = 15;
-
-absl::Status NoCapacityAtAll(std::string_view whose) {
-  return absl::InvalidArgumentError(absl::StrCat("capacity of the ", std::string(whose),
-                                                 " is 0: nothing could ever be accepted"));
-}
-
-absl::Status NoCapacity() {
-  return absl::InvalidArgumentError("capacity is 0: such a worker could never be offered anything");
-}
-
-absl::Status CheckMasters(const BalancerOptions& options) {
-  if (options.masters < 1 || options.masters > kMastersMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("masters is ", options.masters, "; it must be from 1 to ", kMastersMax));
-  }
-  if (options.masters == 1) return absl::OkStatus();
-  if (options.host != Host::kThread) {
-    return absl::InvalidArgumentError(
-        "masters is more than 1, but a loop drives a single master: leave masters alone, or use "
-        "Host::kThread");
-  }
-  if (options.cpu >= 0) {
-    return absl::InvalidArgumentError(
-        "cpu is set, but one CPU is too few for several masters: leave it alone, or have one "
-        "master");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckLoan(const RingLoan& loan) {
-  if (!loan.get_sqe || !loan.submit) {
-    return absl::InvalidArgumentError(
-        "the loan lacks get_sqe or submit: the master's operations go through the queue of the "
-        "ring "
-        "that is lent, see RingLoan");
-  }
-  if (loan.user_data_mask == 0 || (loan.user_data_mask & ring::kKeyMask) != 0 ||
-      (loan.user_data_value & ~loan.user_data_mask) != 0) {
-    return absl::InvalidArgumentError(
-        "the loan's user_data_mask must be made of bits of the highest byte, and user_data_value "
-        "of "
-        "bits of the mask: the master needs the other 56 bits itself");
-  }
-  return ring::CheckTarget(loan.ring_fd);
-}
-
-absl::Status CheckOptions(const BalancerOptions& options) {
-  if (absl::Status status = CheckMasters(options); !status.ok()) return status;
-  // Several get "-0", "-1" … appended.
-  const size_t digits = options.masters > 10 ? 3 : options.masters > 1 ? 2 : 0;
-  if (options.thread_name.size() + digits > kThreadNameMax) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "thread_name \"", options.thread_name, "\" is too long: the kernel keeps ", kThreadNameMax,
-        " characters", digits > 0 ? absl::StrCat(", of which a number takes ", digits) : ""));
-  }
-  if (options.cpu >= CPU_SETSIZE) {
-    return absl::InvalidArgumentError(absl::StrCat("cpu ", options.cpu, " does not exist"));
-  }
-  if (options.host != Host::kThread && options.cpu >= 0) {
-    return absl::InvalidArgumentError(
-        "cpu is set, but with a host there is no thread to bind: bind the thread of your "
-        "loop");
-  }
-  if (options.recall_after < absl::Microseconds(100) || options.recall_after > absl::Seconds(60)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("recall_after is ", absl::FormatDuration(options.recall_after),
-                     "; it must be from 100us, below which healthy workers are robbed, to 1min. To "
-                     "do without recall, set SourceOptions::recall to false"));
-  }
-  if (options.capacity == 0) return NoCapacityAtAll("balancer");
-  if (options.completion_entries < 64 || options.completion_entries > 65536) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "completion_entries is ", options.completion_entries, "; it must be from 64 to 65536"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckWindow(uint32_t window) {
-  if (window >= 1 && window <= core::Inbox::kWindowMax) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("window is ", window, "; it must be from 1 to ", core::Inbox::kWindowMax));
-}
 
 // What the masters have counted, as one.
 void Add(WorkerStats& sum, const WorkerStats& more) {
@@ -195,8 +109,7 @@ void Lifeline::Close() {
 ShutdownReport Lifeline::Shutdown(absl::Duration drain) {
   if (InAnotherProcess() || !CheckCaller().ok()) return {};
   const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(drain));
-  const int64_t now_ns = MonotonicNow();
-  const int64_t until_ns = drain_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + drain_ns;
+  const int64_t until_ns = core::After(MonotonicNow(), drain_ns);
   // All stop to take in at once; then each is waited for.
   std::vector<absl::Status> begun;
   for (const auto& master : masters_) begun.push_back(master->BeginShutdown(until_ns));
@@ -225,12 +138,17 @@ absl::Status Lifeline::Lend(RingLoan loan) {
         "a ring is lent, but the balancer has another host: create it with Host::kRing");
   }
   if (absl::Status status = CheckLoan(loan); !status.ok()) return status;
+  if (absl::Status status = ring::CheckTarget(loan.ring_fd); !status.ok()) return status;
   return masters_[0]->Lend(std::move(loan));
 }
 
 // --- Sources -------------------------------------------------------------------------------------
 
 absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options) const {
+  if (absl::Status status = CheckOptions(options, static_cast<uint32_t>(masters_.size()));
+      !status.ok()) {
+    return status;
+  }
   const bool tickets = options.intake == Intake::kReadiness;
   if (absl::Status status = tickets ? CheckPollable(fd) : CheckListener(fd); !status.ok()) {
     return status;
@@ -252,30 +170,6 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
         "source ", fd,
         " is a blocking socket, and this kernel cannot be asked for an accept that "
         "does not wait (Linux 6.10): make the listener O_NONBLOCK, or use Intake::kAccept"));
-  }
-  if (multishot && options.hold == 0) {
-    return absl::InvalidArgumentError(
-        "hold is 0: a multishot accept takes at least one connection ahead of credit; use "
-        "Intake::kPollAccept for exact admission");
-  }
-  if (options.capacity == 0) return NoCapacityAtAll("source");
-  const bool ages = options.age_max < absl::InfiniteDuration();
-  if (ages && tickets) {
-    return absl::InvalidArgumentError(
-        "age_max is set, but with Intake::kReadiness nothing is accepted before a worker claims "
-        "it: leave age_max alone, or use Intake::kPollAccept");
-  }
-  if (ages && options.age_max < absl::Milliseconds(1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("age_max is ", absl::FormatDuration(options.age_max),
-                     "; it must be at least 1ms, or unset for no limit"));
-  }
-  if (options.master >= static_cast<int>(masters_.size())) {
-    return absl::InvalidArgumentError(absl::StrCat("master is ", options.master,
-                                                   ", but this balancer has ", masters_.size(),
-                                                   masters_.size() == 1 ? " master" : " masters",
-                                                   ", numbered from 0: see "
-                                                   "BalancerOptions::masters"));
   }
   return NewSource{.fd = fd, .tickets = tickets, .accepts = accepts, .countable = IsCountable(fd)};
 }
@@ -355,20 +249,6 @@ absl::Status Lifeline::Again(SourceId source, int error) {
 
 // --- Workers -------------------------------------------------------------------------------------
 
-absl::Status Lifeline::CheckOnHost(const WorkerOptions& options) const {
-  if (environment_.options.host == Host::kThread) {
-    return absl::InvalidArgumentError(
-        "on_host is set, but this balancer has a thread of its own: create it with Host::kLoop "
-        "or Host::kRing, or add the worker by its ring or mailbox");
-  }
-  if (options.ring_fd != -1 || options.tag != 0 || options.handoff != Handoff::kInbox) {
-    return absl::InvalidArgumentError(
-        "a worker on the host claims after each RunOnce and is told nothing: leave ring_fd, tag "
-        "and handoff alone");
-  }
-  return absl::OkStatus();
-}
-
 // The lowest that is free: a worker has the same index at every master.
 uint32_t Lifeline::TakeWorkerIndex() {
   const std::lock_guard lock(mutex_);
@@ -386,12 +266,11 @@ void Lifeline::GiveWorkerIndexBack(uint32_t worker) {
 
 absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
   if (absl::Status status = CheckCaller(); !status.ok()) return status;
-  if (absl::Status status = CheckWindow(options.window); !status.ok()) return status;
-  if (options.capacity == 0) return NoCapacity();
-  if (options.on_host) {
-    if (absl::Status status = CheckOnHost(options); !status.ok()) return status;
-  } else if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) {
+  if (absl::Status status = CheckOptions(options, environment_.options.host); !status.ok()) {
     return status;
+  }
+  if (!options.on_host) {
+    if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
   }
   // Nothing is ever offered in the inbox of one to whom completions are sent.
   const bool completions = options.handoff == Handoff::kCompletion;
@@ -423,7 +302,7 @@ void Lifeline::RemoveWorkerFrom(size_t masters, uint32_t worker, PortShared* sha
 
 absl::Status Lifeline::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {
   if (absl::Status status = CheckCaller(); !status.ok()) return status;
-  if (capacity == 0) return NoCapacity();
+  if (absl::Status status = CheckCapacity(capacity); !status.ok()) return status;
   for (const auto& master : masters_) {
     if (absl::Status status = master->SetCapacity(worker, shared, capacity); !status.ok()) {
       return status;

@@ -84,7 +84,6 @@ class Lifeline {
   // Refuses a thread that drives one of several masters: it might wait for another one that waits
   // for it. A single master looks after that itself.
   absl::Status CheckCaller() const;
-  absl::Status CheckOnHost(const WorkerOptions& options) const;
   absl::StatusOr<NewSource> Examine(int fd, const SourceOptions& options) const;
   absl::StatusOr<uint32_t> EnterSource(int fd, int master);
   uint32_t TakeWorkerIndex();

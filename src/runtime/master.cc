@@ -20,7 +20,7 @@ namespace ringmaster::internal {
 namespace {
 
 constexpr uint32_t kSubmissionEntries = 256;
-constexpr uint32_t kCompletionsPerTurnMax = 512;
+constexpr uint32_t kCompletionsPerTurnMax = 512;  // what a batch brings at most
 constexpr int kLastTurnsMax = 64;
 // How often the thread's CPU time is read, which is a system call.
 constexpr int64_t kTurnsToMeasure = 256;
@@ -61,6 +61,9 @@ absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* 
                                                        uint32_t index) {
   std::unique_ptr<Master> master(new Master(environment, index));
   const BalancerOptions& options = environment->options;
+  // What there must be room for follows from the ring that is there, not from what was asked for.
+  // One that is lent keeps back what there is no room for.
+  uint32_t completion_entries = options.completion_entries;
   if (!master->rides()) {
     absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
         {.submission_entries = std::min(kSubmissionEntries, options.completion_entries),
@@ -69,11 +72,13 @@ absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* 
          .restrict = options.restrict_ring,
          .features = environment->features});
     if (!ring.ok()) return ring.status();
+    completion_entries = (*ring)->completion_entries();
     master->ring_ = *std::move(ring);
   }
   master->engine_ = std::make_unique<core::Engine>(
       core::EngineConfig{.recall_after_ns = absl::ToInt64Nanoseconds(options.recall_after),
-                         .completion_entries = options.completion_entries,
+                         .completion_entries = completion_entries,
+                         .completions_max = kCompletionsPerTurnMax,
                          .watch_fd = master->shared_->event_fd(),
                          .topology = &environment->topology,
                          .gate = environment->shared->limit(),
@@ -591,6 +596,7 @@ bool Master::Step(core::Wait wait) {
 }
 
 bool Master::TurnAndBatch(core::Wait wait) {
+  if (lent_ != nullptr) lent_->SetAcceptsMax(engine_->RoomForEach());
   if (const int result = ring_->Turn(ops_, wait, completions_); result < 0) {
     const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
     if (options_.on_event) {
@@ -610,6 +616,7 @@ bool Master::TurnAndBatch(core::Wait wait) {
   RunCalls();
   if (shared_->TakeGivenBack()) TakeGivenBack();
   engine_->OnBatch(completions_, now_ns_, ops_, ring_->AllReported());
+  if (engine_->WantsRoom() || (KeepsBack() && engine_->RoomForEach() == 0)) engine_->MakeRoom();
   if (engine_->PlacesFreed()) environment_.shared->KnockOthersIfHungry(shared_);
   if (waiting_calls_ != nullptr) EndCalls();
   // A copy of each: the callback is not ours.
@@ -679,6 +686,7 @@ void Master::EndCalls() {
 int64_t Master::WaitMax(int64_t now_ns) {
   // Whoever has left waits for the kernel to take what was submitted before.
   if (!rings_to_close_.empty()) return 0;
+  if (KeepsBack() && engine_->RoomForEach() > 0) return 0;
   const int64_t wait_ns = engine_->WaitMax(now_ns);
   // Past the deadline, the ends of intake that are still to come wake it.
   if (!shutting_down_ || now_ns >= drain_until_ns_) return wait_ns;
@@ -826,6 +834,13 @@ void Master::Report(core::EngineEvent event) {
     return std::string(ring::ErrorStatus(operation, event.error, fd).message());
   };
   switch (event.kind) {
+    case core::EventKind::kTurnedAway:
+      report.kind = Event::Kind::kTurnedAway;
+      report.text = absl::StrCat("source ", report.source,
+                                 " has brought more connections at once than the ring said it "
+                                 "could hold: those that there "
+                                 "was no room for were closed; please report this");
+      break;
     case core::EventKind::kOutOfDescriptors:
       report.kind = Event::Kind::kOutOfDescriptors;
       report.text = describe(ring::Operation::kAccept, sources_[event.source].fd);

@@ -136,6 +136,8 @@ class Master {
   bool hosted() const { return options_.host != Host::kThread; }
   // Its host's loop reaps, so nothing can be waited for on the host's thread.
   bool rides() const { return options_.host == Host::kRing; }
+  // Whether the ring that was lent has brought more than the engine had room for.
+  bool KeepsBack() const { return lent_ != nullptr && lent_->KeepsBack(); }
   void EndOnLoan();
 
   // --- On the master's thread. -----------------------------------------------------------------

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <utility>
 
 #include "ring/errors.h"
@@ -26,6 +27,8 @@ void MasterShared::Knock() {
 }
 
 void MasterShared::GiveBack(uint32_t index, int error) {
+  // As completions and system calls say it. There is no errno near the ends of the range.
+  if (error < 0) error = error == INT_MIN ? EIO : -error;
   // Release, both: whoever sees the second finds the first. A shortage that a plain return follows
   // at once is forgotten, and met again.
   sources_[index].given_back.store(1 + static_cast<uint32_t>(error), std::memory_order_release);

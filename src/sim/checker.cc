@@ -248,7 +248,8 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   Source& source = sources_[refused.source];
   const int64_t age_max_ns = source.facts.age_max_ns;
   const bool too_old = age_max_ns > 0 && now_ns - refused.reported_at_ns >= age_max_ns;
-  if (!too_old && !masters_[source.facts.master].refusing &&
+  const bool too_many = options_.turns_away && !source.facts.exact && !refused.ever_dealt;
+  if (!too_old && !too_many && !masters_[source.facts.master].refusing &&
       !(source.removed && NobodyJoined(refused.source))) {
     return Fail("the master refuses " + Name(connection) + " without being told to");
   }

@@ -78,6 +78,7 @@ struct CheckerOptions {
   uint32_t capacity = 0;    // of all sources together; 0: no limit
   int64_t patience_ns = 0;  // how late the master may be by itself
   bool backs_off = false;   // accepts may fail, after which the master waits before the next one
+  bool turns_away = false;  // the ring brings more than it says, and what it brings may be closed
   bool doorbells_are_prompt = true;  // so that a worker that waits is known to wait
 };
 

@@ -133,6 +133,19 @@ SimConfig DrawConfig(uint64_t seed) {
   config.wake_ns_max = prng.OneOf(std::array<int64_t, 3>{0, 5 * kMicrosecond, 100 * kMicrosecond});
   config.shuts_down = prng.Chance({1, 4});
   config.shutdown_drain_ns = prng.Between(0, 30 * kMillisecond);
+  if (prng.Chance({1, 16})) {
+    // Bursts that the engine does not expect, of sources that hold next to nothing.
+    config.entries_told = 1;
+    config.completion_entries = 64;
+    config.completions_max = prng.OneOf(std::array<uint32_t, 2>{1, 8});
+    config.keeps_back = prng.Chance({1, 2});
+    config.workload.burst = {1, 2};
+    config.workload.burst_max = 50;
+    for (SimSourceConfig& source : config.sources) {
+      source.multishot_accept = !source.readiness;
+      source.hold = 1;
+    }
+  }
   return config;
 }
 

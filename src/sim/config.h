@@ -57,6 +57,10 @@ struct SimConfig {
   uint32_t capacity = 0;             // connections of all sources open at once; 0: no limit
   uint32_t completion_entries = 64;  // of the simulated completion queue
   uint32_t completions_max = 64;     // that one turn may bring
+  // What the engine is told of that queue; 0: the truth. If less, the ring keeps back what the
+  // engine has no room for, or the engine must turn it away.
+  uint32_t entries_told = 0;
+  bool keeps_back = false;
   int32_t descriptors_max = INT32_MAX;
   uint32_t strikes_max = UINT32_MAX;  // after so many faults no more strike
   bool defers_task_work = true;       // edges become completions at the end of a turn only
@@ -106,6 +110,7 @@ enum class Breakage : uint8_t {
   kRingLosesConnection,     // an accepted connection is never reported
   kRingReportsTwice,        // an accepted connection is reported twice
   kRingHidesTheEnd,         // a multishot operation ends and says that it goes on
+  kRingKeepsNothingBack,    // what there is no room for is returned nevertheless
   kRingKeepsArmed,          // the intake of a removed source says that it has ended and goes on
   kMasterNeverLooksAtAge,   // the master's timer never fires
   kHostForgetsItself,       // a host does not look for what it was offered in the middle of a claim

@@ -50,6 +50,8 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("capacity", config.capacity);
   visit("cq", config.completion_entries);
   visit("per_turn", config.completions_max);
+  visit("told", config.entries_told);
+  visit("keeps_back", config.keeps_back);
   visit("descriptors_max", config.descriptors_max);
   visit("strikes_max", config.strikes_max);
   visit("defers_task_work", config.defers_task_work);

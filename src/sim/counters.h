@@ -68,8 +68,11 @@ enum class Milestone : uint8_t {
   kCameBy,              // a host looked after its master in the middle of a claim
   kOfferedToItself,     // and was offered something
   kGathered,            // a master let completions wait for one another
+  kRoomMade,            // an engine got more room, because more was held than was to be
+  kKeptBack,            // a host's ring kept back what its engine had no room for
+  kTurnedAway,          // a ring brought more than it had said, for which there was no room
 };
-inline constexpr size_t kMilestoneCount = 54;
+inline constexpr size_t kMilestoneCount = 57;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -126,6 +129,9 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "came_by",
     "offered_to_itself",
     "gathered",
+    "room_made",
+    "kept_back",
+    "turned_away",
 };
 
 struct Counters {

@@ -161,12 +161,23 @@ class Shrinker {
     smaller |= Plainer([](SimConfig& config) { config.defers_task_work = true; });
     smaller |= Plainer([](SimConfig& config) { config.accepts_at_reap = false; });
     smaller |= Plainer([](SimConfig& config) { config.descriptors_max = INT32_MAX; });
+    smaller |= Plainer([](SimConfig& config) {
+      config.entries_told = 0;
+      config.keeps_back = false;
+    });
     smaller |= Plainer([](SimConfig& config) { config.completions_max = 64; });
     smaller |= Plainer([](SimConfig& config) { config.completion_entries = 64; });
     // Where only a full queue fails, a short one is full of fewer.
     if (best_.workload.arrivals > 20 && best_.completion_entries > 12) {
       smaller |= Plainer([](SimConfig& config) {
         config.completion_entries = config.completions_max = 12;
+        config.workload.arrivals = 20;
+      });
+    }
+    // Where only too much that is held fails, less is too much where less may be held.
+    if (best_.workload.arrivals > 20 && best_.entries_told > 0) {
+      smaller |= Plainer([](SimConfig& config) {
+        for (SimSourceConfig& source : config.sources) source.hold = 1;
         config.workload.arrivals = 20;
       });
     }

@@ -35,10 +35,10 @@ void SimRing::Enter(std::span<const Op> ops) {
   if (!world_->config().defers_task_work) RunWork();
 }
 
-void SimRing::Leave(std::vector<Completion>& completions) {
+void SimRing::Leave(std::vector<Completion>& completions, uint32_t accepts_max) {
   MakeSpuriousEdge();
   RunWork();
-  Reap(completions);
+  Reap(completions, accepts_max);
 }
 
 void SimRing::Take(size_t count) {
@@ -241,14 +241,28 @@ bool SimRing::PostMultishot(Multishot& multishot, int32_t result, bool last, con
   return goes_on;
 }
 
-void SimRing::Reap(std::vector<Completion>& completions) {
+void SimRing::Reap(std::vector<Completion>& completions, uint32_t accepts_max) {
   completions.clear();
+  if (world_->breaks(Breakage::kRingKeepsNothingBack)) accepts_max = UINT32_MAX;
+  if (world_->config().keeps_back) {
+    std::erase_if(queue_, [this](const Queued& queued) {
+      if (queued.completion.key.kind != OpKind::kAcceptEach) return false;
+      kept_.push_back(queued.completion);
+      return true;
+    });
+  }
   while (!queue_.empty() && completions.size() < completions.capacity()) {
     const Queued& first = queue_.front();
     completions.push_back(first.accepts ? Accept(first.completion.key, first.source)
                                         : first.completion);
     if (first.unsent_fd >= 0) world_->OnSendFailureTold(master_, first.unsent_fd, first.unsent_to);
     queue_.pop_front();
+  }
+  for (; !kept_.empty() && completions.size() < completions.capacity(); kept_.pop_front()) {
+    const bool connection = kept_.front().result >= 0;
+    if (connection && accepts_max == 0) return world_->Reached(Milestone::kKeptBack);
+    if (connection) --accepts_max;
+    completions.push_back(kept_.front());
   }
 }
 

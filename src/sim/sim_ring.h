@@ -40,10 +40,13 @@ class SimRing {
 
   // A turn begins: the kernel takes `ops`.
   void Enter(std::span<const core::Op> ops);
-  // It ends: what has completed is read.
-  void Leave(std::vector<core::Completion>& completions);
+  // It ends: what has completed is read. If the world's ring keeps back, no more than `accepts_max`
+  // connections of multishot accepts are returned; what follows them for the same sources stays
+  // behind them.
+  void Leave(std::vector<core::Completion>& completions, uint32_t accepts_max);
 
   bool AllReported() const { return queue_.empty() && submissions_.empty(); }
+  bool KeepsBack() const { return !kept_.empty(); }
 
   // The world's side: there is one more source (of any master), a connection has come, a listener
   // was shut down, somebody has written to the master's eventfd.
@@ -97,16 +100,17 @@ class SimRing {
   bool PostMultishot(Multishot& multishot, int32_t result, bool last, const Arrival& facts = {});
   core::Completion Accept(const core::OpKey& key, uint32_t source);
   void MakeSpuriousEdge();
-  void Reap(std::vector<core::Completion>& completions);
+  void Reap(std::vector<core::Completion>& completions, uint32_t accepts_max);
 
   World* const world_;
   const uint32_t master_;
   const uint32_t completion_entries_;
   std::vector<SourceRing> sources_;
   Multishot watch_;
-  bool knocked_ = false;              // the eventfd is not zero
-  std::deque<core::Op> submissions_;  // not taken by the kernel yet
-  std::deque<Queued> queue_;          // the completion queue, and what overflowed behind it
+  bool knocked_ = false;               // the eventfd is not zero
+  std::deque<core::Op> submissions_;   // not taken by the kernel yet
+  std::deque<Queued> queue_;           // the completion queue, and what overflowed behind it
+  std::deque<core::Completion> kept_;  // of multishot accepts, read and not returned
   std::vector<Work> work_;
   std::vector<Work> working_;
 };

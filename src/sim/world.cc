@@ -54,6 +54,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
            .patience_ns = Patience(config),
            .backs_off = config.descriptors_max < INT32_MAX ||
                         Planned(config, {Fault::kAcceptError, Fault::kArmFails}),
+           .turns_away = config.entries_told > 0 && !config.keeps_back,
            .doorbells_are_prompt = !Planned(config, {Fault::kDoorbellFails, Fault::kDoorbellLate})},
           trace),
       arrivals_left_(config.workload.arrivals),
@@ -63,7 +64,10 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
   for (uint32_t index = 0; index < config.masters; ++index) {
     Master& master = masters_.emplace_back(this, index, config.completion_entries);
     master.engine.emplace(core::EngineConfig{.recall_after_ns = config.recall_after_ns,
-                                             .completion_entries = config.completion_entries,
+                                             .completion_entries = config.entries_told > 0
+                                                                       ? config.entries_told
+                                                                       : config.completion_entries,
+                                             .completions_max = config.completions_max,
                                              .watch_fd = kWatchFd,
                                              .gate = config.capacity > 0 ? &gate_ : nullptr,
                                              .shares_workers = config.masters > 1},

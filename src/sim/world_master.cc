@@ -55,6 +55,8 @@ std::string_view NameOf(core::EventKind kind) {
       return "event: worker moves";
     case core::EventKind::kDoorbellFailed:
       return "event: doorbell failed";
+    case core::EventKind::kTurnedAway:
+      return "event: turned away";
   }
   return "";
 }
@@ -88,8 +90,7 @@ void World::Enter(Master& master) {
   const int64_t gather_ns = master.ring.HasSomething() ? 0 : master.gather_ns;
   master.ring.Enter(master.ops);
   master.ops.clear();
-  master.until_ns =
-      master.wait_ns > core::kWaitForever - now_ns_ ? core::kWaitForever : now_ns_ + master.wait_ns;
+  master.until_ns = core::After(now_ns_, master.wait_ns);
   master.gathers_until_ns = now_ns_ + gather_ns;
   master.doing = Doing::kTurn;
   master.at_ns = now_ns_ + TurnCost();
@@ -153,7 +154,7 @@ void World::WakeMasters() {
 }
 
 void World::Batch(Master& master) {
-  master.ring.Leave(master.completions);
+  master.ring.Leave(master.completions, master.engine->RoomForEach());
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
@@ -176,6 +177,11 @@ void World::Batch(Master& master) {
   const bool all_reported = master.ring.AllReported();
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
   master.engine->OnBatch(master.completions, now_ns_, master.ops, all_reported);
+  const bool kept_back = master.ring.KeepsBack() && master.engine->RoomForEach() == 0;
+  if (master.engine->WantsRoom() || kept_back) {
+    Reached(Milestone::kRoomMade);
+    master.engine->MakeRoom();
+  }
   if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: a master spins");
   master.handed.clear();
   master.closed.clear();
@@ -199,6 +205,7 @@ void World::Batch(Master& master) {
   }
   // Whoever leaves waits until all that was submitted has been taken.
   if (!master.leaving.empty()) master.wait_ns = 0;
+  if (master.ring.KeepsBack() && master.engine->RoomForEach() > 0) master.wait_ns = 0;
   // A host is not the master's to put to sleep.
   master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},
@@ -297,6 +304,12 @@ void World::NoteEvents(Master& master) {
         checker_.OnSourceGivenUp(index);
         break;
       }
+      case core::EventKind::kTurnedAway:
+        Reached(Milestone::kTurnedAway);
+        if (config_.entries_told == 0 || config_.keeps_back) {
+          checker_.Fail("a connection is turned away although the ring keeps its word");
+        }
+        break;
       case core::EventKind::kAccepting:
       case core::EventKind::kDoorbellFailed:
         break;

@@ -74,6 +74,9 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kRingLosesConnection, "RingLosesConnection", "was not served"},
         BrokenPart{Breakage::kRingReportsTwice, "RingReportsTwice", "not just accepted"},
         BrokenPart{Breakage::kRingHidesTheEnd, "RingHidesTheEnd", "was not served"},
+        BrokenPart{Breakage::kRingKeepsNothingBack, "RingKeepsNothingBack", "without being told to",
+                   " told=1 keeps_back=1 per_turn=2 cq=64 arrivals=160 burst_n=1 burst_of=1"
+                   " burst_max=100 source=policy:least-loaded/multishot:1/hold:1"},
         BrokenPart{Breakage::kRingKeepsArmed, "RingKeepsArmed", "is let go while it is armed"},
         BrokenPart{Breakage::kMasterClosesRingTooEarly, "MasterClosesRingTooEarly",
                    "not its worker's", " faults=submit_partly:1/1,worker_leaves:1/2"},
