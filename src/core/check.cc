@@ -10,4 +10,9 @@ void CheckFailed(const char* condition, const char* file, int line) {
   std::abort();
 }
 
+void Misused(const char* sentence) {
+  std::fprintf(stderr, "ringmaster: %s\n", sentence);
+  std::abort();
+}
+
 }  // namespace ringmaster::core

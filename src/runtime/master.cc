@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/check.h"
 #include "ring/errors.h"
 #include "ring/uring_ring.h"
 
@@ -37,6 +38,18 @@ absl::Status CheckPolicy(const Policy& policy, bool tickets) {
       "out before there is one: use Intake::kPollAccept, or another policy"));
 }
 
+// Nothing of the program's may throw into the middle of a batch: half of it would be done.
+template <typename Function>
+auto RefusingExceptions(const Function& function) {
+  try {
+    return function();
+  } catch (...) {
+    core::Misused(
+        "an exception came out of the program's own code, which the master had called: a policy, "
+        "the event callback or a function of a RingLoan. They must not throw: catch it there");
+  }
+}
+
 absl::Status Ended() {
   return absl::FailedPreconditionError("the balancer was shut down: create another one");
 }
@@ -51,8 +64,8 @@ int64_t MonotonicNow() {
 
 absl::Status CalledFromCallback() {
   return absl::FailedPreconditionError(
-      "called from the event callback, which the call would wait for: call from another thread, or "
-      "when the callback has returned");
+      "called from the event callback or from a policy, which the call would wait for: call from "
+      "another thread, or when the callback has returned");
 }
 
 // --- Creation and end ----------------------------------------------------------------------------
@@ -159,12 +172,16 @@ absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
         absl::StrCat("this balancer belongs to process ", process_,
                      ", which forked this one: create a balancer after the fork"));
   }
+  if (IsInside()) return CalledFromCallback();  // before the lock, which this thread may have
   if (hosted()) {
     std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
     // Before its host comes nothing is under way: whoever calls is alone, as long as it has the
     // lock.
-    if (!host_known_) return run();
+    if (!host_known_) {
+      const Inside within(*this);
+      return RefusingExceptions(run);
+    }
     if (pthread_equal(pthread_self(), thread_) != 0) {
       lock.unlock();
       return RunOnHost(run, until);
@@ -175,12 +192,7 @@ absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
   Call call{.run = run, .until = until};
   std::unique_lock lock(sync_->mutex);
   if (ended_) return end_status_;
-  if (last_call_ == nullptr) {
-    first_call_ = &call;
-  } else {
-    last_call_->next = &call;
-  }
-  last_call_ = &call;
+  Enqueue(call);
   shared_->Knock();
   sync_->changed.wait(lock, [&] { return call.done; });
   return call.result;
@@ -188,17 +200,52 @@ absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
 
 absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
                                absl::FunctionRef<bool()>* until) {
-  if (in_step_) return CalledFromCallback();
-  const absl::Status result = run();
-  // What it has changed is told to the kernel at once.
-  if (!Advance()) return result;
-  // What was submitted refers to no descriptor by its number any more; the rest the host's loop
-  // hands over when this call has returned.
-  if (rides()) return result;
-  while (result.ok() && until != nullptr && !(*until)()) {
-    if (!Step(kHostPauseNs) || !Advance()) break;
+  Call call{.run = run, .until = until};
+  {
+    const std::unique_lock lock(sync_->mutex);
+    if (ended_) return end_status_;
+    Enqueue(call);
   }
-  return result;
+  // What it changes is told to the kernel at once.
+  bool goes_on = Advance();
+  // What was submitted refers to no descriptor by its number any more; the rest the loop of one
+  // that rides hands over when this call has returned.
+  while (goes_on && !rides() && !call.done) goes_on = Step(kHostPauseNs) && Advance();
+  if (!call.done) Forget(call);
+  return call.result;
+}
+
+// With the lock.
+void Master::Enqueue(Call& call) {
+  if (last_call_ == nullptr) {
+    first_call_ = &call;
+  } else {
+    last_call_->next = &call;
+  }
+  last_call_ = &call;
+}
+
+// One that waits for its end is not waited for any more.
+void Master::Forget(const Call& call) {
+  for (Call** link = &waiting_calls_; *link != nullptr; link = &(*link)->next) {
+    if (*link != &call) continue;
+    *link = call.next;
+    return;
+  }
+}
+
+thread_local const Master::Inside* Master::Inside::innermost = nullptr;
+
+Master::Inside::Inside(const Master& master)
+    : master_(&master), outer_(std::exchange(innermost, this)) {}
+
+Master::Inside::~Inside() { innermost = outer_; }
+
+bool Master::IsInside() const {
+  for (const Inside* it = Inside::innermost; it != nullptr; it = it->outer_) {
+    if (it->master_ == this) return true;
+  }
+  return false;
 }
 
 absl::Status Master::RunOnce() {
@@ -208,13 +255,14 @@ absl::Status Master::RunOnce() {
         "Host::kLoop or Host::kRing to drive it");
   }
   if (InAnotherProcess()) return RunOnMaster([] { return absl::OkStatus(); });
+  if (IsInside()) return CalledFromCallback();
   bool first = false;
   {
     std::unique_lock lock(sync_->mutex);
     if (ended_) {
       // What comes late must not keep the descriptor readable.
       const bool on_host = host_known_ && pthread_equal(pthread_self(), thread_) != 0;
-      if (on_host && !rides() && !in_step_ && ring_ != nullptr) ring_->Turn({}, 0, completions_);
+      if (on_host && !rides() && ring_ != nullptr) ring_->Turn({}, 0, completions_);
       return end_status_;
     }
     if (ring_ == nullptr) {
@@ -236,7 +284,6 @@ absl::Status Master::RunOnce() {
           "the first call of RunOnce has made another thread the host: call it from there");
     }
   }
-  if (in_step_) return CalledFromCallback();
   // A loop comes by after every turn of its own, whatever that was about.
   if (!rides() || first || lent_->HasSomething()) Advance();
   return absl::OkStatus();
@@ -244,7 +291,7 @@ absl::Status Master::RunOnce() {
 
 // A callback of the host may have taken long, and so may the next one.
 void Master::ComeBy() {
-  if (ring_ != nullptr && !rides() && !in_step_ && ring_->HasSomething()) RunOnce().IgnoreError();
+  if (ring_ != nullptr && !rides() && !IsInside() && ring_->HasSomething()) RunOnce().IgnoreError();
 }
 
 // Steps until there is nothing more to do now. False: it has ended.
@@ -589,10 +636,8 @@ void Master::Run() {
 
 // One turn of the ring and one batch. False: it has ended.
 bool Master::Step(core::Wait wait) {
-  in_step_ = true;
-  const bool goes_on = TurnAndBatch(wait);
-  in_step_ = false;
-  return goes_on;
+  const Inside within(*this);
+  return RefusingExceptions([&] { return TurnAndBatch(wait); });
 }
 
 bool Master::TurnAndBatch(core::Wait wait) {

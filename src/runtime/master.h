@@ -121,6 +121,25 @@ class Master {
     uint32_t window = 0;  // as added
   };
 
+  // While it lives the calling thread is inside `master`: in a step, or in a call that changes it.
+  // What the program's own code (policies, the event callback, the functions of a loan) asks of the
+  // same master then is refused, because it would be done in the middle of something.
+  class Inside {
+   public:
+    explicit Inside(const Master& master);
+    ~Inside();
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+   private:
+    friend class Master;
+    // The innermost of the thread.
+    static thread_local const Inside* innermost;
+    const Master* const master_;
+    const Inside* const outer_;
+  };
+  bool IsInside() const;
+
   Master(const MasterEnvironment* environment, uint32_t index);
 
   absl::Status StartThread();
@@ -130,8 +149,12 @@ class Master {
   absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
                            absl::FunctionRef<bool()>* until = nullptr);
 
-  // The same on the thread of the host, where nobody else would run it.
+  // The same on the thread of the host, where nobody else would run it: as part of a step, like the
+  // calls of others, so that nothing is set up while operations of the last batch are still pending
+  // here. They name descriptors by their numbers.
   absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
+  void Enqueue(Call& call);
+  void Forget(const Call& call);
 
   bool hosted() const { return options_.host != Host::kThread; }
   // Its host's loop reaps, so nothing can be waited for on the host's thread.
@@ -188,7 +211,6 @@ class Master {
   std::vector<core::Completion> completions_;
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over
   int64_t now_ns_ = 0;         // of the last batch
-  bool in_step_ = false;
   bool loan_ended_ = false;
   uint64_t wakes_ = 0;
   int64_t cpu_ns_ = 0;  // of its thread, when it was last read

@@ -341,6 +341,94 @@ TEST_F(HostedTest, CallsOnTheThreadOfTheHostWorkAtOnce) {
   host.Do([&] { EXPECT_TRUE(made->Remove().ok()); });
 }
 
+// It stops after a bounded number of steps with doorbells of the last batch still to be sent. What
+// is set up then, on its own thread, must find nothing pending and move nothing that is.
+TEST_F(HostedTest, SetUpWhileMoreIsToBeDoneThanOneCallDoes) {
+  constexpr int kClients = 1000;
+  const Listener listener = Listener::Tcp(kClients);
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  Source source = AddSource(listener, {.policy = RoundRobin()});
+  std::array<Mailbox, 6> mailboxes;
+  for (Mailbox& mailbox : mailboxes) mailbox = Mailbox::Create().value();
+  std::vector<Port> ports;
+  const auto add = [&](const Mailbox& mailbox) {
+    ports.push_back(balancer_->AddWorker(mailbox, {.window = 1024}).value());
+    ASSERT_TRUE(source.Join(ports.back()).ok());
+  };
+  add(mailboxes[0]);
+  add(mailboxes[1]);
+  std::vector<int> clients;
+  for (int i = 0; i < kClients; ++i) clients.push_back(listener.Connect());
+  int served = 0;
+  const auto serve = [&](Connection) { ++served; };
+  for (size_t i = 2; i < mailboxes.size(); ++i) {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    add(mailboxes[i]);
+    const Listener other = Listener::Unix();
+    Source more = AddSource(other);
+    ASSERT_TRUE(more.Join(ports.back()).ok());
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    ASSERT_TRUE(more.Remove().ok());
+    ports.front().Claim(serve);
+    ports.erase(ports.begin());  // leaves, and its ring's number is free
+  }
+  while (served < kClients) {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    for (Port& port : ports) port.Claim(serve);
+  }
+  for (Port& port : ports) port.Leave();
+  for (const int client : clients) close(client);
+}
+
+// What a policy asks of the balancer that asks it would be done in the middle of something.
+class AskingPolicy : public Policy {
+ public:
+  AskingPolicy(Balancer** balancer, absl::Status* answer) : balancer_(balancer), answer_(answer) {}
+  std::string name() const override { return "asking"; }
+  void Prepare(uint32_t) override {
+    *answer_ = (*balancer_)->AddWorker({.on_host = true}).status();
+  }
+  size_t Pick(const Arrival&, const View&) override { return 0; }
+
+ private:
+  Balancer** const balancer_;
+  absl::Status* const answer_;
+};
+
+TEST_F(HostedTest, RefusesACallFromItsPolicy) {
+  const Listener listener = Listener::Tcp();
+  const Listener other = Listener::Tcp();
+  Balancer* balancer = balancer_.get();
+  absl::Status before;
+  absl::Status within;
+  AddSource(listener, {.policy = std::make_unique<AskingPolicy>(&balancer, &before)});
+  EXPECT_NE(before.message().find("event callback"), std::string::npos) << before;
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  AddSource(other, {.policy = std::make_unique<AskingPolicy>(&balancer, &within)});
+  EXPECT_NE(within.message().find("event callback"), std::string::npos) << within;
+}
+
+class ThrowingPolicy : public Policy {
+ public:
+  std::string name() const override { return "throwing"; }
+  size_t Pick(const Arrival&, const View&) override { throw 1; }
+};
+
+TEST_F(HostedTest, AnExceptionOfAPolicyEndsTheProcessWithASentence) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const Listener listener = Listener::Tcp();
+  const auto serve = [&] {
+    Create({.host = Host::kLoop});  // the child's own
+    Source source = AddSource(listener, {.policy = std::make_unique<ThrowingPolicy>()});
+    Port port = balancer_->AddWorker({.on_host = true}).value();
+    source.Join(port).IgnoreError();
+    const int client = listener.Connect();
+    for (int i = 0; i < 1000; ++i) balancer_->RunOnce().IgnoreError();
+    close(client);
+  };
+  EXPECT_DEATH(serve(), "polic.*must not throw");
+}
+
 TEST_F(HostedTest, OnlyItsHostMayDriveIt) {
   HostThread host(*balancer_);
   ASSERT_TRUE(Eventually([&] { return balancer_->Stats().master_wakes > 0; }));
