@@ -135,7 +135,9 @@ void CompletionWorker::ReleasePlaces() {
 
 void CompletionWorker::More() {
   if (left() && ring_.empty()) return Wait();
-  if (!left() && world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
+  if (!left() && world_->MayLeave(id_) && world_->Happens(Fault::kWorkerLeaves)) {
+    return AskToLeave();
+  }
   if (!ring_.empty()) return Go(Next::kBegin, world_->StepCost());
   Wait();
 }

@@ -146,6 +146,7 @@ SimConfig DrawConfig(uint64_t seed) {
       source.hold = 1;
     }
   }
+  if (config.hosted) config.host_steps_max = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
   return config;
 }
 

@@ -50,7 +50,8 @@ struct SimConfig {
   uint64_t seed = 0;    // that has drawn it; of no further meaning
   uint64_t course = 0;  // the course of events follows from it
   uint32_t masters = 1;
-  bool hosted = false;  // the first worker drives the only master
+  bool hosted = false;           // the first worker drives the only master
+  uint32_t host_steps_max = 16;  // of one call of RunOnce
   std::vector<SimSourceConfig> sources;
   std::vector<SimWorkerConfig> workers;
   int64_t recall_after_ns = 0;
@@ -114,6 +115,7 @@ enum class Breakage : uint8_t {
   kRingKeepsArmed,          // the intake of a removed source says that it has ended and goes on
   kMasterNeverLooksAtAge,   // the master's timer never fires
   kHostForgetsItself,       // a host does not look for what it was offered in the middle of a claim
+  kHostCallsBetweenTurns,   // a host's call is done while operations of its last batch are pending
   kMasterTellsNobody,       // a master gives places back and wakes no other one
   kMasterClosesRingTooEarly,  // a ring's number is free before all that was submitted was taken
   kPolicySkipsOneWorker,      // the round never comes to the first worker

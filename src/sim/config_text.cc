@@ -46,6 +46,7 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("course", config.course);
   visit("masters", config.masters);
   visit("hosted", config.hosted);
+  visit("host_steps", config.host_steps_max);
   visit("recall_after_ns", config.recall_after_ns);
   visit("capacity", config.capacity);
   visit("cq", config.completion_entries);
@@ -183,8 +184,8 @@ bool Sound(const SimConfig& config) {
                config.recall_after_ns > 0 && config.workload.burst.of > 0 &&
                config.workload.burst_max > 0;
   if (config.hosted) {
-    sound &= config.masters == 1 && !config.workers.empty() && !config.workers[0].completions &&
-             config.workers[0].joins_at_ns == 0;
+    sound &= config.host_steps_max > 0 && config.masters == 1 && !config.workers.empty() &&
+             !config.workers[0].completions && config.workers[0].joins_at_ns == 0;
   }
   for (const SimWorkerConfig& worker : config.workers) {
     sound &= worker.window > 0 && worker.window <= 512 && worker.capacity > 0;

@@ -71,8 +71,11 @@ enum class Milestone : uint8_t {
   kRoomMade,            // an engine got more room, because more was held than was to be
   kKeptBack,            // a host's ring kept back what its engine had no room for
   kTurnedAway,          // a ring brought more than it had said, for which there was no room
+  kOpsPending,          // a host stopped with operations of its last batch pending
+  kHostCalled,          // a host made a call between two turns
+  kCalledMeanwhile,     // and operations of its last batch were pending
 };
-inline constexpr size_t kMilestoneCount = 57;
+inline constexpr size_t kMilestoneCount = 60;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -132,6 +135,9 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "room_made",
     "kept_back",
     "turned_away",
+    "ops_pending",
+    "host_called",
+    "called_meanwhile",
 };
 
 struct Counters {

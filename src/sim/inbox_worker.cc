@@ -195,7 +195,7 @@ void InboxWorker::More() {
   if (left && !(bounded_ && world_->Happens(Fault::kClaimForgets))) {
     return Go(Next::kBegin, world_->StepCost());
   }
-  if (world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
+  if (world_->MayLeave(id_) && world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
   if (doorbells_ > 0) return Go(Next::kBegin, world_->StepCost());
   Wait();
 }

@@ -166,6 +166,7 @@ class Shrinker {
       config.keeps_back = false;
     });
     smaller |= Plainer([](SimConfig& config) { config.completions_max = 64; });
+    smaller |= Plainer([](SimConfig& config) { config.host_steps_max = 16; });
     smaller |= Plainer([](SimConfig& config) { config.completion_entries = 64; });
     // Where only a full queue fails, a short one is full of fewer.
     if (best_.workload.arrivals > 20 && best_.completion_entries > 12) {

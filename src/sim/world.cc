@@ -157,7 +157,7 @@ void World::Do(const Event& event) {
       return Ask({.kind = CallKind::kJoin, .source = event.a, .worker = event.b});
     case Happening::kAddSource:
       if (phase_ == Phase::kTraffic) {
-        AskAt(static_cast<uint32_t>(prng_.Below(masters())), {.kind = CallKind::kAddSource});
+        AskSomehow(static_cast<uint32_t>(prng_.Below(masters())), {.kind = CallKind::kAddSource});
       }
       return;
     case Happening::kResume:
@@ -166,7 +166,7 @@ void World::Do(const Event& event) {
       return EndTraffic();
     case Happening::kDeadline:
       for (uint32_t master = 0; master < masters(); ++master) {
-        AskAt(master, {.kind = CallKind::kRefuseAll});
+        AskSomehow(master, {.kind = CallKind::kRefuseAll});
       }
       return;
   }
@@ -238,7 +238,7 @@ void World::ChangeLimits() {
   const auto id = static_cast<uint32_t>(prng_.Below(workers_.size()));
   const auto ask_all = [&](CallKind kind, uint32_t value) {
     for (uint32_t master = 0; master < masters(); ++master) {
-      AskAt(master, {.kind = kind, .worker = id, .value = value});
+      AskSomehow(master, {.kind = kind, .worker = id, .value = value});
     }
   };
   if (prng_.Chance({1, 2})) {
@@ -251,9 +251,8 @@ void World::ChangeLimits() {
   ask_all(CallKind::kSetWindow, static_cast<uint32_t>(prng_.Between(1, window_max)));
 }
 
-// Nobody leaves before it has been introduced to every master.
 void World::LeaveIfIdle(uint32_t id) {
-  if (InAllBooks(id)) worker(id).LeaveIfIdle();
+  if (MayLeave(id)) worker(id).LeaveIfIdle();
 }
 
 bool World::Live(uint32_t id) const {
@@ -276,7 +275,7 @@ void World::EndTraffic() {
   }
   if (config_.shuts_down) {
     for (uint32_t master = 0; master < masters(); ++master) {
-      AskAt(master, {.kind = CallKind::kStopIntake});
+      AskSomehow(master, {.kind = CallKind::kStopIntake});
     }
     return Schedule(config_.shutdown_drain_ns, Happening::kDeadline);
   }
@@ -413,7 +412,7 @@ void World::HostComesBy() {
 // Without a balancer, leaving is a matter of the worker alone.
 void World::AskToLeave(uint32_t id) {
   if (!running_) return worker(id).OnLeft();
-  AskAt(0, {.kind = CallKind::kRemoveWorker, .worker = id});
+  AskSomehow(0, {.kind = CallKind::kRemoveWorker, .worker = id});
   if (Hosts(id)) HostComesRound();  // it drives the master until it has left
 }
 

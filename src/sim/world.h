@@ -126,6 +126,8 @@ class World {
   // The host's loop comes round; or it looks after the master in the middle of a claim.
   void HostComesRound();
   void HostComesBy();
+  // Nobody leaves before it has been introduced to every master.
+  bool MayLeave(uint32_t worker) const { return !running_ || InAllBooks(worker); }
   void AskToLeave(uint32_t worker);
 
  private:
@@ -243,6 +245,7 @@ class World {
     std::vector<Handed> handed;   // in the last batch
     std::vector<int32_t> closed;  // the same
     bool switched = false;        // a policy, in this batch
+    bool busy = false;            // its host is in the middle of a turn
     bool stopped = false;
     bool refusing = false;
     uint32_t quiet_batches = 0;
@@ -279,12 +282,15 @@ class World {
   // world_master.cc
   void SetUp();
   void Enter(Master& master);
+  void SleepIn(Master& master);
   void Act(Master& master);
   void WakeMasters();
   void RunOnce(Master& master);
+  void RunHosted(Master& master);
   void Batch(Master& master);
   void TakeIn(const Master& master);
   void Ask(const Call& call);
+  void AskSomehow(uint32_t master, const Call& call);
   void AskAt(uint32_t master, const Call& call);
   void RunCalls(Master& master);
   void Run(Master& master, const Call& call);

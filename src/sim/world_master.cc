@@ -87,11 +87,15 @@ void World::SetUp() {
 // A master begins a turn.
 void World::Enter(Master& master) {
   // What is there already is not waited for.
-  const int64_t gather_ns = master.ring.HasSomething() ? 0 : master.gather_ns;
+  if (master.ring.HasSomething()) master.gather_ns = 0;
   master.ring.Enter(master.ops);
   master.ops.clear();
+  SleepIn(master);
+}
+
+void World::SleepIn(Master& master) {
   master.until_ns = core::After(now_ns_, master.wait_ns);
-  master.gathers_until_ns = now_ns_ + gather_ns;
+  master.gathers_until_ns = now_ns_ + master.gather_ns;
   master.doing = Doing::kTurn;
   master.at_ns = now_ns_ + TurnCost();
 }
@@ -130,18 +134,34 @@ void World::Act(Master& master) {
   RunOnce(master);
 }
 
-// A host goes on until there is nothing more to do now, as Balancer::RunOnce does, and then claims.
 void World::RunOnce(Master& master) {
-  constexpr int kStepsMax = 16;
+  if (config_.hosted) return RunHosted(master);
+  Batch(master);
+  if (!checker_.failed()) Enter(master);
+}
+
+// A host goes on until there is nothing more to do now, as Balancer::RunOnce does, and then claims.
+// It has other work, too, so after some steps it stops although operations of the last batch are
+// still pending: they are handed over by the next turn.
+void World::RunHosted(Master& master) {
   if (master.due_ns >= 0) checker_.OnHostReturns(now_ns_);
-  for (int steps = 0; steps < (config_.hosted ? kStepsMax : 1); ++steps) {
+  master.busy = true;
+  bool more = true;
+  for (uint32_t steps = 0; more && steps < config_.host_steps_max; ++steps) {
+    master.ring.Enter(master.ops);
+    master.ops.clear();
     Batch(master);
     master.due_ns = -1;
     if (checker_.failed()) return;
-    Enter(master);
-    if (!master.ring.HasSomething() && master.wait_ns > 0) break;
+    more = !master.ops.empty() || master.wait_ns == 0;
   }
-  if (config_.hosted) worker(0).OnDriven();
+  if (more) {
+    if (!master.ops.empty()) Reached(Milestone::kOpsPending);
+    master.wait_ns = 0;
+  }
+  master.busy = false;
+  SleepIn(master);
+  worker(0).OnDriven();
 }
 
 // Whoever sleeps although something has arrived in its ring.
@@ -375,7 +395,26 @@ void World::CountStates(const Master& master) {
 // What concerns a source is for its master; workers that come do so at the first.
 void World::Ask(const Call& call) {
   const bool of_source = call.kind != CallKind::kAddWorker;
-  AskAt(of_source ? sources_[call.source].master : 0, call);
+  AskSomehow(of_source ? sources_[call.source].master : 0, call);
+}
+
+// With a host, some of the calls are its own, at a moment when it is neither in a turn nor in a
+// claim. Such a call is done in the middle of a turn of its own, as one of another thread is.
+void World::AskSomehow(uint32_t master, const Call& call) {
+  Master& at = masters_[master];
+  if (!config_.hosted || !running_ || at.busy || !worker(0).drives() || !prng_.Chance({1, 2})) {
+    return AskAt(master, call);
+  }
+  Reached(Milestone::kHostCalled);
+  if (!at.ops.empty()) Reached(Milestone::kCalledMeanwhile);
+  Note("calls", {{"what is pending", static_cast<int64_t>(at.ops.size())}});
+  if (breaks(Breakage::kHostCallsBetweenTurns)) {
+    Run(at, call);
+    FinishLeaves(at);
+  } else {
+    at.calls.push_back(call);
+  }
+  if (!checker_.failed()) RunHosted(at);
 }
 
 void World::AskAt(uint32_t master, const Call& call) {

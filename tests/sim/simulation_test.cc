@@ -81,6 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kMasterClosesRingTooEarly, "MasterClosesRingTooEarly",
                    "not its worker's", " faults=submit_partly:1/1,worker_leaves:1/2"},
         BrokenPart{Breakage::kHostForgetsItself, "HostForgetsItself", "has been rung"},
+        BrokenPart{Breakage::kHostCallsBetweenTurns, "HostCallsBetweenTurns", "not a worker's",
+                   " host_steps=1 faults=source_removed:1/2,worker_leaves:1/2"},
         BrokenPart{Breakage::kMasterTellsNobody, "MasterTellsNobody", "was not served",
                    " hosted=0 masters=2 capacity=1 source=policy:least-loaded/master:1"
                    " faults=spurious_edge:1/2"},
