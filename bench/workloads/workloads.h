@@ -3,6 +3,7 @@
 #ifndef RINGMASTER_BENCH_WORKLOADS_WORKLOADS_H_
 #define RINGMASTER_BENCH_WORKLOADS_WORKLOADS_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "bench/workload.h"
@@ -10,6 +11,9 @@
 namespace ringmaster::bench {
 
 std::unique_ptr<Workload> MakeBursts(const WorkloadOptions& options);
+// closed-N, for N of 1, 2, 4, 8, 16, 32 and 64.
+template <uint32_t kClients>
+std::unique_ptr<Workload> MakeClosed(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeCloseOne(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeEmfile(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeFewLong17(const WorkloadOptions& options);
