@@ -29,7 +29,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   if (hunger_->LeaseEnded()) EndBackOffs();
   TakeAgain();
   FinishAccepts();
-  NoteArrivals();
+  if (arrived_ > 0) moderation_.NoteArrivals(std::exchange(arrived_, 0), now_ns_);
   Look();
   Expire();
   for (uint32_t round = 0;; ++round) {
@@ -68,18 +68,9 @@ void Engine::CatchUp(int64_t now_ns) {
 int64_t Engine::Gather(int64_t now_ns) const {
   // An accept completes within the turn that asks for it. While work waits for credit, whoever
   // makes some would idle until the knock is heard.
-  const bool waits = accepts_under_way_ > 0 || hungry_ || stopping_;
-  if (waits || gap_ns_ > kLoadedTurns * turn_cost_ns_) return 0;
-  const int64_t gather_ns = std::min(kGatherTurns * turn_cost_ns_, kGatherNsMax);
-  return std::min(gather_ns, WaitMax(now_ns));
-}
-
-void Engine::NoteArrivals() {
-  if (arrived_ == 0) return;
-  const int64_t arrived = std::exchange(arrived_, 0);
-  const int64_t gap_ns = std::min((now_ns_ - arrived_at_ns_) / arrived, kGapNsMax);
-  gap_ns_ += (gap_ns - gap_ns_) * std::min(arrived, kGapMemory) / kGapMemory;
-  arrived_at_ns_ = now_ns_;
+  if (accepts_under_way_ > 0 || hungry_ || stopping_) return 0;
+  const int64_t gather_ns = moderation_.GatherNs();
+  return gather_ns == 0 ? 0 : std::min(gather_ns, WaitMax(now_ns));
 }
 
 int64_t Engine::WaitMax(int64_t now_ns) const {

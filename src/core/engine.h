@@ -80,6 +80,7 @@
 #include "core/deadline.h"
 #include "core/inbox.h"
 #include "core/ledger.h"
+#include "core/moderation.h"
 #include "core/op.h"
 #include "core/port_state.h"
 #include "core/ring.h"
@@ -114,20 +115,6 @@ inline constexpr uint32_t kPromptClaimsToGrow = 8;
 // For so many times `recall_after` a worker that was recalled from counts as slow. Its window grows
 // back sooner, because it is prompt whenever it is not at work.
 inline constexpr int64_t kSlowMemory = 400;
-
-// Moderation, in units of what a turn costs the master, so that it suits slow and fast machines.
-// Where an arrival comes in less than kLoadedTurns of these, waking for each would take the master
-// a sixth of a CPU or more, and whoever is woken in turn as much again; then it gathers for
-// kGatherTurns.
-inline constexpr int64_t kLoadedTurns = 6;
-inline constexpr int64_t kGatherTurns = 16;
-inline constexpr int64_t kGatherNsMax = 400'000;
-// Until it has been measured.
-inline constexpr int64_t kTurnCostNs = 5'000;
-// The mean gap between arrivals forgets one in so many; longer gaps count as kGapNsMax, so that a
-// pause is forgotten.
-inline constexpr int64_t kGapMemory = 8;
-inline constexpr int64_t kGapNsMax = 2'000'000;
 
 enum class EventKind : uint8_t {
   kOutOfDescriptors,
@@ -217,11 +204,10 @@ class Engine {
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
   int64_t WaitMax(int64_t now_ns) const;
 
-  // Moderation: how long the ring is to gather completions first, no longer than WaitMax, because
-  // so much arrives that they can share a wake-up; 0 at light load.
+  // How long the ring is to gather completions first, no longer than WaitMax: see Moderation.
   int64_t Gather(int64_t now_ns) const;
   // For it: the CPU time that a turn with its batch has taken of late.
-  void SetTurnCost(int64_t cpu_ns) { turn_cost_ns_ = cpu_ns; }
+  void SetTurnCost(int64_t cpu_ns) { moderation_.SetTurnCost(cpu_ns); }
 
   // What has happened since the last call of ClearEvents.
   std::span<const EngineEvent> events() const { return events_; }
@@ -405,7 +391,6 @@ class Engine {
   void EndShortage(uint32_t source);
   void EndBackOff(SourceState& source);
   void FinishAccepts();
-  void NoteArrivals();
 
   bool Look();
   bool Reap(uint32_t worker);
@@ -518,10 +503,7 @@ class Engine {
   size_t ops_max_ = 0;   // in one batch
   std::vector<EngineEvent> events_;
 
-  // Moderation: the CPU time of a turn and the mean time between two arrivals, of late.
-  int64_t turn_cost_ns_ = kTurnCostNs;
-  int64_t gap_ns_ = kGapNsMax;
-  int64_t arrived_at_ns_ = 0;
+  Moderation moderation_;
   uint32_t arrived_ = 0;  // in this batch
 
   int64_t now_ns_ = 0;
