@@ -234,7 +234,8 @@ class Source {
 
   // With Intake::kReadiness: the source may have more than a worker has taken, or, by `error`, why
   // it could not be taken: see Ticket::Again. For workers with Handoff::kCompletion, who have no
-  // Ticket. From any thread; does not wait.
+  // Ticket. From any thread; does not wait. FailedPrecondition, and nothing happens to the source
+  // that may have this one's index now, when this one was removed.
   absl::Status Again(int error = 0);
 
   // Stops and resumes the intake. What has been accepted is still dealt.
@@ -251,8 +252,9 @@ class Source {
   // that had joined; if the last of them leaves first, what nobody has claimed is closed and counts
   // as refused. What waits in the backlog stays there. The handle, and every copy of it, is of no
   // use any more; its index may be given to another source. With kReadiness, tickets that nobody
-  // has claimed are withdrawn; whoever has claimed one may still be using the descriptor, so close
-  // it when your workers do not use it any more. On the thread of a host with Host::kRing the
+  // has claimed are withdrawn. Whoever has claimed one accepts nothing by Ticket::Accept any more,
+  // but may still be using the descriptor by itself, so close it when your workers do not do that
+  // any more. On the thread of a host with Host::kRing the
   // number is not used any more when it returns, and the socket itself let go by the loop's next
   // turn.
   absl::Status Remove();

@@ -135,27 +135,33 @@ class [[nodiscard]] Ticket {
   // open ones (a second one takes a place of its own, whatever the capacity). Its fd() is -1 when
   // there is none, or when it cannot be had now (out of descriptors, say); then the balancer has
   // been told and sees to it that somebody tries again. So have others that wait been announced.
+  // -1 also when the ticket is late: its source was removed, or its balancer has ended. Then the
+  // descriptor's number is not used, because it may be another socket's by now.
   Connection Accept();
 
   // The source may have more than this worker takes now: somebody gets another ticket. `error` is
   // the errno of what went wrong, if that was the reason: after a shortage (EMFILE, ENFILE, ENOMEM,
   // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; a source that is
   // no listener any more (EINVAL, EBADF) is given up, as with the other intakes. A negative one, as
-  // completions carry it, means the same.
+  // completions carry it, means the same. Does nothing when the ticket is late; no other source
+  // hears of it.
   void Again(int error = 0) const;
 
  private:
   friend class Port;
-  Ticket(internal::PortShared* shared, internal::Channel& channel, uint32_t source,
+  Ticket(internal::PortShared* shared, internal::Channel& channel, uint32_t source, uint32_t traits,
          uint32_t events);
 
   internal::PortShared* shared_;  // held
   internal::MasterShared* master_;
   bool has_place_ = true;
+  // Of the source, as it was when the ticket was claimed; its index may be another one's later.
   uint32_t source_;
+  uint32_t traits_;
   uint32_t events_;
-  core::Gate* gate_;
   int fd_;
+  core::Gate* gate_;
+  uint64_t serial_;
   uint64_t token_;
 };
 

@@ -168,7 +168,7 @@ void Engine::OnDoorbellFailed(const Completion& completion) {
   const uint32_t index = completion.key.index;
   if (index >= workers_.size() || completion.result >= 0) return;
   WorkerState& worker = workers_[index];
-  if (!worker.used || worker.generation != completion.key.generation) return;
+  if (!worker.used || static_cast<uint16_t>(worker.generation) != completion.key.generation) return;
   if (!worker.rung) return;  // it has looked without having been told
   PauseBell(index, -completion.result);
 }
@@ -1273,10 +1273,11 @@ void Engine::RingWorker(uint32_t index) {
 void Engine::SendDoorbell(uint32_t index) {
   WorkerState& worker = workers_[index];
   ++worker.doorbells;
-  ops_.push_back(
-      {.key = {.kind = OpKind::kDoorbell, .generation = worker.generation, .index = index},
-       .fd = worker.config.ring_fd,
-       .tag = worker.config.tag});
+  ops_.push_back({.key = {.kind = OpKind::kDoorbell,
+                          .generation = static_cast<uint16_t>(worker.generation),
+                          .index = index},
+                  .fd = worker.config.ring_fd,
+                  .tag = worker.config.tag});
 }
 
 // By (5).
@@ -1411,6 +1412,7 @@ uint32_t Engine::AddSource(SourceConfig config) {
   sources_[index] = {};
   SourceState& source = sources_[index];
   source.generation = generation;
+  source.serial = ++serials_;
   source.facts = FactBits(config.policy->facts());
   source.config = std::move(config);
   if (source.config.multishot_accept) {
@@ -1429,8 +1431,9 @@ uint32_t Engine::NextSource() {
 }
 
 // By (9). A worker that has claimed an offer of the source looks its token up before its callback
-// ends. So one that is found not to be serving, after all offers were taken, does not look any
-// more.
+// ends, and uses the books of the source while it redeems a ticket. So one that is found to do
+// neither, after all offers were taken, does not look any more: later it finds that its ticket is
+// late.
 bool Engine::SlotIsFree(uint32_t index) {
   SourceState& source = sources_[index];
   const SourceCount& count = ledger_.source(index);
@@ -1446,7 +1449,8 @@ bool Engine::SlotIsFree(uint32_t index) {
   }
   std::erase_if(source.joined, [this](uint32_t worker) {
     const WorkerState& state = workers_[worker];
-    return !state.used || state.config.state->serving.load(std::memory_order_acquire) == 0;
+    return !state.used || (state.config.state->serving.load(std::memory_order_acquire) == 0 &&
+                           state.config.state->redeeming.load(std::memory_order_seq_cst) == 0);
   });
   return source.joined.empty();
 }
@@ -1497,12 +1501,12 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   const bool grown = index >= workers_.size();
   if (grown) workers_.resize(index + 1);
   RINGMASTER_CHECK(!workers_[index].used);
-  const uint16_t generation = workers_[index].generation;
+  const uint32_t generation = workers_[index].generation;
   workers_[index] = {};
   WorkerState& worker = workers_[index];
   worker.config = config;
   worker.used = true;
-  worker.generation = static_cast<uint16_t>(generation + 1);
+  worker.generation = generation + 1;
   worker.window = config.window_max;
   if (config.tally == nullptr) worker.slots.assign(config.inbox->size(), kNoArrival);
   words_ += worker.slots.size();

@@ -198,7 +198,8 @@ class Engine {
                bool all_reported = true);
 
   // A worker says that `source`, with readiness intake, may have more; or, with an errno, that it
-  // could not accept from it. Between two batches, followed by one.
+  // could not accept from it. The caller has told late tickets apart (GivenBack), whose source has
+  // gone. Between two batches, followed by one.
   void Again(uint32_t source, int32_t error);
 
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
@@ -285,6 +286,8 @@ class Engine {
   // The age of the oldest of these; of what was handed over, how long nothing has been taken.
   int64_t OldestUnclaimedNs(uint32_t worker) const;
   bool source_removed(uint32_t source) const { return sources_[source].removed; }
+  // Tells the source from all others that have had its index: never 0, never used again.
+  uint64_t source_serial(uint32_t source) const { return sources_[source].serial; }
   const IntakeCount& intake(uint32_t source) const { return sources_[source].intake; }
   // What the sources have counted whose indexes were used again.
   const SourceCount& departed_sources() const { return departed_sources_; }
@@ -305,6 +308,7 @@ class Engine {
     SourceConfig config;
     uint8_t facts = 0;
     Arm arm = Arm::kIdle;
+    uint64_t serial = 0;
     uint16_t generation = 0;
     OpKey armed_key;  // of what is armed or ending
     IntakeCount intake;
@@ -344,7 +348,7 @@ class Engine {
   struct WorkerState {
     WorkerConfig config;
     bool used = false;
-    uint16_t generation = 0;
+    uint32_t generation = 0;
     uint32_t window = 1;
     uint32_t prompt_claims = 0;
     int64_t slow_until_ns = 0;  // see kSlowMemory
@@ -512,6 +516,7 @@ class Engine {
   uint32_t expired_ = 0;      // closed in this batch because they were too old
   bool wants_room_ = false;   // by (14)
   bool turned_away_ = false;  // in this batch, and reported
+  uint64_t serials_ = 0;      // of sources, given out
   bool watching_ = false;
   bool hungry_ = false;
   bool again_ = false;  // there is more to do than one batch takes

@@ -99,7 +99,7 @@ void Ledger::Recall(ArrivalId id) {
   PushHeldFirst(id);
 }
 
-void Ledger::Send(ArrivalId id, uint32_t worker, uint16_t worker_generation) {
+void Ledger::Send(ArrivalId id, uint32_t worker, uint32_t worker_generation) {
   ArrivalRecord& record = records_[PopHeld(id)];
   record.place = Place::kSent;
   record.worker = worker;

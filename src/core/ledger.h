@@ -31,7 +31,7 @@ struct ArrivalRecord {
   uint8_t doublings = 0;  // how often its recall limit has been doubled
   uint32_t source = 0;
   uint32_t worker = 0;             // kOffered, kSent: to whom
-  uint16_t worker_generation = 0;  // kSent: which of those that have had the index
+  uint32_t worker_generation = 0;  // kSent: which of those that have had the index
   int32_t fd = -1;                 // of a ticket: the poll mask
   Arrival facts;
   uint64_t number = 0;  // within its source, by (4)
@@ -95,7 +95,7 @@ class Ledger {
   void Recall(ArrivalId id);
 
   // The first held arrival of its source is sent to the ring of `worker`.
-  void Send(ArrivalId id, uint32_t worker, uint16_t worker_generation);
+  void Send(ArrivalId id, uint32_t worker, uint32_t worker_generation);
 
   // Sending failed: it is held again, before everything else that its source holds. The worker's
   // counts are corrected unless it has left since.

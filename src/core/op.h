@@ -37,7 +37,11 @@ inline uint8_t FactBits(const FactsNeeded& needed) {
 }
 
 // Names an operation in its completions. A source or worker that is armed or created anew has a
-// new generation, so that what its predecessor left in flight is told apart.
+// new generation, so that what its predecessor left in flight is told apart. 16 bits are enough. A
+// source is armed again only after the last completion of what was armed before, and its index is
+// used again only when nothing of it is under way. Of a worker only the failure of a doorbell can
+// come late; taken for another one's, it rings once more. What must never be confused (who was sent
+// a connection) stands in the ledger, with 32 bits.
 struct OpKey {
   OpKind kind = OpKind::kWatch;
   uint8_t facts = 0;  // kAccept, kAcceptEach: a set of kFact bits

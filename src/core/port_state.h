@@ -29,6 +29,8 @@ struct PortState {
   // offer was taken, may conclude that nothing is looked up for that offer any more.
   alignas(kCacheLine) std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
   std::atomic<int32_t> cpu{-1};                          // where it last claimed
+  // How many of its tickets are being redeemed at this moment, by any thread: see SourceIdentity.
+  std::atomic<uint32_t> redeeming{0};
 
   // Master: takes one place below `capacity`. False, and nothing taken, when there is none. Never
   // above it for a moment and back: another master might find no place because of that moment, and
@@ -74,6 +76,62 @@ class Gate {
  private:
   alignas(kCacheLine) std::atomic<uint32_t> used_{0};
   uint32_t limit_ = 0;
+};
+
+// Which source has an index now. An index is used again, a serial never: it goes with a ticket and
+// a handle, and is asked for wherever one of them is used. So what comes late does not reach the
+// next source of the same index.
+//
+// Whoever redeems a ticket raises PortState::redeeming, asks whether the source is still there,
+// uses its descriptor, and lowers it again. Whoever removes the source clears the serial and then
+// waits until nobody redeems. All four accesses are sequentially consistent, so at least one side
+// sees the other: after the removal nobody uses a number that may be another file by then.
+class SourceIdentity {
+ public:
+  // Master. Before the first ticket of the source; 0: no source has the index.
+  void Set(uint64_t serial) { serial_.store(serial, std::memory_order_seq_cst); }
+  // Any thread.
+  uint64_t serial() const { return serial_.load(std::memory_order_seq_cst); }
+  bool Is(uint64_t serial) const { return serial != 0 && this->serial() == serial; }
+
+ private:
+  std::atomic<uint64_t> serial_{0};
+};
+
+// The tickets of one source index that came back and that the master has not heard of. They carry
+// the serial of their source, so that a late one is told apart.
+class GivenBack {
+ public:
+  static constexpr int32_t kErrorMax = 4095;  // the kernel's largest errno
+
+  // Any thread. A ticket of the source comes back, with the errno of what went wrong or 0. Release:
+  // the master that takes it sees what was done before. One of a source that has gone does not
+  // replace what is known of the present one. A shortage that a plain return follows at once is
+  // forgotten, and met again.
+  void Say(uint64_t serial, int32_t error) {
+    const uint64_t reason = error > 0 && error <= kErrorMax ? static_cast<uint64_t>(error) : 0;
+    const uint64_t word = serial << kSerialShift | (reason + 1);
+    uint64_t before = word_.load(std::memory_order_relaxed);
+    while (before >> kSerialShift <= serial) {
+      if (word_.compare_exchange_weak(before, word, std::memory_order_release,
+                                      std::memory_order_relaxed)) {
+        return;
+      }
+    }
+  }
+
+  // Master. The errno or 0 of what has come back of this source since the last call; -1: nothing.
+  int32_t Take(uint64_t serial) {
+    if (word_.load(std::memory_order_relaxed) == 0) return -1;
+    const uint64_t word = word_.exchange(0, std::memory_order_acquire);
+    return word >> kSerialShift == serial ? static_cast<int32_t>(word & kReasonMask) - 1 : -1;
+  }
+
+ private:
+  static constexpr uint32_t kSerialShift = 16;
+  static constexpr uint64_t kReasonMask = 0xffff;
+
+  std::atomic<uint64_t> word_{0};
 };
 
 // One for each master and worker to whom connections are handed over as completions of its own

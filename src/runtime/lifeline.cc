@@ -175,8 +175,8 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
 }
 
 // From before it is added until it has been removed, so that nobody adds it a second time
-// meanwhile. Returns its master.
-absl::StatusOr<uint32_t> Lifeline::EnterSource(int fd, int master) {
+// meanwhile. Known by a number of its own: by then its descriptor's may be that of another one.
+absl::StatusOr<Lifeline::Entered> Lifeline::EnterSource(int fd, int master) {
   const absl::StatusOr<FileId> file = FileIdOf(fd);
   if (!file.ok()) return file.status();
   const std::lock_guard lock(mutex_);
@@ -191,28 +191,30 @@ absl::StatusOr<uint32_t> Lifeline::EnterSource(int fd, int master) {
   }
   const auto fewest = std::min_element(sources.begin(), sources.end()) - sources.begin();
   const auto chosen = static_cast<uint32_t>(master >= 0 ? master : fewest);
-  sources_.push_back({.file = *file, .master = chosen});
-  return chosen;
+  const uint64_t number = ++sources_entered_;
+  sources_.push_back({.number = number, .file = *file, .master = chosen});
+  return Entered{.number = number, .master = chosen};
 }
 
 absl::StatusOr<Lifeline::SourceId> Lifeline::AddSource(int fd, SourceOptions options) {
   if (absl::Status status = CheckCaller(); !status.ok()) return status;
   const absl::StatusOr<NewSource> source = Examine(fd, options);
   if (!source.ok()) return source.status();
-  const absl::StatusOr<uint32_t> master = EnterSource(fd, options.master);
-  if (!master.ok()) return master.status();
+  const absl::StatusOr<Entered> entered = EnterSource(fd, options.master);
+  if (!entered.ok()) return entered.status();
+  const uint32_t master = entered->master;
   const absl::StatusOr<Master::SourceId> added =
-      masters_[*master]->AddSource(*source, std::move(options));
+      masters_[master]->AddSource(*source, std::move(options));
   const std::lock_guard lock(mutex_);
   const auto entry = std::find_if(
       sources_.begin(), sources_.end(),
-      [fd](const SourceEntry& candidate) { return candidate.file.fd == fd && !candidate.added; });
+      [&](const SourceEntry& candidate) { return candidate.number == entered->number; });
   if (!added.ok()) {
     sources_.erase(entry);
     return added.status();
   }
   entry->added = true;
-  entry->id = {.index = added->index * static_cast<uint32_t>(masters_.size()) + *master,
+  entry->id = {.index = added->index * static_cast<uint32_t>(masters_.size()) + master,
                .serial = added->serial};
   return entry->id;
 }
@@ -243,8 +245,7 @@ absl::Status Lifeline::Again(SourceId source, int error) {
   if (InAnotherProcess()) {
     return absl::FailedPreconditionError("this balancer belongs to the process that forked");
   }
-  MasterOf(source).GiveBack(InMaster(source), error);
-  return absl::OkStatus();
+  return MasterOf(source).GiveBack(InMaster(source), error);
 }
 
 // --- Workers -------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ class Lifeline {
  private:
   // A source that is being added, is there, or is being removed.
   struct SourceEntry {
+    uint64_t number = 0;  // of all that were ever entered
     FileId file;
     uint32_t master = 0;
     bool added = false;
@@ -85,7 +86,11 @@ class Lifeline {
   // for it. A single master looks after that itself.
   absl::Status CheckCaller() const;
   absl::StatusOr<NewSource> Examine(int fd, const SourceOptions& options) const;
-  absl::StatusOr<uint32_t> EnterSource(int fd, int master);
+  struct Entered {
+    uint64_t number;
+    uint32_t master;
+  };
+  absl::StatusOr<Entered> EnterSource(int fd, int master);
   uint32_t TakeWorkerIndex();
   void GiveWorkerIndexBack(uint32_t worker);
   void RemoveWorkerFrom(size_t masters, uint32_t worker, PortShared* shared);
@@ -104,6 +109,7 @@ class Lifeline {
   std::mutex mutex_;
   // Guarded by mutex_.
   std::vector<SourceEntry> sources_;
+  uint64_t sources_entered_ = 0;
   std::vector<bool> worker_indexes_;  // whether in use
 };
 

@@ -50,6 +50,29 @@ auto RefusingExceptions(const Function& function) {
   }
 }
 
+// Workers some of whom may be redeeming a ticket whose source has just gone: when they have been
+// waited for, nobody uses its descriptor any more. See core::SourceIdentity.
+class Redeemers {
+ public:
+  Redeemers() = default;
+  Redeemers(const Redeemers&) = delete;
+  Redeemers& operator=(const Redeemers&) = delete;
+  ~Redeemers() {
+    for (PortShared* const shared : held_) shared->Unref();
+  }
+  void Add(PortShared* shared) {
+    if (shared == nullptr) return;
+    shared->Ref();
+    held_.push_back(shared);
+  }
+  void Wait() const {
+    for (const PortShared* const shared : held_) shared->WaitForRedeemers();
+  }
+
+ private:
+  std::vector<PortShared*> held_;
+};
+
 absl::Status Ended() {
   return absl::FailedPreconditionError("the balancer was shut down: create another one");
 }
@@ -399,7 +422,12 @@ ShutdownReport Master::FinishShutdown(const absl::Status& begun) {
     thread_joined_ = true;  // the thread takes no lock any more once ended_ is seen
     pthread_join(thread_, nullptr);
   }
-  return report_;
+  Redeemers redeemers;
+  for (const WorkerEntry& worker : workers_) redeemers.Add(worker.shared);
+  ShutdownReport report = report_;
+  lock.unlock();
+  redeemers.Wait();
+  return report;
 }
 
 BalancerStats Master::Stats() {
@@ -429,7 +457,6 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
           absl::StrCat("a master takes at most ", kSourcesMax,
                        " sources at a time: remove one, or have more masters"));
     }
-    id.serial = ++source_serial_;
     SourceShared& shared = shared_->source(engine_->NextSource());
     shared.gate.Limit(LimitOf(options.capacity));
     id.index = engine_->AddSource(
@@ -446,6 +473,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
                            ? absl::ToInt64Nanoseconds(options.age_max)
                            : 0,
          .policy = std::move(options.policy)});
+    id.serial = engine_->source_serial(id.index);
     if (id.index >= sources_.size()) sources_.resize(id.index + 1);
     sources_[id.index] = {
         .used = true, .serial = id.serial, .fd = source.fd, .tickets = source.tickets};
@@ -456,10 +484,17 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
                             (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
                             (shared.gate.limited() ? kLimited : 0),
                         std::memory_order_relaxed);
+    shared.identity.Set(id.serial);
     return absl::OkStatus();
   });
   if (!added.ok()) return added;
   return id;
+}
+
+absl::Status Master::GiveBack(SourceId source, int error) {
+  if (shared_->GiveBack(source.index, source.serial, error)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("source ", PublicIndex(source.index),
+                                                    " was removed, or its balancer was shut down"));
 }
 
 absl::Status Master::CheckSource(SourceId source) const {
@@ -479,15 +514,20 @@ absl::Status Master::CheckWorker(uint32_t worker, const PortShared* shared) cons
 absl::Status Master::RemoveSource(SourceId source) {
   const auto ended = [&] { return engine_->IntakeEnded(source.index); };
   absl::FunctionRef<bool()> until = ended;
-  return RunOnMaster(
+  Redeemers redeemers;
+  const absl::Status removed = RunOnMaster(
       [&] {
         absl::Status known = CheckSource(source);
         if (!known.ok()) return known;
         sources_[source.index].used = false;
+        shared_->source(source.index).identity.Set(0);
+        for (const WorkerEntry& worker : workers_) redeemers.Add(worker.shared);
         engine_->RemoveSource(source.index);
         return absl::OkStatus();
       },
       &until);
+  redeemers.Wait();
+  return removed;
 }
 
 absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
@@ -686,10 +726,9 @@ void Master::MeasureTurns() {
 
 void Master::TakeGivenBack() {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
-    const uint32_t given_back =
-        shared_->source(index).given_back.exchange(0, std::memory_order_acquire);
-    if (given_back == 0) continue;
-    engine_->Again(index, static_cast<int32_t>(given_back - 1));
+    // A late one, of a source that has gone, is nothing.
+    const int32_t error = shared_->source(index).given_back.Take(engine_->source_serial(index));
+    if (error >= 0) engine_->Again(index, error);
   }
 }
 
@@ -845,6 +884,10 @@ void Master::End(absl::Status status) {
     lent_->End();
     lent_->CloseArrived();
     loan_ended_ = true;
+  }
+  // Tickets that come from now on are late.
+  for (uint32_t source = 0; source < sources_.size(); ++source) {
+    shared_->source(source).identity.Set(0);
   }
   // What it had is free.
   environment_.shared->KnockOthersIfHungry(shared_);

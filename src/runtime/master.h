@@ -75,8 +75,9 @@ class Master {
   absl::Status Leave(SourceId source, uint32_t worker, PortShared* shared);
   absl::Status SetPaused(SourceId source, bool paused);
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
-  // Any thread; does not wait.
-  void GiveBack(SourceId source, int error) { shared_->GiveBack(source.index, error); }
+  // Any thread; does not wait. FailedPrecondition when the source was removed, or the master has
+  // ended.
+  absl::Status GiveBack(SourceId source, int error);
 
   // With a host.
   int fd() const;
@@ -206,7 +207,6 @@ class Master {
   std::vector<WorkerEntry> workers_;
   std::vector<int> rings_to_close_;  // of workers that have left
   WorkerStats departed_;
-  uint64_t source_serial_ = 0;
   Call* waiting_calls_ = nullptr;
   std::vector<core::Completion> completions_;
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over

@@ -26,6 +26,20 @@ void NoteCpu(core::PortState& state) {
   }
 }
 
+// See core::SourceIdentity. Also ended by a cancellation of the thread within accept4.
+class Redeeming {
+ public:
+  explicit Redeeming(core::PortState& state) : state_(state) {
+    state_.redeeming.fetch_add(1, std::memory_order_seq_cst);
+  }
+  ~Redeeming() { state_.redeeming.fetch_sub(1, std::memory_order_seq_cst); }
+  Redeeming(const Redeeming&) = delete;
+  Redeeming& operator=(const Redeeming&) = delete;
+
+ private:
+  core::PortState& state_;
+};
+
 void Redeem(Ticket ticket, uint32_t traits, absl::FunctionRef<void(Connection)> serve,
             absl::FunctionRef<void(Ticket)>* redeem) {
   if (redeem != nullptr) return (*redeem)(std::move(ticket));
@@ -81,13 +95,15 @@ Port& Port::operator=(Port&& other) noexcept {
 Port::~Port() { Leave(); }
 
 Ticket::Ticket(internal::PortShared* shared, internal::Channel& channel, uint32_t source,
-               uint32_t events)
+               uint32_t traits, uint32_t events)
     : shared_(shared),
       master_(channel.master),
       source_(source),
+      traits_(traits),
       events_(events),
-      gate_(master_->source(source).limit()),
       fd_(master_->source(source).fd.load(std::memory_order_relaxed)),
+      gate_(master_->source(source).limit()),
+      serial_(master_->source(source).identity.serial()),
       token_(channel.tokens[source].load(std::memory_order_relaxed)) {}
 
 Ticket::Ticket(Ticket&& other) noexcept
@@ -95,9 +111,11 @@ Ticket::Ticket(Ticket&& other) noexcept
       master_(other.master_),
       has_place_(other.has_place_),
       source_(other.source_),
+      traits_(other.traits_),
       events_(other.events_),
-      gate_(other.gate_),
       fd_(other.fd_),
+      gate_(other.gate_),
+      serial_(other.serial_),
       token_(other.token_) {}
 
 Ticket& Ticket::operator=(Ticket&& other) noexcept {
@@ -105,9 +123,11 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
   std::swap(master_, other.master_);
   std::swap(has_place_, other.has_place_);
   source_ = other.source_;
+  traits_ = other.traits_;
   events_ = other.events_;
-  std::swap(gate_, other.gate_);
   fd_ = other.fd_;
+  std::swap(gate_, other.gate_);
+  serial_ = other.serial_;
   token_ = other.token_;
   return *this;
 }
@@ -122,20 +142,21 @@ Ticket::~Ticket() {
 }
 
 void Ticket::Again(int error) const {
-  if (shared_ != nullptr) master_->GiveBack(source_, error);
+  if (shared_ != nullptr) master_->GiveBack(source_, serial_, error);
 }
 
 Connection Ticket::Accept() {
   if (shared_ == nullptr) return {};
-  const uint32_t traits = master_->source(source_).traits.load(std::memory_order_relaxed);
+  const Redeeming redeeming(shared_->state);
+  if (!master_->source(source_).identity.Is(serial_)) return {};  // it is late
   while (true) {
     const int fd = accept4(fd_, nullptr, nullptr,
-                           ((traits & internal::kAcceptsNonBlocking) != 0 ? SOCK_NONBLOCK : 0) |
-                               ((traits & internal::kAcceptsCloseOnExec) != 0 ? SOCK_CLOEXEC : 0));
+                           ((traits_ & internal::kAcceptsNonBlocking) != 0 ? SOCK_NONBLOCK : 0) |
+                               ((traits_ & internal::kAcceptsCloseOnExec) != 0 ? SOCK_CLOEXEC : 0));
     if (fd >= 0) {
       // Where connections cannot be counted, one ticket stands for all of them.
       pollfd more{.fd = fd_, .events = POLLIN, .revents = 0};
-      if ((traits & internal::kCountable) == 0 && poll(&more, 1, 0) == 1) Again();
+      if ((traits_ & internal::kCountable) == 0 && poll(&more, 1, 0) == 1) Again();
       if (!std::exchange(has_place_, false)) {
         shared_->TakePlace();
         if (gate_ != nullptr) gate_->Force();
@@ -192,8 +213,8 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     shared_->Ref();
     const uint32_t traits = source.traits.load(std::memory_order_relaxed);
     if ((traits & internal::kTickets) != 0) {
-      Redeem(Ticket(shared_, channel, offer.source, static_cast<uint32_t>(offer.fd)), traits, serve,
-             redeem);
+      Redeem(Ticket(shared_, channel, offer.source, traits, static_cast<uint32_t>(offer.fd)),
+             traits, serve, redeem);
       continue;
     }
     const uint64_t token = channel.tokens[offer.source].load(std::memory_order_relaxed);

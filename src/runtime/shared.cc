@@ -1,11 +1,11 @@
 #include "runtime/shared.h"
 
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <climits>
 #include <utility>
 
 #include "ring/errors.h"
@@ -26,14 +26,17 @@ void MasterShared::Knock() {
   [[maybe_unused]] const ssize_t written = write(event_fd_, &one, sizeof(one));
 }
 
-void MasterShared::GiveBack(uint32_t index, int error) {
-  // As completions and system calls say it. There is no errno near the ends of the range.
-  if (error < 0) error = error == INT_MIN ? EIO : -error;
-  // Release, both: whoever sees the second finds the first. A shortage that a plain return follows
-  // at once is forgotten, and met again.
-  sources_[index].given_back.store(1 + static_cast<uint32_t>(error), std::memory_order_release);
+bool MasterShared::GiveBack(uint32_t index, uint64_t serial, int error) {
+  // Only not to wake the master for nothing: should the source go now, the master finds that out.
+  if (!sources_[index].identity.Is(serial)) return false;
+  // As completions and system calls say it. There is no errno beyond that range.
+  if (error < 0) error = error < -core::GivenBack::kErrorMax ? EIO : -error;
+  if (error > core::GivenBack::kErrorMax) error = EIO;
+  // Release, both: whoever sees the second finds the first.
+  sources_[index].given_back.Say(serial, error);
   given_back_.store(1, std::memory_order_release);
   Knock();
+  return true;
 }
 
 absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,
@@ -73,6 +76,10 @@ bool PortShared::Took(size_t count) {
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave(places);
   }
   return left < count;
+}
+
+void PortShared::WaitForRedeemers() const {
+  while (state.redeeming.load(std::memory_order_seq_cst) != 0) sched_yield();
 }
 
 absl::StatusOr<InboxMemory> InboxMemory::Create(size_t bytes) {

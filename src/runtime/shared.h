@@ -30,8 +30,9 @@ inline uint32_t LimitOf(uint32_t capacity) { return capacity == UINT32_MAX ? 0 :
 struct SourceShared {
   std::atomic<int> fd{-1};
   std::atomic<uint32_t> traits{0};  // a set of the bits below
-  // Tickets given back and not yet heard of: 0, or 1 + the errno that was the reason, if any.
-  std::atomic<uint32_t> given_back{0};
+  // Set when the source is added, cleared when it is removed and when the balancer ends.
+  core::SourceIdentity identity;
+  core::GivenBack given_back;
   core::Gate gate;
 
   core::Gate* limit() { return gate.limited() ? &gate : nullptr; }
@@ -60,8 +61,9 @@ class MasterShared {
 
   SourceShared& source(uint32_t index) { return sources_[index]; }
 
-  // A ticket of the source comes back, with the errno of what went wrong or 0. Any thread.
-  void GiveBack(uint32_t index, int error);
+  // A ticket of the source comes back, with the errno of what went wrong or 0. Nothing happens when
+  // that source has gone, whoever has its index now; then the answer is false. Any thread.
+  bool GiveBack(uint32_t index, uint64_t serial, int error);
   // Master. Whether any has come back since the last call.
   bool TakeGivenBack() {
     return given_back_.load(std::memory_order_relaxed) != 0 &&
@@ -184,6 +186,9 @@ struct PortShared {
   // sent them does not show, and does not matter: no more is taken from a tally than it has, and
   // together they have what is in the ring. False when there was none.
   bool Took(size_t count);
+  // After a source was removed: until none of its tickets is being redeemed any more. Each takes no
+  // longer than an accept that does not wait.
+  void WaitForRedeemers() const;
 
   core::PortState state;
   std::atomic<uint32_t> holders{1};

@@ -349,13 +349,18 @@ void Checker::OnTicketLookedUp(uint32_t source, uint32_t found) {
   if (source != found) Fail("a ticket is claimed under the token of another source");
 }
 
-uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd) {
+uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd, uint32_t source) {
   const uint32_t connection = Find(fd);
   if (connection == kNone || connections_[connection].where != Where::kAccepted) {
     Fail("worker " + std::to_string(index) + " has accepted what was not accepted");
     return kNone;
   }
   Connection& redeemed = connections_[connection];
+  if (redeemed.source != source) {
+    Fail("worker " + std::to_string(index) + " accepts " + Name(connection) +
+         " by a ticket of source " + std::to_string(source));
+    return kNone;
+  }
   redeemed.where = Where::kClaimed;
   redeemed.worker = index;
   --sources_[redeemed.source].claimed_tickets;

@@ -26,6 +26,8 @@
 //    none grows very old while somebody else has nothing to do.
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit: whoever makes
 //    credit wakes the master.
+//  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
+//    says nothing of another one.
 //  * An index belongs to a new source only when nothing of the old one is left and nobody looks
 //    anything of it up.
 // The first violation is kept as the failure, and nothing is checked after it.
@@ -134,8 +136,8 @@ class Checker {
   bool IsTicket(uint32_t master, uint64_t word) const;
   uint32_t OnTicketClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   void OnTicketLookedUp(uint32_t source, uint32_t found);
-  // It has redeemed a ticket: the connection takes over its place.
-  uint32_t OnRedeemed(uint32_t worker, int32_t fd);
+  // It has redeemed a ticket of the source: the connection takes over its place.
+  uint32_t OnRedeemed(uint32_t worker, int32_t fd, uint32_t source);
   // It has found nothing, or could not accept: the ticket's place is given back.
   void OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns);
   // It has found the token of `source` for what it has claimed.

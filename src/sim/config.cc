@@ -147,6 +147,9 @@ SimConfig DrawConfig(uint64_t seed) {
     }
   }
   if (config.hosted) config.host_steps_max = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
+  for (size_t i = kFaultsDrawnFirst; i < kFaultCount; ++i) {
+    config.faults.ratios[i] = DrawFault(prng, 4);
+  }
   return config;
 }
 

@@ -94,6 +94,8 @@ enum class Breakage : uint8_t {
   kWorkerLooksUpNeighbour,  // a claim that finds the token of another source
   kWorkerForgetsItsRing,    // a worker that leaves serves nothing of what is in its ring
   kTicketForgotten,         // a worker finds no descriptor and does not give the ticket back
+  kTicketWithoutSerial,     // one that comes back goes to whatever source has the index now
+  kTicketUsesItsNumber,     // one is redeemed by a number that is another socket's by then
   kTookGivesNoCredit,       // Took that does not tell the master
   kTookGivesCreditTwice,    // Took that counts double
   kAdoptTakesAnotherPlace,  // Adopt that counts a place that is counted already

@@ -74,8 +74,10 @@ enum class Milestone : uint8_t {
   kOpsPending,          // a host stopped with operations of its last batch pending
   kHostCalled,          // a host made a call between two turns
   kCalledMeanwhile,     // and operations of its last batch were pending
+  kTicketLate,          // a ticket was redeemed or came back when its source had been removed
+  kTicketOfReused,      // the same, and another source had the index
 };
-inline constexpr size_t kMilestoneCount = 60;
+inline constexpr size_t kMilestoneCount = 62;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -138,6 +140,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "ops_pending",
     "host_called",
     "called_meanwhile",
+    "ticket_late",
+    "ticket_of_reused",
 };
 
 struct Counters {

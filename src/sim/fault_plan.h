@@ -74,8 +74,13 @@ enum class Fault : uint8_t {
   kSourceShutDown,      // somebody shuts a listener down
   kPolicySwitched,      // a source gets another policy
   kLimitsChanged,       // a worker gets another capacity or window
+  kTicketKept,          // a worker redeems a ticket long after its claim, whatever has become of
+                        // its source
 };
-inline constexpr size_t kFaultCount = 27;
+inline constexpr size_t kFaultCount = 28;
+// Those behind are drawn when everything else has been, so that they leave the worlds of all seeds
+// as they were.
+inline constexpr size_t kFaultsDrawnFirst = 27;
 
 inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "cq_small",        "submit_partly",  "doorbell_fails", "doorbell_late",     "send_fails",
@@ -83,7 +88,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "cancel_late",     "master_slow",    "worker_slow",    "worker_stalls",     "worker_dies",
     "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
     "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
-    "policy_switched", "limits_changed",
+    "policy_switched", "limits_changed", "ticket_kept",
 };
 
 struct FaultPlan {
@@ -95,14 +100,15 @@ struct FaultPlan {
 
 // No fault at all in one plan of eight; otherwise each is in with the same chance, which is drawn
 // first, so that some plans have one or two faults and some have nearly all.
+inline Ratio DrawFault(Prng& prng, uint64_t included_of_8) {
+  const bool included = prng.Below(8) < included_of_8;
+  const uint32_t of = prng.OneOf(std::array<uint32_t, 5>{2, 5, 20, 100, 500});
+  return included ? Ratio{.n = 1, .of = of} : Ratio{};
+}
 inline FaultPlan DrawFaultPlan(Prng& prng) {
   FaultPlan plan;
   const uint64_t included_of_8 = prng.Below(8);
-  for (Ratio& ratio : plan.ratios) {
-    const bool included = prng.Below(8) < included_of_8;
-    const uint32_t of = prng.OneOf(std::array<uint32_t, 5>{2, 5, 20, 100, 500});
-    if (included) ratio = {.n = 1, .of = of};
-  }
+  for (size_t i = 0; i < kFaultsDrawnFirst; ++i) plan.ratios[i] = DrawFault(prng, included_of_8);
   return plan;
 }
 

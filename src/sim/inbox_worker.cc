@@ -137,6 +137,10 @@ void InboxWorker::LookUp() {
   if (world_->Breaks(Breakage::kWorkerLooksUpNeighbour, {1, 8})) ++token;
   if (ticket_) {
     world_->checker().OnTicketLookedUp(source_, World::SourceOfToken(token));
+    if (world_->Happens(Fault::kTicketKept)) {
+      world_->KeepTicket(id_, source_);
+      return Go(Next::kTake, world_->StepCost());
+    }
     return Go(Next::kAccept, world_->StepCost());
   }
   world_->checker().OnLookedUp(serving_, World::SourceOfToken(token));
@@ -150,12 +154,10 @@ void InboxWorker::LookUp() {
 
 // As Ticket::Accept does.
 void InboxWorker::Accept() {
-  Arrival facts;
-  const int32_t fd =
-      world_->kernel().is_open(source_) ? world_->kernel().Accept(source_, facts) : -EBADF;
+  const int32_t fd = world_->AcceptFor(source_);
   if (fd >= 0) {
     world_->Reached(Milestone::kRedeemed);
-    serving_ = world_->checker().OnRedeemed(id_, fd);
+    serving_ = world_->checker().OnRedeemed(id_, fd, source_);
     if (world_->MoreWaits(source_)) world_->GiveBack(id_, source_, 0);
     if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
     world_->Serve(id_, serving_, /*leased=*/true);

@@ -55,6 +55,10 @@ void SimWorker::KnockAfterRelease() {
   }
 }
 
+void SimWorker::KnockAfterTicket() {
+  if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();
+}
+
 void SimWorker::StepAfter(int64_t after_ns) {
   if (waiting_) world_->checker().OnBusy(id_);
   waiting_ = false;

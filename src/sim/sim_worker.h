@@ -52,6 +52,8 @@ class SimWorker {
   // A lease of it ends: the steps after the descriptor was closed.
   void Release();
   void KnockAfterRelease();
+  // A ticket of it that was kept has ended: the step after its place was given back.
+  void KnockAfterTicket();
 
   uint32_t id() const { return id_; }
   const SimWorkerConfig& config() const { return config_; }

@@ -151,6 +151,8 @@ void World::Do(const Event& event) {
       return Schedule(StepCost(), Happening::kReleaseKnock, event.a);
     case Happening::kReleaseKnock:
       return worker(event.a).KnockAfterRelease();
+    case Happening::kRedeem:
+      return RedeemKept(event.a, event.b);
     case Happening::kJoin:
       return Ask({.kind = CallKind::kAddWorker, .worker = event.a});
     case Happening::kJoinSource:
@@ -376,9 +378,57 @@ bool World::MoreWaits(uint32_t source) const {
 
 void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
   Note("gives back", {{"worker", worker}, {"source", source}, {"error", error}});
-  Master& master = MasterAt(sources_[source]);
-  master.given_back.push_back({.source = source, .error = error});
+  const Source& of = sources_[source];
+  Master& master = masters_[of.master];
+  AtIndex& at = master.at_index[of.index];
+  if (!at.identity.Is(of.serial)) Reached(Milestone::kTicketLate);
+  const bool reused = at.identity.serial() > of.serial;
+  if (reused) Reached(Milestone::kTicketOfReused);
+  const bool confused = reused && Breaks(Breakage::kTicketWithoutSerial);
+  at.given_back.Say(confused ? at.identity.serial() : of.serial, error);
+  master.given_back = true;
   master.ring.OnKnock();
+}
+
+int32_t World::AcceptFor(uint32_t source) {
+  const Source& of = sources_[source];
+  const bool late = !IdentityOf(of).Is(of.serial);
+  if (late) Reached(Milestone::kTicketLate);
+  if (IdentityOf(of).serial() > of.serial) Reached(Milestone::kTicketOfReused);
+  if (late && !Breaks(Breakage::kTicketUsesItsNumber)) return -EAGAIN;
+  const uint32_t owner = kernel_.SourceOf(of.fd);
+  Arrival facts;
+  return owner == SimKernel::kNobody ? -EBADF : kernel_.Accept(owner, facts);
+}
+
+void World::KeepTicket(uint32_t worker, uint32_t source) {
+  Note("keeps a ticket", {{"worker", worker}, {"source", source}});
+  // Often so long that the source is removed and another one added meanwhile.
+  const int64_t more_ns = prng_.Chance({1, 2}) ? prng_.Between(0, 30 * kMillisecond) : 0;
+  Schedule(StallTime() + more_ns, Happening::kRedeem, worker, source);
+}
+
+// By another thread than the one that claims, perhaps after the worker has left.
+void World::RedeemKept(uint32_t id, uint32_t source) {
+  if (worker(id).dead()) return;
+  Note("redeems", {{"worker", id}, {"source", source}});
+  const Source& of = sources_[source];
+  const bool late = !IdentityOf(of).Is(of.serial);
+  const int32_t fd = AcceptFor(source);
+  if (fd >= 0) {
+    Reached(Milestone::kRedeemed);
+    const uint32_t connection = checker_.OnRedeemed(id, fd, source);
+    if (MoreWaits(source)) GiveBack(id, source, 0);
+    if (connection == Checker::kNone) return;
+    Serve(id, connection, /*leased=*/true);
+    return OnCallbackEnd(connection);
+  }
+  // Some use the descriptor by themselves, and say what has become of it.
+  const bool says = fd != -EAGAIN || (late && prng_.Chance({1, 2}));
+  if (says) GiveBack(id, source, late ? EBADF : -fd);
+  ReleasePlace(id, source);
+  checker_.OnTicketDone(id, source, now_ns_);
+  worker(id).KnockAfterTicket();
 }
 
 void World::ReleasePlace(uint32_t id, uint32_t source) {
@@ -449,7 +499,7 @@ bool World::Asleep() const {
 bool World::AtRest() const {
   return events_.empty() && Asleep() &&
          std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
-           return master.ops.empty() && master.calls.empty() && master.given_back.empty() &&
+           return master.ops.empty() && master.calls.empty() && !master.given_back &&
                   master.leaving.empty();
          });
 }
@@ -565,7 +615,7 @@ void World::Outlive() {
     master.engine.reset();
     master.ops.clear();
     master.calls.clear();
-    master.given_back.clear();
+    for (AtIndex& at : master.at_index) at.identity.Set(0);
   }
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     if (worker(id).leaving()) worker(id).OnLeft();

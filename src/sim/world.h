@@ -111,6 +111,11 @@ class World {
   // After a ticket was redeemed: whether the worker must say that others wait.
   bool MoreWaits(uint32_t source) const;
   void GiveBack(uint32_t worker, uint32_t source, int32_t error);
+  // With a ticket of the source, as Ticket::Accept does: a descriptor, or -errno. EAGAIN, too, when
+  // the ticket is late.
+  int32_t AcceptFor(uint32_t source);
+  // The worker keeps a ticket beyond its claim.
+  void KeepTicket(uint32_t worker, uint32_t source);
   // The places that one of the worker has, in its books and in the limits.
   void ReleasePlace(uint32_t worker, uint32_t source);
   // Of the balancer's limit: for one that is there already; given back.
@@ -138,6 +143,7 @@ class World {
     kClose,         // a lease ends: its descriptor
     kRelease,       // its place
     kReleaseKnock,  // its knock
+    kRedeem,        // of a ticket that was kept
     kJoin,
     kJoinSource,
     kAddSource,
@@ -174,10 +180,10 @@ class World {
     kStopIntake,
     kRefuseAll
   };
-  // Tickets that came back since the last batch.
-  struct GivenBack {
-    uint32_t source = 0;
-    int32_t error = 0;
+  // What workers see of an index of an engine, as in the runtime.
+  struct AtIndex {
+    core::SourceIdentity identity;
+    core::GivenBack given_back;
   };
   // What another thread asks of the master; done between two batches.
   struct Call {
@@ -196,6 +202,7 @@ class World {
   struct Source {
     uint32_t master = 0;
     uint32_t index = 0;  // its engine's
+    uint64_t serial = 0;
     int32_t fd = -1;
     SimSourceConfig config;
     std::unique_ptr<core::Gate> gate;  // if it has a capacity
@@ -237,7 +244,8 @@ class World {
     int64_t due_ns = -1;  // when it would have acted, while its host is busy; -1: it is not
     std::vector<uint32_t> by_index;  // sources
     std::vector<uint32_t> leaving;   // workers whose rings what was submitted may still use
-    std::vector<GivenBack> given_back;
+    std::deque<AtIndex> at_index;
+    bool given_back = false;  // something, since the last batch
     std::vector<Call> calls;
     std::vector<Call> calls_running;
     std::vector<core::Op> ops;
@@ -264,6 +272,11 @@ class World {
   void ChangeLimits();
   void LeaveIfIdle(uint32_t worker);
   void CloseConnection(uint32_t connection);
+  void RedeemKept(uint32_t worker, uint32_t source);
+  void TakeGivenBack(Master& master);
+  core::SourceIdentity& IdentityOf(const Source& source) {
+    return masters_[source.master].at_index[source.index].identity;
+  }
   void EndTraffic();
   bool Abandoned(uint32_t source) const;
   void DoNext();

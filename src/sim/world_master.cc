@@ -181,12 +181,7 @@ void World::Batch(Master& master) {
   master.switched = false;
   RunCalls(master);
   FinishLeaves(master);
-  for (const GivenBack& it : master.given_back) {
-    if (master.by_index[sources_[it.source].index] == it.source) {
-      master.engine->Again(sources_[it.source].index, it.error);
-    }
-  }
-  master.given_back.clear();
+  if (std::exchange(master.given_back, false)) TakeGivenBack(master);
   if (checker_.failed()) return;
   if (master.switched && Breaks(Breakage::kSwitchDropsArrival)) {
     std::erase_if(master.completions, [](const Completion& completion) {
@@ -230,6 +225,15 @@ void World::Batch(Master& master) {
   master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},
                  {"for_ns", master.wait_ns == core::kWaitForever ? -1 : master.wait_ns}});
+}
+
+// As the runtime does.
+void World::TakeGivenBack(Master& master) {
+  for (uint32_t index = 0; index < master.at_index.size(); ++index) {
+    const int32_t error =
+        master.at_index[index].given_back.Take(master.engine->source_serial(index));
+    if (error >= 0) master.engine->Again(index, error);
+  }
 }
 
 // As the runtime does: places that a master has given back may be what others wait for.
@@ -654,10 +658,13 @@ void World::AddSource(SimSourceConfig config) {
   }
   sources_.push_back({.master = master.index,
                       .index = index,
+                      .serial = master.engine->source_serial(index),
                       .fd = fd,
                       .config = config,
                       .gate = std::move(gate),
                       .policy = watched});
+  if (index == master.at_index.size()) master.at_index.emplace_back();
+  IdentityOf(sources_.back()).Set(sources_.back().serial);
   Note("adds", {{"source", id}, {"master", master.index}, {"index", index}, {"fd", fd}});
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     if ((this->worker(worker).config().sources >> (id % 8) & 1) != 0) JoinSource(id, worker);
@@ -669,6 +676,7 @@ void World::RemoveSource(uint32_t index) {
   Source& source = sources_[index];
   if (!source.joined.empty()) Reached(Milestone::kSourceRemoved);
   source.removed = true;
+  IdentityOf(source).Set(0);
   MasterAt(source).engine->RemoveSource(source.index);
   checker_.OnSourceRemoved(index, now_ns_);
   CloseRemoved(MasterAt(source));

@@ -522,6 +522,77 @@ TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
   EXPECT_EQ(Issued(), 1u);
 }
 
+// --- Identity ------------------------------------------------------------------------------------
+
+TEST(Identity, ATicketOfASourceThatHasGoneSaysNothingOfTheNextOne) {
+  GivenBack given_back;
+  given_back.Say(7, EBADF);
+  EXPECT_EQ(given_back.Take(8), -1);
+  EXPECT_EQ(given_back.Take(8), -1);
+  given_back.Say(8, 0);
+  EXPECT_EQ(given_back.Take(8), 0);
+  EXPECT_EQ(given_back.Take(8), -1);
+  given_back.Say(8, EMFILE);
+  EXPECT_EQ(given_back.Take(8), EMFILE);
+}
+
+// Both come back between two looks of the master.
+TEST(Identity, ALateTicketDoesNotHideOneOfTheNextSource) {
+  GivenBack given_back;
+  given_back.Say(8, ENFILE);
+  given_back.Say(7, EBADF);
+  EXPECT_EQ(given_back.Take(8), ENFILE);
+  given_back.Say(7, EBADF);
+  given_back.Say(8, ENFILE);
+  EXPECT_EQ(given_back.Take(8), ENFILE);
+}
+
+TEST(Identity, AReasonThatIsNoErrnoIsNone) {
+  GivenBack given_back;
+  for (const int32_t error : {-1, INT32_MIN, 4096, INT32_MAX}) {
+    given_back.Say(1, error);
+    EXPECT_EQ(given_back.Take(1), 0) << error;
+  }
+}
+
+TEST(Identity, ASerialIsThatOfASourceUntilTheSourceHasGone) {
+  SourceIdentity identity;
+  EXPECT_FALSE(identity.Is(0));
+  identity.Set(3);
+  EXPECT_TRUE(identity.Is(3));
+  EXPECT_FALSE(identity.Is(2));
+  identity.Set(0);
+  EXPECT_FALSE(identity.Is(3));
+  EXPECT_FALSE(identity.Is(0));
+}
+
+TEST_F(TicketsTest, AnIndexIsUsedAgainAndASerialNever) {
+  AddOther();
+  const uint64_t first = engine_.source_serial(0);
+  EXPECT_NE(first, 0u);
+  engine_.RemoveSource(0);
+  Batch();
+  EXPECT_EQ(AddOther(), 0u);
+  EXPECT_NE(engine_.source_serial(0), first);
+}
+
+// Whoever redeems has found that its source is still there, and uses its books until it is done.
+TEST_F(TicketsTest, AnIndexIsNotUsedAgainWhileATicketIsBeingRedeemed) {
+  AddOther();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Claim(0);
+  workers_[0]->state().redeeming = 1;
+  engine_.RemoveSource(0);
+  Batch();
+  Batch({End(-ECANCELED)});
+  ASSERT_TRUE(engine_.IntakeEnded(0));
+  EXPECT_EQ(engine_.NextSource(), 1u);
+  workers_[0]->state().redeeming = 0;
+  EXPECT_EQ(engine_.NextSource(), 0u);
+}
+
 // --- The rest ------------------------------------------------------------------------------------
 
 TEST_F(TicketsTest, NothingIsAllocatedOnTheWay) {

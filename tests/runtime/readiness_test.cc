@@ -678,5 +678,173 @@ TEST_F(ReadinessTest, AWorkerThatDoesNotRedeemLeavesTheTicketToOthers) {
   close(fd);
 }
 
+// --- Identity ------------------------------------------------------------------------------------
+
+// A worker on the test's own thread that keeps the ticket that it claims, while its source is
+// removed and its index and its number are given to another one.
+class LateTicket : public ReadinessTest {
+ protected:
+  void KeepOne(SourceOptions options = {}) {
+    options.intake = Intake::kReadiness;
+    gone_ = AddSource(first_, std::move(options));
+    ASSERT_TRUE(gone_.Join(port_).ok());
+    client_ = first_.Connect();
+    ASSERT_TRUE(Eventually([&] {
+      port_.Claim([](Connection) {}, [&](Ticket ticket) { late_.push_back(std::move(ticket)); });
+      return !late_.empty();
+    }));
+    ASSERT_TRUE(gone_.Remove().ok());
+  }
+  // The number of the first listener is the second one's afterwards.
+  Source AddNext(SourceOptions options = {}) {
+    EXPECT_EQ(dup2(second_.fd(), first_.fd()), first_.fd());
+    options.intake = Intake::kReadiness;
+    Source next = balancer_->AddSource(first_.fd(), std::move(options)).value();
+    EXPECT_EQ(next.index(), gone_.index());
+    EXPECT_TRUE(next.Join(port_, {.token = 8}).ok());
+    return next;
+  }
+  // A connection that the second listener gets is served.
+  void ServesNext() {
+    const int client = second_.Connect();
+    int served = 0;
+    EXPECT_TRUE(Eventually([&] {
+      port_.Claim([&](Connection connection) {
+        EXPECT_EQ(connection.token(), 8u);
+        ++served;
+      });
+      return served > 0;
+    }));
+    EXPECT_EQ(served, 1);
+    EXPECT_FALSE(SawEvent(Event::Kind::kSourceFailed));
+    close(client);
+  }
+  void TearDown() override {
+    if (client_ >= 0) close(client_);
+  }
+
+  const Listener first_ = Listener::Tcp();
+  const Listener second_ = Listener::Tcp();
+  Mailbox mailbox_ = Mailbox::Create().value_or(Mailbox());
+  Port port_;
+  Source gone_;
+  std::vector<Ticket> late_;
+  int client_ = -1;
+
+  void SetUp() override {
+    ReadinessTest::SetUp();
+    if (IsSkipped()) return;
+    port_ = balancer_->AddWorker(mailbox_).value();
+  }
+};
+
+TEST_F(LateTicket, AcceptsNothingFromWhoeverHasTheNumberNow) {
+  KeepOne();
+  Source next = AddNext();
+  const int client = second_.Connect();
+  EXPECT_EQ(late_[0].Accept().fd(), -1);
+  int served = 0;
+  EXPECT_TRUE(Eventually([&] {
+    port_.Claim([&](Connection) { ++served; });
+    return served == 1;
+  }));
+  close(client);
+  ServesNext();
+}
+
+TEST_F(LateTicket, SaysNothingOfTheNextSource) {
+  KeepOne();
+  Source next = AddNext();
+  late_[0].Again(EBADF);
+  late_[0].Again(EMFILE);
+  ServesNext();
+  EXPECT_FALSE(SawEvent(Event::Kind::kOutOfDescriptors));
+  EXPECT_EQ(balancer_->Stats().sources[0].errors, 0u);
+}
+
+// Its place belongs to the source that has gone.
+TEST_F(LateTicket, KeepsAPlaceOfItsOwnSourceAndTakesNoneOfTheNext) {
+  KeepOne({.capacity = 1});
+  EXPECT_EQ(balancer_->Stats().workers[0].open, 1u);
+  SourceOptions options{.intake = Intake::kReadiness, .capacity = 1};
+  Source next = balancer_->AddSource(second_.fd(), std::move(options)).value();
+  EXPECT_NE(next.index(), gone_.index());  // the books of the old one are still in use
+  ASSERT_TRUE(next.Join(port_, {.token = 8}).ok());
+  EXPECT_EQ(late_[0].Accept().fd(), -1);
+  ServesNext();
+  late_.clear();
+  EXPECT_EQ(balancer_->Stats().workers[0].open, 0u);
+  ServesNext();
+}
+
+TEST_F(LateTicket, AcceptsNothingAfterTheBalancerHasEnded) {
+  Source source = AddSource(first_, {.intake = Intake::kReadiness});
+  ASSERT_TRUE(source.Join(port_).ok());
+  client_ = first_.Connect();
+  ASSERT_TRUE(Eventually([&] {
+    port_.Claim([](Connection) {}, [&](Ticket ticket) { late_.push_back(std::move(ticket)); });
+    return !late_.empty();
+  }));
+  balancer_->Shutdown(absl::ZeroDuration());
+  EXPECT_EQ(late_[0].Accept().fd(), -1);
+  EXPECT_EQ(source.Again().code(), absl::StatusCode::kFailedPrecondition);
+  balancer_.reset();
+  EXPECT_EQ(source.Again().code(), absl::StatusCode::kFailedPrecondition);
+  late_[0].Again();
+}
+
+TEST_F(LateTicket, AnOldHandleIsRefusedWhateverIsAskedOfIt) {
+  KeepOne();
+  Source next = AddNext();
+  const auto refused = absl::StatusCode::kFailedPrecondition;
+  EXPECT_EQ(gone_.Again(EBADF).code(), refused);
+  EXPECT_EQ(gone_.Again().code(), refused);
+  EXPECT_EQ(gone_.Join(port_).code(), refused);
+  EXPECT_EQ(gone_.Leave(port_).code(), refused);
+  EXPECT_EQ(gone_.Pause().code(), refused);
+  EXPECT_EQ(gone_.Resume().code(), refused);
+  EXPECT_EQ(gone_.SetPolicy(RoundRobin()).code(), refused);
+  EXPECT_EQ(gone_.Remove().code(), refused);
+  ServesNext();
+}
+
+// Removing waits for whoever has begun to redeem, so the number may be used for something else.
+TEST_F(LateTicket, NobodyAcceptsByANumberThatWasGivenBack) {
+  std::atomic<int> wrong{0};
+  for (int round = 0; round < 50; ++round) {
+    Listener listener = Listener::Unix();
+    Source source = AddSource(listener, {.intake = Intake::kReadiness});
+    std::atomic<bool> stop{false};
+    std::atomic<bool> redeems{false};
+    ASSERT_TRUE(source.Join(port_).ok());
+    const int client = listener.Connect();
+    std::vector<Ticket> tickets;
+    ASSERT_TRUE(Eventually([&] {
+      port_.Claim([](Connection) {}, [&](Ticket ticket) { tickets.push_back(std::move(ticket)); });
+      return !tickets.empty();
+    }));
+    close(tickets[0].Accept().TakeFd());  // nothing waits from now on
+    std::thread redeemer([&] {
+      while (!stop) {
+        if (tickets[0].Accept().fd() >= 0) ++wrong;
+        redeems = true;
+      }
+    });
+    ASSERT_TRUE(Eventually([&] { return redeems.load(); }));
+    ASSERT_TRUE(source.Remove().ok());
+    // A listener for which somebody waits, under that number.
+    const Listener other = Listener::Unix();
+    const int waits = other.Connect();
+    ASSERT_EQ(dup2(other.fd(), listener.fd()), listener.fd());
+    redeems = false;
+    ASSERT_TRUE(Eventually([&] { return redeems.load(); }));
+    stop = true;
+    redeemer.join();
+    close(waits);
+    close(client);
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 }  // namespace
 }  // namespace ringmaster

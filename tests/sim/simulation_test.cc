@@ -65,6 +65,13 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kGateForgotten, "GateForgotten", "was not served"},
         BrokenPart{Breakage::kGateReleasedTwice, "GateReleasedTwice", "open than it may"},
         BrokenPart{Breakage::kTicketForgotten, "TicketForgotten", "was not served"},
+        BrokenPart{Breakage::kTicketWithoutSerial, "TicketWithoutSerial",
+                   "nothing is wrong with it",
+                   " source=policy:round-robin/readiness:1"
+                   " faults=ticket_kept:1/1,source_removed:1/1"},
+        BrokenPart{Breakage::kTicketUsesItsNumber, "TicketUsesItsNumber", "by a ticket of source",
+                   " source=policy:round-robin/readiness:1"
+                   " faults=ticket_kept:1/1,source_removed:1/1"},
         BrokenPart{Breakage::kRingCountsTooFew, "RingCountsTooFew", "was not served"},
         BrokenPart{Breakage::kRingLosesDoorbell, "RingLosesDoorbell", "has been rung"},
         BrokenPart{Breakage::kRingLosesSend, "RingLosesSend", "was not served"},
