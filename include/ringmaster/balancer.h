@@ -125,6 +125,10 @@ struct Event {
                     // no room for was closed and counts as refused; never seen so far
     kMasterFailed,  // the master's ring is unusable: nothing is accepted any more, and what
                     // nobody has claimed is closed and counted as refused
+    kBacklogOverflow,  // the kernel's queue of a source was full, and it has dropped clients; said
+                       // once per episode, which ends when it has not overflowed for 10 seconds.
+                       // Of listening TCP sockets. Noticed while the master is awake, at most ten
+                       // times a second, and by Balancer::Stats
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;  // index, where it concerns a source

@@ -2,14 +2,16 @@
 // goes on; `Balancer::Shutdown` returns the last of it.
 //
 // Cost of one `Balancer::Stats`: it wakes the master once, between two batches, for a walk over the
-// sources, the workers and the offers that nobody has claimed; it allocates on the side of the
-// caller. The accept path pays nothing for it: every number here is one that the master needs
-// anyway or an increment of its own. Once a second is free, a thousand times a second is not.
+// sources, the workers and the offers that nobody has claimed, and asks the kernel twice about each
+// TCP listener; it allocates on the side of the caller. The accept path pays nothing for it: every
+// number here is one that the master needs anyway or an increment of its own. Once a second is
+// free, a thousand times a second is not.
 
 #ifndef RINGMASTER_STATS_H_
 #define RINGMASTER_STATS_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -45,6 +47,17 @@ struct SourceStats {
                          // descriptors, or told to
   uint64_t rearms = 0;   // times that it was armed after the first
   uint64_t errors = 0;   // failed accepts
+
+  // The kernel's queue of connections that nobody has accepted, as it is at this moment, and at how
+  // many it is full; the kernel takes one more. Only of listening TCP sockets: of a Unix listener,
+  // or of anything else, the kernel does not tell, and there is no value.
+  std::optional<uint32_t> backlog;
+  std::optional<uint32_t> backlog_limit;
+  // Attempts to connect that the kernel has dropped since the source was added, because that queue
+  // was full: their clients hang until they try again, and count again if it is still full. The
+  // kernel counts drops for other reasons with them (too many half-open connections without SYN
+  // cookies, no memory), which are rare.
+  std::optional<uint64_t> backlog_overflows;
 };
 
 struct BalancerStats {

@@ -57,6 +57,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   if (TrimPromises()) again_ = true;
   RingTouched();
   ArmSources();
+  AskForOverflows();
   std::swap(ops_, ops);
 }
 
@@ -111,6 +112,7 @@ void Engine::OnCompletion(const Completion& completion) {
       return;
     case OpKind::kPoll:
     case OpKind::kCount:
+    case OpKind::kOverflows:
     case OpKind::kAcceptEach:
     case OpKind::kAccept:
       break;
@@ -124,6 +126,7 @@ void Engine::OnCompletion(const Completion& completion) {
   if (key.index >= sources_.size()) return;
   SourceState& source = sources_[key.index];
   const bool asked = key.kind == OpKind::kCount        ? source.counting
+                     : key.kind == OpKind::kOverflows  ? source.asking
                      : key.kind == OpKind::kAccept     ? source.under_way > 0
                      : key.kind == OpKind::kAcceptEach ? source.config.multishot_accept
                                                        : !source.config.multishot_accept;
@@ -137,6 +140,12 @@ void Engine::OnCompletion(const Completion& completion) {
     source.backlog = completion.result >= 0 ? static_cast<uint32_t>(completion.result) : 1;
     return;
   }
+  if (key.kind == OpKind::kOverflows) {
+    source.asking = false;
+    NoteOverflows(key.index, completion.result);
+    return;
+  }
+  source.came = true;
   if (key.kind == OpKind::kAccept) {
     --source.under_way;
     --accepts_under_way_;
@@ -844,6 +853,35 @@ void Engine::CountBacklog(uint32_t index) {
   ops_.push_back({.key = SourceKey(OpKind::kCount, index), .fd = source.config.fd});
 }
 
+void Engine::AskForOverflows() {
+  if (stopping_) return;
+  uint32_t asked = 0;
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
+    if (!source.config.tells_overflows || source.asking || source.removed ||
+        now_ns_ < source.ask_again_ns || (source.arm == Arm::kArmed && !source.came)) {
+      continue;
+    }
+    if (asked++ == kOverflowLooksPerBatchMax) return;
+    source.asking = true;
+    source.came = false;
+    source.ask_again_ns = now_ns_ + kOverflowLookNs;
+    ops_.push_back({.key = SourceKey(OpKind::kOverflows, index), .fd = source.config.fd});
+  }
+}
+
+void Engine::NoteOverflows(uint32_t index, int32_t overflows) {
+  SourceState& source = sources_[index];
+  if (overflows < 0) return;  // the socket is broken, which its intake finds out
+  const int32_t more = (overflows - source.config.overflows) & kOverflowsMask;
+  if (more == 0) return;
+  source.config.overflows = overflows;
+  source.intake.overflows += static_cast<uint32_t>(more);
+  const bool calm = now_ns_ - source.overflowed_at_ns >= kOverflowCalmNs;
+  source.overflowed_at_ns = now_ns_;
+  if (calm) Emit(EventKind::kBacklogOverflow, index, 0, 0);
+}
+
 // Held ones included.
 uint64_t Engine::UnclaimedTickets(uint32_t index) const {
   const SourceCount& count = ledger_.source(index);
@@ -1375,7 +1413,8 @@ void Engine::ReserveShared() {
   // one arming and one ending, and for no more accepts than its workers have credit. Nothing is
   // turned away twice, nor more in all than the batch has brought.
   const size_t ops = 1 + sent_room + 2 * (kRefusalsPerBatchMax + 1) + config_.completions_max +
-                     (kDealRoundsMax + 4) * workers_.size() + 3 * sources_.size() + windows_;
+                     kOverflowLooksPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
+                     3 * sources_.size() + windows_;
   if (ops > ops_max_) ops_max_ = std::max(ops, 2 * ops_max_);
   Reserve(events_, 64 + 2 * workers_.size() + 2 * sources_.size());
   MakeRoom();
@@ -1462,7 +1501,7 @@ void Engine::RemoveSource(uint32_t source) {
 
 bool Engine::IntakeEnded(uint32_t source) const {
   const SourceState& state = sources_[source];
-  return state.arm == Arm::kIdle && state.under_way == 0 && !state.counting;
+  return state.arm == Arm::kIdle && state.under_way == 0 && !state.counting && !state.asking;
 }
 
 std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy> policy) {
@@ -1597,7 +1636,7 @@ void Engine::StopIntake() {
 bool Engine::IntakeEnded() const {
   return stopping_ && accepts_under_way_ == 0 &&
          std::all_of(sources_.begin(), sources_.end(), [](const SourceState& source) {
-           return source.arm == Arm::kIdle && !source.counting;
+           return source.arm == Arm::kIdle && !source.counting && !source.asking;
          });
 }
 

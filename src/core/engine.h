@@ -67,6 +67,11 @@
 // because the kernel reports at once what is there already. A source without credit stays armed
 // until the first edge that finds none; it is then ready, disarmed and hungry. Disarming it earlier
 // would cost two operations whenever credit runs out for a moment.
+//
+// How often a backlog has overflowed is asked while the master is awake anyway: of a source that is
+// not armed, or of which something has come since it was asked last. The backlog of any other is
+// empty: what comes completes the arming. A client whose attempt was dropped tries again, so an
+// overflow that comes after the last question is found out when it does.
 
 #ifndef RINGMASTER_SRC_CORE_ENGINE_H_
 #define RINGMASTER_SRC_CORE_ENGINE_H_
@@ -100,6 +105,12 @@ inline constexpr int64_t kBackOffNsMax = 200'000'000;
 inline constexpr uint32_t kAcceptErrorsInRowMax = 16;
 // A shortage of descriptors is over when none was missing for so long.
 inline constexpr int64_t kDescriptorsCalmNs = 1'000'000'000;
+// A source is not asked more often than this how many connections its backlog has dropped, and so
+// many of them in one batch.
+inline constexpr int64_t kOverflowLookNs = 100'000'000;
+inline constexpr uint32_t kOverflowLooksPerBatchMax = 64;
+// A backlog that has not overflowed for so long is at the end of an episode.
+inline constexpr int64_t kOverflowCalmNs = 10'000'000'000;
 inline constexpr int64_t kDoorbellRetryNsMin = 1'000'000;
 inline constexpr int64_t kDoorbellRetryNsMax = 100'000'000;
 // While nobody can take what is overdue, its age is looked at ever more rarely, up to this times
@@ -124,6 +135,7 @@ enum class EventKind : uint8_t {
   kWorkerMoves,
   kDoorbellFailed,  // or the sending of a connection
   kTurnedAway,      // by (14): the ring has brought more than it said it could
+  kBacklogOverflow,
 };
 
 struct EngineEvent {
@@ -138,6 +150,8 @@ struct SourceConfig {
   bool multishot_accept = false;  // kAccept rather than kPollAccept
   bool readiness = false;         // kReadiness: arrivals are tickets, by (10)
   bool countable = false;         // readiness: kCount tells how many connections wait
+  bool tells_overflows = false;   // kOverflows works
+  int32_t overflows = 0;          // what it would complete with now: those are not counted
   uint32_t hold = 0;              // kAccept: pauses when it holds so many
   bool recall = true;
   uint32_t accept_flags = 0;
@@ -165,10 +179,11 @@ struct WorkerConfig {
 
 // What a source's intake has gone through.
 struct IntakeCount {
-  uint64_t arms = 0;    // times that it was armed
-  uint64_t pauses = 0;  // times that it stopped by our doing: no credit, enough held, out of
-                        // descriptors, paused
-  uint64_t errors = 0;  // failed accepts
+  uint64_t arms = 0;       // times that it was armed
+  uint64_t pauses = 0;     // times that it stopped by our doing: no credit, enough held, out of
+                           // descriptors, paused
+  uint64_t errors = 0;     // failed accepts
+  uint64_t overflows = 0;  // connections that the kernel has dropped, as far as it was asked
 };
 
 struct EngineConfig {
@@ -201,6 +216,9 @@ class Engine {
   // could not accept from it. The caller has told late tickets apart (GivenBack), whose source has
   // gone. Between two batches, followed by one.
   void Again(uint32_t source, int32_t error);
+
+  // What kOverflows would complete with now, for whoever asks between two batches.
+  void NoteOverflows(uint32_t source, int32_t overflows);
 
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
   int64_t WaitMax(int64_t now_ns) const;
@@ -289,6 +307,8 @@ class Engine {
   // Tells the source from all others that have had its index: never 0, never used again.
   uint64_t source_serial(uint32_t source) const { return sources_[source].serial; }
   const IntakeCount& intake(uint32_t source) const { return sources_[source].intake; }
+  // Whether it has work that nobody has credit for.
+  bool starved(uint32_t source) const { return sources_[source].starved; }
   // What the sources have counted whose indexes were used again.
   const SourceCount& departed_sources() const { return departed_sources_; }
 
@@ -324,6 +344,10 @@ class Engine {
     bool counted = false;            // in this batch one has completed
     uint32_t backlog = 0;            // what it said
     int32_t events = kReadableMask;  // readiness: what polls said since the last ticket
+    bool asking = false;             // a kOverflows is under way
+    bool came = false;               // something has, since the last kOverflows
+    int64_t ask_again_ns = 0;        // not before
+    int64_t overflowed_at_ns = -kOverflowCalmNs;  // when that was last found out
     bool ready = false;
     bool paused = false;
     bool failed = false;
@@ -423,6 +447,7 @@ class Engine {
   static void MayHaveMore(SourceState& source);
   bool IssueTickets(uint32_t source);
   void CountBacklog(uint32_t source);
+  void AskForOverflows();
   bool EnterGates(SourceState& source);
   void LeaveGates(SourceState& source);
   void ReleasePlaceOf(WorkerState& worker);

@@ -15,6 +15,7 @@ enum class OpKind : uint8_t {
   kPoll,        // multishot poll on a source; completes once for any number of arrivals
   kPollEnd,     // ends the kPoll of the same key
   kCount,       // completes at once: how many connections wait in the backlog of a listener
+  kOverflows,   // completes at once: how many the kernel has dropped because that was full
   kAccept,      // accepts one connection if there is one: never waits, EAGAIN if there is none
   kAcceptEach,  // multishot accept: one completion for each connection
   kAcceptEnd,   // ends the kAcceptEach of the same key
@@ -25,6 +26,9 @@ enum class OpKind : uint8_t {
 
 // The poll mask of what is readable, or has a connection to accept.
 inline constexpr int32_t kReadableMask = 1;
+
+// kOverflows: the count is cut to these bits, so it begins anew after 2^31.
+inline constexpr int32_t kOverflowsMask = 0x7fffffff;
 
 // What to read from an accepted connection before it is reported.
 inline constexpr uint8_t kFactIncomingCpu = 1 << 0;

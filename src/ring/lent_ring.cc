@@ -21,6 +21,7 @@ bool IsUrgent(OpKind kind) {
     case OpKind::kWatch:
     case OpKind::kPoll:
     case OpKind::kCount:
+    case OpKind::kOverflows:
     case OpKind::kAccept:
     case OpKind::kAcceptEach:
       return false;
@@ -90,8 +91,8 @@ int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(queued));
   for (const Op& op : ops) {
-    if (op.key.kind == OpKind::kCount) {
-      arrived_.push({.key = op.key, .result = BacklogOf(op.fd)});
+    if (AnswersAtOnce(op.key.kind)) {
+      arrived_.push(Answer(op));
     } else if (!waiting_.empty() || !Queue(op)) {
       waiting_.push_back(op);
     } else {

@@ -1,6 +1,7 @@
 #include "ring/translate.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -141,6 +142,7 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
       io_uring_prep_poll_multishot(sqe, op.fd, POLLIN);
       break;
     case OpKind::kCount:
+    case OpKind::kOverflows:
       return;  // not by an entry of the queue
     case OpKind::kPollEnd:
       // Not by POLL_REMOVE, which leaves a poll armed whose edge is under way (uring_ring_test:
@@ -221,6 +223,7 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
     case OpKind::kWatch:
     case OpKind::kPoll:
     case OpKind::kCount:
+    case OpKind::kOverflows:
     case OpKind::kDoorbell:
     case OpKind::kSend:
     case OpKind::kClose:
@@ -230,12 +233,29 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
   return false;
 }
 
-// How many connections wait to be accepted, or -errno. The first 28 bytes suffice.
-int32_t BacklogOf(int fd) {
+bool AnswersAtOnce(OpKind kind) { return kind == OpKind::kCount || kind == OpKind::kOverflows; }
+
+Completion Answer(const Op& op) {
+  const bool counts = op.key.kind == OpKind::kCount;
+  return {.key = op.key, .result = counts ? BacklogOf(op.fd).length : OverflowsOf(op.fd)};
+}
+
+// The first 32 bytes suffice. Of a listener these two fields have another meaning than their names.
+Backlog BacklogOf(int fd) {
   tcp_info info{};
-  socklen_t length = offsetof(tcp_info, tcpi_sacked);
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -errno;
-  return static_cast<int32_t>(info.tcpi_unacked);
+  socklen_t length = offsetof(tcp_info, tcpi_lost);
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return {.length = -errno};
+  return {.length = static_cast<int32_t>(info.tcpi_unacked), .limit = info.tcpi_sacked};
+}
+
+// Each connection that a listener drops counts as a drop of its socket (uring_ring_test:
+// TellsHowManyAFullQueueHasDropped).
+int32_t OverflowsOf(int fd) {
+  uint32_t info[SK_MEMINFO_VARS] = {};
+  socklen_t length = sizeof(info);
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) != 0) return -errno;
+  if (length <= SK_MEMINFO_DROPS * sizeof(info[0])) return -EOPNOTSUPP;
+  return static_cast<int32_t>(info[SK_MEMINFO_DROPS] & core::kOverflowsMask);
 }
 
 }  // namespace ringmaster::ring

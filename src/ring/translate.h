@@ -30,8 +30,7 @@ inline constexpr uint64_t kMarkerKey = kKeyMask - 1;
 
 uint64_t Encode(const core::OpKey& key);
 
-// Any operation but kCount, which is made by BacklogOf at once. Sets every field that matters,
-// flags included.
+// Any operation that does not answer at once. Sets every field that matters, flags included.
 void Prepare(const core::Op& op, const Dialect& dialect, io_uring_sqe* sqe);
 
 // Ends what was prepared under `key`, the timeouts and the watch included. Completes only on
@@ -50,8 +49,20 @@ int64_t NowNs();
 // of a connection.
 bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, core::Completion& completion);
 
-// How many connections wait to be accepted, or -errno.
-int32_t BacklogOf(int fd);
+// Operations that need no entry of a queue: a question to the kernel, which answers it.
+bool AnswersAtOnce(core::OpKind kind);
+core::Completion Answer(const core::Op& op);
+
+// The kernel's queue of a listening TCP socket.
+struct Backlog {
+  int32_t length = 0;  // connections that wait to be accepted, or -errno
+  uint32_t limit = 0;  // it is full when there are more
+};
+Backlog BacklogOf(int fd);
+
+// How many connections the kernel has dropped at a listening TCP socket, mostly because its queue
+// was full, cut to core::kOverflowsMask; or -errno. A client that tries again counts again.
+int32_t OverflowsOf(int fd);
 
 }  // namespace ringmaster::ring
 

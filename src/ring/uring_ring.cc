@@ -18,15 +18,14 @@ namespace {
 using core::Completion;
 using core::kWaitForever;
 using core::Op;
-using core::OpKind;
 using core::Wait;
 
 // Linux refuses more with EINVAL.
 constexpr uint32_t kSubmissionEntriesMax = 32768;
 constexpr uint32_t kCompletionEntriesMax = 65536;
 
-// At most one count is under way for each source.
-constexpr size_t kCountsMax = 1024;
+// At most one question of each kind is under way for each source.
+constexpr size_t kAnswersMax = 2 * 1024;
 
 // How often, and with what pause, a crossing is tried again while the kernel lacks memory.
 constexpr int kRetriesMax = 5000;
@@ -121,7 +120,7 @@ UringRing::UringRing(const io_uring& ring, const Features& features)
     : ring_(ring), dialect_{.features = features, .ring_fd = ring.ring_fd} {
   // Entry i of the queue is submission i, always.
   for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
-  counts_.reserve(kCountsMax);
+  answers_.reserve(kAnswersMax);
 }
 
 UringRing::~UringRing() { io_uring_queue_exit(&ring_); }
@@ -133,9 +132,9 @@ int UringRing::Enable() {
 
 int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>& completions) {
   completions.clear();
-  while (!counts_.empty() && completions.size() < completions.capacity()) {
-    completions.push_back(counts_.back());
-    counts_.pop_back();
+  while (!answers_.empty() && completions.size() < completions.capacity()) {
+    completions.push_back(answers_.back());
+    answers_.pop_back();
   }
   // First what is there already: it makes room, and then nothing is waited for.
   Reap(completions);
@@ -158,7 +157,7 @@ int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>&
   // then, or on the overflow list. (A target with IORING_SETUP_IOPOLL would be another matter, but
   // such a ring serves no sockets.)
   const bool room_left = completions.size() < completions.capacity();
-  all_reported_ = Unsubmitted() == 0 && counts_.empty() &&
+  all_reported_ = Unsubmitted() == 0 && answers_.empty() &&
                   (room_left || io_uring_cq_ready(&ring_) == 0) &&
                   (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) == 0;
   return error;
@@ -166,11 +165,10 @@ int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>&
 
 int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completions) {
   for (const Op& op : ops) {
-    if (op.key.kind == OpKind::kCount) {
+    if (AnswersAtOnce(op.key.kind)) {
       // In its place among what is reaped: an edge behind it is of what it has not counted.
-      const Completion count{.key = op.key, .result = BacklogOf(op.fd)};
       const bool room_left = completions.size() < completions.capacity();
-      (room_left ? completions : counts_).push_back(count);
+      (room_left ? completions : answers_).push_back(Answer(op));
       continue;
     }
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);

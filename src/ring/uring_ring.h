@@ -112,7 +112,7 @@ class UringRing final : public MasterRing {
   const Dialect dialect_;
   bool all_reported_ = true;
   int64_t wakes_at_ns_ = core::kWaitForever;  // the first timeout that is under way
-  std::vector<core::Completion> counts_;      // kCount, done, for which there was no room
+  std::vector<core::Completion> answers_;     // to questions, for which there was no room
 };
 
 }  // namespace ringmaster::ring

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/check.h"
 #include "ring/errors.h"
+#include "ring/translate.h"
 #include "ring/uring_ring.h"
 
 namespace ringmaster::internal {
@@ -452,6 +453,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
   SourceId id{};
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
+    const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
     if (engine_->NextSource() == kSourcesMax) {
       return absl::ResourceExhaustedError(
           absl::StrCat("a master takes at most ", kSourcesMax,
@@ -464,6 +466,8 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .multishot_accept = multishot,
          .readiness = source.tickets,
          .countable = source.tickets && source.countable,
+         .tells_overflows = overflows >= 0,
+         .overflows = std::max(overflows, 0),
          .hold = multishot ? options.hold : 0,
          .recall = options.recall,
          .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
@@ -475,8 +479,12 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .policy = std::move(options.policy)});
     id.serial = engine_->source_serial(id.index);
     if (id.index >= sources_.size()) sources_.resize(id.index + 1);
-    sources_[id.index] = {
-        .used = true, .serial = id.serial, .fd = source.fd, .tickets = source.tickets};
+    sources_[id.index] = {.used = true,
+                          .serial = id.serial,
+                          .fd = source.fd,
+                          .tickets = source.tickets,
+                          .tells_backlog = source.countable,
+                          .tells_overflows = overflows >= 0};
     shared.fd.store(source.fd, std::memory_order_relaxed);
     shared.traits.store((source.tickets ? kTickets : 0) | (source.accepts ? kAccepts : 0) |
                             (source.countable ? kCountable : 0) |
@@ -814,15 +822,17 @@ void Master::FillStats(BalancerStats& stats) {
     stats.held += count.held;
     if (engine_->source_removed(source)) continue;
     const core::IntakeCount& intake = engine_->intake(source);
-    stats.sources.push_back({.source = PublicIndex(source),
-                             .accepted = count.arrivals,
-                             .claimed = count.claimed,
-                             .refused = count.refused,
-                             .dropped = count.dropped,
-                             .held = count.held,
-                             .pauses = intake.pauses,
-                             .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
-                             .errors = intake.errors});
+    SourceStats& entry = stats.sources.emplace_back();
+    entry = {.source = PublicIndex(source),
+             .accepted = count.arrivals,
+             .claimed = count.claimed,
+             .refused = count.refused,
+             .dropped = count.dropped,
+             .held = count.held,
+             .pauses = intake.pauses,
+             .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
+             .errors = intake.errors};
+    FillBacklog(source, entry);
   }
   stats.master_wakes = wakes_;
   stats.departed = departed_;
@@ -842,6 +852,21 @@ void Master::FillStats(BalancerStats& stats) {
          .open = engine_->open(index),
          .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
   }
+}
+
+// What the kernel says of the source's queue, and takes note of how often it has overflowed.
+void Master::FillBacklog(uint32_t index, SourceStats& stats) {
+  const SourceEntry& source = sources_[index];
+  if (source.tells_backlog) {
+    const ring::Backlog backlog = ring::BacklogOf(source.fd);
+    if (backlog.length >= 0) {
+      stats.backlog = static_cast<uint32_t>(backlog.length);
+      stats.backlog_limit = backlog.limit;
+    }
+  }
+  if (!source.tells_overflows) return;
+  engine_->NoteOverflows(index, ring::OverflowsOf(source.fd));
+  stats.backlog_overflows = engine_->intake(index).overflows;
 }
 
 // Between two batches. As a rule the kernel has taken all that was submitted; where it has not, a
@@ -958,8 +983,29 @@ void Master::Report(core::EngineEvent event) {
       report.kind = Event::Kind::kDoorbellFailed;
       report.text = describe(ring::Operation::kDoorbell, workers_[event.worker].ring_fd);
       break;
+    case core::EventKind::kBacklogOverflow:
+      report.kind = Event::Kind::kBacklogOverflow;
+      report.text = DescribeOverflow(event.source);
+      break;
   }
   options_.on_event(report);
+}
+
+// Why, and what to do, as far as the moment tells.
+std::string Master::DescribeOverflow(uint32_t index) const {
+  const SourceEntry& source = sources_[index];
+  const ring::Backlog backlog = ring::BacklogOf(source.fd);
+  const uint64_t dropped = engine_->intake(index).overflows;
+  return absl::StrCat(
+      "the backlog of source ", PublicIndex(index), " (descriptor ", source.fd,
+      ") has overflowed: since it was added the kernel has dropped ", dropped,
+      dropped == 1 ? " attempt" : " attempts",
+      " to connect, and those clients hang until they try again; ",
+      engine_->starved(index)
+          ? "the workers that have joined can take no more now: make them faster, or have more of "
+            "them or more capacity; a burst needs a longer backlog"
+          : "the listener's backlog is too short for such a burst",
+      " (it is ", backlog.limit, " now, the argument of listen() and at most net.core.somaxconn)");
 }
 
 }  // namespace ringmaster::internal

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -113,6 +114,8 @@ class Master {
     uint64_t serial = 0;
     int fd = -1;
     bool tickets = false;
+    bool tells_backlog = false;    // ring::BacklogOf works
+    bool tells_overflows = false;  // ring::OverflowsOf works
   };
   // A worker as set-up sees it; by index.
   struct WorkerEntry {
@@ -186,6 +189,8 @@ class Master {
   bool Drained(int64_t now_ns);
   uint64_t OpenTotal() const;
   void FillStats(BalancerStats& stats);
+  void FillBacklog(uint32_t source, SourceStats& stats);
+  std::string DescribeOverflow(uint32_t source) const;
   void ReleaseWorker(uint32_t worker);
   void CloseRings();
   void RefuseWithoutRing();

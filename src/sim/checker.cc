@@ -15,6 +15,9 @@ namespace {
 constexpr uint64_t kPresentBit = uint64_t{1} << 63;
 int32_t FdOf(uint64_t word) { return static_cast<int32_t>(static_cast<uint32_t>(word)); }
 
+// How often a backlog has overflowed is asked for at least so often while something comes.
+constexpr int64_t kOverflowLookNs = 100'000'000;
+
 // A worker that could not be reached is tried again after this at the latest.
 constexpr int64_t kRetryNsMax = 100'000'000;
 
@@ -142,6 +145,24 @@ void Checker::OnReset(uint32_t connection) {
   --sources_[connections_[connection].source].queued;
 }
 
+void Checker::OnOverflow(uint32_t source, int64_t now_ns) {
+  int64_t& at_ns = sources_[source].overflowed_at_ns;
+  if (at_ns < 0) at_ns = now_ns;
+}
+
+void Checker::OnAskedForOverflows(uint32_t index) {
+  Source& source = sources_[index];
+  source.overflow_known |= source.overflowed_at_ns >= 0;
+  source.overflowed_at_ns = -1;
+  source.overflow_due = false;
+}
+
+void Checker::OnOverflowReported(uint32_t index) {
+  Source& source = sources_[index];
+  if (!source.overflow_known) Fail("an overflow is reported that has not been");
+  source.overflow_reported = true;
+}
+
 void Checker::OnAccepted(uint32_t connection, int32_t fd) {
   Connection& accepted = connections_[connection];
   accepted.where = Where::kAccepted;
@@ -210,6 +231,9 @@ void Checker::OnReported(uint32_t source, int32_t fd) {
   connections_[connection].where = Where::kHeld;
   connections_[connection].number = counts.reported - 1;
   connections_[connection].reported_at_ns = now_ns_;
+  const int64_t overflowed_at_ns = sources_[source].overflowed_at_ns;
+  sources_[source].overflow_due |=
+      overflowed_at_ns >= 0 && now_ns_ - overflowed_at_ns >= kOverflowLookNs;
 }
 
 void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
@@ -478,6 +502,13 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         break;
     }
     if (!fine) return Fail(Name(connection) + " was not served");
+  }
+  for (const Source& source : sources_) {
+    if (source.removed) continue;
+    if (source.overflow_due) return Fail("it was not asked how often a backlog has overflowed");
+    if (source.overflow_known && !source.overflow_reported) {
+      return Fail("a backlog has overflowed, and nobody was told");
+    }
   }
 }
 

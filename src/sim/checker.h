@@ -28,6 +28,8 @@
 //    credit wakes the master.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
 //    says nothing of another one.
+//  * Clients that a full backlog has dropped are asked for when the source is taken in from 100
+//    milliseconds later, and reported.
 //  * An index belongs to a new source only when nothing of the old one is left and nobody looks
 //    anything of it up.
 // The first violation is kept as the failure, and nothing is checked after it.
@@ -114,6 +116,10 @@ class Checker {
   // --- The kernel. ---
   uint32_t OnArrival(uint32_t source);
   void OnReset(uint32_t connection);  // in the backlog
+  // A client was dropped because the backlog is full; the master asks how many were; it says so.
+  void OnOverflow(uint32_t source, int64_t now_ns);
+  void OnAskedForOverflows(uint32_t source);
+  void OnOverflowReported(uint32_t source);
   void OnAccepted(uint32_t connection, int32_t fd);
   // A connection that was handed over is in the ring of `worker`, under the token of `source`; or
   // it could not be handed over.
@@ -261,7 +267,11 @@ class Checker {
     bool paused = false;
     bool removed = false;
     bool given_up = false;
-    uint64_t queued = 0;                // in the backlog
+    uint64_t queued = 0;            // in the backlog
+    int64_t overflowed_at_ns = -1;  // since it was asked for; -1: it has not
+    bool overflow_due = false;      // it is to be asked for
+    bool overflow_known = false;    // it was asked for
+    bool overflow_reported = false;
     bool waits = false;                 // something was held or queued after the last batch
     uint64_t first_deals = 0;           // connections dealt at least once
     uint64_t first_deals_now = 0;       // of these, in this reading

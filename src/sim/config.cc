@@ -100,6 +100,7 @@ SimSourceConfig DrawSource(Prng& prng) {
         prng.OneOf(std::array<int64_t, 3>{kMillisecond, 5 * kMillisecond, 40 * kMillisecond});
   }
   if (prng.Chance({1, 8})) source.capacity = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
+  if (prng.Chance({1, 8})) source.backlog_max = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
   return source;
 }
 

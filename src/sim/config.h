@@ -19,10 +19,11 @@ struct SimSourceConfig {
   bool multishot_accept = false;
   uint32_t hold = 16;
   bool recall = true;
-  bool readiness = false;  // its workers get tickets and accept themselves
-  bool countable = false;  // readiness: the kernel tells how many connections wait
-  uint32_t capacity = 0;   // connections open at once; 0: no limit
-  int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never
+  bool readiness = false;             // its workers get tickets and accept themselves
+  bool countable = false;             // readiness: the kernel tells how many connections wait
+  uint32_t capacity = 0;              // connections open at once; 0: no limit
+  int64_t age_max_ns = 0;             // drops what nobody has claimed by then; 0: never
+  uint32_t backlog_max = UINT32_MAX;  // so many may wait in the kernel
 };
 
 struct SimWorkerConfig {
@@ -110,6 +111,7 @@ enum class Breakage : uint8_t {
   kRingSendsTwice,          // a connection is handed over twice
   kRingLosesEdge,           // an edge is dropped
   kRingCountsTooFew,        // a count of what waits leaves one out
+  kRingHidesOverflows,      // it says that a backlog has never overflowed
   kRingLosesConnection,     // an accepted connection is never reported
   kRingReportsTwice,        // an accepted connection is reported twice
   kRingHidesTheEnd,         // a multishot operation ends and says that it goes on

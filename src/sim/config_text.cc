@@ -26,6 +26,7 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("countable", source.countable);
   visit("capacity", source.capacity);
   visit("age_max_ns", source.age_max_ns);
+  visit("backlog_max", source.backlog_max);
 }
 
 template <typename Config, typename Visitor>
@@ -193,7 +194,7 @@ bool Sound(const SimConfig& config) {
   for (const SimSourceConfig& source : config.sources) {
     sound &= !source.multishot_accept || source.hold > 0;
     sound &= !source.readiness || (!source.multishot_accept && source.age_max_ns == 0);
-    sound &= source.age_max_ns >= 0;
+    sound &= source.age_max_ns >= 0 && source.backlog_max > 0;
   }
   return sound;
 }

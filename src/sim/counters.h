@@ -76,8 +76,10 @@ enum class Milestone : uint8_t {
   kCalledMeanwhile,     // and operations of its last batch were pending
   kTicketLate,          // a ticket was redeemed or came back when its source had been removed
   kTicketOfReused,      // the same, and another source had the index
+  kBacklogFull,         // clients dropped because too many waited in the kernel
+  kOverflowReported,    // the engine said so
 };
-inline constexpr size_t kMilestoneCount = 62;
+inline constexpr size_t kMilestoneCount = 64;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -142,6 +144,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "called_meanwhile",
     "ticket_late",
     "ticket_of_reused",
+    "backlog_full",
+    "overflow_reported",
 };
 
 struct Counters {

@@ -31,9 +31,9 @@ uint32_t Numbers::OwnerOf(int32_t number) const {
   return owners_[static_cast<size_t>(position)];
 }
 
-int32_t SimKernel::Listen(uint32_t source) {
+int32_t SimKernel::Listen(uint32_t source, uint32_t backlog_max) {
   const int32_t fd = listener_numbers_.Open(source);
-  listeners_.push_back({.fd = fd, .open = true});
+  listeners_.push_back({.fd = fd, .open = true, .backlog_max = backlog_max});
   return fd;
 }
 
@@ -59,11 +59,20 @@ void SimKernel::ResetBacklog(uint32_t source) {
   backlog.clear();
 }
 
-void SimKernel::Arrive(uint32_t source) {
+bool SimKernel::Arrive(uint32_t source) {
+  Listener& listener = listeners_[source];
+  if (listener.backlog.size() >= listener.backlog_max) {
+    ++listener.overflows;
+    world_->Note("overflows", {{"source", source}});
+    world_->Reached(Milestone::kBacklogFull);
+    world_->checker().OnOverflow(source, world_->now_ns());
+    return false;
+  }
   const uint32_t connection = world_->checker().OnArrival(source);
   connections_.push_back({.facts = DrawFacts()});
-  listeners_[source].backlog.push_back(connection);
+  listener.backlog.push_back(connection);
   world_->Note("arrives", {{"connection", connection}, {"source", source}});
+  return true;
 }
 
 // A few clients, each on a CPU of its own; sometimes the kernel does not know.

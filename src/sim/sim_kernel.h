@@ -41,8 +41,8 @@ class SimKernel {
   SimKernel(World* world, int32_t descriptors_max)
       : world_(world), descriptors_max_(descriptors_max) {}
 
-  // A listener for `source`; returns its descriptor.
-  int32_t Listen(uint32_t source);
+  // A listener for `source`, at which so many connections may wait; returns its descriptor.
+  int32_t Listen(uint32_t source, uint32_t backlog_max);
   // What waits in the backlog is reset.
   void CloseListener(uint32_t source);
   // shutdown(): what waits is reset, nothing more can be accepted.
@@ -53,8 +53,9 @@ class SimKernel {
   uint32_t SourceOf(int32_t fd) const { return listener_numbers_.OwnerOf(fd); }
   size_t Backlog(uint32_t source) const { return listeners_[source].backlog.size(); }
 
-  // A client has connected.
-  void Arrive(uint32_t source);
+  // A client has connected; or, if this is false, the backlog is full and it is dropped.
+  bool Arrive(uint32_t source);
+  int32_t Overflows(uint32_t source) const { return listeners_[source].overflows; }
   // A descriptor, or -errno; EAGAIN when the backlog is empty. The descriptor is allocated before
   // the kernel looks, so EMFILE comes also when there is nothing to accept.
   int32_t Accept(uint32_t source, Arrival& facts);
@@ -73,6 +74,8 @@ class SimKernel {
     int32_t fd = -1;
     bool open = false;
     bool shut = false;
+    uint32_t backlog_max = UINT32_MAX;
+    int32_t overflows = 0;  // how many were dropped
     std::deque<uint32_t> backlog;
   };
   struct Connection {

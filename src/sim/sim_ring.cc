@@ -106,6 +106,10 @@ void SimRing::Submit(const Op& op) {
       const uint32_t source = SourceOf(op);
       return source == SimKernel::kNobody ? void() : Post(op.key, Count(source));
     }
+    case OpKind::kOverflows: {
+      const uint32_t source = SourceOf(op);
+      return source == SimKernel::kNobody ? void() : Post(op.key, Overflows(source));
+    }
     case OpKind::kPollEnd:
       return End(op, OpKind::kPoll);
     case OpKind::kAcceptEnd:
@@ -145,6 +149,11 @@ int32_t SimRing::Count(uint32_t source) {
   if (count > 0 && world_->Breaks(Breakage::kRingCountsTooFew)) --count;
   world_->checker().OnCounted(source, static_cast<uint32_t>(count));
   return count;
+}
+
+int32_t SimRing::Overflows(uint32_t source) {
+  world_->checker().OnAskedForOverflows(source);
+  return world_->breaks(Breakage::kRingHidesOverflows) ? 0 : world_->kernel().Overflows(source);
 }
 
 void SimRing::Send(const Op& op) {

@@ -11,7 +11,8 @@
 //    the kernel's overflow list; none is lost.
 //  * A single accept never waits. Either it happens when it is submitted, or (as before Linux 6.10)
 //    when its completion is read.
-//  * A count is made when it is submitted.
+//  * A count is made when it is submitted, and so is the answer to how many a full backlog has
+//    dropped.
 //  * Ending a poll or an accept makes a last completion, ECANCELED, possibly after others.
 //  * A doorbell or a connection that is sent succeeds also when the target's queue is full. It is
 //    in the target's ring when the call that submits it returns. Only failures complete.
@@ -89,6 +90,7 @@ class SimRing {
   void Submit(const core::Op& op);
   void Send(const core::Op& op);
   int32_t Count(uint32_t source);
+  int32_t Overflows(uint32_t source);
   uint32_t SourceOf(const core::Op& op) const;
   void Arm(Multishot& multishot, const core::Op& op);
   void End(const core::Op& op, core::OpKind kind);

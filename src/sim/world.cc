@@ -196,8 +196,7 @@ void World::ArriveAt(uint32_t source) {
   if (arrivals_left_ == 0) return;
   --arrivals_left_;
   if (!kernel_.is_open(source) || kernel_.shut(source)) return;
-  kernel_.Arrive(source);
-  MasterAt(sources_[source]).ring.OnArrival(source);
+  if (kernel_.Arrive(source)) MasterAt(sources_[source]).ring.OnArrival(source);
 }
 
 // What somebody else may do at any time.

@@ -23,6 +23,8 @@ std::string_view NameOf(OpKind kind) {
       return "poll";
     case OpKind::kCount:
       return "count";
+    case OpKind::kOverflows:
+      return "overflows";
     case OpKind::kPollEnd:
       return "poll-end";
     case OpKind::kAccept:
@@ -57,6 +59,8 @@ std::string_view NameOf(core::EventKind kind) {
       return "event: doorbell failed";
     case core::EventKind::kTurnedAway:
       return "event: turned away";
+    case core::EventKind::kBacklogOverflow:
+      return "event: backlog overflow";
   }
   return "";
 }
@@ -281,6 +285,10 @@ void World::NoteOps(const Master& master) {
       if (!master.refusing && source.removed) Reached(Milestone::kRefusedOfRemoved);
       continue;
     }
+    if (kind == OpKind::kOverflows) {
+      if (source.removed || master.stopped) checker_.Fail("a source is asked that is let go");
+      continue;
+    }
     const bool ends = kind == OpKind::kPollEnd || kind == OpKind::kAcceptEnd;
     const bool wanted = !source.paused && !source.removed && !source.given_up && !master.stopped &&
                         !source.joined.empty();
@@ -333,6 +341,10 @@ void World::NoteEvents(Master& master) {
         if (config_.entries_told == 0 || config_.keeps_back) {
           checker_.Fail("a connection is turned away although the ring keeps its word");
         }
+        break;
+      case core::EventKind::kBacklogOverflow:
+        Reached(Milestone::kOverflowReported);
+        checker_.OnOverflowReported(master.by_index[event.source]);
         break;
       case core::EventKind::kAccepting:
       case core::EventKind::kDoorbellFailed:
@@ -619,7 +631,7 @@ void World::AddSource(SimSourceConfig config) {
   // Who dies keeps its places for ever.
   if (config_.faults[Fault::kWorkerDies].n > 0) config.capacity = 0;
   const auto id = static_cast<uint32_t>(sources_.size());
-  const int32_t fd = kernel_.Listen(id);
+  const int32_t fd = kernel_.Listen(id, config.backlog_max);
   for (Master& master : masters_) master.ring.OnListen();
   Master& master = masters_[config.master % masters()];
   std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy);
@@ -633,6 +645,7 @@ void World::AddSource(SimSourceConfig config) {
                                                    .multishot_accept = config.multishot_accept,
                                                    .readiness = config.readiness,
                                                    .countable = config.countable,
+                                                   .tells_overflows = true,
                                                    .hold = config.hold,
                                                    .recall = config.recall,
                                                    .gate = gate.get(),

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <utility>
 
@@ -67,6 +68,14 @@ class Listener {
   Fd Connect() const {
     Fd client(socket(family_, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (connect(client.get(), &address_.generic, length_) != 0) client.Close();
+    return client;
+  }
+  // One that connects by itself, if it is let.
+  Fd ConnectWithoutWaiting() const {
+    Fd client(socket(family_, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (connect(client.get(), &address_.generic, length_) != 0 && errno != EINPROGRESS) {
+      client.Close();
+    }
     return client;
   }
 

@@ -29,6 +29,7 @@
 
 #include "core/op.h"
 #include "ring/features.h"
+#include "ring/translate.h"
 #include "sockets.h"
 
 namespace ringmaster::ring {
@@ -165,6 +166,36 @@ TEST_P(UringRingTest, CountsWhatWaitsAtAListenerAndDoesNotWaitItself) {
   EXPECT_EQ(AcceptAll(listener), 3);
   EXPECT_EQ(count(2), 0);
   EXPECT_EQ(Turn({Make(OpKind::kCount, -1)}, kWaitForever)[0].result, -EBADF);
+}
+
+// A full queue takes one connection more than its limit. What comes then is dropped, and counts at
+// this listener alone.
+TEST_P(UringRingTest, TellsHowManyAFullQueueHasDropped) {
+  constexpr int kLimit = 4;
+  constexpr int kDropped = 3;
+  const Listener listener(AF_INET);
+  const Listener other(AF_INET);
+  ASSERT_EQ(listen(listener.fd(), kLimit), 0);
+  const auto asked = [&](const Listener& of) {
+    const std::vector<Completion>& got = Turn({Make(OpKind::kOverflows, of.fd())}, kWaitForever);
+    EXPECT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].key.kind, OpKind::kOverflows);
+    EXPECT_FALSE(got[0].more);
+    return got[0].result;
+  };
+  EXPECT_EQ(asked(listener), 0);
+  std::vector<Fd> clients;
+  for (int i = 0; i < kLimit + 1; ++i) clients.push_back(listener.Connect());
+  EXPECT_EQ(asked(listener), 0);
+  EXPECT_EQ(BacklogOf(listener.fd()).length, kLimit + 1);
+  EXPECT_EQ(BacklogOf(listener.fd()).limit, uint32_t{kLimit});
+  for (int i = 0; i < kDropped; ++i) clients.push_back(listener.ConnectWithoutWaiting());
+  // Who was dropped tries again after a second, and counts again.
+  EXPECT_GE(asked(listener), kDropped);
+  EXPECT_EQ(asked(other), 0);
+  EXPECT_EQ(AcceptAll(listener), kLimit + 1);
+  EXPECT_GE(asked(listener), kDropped);
+  EXPECT_EQ(Turn({Make(OpKind::kOverflows, -1)}, kWaitForever)[0].result, -EBADF);
 }
 
 // For want of room among the completions.

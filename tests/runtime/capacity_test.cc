@@ -174,6 +174,60 @@ TEST_F(CapacityTest, RefusesImpossibleOnes) {
   io_uring_queue_exit(&ring);
 }
 
+// --- The kernel's queue --------------------------------------------------------------------------
+
+// The worker has all that it may, so the queue fills up and overflows.
+TEST_F(CapacityTest, TellsOfAKernelQueueThatOverflows) {
+  constexpr int kLimit = 4;
+  const Listener listener = Listener::Tcp(kLimit);
+  Source source = AddSource(listener);
+  const auto keeper = AddKeeper({source}, {.capacity = 1});
+  clients_.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  SourceStats stats = balancer_->Stats().sources[0];
+  EXPECT_EQ(stats.backlog, 0u);
+  EXPECT_EQ(stats.backlog_limit, uint32_t{kLimit});
+  EXPECT_EQ(stats.backlog_overflows, 0u);
+  Connect(listener, kLimit + 1);
+  EXPECT_EQ(balancer_->Stats().sources[0].backlog, kLimit + 1u);
+  EXPECT_FALSE(SawEvent(Event::Kind::kBacklogOverflow));
+  clients_.push_back(listener.ConnectWithoutWaiting());
+  stats = balancer_->Stats().sources[0];
+  EXPECT_GE(stats.backlog_overflows, 1u);
+  ASSERT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kBacklogOverflow); }));
+  std::lock_guard lock(mutex_);
+  const auto event = std::find_if(events_.begin(), events_.end(), [](const Event& it) {
+    return it.kind == Event::Kind::kBacklogOverflow;
+  });
+  EXPECT_EQ(event->source, 0u);
+  for (const char* word : {"source 0", "listen()", "capacity", "somaxconn"}) {
+    EXPECT_NE(event->text.find(word), std::string::npos) << event->text;
+  }
+  for (const int client : clients_) close(client);
+}
+
+// Without Stats: the master asks when it is awake.
+TEST_F(CapacityTest, TellsOfAnOverflowByItself) {
+  const Listener listener = Listener::Tcp(1);
+  Source source = AddSource(listener);
+  const auto keeper = AddKeeper({source}, {.capacity = 1});
+  for (int i = 0; i < 4; ++i) clients_.push_back(listener.ConnectWithoutWaiting());
+  ASSERT_TRUE(Eventually([&] {
+    LetGo();  // which makes credit, and so wakes it
+    return SawEvent(Event::Kind::kBacklogOverflow);
+  }));
+  for (const int client : clients_) close(client);
+}
+
+TEST_F(CapacityTest, SaysNothingOfAKernelQueueThatItDoesNotKnow) {
+  const Listener listener = Listener::Unix();
+  AddSource(listener);
+  const SourceStats stats = balancer_->Stats().sources[0];
+  EXPECT_FALSE(stats.backlog.has_value());
+  EXPECT_FALSE(stats.backlog_limit.has_value());
+  EXPECT_FALSE(stats.backlog_overflows.has_value());
+}
+
 // --- The age limit -------------------------------------------------------------------------------
 
 // The worker does not claim, and there is nobody else.

@@ -63,14 +63,18 @@ Listener::~Listener() {
   if (fd_ >= 0) close(fd_);
 }
 
-int Listener::Connect() const {
+int Listener::Connect() const { return Connect(0); }
+
+int Listener::ConnectWithoutWaiting() const { return Connect(SOCK_NONBLOCK); }
+
+int Listener::Connect(int flags) const {
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
   auto* generic = reinterpret_cast<sockaddr*>(&address);
   if (getsockname(fd_, generic, &size) != 0) return -errno;
-  const int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
   if (fd < 0) return -errno;
-  if (connect(fd, generic, size) != 0) {
+  if (connect(fd, generic, size) != 0 && errno != EINPROGRESS) {
     const int error = errno;
     close(fd);
     return -error;

@@ -36,8 +36,11 @@ class Listener {
   int fd() const { return fd_; }
   // A connected blocking client socket, or -errno.
   int Connect() const;
+  // A non-blocking one that connects by itself, if it is let; or -errno.
+  int ConnectWithoutWaiting() const;
 
  private:
+  int Connect(int flags) const;
   explicit Listener(int fd) : fd_(fd) {}
   int fd_;
 };
