@@ -5,9 +5,10 @@
 //   auto port = balancer->AddWorker({.ring_fd = ring.ring_fd, .tag = kDoorbell}).value();
 //   if (auto status = source.Join(port, {.token = kHttp}); !status.ok()) …
 //
-// Threads: every function here may be called from any thread; each takes effect before it returns.
-// None may be called from the event callback. Errors are absl::Status with the likely cause and the
-// remedy in the text, and leave everything as it was.
+// Threads: every function here may be called from any thread, but for the two that belong to the
+// thread of a host (RunOnce, OnCompletion); each takes effect before it returns, but for
+// BeginShutdown. None but that and Ended may be called from a callback of the balancer. Errors are
+// absl::Status with the likely cause and the remedy in the text, and leave everything as it was.
 //
 // fork: create the balancer after the last fork of a daemon. In a forked child a balancer that the
 // parent made answers FailedPrecondition, ports are empty, and destruction only closes the child's
@@ -19,6 +20,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -273,6 +275,35 @@ class Source {
   uint64_t serial_ = 0;  // tells it from others that have had the same index
 };
 
+// How a balancer ends. The order in which a server loses nobody who comes meanwhile, for instance
+// because its successor listens on the same port by SO_REUSEPORT:
+//
+//   balancer->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
+//
+// The listener goes as soon as nothing refers to it, so the kernel leads new clients elsewhere, or
+// refuses them at once; those that were let in are served to the end. Who waits in the backlog at
+// the moment of close() is reset, unless net.ipv4.tcp_migrate_req is 1 and another socket listens
+// on the same address by SO_REUSEPORT, to which Linux (5.14) then moves him.
+//
+// Threads: each callback is called once, on the thread of a master, as on_event is; with a host on
+// the host's. Keep it short, it delays what is still to be dealt; it must not throw. Of the
+// balancer's functions only BeginShutdown and Ended may be called in it; do not destroy the
+// balancer there. Shutdown returns after both. If what it tells has happened before the call that
+// brings it, it is called by that, on the caller's thread.
+struct ShutdownOptions {
+  // How long what has been accepted may take to be claimed and to end, from the call on.
+  absl::Duration drain = absl::ZeroDuration();
+
+  // The balancer refers to no source any more, and no Ticket exists: now close their descriptors,
+  // or use them otherwise. As Source::Remove of each, while the connections live on. Called before
+  // `on_ended`, at the latest when `drain` has passed, even if a worker keeps a Ticket then.
+  // Tickets that were handed over as completions only their workers know of.
+  std::function<void()> on_intake_ended = nullptr;
+
+  // It has ended, with what Shutdown returns.
+  std::function<void(const ShutdownReport&)> on_ended = nullptr;
+};
+
 class Balancer {
  public:
   // Starts the master's thread, which sleeps until there is something to do; none with a host.
@@ -322,18 +353,31 @@ class Balancer {
   // they work on any thread.
   absl::Status RunOnce();
 
-  // Stops accepting, goes on dealing what has been accepted, and returns when everything has been
-  // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed.
-  // Connections that the kernel has queued and nobody has accepted stay in the source's backlog.
-  // New clients find the listener open meanwhile, and wait. The workers
-  // must go on claiming, and are not told: a server whose connections stay open without traffic
-  // closes them itself, or the drain lasts until its deadline. Ends the master's thread. A call
-  // while another one drains, from another thread, ends that drain at its own deadline if that is
-  // earlier; both return the same report, and so does every later call. On the thread of a host it
-  // waits as well, and claims nothing meanwhile: drain from another thread, or by zero. With
-  // Host::kRing it cannot wait for what its own loop would hand over, and does not: on the thread
-  // of such a host every drain is one by zero.
+  // Ends the intake, goes on dealing what has been accepted, and returns when everything has been
+  // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed,
+  // and ends the master's thread. The workers must go on claiming, and are not told: a server whose
+  // connections stay open without traffic closes them itself, or the drain lasts until its
+  // deadline. For the listeners see ShutdownOptions: left open, they attract clients whom nobody
+  // will serve.
+  //
+  // A call while another one drains, from another thread, ends that drain at its own deadline if
+  // that is earlier; both return the same report, and so does every later call. A worker's own
+  // thread must not drain: what it has to claim and to close would wait for itself. Nor must the
+  // host's: it waits as well, and claims nothing meanwhile; with Host::kRing it cannot wait for
+  // what its own loop would hand over, and does not, so every drain there is one by zero. Those two
+  // call BeginShutdown. From a callback the answer is an empty report.
+  ShutdownReport Shutdown(ShutdownOptions options);
+  // The short form, without callbacks.
   ShutdownReport Shutdown(absl::Duration drain);
+
+  // The same without waiting, from any thread: a worker's, a host's, and in a callback of the
+  // balancer, too. The end shows by `on_ended`, or by Ended(). A host goes on calling RunOnce until
+  // then; if none has come yet, the balancer has ended when this returns. Shutdown, afterwards,
+  // waits for the same end. FailedPrecondition in a forked child.
+  absl::Status BeginShutdown(ShutdownOptions options = {});
+
+  // The report, once the balancer has ended; nothing before. Any thread, does not wait.
+  std::optional<ShutdownReport> Ended() const;
 
   // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.
   // See stats.h for what it costs.

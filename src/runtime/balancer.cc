@@ -81,7 +81,19 @@ bool Balancer::OnCompletion(const io_uring_cqe& cqe) { return lifeline_->OnCompl
 
 absl::Status Balancer::RunOnce() { return lifeline_->RunOnce(); }
 
-ShutdownReport Balancer::Shutdown(absl::Duration drain) { return lifeline_->Shutdown(drain); }
+ShutdownReport Balancer::Shutdown(absl::Duration drain) {
+  return lifeline_->Shutdown({.drain = drain});
+}
+
+ShutdownReport Balancer::Shutdown(ShutdownOptions options) {
+  return lifeline_->Shutdown(std::move(options));
+}
+
+absl::Status Balancer::BeginShutdown(ShutdownOptions options) {
+  return lifeline_->BeginShutdown(std::move(options));
+}
+
+std::optional<ShutdownReport> Balancer::Ended() const { return lifeline_->Ended(); }
 
 BalancerStats Balancer::Stats() const { return lifeline_->Stats(); }
 

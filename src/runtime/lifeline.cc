@@ -52,6 +52,14 @@ void Add(BalancerStats& sum, const BalancerStats& more) {
   Add(sum.departed, more.departed);
 }
 
+void Add(ShutdownReport& sum, const ShutdownReport& more) {
+  sum.drained = sum.drained && more.drained;
+  sum.refused += more.refused;
+  // One that had drained before another one's last connections were claimed saw none.
+  sum.open = std::max(sum.open, more.open);
+  Add(sum.stats, more.stats);
+}
+
 }  // namespace
 
 // --- Creation and end ----------------------------------------------------------------------------
@@ -78,6 +86,9 @@ absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions optio
 
 Lifeline::Lifeline(BalancerOptions options) : process_(getpid()) {
   environment_.options = std::move(options);
+  environment_.intake_ended = [this] { OnIntakeEnded(); };
+  environment_.ended = [this] { OnEnded(); };
+  intakes_ = running_ = environment_.options.masters;
   if (environment_.options.masters == 1 || !environment_.options.on_event) return;
   environment_.options.on_event =
       [this, report = std::move(environment_.options.on_event)](const Event& event) {
@@ -100,28 +111,77 @@ absl::Status Lifeline::CheckCaller() const {
 
 void Lifeline::Close() {
   if (masters_.size() > 1) {
-    Shutdown(absl::ZeroDuration());
+    Shutdown({});
     return;
   }
   masters_[0]->Close();
 }
 
-ShutdownReport Lifeline::Shutdown(absl::Duration drain) {
-  if (InAnotherProcess() || !CheckCaller().ok()) return {};
-  const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(drain));
-  const int64_t until_ns = core::After(MonotonicNow(), drain_ns);
-  // All stop to take in at once; then each is waited for.
-  std::vector<absl::Status> begun;
-  for (const auto& master : masters_) begun.push_back(master->BeginShutdown(until_ns));
-  ShutdownReport report = masters_[0]->FinishShutdown(begun[0]);
-  for (size_t i = 1; i < masters_.size(); ++i) {
-    const ShutdownReport other = masters_[i]->FinishShutdown(begun[i]);
-    report.drained = report.drained && other.drained;
-    report.refused += other.refused;
-    // One that had drained before another one's last connections were claimed saw none.
-    report.open = std::max(report.open, other.open);
-    Add(report.stats, other.stats);
+absl::Status Lifeline::BeginShutdown(ShutdownOptions options) {
+  if (InAnotherProcess()) {
+    return absl::FailedPreconditionError(
+        "this balancer belongs to the process that forked: that one shuts it down");
   }
+  bool intake_ended = false;
+  bool ended = false;
+  {
+    const std::lock_guard lock(ending_mutex_);
+    intake_ended = intakes_ == 0;
+    ended = running_ == 0;
+    if (options.on_intake_ended && !intake_ended) {
+      on_intake_ended_.push_back(std::move(options.on_intake_ended));
+    }
+    if (options.on_ended && !ended) on_ended_.push_back(std::move(options.on_ended));
+  }
+  if (options.on_intake_ended && intake_ended) options.on_intake_ended();
+  if (options.on_ended && ended) options.on_ended(*Ended());
+  const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(options.drain));
+  const int64_t until_ns = core::After(MonotonicNow(), drain_ns);
+  for (const auto& master : masters_) master->BeginShutdown(until_ns);
+  return absl::OkStatus();
+}
+
+void Lifeline::OnIntakeEnded() {
+  std::vector<std::function<void()>> tell;
+  {
+    const std::lock_guard lock(ending_mutex_);
+    if (--intakes_ > 0) return;
+    tell = std::move(on_intake_ended_);
+  }
+  for (const auto& call : tell) call();
+}
+
+void Lifeline::OnEnded() {
+  std::vector<std::function<void(const ShutdownReport&)>> tell;
+  {
+    const std::lock_guard lock(ending_mutex_);
+    if (--running_ > 0) return;
+    tell = std::move(on_ended_);
+  }
+  if (tell.empty()) return;
+  const ShutdownReport report = *Ended();
+  for (const auto& call : tell) call(report);
+}
+
+std::optional<ShutdownReport> Lifeline::Ended() const {
+  if (InAnotherProcess()) return std::nullopt;
+  std::optional<ShutdownReport> report = masters_[0]->FinalReport();
+  for (size_t i = 1; i < masters_.size() && report.has_value(); ++i) {
+    const std::optional<ShutdownReport> other = masters_[i]->FinalReport();
+    if (!other.has_value()) return std::nullopt;
+    Add(*report, *other);
+  }
+  return report;
+}
+
+ShutdownReport Lifeline::Shutdown(ShutdownOptions options) {
+  for (const auto& master : masters_) {
+    if (InAnotherProcess() || master->IsInside()) return {};
+  }
+  if (!BeginShutdown(std::move(options)).ok()) return {};
+  // All stop to take in at once; then each is waited for.
+  ShutdownReport report = masters_[0]->FinishShutdown();
+  for (size_t i = 1; i < masters_.size(); ++i) Add(report, masters_[i]->FinishShutdown());
   return report;
 }
 

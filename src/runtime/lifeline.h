@@ -7,8 +7,10 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -64,7 +66,9 @@ class Lifeline {
   absl::Status Lend(RingLoan loan);
   bool OnCompletion(const io_uring_cqe& cqe) { return masters_[0]->OnCompletion(cqe); }
 
-  ShutdownReport Shutdown(absl::Duration drain);
+  absl::Status BeginShutdown(ShutdownOptions options);
+  ShutdownReport Shutdown(ShutdownOptions options);
+  std::optional<ShutdownReport> Ended() const;
   // Shuts down without waiting, also when nobody will drive a hosted master any more.
   void Close();
   BalancerStats Stats();
@@ -80,6 +84,10 @@ class Lifeline {
   };
 
   explicit Lifeline(BalancerOptions options);
+
+  // Called by each master, see MasterEnvironment.
+  void OnIntakeEnded();
+  void OnEnded();
 
   bool InAnotherProcess() const;
   // Refuses a thread that drives one of several masters: it might wait for another one that waits
@@ -103,6 +111,15 @@ class Lifeline {
 
   const pid_t process_;
   std::mutex event_mutex_;  // several masters, one callback at a time
+
+  std::mutex ending_mutex_;
+  // Guarded by ending_mutex_: how many masters still have an intake, and have not ended; and whom
+  // to tell then. Nobody is told while it is held.
+  uint32_t intakes_ = 0;
+  uint32_t running_ = 0;
+  std::vector<std::function<void()>> on_intake_ended_;
+  std::vector<std::function<void(const ShutdownReport&)>> on_ended_;
+
   MasterEnvironment environment_;
   std::vector<std::unique_ptr<Master>> masters_;
 

@@ -147,6 +147,7 @@ Master::~Master() {
     if (worker.ring_fd >= 0) close(worker.ring_fd);
     worker.shared->Unref();
   }
+  for (PortShared* const holder : ticket_holders_) holder->Unref();
   for (const int ring_fd : rings_to_close_) close(ring_fd);
 }
 
@@ -200,6 +201,7 @@ absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
   if (hosted()) {
     std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
+    if (abandoned_) return Ended();
     // Before its host comes nothing is under way: whoever calls is alone, as long as it has the
     // lock.
     if (!host_known_) {
@@ -283,6 +285,7 @@ absl::Status Master::RunOnce() {
   bool first = false;
   {
     std::unique_lock lock(sync_->mutex);
+    if (abandoned_) return Ended();
     if (ended_) {
       // What comes late must not keep the descriptor readable.
       const bool on_host = host_known_ && pthread_equal(pthread_self(), thread_) != 0;
@@ -340,12 +343,13 @@ void Master::Close() {
     }
     // Its host has ended, or never came. What is under way ends with the ring.
     RefuseWithoutRing();
-    End(Ended());
     lent_ = nullptr;
     ring_.reset();
+    End(Ended());
     return;
   }
-  FinishShutdown(BeginShutdown(MonotonicNow()));
+  BeginShutdown(MonotonicNow());
+  FinishShutdown();
 }
 
 absl::Status Master::Lend(RingLoan loan) {
@@ -388,35 +392,31 @@ void Master::EndOnLoan() {
 
 int Master::fd() const { return hosted() && ring_ != nullptr ? ring_->fd() : -1; }
 
-absl::Status Master::BeginShutdown(int64_t until_ns) {
-  // Fails only when it has ended, or is called where it must not be.
-  return RunOnMaster([&] {
-    drain_until_ns_ = shutting_down_ ? std::min(drain_until_ns_, until_ns) : until_ns;
-    shutting_down_ = true;
-    engine_->StopIntake();
-    return absl::OkStatus();
-  });
+void Master::BeginShutdown(int64_t until_ns) {
+  if (InAnotherProcess()) return;
+  bool abandoned = false;
+  {
+    const std::unique_lock lock(sync_->mutex);
+    if (ended_ || abandoned_) return;
+    end_asked_ns_ = std::min(end_asked_ns_.value_or(until_ns), until_ns);
+    abandoned = abandoned_ = hosted() && !host_known_;
+  }
+  if (!abandoned) return shared_->Knock();
+  // Nobody drives it, and from now on nobody will.
+  RefuseWithoutRing();
+  End(Ended());
 }
 
-ShutdownReport Master::FinishShutdown(const absl::Status& begun) {
-  if (hosted() && begun.ok()) {
-    bool driven = false;
-    bool goes_on = true;
-    {
-      std::unique_lock lock(sync_->mutex);
-      driven = host_known_;
-      goes_on = !ended_;
-    }
-    if (!driven) {
-      RefuseWithoutRing();
-      End(Ended());
-    } else if (OnMaster() && rides()) {
+ShutdownReport Master::FinishShutdown() {
+  if (hosted() && OnMaster()) {
+    ObeyShutdown();
+    bool goes_on = !FinalReport().has_value();
+    if (rides()) {
       if (goes_on) EndOnLoan();
-    } else if (OnMaster()) {
+    } else {
       while (goes_on) goes_on = Step(WaitMax(now_ns_));
     }
   }
-  if (!begun.ok() && OnMaster()) return {};
   std::unique_lock lock(sync_->mutex);
   sync_->changed.wait(lock, [&] { return ended_; });
   if (has_thread_ && !thread_joined_) {
@@ -429,6 +429,11 @@ ShutdownReport Master::FinishShutdown(const absl::Status& begun) {
   lock.unlock();
   redeemers.Wait();
   return report;
+}
+
+std::optional<ShutdownReport> Master::FinalReport() const {
+  const std::unique_lock lock(sync_->mutex);
+  return has_report_ ? std::optional(report_) : std::nullopt;
 }
 
 BalancerStats Master::Stats() {
@@ -479,6 +484,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .policy = std::move(options.policy)});
     id.serial = engine_->source_serial(id.index);
     if (id.index >= sources_.size()) sources_.resize(id.index + 1);
+    had_tickets_ |= source.tickets;
     sources_[id.index] = {.used = true,
                           .serial = id.serial,
                           .fd = source.fd,
@@ -698,6 +704,7 @@ bool Master::TurnAndBatch(core::Wait wait) {
                          .text = std::string(failed.message())});
     }
     RefuseWithoutRing();
+    if (!hosted()) ring_.reset();  // what it watches, it watches no more
     End(failed);
     return false;
   }
@@ -715,7 +722,9 @@ bool Master::TurnAndBatch(core::Wait wait) {
   // A copy of each: the callback is not ours.
   for (size_t i = 0; i < engine_->events().size(); ++i) Report(engine_->events()[i]);
   engine_->ClearEvents();
-  if (!shutting_down_ || !Drained(now_ns_)) return true;
+  if (!shutting_down_) return true;
+  if (!intake_ended_said_ && SourcesReleased()) SayIntakeEnded();
+  if (!Drained(now_ns_) || !(intake_ended_said_ || drain_ended_)) return true;
   // The last operations close what was refused; they complete within the turn that takes them.
   int result = ring_->Turn(ops_, 0, completions_);
   for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
@@ -741,6 +750,7 @@ void Master::TakeGivenBack() {
 }
 
 void Master::RunCalls() {
+  ObeyShutdown();
   std::unique_lock lock(sync_->mutex);
   while (first_call_ != nullptr) {
     Call* call = first_call_;
@@ -758,6 +768,38 @@ void Master::RunCalls() {
     call->done = true;
     sync_->changed.notify_all();
   }
+}
+
+// What BeginShutdown has asked for.
+void Master::ObeyShutdown() {
+  std::optional<int64_t> until_ns;
+  {
+    const std::unique_lock lock(sync_->mutex);
+    until_ns = std::exchange(end_asked_ns_, std::nullopt);
+  }
+  if (!until_ns.has_value()) return;
+  drain_until_ns_ = shutting_down_ ? std::min(drain_until_ns_, *until_ns) : *until_ns;
+  if (!std::exchange(shutting_down_, true)) engine_->StopIntake();
+}
+
+// While shutting down: whether neither the master nor a ticket refers to a source's descriptor. No
+// ticket is claimed any more when all are withdrawn, so a worker that is seen outside of a claim,
+// and without a ticket, gets none.
+bool Master::SourcesReleased() const {
+  if (!engine_->IntakeEnded()) return false;
+  if (!had_tickets_) return true;
+  const auto holds = [](const PortShared* worker) {
+    return worker != nullptr && (worker->state.serving.load(std::memory_order_seq_cst) != 0 ||
+                                 worker->tickets.load(std::memory_order_seq_cst) != 0);
+  };
+  return std::none_of(workers_.begin(), workers_.end(),
+                      [&](const WorkerEntry& worker) { return holds(worker.shared); }) &&
+         std::none_of(ticket_holders_.begin(), ticket_holders_.end(), holds);
+}
+
+void Master::SayIntakeEnded() {
+  if (std::exchange(intake_ended_said_, true)) return;
+  environment_.intake_ended();
 }
 
 // Those whose end has come meanwhile.
@@ -881,7 +923,16 @@ void Master::ReleaseWorker(uint32_t index) {
   departed_.stalls += engine_->stalls(index);
   WorkerEntry& worker = workers_[index];
   if (worker.ring_fd >= 0) rings_to_close_.push_back(worker.ring_fd);
-  worker.shared->Unref();
+  std::erase_if(ticket_holders_, [](PortShared* holder) {
+    const bool done = holder->tickets.load(std::memory_order_acquire) == 0;
+    if (done) holder->Unref();
+    return done;
+  });
+  if (had_tickets_) {
+    ticket_holders_.push_back(worker.shared);
+  } else {
+    worker.shared->Unref();
+  }
   worker = {};
   CloseRings();
 }
@@ -914,6 +965,7 @@ void Master::End(absl::Status status) {
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     shared_->source(source).identity.Set(0);
   }
+  SayIntakeEnded();
   // What it had is free.
   environment_.shared->KnockOthersIfHungry(shared_);
   ShutdownReport report;
@@ -923,6 +975,10 @@ void Master::End(absl::Status status) {
   report.drained = shutting_down_ && report.open == 0 && !drain_ended_;
   std::unique_lock lock(sync_->mutex);
   report_ = std::move(report);
+  has_report_ = true;
+  lock.unlock();
+  environment_.ended();
+  lock.lock();
   end_status_ = std::move(status);
   ended_ = true;
   for (Call* call = first_call_; call != nullptr;) {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,10 @@ struct MasterEnvironment {
   ring::Features features;
   CpuTopology topology;
   std::shared_ptr<BalancerShared> shared;
+  // Each called once by each master, on the thread that drives it, or that closes it when nobody
+  // does: it refers to no source any more; and it has ended, so its report is there.
+  std::function<void()> intake_ended;
+  std::function<void()> ended;
 };
 
 // A source as the runtime has examined it.
@@ -88,16 +93,21 @@ class Master {
   absl::Status Lend(RingLoan loan);
   bool OnCompletion(const io_uring_cqe& cqe);
 
-  // Stops the intake; everything ends by `until_ns` of the monotonic clock. Takes what it returned
-  // to the end that waits for it.
-  absl::Status BeginShutdown(int64_t until_ns);
-  ShutdownReport FinishShutdown(const absl::Status& begun);
+  // Asks for the end: the intake stops, and everything ends by `until_ns` of the monotonic clock,
+  // or earlier if that was asked for before. Does not wait; on the master's own thread, too.
+  void BeginShutdown(int64_t until_ns);
+  // Waits for the end that was asked for. Not where IsInside.
+  ShutdownReport FinishShutdown();
+  // Null until it has ended.
+  std::optional<ShutdownReport> FinalReport() const;
   // Shuts down without waiting, also when nobody will drive a hosted master any more.
   void Close();
   BalancerStats Stats();
 
   // Whether the calling thread drives this master.
   bool OnMaster() const;
+  // Whether the caller is called by it: what it would wait for would wait for the caller.
+  bool IsInside() const;
 
  private:
   struct Call {
@@ -142,7 +152,6 @@ class Master {
     const Master* const master_;
     const Inside* const outer_;
   };
-  bool IsInside() const;
 
   Master(const MasterEnvironment* environment, uint32_t index);
 
@@ -175,6 +184,9 @@ class Master {
   bool TurnAndBatch(core::Wait wait);
   bool Advance();
   void RunCalls();
+  void ObeyShutdown();
+  bool SourcesReleased() const;
+  void SayIntakeEnded();
   void TakeGivenBack();
   void MeasureTurns();
   void EndCalls();
@@ -210,7 +222,8 @@ class Master {
   // The master's own, once its thread runs.
   std::vector<SourceEntry> sources_;
   std::vector<WorkerEntry> workers_;
-  std::vector<int> rings_to_close_;  // of workers that have left
+  std::vector<int> rings_to_close_;          // of workers that have left
+  std::vector<PortShared*> ticket_holders_;  // that have left with tickets; held
   WorkerStats departed_;
   Call* waiting_calls_ = nullptr;
   std::vector<core::Completion> completions_;
@@ -220,6 +233,8 @@ class Master {
   uint64_t wakes_ = 0;
   int64_t cpu_ns_ = 0;  // of its thread, when it was last read
   bool shutting_down_ = false;
+  bool intake_ended_said_ = false;
+  bool had_tickets_ = false;  // a source with Intake::kReadiness
   bool drain_ended_ = false;  // at the deadline: what is left is being refused
   int64_t drain_until_ns_ = 0;
 
@@ -235,7 +250,10 @@ class Master {
   Call* last_call_ = nullptr;
   bool ended_ = false;
   absl::Status end_status_;  // why calls are refused, once ended_
-  ShutdownReport report_;    // once ended_
+  ShutdownReport report_;    // just before ended_
+  bool has_report_ = false;
+  bool abandoned_ = false;               // it was shut down before any host came
+  std::optional<int64_t> end_asked_ns_;  // BeginShutdown, not yet obeyed
   bool thread_joined_ = false;
   bool host_known_ = false;  // hosted: RunOnce was called, by `thread_`
 };

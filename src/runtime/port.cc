@@ -104,7 +104,9 @@ Ticket::Ticket(internal::PortShared* shared, internal::Channel& channel, uint32_
       fd_(master_->source(source).fd.load(std::memory_order_relaxed)),
       gate_(master_->source(source).limit()),
       serial_(master_->source(source).identity.serial()),
-      token_(channel.tokens[source].load(std::memory_order_relaxed)) {}
+      token_(channel.tokens[source].load(std::memory_order_relaxed)) {
+  shared_->tickets.fetch_add(1, std::memory_order_relaxed);
+}
 
 Ticket::Ticket(Ticket&& other) noexcept
     : shared_(std::exchange(other.shared_, nullptr)),
@@ -134,10 +136,9 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 
 Ticket::~Ticket() {
   if (shared_ == nullptr) return;
-  if (has_place_) {
-    shared_->ReleasePlace(gate_);
-    shared_->balancer->KnockIfHungry();  // it had no descriptor to give back
-  }
+  if (has_place_) shared_->ReleasePlace(gate_);
+  shared_->tickets.fetch_sub(1, std::memory_order_seq_cst);
+  shared_->balancer->KnockIfHungry();  // not as a lease: it had no descriptor to give back
   shared_->Unref();
 }
 
@@ -227,7 +228,8 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
         return channel->inbox.Left() || (shared_->on_host && channel->inbox.Rung());
       });
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
-  state.serving.store(0, std::memory_order_release);
+  // Sequentially consistent: a master that is hungry may wait for it (Master::SourcesReleased).
+  state.serving.store(0, std::memory_order_seq_cst);
   // By (5) of core/inbox.h.
   if (moved || claimed > 0 || !shared_->on_host) shared_->balancer->KnockIfHungry();
   return left;

@@ -192,6 +192,8 @@ struct PortShared {
 
   core::PortState state;
   std::atomic<uint32_t> holders{1};
+  // Tickets that exist. One that ends is the first half of the hungry dance, as the end of a lease.
+  std::atomic<uint32_t> tickets{0};
   const std::shared_ptr<BalancerShared> balancer;
   const std::vector<std::unique_ptr<Channel>> channels;  // by master
   // The port's own: the channel that comes next, so that no master is always served last; and,

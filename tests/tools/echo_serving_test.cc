@@ -14,6 +14,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -448,6 +449,58 @@ TEST_F(EchoServing, FirstSignalLetsOpenConnectionsFinish) {
   ASSERT_TRUE(result.is_object()) << server.Complaint();
   EXPECT_EQ(result["drained"], true);
   EXPECT_EQ(result["open"], 0);
+}
+
+// While one drains, another one is started on the same address, and serves every new client.
+TEST_P(EchoServingWithLoop, ASuccessorTakesTheAddressWhileItDrains) {
+  const ScratchDirectory scratch;
+  const std::string unix_address = "unix:" + scratch.path() + "/socket";
+  using Line = std::vector<std::string>;
+  for (const Line& kind :
+       {Line{}, Line{"--masters", "2"}, Line{"--intake", "readiness"},
+        Line{"--host", GetParam() == "uring" ? "ring" : "loop"}, Line{"--listen", unix_address}}) {
+    Line line = {"--json", "--loop", GetParam(), "--drain-ms", "60000"};
+    line.insert(line.end(), kind.begin(), kind.end());
+    EchoServer server(line);
+    ASSERT_NE(server.address(), "") << server.Complaint();
+    Client client(server.address());
+    ASSERT_TRUE(client.connected());
+    ASSERT_TRUE(client.Send("before"));
+    EXPECT_EQ(client.Receive(6), "before");
+    server.child().Signal(SIGTERM);
+    ASSERT_TRUE(server.child().WaitForErrLine("no more connections", kSoon).has_value());
+    EchoServer successor({"--json", "--listen", server.address()});
+    ASSERT_EQ(successor.address(), server.address()) << successor.Complaint();
+    const EchoReport report =
+        RunEchoClient({.address = server.address(), .connections = 200, .parallel = 10});
+    EXPECT_EQ(report.echoed, 200U) << report.first_problem;
+    ASSERT_TRUE(client.Send("after"));
+    EXPECT_EQ(client.Receive(5), "after");
+    ASSERT_EQ(shutdown(client.fd(), SHUT_WR), 0);
+    const nlohmann::json result = server.WaitForReport();
+    ASSERT_TRUE(result.is_object()) << server.Complaint();
+    EXPECT_EQ(result["accepted"], 1);
+    EXPECT_EQ(result["drained"], true);
+  }
+}
+
+// A server that is killed leaves its listener to the kernel, which takes its io_uring apart a
+// little later.
+TEST_P(EchoServingWithLoop, ItIsStartedAgainAtOnceAfterSigkill) {
+  const ScratchDirectory scratch;
+  for (const std::string& where :
+       {std::string("127.0.0.1:0"), "unix:" + scratch.path() + "/socket"}) {
+    std::optional<EchoServer> server;
+    server.emplace(std::vector<std::string>{"--json", "--loop", GetParam(), "--listen", where});
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_NE(server->address(), "") << server->Complaint();
+      const std::string address = server->address();
+      EXPECT_EQ(RunEchoClient({.address = address, .connections = 5}).echoed, 5U);
+      server->child().Signal(SIGKILL);
+      ASSERT_EQ(server->child().WaitForExit(kSoon), 128 + SIGKILL);
+      server.emplace(std::vector<std::string>{"--json", "--loop", GetParam(), "--listen", address});
+    }
+  }
 }
 
 TEST_F(EchoServing, ConnectionsOpenAtTheDeadlineAreClosedAndCounted) {

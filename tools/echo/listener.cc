@@ -24,6 +24,8 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace ringmaster::echo {
 namespace {
@@ -31,6 +33,10 @@ namespace {
 // How many connections may wait in the kernel before they are accepted; the kernel lowers it to
 // net.core.somaxconn.
 constexpr int kBacklog = 4096;
+
+// How long an address that is in use is tried, and how often.
+constexpr absl::Duration kInUseMax = absl::Milliseconds(200);
+constexpr absl::Duration kInUsePause = absl::Milliseconds(5);
 
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kUdpPrefix = "udp:";
@@ -97,13 +103,18 @@ std::string TryCommand(const sockaddr_storage& address, int type) {
   return absl::StrCat(command, any ? "127.0.0.1" : host, " ", ntohs(v4.sin_port));
 }
 
+std::string TriedFor() { return absl::StrCat(" and was for ", absl::FormatDuration(kInUseMax)); }
+
 absl::Status InetError(const std::string& where, const std::string& port, int type, int error) {
   const std::string what = absl::StrCat("cannot listen on ", where, ": ");
   switch (error) {
     case EADDRINUSE:
-      return absl::AlreadyExistsError(absl::StrCat(
-          what, "the address is in use; see by whom with ss -l", type == SOCK_DGRAM ? "u" : "t",
-          "np 'sport = :", port, "', or let the kernel choose a free port with port 0"));
+      return absl::AlreadyExistsError(
+          absl::StrCat(what, "the address is in use", TriedFor(), "; see by whom with ss -",
+                       type == SOCK_DGRAM ? "uanp" : "tanp", " 'sport = :", port,
+                       "' (TIME-WAIT, by nobody any more, ends within a minute), or let the kernel "
+                       "choose a free "
+                       "port with port 0"));
     case EACCES:
       return absl::PermissionDeniedError(absl::StrCat(
           what,
@@ -126,8 +137,8 @@ absl::Status UnixError(const std::string& path, int error) {
   switch (error) {
     case EADDRINUSE:
       return absl::AlreadyExistsError(
-          absl::StrCat(what, "the address is in use, a server answers there; see which with ",
-                       "ss -lxp src '", path, "', or choose another path"));
+          absl::StrCat(what, "the address is in use", TriedFor(), ", a server answers there; see ",
+                       "which with ss -lxp src '", path, "', or choose another path"));
     case ENOENT:
     case ENOTDIR:
       return absl::NotFoundError(
@@ -138,7 +149,7 @@ absl::Status UnixError(const std::string& path, int error) {
       return absl::PermissionDeniedError(absl::StrCat(
           what, std::strerror(error), "; choose a path in a directory that you may write to"));
     case EEXIST:
-      return absl::AlreadyExistsError(
+      return absl::FailedPreconditionError(
           absl::StrCat(what, "there is a file of that name that is not a socket; remove it, or ",
                        "choose another path"));
     default:
@@ -191,6 +202,14 @@ bool IsDatagrams(const std::string& where) { return where.starts_with(kUdpPrefix
 bool IsUnix(const std::string& where) { return where.starts_with(kUnixPrefix); }
 
 absl::StatusOr<Listener> Listener::Listen(const std::string& where) {
+  for (absl::Duration tried;; tried += kInUsePause) {
+    absl::StatusOr<Listener> listener = ListenOnce(where);
+    if (!absl::IsAlreadyExists(listener.status()) || tried >= kInUseMax) return listener;
+    absl::SleepFor(kInUsePause);
+  }
+}
+
+absl::StatusOr<Listener> Listener::ListenOnce(const std::string& where) {
   if (IsUnix(where)) return ListenUnix(where.substr(kUnixPrefix.size()));
   if (IsDatagrams(where)) return ListenInet(where.substr(kUdpPrefix.size()), SOCK_DGRAM, false);
   return ListenInet(where, SOCK_STREAM, false);

@@ -23,7 +23,9 @@ class Listener {
  public:
   // Binds and listens. `where` is HOST:PORT, [IPV6]:PORT, udp:HOST:PORT or unix:PATH. A Unix path
   // that nobody listens on any more is taken over; one that is served, or that is no socket, is
-  // left alone. Errors are one sentence each, with the cause and the remedy, and leave nothing
+  // left alone. An address that is in use is tried for 200 ms: the kernel takes the io_uring of a
+  // server that was killed apart some milliseconds after its end, and until then that one still
+  // listens. Errors are one sentence each, with the cause and the remedy, and leave nothing
   // behind.
   static absl::StatusOr<Listener> Listen(const std::string& where);
 
@@ -49,6 +51,7 @@ class Listener {
 
  private:
   Listener() = default;
+  static absl::StatusOr<Listener> ListenOnce(const std::string& where);
   static absl::StatusOr<Listener> ListenUnix(const std::string& path);
   static absl::StatusOr<Listener> ListenInet(const std::string& where, int type, bool shared);
 

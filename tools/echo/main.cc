@@ -4,10 +4,11 @@
 // every worker is a thread with a loop of its own (worker.h). The order matters at both ends:
 //
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
-//   end     first signal -> Shutdown: the workers go on serving until all is done or time is up
+//   end     first signal -> BeginShutdown: the listeners are closed as soon as nothing refers to
+//           them, so that new clients are refused, or served by a successor on the same port; the
+//           workers go on serving until all is done or time is up
 //           second signal -> the deadline is now
-//           then -> the workers close what is open and end -> what they did is printed -> the
-//           listener is removed
+//           then -> the workers close what is open and end -> what they did is printed
 
 #include <pthread.h>
 
@@ -105,23 +106,20 @@ class Signals {
   sigset_t set_;
 };
 
-// Shuts the balancer down while it listens for a second signal.
-ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signals) {
-  ShutdownReport report;
-  std::atomic<bool> finished = false;  // Release below, acquire in the loop: `report` is complete.
-  std::thread shutdown([&] {
-    report = balancer.Shutdown(absl::Milliseconds(options.drain_ms));
-    finished.store(true, std::memory_order_release);
-    signals.NotifyFinished();
-  });
-  while (!finished.load(std::memory_order_acquire)) {
-    if (signals.WaitForEndOrFinished()) {
-      signals.LetEnd();
-      balancer.Shutdown(absl::ZeroDuration());
-    }
+// Shuts the balancer down while it listens for a second signal. Closes `listeners` before it
+// drains.
+ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signals,
+                     std::vector<Listener>& listeners) {
+  const absl::Status begun = balancer.BeginShutdown(
+      {.drain = absl::Milliseconds(options.drain_ms),
+       .on_intake_ended = [&] { listeners.clear(); },
+       .on_ended = [&](const ShutdownReport&) { signals.NotifyFinished(); }});
+  begun.IgnoreError();  // fails in a forked child
+  while (signals.WaitForEndOrFinished()) {
+    signals.LetEnd();
+    balancer.BeginShutdown().IgnoreError();
   }
-  shutdown.join();
-  return report;
+  return balancer.Shutdown(absl::ZeroDuration());
 }
 
 absl::StatusOr<int> Run(const Options& options) {
@@ -131,13 +129,14 @@ absl::StatusOr<int> Run(const Options& options) {
   Signals signals;
   EventPrinter events;
 
-  absl::StatusOr<Listener> listener = Listener::Listen(options.listen);
-  if (!listener.ok()) return listener.status();
-  std::vector<Listener> more_listeners;  // one for each further master
+  absl::StatusOr<Listener> first = Listener::Listen(options.listen);
+  if (!first.ok()) return first.status();
+  std::vector<Listener> listeners;  // one for each master
+  listeners.push_back(*std::move(first));
   for (uint32_t i = 1; i < options.masters; ++i) {
-    absl::StatusOr<Listener> another = listener->Another();
+    absl::StatusOr<Listener> another = listeners[0].Another();
     if (!another.ok()) return another.status();
-    more_listeners.push_back(*std::move(another));
+    listeners.push_back(*std::move(another));
   }
   absl::StatusOr<std::unique_ptr<Control>> control = Control::Create();
   if (!control.ok()) return control.status();
@@ -153,9 +152,8 @@ absl::StatusOr<int> Run(const Options& options) {
   for (uint32_t i = 0; i < options.masters; ++i) {
     absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(options.policy);
     if (!policy.ok()) return policy.status();
-    absl::StatusOr<Source> source =
-        (*balancer)->AddSource(i == 0 ? listener->fd() : more_listeners[i - 1].fd(),
-                               {.policy = *std::move(policy), .intake = options.intake});
+    absl::StatusOr<Source> source = (*balancer)->AddSource(
+        listeners[i].fd(), {.policy = *std::move(policy), .intake = options.intake});
     if (!source.ok()) return source.status();
     sources.push_back(*std::move(source));
   }
@@ -165,7 +163,7 @@ absl::StatusOr<int> Run(const Options& options) {
                        .control = control->get(),
                        .loop = options.loop,
                        .handoff = options.handoff,
-                       .multishot = !listener->is_unix(),
+                       .multishot = !listeners[0].is_unix(),
                        .datagrams = IsDatagrams(options.listen),
                        .connections_max = options.connections_max};
   std::vector<std::unique_ptr<Worker>> workers;
@@ -181,14 +179,14 @@ absl::StatusOr<int> Run(const Options& options) {
     workers.push_back(*std::move(worker));
   }
 
-  std::printf("listening on %s\n", listener->address().c_str());
+  std::printf("listening on %s\n", listeners[0].address().c_str());
   std::fprintf(remarks,
                "%u workers, policy %s, intake %s, handoff %s, host %s, masters %u, loop %s\n"
                "try it: %s   (what you type comes back)\n"
                "Ctrl-C ends it and shows what every worker did\n",
                options.workers, options.policy.c_str(), NameOf(options.intake),
                NameOf(options.handoff), NameOf(options.host), options.masters, NameOf(options.loop),
-               listener->try_command().c_str());
+               listeners[0].try_command().c_str());
   while (!signals.WaitForEndOrFinished()) {
   }
 
@@ -197,7 +195,7 @@ absl::StatusOr<int> Run(const Options& options) {
       "no more connections are accepted; waiting up to %lld ms for the open ones, a second "
       "signal ends that\n",
       static_cast<long long>(options.drain_ms));
-  const ShutdownReport report = Drain(options, **balancer, signals);
+  const ShutdownReport report = Drain(options, **balancer, signals, listeners);
   (*control)->End();
   std::vector<uint64_t> bytes_echoed(report.stats.workers.size());
   for (const std::unique_ptr<Worker>& worker : workers) {

@@ -1,0 +1,462 @@
+// How a balancer ends: the listeners first, then what was accepted, with or without waiting, for
+// every host. Method: a listener is closed where the library says that nothing refers to it any
+// more; whether it does shows by what a client that comes then meets.
+
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "balancer_fixture.h"
+#include "ringmaster/balancer.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+constexpr auto kForEver = absl::InfiniteDuration();
+
+// Listening TCP sockets of one address by SO_REUSEPORT, the first on a port that the kernel
+// chooses. The test closes them.
+int Listen(sockaddr_in& address) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  EXPECT_EQ(bind(fd, generic, size), 0);
+  EXPECT_EQ(listen(fd, 4096), 0);
+  EXPECT_EQ(getsockname(fd, generic, &size), 0);
+  return fd;
+}
+
+// A connected client, or -errno.
+int Connect(const sockaddr_in& address) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
+// The byte that the client is sent; -1 when it is closed or reset without one.
+int Receive(int client) {
+  unsigned char byte;
+  return recv(client, &byte, 1, 0) == 1 ? byte : -1;
+}
+
+// The index of who serves, or -1 when nobody does.
+int Ask(const sockaddr_in& address) {
+  const int client = Connect(address);
+  if (client < 0) return -1;
+  const int served_by = Receive(client);
+  close(client);
+  return served_by;
+}
+
+// Keeps the first connection, and answers the others.
+class Keeper {
+ public:
+  Worker::Serve serve() {
+    return [this](uint32_t worker, Connection connection) {
+      if (keeps_.exchange(true)) return ServeIndex(worker, std::move(connection));
+      const auto byte = static_cast<unsigned char>(worker);
+      EXPECT_EQ(write(connection.fd(), &byte, 1), 1);
+      kept_ = std::move(connection);
+      has_ = true;
+    };
+  }
+  bool has() const { return has_; }
+  void LetGo() { kept_ = {}; }
+
+ private:
+  std::atomic<bool> keeps_{false};
+  std::atomic<bool> has_{false};
+  Connection kept_;
+};
+
+// Who drives the balancer, on a thread of its own where that is not the balancer.
+class Driver {
+ public:
+  Driver(Host host, uint32_t masters) : host_(host), masters_(masters) {}
+  ~Driver() { Stop(); }
+
+  BalancerOptions options() const { return {.host = host_, .masters = masters_}; }
+
+  void Start(Balancer& balancer) {
+    if (host_ == Host::kThread) return;
+    thread_ = std::thread([this, &balancer] {
+      if (host_ == Host::kLoop) {
+        RunLoop(balancer);
+      } else {
+        RunRing(balancer);
+      }
+    });
+    EXPECT_TRUE(Eventually([this] { return started_.load(); }));
+  }
+  void Stop() {
+    stop_ = true;
+    eventfd_write(wake_fd_, 1);
+    if (thread_.joinable()) thread_.join();
+  }
+  // Runs where the balancer is driven, or here when it has a thread.
+  void Do(std::function<void()> job) {
+    if (host_ == Host::kThread) return job();
+    job_ = std::move(job);
+    has_job_ = true;
+    eventfd_write(wake_fd_, 1);
+    EXPECT_TRUE(Eventually([this] { return !has_job_; }));
+  }
+
+ private:
+  void OnWake() {
+    eventfd_t value;
+    eventfd_read(wake_fd_, &value);
+    if (!has_job_) return;
+    job_();
+    has_job_ = false;
+  }
+
+  void RunLoop(Balancer& balancer) {
+    EXPECT_TRUE(balancer.RunOnce().ok());
+    const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    for (const int fd : {balancer.fd(), wake_fd_}) {
+      epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+      EXPECT_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event), 0);
+    }
+    started_ = true;
+    while (!stop_) {
+      epoll_event event;
+      if (epoll_wait(epoll_fd, &event, 1, -1) != 1) continue;
+      if (event.data.fd == wake_fd_) OnWake();
+      balancer.RunOnce().IgnoreError();
+    }
+    close(epoll_fd);
+  }
+
+  void RunRing(Balancer& balancer) {
+    constexpr uint64_t kMasters = uint64_t{1} << 56;
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(64, &ring, 0), 0);
+    const auto watch = [&] {
+      io_uring_sqe* const sqe = io_uring_get_sqe(&ring);
+      io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
+      io_uring_sqe_set_data64(sqe, 0);
+    };
+    EXPECT_TRUE(balancer
+                    .Lend({.ring_fd = ring.ring_fd,
+                           .get_sqe = [&] { return io_uring_get_sqe(&ring); },
+                           .submit = [&] { return io_uring_submit(&ring); },
+                           .user_data_mask = kMasters,
+                           .user_data_value = kMasters})
+                    .ok());
+    EXPECT_TRUE(balancer.RunOnce().ok());
+    watch();
+    started_ = true;
+    while (!stop_) {
+      io_uring_submit_and_wait(&ring, 1);
+      bool woken = false;
+      io_uring_cqe* cqe;
+      while (io_uring_peek_cqe(&ring, &cqe) == 0) {
+        woken |= !balancer.OnCompletion(*cqe);
+        io_uring_cqe_seen(&ring, cqe);
+      }
+      if (woken) {
+        OnWake();
+        watch();
+      }
+      balancer.RunOnce().IgnoreError();
+    }
+    balancer.Shutdown(absl::ZeroDuration());
+    io_uring_queue_exit(&ring);
+  }
+
+  const Host host_;
+  const uint32_t masters_;
+  const int wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  std::atomic<bool> started_{false};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> has_job_{false};
+  std::function<void()> job_;
+  std::thread thread_;
+};
+
+struct Way {
+  const char* name;
+  Host host = Host::kThread;
+  uint32_t masters = 1;
+  Intake intake = Intake::kPollAccept;
+};
+
+class ShutdownTest : public BalancerTest, public ::testing::WithParamInterface<Way> {
+ protected:
+  void SetUp() override {
+    BalancerTest::SetUp();
+    if (IsSkipped()) return;
+    Create(driver_.options());
+    for (uint32_t i = 0; i < GetParam().masters; ++i) {
+      listeners_.push_back(Listen(address_));
+      sources_.push_back(
+          balancer_->AddSource(listeners_[i], {.intake = GetParam().intake}).value());
+    }
+    driver_.Start(*balancer_);
+  }
+  void TearDown() override {
+    driver_.Stop();
+    CloseListeners();
+  }
+
+  void CloseListeners() {
+    for (const int fd : listeners_) close(fd);
+    listeners_.clear();
+  }
+
+  sockaddr_in address_{};
+  std::vector<int> listeners_;
+  std::vector<Source> sources_;
+  Driver driver_{GetParam().host, GetParam().masters};
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ShutdownTest,
+    ::testing::Values(Way{"Thread"}, Way{"ThreadAccept", Host::kThread, 1, Intake::kAccept},
+                      Way{"ThreadReadiness", Host::kThread, 1, Intake::kReadiness},
+                      Way{"ThreeMasters", Host::kThread, 3}, Way{"Loop", Host::kLoop},
+                      Way{"Ring", Host::kRing}),
+    [](const auto& instance) { return instance.param.name; });
+
+// On the thread of a host, too, and by a worker in its own callback.
+TEST_P(ShutdownTest, BeginsWithTheListenersAndDrainsWithoutWaiting) {
+  Keeper keeper;
+  const auto worker = AddWorker(sources_, keeper.serve());
+  const int client = Connect(address_);
+  ASSERT_EQ(Receive(client), 0);
+  ASSERT_TRUE(Eventually([&] { return keeper.has(); }));
+  std::atomic<int> intake_ended{0};
+  std::atomic<int> ended{0};
+  driver_.Do([&] {
+    EXPECT_TRUE(balancer_
+                    ->BeginShutdown({.drain = kForEver,
+                                     .on_intake_ended =
+                                         [&] {
+                                           EXPECT_EQ(ended, 0);
+                                           CloseListeners();
+                                           ++intake_ended;
+                                         },
+                                     .on_ended =
+                                         [&](const ShutdownReport& report) {
+                                           EXPECT_TRUE(report.drained);
+                                           EXPECT_EQ(report.open, 0u);
+                                           ++ended;
+                                         }})
+                    .ok());
+  });
+  ASSERT_TRUE(Eventually([&] { return intake_ended == 1; }));
+  EXPECT_EQ(Connect(address_), -ECONNREFUSED);
+  EXPECT_EQ(balancer_->Ended(), std::nullopt);
+  EXPECT_EQ(balancer_->Stats().workers[0].open, 1u);
+  keeper.LetGo();
+  ASSERT_TRUE(Eventually([&] { return ended == 1; }));
+  ASSERT_TRUE(Eventually([&] { return balancer_->Ended().has_value(); }));
+  EXPECT_TRUE(balancer_->Ended()->drained);
+  EXPECT_TRUE(balancer_->Shutdown(kForEver).drained);
+  // What has happened already is told at once, and nothing a second time.
+  int late = 0;
+  EXPECT_TRUE(balancer_
+                  ->BeginShutdown({.on_intake_ended = [&] { ++late; },
+                                   .on_ended = [&](const ShutdownReport&) { ++late; }})
+                  .ok());
+  EXPECT_EQ(late, 2);
+  EXPECT_EQ(intake_ended, 1);
+  EXPECT_EQ(ended, 1);
+  close(client);
+}
+
+// What a restart needs: while one generation drains, the next one gets every new client.
+TEST_P(ShutdownTest, EveryClientWhoComesMeanwhileIsServedBySomebodyElse) {
+  Keeper keeper;
+  const auto worker = AddWorker(sources_, keeper.serve());
+  const int client = Connect(address_);
+  ASSERT_EQ(Receive(client), 0);
+  sockaddr_in address = address_;
+  const int listener = Listen(address);
+  const auto next = Balancer::Create().value();
+  Source source = next->AddSource(listener).value();
+  std::atomic<int> served{0};
+  const Worker successor(
+      [&](int ring_fd, uint64_t tag) {
+        absl::StatusOr<Port> port = next->AddWorker({.ring_fd = ring_fd, .tag = tag});
+        EXPECT_TRUE(source.Join(*port).ok());
+        return port;
+      },
+      [&](uint32_t index, Connection connection) {
+        ++served;
+        ServeIndex(index, std::move(connection));
+      });
+  Gate closed;
+  ASSERT_TRUE(balancer_
+                  ->BeginShutdown({.drain = kForEver,
+                                   .on_intake_ended =
+                                       [&] {
+                                         CloseListeners();
+                                         closed.Open();
+                                       }})
+                  .ok());
+  closed.Wait();
+  for (int i = 0; i < 200; ++i) ASSERT_EQ(Ask(address_), 0) << i;
+  EXPECT_EQ(served, 200);
+  EXPECT_EQ(balancer_->Ended(), std::nullopt);
+  balancer_->BeginShutdown().IgnoreError();
+  EXPECT_EQ(balancer_->Shutdown(kForEver).open, 1u);
+  close(client);
+  close(listener);
+}
+
+// One connection that never closes has the only place. Those that nobody will let in any more learn
+// it at once, not at the end of the drain.
+TEST_P(ShutdownTest, WhoWaitsForAPlaceInTheBacklogNeedNotWaitForTheDrain) {
+  if (GetParam().intake == Intake::kAccept) GTEST_SKIP() << "accepts ahead of room";
+  Keeper keeper;
+  const auto worker = AddWorker(sources_, keeper.serve(), {.capacity = 1});
+  const int open = Connect(address_);
+  ASSERT_EQ(Receive(open), 0);
+  std::array<int, 64> waiting;
+  for (int& client : waiting) client = Connect(address_);
+  ASSERT_TRUE(
+      balancer_->BeginShutdown({.drain = kForEver, .on_intake_ended = [&] { CloseListeners(); }})
+          .ok());
+  for (const int client : waiting) {
+    EXPECT_EQ(Receive(client), -1);
+    close(client);
+  }
+  EXPECT_EQ(balancer_->Ended(), std::nullopt);
+  EXPECT_EQ(balancer_->Stats().workers[0].open, 1u);
+  keeper.LetGo();
+  EXPECT_TRUE(balancer_->Shutdown(kForEver).drained);
+  close(open);
+}
+
+TEST_P(ShutdownTest, ABlockingCallReturnsAfterBothCallbacks) {
+  const auto worker = AddWorker(sources_);
+  EXPECT_EQ(Ask(address_), 0);
+  int told = 0;
+  const ShutdownReport report = balancer_->Shutdown(
+      {.drain = kForEver,
+       .on_intake_ended = [&] { EXPECT_EQ(told++, 0); },
+       .on_ended = [&](const ShutdownReport& last) { EXPECT_EQ(told++, int{last.drained}); }});
+  EXPECT_TRUE(report.drained);
+  EXPECT_EQ(told, 2);
+}
+
+TEST_P(ShutdownTest, AWorkerBeginsItInItsOwnCallbackAndTheDeadlineHolds) {
+  Connection kept;
+  std::atomic<bool> begun{false};
+  const auto worker = AddWorker(sources_, [&](uint32_t, Connection connection) {
+    kept = std::move(connection);
+    EXPECT_TRUE(balancer_->BeginShutdown({.drain = absl::Milliseconds(1)}).ok());
+    begun = true;
+  });
+  const int client = Connect(address_);
+  ASSERT_TRUE(Eventually([&] { return begun.load(); }));
+  ASSERT_TRUE(Eventually([&] { return balancer_->Ended().has_value(); }));
+  EXPECT_FALSE(balancer_->Ended()->drained);
+  EXPECT_EQ(balancer_->Ended()->open, 1u);
+  close(client);
+}
+
+class EndTest : public BalancerTest {};
+
+TEST_F(EndTest, TheEventCallbackMayBeginIt) {
+  std::atomic<bool> begun{false};
+  balancer_ = Balancer::Create({.on_event = [&](const Event& event) {
+                if (event.kind != Event::Kind::kSourceFailed) return;
+                EXPECT_TRUE(balancer_->BeginShutdown({.drain = kForEver}).ok());
+                EXPECT_EQ(balancer_->Ended(), std::nullopt);
+                begun = true;
+              }}).value();
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  const auto worker = AddWorker({source});
+  ASSERT_EQ(AskWhoServes(listener), 0);
+  ASSERT_EQ(shutdown(listener.fd(), SHUT_RDWR), 0);
+  ASSERT_TRUE(Eventually([&] { return begun.load(); }));
+  ASSERT_TRUE(Eventually([&] { return balancer_->Ended().has_value(); }));
+  EXPECT_TRUE(balancer_->Ended()->drained);
+}
+
+TEST_F(EndTest, ABalancerWithoutItsHostEndsAtOnce) {
+  for (const Host host : {Host::kLoop, Host::kRing}) {
+    Create({.host = host});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener);
+    int told = 0;
+    EXPECT_TRUE(
+        balancer_
+            ->BeginShutdown({.drain = kForEver,
+                             .on_intake_ended = [&] { EXPECT_EQ(told++, 0); },
+                             .on_ended = [&](const ShutdownReport&) { EXPECT_EQ(told++, 1); }})
+            .ok());
+    EXPECT_EQ(told, 2);
+    EXPECT_TRUE(balancer_->Ended().has_value());
+    EXPECT_EQ(balancer_->RunOnce().code(), absl::StatusCode::kFailedPrecondition);
+  }
+}
+
+// A ticket's descriptor is the source's, so it is not given up while there is one, whatever thread
+// and whatever port it was claimed by; but no longer than the drain.
+TEST_F(EndTest, TicketsKeepTheirSourceUntilTheyEndOrTheDrainDoes) {
+  for (const bool in_time : {true, false}) {
+    Create({});
+    const int event_fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+    Source source = balancer_->AddSource(event_fd, {.intake = Intake::kReadiness}).value();
+    const Mailbox mailbox = Mailbox::Create().value();
+    Port port = balancer_->AddWorker(mailbox).value();
+    ASSERT_TRUE(source.Join(port).ok());
+    std::optional<Ticket> ticket;
+    ASSERT_TRUE(Eventually([&] {
+      port.Claim([](Connection) {}, [&](Ticket claimed) { ticket.emplace(std::move(claimed)); });
+      return ticket.has_value();
+    }));
+    port.Leave();
+    std::atomic<bool> may_end{false};
+    std::atomic<bool> told{false};
+    ASSERT_TRUE(balancer_
+                    ->BeginShutdown({.drain = in_time ? kForEver : absl::Milliseconds(1),
+                                     .on_intake_ended =
+                                         [&] {
+                                           EXPECT_EQ(may_end.load(), in_time);
+                                           told = true;
+                                         }})
+                    .ok());
+    if (in_time) {
+      // The master has seen to it that everything else has ended.
+      for (int i = 0; i < 3; ++i) EXPECT_EQ(balancer_->Stats().sources.size(), 1u);
+      EXPECT_FALSE(told);
+      may_end = true;
+      ticket.reset();
+    }
+    ASSERT_TRUE(Eventually([&] { return told.load(); }));
+    balancer_->Shutdown(kForEver);
+    close(event_fd);
+  }
+}
+
+}  // namespace
+}  // namespace ringmaster
