@@ -10,6 +10,9 @@
 // BeginShutdown. None but that and Ended may be called from a callback of the balancer. Errors are
 // absl::Status with the likely cause and the remedy in the text, and leave everything as it was.
 //
+// Descriptors: each master has two, with Host::kRing one; each worker one more at each master until
+// it leaves, which is a duplicate of its ring; a mailbox one of its own. A source takes none.
+//
 // fork: create the balancer after the last fork of a daemon. In a forked child a balancer that the
 // parent made answers FailedPrecondition, ports are empty, and destruction only closes the child's
 // copies of the descriptors. Destroy it there (or exec): the copies keep the sources watched.
@@ -56,7 +59,8 @@ enum class Intake : uint8_t {
 
 // Who drives the master: its ring and all its decisions.
 enum class Host : uint8_t {
-  // A thread of the balancer's own. Nobody's slowness delays the intake.
+  // A thread of the balancer's own. Nobody's slowness delays the intake. It has all signals
+  // blocked: they are for the program's threads, and on_event is called on it.
   kThread,
   // A loop of yours, by Balancer::fd and Balancer::RunOnce: no thread, and one wake-up less for
   // what the host's own worker serves. While the host does something else, nothing new reaches the
@@ -88,9 +92,9 @@ enum class Host : uint8_t {
 struct RingLoan {
   int ring_fd = -1;
   // The next free entry of the submission queue; null when it is full. io_uring_get_sqe.
-  std::function<io_uring_sqe*()> get_sqe;
+  std::function<io_uring_sqe*()> get_sqe = nullptr;
   // Hands the queue to the kernel without waiting; 0 or more, or -errno. io_uring_submit.
-  std::function<int()> submit;
+  std::function<int()> submit = nullptr;
   // The master's entries are those with (user_data & mask) == value. The mask is made of bits of
   // the highest byte, at least one; the loop has no such user_data of its own.
   uint64_t user_data_mask = 0;
@@ -104,10 +108,11 @@ enum class Handoff : uint8_t {
   kInbox,
   // Each as a completion of the worker's own ring that looks as if the ring had accepted the
   // connection: `res` is the connected descriptor, which the worker owns from then on, `user_data`
-  // is the token of the source, `flags` is 0 (nothing has to be armed again). The worker needs no
-  // library code to receive. It says by Port::Took how many of these completions it has taken out
-  // of its ring, which is how it gets more than `window` of them, and by Port::Adopt that a
-  // connection counts as open. What has been handed over cannot be recalled: it waits for its
+  // is the token of the source, `flags` is 0. Nothing has to be armed again: code that arms its
+  // multishot accept anew when IORING_CQE_F_MORE is missing must not do so for these. The worker
+  // needs no library code to receive. It says by Port::Took how many of these completions it has
+  // taken out of its ring, which is how it gets more than `window` of them, and by Port::Adopt that
+  // a connection counts as open. What has been handed over cannot be recalled: it waits for its
   // worker however long that takes, and what is in its ring when it leaves is still its own.
   kCompletion,
 };
@@ -133,10 +138,10 @@ struct Event {
                        // times a second, and by Balancer::Stats
   };
   Kind kind = Kind::kAccepting;
-  uint32_t source = 0;  // index, where it concerns a source
-  uint32_t worker = 0;  // index, where it concerns a worker
-  int error = 0;        // errno, where there is one
-  std::string text;     // a sentence with cause and remedy
+  uint32_t source = 0;    // index, where it concerns a source
+  uint32_t worker = 0;    // index, where it concerns a worker
+  int error = 0;          // errno, where there is one
+  std::string text = "";  // a sentence with cause and remedy
 };
 
 struct BalancerOptions {
@@ -166,11 +171,11 @@ struct BalancerOptions {
   uint32_t completion_entries = 4096;
   // Called on the master's thread; keep it short, it delays every arrival. Must not throw. Several
   // masters call it one at a time.
-  std::function<void(const Event&)> on_event;
+  std::function<void(const Event&)> on_event = nullptr;
 };
 
 struct SourceOptions {
-  std::unique_ptr<Policy> policy;  // default: LeastLoaded()
+  std::unique_ptr<Policy> policy = nullptr;  // default: LeastLoaded()
   // Which of the balancer's masters watches it, from 0; -1: the one that has the fewest sources.
   int master = -1;
   Intake intake = Intake::kPollAccept;
@@ -190,7 +195,9 @@ struct SourceOptions {
   absl::Duration age_max = absl::InfiniteDuration();
   // Whether offers may be recalled from a worker that does not move.
   bool recall = true;
-  // Accepted sockets are non-blocking and close-on-exec unless told otherwise.
+  // Accepted sockets are non-blocking and close-on-exec unless told otherwise, whatever the
+  // listener is. A server that has relied on blocking ones asks for them here: one sendfile of 5
+  // MiB on a non-blocking socket sends what fits its buffers and returns.
   bool nonblocking = true;
   bool close_on_exec = true;
 };
@@ -231,7 +238,8 @@ class Source {
  public:
   Source() = default;
 
-  // The worker of `port` takes part from now on; the first to join arms the source. AlreadyExists
+  // The worker of `port` takes part from now on; the first to join arms the source. May be called
+  // on another thread than the worker's, also while that one claims; so may Leave. AlreadyExists
   // when it has joined before, InvalidArgument when the port belongs to another balancer.
   absl::Status Join(Port& port, JoinOptions options = {});
 
@@ -318,10 +326,12 @@ class Balancer {
   // Watches a listening stream socket, TCP or Unix; with kReadiness, anything that poll(2) can wait
   // for (InvalidArgument for a regular file or a directory, which are always ready). Borrows `fd`
   // and leaves its flags alone: keep it open until the source is removed or the balancer shut down.
-  // Nothing is armed until the first worker joins. Make it non-blocking: before Linux 6.10
-  // kPollAccept refuses a blocking one (FailedPrecondition). ResourceExhausted while its master has
-  // 1024 sources. AlreadyExists when this descriptor, or another descriptor of the same socket, is
-  // a source of this balancer already.
+  // Take a listener out of your own loop before: left there it wakes that for the same connections,
+  // and whoever comes first accepts them past the policy. Nothing is armed until the first worker
+  // joins. Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
+  // (FailedPrecondition). ResourceExhausted while its master has 1024 sources. AlreadyExists when
+  // this descriptor, or another descriptor of the same socket, is a source of this balancer
+  // already.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.

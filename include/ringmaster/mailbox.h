@@ -37,7 +37,8 @@ class MailboxShared;
 //
 // A mailbox serves one port at a time. It and its port share the ring: either may be destroyed
 // first, also after the balancer. The descriptor stays open until both are gone, the port by
-// leaving; take it out of the loop before that, as any descriptor.
+// leaving; take it out of the loop before that, as any descriptor. A loop must not close it:
+// asio::posix::stream_descriptor does so in its destructor, so call its release() before.
 //
 // Threads: Create, fd and destruction on any thread; what claims is the port, see port.h. In a
 // forked child a mailbox that the parent made can neither be added nor claimed from.

@@ -71,7 +71,7 @@ struct Peer {
 // the kernel may not have it, and what was accepted before a policy was switched was not asked.
 struct Arrival {
   int32_t incoming_cpu = -1;  // -1: unknown
-  Peer peer;
+  Peer peer = {};
 };
 
 // A worker that has credit now.
@@ -99,15 +99,17 @@ struct CpuTopology {
     int32_t cache = -1;  // last-level cache
     int32_t node = -1;   // memory node
   };
-  std::vector<Cpu> cpus;
+  std::vector<Cpu> cpus = {};
 };
 
 // The workers of a source at the moment of a decision. Earlier picks of the same batch are already
 // counted. The spans are valid during the call only.
 struct View {
-  std::span<const Candidate> candidates;  // those with credit, by ascending index; never empty
-  std::span<const uint32_t> joined;       // all of the source, by ascending index: with those that
-                                          // lack credit now, so that a turn or a hash stays stable
+  // Those with credit, by ascending index; never empty.
+  std::span<const Candidate> candidates = {};
+  // All of the source, by ascending index: with those that lack credit now, so that a turn or a
+  // hash stays stable.
+  std::span<const uint32_t> joined = {};
   const CpuTopology* topology = nullptr;  // never null
 };
 
@@ -149,7 +151,7 @@ inline constexpr uint32_t kWeightMax = 1000;
 
 struct WeightedRoundRobinOptions {
   // By worker index, each from 1 to kWeightMax. Workers beyond the list have 1.
-  std::vector<uint32_t> weights;
+  std::vector<uint32_t> weights = {};
 };
 
 // Every worker in turn, in proportion to its weight; the turns of the heavy ones are spread. Turns

@@ -48,7 +48,9 @@ class MasterShared;
 // One connection that counts as open at its worker until the lease is released or destroyed. A
 // lease may be released from any thread, and after the port and the balancer are gone; a single
 // lease is not for several threads at once. Release it after the connection's descriptor is closed:
-// a balancer that ran out of descriptors tries again at that moment.
+// a balancer that ran out of descriptors tries again at that moment. Where leases are kept in a
+// table by descriptor that workers share, move the lease out of it before you close: the number is
+// the next connection's at once, whose lease may be stored there before yours is released.
 class [[nodiscard]] Lease {
  public:
   Lease() = default;

@@ -29,7 +29,7 @@ struct WorkerStats {
   uint64_t stalls = 0;     // times that it was found not to move
   uint32_t unclaimed = 0;
   uint32_t open = 0;  // unclaimed included
-  absl::Duration oldest_unclaimed;
+  absl::Duration oldest_unclaimed = absl::ZeroDuration();
 };
 
 // A source. accepted = claimed + refused + dropped + held + what is offered now. With
@@ -51,33 +51,33 @@ struct SourceStats {
   // The kernel's queue of connections that nobody has accepted, as it is at this moment, and at how
   // many it is full; the kernel takes one more. Only of listening TCP sockets: of a Unix listener,
   // or of anything else, the kernel does not tell, and there is no value.
-  std::optional<uint32_t> backlog;
-  std::optional<uint32_t> backlog_limit;
+  std::optional<uint32_t> backlog = std::nullopt;
+  std::optional<uint32_t> backlog_limit = std::nullopt;
   // Attempts to connect that the kernel has dropped since the source was added, because that queue
   // was full: their clients hang until they try again, and count again if it is still full. The
   // kernel counts drops for other reasons with them (too many half-open connections without SYN
   // cookies, no memory), which are rare.
-  std::optional<uint64_t> backlog_overflows;
+  std::optional<uint64_t> backlog_overflows = std::nullopt;
 };
 
 struct BalancerStats {
-  uint64_t accepted = 0;             // arrivals since the start
-  uint64_t refused = 0;              // of these, closed without having been served
-  uint64_t dropped = 0;              // of these, closed as too old, or tickets withdrawn
-  uint64_t recalled = 0;             // offers taken back
-  uint64_t held = 0;                 // accepted, not offered
-  uint64_t master_wakes = 0;         // times the master has looked
-  std::vector<SourceStats> sources;  // those that have not been removed, by index
-  std::vector<WorkerStats> workers;  // those that have not left, by index
-  WorkerStats departed;              // what those that left have done, added up
+  uint64_t accepted = 0;                  // arrivals since the start
+  uint64_t refused = 0;                   // of these, closed without having been served
+  uint64_t dropped = 0;                   // of these, closed as too old, or tickets withdrawn
+  uint64_t recalled = 0;                  // offers taken back
+  uint64_t held = 0;                      // accepted, not offered
+  uint64_t master_wakes = 0;              // times the master has looked
+  std::vector<SourceStats> sources = {};  // those that have not been removed, by index
+  std::vector<WorkerStats> workers = {};  // those that have not left, by index
+  WorkerStats departed = {};              // what those that left have done, added up
 };
 
 // What became of everything when a balancer was shut down.
 struct ShutdownReport {
-  bool drained = false;  // everything was claimed and every lease released in time
-  uint64_t refused = 0;  // connections that were held or offered at the deadline, now closed
-  uint64_t open = 0;     // claimed connections still open; their workers keep them
-  BalancerStats stats;   // final
+  bool drained = false;      // everything was claimed and every lease released in time
+  uint64_t refused = 0;      // connections that were held or offered at the deadline, now closed
+  uint64_t open = 0;         // claimed connections still open; their workers keep them
+  BalancerStats stats = {};  // final
 };
 
 }  // namespace ringmaster

@@ -4,6 +4,7 @@
     tidy.py layering ROOT              which folder may include which; what pure folders may not use
     tidy.py manners ROOT               no printing, no exits, no signals in the library
     tidy.py guards ROOT                include guards are named after the file
+    tidy.py initialisers ROOT          every member of a public struct has an initialiser
     tidy.py headers ROOT COMPILER...   every public header compiles alone
     tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare
     tidy.py format ROOT                clang-format has nothing to change
@@ -212,6 +213,30 @@ def check_guards(root):
     return complaints, len(files)
 
 
+STRUCT = re.compile(r"\bstruct\s+\w+\s*\{")
+MEMBER_WITHOUT = re.compile(r"^\s*(?!using\b|friend\b|return\b)[\w:<>,&*\s()]*[\w>*&]\s+(\w+);",
+                            re.MULTILINE)
+
+
+def check_initialisers(root):
+    """A user who names some members of the options gets no warning about the rest then."""
+    complaints = []
+    files = source_files(root, ("include",), endings=(".h",))
+    for path in files:
+        code = without_comments(read(root, path), and_strings=True)
+        for struct in STRUCT.finditer(code):
+            depth, end = 1, struct.end()
+            while depth > 0 and end < len(code):
+                depth += {"{": 1, "}": -1}.get(code[end], 0)
+                end += 1
+            for member in MEMBER_WITHOUT.finditer(code, struct.end(), end):
+                number = code.count("\n", 0, member.start(1)) + 1
+                complaint = f"{path}:{number}: the member {member.group(1)} has no initialiser"
+                if complaint not in complaints:
+                    complaints.append(complaint)
+    return complaints, len(files)
+
+
 def check_headers(root, compilers):
     complaints = []
     files = source_files(root, ("include",), endings=(".h",))
@@ -320,6 +345,7 @@ CHECKS = {
     "layering": check_layering,
     "manners": check_manners,
     "guards": check_guards,
+    "initialisers": check_initialisers,
     "headers": lambda root, *compilers: check_headers(root, compilers),
     "symbols": check_symbols,
     "format": check_format,

@@ -210,6 +210,29 @@ class Guards(Tidy):
         self.assert_breaks(tidy.check_guards, where="tools/bad.h:4:", says="must end the file")
 
 
+class Initialisers(Tidy):
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_initialisers)
+
+    def test_members_with_initialisers_classes_and_functions_are_no_matter(self):
+        self.write("include/ringmaster/fine.h",
+                   "struct Options {\n  int a = 0;\n  std::array<int, 4> b{};  // int c;\n"
+                   "  std::function<void(int)> d = nullptr;\n  enum class Kind { kOne };\n"
+                   "  int E() const { return a; }\n};\nstruct Other;\nclass Handle {\n  int f_;\n};\n")
+        self.assert_keeps(tidy.check_initialisers)
+
+    def test_a_member_without_one_is_reported(self):
+        self.write("include/ringmaster/bad.h",
+                   "struct Options {\n  int a = 0;\n  std::function<void(int)> b;\n};\n")
+        self.assert_breaks(tidy.check_initialisers, where="include/ringmaster/bad.h:3:",
+                           says="member b")
+
+    def test_one_inside_of_another_struct_is_reported(self):
+        self.write("include/ringmaster/bad.h",
+                   "struct Map {\n  struct Place {\n    int x;\n  };\n  std::string name = {};\n};\n")
+        self.assert_breaks(tidy.check_initialisers, where="include/ringmaster/bad.h:3:", says="member x")
+
+
 class Headers(Tidy):
     def setUp(self):
         super().setUp()
