@@ -22,11 +22,9 @@ block() {
   awk -v wanted="$1" '/^```cpp$/ { ++block; inside = 1; next } /^```$/ { inside = 0 }
                       inside && block == wanted' "$source/README.md"
 }
-# The second block is a worker for the main function of the first. Each program on a port of its own,
-# for the one that was used last stays taken for a while.
+# The second block is a worker for the main function of the first.
 port=$((20000 + $$ % 10000))
 for program in shared static epoll; do
-  port=$((port + 1))
   if [ $program = epoll ]; then
     { block 2; block 1 | sed -n '/^int main/,$p'; }
   else
@@ -35,11 +33,12 @@ for program in shared static epoll; do
   [ "$(wc -l <"$scratch/$program.cc")" -gt 15 ] || { echo "no example in README.md"; exit 1; }
 done
 
+# As README.md says it, with a prefix of one's own.
 flags() { pkg-config "${defines[@]}" "$@" ringmaster liburing; }
 for program in shared epoll; do
   # shellcheck disable=SC2046
-  "$compiler" -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror $(flags --cflags) \
-    "$scratch/$program.cc" -o "$scratch/$program" $(flags --libs) -pthread
+  "$compiler" -std=c++20 -Wall -Wextra -Werror $(flags --cflags) "$scratch/$program.cc" \
+    -o "$scratch/$program" $(flags --libs) -pthread -Wl,-rpath,"$lib"
 done
 # shellcheck disable=SC2046
 "$compiler" -std=c++20 $(flags --cflags) "$scratch/static.cc" -o "$scratch/static" \
@@ -49,35 +48,61 @@ if ldd "$scratch/static" | grep -q libringmaster; then
   exit 1
 fi
 
-port=$((port - 3))
-for program in shared static epoll; do
-  port=$((port + 1))
-  LD_LIBRARY_PATH=$lib "$scratch/$program" >"$scratch/out" 2>&1 &
+server=
+trap 'kill -KILL "$server" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+
+# start PROGRAM: returns when it accepts. Where io_uring is refused there is nothing to see.
+start() {
+  env -u LD_LIBRARY_PATH "$scratch/$1" >"$scratch/out" 2>&1 &
   server=$!
-  trap 'kill "$server" 2>/dev/null || true; rm -rf "$scratch"' EXIT
   for _ in $(seq 100); do
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return; fi
     kill -0 "$server" 2>/dev/null || break
     sleep 0.1
   done
-  if ! kill -0 "$server" 2>/dev/null; then
-    wait "$server" || true
-    cat "$scratch/out"
-    # Where io_uring is refused there is nothing to see.
-    if grep -q io_uring "$scratch/out"; then exit 77; fi
-    exit 1
-  fi
+  echo "$1 does not serve:"
+  cat "$scratch/out"
+  if grep -q io_uring "$scratch/out"; then exit 77; fi
+  exit 1
+}
+
+# ask PROGRAM WHEN: eight clients get what they are told by README.md.
+ask() {
   for _ in 1 2 3 4 5 6 7 8; do
     exec 3<>"/dev/tcp/127.0.0.1/$port"
-    cat <&3
+    timeout 20 cat <&3 || true
     exec 3<&- 3>&-
   done >"$scratch/answers"
-  kill "$server"
-  wait "$server" 2>/dev/null || true
   if [ "$(grep -c '^hello from worker [0-3]$' "$scratch/answers")" -ne 8 ]; then
-    echo "$program: unexpected answers:"
-    cat "$scratch/answers"
+    echo "$1, $2: unexpected answers:"
+    cat "$scratch/answers" "$scratch/out"
     exit 1
   fi
-  echo "$program: $(sort "$scratch/answers" | uniq -c | tr -s ' \n' ' ')"
+  echo "$1, $2: $(sort "$scratch/answers" | uniq -c | tr -s ' \n' ' ')"
+}
+
+end() {
+  kill "$server"
+  wait "$server" 2>/dev/null || true
+}
+
+for program in shared static epoll; do
+  start $program
+  ask $program "started"
+  # A second one on the same port says why it ends.
+  if env -u LD_LIBRARY_PATH "$scratch/$program" >"$scratch/second" 2>&1 ||
+     ! grep -q "$port: Address already in use" "$scratch/second"; then
+    echo "$program: the second one on a port does not say so:"
+    cat "$scratch/second"
+    exit 1
+  fi
+  kill -STOP "$server"
+  until grep -q '^State:.T' "/proc/$server/status"; do :; done
+  kill -CONT "$server"
+  ask $program "stopped and continued"
+  end
+  # The connections that it has closed are in TIME-WAIT now.
+  start $program
+  ask $program "started again"
+  end
 done

@@ -311,7 +311,9 @@ absl::StatusOr<Listener> Listener::ListenUnix(const std::string& path) {
   listener.path_inode_ = status.st_ino;
   if (listen(listener.fd_, kBacklog) < 0) return UnixError(path, errno);
   listener.address_ = absl::StrCat("unix:", path);
-  listener.try_command_ = absl::StrCat("nc -U ", path);
+  // A bare "@…" would be an abstract name to nc, and a "-…" an option.
+  const bool bare = path.front() == '@' || path.front() == '-';
+  listener.try_command_ = absl::StrCat("nc -U ", bare ? "./" : "", path);
   return listener;
 }
 
