@@ -83,6 +83,10 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
+    if (worker.config.tally != nullptr && !worker.owes_motion && worker.sent != worker.taken) {
+      const int64_t since_ns = std::max(worker.moved_at_ns, worker.waits_since_ns);
+      at = std::min(at, since_ns + config_.recall_after_ns);  // by (8)
+    }
     if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
     const int64_t due =
         std::max(FirstLimitAt(worker), After(worker.moved_at_ns, config_.recall_after_ns));
@@ -207,14 +211,7 @@ void Engine::Settle(bool all_reported) {
     bool place_is_free = false;
     if (!left) {
       const Tally::Unsent unsent = worker.config.tally->Unsend();
-      if (sources_[record.source].config.readiness && unsent != Tally::Unsent::kTaken) {
-        const auto newest =
-            std::find(worker.sent_tickets.rbegin(), worker.sent_tickets.rend(), record.source);
-        if (newest != worker.sent_tickets.rend()) {
-          worker.sent_tickets.erase(std::next(newest).base());
-          --sources_[record.source].untaken;
-        }
-      }
+      if (unsent != Tally::Unsent::kTaken) ForgetUnsent(worker, record.source);
       if (unsent != Tally::Unsent::kTaken) --worker.sent;
       if (unsent == Tally::Unsent::kPlaceIsFree) {
         TakeBackPlaceOf(record.worker, sources_[record.source]);
@@ -238,6 +235,18 @@ void Engine::Settle(bool all_reported) {
     ledger_.Settle(id);
   }
   sent_.clear();
+}
+
+// One of this source was not sent, the newest: which of several does not matter. If there is none
+// any more, it was counted for one behind it that was taken meanwhile, and the oldest is that one.
+void Engine::ForgetUnsent(WorkerState& worker, uint32_t index) {
+  SourceState& source = sources_[index];
+  std::vector<uint32_t>& sent = worker.sent_tickets;
+  const uint32_t kind = source.config.readiness ? index : UINT32_MAX;
+  const auto newest = std::find(sent.rbegin(), sent.rend(), kind);
+  if (newest == sent.rend()) return ForgetSent(worker, 1);
+  if (source.config.readiness) --source.untaken;
+  sent.erase(std::next(newest).base());
 }
 
 // By (12).
@@ -485,7 +494,20 @@ void Engine::ReapTally(uint32_t index) {
     Moved(index);
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
     OweMotion(worker);  // by (8)
+    ForgetTickets(worker);
     Stall(index);
+  }
+}
+
+// What has been sent to a worker that takes nothing cannot be taken back. But a ticket is no
+// connection, so somebody else can have another one; that finds nothing, or the first does.
+void Engine::ForgetTickets(WorkerState& worker) {
+  for (uint32_t& source : worker.sent_tickets) {
+    if (source == UINT32_MAX || !sources_[source].config.recall) continue;
+    SourceState& state = sources_[std::exchange(source, UINT32_MAX)];
+    --state.untaken;
+    MayHaveMore(state);
+    taken_ = true;
   }
 }
 
@@ -1686,6 +1708,15 @@ uint32_t Engine::promised(uint32_t worker) const {
   uint32_t promised = 0;
   for (const SourceState& source : sources_) promised += PromisedBy(source, worker);
   return promised;
+}
+
+bool Engine::waits_for_took_alone() const {
+  const auto waits_for_more = [this](const auto& state) {
+    const Waits waits = WaitsOf(state);
+    return waits != Waits::kForNothing && waits != Waits::kForTook;
+  };
+  return hungry_ && !stopping_ && std::none_of(sources_.begin(), sources_.end(), waits_for_more) &&
+         std::none_of(workers_.begin(), workers_.end(), waits_for_more);
 }
 
 void Engine::CheckAll(bool at_rest) {

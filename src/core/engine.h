@@ -19,8 +19,9 @@
 // counts
 //     as claimed at once. Handed over and not yet taken, they fill up its window as unclaimed
 //     offers do elsewhere. They cannot be recalled, so a worker that has taken nothing for
-//     recall_after gets no credit until it takes something. If sending fails, which the same turn
-//     reports, the arrival is held again.
+//     recall_after gets no credit until it takes something; what its tickets stand for is looked
+//     for again, if the source allows recalls. If sending fails, which the same turn reports, the
+//     arrival is held again.
 // (9) A source that is removed is taken in no more, but what it has accepted is still dealt. Its
 // index
 //     is used again when nothing of it is left and no worker can still be looking up an offer of
@@ -318,6 +319,8 @@ class Engine {
   bool ready(uint32_t source) const { return sources_[source].ready; }
   // Places that it has reserved at a worker and not used.
   uint32_t promised(uint32_t worker) const;
+  // Whether it asks to be woken for nothing but the taking of what it has handed over.
+  bool waits_for_took_alone() const;
   // Asserts the numbered rules; (5) only where nothing is under way.
   void CheckAll(bool at_rest);
 
@@ -473,6 +476,8 @@ class Engine {
   void WithdrawTickets(uint32_t source);
   void DropTickets(uint32_t source);
   void ForgetSent(WorkerState& worker, size_t count);
+  void ForgetTickets(WorkerState& worker);
+  void ForgetUnsent(WorkerState& worker, uint32_t source);
   void Refuse();
   void Refresh(SourceState& source);
   void RefreshOpen(SourceState& source);

@@ -134,15 +134,15 @@ bool Checker::NobodyJoined(uint32_t source) const {
 
 // --- The kernel and the seam ---------------------------------------------------------------------
 
-uint32_t Checker::OnArrival(uint32_t source) {
+uint32_t Checker::OnArrival(uint32_t source, int64_t now_ns) {
   connections_.push_back({.source = source});
-  ++sources_[source].queued;
+  sources_[source].queued.push_back(now_ns);
   return static_cast<uint32_t>(connections_.size() - 1);
 }
 
 void Checker::OnReset(uint32_t connection) {
   connections_[connection].where = Where::kReset;
-  --sources_[connections_[connection].source].queued;
+  sources_[connections_[connection].source].queued.pop_front();
 }
 
 void Checker::OnOverflow(uint32_t source, int64_t now_ns) {
@@ -167,7 +167,7 @@ void Checker::OnAccepted(uint32_t connection, int32_t fd) {
   Connection& accepted = connections_[connection];
   accepted.where = Where::kAccepted;
   Opened(accepted.source);
-  --sources_[accepted.source].queued;
+  sources_[accepted.source].queued.pop_front();
   accepted.fd = fd;
   if (by_fd_.size() <= static_cast<size_t>(fd)) by_fd_.resize(static_cast<size_t>(fd) + 1, kNone);
   if (by_fd_[static_cast<size_t>(fd)] != kNone) Fail("the simulated kernel reuses an open fd");
@@ -249,20 +249,39 @@ void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
   --source.counts.claimed;
   --source.counts.handed_over;
   box.unreachable_until_ns = now_ns + kRetryNsMax;
-  // If the worker has said that it took it, its place is free already, and what it took was sent by
-  // another master; if a lease has the place, it keeps it.
+  Untake(unsent.worker, box, kNone, now_ns);
+  ComeBack(connection, kNone);
+}
+
+void Checker::OnTicketFailureTold(uint32_t worker, uint32_t source, int64_t now_ns) {
+  Box& box = BoxOf(worker, source);
+  box.unreachable_until_ns = now_ns + kRetryNsMax;
+  Untake(worker, box, source, now_ns);
+}
+
+// What could not be handed over is not in the ring. If the worker has said that it took it, its
+// place is free already, and what it took was sent by another master; if a lease has the place, it
+// keeps it.
+void Checker::Untake(uint32_t worker, Box& box, uint32_t ticket_of, int64_t now_ns) {
   if (!box.left && box.unclaimed > 0) {
     if (box.covered == box.unclaimed) --box.covered;
     --box.unclaimed;
+    const auto newest = std::find(box.sent.rbegin(), box.sent.rend(), ticket_of);
+    if (newest != box.sent.rend()) {
+      box.sent.erase(std::next(newest).base());
+    } else {  // it was counted for one behind it, which was taken
+      if (box.sent.front() != kNone) sources_[box.sent.front()].told_until_ns = now_ns;
+      box.sent.pop_front();
+    }
   } else if (!box.left) {
-    for (Box& other : workers_[unsent.worker].boxes) {
+    for (Box& other : workers_[worker].boxes) {
       if (other.unclaimed == 0) continue;
       --other.unclaimed;
+      other.sent.pop_front();
       other.covered -= std::min(1u, other.covered);
       break;
     }
   }
-  ComeBack(connection, kNone);
 }
 
 void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
@@ -373,7 +392,29 @@ void Checker::OnTicketLookedUp(uint32_t source, uint32_t found) {
   if (source != found) Fail("a ticket is claimed under the token of another source");
 }
 
-uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd, uint32_t source) {
+uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd, uint32_t source, int64_t now_ns) {
+  const uint32_t connection = OnAcceptedByWorker(index, fd, source);
+  if (connection != kNone) OnTicketSpent(connections_[connection].source, now_ns);
+  return connection;
+}
+
+void Checker::OnTicketTaken(uint32_t source) { ++sources_[source].claimed_tickets; }
+
+void Checker::OnTicketSpent(uint32_t source, int64_t now_ns) {
+  --sources_[source].claimed_tickets;
+  sources_[source].told_until_ns = now_ns;
+}
+
+uint32_t Checker::untaken_tickets(uint32_t source) const {
+  size_t untaken = 0;
+  for (const Worker& worker : workers_) {
+    const std::deque<uint32_t>& sent = worker.boxes[sources_[source].facts.master].sent;
+    untaken += static_cast<size_t>(std::count(sent.begin(), sent.end(), source));
+  }
+  return static_cast<uint32_t>(untaken);
+}
+
+uint32_t Checker::OnAcceptedByWorker(uint32_t index, int32_t fd, uint32_t source) {
   const uint32_t connection = Find(fd);
   if (connection == kNone || connections_[connection].where != Where::kAccepted) {
     Fail("worker " + std::to_string(index) + " has accepted what was not accepted");
@@ -387,7 +428,6 @@ uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd, uint32_t source) {
   }
   redeemed.where = Where::kClaimed;
   redeemed.worker = index;
-  --sources_[redeemed.source].claimed_tickets;
   return connection;
 }
 
@@ -431,9 +471,18 @@ void Checker::OnTook(uint32_t index, uint32_t master, uint32_t count, int64_t no
   Box& box = workers_[index].boxes[master];
   if (count > box.unclaimed) return Fail("more is taken than was handed over");
   box.unclaimed -= count;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (box.sent[i] != kNone) workers_[index].said.push_back(box.sent[i]);
+  }
+  box.sent.erase(box.sent.begin(), box.sent.begin() + count);
   box.covered -= std::min(count, box.covered);
   box.took = true;
   workers_[index].credit_since_ns = now_ns;
+}
+
+void Checker::OnTookTold(uint32_t index, int64_t now_ns) {
+  for (const uint32_t source : workers_[index].said) sources_[source].told_until_ns = now_ns;
+  workers_[index].said.clear();
 }
 
 void Checker::OnAdopted(uint32_t index) {
@@ -447,7 +496,7 @@ void Checker::OnAdopted(uint32_t index) {
 }
 
 void Checker::OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns) {
-  --sources_[source].claimed_tickets;
+  OnTicketSpent(source, now_ns);
   --workers_[worker].leased;
   workers_[worker].credit_since_ns = now_ns;
 }
@@ -493,7 +542,7 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         // Without recalls it also keeps what it has not claimed, and newer edges merge into that.
         fine = sources_[it.source].claimed_tickets > 0 ||
                (sources_[it.source].facts.tickets && !sources_[it.source].facts.recall &&
-                sources_[it.source].counts.offered > 0);
+                sources_[it.source].counts.offered + untaken_tickets(it.source) > 0);
         break;
       case Where::kAccepted:
       case Where::kHeld:

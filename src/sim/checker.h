@@ -39,6 +39,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <string>
 #include <utility>
@@ -69,10 +70,11 @@ struct CheckedSource {
   int64_t age_max_ns = 0;  // 0: no limit
 };
 
-// A connection that the master hands over.
+// A connection that the master hands over, or a ticket.
 struct Handed {
   uint32_t worker = 0;
   int32_t fd = -1;
+  uint32_t ticket_of = UINT32_MAX;  // its source; UINT32_MAX: it is a connection
 };
 
 struct CheckerOptions {
@@ -114,7 +116,7 @@ class Checker {
   void OnRefuseAll(uint32_t master, int64_t now_ns);
 
   // --- The kernel. ---
-  uint32_t OnArrival(uint32_t source);
+  uint32_t OnArrival(uint32_t source, int64_t now_ns);
   void OnReset(uint32_t connection);  // in the backlog
   // A client was dropped because the backlog is full; the master asks how many were; it says so.
   void OnOverflow(uint32_t source, int64_t now_ns);
@@ -131,6 +133,7 @@ class Checker {
   void OnCounted(uint32_t source, uint32_t count) { sources_[source].counted = count; }
   void OnReported(uint32_t source, int32_t fd);
   void OnSendFailureTold(int32_t fd, int64_t now_ns);
+  void OnTicketFailureTold(uint32_t worker, uint32_t source, int64_t now_ns);
   void OnRefusedClosed(int32_t fd);
 
   // --- The workers. ---
@@ -143,9 +146,14 @@ class Checker {
   uint32_t OnTicketClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   void OnTicketLookedUp(uint32_t source, uint32_t found);
   // It has redeemed a ticket of the source: the connection takes over its place.
-  uint32_t OnRedeemed(uint32_t worker, int32_t fd, uint32_t source);
+  uint32_t OnRedeemed(uint32_t worker, int32_t fd, uint32_t source, int64_t now_ns);
   // It has found nothing, or could not accept: the ticket's place is given back.
   void OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns);
+  // A ticket of the source was handed over to a worker that has taken it out of its ring; that has
+  // accepted something by it; that has done with it.
+  void OnTicketTaken(uint32_t source);
+  uint32_t OnAcceptedByWorker(uint32_t worker, int32_t fd, uint32_t source);
+  void OnTicketSpent(uint32_t source, int64_t now_ns);
   // It has found the token of `source` for what it has claimed.
   void OnLookedUp(uint32_t connection, uint32_t source);
   // It has taken a completion out of its ring. Returns the connection, kNone after a failure.
@@ -156,6 +164,8 @@ class Checker {
   // It says that it has taken so many completions out of its ring, which are counted as those of
   // this master; never more than there are.
   void OnTook(uint32_t worker, uint32_t master, uint32_t count, int64_t now_ns);
+  // It has read the flag after that.
+  void OnTookTold(uint32_t worker, int64_t now_ns);
   // It has made a lease of a connection that was handed over. Until Took, it has the place that the
   // connection had in the ring.
   void OnAdopted(uint32_t worker);
@@ -207,8 +217,10 @@ class Checker {
   };
   const Counts& counts(uint32_t source) const { return sources_[source].counts; }
   bool NobodyJoined(uint32_t source) const;
-  // Tickets that were claimed and neither redeemed nor given up.
+  // Tickets that were claimed, or taken out of a ring, and neither redeemed nor given up.
   uint32_t claimed_tickets(uint32_t source) const { return sources_[source].claimed_tickets; }
+  // Tickets that were handed over, and their workers have not said that they took them.
+  uint32_t untaken_tickets(uint32_t source) const;
   uint32_t source_of(uint32_t connection) const { return connections_[connection].source; }
   // Offered and not claimed; or handed over and not taken. At one master, or at all.
   uint32_t unclaimed(uint32_t worker, uint32_t master) const {
@@ -267,12 +279,13 @@ class Checker {
     bool paused = false;
     bool removed = false;
     bool given_up = false;
-    uint64_t queued = 0;            // in the backlog
+    std::deque<int64_t> queued;     // in the backlog: when they came
     int64_t overflowed_at_ns = -1;  // since it was asked for; -1: it has not
     bool overflow_due = false;      // it is to be asked for
     bool overflow_known = false;    // it was asked for
     bool overflow_reported = false;
     bool waits = false;                 // something was held or queued after the last batch
+    int64_t told_until_ns = 0;          // tickets: when somebody last ceased to have one
     uint64_t first_deals = 0;           // connections dealt at least once
     uint64_t first_deals_now = 0;       // of these, in this reading
     uint32_t came_back = 0;             // held, and dealt before
@@ -287,7 +300,8 @@ class Checker {
     CheckedBox facts;
     std::vector<uint64_t> seen;  // words as read last, zero where claimed since
     uint32_t unclaimed = 0;
-    uint32_t covered = 0;  // of these, how many have the place of a lease
+    uint32_t covered = 0;       // of these, how many have the place of a lease
+    std::deque<uint32_t> sent;  // and not taken: the source of a ticket, kNone of a connection
     bool left = false;
     bool owes_motion = false;
     bool took = false;  // since the last batch
@@ -303,6 +317,8 @@ class Checker {
     uint32_t promised = 0;
     uint32_t places = 0;  // open or promised before this batch
     bool idle = false;
+    std::vector<uint32_t>
+        said;  // sources of tickets that it has said to have taken, before it knocks
     int64_t credit_since_ns = 0;  // nothing about its credit has changed since
   };
 
@@ -338,6 +354,9 @@ class Checker {
   void ComeBack(uint32_t connection, uint32_t from);
   void OnOffered(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   void OnHanded(const Handed& handed, int64_t now_ns);
+  void OnTicketHanded(uint32_t worker, uint32_t source, int64_t now_ns);
+  void Untake(uint32_t worker, Box& box, uint32_t ticket_of, int64_t now_ns);
+  bool Told(uint32_t source, int64_t now_ns) const;
   bool MayHave(uint32_t worker, uint32_t connection, int64_t now_ns);
   void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckRecallIsDue(const Connection& connection, int64_t now_ns);

@@ -63,7 +63,12 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   }
   Read(Occasion::kBatch, master, kNone, kNone, now_ns);
   for (const Handed& it : handed) {
-    if (!failed()) OnHanded(it, now_ns);
+    if (failed()) break;
+    if (it.ticket_of == kNone) {
+      OnHanded(it, now_ns);
+    } else {
+      OnTicketHanded(it.worker, it.ticket_of, now_ns);
+    }
   }
   for (const int32_t fd : closed) {
     if (!failed()) OnClosedByMaster(fd, now_ns);
@@ -79,11 +84,25 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
     }
     const bool accepts = !source.paused && !source.removed && !source.given_up && !state.stopping &&
                          !options_.backs_off;
-    // Whoever has a ticket may be about to accept.
-    const bool told = source.facts.tickets && source.counts.offered + source.claimed_tickets > 0;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
-    source.waits = source.counts.held > 0 || (accepts && source.queued > 0 && !told && !full);
+    source.waits = source.counts.held > 0 || (accepts && !source.queued.empty() && !full);
   }
+}
+
+// Whether somebody has a ticket and may be about to accept. One that was handed over may have been
+// redeemed before its worker says that it took it. That is waited for, but not for ever.
+bool Checker::Told(uint32_t index, int64_t now_ns) const {
+  const Source& source = sources_[index];
+  if (source.counts.offered + source.claimed_tickets > 0) return true;
+  return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+    const Box& box = worker.boxes[source.facts.master];
+    if (std::find(worker.said.begin(), worker.said.end(), index) != worker.said.end()) return true;
+    if (box.left || std::find(box.sent.begin(), box.sent.end(), index) == box.sent.end()) {
+      return false;
+    }
+    return !source.facts.recall || now_ns - std::max(box.took_seen_ns, box.waits_since_ns) <
+                                       options_.recall_after_ns + options_.patience_ns;
+  });
 }
 
 // Work that has waited since the last batch must not wait longer for the master than it takes to
@@ -93,10 +112,14 @@ void Checker::CheckIdleness(uint32_t master, int64_t now_ns) {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     if (sources_[index].facts.master != master || !sources_[index].waits || state.refusing)
       continue;
-    const int64_t since_ns = CreditSince(index, kNone, now_ns);
-    if (since_ns < 0 || now_ns - std::max(since_ns, state.last_batch_ns) <= options_.patience_ns) {
-      continue;
-    }
+    const Source& source = sources_[index];
+    // Whoever has a ticket may be about to accept, or have accepted meanwhile.
+    if (source.facts.tickets && (source.queued.empty() || Told(index, now_ns))) continue;
+    int64_t since_ns = CreditSince(index, kNone, now_ns);
+    if (since_ns < 0) continue;
+    since_ns = std::max({since_ns, state.last_batch_ns, source.told_until_ns});
+    if (source.facts.tickets) since_ns = std::max(since_ns, source.queued.front());
+    if (now_ns - since_ns <= options_.patience_ns) continue;
     Fail("work waits although a worker has credit: the master was not woken");
   }
 }
@@ -195,6 +218,7 @@ void Checker::TakeBackTicket(uint32_t master, const Change& change, Occasion occ
   Box& box = workers_[change.worker].boxes[master];
   Source& source = sources_[SourceOf(master, std::exchange(box.seen[change.slot], 0))];
   --source.counts.offered;
+  source.told_until_ns = now_ns;
   --box.unclaimed;
   workers_[change.worker].credit_since_ns = now_ns;
   if (occasion == Occasion::kWithdraw) {
@@ -306,6 +330,18 @@ void Checker::OnTicketOffered(uint32_t index, uint32_t source_index, int64_t now
   }
 }
 
+void Checker::OnTicketHanded(uint32_t index, uint32_t source, int64_t now_ns) {
+  if (index == kNone) return Fail("a ticket is sent to a ring that is no worker's");
+  if (const char* why_not = WhyNot(index, source, now_ns)) {
+    return Fail("a ticket is sent to worker " + std::to_string(index) + why_not);
+  }
+  Box& box = BoxOf(index, source);
+  if (box.unclaimed == 0) box.waits_since_ns = now_ns;
+  ++box.unclaimed;
+  box.sent.push_back(source);
+  workers_[index].credit_since_ns = now_ns;
+}
+
 // Why a worker must not be given anything of the source; null if it may.
 const char* Checker::WhyNot(uint32_t index, uint32_t source, int64_t now_ns) const {
   const Box& box = BoxOf(index, source);
@@ -354,6 +390,7 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   dealt_now_.push_back(connection);
   --source.counts.held;
   ++box.unclaimed;
+  if (box.facts.completions) box.sent.push_back(kNone);
   workers_[index].credit_since_ns = now_ns;
 }
 

@@ -1,6 +1,7 @@
 #include "sim/completion_worker.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 #include <utility>
 
@@ -38,17 +39,20 @@ void CompletionWorker::Advance() {
       return Take();
     case Next::kServe:
       return Serve();
+    case Next::kRedeem:
+      return Redeem();
     case Next::kCallback:
       world_->OnCallbackEnd(serving_);
-      return Go(Next::kTake, world_->StepCost());
+      return Go(ticket_ != Checker::kNone ? Next::kRedeem : Next::kTake, world_->StepCost());
     case Next::kTook:
       return Took();
     case Next::kRelease:
       return ReleasePlaces();
     case Next::kKnock:
       if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();
-      return Go(std::exchange(serves_next_, false) ? Next::kServe : Next::kMore,
-                world_->StepCost());
+      world_->checker().OnTookTold(id_, world_->now_ns());
+      if (!std::exchange(serves_next_, false)) return Go(Next::kMore, world_->StepCost());
+      return Go(ticket_ != Checker::kNone ? Next::kRedeem : Next::kServe, world_->StepCost());
     case Next::kMore:
       return More();
   }
@@ -68,8 +72,20 @@ void CompletionWorker::Take() {
   }
   --batch_left_;
   ++taken_;
-  serving_ = world_->checker().OnTaken(id_, ring_.front());
+  const Entry entry = ring_.front();
   ring_.pop_front();
+  ticket_ = entry.source;
+  if (ticket_ != Checker::kNone) {
+    world_->Note("takes a ticket", {{"worker", id_}, {"source", ticket_}});
+    world_->checker().OnTicketTaken(ticket_);
+    // Where one ticket stands for all that waits, it takes some, or all until nothing more is
+    // found.
+    const bool drains = !world_->countable(ticket_) && world_->prng().Chance({3, 4});
+    accepts_left_ = drains ? std::numeric_limits<uint32_t>::max() : 1;
+    serves_next_ = config_.took_first && !left();
+    return Go(serves_next_ ? Next::kTook : Next::kRedeem, world_->StepCost());
+  }
+  serving_ = world_->checker().OnTaken(id_, entry.fd);
   if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
   world_->Note("takes", {{"worker", id_}, {"connection", serving_}});
   adopts_ = world_->prng().Below(8) < config_.adopts_of_8;
@@ -83,6 +99,34 @@ void CompletionWorker::Serve() {
   if (leased) Adopt();
   world_->Serve(id_, serving_, leased);
   Go(Next::kCallback, world_->ServiceTime());
+}
+
+void CompletionWorker::Redeem() {
+  // Who has left has no business with its former sources.
+  if (left()) return EndTicket(-EAGAIN);
+  if (accepts_left_ == 0) return EndTicket(0);
+  const int32_t fd = world_->AcceptFor(ticket_);
+  if (fd < 0) return EndTicket(fd);
+  --accepts_left_;
+  world_->Reached(Milestone::kRedeemed);
+  serving_ = world_->checker().OnAcceptedByWorker(id_, fd, ticket_);
+  if (serving_ == Checker::kNone) return EndTicket(-EAGAIN);
+  adopts_ = world_->prng().Below(8) < config_.adopts_of_8;
+  Serve();
+}
+
+// `result` is the errno that ended it, or 0 when it has taken what it wanted.
+void CompletionWorker::EndTicket(int32_t result) {
+  const uint32_t source = std::exchange(ticket_, Checker::kNone);
+  const bool says = result != -EAGAIN || world_->prng().Chance({1, 4});
+  const bool waits = result == 0 && world_->MoreWaits(source);
+  if (result == -EAGAIN) world_->Reached(Milestone::kTicketTooMany);
+  if (!left() && (waits || (result < 0 && says && !world_->Breaks(Breakage::kTicketForgotten)))) {
+    if (taken_ > 0) world_->Reached(Milestone::kAgainBeforeTook);
+    world_->GiveBack(id_, source, -result);
+  }
+  world_->checker().OnTicketSpent(source, world_->now_ns());
+  Go(Next::kTake, world_->StepCost());
 }
 
 void CompletionWorker::Adopt() {

@@ -6,6 +6,10 @@
 //
 // or, with took_first, one by one: take → took → release → knock → adopt → callback → take.
 //
+// What it takes out may be a ticket. Then it accepts from the source, once or until nothing more is
+// found, each with its callback, and says Again if it leaves some. Took comes before all this, or
+// at any time after it.
+//
 // What is in its ring when it has left is its own; it serves that and is gone then.
 
 #ifndef RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_
@@ -28,13 +32,28 @@ class CompletionWorker final : public SimWorker {
 
   uint32_t places_in_hand() const override { return released_; }
 
-  // The kernel puts a completion into its ring: the descriptor of a connection.
-  void OnSent(int32_t fd) { ring_.push_back(fd); }
+  // The kernel puts a completion into its ring: the descriptor of a connection, or a ticket.
+  void OnSent(int32_t fd) { ring_.push_back({.fd = fd}); }
+  void OnTicketSent(uint32_t source) { ring_.push_back({.source = source}); }
   // It has left: what is in its ring counts nowhere any more.
   void KeepRing();
 
  private:
-  enum class Next : uint8_t { kBegin, kTake, kServe, kCallback, kTook, kRelease, kKnock, kMore };
+  enum class Next : uint8_t {
+    kBegin,
+    kTake,
+    kServe,
+    kRedeem,
+    kCallback,
+    kTook,
+    kRelease,
+    kKnock,
+    kMore
+  };
+  struct Entry {
+    int32_t fd = -1;
+    uint32_t source = Checker::kNone;  // of a ticket
+  };
 
   void Advance() override;
   void GoOnAlone() override;
@@ -42,6 +61,8 @@ class CompletionWorker final : public SimWorker {
   void Begin();
   void Take();
   void Serve();
+  void Redeem();
+  void EndTicket(int32_t result);
   void Adopt();
   void Took();
   void ReleasePlaces();
@@ -52,15 +73,17 @@ class CompletionWorker final : public SimWorker {
 
   std::deque<core::Tally> tallies_;  // by master
   uint32_t next_tally_ = 0;          // Took begins there
-  std::deque<int32_t> ring_;
+  std::deque<Entry> ring_;
   Next next_ = Next::kBegin;
   uint32_t batch_left_ = 0;
   uint32_t taken_ = 0;     // out of the ring, and not said yet
   uint32_t released_ = 0;  // places that this Took gives back
   uint32_t serving_ = Checker::kNone;
-  bool adopts_ = false;       // what it serves
-  bool late_ = false;         // it has put Took off once
-  bool serves_next_ = false;  // after the knock, with took_first
+  uint32_t ticket_ = Checker::kNone;  // source of the one that it redeems
+  uint32_t accepts_left_ = 0;         // of it
+  bool adopts_ = false;               // what it serves
+  bool late_ = false;                 // it has put Took off once
+  bool serves_next_ = false;          // after the knock, with took_first
 };
 
 }  // namespace ringmaster::sim

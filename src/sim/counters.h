@@ -78,8 +78,10 @@ enum class Milestone : uint8_t {
   kTicketOfReused,      // the same, and another source had the index
   kBacklogFull,         // clients dropped because too many waited in the kernel
   kOverflowReported,    // the engine said so
+  kTicketSent,          // tickets, as completions
+  kAgainBeforeTook,     // one of these was given back before it was said that it was taken
 };
-inline constexpr size_t kMilestoneCount = 64;
+inline constexpr size_t kMilestoneCount = 66;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -146,6 +148,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "ticket_of_reused",
     "backlog_full",
     "overflow_reported",
+    "ticket_sent",
+    "again_before_took",
 };
 
 struct Counters {

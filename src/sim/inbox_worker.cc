@@ -157,7 +157,7 @@ void InboxWorker::Accept() {
   const int32_t fd = world_->AcceptFor(source_);
   if (fd >= 0) {
     world_->Reached(Milestone::kRedeemed);
-    serving_ = world_->checker().OnRedeemed(id_, fd, source_);
+    serving_ = world_->checker().OnRedeemed(id_, fd, source_, world_->now_ns());
     if (world_->MoreWaits(source_)) world_->GiveBack(id_, source_, 0);
     if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
     world_->Serve(id_, serving_, /*leased=*/true);

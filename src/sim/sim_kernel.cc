@@ -68,7 +68,7 @@ bool SimKernel::Arrive(uint32_t source) {
     world_->checker().OnOverflow(source, world_->now_ns());
     return false;
   }
-  const uint32_t connection = world_->checker().OnArrival(source);
+  const uint32_t connection = world_->checker().OnArrival(source, world_->now_ns());
   connections_.push_back({.facts = DrawFacts()});
   listener.backlog.push_back(connection);
   world_->Note("arrives", {{"connection", connection}, {"source", source}});

@@ -160,8 +160,10 @@ void SimRing::Send(const Op& op) {
   const uint32_t worker = world_->kernel().WorkerOf(op.fd);
   const int32_t result = world_->Send(op);
   if (result >= 0 || world_->Breaks(Breakage::kRingHidesSendFailure)) return;
-  queue_.push_back(
-      {.completion = {.key = op.key, .result = result}, .unsent_fd = op.sent, .unsent_to = worker});
+  queue_.push_back({.completion = {.key = op.key, .result = result},
+                    .unsent_fd = op.sent,
+                    .unsent_to = worker,
+                    .unsent_ticket_of = world_->TicketOf(op)});
 }
 
 void SimRing::Arm(Multishot& multishot, const Op& op) {
@@ -264,7 +266,9 @@ void SimRing::Reap(std::vector<Completion>& completions, uint32_t accepts_max) {
     const Queued& first = queue_.front();
     completions.push_back(first.accepts ? Accept(first.completion.key, first.source)
                                         : first.completion);
-    if (first.unsent_fd >= 0) world_->OnSendFailureTold(master_, first.unsent_fd, first.unsent_to);
+    if (first.unsent_fd >= 0) {
+      world_->OnSendFailureTold(master_, first.unsent_fd, first.unsent_to, first.unsent_ticket_of);
+    }
     queue_.pop_front();
   }
   for (; !kept_.empty() && completions.size() < completions.capacity(); kept_.pop_front()) {

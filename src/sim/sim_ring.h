@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "core/op.h"
+#include "sim/checker.h"
 
 namespace ringmaster::sim {
 
@@ -84,6 +85,7 @@ class SimRing {
     bool accepts = false;    // a single accept that happens when this is read
     int32_t unsent_fd = -1;  // what could not be handed over
     uint32_t unsent_to = 0;  // worker
+    uint32_t unsent_ticket_of = Checker::kNone;
   };
 
   void Take(size_t count);

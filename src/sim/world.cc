@@ -309,27 +309,43 @@ int32_t World::Send(const Op& op) {
     checker_.Fail("a connection is sent to a ring that is not its worker's");
     return -EBADF;
   }
+  const uint32_t ticket_of = TicketOf(op);
+  const bool ticket = ticket_of != Checker::kNone;
   if (Happens(Fault::kSendFails)) {
-    checker_.OnSendFailed(op.sent);
+    if (!ticket) checker_.OnSendFailed(op.sent);
     // Perhaps because it is about to go.
     if (Happens(Fault::kWorkerLeaves)) LeaveIfIdle(id);
     return -prng_.OneOf(std::array<int32_t, 3>{EBADFD, ENOMEM, EOWNERDEAD});
   }
   if (Breaks(Breakage::kRingLosesSend, {1, 8})) return 0;
-  checker_.OnReceived(id, op.sent, SourceOfToken(op.tag));
-  if (Breaks(Breakage::kRingSendsTwice, {1, 8})) {
+  if (ticket) {
+    Reached(Milestone::kTicketSent);
+    workers_[id].receiver->OnTicketSent(ticket_of);
+  } else {
     checker_.OnReceived(id, op.sent, SourceOfToken(op.tag));
+    if (Breaks(Breakage::kRingSendsTwice, {1, 8})) {
+      checker_.OnReceived(id, op.sent, SourceOfToken(op.tag));
+    }
+    workers_[id].receiver->OnSent(op.sent);
   }
-  workers_[id].receiver->OnSent(op.sent);
   const bool late = Happens(Fault::kDoorbellLate);
   Schedule(late ? prng_.Between(0, 30 * kMillisecond) : 50, Happening::kWake, id);
   return 0;
 }
 
-void World::OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker) {
+void World::OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker, uint32_t ticket_of) {
   if (checker_.failed()) return;
   if (!workers_[worker].at[master].in_books) Reached(Milestone::kFailedAfterLeaving);
-  checker_.OnSendFailureTold(fd, now_ns_);
+  if (ticket_of == Checker::kNone) {
+    checker_.OnSendFailureTold(fd, now_ns_);
+  } else {
+    checker_.OnTicketFailureTold(worker, ticket_of, now_ns_);
+  }
+}
+
+uint32_t World::TicketOf(const Op& op) const {
+  const uint32_t source = SourceOfToken(op.tag);
+  return source < sources_.size() && sources_[source].config.readiness ? source : Checker::kNone;
 }
 
 void World::CloseRefused(int32_t fd) {
@@ -416,7 +432,7 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
   const int32_t fd = AcceptFor(source);
   if (fd >= 0) {
     Reached(Milestone::kRedeemed);
-    const uint32_t connection = checker_.OnRedeemed(id, fd, source);
+    const uint32_t connection = checker_.OnRedeemed(id, fd, source, now_ns_);
     if (MoreWaits(source)) GiveBack(id, source, 0);
     if (connection == Checker::kNone) return;
     Serve(id, connection, /*leased=*/true);
@@ -545,6 +561,11 @@ void World::LookForTheEnd() {
   FinishDrain();
 }
 
+bool World::SomebodyDied() const {
+  return std::any_of(workers_.begin(), workers_.end(),
+                     [](const WorkerEntry& entry) { return entry.worker->dead(); });
+}
+
 std::vector<bool> World::Dead() const {
   std::vector<bool> dead;
   for (const WorkerEntry& entry : workers_) dead.push_back(entry.worker->dead());
@@ -562,8 +583,9 @@ void World::FinishDrain() {
     // Who died with a ticket has not found out that there is nothing to accept from any more, nor
     // has who died before it came and is not recalled from.
     if (armed && kernel_.shut(index) &&
-        (checker_.claimed_tickets(index) > 0 ||
-         (!source.config.recall && checker_.counts(index).offered > 0))) {
+        (checker_.claimed_tickets(index) > 0 || SomebodyDied() ||
+         (!source.config.recall &&
+          checker_.counts(index).offered + checker_.untaken_tickets(index) > 0))) {
       continue;
     }
     if (armed != should)

@@ -100,7 +100,10 @@ class World {
   // 0 or -errno.
   int32_t Doorbell(uint32_t master, const core::Op& op);
   int32_t Send(const core::Op& op);
-  void OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker);
+  // `ticket_of`: its source; Checker::kNone: it was a connection.
+  void OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker, uint32_t ticket_of);
+  // The source of what is sent, if that is a ticket; Checker::kNone: it is a connection.
+  uint32_t TicketOf(const core::Op& op) const;
   void CloseRefused(int32_t fd);
 
   // --- For the workers. ---
@@ -110,6 +113,7 @@ class World {
   void OnCallbackEnd(uint32_t connection);
   // After a ticket was redeemed: whether the worker must say that others wait.
   bool MoreWaits(uint32_t source) const;
+  bool countable(uint32_t source) const { return sources_[source].config.countable; }
   void GiveBack(uint32_t worker, uint32_t source, int32_t error);
   // With a ticket of the source, as Ticket::Accept does: a descriptor, or -errno. EAGAIN, too, when
   // the ticket is late.
@@ -285,6 +289,7 @@ class World {
   const SimWorker& worker(uint32_t id) const { return *workers_[id].worker; }
   bool Live(uint32_t id) const;
   std::vector<bool> Dead() const;
+  bool SomebodyDied() const;
   bool AtRest() const;
   bool ExcusedWake() const;
   void LookForTheEnd();

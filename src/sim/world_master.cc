@@ -207,7 +207,11 @@ void World::Batch(Master& master) {
   for (const Op& op : master.ops) {
     if (op.key.kind == OpKind::kClose) master.closed.push_back(op.fd);
     if (op.key.kind != OpKind::kSend) continue;
-    master.handed.push_back({.worker = kernel_.WorkerOf(op.fd), .fd = op.sent});
+    master.handed.push_back(
+        {.worker = kernel_.WorkerOf(op.fd), .fd = op.sent, .ticket_of = TicketOf(op)});
+  }
+  if (breaks(Breakage::kMasterForgetsTook) && master.engine->waits_for_took_alone()) {
+    master.hunger.Clear();
   }
   TellOthers(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
@@ -765,9 +769,8 @@ void World::JoinSource(uint32_t index, uint32_t id) {
   const bool joined =
       std::find(source.joined.begin(), source.joined.end(), id) != source.joined.end();
   if (joined || source.removed || !workers_[id].at[source.master].in_books) return;
-  // The runtime refuses the first; tickets as completions are not simulated.
-  const bool receives = workers_[id].receiver != nullptr;
-  if (receives && (source.config.capacity > 0 || source.config.readiness)) return;
+  // As the runtime refuses it.
+  if (workers_[id].receiver != nullptr && source.config.capacity > 0) return;
   if (source.policy->picks() > 0) source.steady = false;
   source.joined.push_back(id);
   worker(id).SetToken(source.master, source.index, Token(id, index));

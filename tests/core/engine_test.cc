@@ -830,7 +830,7 @@ TEST_F(SendingEngineTest, AsksTheRingAgainWhenTooMuchIsNotReported) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), 0);
   Batch();
   EXPECT_EQ(Sent(0), (std::vector<int32_t>{12}));
-  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kRecallAfter);
 }
 
 TEST_F(SendingEngineTest, DealsAgainWhatCouldNotBeSentToAWorkerThatHasLeft) {

@@ -511,6 +511,60 @@ TEST_F(TicketsTest, DoesNotWaitForTookWhenTheSourceIsGone) {
   engine_.CheckAll(true);
 }
 
+// A ticket is no connection: what it stands for is not lost with a worker that takes nothing.
+TEST_F(TicketsTest, SomebodyElseGetsOneWhenItsWorkerTakesNothing) {
+  AddOther();
+  AddWorker({.completions = true});
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kSend), 1u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kRecallAfter);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(CountEvents(EventKind::kWorkerStalled), 1u);
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{kPoll});
+  // The late Took is of no further meaning.
+  Done(0, workers_[0]->tally().Take(1).places);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 2u);
+  EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
+}
+
+// A connection of another source that could not be sent is not taken for the first that was.
+TEST_F(TicketsTest, IsKnownToBeTakenAlsoWhenAConnectionBeforeItCouldNotBeSent) {
+  AddOther();
+  const uint32_t other = EngineTest::AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10, other)});
+  Batch({Failed(Only(OpKind::kSend), EBADF)});
+  now_ns_ += kDoorbellRetryNsMin;
+  Batch({Edge()});  // and again the connection
+  EXPECT_EQ(Count(OpKind::kSend), 2u);
+  Done(0, workers_[0]->tally().Take(2).places);
+  Batch({Edge()});
+  EXPECT_EQ(Issued(), 2u);
+}
+
+// The failure is told late, and the worker has said by then that it took the ticket.
+TEST_F(TicketsTest, IsKnownToBeTakenAlsoWhenThatWasCountedForAConnectionBeforeIt) {
+  AddOther();
+  const uint32_t other = EngineTest::AddSource();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10, other)});
+  const Op unsent = Only(OpKind::kSend);
+  Batch({Edge()}, /*all_reported=*/false);
+  Done(0, workers_[0]->tally().Take(1).places);
+  Batch({}, /*all_reported=*/false);
+  Batch({Failed(unsent, EBADF)});
+  Batch({Edge()});
+  now_ns_ += kDoorbellRetryNsMax;  // then its ring is tried again
+  Batch();
+  EXPECT_EQ(Issued(), 2u);
+}
+
 TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
   AddOther();
   AddWorker({.completions = true});
