@@ -85,7 +85,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
     if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
     if (worker.config.tally != nullptr && !worker.owes_motion && worker.sent != worker.taken) {
       const int64_t since_ns = std::max(worker.moved_at_ns, worker.waits_since_ns);
-      at = std::min(at, since_ns + config_.recall_after_ns);  // by (8)
+      at = std::min(at, After(since_ns, config_.recall_after_ns));  // by (8)
     }
     if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
     const int64_t due =
@@ -94,7 +94,8 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   }
   at = std::min(at, expires_at_ns_);
   for (const SourceState& source : sources_) {
-    if (source.backing_off) at = std::min(at, source.retry_at_ns);
+    if (source.back_off.pauses()) at = std::min(at, source.back_off.retry_at_ns());
+    at = std::min(at, source.back_off.calm_at_ns());
   }
   if (at == kWaitForever) return kWaitForever;
   return std::max<int64_t>(0, at - now_ns);
@@ -142,6 +143,7 @@ void Engine::OnCompletion(const Completion& completion) {
     // is left to a worker, who finds out why.
     source.ready = false;
     source.backlog = completion.result >= 0 ? static_cast<uint32_t>(completion.result) : 1;
+    if (source.backlog == 0) source.back_off.Try(now_ns_);
     return;
   }
   if (key.kind == OpKind::kOverflows) {
@@ -163,7 +165,7 @@ void Engine::OnCompletion(const Completion& completion) {
       MayHaveMore(source);
       source.events |= completion.result;
     } else if (completion.result == -ENOMEM) {
-      BackOff(key.index);  // it could not be armed now
+      PauseIntake(key.index);  // it could not be armed now
     } else if (completion.result != -ECANCELED) {
       source.failed = true;
       Emit(EventKind::kSourceFailed, key.index, 0, -completion.result);
@@ -244,7 +246,7 @@ void Engine::ForgetUnsent(WorkerState& worker, uint32_t index) {
   std::vector<uint32_t>& sent = worker.sent_tickets;
   const uint32_t kind = source.config.readiness ? index : UINT32_MAX;
   const auto newest = std::find(sent.rbegin(), sent.rend(), kind);
-  if (newest == sent.rend()) return ForgetSent(worker, 1);
+  if (newest == sent.rend()) return ForgetSent(worker, 1, true);
   if (source.config.readiness) --source.untaken;
   sent.erase(std::next(newest).base());
 }
@@ -264,21 +266,43 @@ void Engine::TookFromOthers(WorkerState& worker) {
 
 void Engine::Again(uint32_t index, int32_t error) {
   SourceState& source = sources_[index];
-  source.again = true;
-  if (error != 0) source.again_error = error;
+  if (error == EAGAIN) {
+    source.found_nothing = true;
+  } else if (error == 0) {
+    source.again = true;
+  } else {
+    source.again_error = error;
+  }
+}
+
+void Engine::Redeemed(uint32_t index) { sources_[index].redeemed = true; }
+
+bool Engine::WaitsForSuccess(uint32_t index) const {
+  return sources_[index].config.readiness && sources_[index].back_off.waits_for_success();
 }
 
 // What workers have given back. After the ends of leases, which end older back-offs.
 void Engine::TakeAgain() {
   for (uint32_t index = 0; index < source_slots(); ++index) {
     SourceState& source = sources_[index];
-    if (!source.again) continue;
-    source.again = false;
+    const bool again = std::exchange(source.again, false);
+    const bool redeemed = std::exchange(source.redeemed, false);
+    const bool found_nothing = std::exchange(source.found_nothing, false);
     const int32_t error = std::exchange(source.again_error, 0);
     if (!source.config.readiness || source.removed) continue;
-    MayHaveMore(source);
-    if (error != 0) OnAcceptError(index, error);
+    // In which order these were is not known. The worst counts, so it comes last. And an edge of
+    // this batch may be of what has come since, so nothing here takes `ready` back.
+    if (redeemed) source.back_off.Succeed();
+    if (found_nothing) FindNothing(index);
+    if (again) MayHaveMore(source);
+    if (error == 0) continue;
+    source.failed_since = true;
+    OnAcceptError(index, error);
   }
+}
+
+void Engine::FindNothing(uint32_t index) {
+  if (sources_[index].back_off.FindNothing()) Emit(EventKind::kAccepting, index, 0, 0);
 }
 
 void Engine::MayHaveMore(SourceState& source) {
@@ -299,12 +323,7 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   }
   ++source.found;
   ++arrived_;
-  source.back_off_ns = 0;
-  source.backing_off = false;
-  source.errors_in_row = 0;
-  if (source.out_of_descriptors && now_ns_ - source.ran_out_at_ns >= kDescriptorsCalmNs) {
-    EndShortage(index);
-  }
+  source.back_off.Succeed();
 }
 
 // By (14).
@@ -316,12 +335,6 @@ void Engine::TurnAway(uint32_t index, const Completion& completion) {
   if (!std::exchange(turned_away_, true)) Emit(EventKind::kTurnedAway, index, 0, 0);
 }
 
-// At the limit accepting succeeds and fails in turn, so a success alone does not end the episode.
-void Engine::EndShortage(uint32_t index) {
-  sources_[index].out_of_descriptors = false;
-  Emit(EventKind::kAccepting, index, 0, 0);
-}
-
 void Engine::OnAcceptError(uint32_t index, int32_t error) {
   SourceState& source = sources_[index];
   switch (error) {
@@ -330,8 +343,7 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       // things happened.
       source.ready = false;
       source.found_end = true;
-      source.errors_in_row = 0;
-      if (source.out_of_descriptors) EndShortage(index);
+      FindNothing(index);
       return;
     case ECANCELED:
       return;
@@ -340,12 +352,8 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
     case ENOMEM:
     case ENOBUFS:
       ++source.intake.errors;
-      source.ran_out_at_ns = now_ns_;
-      if (!source.out_of_descriptors) {
-        source.out_of_descriptors = true;
-        Emit(EventKind::kOutOfDescriptors, index, 0, error);
-      }
-      BackOff(index);
+      if (source.back_off.RunOut(now_ns_)) Emit(EventKind::kOutOfDescriptors, index, 0, error);
+      PauseIntake(index);
       return;
     case EINVAL:
     case EBADF:
@@ -362,25 +370,22 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       // rule, the network errors of accept(2)): that one is gone, the next may be fine.
       // Unless nothing but errors comes: then it must not spin.
       MayHaveMore(source);
-      if (++source.errors_in_row >= kAcceptErrorsInRowMax) BackOff(index);
+      if (source.back_off.Fail()) PauseIntake(index);
       return;
   }
 }
 
-void Engine::BackOff(uint32_t index) {
+void Engine::PauseIntake(uint32_t index) {
   SourceState& source = sources_[index];
   MayHaveMore(source);  // what could not be accepted is still in the backlog
-  if (source.backing_off) return;
+  if (!source.back_off.Pause(now_ns_)) return;
   // An arming that is still up is ended for it, and counted then.
   if (source.arm == Arm::kIdle) ++source.intake.pauses;
-  source.back_off_ns = std::clamp(source.back_off_ns * 2, kBackOffNsMin, kBackOffNsMax);
-  source.backing_off = true;
-  source.retry_at_ns = After(now_ns_, source.back_off_ns);
 }
 
 bool Engine::BackingOff() const {
   return std::any_of(sources_.begin(), sources_.end(),
-                     [](const SourceState& source) { return source.backing_off; });
+                     [](const SourceState& source) { return source.back_off.pauses(); });
 }
 
 void Engine::EndBackOffs() {
@@ -388,15 +393,17 @@ void Engine::EndBackOffs() {
 }
 
 void Engine::EndBackOff(SourceState& source) {
-  if (!source.backing_off) return;
-  source.backing_off = false;
+  if (!source.back_off.pauses()) return;
+  source.back_off.Resume();
   source.accept_batch = kAcceptsPerBatchMin;
 }
 
 // Learns from the accepts of the last batch how many to try in the next.
 void Engine::FinishAccepts() {
-  for (SourceState& source : sources_) {
-    if (source.backing_off && now_ns_ >= source.retry_at_ns) EndBackOff(source);
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
+    if (source.back_off.EndsShortage(now_ns_)) Emit(EventKind::kAccepting, index, 0, 0);
+    if (now_ns_ >= source.back_off.retry_at_ns()) EndBackOff(source);
     if (source.under_way > 0) continue;
     if (source.found_end) {
       source.accept_batch = std::clamp(source.found + 1, kAcceptsPerBatchMin, kAcceptsPerBatchMax);
@@ -489,7 +496,7 @@ void Engine::ReapTally(uint32_t index) {
     const bool prompt = Still(index) < config_.recall_after_ns;
     worker.prompt_claims = prompt ? worker.prompt_claims + taken : 0;
     worker.taken += taken;
-    ForgetSent(worker, taken);
+    ForgetSent(worker, taken, true);
     worker.bell_pause_ns = 0;
     Moved(index);
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
@@ -511,8 +518,10 @@ void Engine::ForgetTickets(WorkerState& worker) {
   }
 }
 
-// The oldest `count` of what was sent to the worker are taken.
-void Engine::ForgetSent(WorkerState& worker, size_t count) {
+// The oldest `count` of what was sent to the worker are taken, or of no interest any more. A worker
+// to whom tickets are sent need not say that it has accepted by them. So when all are taken, and of
+// those before none has failed, they count as a success.
+void Engine::ForgetSent(WorkerState& worker, size_t count, bool taken) {
   std::vector<uint32_t>& sent = worker.sent_tickets;
   const auto end = sent.begin() + static_cast<ptrdiff_t>(std::min(count, sent.size()));
   for (auto source = sent.begin(); source != end; ++source) {
@@ -520,6 +529,8 @@ void Engine::ForgetSent(WorkerState& worker, size_t count) {
     SourceState& state = sources_[*source];
     --state.untaken;
     if (std::exchange(state.awaits_took, false)) taken_ = true;
+    if (state.untaken > 0 || !taken) continue;
+    if (!std::exchange(state.failed_since, false)) state.back_off.Succeed();
   }
   sent.erase(sent.begin(), end);
 }
@@ -771,7 +782,7 @@ bool Engine::DealHeld(uint32_t index) {
 bool Engine::AcceptMore(uint32_t index) {
   SourceState& source = sources_[index];
   // What a count has found while nothing may be issued is looked for again later.
-  const bool held_back = source.starved || source.backing_off || Shut(source);
+  const bool held_back = source.starved || source.back_off.pauses() || Shut(source);
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
   const bool may_have_more = source.ready || source.counted;
   if (source.config.multishot_accept) {
@@ -1250,7 +1261,7 @@ void Engine::SendTo(uint32_t index, ArrivalId id) {
 // raise `hungry`, what is armed, and by CheckAll whether what is left to be done waits at all.
 Engine::Waits Engine::WaitsOf(const SourceState& source) const {
   if (source.starved) return Waits::kForCredit;
-  if (source.backing_off) return Waits::kForDescriptors;
+  if (source.back_off.pauses()) return Waits::kForDescriptors;
   if (source.awaits_took && !Shut(source)) return Waits::kForTook;
   return Waits::kForNothing;
 }
@@ -1343,7 +1354,7 @@ void Engine::SendDoorbell(uint32_t index) {
 // By (5).
 bool Engine::WantsArm(uint32_t index) const {
   const SourceState& source = sources_[index];
-  if (Shut(source) || source.backing_off) return false;
+  if (Shut(source) || source.back_off.pauses()) return false;
   // Armed anew when the policy needs other facts of what is accepted.
   if (source.arm == Arm::kArmed && source.config.multishot_accept &&
       source.armed_key.facts != source.facts) {
@@ -1368,6 +1379,7 @@ void Engine::ArmSources() {
       ++source.generation;
       ++source.intake.arms;
       source.arm = Arm::kArmed;
+      if (multishot) source.back_off.Try(now_ns_);
       source.armed_key = SourceKey(multishot ? OpKind::kAcceptEach : OpKind::kPoll, index);
       ops_.push_back({.key = source.armed_key,
                       .fd = source.config.fd,
@@ -1518,6 +1530,7 @@ bool Engine::SlotIsFree(uint32_t index) {
 
 void Engine::RemoveSource(uint32_t source) {
   sources_[source].removed = true;
+  sources_[source].back_off = {};
   WithdrawTickets(source);
 }
 
@@ -1592,7 +1605,7 @@ void Engine::RemoveWorker(uint32_t index) {
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
   std::erase(touched_, index);
-  ForgetSent(worker, worker.sent_tickets.size());
+  ForgetSent(worker, worker.sent_tickets.size(), false);
   words_ -= worker.slots.size();
   NoteWindow(worker, std::exchange(worker.config.window_max, 0));
   worker.active = false;

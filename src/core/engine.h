@@ -83,6 +83,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/back_off.h"
 #include "core/deadline.h"
 #include "core/inbox.h"
 #include "core/ledger.h"
@@ -101,11 +102,6 @@ inline constexpr uint32_t kDealRoundsMax = 4;
 // By (14): records of arrivals, of all sources together. Each is a descriptor of the process, and
 // fs.nr_open allows no more than so many unless somebody raises it; then the intake pauses here.
 inline constexpr uint32_t kRecordsMax = 1 << 20;
-inline constexpr int64_t kBackOffNsMin = 5'000'000;
-inline constexpr int64_t kBackOffNsMax = 200'000'000;
-inline constexpr uint32_t kAcceptErrorsInRowMax = 16;
-// A shortage of descriptors is over when none was missing for so long.
-inline constexpr int64_t kDescriptorsCalmNs = 1'000'000'000;
 // A source is not asked more often than this how many connections its backlog has dropped, and so
 // many of them in one batch.
 inline constexpr int64_t kOverflowLookNs = 100'000'000;
@@ -213,10 +209,15 @@ class Engine {
   void OnBatch(std::span<const Completion> completions, int64_t now_ns, std::vector<Op>& ops,
                bool all_reported = true);
 
-  // A worker says that `source`, with readiness intake, may have more; or, with an errno, that it
-  // could not accept from it. The caller has told late tickets apart (GivenBack), whose source has
-  // gone. Between two batches, followed by one.
+  // A worker says that `source`, with readiness intake, may have more; with EAGAIN, that it has
+  // found nothing; with another errno, that it could not accept from it. What a batch has an edge
+  // of may be younger than any of these. The caller has told late tickets apart
+  // (GivenBack), whose source has gone. Between two batches, followed by one.
   void Again(uint32_t source, int32_t error);
+  // The same of a worker that has accepted something. It need not say so each time, only when that
+  // would change the books of the source.
+  void Redeemed(uint32_t source);
+  bool WaitsForSuccess(uint32_t source) const;
 
   // What kOverflows would complete with now, for whoever asks between two batches.
   void NoteOverflows(uint32_t source, int32_t overflows);
@@ -340,9 +341,12 @@ class Engine {
                              // look an offer of it up
     uint32_t unsettled = 0;  // sent and not known to have been received
     uint32_t untaken = 0;    // readiness: sent by (8) and not taken
-    bool awaits_took = false;  // ready; what arrived may have been taken for these
-    bool again = false;        // readiness: given back since the last batch
-    int32_t again_error = 0;
+    bool awaits_took = false;        // ready; what arrived may have been taken for these
+    bool again = false;              // readiness: given back since the last batch
+    bool redeemed = false;           // the same: something was accepted
+    bool found_nothing = false;      // the same: there was nothing
+    int32_t again_error = 0;         // the same: what went wrong
+    bool failed_since = false;       // something went wrong since all that was sent was last taken
     bool counting = false;           // readiness: a kCount is under way
     bool counted = false;            // in this batch one has completed
     uint32_t backlog = 0;            // what it said
@@ -356,12 +360,7 @@ class Engine {
     bool failed = false;
     bool starved = false;  // ready or holding, and no candidate in the last round
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
-    bool backing_off = false;
-    int64_t retry_at_ns = 0;  // backing_off: when to try without having been woken
-    int64_t back_off_ns = 0;
-    bool out_of_descriptors = false;  // an event has been reported
-    int64_t ran_out_at_ns = 0;
-    uint32_t errors_in_row = 0;
+    BackOff back_off;
     uint32_t accept_batch = kAcceptsPerBatchMin;
     uint32_t under_way = 0;        // single accepts submitted and not completed
     bool found_end = false;        // in this batch an accept found nothing more
@@ -416,10 +415,9 @@ class Engine {
   void Settle(bool all_reported);
   void OnAccepted(uint32_t source, const Completion& completion);
   void OnAcceptError(uint32_t source, int32_t error);
-  void BackOff(uint32_t source);
+  void PauseIntake(uint32_t source);
   bool BackingOff() const;
   void EndBackOffs();
-  void EndShortage(uint32_t source);
   void EndBackOff(SourceState& source);
   void FinishAccepts();
 
@@ -447,6 +445,7 @@ class Engine {
   bool AcceptMore(uint32_t source);
   uint64_t CreditOf(const SourceState& source) const;
   void TakeAgain();
+  void FindNothing(uint32_t source);
   static void MayHaveMore(SourceState& source);
   bool IssueTickets(uint32_t source);
   void CountBacklog(uint32_t source);
@@ -475,7 +474,7 @@ class Engine {
   uint64_t UnclaimedTickets(uint32_t source) const;
   void WithdrawTickets(uint32_t source);
   void DropTickets(uint32_t source);
-  void ForgetSent(WorkerState& worker, size_t count);
+  void ForgetSent(WorkerState& worker, size_t count, bool taken);
   void ForgetTickets(WorkerState& worker);
   void ForgetUnsent(WorkerState& worker, uint32_t source);
   void Refuse();

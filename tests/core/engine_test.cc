@@ -239,6 +239,38 @@ TEST_F(EngineTest, BacksOffWithAMultishotAcceptToo) {
   EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
 }
 
+// Whether a multishot accept meets a shortage it says at once; nothing else need come.
+TEST_F(EngineTest, SaysThatAShortageOfAMultishotAcceptIsOverThoughNothingArrives) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({End(-EMFILE)});
+  EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
+  now_ns_ += kBackOffNsMin;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kDescriptorsCalmNs);
+  now_ns_ += kDescriptorsCalmNs;
+  Batch();
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+TEST_F(EngineTest, SaysNothingOfAShortageThatGoesOn) {
+  AddSource();
+  AddWorker();
+  Batch();
+  for (int i = 0; i < 20; ++i) {
+    Batch({End(-EMFILE)});
+    now_ns_ += kBackOffNsMax;
+    Batch();
+    EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
+  }
+  EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
+}
+
 TEST_F(EngineTest, GoesOnAfterAConnectionThatWentWrong) {
   AddSource({.multishot_accept = false});
   AddWorker({.window = 1});

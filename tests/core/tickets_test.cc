@@ -285,6 +285,139 @@ TEST_F(TicketsTest, ASourceThatIsNoListenerAnyMoreIsGivenUp) {
   EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
 }
 
+// Whoever found nothing may have looked before what the edge of the same batch is of came.
+TEST_F(TicketsTest, HavingFoundNothingDoesNotTakeANewerEdgeBack) {
+  for (const bool countable : {true, false}) {
+    const uint32_t source = countable ? AddListener() : AddOther();
+    if (countable) AddWorker();
+    if (!countable) engine_.Join(source, 0);
+    Batch();
+    engine_.Again(source, EAGAIN);
+    Batch({Edge(source)});
+    EXPECT_EQ(Count(OpKind::kCount) + Issued(source), 1u) << countable;
+  }
+}
+
+// Two workers give back in one batch.
+TEST_F(TicketsTest, HavingFoundNothingDoesNotTakeBackWhatAnotherOneHasSeen) {
+  AddOther();
+  AddWorker();
+  Batch();
+  engine_.Again(0, 0);
+  engine_.Again(0, EAGAIN);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 1u);
+}
+
+// And by itself it says that nobody need look.
+TEST_F(TicketsTest, HavingFoundNothingIssuesNothing) {
+  AddOther();
+  AddWorker();
+  Batch();
+  engine_.Again(0, EAGAIN);
+  Batch({Knock()});
+  EXPECT_EQ(Issued(), 0u);
+}
+
+// One connection in two goes wrong, never two in a row.
+TEST_F(TicketsTest, ATicketThatIsRedeemedBeginsANewRowOfErrors) {
+  AddListener();
+  AddWorker();
+  Batch();
+  for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
+    engine_.Again(0, ECONNABORTED);
+    Batch({Knock()});
+    EXPECT_TRUE(engine_.WaitsForSuccess(0));
+    engine_.Redeemed(0);
+    Batch({Knock()});
+    EXPECT_FALSE(engine_.WaitsForSuccess(0));
+  }
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+TEST_F(TicketsTest, SoDoesOneThatFindsNothing) {
+  AddListener();
+  AddWorker();
+  Batch();
+  for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
+    engine_.Again(0, ECONNABORTED);
+    Batch({Knock()});
+    engine_.Again(0, EAGAIN);
+    Batch({Knock()});
+  }
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+TEST_F(TicketsTest, NothingButErrorsPauses) {
+  AddListener();
+  AddWorker();
+  Batch();
+  for (uint32_t i = 0; i < kAcceptErrorsInRowMax; ++i) {
+    engine_.Again(0, ECONNABORTED);
+    Batch({Knock()});
+  }
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+}
+
+TEST_F(TicketsTest, TheEndOfAShortageIsSaidAfterACalmTime) {
+  AddListener();
+  AddWorker();
+  Batch();
+  for (uint32_t episode = 1; episode <= 2; ++episode) {
+    engine_.Again(0, EMFILE);
+    Batch({Knock()});
+    EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), episode);
+    engine_.Redeemed(0);
+    Batch({Knock()});
+    EXPECT_EQ(CountEvents(EventKind::kAccepting), episode - 1);
+    // Nothing comes meanwhile.
+    EXPECT_EQ(engine_.WaitMax(now_ns_), kDescriptorsCalmNs);
+    now_ns_ += kDescriptorsCalmNs;
+    Batch();
+    EXPECT_EQ(CountEvents(EventKind::kAccepting), episode);
+    EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+  }
+}
+
+TEST_F(TicketsTest, TheEndOfAShortageIsSaidAtOnceWhenAWorkerFindsNothing) {
+  AddOther();
+  AddWorker();
+  Batch();
+  engine_.Again(0, EMFILE);
+  Batch({Knock()});
+  engine_.Again(0, EAGAIN);
+  Batch({Knock()});
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
+}
+
+// What one worker has found is older or newer than the shortage of another, nobody knows.
+TEST_F(TicketsTest, AShortageAndASuccessInOneBatchAreAShortage) {
+  AddListener();
+  AddWorker();
+  Batch();
+  engine_.Again(0, EMFILE);
+  engine_.Redeemed(0);
+  engine_.Again(0, EAGAIN);
+  Batch({Knock()});
+  EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+}
+
+TEST_F(TicketsTest, AShortageEndsAlsoWhenNothingWaitsAnyMore) {
+  AddListener();
+  AddWorker();
+  Batch();
+  engine_.Again(0, EMFILE);
+  Batch({Knock()});
+  now_ns_ += kBackOffNsMin;
+  Batch();
+  Batch({Counted(0)});
+  now_ns_ += kDescriptorsCalmNs;
+  Batch();
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
+}
+
 // --- Recall, leaving, ending ---------------------------------------------------------------------
 
 TEST_F(TicketsTest, IsRecalledFromAWorkerThatDoesNotMove) {
@@ -509,6 +642,50 @@ TEST_F(TicketsTest, DoesNotWaitForTookWhenTheSourceIsGone) {
   Batch({End(-ECANCELED)});
   EXPECT_FALSE(hunger_.TakeKnock());
   engine_.CheckAll(true);
+}
+
+// Whoever receives tickets as completions need not tell that they did well.
+TEST_F(TicketsTest, WhatIsTakenAndNotGivenBackCountsAsASuccess) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
+    for (const int32_t error : {ECONNABORTED, 0}) {
+      Batch({Edge()});
+      if (error != 0) engine_.Again(0, error);
+      Done(0, workers_[0]->tally().Take(4).places);
+      Batch({Knock()});
+      Done(0, workers_[0]->tally().Take(4).places);
+      Batch({Knock()});
+    }
+  }
+  EXPECT_FALSE(engine_.WaitsForSuccess(0));
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+TEST_F(TicketsTest, WhatIsTakenAndAlwaysGivenBackIsNoSuccess) {
+  for (const bool took_first : {false, true}) {
+    const uint32_t source = AddOther();
+    if (!took_first) AddWorker({.completions = true});
+    if (took_first) engine_.Join(source, 0);
+    Batch();
+    Batch({Edge(source)});
+    uint32_t errors = 0;
+    for (; errors < 2 * kAcceptErrorsInRowMax && engine_.WaitMax(now_ns_) != kBackOffNsMin;
+         ++errors) {
+      if (took_first) {
+        Done(0, workers_[0]->tally().Take(4).places);
+        Batch({Knock()});
+      }
+      engine_.Again(source, ECONNABORTED);
+      Batch({Knock()});
+      if (!took_first) Done(0, workers_[0]->tally().Take(4).places);
+      Batch({Knock()});
+    }
+    EXPECT_LE(errors, kAcceptErrorsInRowMax + 1) << took_first;
+    engine_.RemoveSource(source);
+    Batch({End(-ECANCELED, source)});
+  }
 }
 
 // A ticket is no connection: what it stands for is not lost with a worker that takes nothing.

@@ -1,0 +1,105 @@
+// The books of one source's intake when accepting fails: errors in a row, the pause after them, and
+// whether descriptors are short. The same for all intakes, whoever accepts: what the master or the
+// kernel accepts it hears of at once, what a worker accepts by a ticket it is told.
+//
+//  * A shortage (EMFILE, ENFILE, ENOMEM, ENOBUFS) pauses the intake. The pause doubles while
+//    shortages follow each other, and begins anew after a success.
+//  * A connection that went wrong before it was accepted does not, unless so many do in a row.
+//  * At the limit accepting succeeds and fails in turn, so a success alone does not end a shortage.
+//    It ends when nothing is left to accept, or when none was met for a while and something has
+//    been accepted since, or the kernel was told to accept and has found nothing wrong.
+
+#ifndef RINGMASTER_SRC_CORE_BACK_OFF_H_
+#define RINGMASTER_SRC_CORE_BACK_OFF_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "core/deadline.h"
+
+namespace ringmaster::core {
+
+inline constexpr int64_t kBackOffNsMin = 5'000'000;
+inline constexpr int64_t kBackOffNsMax = 200'000'000;
+inline constexpr uint32_t kAcceptErrorsInRowMax = 16;
+// A shortage of descriptors is over when none was missing for so long.
+inline constexpr int64_t kDescriptorsCalmNs = 1'000'000'000;
+
+class BackOff {
+ public:
+  // Something was accepted.
+  void Succeed() {
+    works_ = true;
+    pauses_ = false;
+    pause_ns_ = 0;
+    errors_in_row_ = 0;
+  }
+
+  // An accept has found nothing. Returns whether that ends a shortage.
+  bool FindNothing() {
+    errors_in_row_ = 0;
+    return std::exchange(short_, false);
+  }
+
+  // The kernel was told to accept whatever comes, or there is nothing to accept: until a shortage
+  // is met again, there is none.
+  void Try(int64_t now_ns) {
+    if (works_) return;
+    works_ = true;
+    calm_from_ns_ = now_ns;
+  }
+
+  // A shortage was met. Returns whether a new one begins.
+  bool RunOut(int64_t now_ns) {
+    works_ = false;
+    calm_from_ns_ = now_ns;
+    return !std::exchange(short_, true);
+  }
+
+  // A connection went wrong. Returns whether it is one of too many in a row.
+  bool Fail() {
+    if (errors_in_row_ < kAcceptErrorsInRowMax) ++errors_in_row_;
+    return errors_in_row_ == kAcceptErrorsInRowMax;
+  }
+
+  // Begins a pause. False when there is one already.
+  bool Pause(int64_t now_ns) {
+    if (pauses_) return false;
+    pauses_ = true;
+    pause_ns_ = std::clamp(pause_ns_ * 2, kBackOffNsMin, kBackOffNsMax);
+    retry_at_ns_ = After(now_ns, pause_ns_);
+    return true;
+  }
+  // Ends it: the next attempt may be made.
+  void Resume() { pauses_ = false; }
+
+  bool pauses() const { return pauses_; }
+  bool out_of_descriptors() const { return short_; }
+  // Whether a success would change anything: then whoever has one says so.
+  bool waits_for_success() const { return errors_in_row_ > 0 || (short_ && !works_); }
+  int64_t retry_at_ns() const { return retry_at_ns_; }
+
+  // Whether a shortage has ended by now; asked at calm_at_ns() again.
+  bool EndsShortage(int64_t now_ns) {
+    if (now_ns < calm_at_ns()) return false;
+    short_ = false;
+    return true;
+  }
+  int64_t calm_at_ns() const {
+    return short_ && works_ && !pauses_ ? After(calm_from_ns_, kDescriptorsCalmNs) : kWaitForever;
+  }
+
+ private:
+  bool pauses_ = false;
+  bool short_ = false;  // its beginning was reported
+  bool works_ = false;  // since the last shortage
+  uint32_t errors_in_row_ = 0;
+  int64_t pause_ns_ = 0;
+  int64_t retry_at_ns_ = 0;
+  int64_t calm_from_ns_ = 0;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_BACK_OFF_H_
