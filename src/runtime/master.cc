@@ -956,6 +956,7 @@ void Master::RefuseWithoutRing() {
 }
 
 void Master::End(absl::Status status) {
+  const Inside within(*this);  // the program is told below, also where nobody drives it
   if (lent_ != nullptr && OnMaster()) {
     lent_->End();
     lent_->CloseArrived();

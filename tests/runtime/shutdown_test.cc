@@ -410,7 +410,12 @@ TEST_F(EndTest, ABalancerWithoutItsHostEndsAtOnce) {
     EXPECT_TRUE(
         balancer_
             ->BeginShutdown({.drain = kForEver,
-                             .on_intake_ended = [&] { EXPECT_EQ(told++, 0); },
+                             .on_intake_ended =
+                                 [&] {
+                                   EXPECT_EQ(told++, 0);
+                                   // It would wait for itself.
+                                   balancer_->Shutdown(kForEver);
+                                 },
                              .on_ended = [&](const ShutdownReport&) { EXPECT_EQ(told++, 1); }})
             .ok());
     EXPECT_EQ(told, 2);
