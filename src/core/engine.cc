@@ -32,7 +32,8 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   if (arrived_ > 0) moderation_.NoteArrivals(std::exchange(arrived_, 0), now_ns_);
   Look();
   Expire();
-  for (uint32_t round = 0;; ++round) {
+  if (resting_ && std::exchange(hungry_, false)) hunger_->Clear();
+  for (uint32_t round = 0; !resting_; ++round) {
     RecallOverdue();
     Deal();
     TrimPromises();
@@ -1285,13 +1286,14 @@ bool Engine::Starving() const {
 
 // Whether only a set-up call can make its intake go on.
 bool Engine::Shut(const SourceState& source) const {
-  return source.joined.empty() || source.paused || source.failed || source.removed || stopping_;
+  return source.joined.empty() || source.paused || source.failed || source.removed || stopping_ ||
+         resting_;
 }
 
 // Whether something of the source is left to be done and not under way.
 bool Engine::HasWork(uint32_t index) const {
   const SourceState& source = sources_[index];
-  const bool deals = !source.joined.empty() && !refusing_ &&
+  const bool deals = !source.joined.empty() && !refusing_ && !resting_ &&
                      !(source.config.readiness && (stopping_ || source.removed));
   if (deals && ledger_.source(index).held > 0) return true;
   if (Shut(source)) return false;
@@ -1367,7 +1369,7 @@ bool Engine::WantsArm(uint32_t index) const {
 }
 
 void Engine::ArmSources() {
-  if (!watching_ && config_.watch_fd >= 0) {
+  if (!watching_ && !resting_ && config_.watch_fd >= 0) {
     watching_ = true;
     ops_.push_back({.key = {.kind = OpKind::kWatch}, .fd = config_.watch_fd});
   }
@@ -1663,6 +1665,31 @@ void Engine::RecallAllOf(uint32_t index, uint32_t source) {
 
 void Engine::Pause(uint32_t source) { sources_[source].paused = true; }
 void Engine::Resume(uint32_t source) { sources_[source].paused = false; }
+void Engine::Rest() { resting_ = true; }
+
+void Engine::GoOn() {
+  resting_ = false;
+  // What was counted before is of no use any more.
+  for (SourceState& source : sources_) source.ready |= std::exchange(source.counted, false);
+}
+
+bool Engine::AtRest() const {
+  return accepts_under_way_ == 0 && sent_.empty() &&
+         std::all_of(sources_.begin(), sources_.end(), [](const SourceState& source) {
+           return source.arm == Arm::kIdle && !source.counting;
+         });
+}
+
+void Engine::ForgetRing() {
+  watching_ = false;
+  for (SourceState& source : sources_) {
+    source.arm = Arm::kIdle;
+    source.ready |= std::exchange(source.counting, false);
+    accepts_under_way_ -= source.under_way;
+    for (; source.under_way > 0; --source.under_way) LeaveGates(source);
+  }
+}
+
 void Engine::StopIntake() {
   stopping_ = true;
   for (uint32_t index = 0; index < source_slots(); ++index) WithdrawTickets(index);

@@ -284,6 +284,17 @@ class Engine {
   void Pause(uint32_t source);
   void Resume(uint32_t source);
 
+  // Nobody drives the master for a while: from the next batch on it ends what is armed, arms and
+  // asks for nothing more, and deals nothing; what has been accepted is held. GoOn takes it up
+  // again. Set-up goes on meanwhile.
+  void Rest();
+  void GoOn();
+  // While it rests: whether nothing is armed or under way any more.
+  bool AtRest() const;
+  // While it rests: the ring is out of reach, and what was armed or under way there will never
+  // complete, or not here.
+  void ForgetRing();
+
   // Ends all intake for good; what has been accepted is still dealt. From now on `hungry` stays
   // raised, so that every claim and every lease wakes the master.
   void StopIntake();
@@ -551,6 +562,7 @@ class Engine {
   bool again_ = false;  // there is more to do than one batch takes
   bool taken_ = false;  // what a source waited for, by a Took that was seen since the last round
   bool stopping_ = false;
+  bool resting_ = false;
   bool refusing_ = false;
   bool places_freed_ = false;
 };

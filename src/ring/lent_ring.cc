@@ -60,9 +60,14 @@ bool LentRing::Take(const io_uring_cqe& cqe) {
     default:
       break;
   }
+  // Of kernels before Linux 6.10, an accept that was put off until now, and is not wanted any more.
+  if (retired_ && !dialect_.features.accept_dontwait && KindOf(cqe.user_data) == OpKind::kAccept) {
+    return true;
+  }
   Completion completion;
   if (!Translate(cqe, dialect_, completion)) return true;
   (completion.key.kind == OpKind::kAcceptEach ? accepted_ : arrived_).push(completion);
+  if (retired_) CloseArrived();
   return true;
 }
 
@@ -144,14 +149,36 @@ int LentRing::WakeIn(int64_t wait_ns) {
   return Submit();  // the kernel reads the time when it takes the entry
 }
 
+void LentRing::AskForOwner() {
+  if (io_uring_sqe* const sqe = NextEntry(); sqe != nullptr) {
+    io_uring_prep_nop(sqe);
+    sqe->flags = 0;
+    sqe->user_data = dialect_.mark | kWakeUpKey;
+  }
+}
+
+int LentRing::Enable() {
+  AskForOwner();
+  const int result = Submit();
+  used_ |= result >= 0;
+  return result;
+}
+
+std::vector<Op> LentRing::Retire() {
+  retired_ = true;
+  loan_.get_sqe = nullptr;
+  loan_.submit = nullptr;
+  return std::exchange(waiting_, {});
+}
+
+void LentRing::TakeRemaining(std::vector<Completion>& completions) {
+  completions.clear();
+  Return(completions);
+}
+
 void LentRing::CloseArrived() {
-  for (; !arrived_.empty(); arrived_.pop()) {
-    const Completion& completion = arrived_.front();
-    if (completion.key.kind == OpKind::kAccept && completion.result >= 0) close(completion.result);
-  }
-  for (; !accepted_.empty(); accepted_.pop()) {
-    if (accepted_.front().result >= 0) close(accepted_.front().result);
-  }
+  for (; !arrived_.empty(); arrived_.pop()) CloseAccepted({&arrived_.front(), 1});
+  for (; !accepted_.empty(); accepted_.pop()) CloseAccepted({&accepted_.front(), 1});
 }
 
 void LentRing::End() {

@@ -45,6 +45,10 @@ class LentRing final : public MasterRing {
  public:
   LentRing(Loan loan, const Features& features, uint32_t completion_entries);
 
+  // The loop's next submission wakes it, so that it drives the master for the first time. On the
+  // loop's thread, or before that uses the ring.
+  void AskForOwner();
+
   // Keeps what the entry says for the next turn, if it is the master's; false if it is not.
   bool Take(const io_uring_cqe& cqe);
 
@@ -53,9 +57,12 @@ class LentRing final : public MasterRing {
   // Whether more has come than the last turn was allowed to return.
   bool KeepsBack() const { return !accepted_.empty(); }
 
-  int Enable() override { return 0; }
+  // Asks the ring for something that completes at once, so that one which this thread cannot use is
+  // found out.
+  int Enable() override;
   int Turn(std::span<const core::Op> ops, core::Wait wait,
            std::vector<core::Completion>& completions) override;
+  void TakeRemaining(std::vector<core::Completion>& completions) override;
   bool AllReported() const override {
     return markers_ == 0 && !marker_due_ && waiting_.empty() && arrived_.empty();
   }
@@ -65,6 +72,21 @@ class LentRing final : public MasterRing {
   bool HasSomething() const override {
     return woken_ || !arrived_.empty() || !accepted_.empty() || !waiting_.empty();
   }
+
+  // The thread of the loop has ended, and perhaps the ring: nothing is asked of it any more. What
+  // had to wait for room in its queue is returned; what still comes of it is taken in, and a
+  // connection closed.
+  std::vector<core::Op> Retire();
+  // Whether entries may still come that could be taken for those of the other loan.
+  bool Resembles(const Loan& other) const {
+    return used_ && ((loan_.user_data_value ^ other.user_data_value) & loan_.user_data_mask &
+                     other.user_data_mask) == 0;
+  }
+
+  // Whether operations wait for room in its queue.
+  bool HoldsBack() const { return !waiting_.empty(); }
+  // Hands its queue to the kernel; what is not taken now goes with the loop's next submission.
+  int Submit();
 
   // Nothing is asked of the ring any more: ends the watch and the timeouts.
   void End();
@@ -96,9 +118,10 @@ class LentRing final : public MasterRing {
   io_uring_sqe* NextEntry();
   // Whether it was put into the queue.
   bool Queue(const core::Op& op);
-  int Submit();
 
-  const Loan loan_;
+  Loan loan_;
+  bool used_ = false;  // by a thread that drives
+  bool retired_ = false;
   const Dialect dialect_;
   Arrivals arrived_;                   // since the last turn
   Arrivals accepted_;                  // the same, of multishot accepts

@@ -5,6 +5,7 @@
 #define RINGMASTER_SRC_RING_MASTER_RING_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "core/ring.h"
 
@@ -14,6 +15,10 @@ class MasterRing : public core::Ring {
  public:
   // Makes the calling thread the owner. Returns 0 or -errno.
   virtual int Enable() = 0;
+
+  // When its owner makes no more calls, on any thread: replaces `completions` by what has completed
+  // and was not read, as many as there is room for.
+  virtual void TakeRemaining(std::vector<core::Completion>& completions) = 0;
 
   // For a host: makes it come by in `wait_ns` at the latest; kWaitForever: not for the sake of
   // time. One that was asked for before may still come, earlier and in vain. Hands everything to

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -134,6 +135,8 @@ uint64_t Encode(const OpKey& key) {
          uint64_t{key.generation} << 32 | key.index;
 }
 
+OpKind KindOf(uint64_t user_data) { return Decode(user_data).kind; }
+
 void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
   unsigned flags = 0;
   switch (op.key.kind) {
@@ -238,6 +241,14 @@ bool AnswersAtOnce(OpKind kind) { return kind == OpKind::kCount || kind == OpKin
 Completion Answer(const Op& op) {
   const bool counts = op.key.kind == OpKind::kCount;
   return {.key = op.key, .result = counts ? BacklogOf(op.fd).length : OverflowsOf(op.fd)};
+}
+
+void CloseAccepted(std::span<const Completion> completions) {
+  for (const Completion& completion : completions) {
+    const OpKind kind = completion.key.kind;
+    const bool accepts = kind == OpKind::kAccept || kind == OpKind::kAcceptEach;
+    if (accepts && completion.result >= 0) close(completion.result);
+  }
 }
 
 // The first 32 bytes suffice. Of a listener these two fields have another meaning than their names.

@@ -8,6 +8,7 @@
 #include <liburing.h>
 
 #include <cstdint>
+#include <span>
 
 #include "core/op.h"
 #include "ring/features.h"
@@ -29,6 +30,7 @@ inline constexpr uint64_t kWakeUpKey = kKeyMask;
 inline constexpr uint64_t kMarkerKey = kKeyMask - 1;
 
 uint64_t Encode(const core::OpKey& key);
+core::OpKind KindOf(uint64_t user_data);
 
 // Any operation that does not answer at once. Sets every field that matters, flags included.
 void Prepare(const core::Op& op, const Dialect& dialect, io_uring_sqe* sqe);
@@ -48,6 +50,9 @@ int64_t NowNs();
 // until the completion is read: an accept on kernels that cannot be told not to wait, and the facts
 // of a connection.
 bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, core::Completion& completion);
+
+// Closes the connections that these have accepted, which nobody will serve.
+void CloseAccepted(std::span<const core::Completion> completions);
 
 // Operations that need no entry of a queue: a question to the kernel, which answers it.
 bool AnswersAtOnce(core::OpKind kind);

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <iterator>
+#include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
@@ -52,7 +53,7 @@ static_assert(sizeof(GetEventsArgument) == sizeof(io_uring_getevents_arg));
 unsigned SetupFlags(const Features& features, bool pollable) {
   unsigned flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   if (features.submit_all) flags |= IORING_SETUP_SUBMIT_ALL;
-  if (features.single_issuer) flags |= IORING_SETUP_SINGLE_ISSUER;
+  if (features.single_issuer && !pollable) flags |= IORING_SETUP_SINGLE_ISSUER;
   // With either of these, TASKRUN_FLAG shows in shared memory whether the kernel has more to tell,
   // which saves a system call per turn.
   if (features.single_issuer && features.defer_taskrun && !pollable) {
@@ -107,7 +108,7 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
     close(fd);
     return ErrorStatus(Operation::kCreateRing, -result);
   }
-  auto self = absl::WrapUnique(new UringRing(ring, options.features));
+  auto self = absl::WrapUnique(new UringRing(ring, options));
   if (options.restrict) {
     if (const int error = Restrict(fd); error != 0) {
       return ErrorStatus(Operation::kRestrictRing, error);
@@ -116,18 +117,49 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
   return self;
 }
 
-UringRing::UringRing(const io_uring& ring, const Features& features)
-    : ring_(ring), dialect_{.features = features, .ring_fd = ring.ring_fd} {
+UringRing::UringRing(const io_uring& ring, const UringRingOptions& options)
+    : ring_(ring), dialect_{.features = options.features, .ring_fd = ring.ring_fd} {
   // Entry i of the queue is submission i, always.
   for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
   answers_.reserve(kAnswersMax);
+  if (options.pollable) AskForOwner();
 }
 
 UringRing::~UringRing() { io_uring_queue_exit(&ring_); }
 
 // Not by io_uring_enable_rings: liburing 2.3 declares it and does not export it.
 int UringRing::Enable() {
-  return io_uring_register(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  if (std::exchange(asks_for_owner_, false)) io_uring_cq_advance(&ring_, 1);
+  wakes_at_ns_ = kWaitForever;  // timeouts of an owner before this one may be gone with it
+  if (enabled_) return 0;
+  const int result = io_uring_register(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  enabled_ = result >= 0;
+  return result;
+}
+
+// Nothing can be submitted to a disabled ring, and whoever submits to one is interrupted when it is
+// taken apart. But how much of the completion queue has been read is for the reader to say, in
+// memory: as long as the entry before the first counts as not read, the ring is readable.
+void UringRing::AskForOwner() {
+  asks_for_owner_ = true;
+  io_uring_smp_store_release(ring_.cq.khead, *ring_.cq.khead - 1);
+}
+
+void UringRing::LetGo() {
+  for (const uint64_t key : {Encode({.kind = core::OpKind::kWatch}), kWakeUpKey}) {
+    if (io_uring_sqe* const sqe = io_uring_get_sqe(&ring_); sqe != nullptr) {
+      PrepareEnd(key, dialect_, sqe);
+    }
+  }
+  // The end of the watch is a completion, for the next owner to read.
+  static_cast<void>(Enter(0));
+  if (io_uring_cq_ready(&ring_) == 0) AskForOwner();
+}
+
+void UringRing::TakeRemaining(std::vector<Completion>& completions) {
+  completions.clear();
+  if (std::exchange(asks_for_owner_, false)) io_uring_cq_advance(&ring_, 1);
+  Reap(completions);
 }
 
 int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>& completions) {

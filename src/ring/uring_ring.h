@@ -1,8 +1,9 @@
 // The seam over io_uring: a master's ring.
 //
 // Threads: `Create` may run on any thread, as the ring is created disabled; `Enable` makes the
-// calling thread its owner, and from then on `Turn` belongs to that thread alone. The destructor
-// may run on any thread once the owner makes no more calls.
+// calling thread its owner, and from then on `Turn` belongs to that thread alone. A pollable ring
+// may get another owner when the first has let go. The destructor and TakeRemaining may run on any
+// thread once the owner makes no more calls.
 //
 // The ring owns its descriptor and its queues. It borrows every descriptor in an operation: one
 // that is watched or accepted from must stay open until the operation's last completion has come.
@@ -47,7 +48,9 @@ struct UringRingOptions {
   // says so. At least `submission_entries`, at most 65536.
   uint32_t completion_entries = 4096;
   // The ring's descriptor becomes readable when there is something to reap, for a host that waits
-  // elsewhere. Costs DEFER_TASKRUN, with which it never would.
+  // elsewhere; it is readable also before the first Enable and after LetGo, because an owner is
+  // wanted. Costs DEFER_TASKRUN, with which it never would be, and SINGLE_ISSUER, because a host
+  // may end and be followed by another.
   bool pollable = false;
   // Refuses, in the kernel, every operation that is not among those of core/op.h.
   bool restrict = true;
@@ -63,8 +66,11 @@ class UringRing final : public MasterRing {
   UringRing(const UringRing&) = delete;
   UringRing& operator=(const UringRing&) = delete;
 
-  // `Turn` answers EBADFD before.
+  // `Turn` answers EBADFD before the first one. A pollable ring may get another owner.
   int Enable() override;
+  // Of a pollable ring, by its owner, who makes no more calls: ends the watch and the timeouts, and
+  // leaves the descriptor readable for the owner that follows.
+  void LetGo();
 
   // Submits `ops`, waits and reaps as core/ring.h says. A signal does not end the waiting. When the
   // kernel lacks memory it tries again for some seconds, then answers EAGAIN or EBUSY.
@@ -72,6 +78,10 @@ class UringRing final : public MasterRing {
            std::vector<core::Completion>& completions) override;
 
   bool AllReported() const override { return all_reported_; }
+
+  // What is armed goes on. So a connection that comes at this very moment may be accepted and, with
+  // the ring, forgotten.
+  void TakeRemaining(std::vector<core::Completion>& completions) override;
 
   // Of a pollable ring: makes its descriptor readable.
   int WakeIn(int64_t wait_ns) override;
@@ -88,7 +98,7 @@ class UringRing final : public MasterRing {
   io_uring* raw() { return &ring_; }
 
  private:
-  UringRing(const io_uring& ring, const Features& features);
+  UringRing(const io_uring& ring, const UringRingOptions& options);
 
   // Puts all of `ops` into the submission queue; crosses whenever that is full.
   int Queue(std::span<const core::Op> ops, std::vector<core::Completion>& completions);
@@ -105,11 +115,15 @@ class UringRing final : public MasterRing {
   // Whether the kernel holds back completions until it is entered.
   bool HoldsBack() const;
 
+  void AskForOwner();
+
   // Moves what is in the completion queue while there is room. Returns how many were taken from
   // the queue, those of no interest included.
   uint32_t Reap(std::vector<core::Completion>& completions);
   io_uring ring_;
   const Dialect dialect_;
+  bool enabled_ = false;
+  bool asks_for_owner_ = false;
   bool all_reported_ = true;
   int64_t wakes_at_ns_ = core::kWaitForever;  // the first timeout that is under way
   std::vector<core::Completion> answers_;     // to questions, for which there was no room

@@ -1407,6 +1407,68 @@ TEST_F(EngineTest, WhatABatchAsksForStaysAsItIsWhileOthersAreAdded) {
   EXPECT_EQ(Only(OpKind::kDoorbell).tag, doorbell.tag);
 }
 
+// --- While nobody drives the master --------------------------------------------------------------
+
+TEST_F(EngineTest, RestsUntilSomebodyDrivesItAgain) {
+  AddSource();
+  AddSource({.multishot_accept = false});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  EXPECT_TRUE(hunger_.TakeKnock());
+  engine_.Rest();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 1u);
+  EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
+  EXPECT_FALSE(engine_.AtRest());
+  Claim(0);
+  // What was on its way is kept, and nobody is told of it.
+  Batch({Arrival(12), End(-ECANCELED), Edge(1), End(-ECANCELED, 1)});
+  EXPECT_TRUE(ops_.empty());
+  EXPECT_TRUE(engine_.AtRest());
+  EXPECT_EQ(Held(), 2u);
+  EXPECT_FALSE(hunger_.TakeKnock());
+  // Set-up goes on.
+  AddSource();
+  AddWorker({.window = 8});
+  Batch();
+  EXPECT_TRUE(ops_.empty());
+  engine_.GoOn();
+  Batch();
+  EXPECT_EQ(Held(), 0u);
+  EXPECT_EQ(Count(OpKind::kDoorbell), 2u);
+  EXPECT_EQ(Count(OpKind::kAcceptEach), 2u);
+  // The edge had come before it rested.
+  EXPECT_EQ(Count(OpKind::kAccept), 2u);
+}
+
+// The ring went with the thread that drove it.
+TEST_F(EngineTest, ForgetsWhatWasUnderWayInARingThatIsOutOfReach) {
+  Gate gate;
+  gate.Limit(2);
+  AddSource({.multishot_accept = false, .gate = &gate});
+  AddSource({.readiness = true, .countable = true});
+  AddWorker({.capacity = 2});
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge(0), Edge(1)});
+  EXPECT_EQ(Count(OpKind::kAccept), 2u);
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+  EXPECT_TRUE(gate.Full());
+  engine_.Rest();
+  engine_.ForgetRing();
+  Batch();
+  EXPECT_TRUE(engine_.AtRest());
+  EXPECT_EQ(gate.used(), 0u);
+  EXPECT_EQ(engine_.open(0), 0u);
+  engine_.GoOn();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kWatch), 1u);
+  EXPECT_EQ(Count(OpKind::kPoll), 2u);
+  EXPECT_EQ(Count(OpKind::kAccept), 2u);
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
 TEST_F(EngineTest, NeverAllocatesPerArrivalAfterSetUp) {
   AddSource();
   AddSource({.multishot_accept = false}, RoundRobin());

@@ -921,6 +921,69 @@ TEST_P(UringRingTest, BelongsToTheThreadThatEnablesIt) {
   EXPECT_EQ(ring_->Turn(std::span(&op, 1), 0, completions_), -EEXIST);
 }
 
+// A loop that waits for the ring must come and drive it, also when the thread that did so has
+// ended.
+TEST_P(UringRingTest, APollableRingWithoutAnOwnerIsReadable) {
+  if (GetParam().defer) GTEST_SKIP() << "a deferring ring is not pollable";
+  ring_ = UringRing::Create({.pollable = true, .features = features_}).value();
+  const auto readable = [&] {
+    pollfd ring{.fd = ring_->fd(), .events = POLLIN, .revents = 0};
+    return poll(&ring, 1, 0) == 1;
+  };
+  const Listener listener(AF_INET);
+  Fd knocks(eventfd(0, EFD_NONBLOCK));
+  EXPECT_TRUE(readable());
+  std::thread first([&] {
+    ASSERT_EQ(ring_->Enable(), 0);
+    EXPECT_FALSE(readable());
+    EXPECT_TRUE(Turn({{.key = {.kind = OpKind::kWatch}, .fd = knocks.get()},
+                      Make(OpKind::kPoll, listener.fd())})
+                    .empty());
+    EXPECT_EQ(ring_->WakeIn(std::chrono::nanoseconds(std::chrono::hours(1)).count()), 0);
+    EXPECT_EQ(Turn({Make(OpKind::kPollEnd, -1)}, kPatienceNs).size(), 1u);
+    EXPECT_FALSE(readable());
+    ring_->LetGo();
+    EXPECT_TRUE(readable());
+  });
+  first.join();
+  EXPECT_TRUE(readable());
+  ASSERT_EQ(ring_->Enable(), 0);
+  const std::vector<Completion>& ended = Turn({});
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].key.kind, OpKind::kWatch);
+  EXPECT_FALSE(ended[0].more);
+  EXPECT_FALSE(readable());
+  EXPECT_EQ(ring_->WakeIn(1), 0);  // the timeout of the first owner is not relied on
+  pollfd ring{.fd = ring_->fd(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&ring, 1, 10'000), 1);
+  EXPECT_TRUE(Turn({Make(OpKind::kPoll, listener.fd(), 2)}).empty());
+  const Fd client = listener.Connect();
+  EXPECT_EQ(Turn({}, kPatienceNs).size(), 1u);
+}
+
+// What nobody reads any more is still somebody's connection.
+TEST_P(UringRingTest, WhatRemainsCanBeTakenWithoutItsOwner) {
+  const Listener listener(AF_INET);
+  std::vector<Fd> clients;
+  std::thread owner([&] {
+    MakeRing(64, 1024);
+    EXPECT_TRUE(Turn({Make(OpKind::kAcceptEach, listener.fd())}).empty());
+    for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
+    // Crosses into the kernel without reading.
+    std::vector<Completion> none;
+    EXPECT_EQ(ring_->Turn({}, 1'000'000, none), 0);
+  });
+  owner.join();
+  ring_->TakeRemaining(completions_);
+  int accepted = 0;
+  for (const Completion& completion : completions_) {
+    if (completion.result < 0) continue;
+    ++accepted;
+    close(completion.result);
+  }
+  EXPECT_EQ(accepted, 3);
+}
+
 TEST(UringRing, RefusesImpossibleSizes) {
   for (const UringRingOptions& options :
        {UringRingOptions{.submission_entries = 0},
