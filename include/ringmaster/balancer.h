@@ -58,6 +58,17 @@ enum class Intake : uint8_t {
 };
 
 // Who drives the master: its ring and all its decisions.
+//
+// A host is a thread of yours. The first call of Balancer::RunOnce makes the calling thread the
+// host, until that thread ends. As long as there is no host, nothing is accepted, and set-up
+// functions work at once on any thread, in any order. With a host they work at once on its own
+// thread; on others they wait for it to come by.
+//
+// When the thread ends, Event::Kind::kHostGone says so, and whoever waits for it gets an answer.
+// What has been accepted stays with the balancer, and no source is watched any more. The next
+// thread that calls RunOnce goes on. With Host::kRing it lends its own ring first: the ring of the
+// thread that has ended may be gone, so the balancer asks nothing of it any more. Where nobody
+// shall go on, shut the balancer down before the thread ends.
 enum class Host : uint8_t {
   // A thread of the balancer's own. Nobody's slowness delays the intake. It has all signals
   // blocked: they are for the program's threads, and on_event is called on it.
@@ -66,8 +77,7 @@ enum class Host : uint8_t {
   // what the host's own worker serves. While the host does something else, nothing new reaches the
   // other workers, and nothing is recalled from a worker that is stuck, the host's own included.
   kLoop,
-  // The io_uring of a loop of yours (Balancer::Lend): the master's operations travel with
-  // the
+  // The io_uring of a loop of yours (Balancer::Lend): the master's operations travel with the
   // loop's own, by the same system call, and it needs no ring. Otherwise as kLoop.
   kRing,
 };
@@ -83,12 +93,14 @@ enum class Host : uint8_t {
 //   port.Claim(…);
 //
 // The ring may be of any kind but one with IORING_SETUP_SQPOLL, whose queue may still be full after
-// it was submitted; lend it enabled. The two functions are called on the host's thread, within
-// RunOnce and set-up functions. BalancerOptions::restrict_ring does not apply.
+// it was submitted; lend it enabled. The two functions are called by Lend, and then on the host's
+// thread, within RunOnce and set-up functions. They must not throw, and are not called after the
+// host's thread has ended. BalancerOptions::restrict_ring does not apply.
 //
 // The ring outlives the balancer, unless the host's thread has ended. Before you destroy either,
 // shut the balancer down and ask OnCompletion about what is in the completion queue by then: a
-// connection that was accepted and not handed over would stay open.
+// connection that was accepted and not handed over would stay open. The same goes for a ring whose
+// thread ends while the balancer goes on. What OnCompletion is told of it later is closed.
 struct RingLoan {
   int ring_fd = -1;
   // The next free entry of the submission queue; null when it is full. io_uring_get_sqe.
@@ -130,6 +142,8 @@ struct Event {
                         // to another one; it is tried again later
     kTurnedAway,    // the ring brought more connections than it had said it could; what there was
                     // no room for was closed and counts as refused; never seen so far
+    kHostGone,      // the thread of the host has ended: nothing is accepted until another one
+                    // calls RunOnce; said on the thread that ends
     kMasterFailed,  // the master's ring is unusable: nothing is accepted any more, and what
                     // nobody has claimed is closed and counted as refused
     kBacklogOverflow,  // the kernel's queue of a source was full, and it has dropped clients; said
@@ -169,8 +183,9 @@ struct BalancerOptions {
   bool restrict_ring = true;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
-  // Called on the master's thread; keep it short, it delays every arrival. Must not throw. Several
-  // masters call it one at a time.
+  // Called on the master's thread; keep it short, it delays every arrival. It must not throw: an
+  // exception would leave a batch half done, so the process ends with a sentence that says so.
+  // Several masters call it one at a time.
   std::function<void(const Event&)> on_event = nullptr;
 };
 
@@ -343,24 +358,33 @@ class Balancer {
   absl::StatusOr<Port> AddWorker(const Mailbox& mailbox, WorkerOptions options = {});
 
   // With Host::kLoop: a descriptor that is readable when there is something to do, for level-
-  // triggered epoll, poll, or a poll on an io_uring; -1 otherwise. Owned by the balancer.
+  // triggered epoll, poll, or a poll on an io_uring; -1 otherwise. Owned by the balancer. It is
+  // readable also as long as there is no host, so a loop may wait before it first calls RunOnce. It
+  // stays the same when another thread becomes the host.
   int fd() const;
 
-  // With Host::kRing: lends the ring of the loop that will drive it, once, before the first
-  // RunOnce. Set-up functions work before that, so the balancer may be there before the loop.
+  // With Host::kRing: lends the ring of the loop that will drive it, before the first RunOnce; and
+  // once more when the thread of that loop has ended, for the loop that goes on. An entry of the
+  // ring's queue is filled, so that the loop comes round and calls RunOnce however it waits. So
+  // call it on the loop's thread, or before that uses the ring. Set-up functions work before it, so
+  // the balancer may be there before the loop. FailedPrecondition while a loan is in use.
+  // InvalidArgument when user_data_value cannot be told from that of a loan before, of which
+  // entries may still come: take another value then.
   absl::Status Lend(RingLoan loan);
 
   // With Host::kRing, on the host's thread: whether the entry of its completion queue is the
-  // master's, which keeps what it says until RunOnce. Also after the end, when the last ones come.
+  // master's, which keeps what it says until RunOnce. Also after the end, when the last ones come,
+  // and of rings that were lent before.
   bool OnCompletion(const io_uring_cqe& cqe);
 
   // With a host: does what there is to do, without waiting. Call it when fd() is readable, or, with
-  // Host::kRing, after the completions of each turn of the loop;
-  // calling it at any other time is allowed. The first call makes its thread the host: all others
-  // come from that thread (FailedPrecondition elsewhere). Afterwards claim, if the host is a worker
-  // itself. Set-up functions called on the host's thread work at once; on other threads they wait
-  // for the host to come by, so the host must not wait for those threads. Before the first call
-  // they work on any thread.
+  // Host::kRing, after the completions of each turn of the loop; calling it at any other time is
+  // allowed. Afterwards claim, if the host is a worker itself. The first call makes its thread the
+  // host, see Host: as long as that thread lives, others get FailedPrecondition. Set-up functions
+  // on other threads wait for the host to come by, so it must not wait for those threads. With
+  // Host::kRing, FailedPrecondition when the calling thread cannot submit to the ring that was lent
+  // (IORING_SETUP_SINGLE_ISSUER, of another thread); the loan has ended then, and another may be
+  // lent.
   absl::Status RunOnce();
 
   // Ends the intake, goes on dealing what has been accepted, and returns when everything has been

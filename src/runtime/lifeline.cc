@@ -102,7 +102,9 @@ Lifeline::~Lifeline() = default;
 bool Lifeline::InAnotherProcess() const { return getpid() != process_; }
 
 absl::Status Lifeline::CheckCaller() const {
-  if (masters_.size() == 1 || InAnotherProcess()) return absl::OkStatus();
+  // First, because in a forked child a lock may be held for ever.
+  if (InAnotherProcess()) return AnotherProcess(process_);
+  if (masters_.size() == 1) return absl::OkStatus();
   for (const auto& master : masters_) {
     if (master->OnMaster()) return CalledFromCallback();
   }

@@ -24,6 +24,8 @@ namespace {
 constexpr uint32_t kSubmissionEntries = 256;
 constexpr uint32_t kCompletionsPerTurnMax = 512;  // what a batch brings at most
 constexpr int kLastTurnsMax = 64;
+// Of these the first ones do not wait.
+constexpr int kPromptTurns = 4;
 // How often the thread's CPU time is read, which is a system call.
 constexpr int64_t kTurnsToMeasure = 256;
 // A host has other work, too.
@@ -92,6 +94,12 @@ absl::Status CalledFromCallback() {
       "another thread, or when the callback has returned");
 }
 
+absl::Status AnotherProcess(pid_t process) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("this balancer belongs to process ", process,
+                   ", which forked this one: create a balancer after the fork"));
+}
+
 // --- Creation and end ----------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* environment,
@@ -110,6 +118,7 @@ absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* 
          .features = environment->features});
     if (!ring.ok()) return ring.status();
     completion_entries = (*ring)->completion_entries();
+    master->own_ = ring->get();
     master->ring_ = *std::move(ring);
   }
   master->engine_ = std::make_unique<core::Engine>(
@@ -132,11 +141,14 @@ Master::Master(const MasterEnvironment* environment, uint32_t index)
       options_(environment->options),
       index_(index),
       process_(getpid()),
-      shared_(&environment->shared->master(index)) {}
+      shared_(&environment->shared->master(index)) {
+  if (hosted()) watch_ = std::make_unique<ThreadWatch>([this] { OnHostEnds(); });
+}
 
 Master::~Master() {
   // In a forked child there is no master's thread, and its lock may be held for ever: only the
   // copies of the descriptors are closed, by the members' destructors and here.
+  watch_.reset();
   if (InAnotherProcess()) {
     static_cast<void>(sync_.release());
   } else if (has_thread_ || (hosted() && engine_ != nullptr)) {
@@ -151,10 +163,7 @@ Master::~Master() {
   for (const int ring_fd : rings_to_close_) close(ring_fd);
 }
 
-bool Master::OnMaster() const {
-  std::unique_lock lock(sync_->mutex);
-  return (has_thread_ || host_known_) && pthread_equal(pthread_self(), thread_) != 0;
-}
+bool Master::OnMaster() const { return driver_.load(std::memory_order_relaxed) == ThisThread(); }
 
 bool Master::InAnotherProcess() const { return getpid() != process_; }
 
@@ -192,27 +201,22 @@ absl::Status Master::StartThread() {
 
 absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
                                  absl::FunctionRef<bool()>* until) {
-  if (InAnotherProcess()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this balancer belongs to process ", process_,
-                     ", which forked this one: create a balancer after the fork"));
-  }
+  if (InAnotherProcess()) return AnotherProcess(process_);
   if (IsInside()) return CalledFromCallback();  // before the lock, which this thread may have
   if (hosted()) {
     std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
     if (abandoned_) return Ended();
-    // Before its host comes nothing is under way: whoever calls is alone, as long as it has the
-    // lock.
-    if (!host_known_) {
+    // Without a host nothing is under way: whoever calls is alone, as long as it has the lock.
+    if (driver_ == 0) {
       const Inside within(*this);
       return RefusingExceptions(run);
     }
-    if (pthread_equal(pthread_self(), thread_) != 0) {
+    if (OnMaster()) {
       lock.unlock();
       return RunOnHost(run, until);
     }
-  } else if (pthread_equal(pthread_self(), thread_) != 0) {
+  } else if (OnMaster()) {
     return CalledFromCallback();
   }
   Call call{.run = run, .until = until};
@@ -234,11 +238,23 @@ absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
   }
   // What it changes is told to the kernel at once.
   bool goes_on = Advance();
-  // What was submitted refers to no descriptor by its number any more; the rest the loop of one
-  // that rides hands over when this call has returned.
   while (goes_on && !rides() && !call.done) goes_on = Step(kHostPauseNs) && Advance();
-  if (!call.done) Forget(call);
-  return call.result;
+  if (call.done) return call.result;
+  Forget(call);
+  return call.result.ok() ? HandOverLoan() : call.result;
+}
+
+// What was submitted refers to no descriptor by its number any more. What it ends is reported to
+// the loop, which cannot be waited for on its own thread.
+absl::Status Master::HandOverLoan() {
+  for (int turns = 0; turns < kLastTurnsMax && lent_->HoldsBack(); ++turns) {
+    if (!Step(0)) return absl::OkStatus();
+  }
+  const int result = lent_->Submit();
+  if (result >= 0 && !lent_->HoldsBack()) return absl::OkStatus();
+  return absl::UnavailableError(
+      "it is done, but the ring that was lent takes nothing more now: keep the descriptor open "
+      "until the loop has submitted");
 }
 
 // With the lock.
@@ -280,7 +296,7 @@ absl::Status Master::RunOnce() {
         "this balancer has a thread of its own: create it with BalancerOptions::host = "
         "Host::kLoop or Host::kRing to drive it");
   }
-  if (InAnotherProcess()) return RunOnMaster([] { return absl::OkStatus(); });
+  if (InAnotherProcess()) return AnotherProcess(process_);
   if (IsInside()) return CalledFromCallback();
   bool first = false;
   {
@@ -288,31 +304,47 @@ absl::Status Master::RunOnce() {
     if (abandoned_) return Ended();
     if (ended_) {
       // What comes late must not keep the descriptor readable.
-      const bool on_host = host_known_ && pthread_equal(pthread_self(), thread_) != 0;
-      if (on_host && !rides() && ring_ != nullptr) ring_->Turn({}, 0, completions_);
+      if (OnMaster() && !rides()) ring_->Turn({}, 0, completions_);
       return end_status_;
     }
-    if (ring_ == nullptr) {
-      return absl::FailedPreconditionError(
-          "there is no ring to drive: lend it that of your loop by Balancer::Lend first");
-    }
-    if (!host_known_) {
+    if (driver_ == 0) {
+      if (absl::Status status = BecomeHost(); !status.ok()) return status;
       first = true;
-      if (const int result = ring_->Enable(); result < 0) {
-        return ring::ErrorStatus(ring::Operation::kEnableRing, -result);
-      }
-      thread_ = pthread_self();
-      host_known_ = true;
-      now_ns_ = MonotonicNow();
-      engine_->OnBatch({}, now_ns_, ops_);
     }
-    if (pthread_equal(pthread_self(), thread_) == 0) {
+    if (!OnMaster()) {
       return absl::FailedPreconditionError(
-          "the first call of RunOnce has made another thread the host: call it from there");
+          "another thread is the host, by its call of RunOnce: call it from there, or from here "
+          "when that thread has ended");
     }
   }
   // A loop comes by after every turn of its own, whatever that was about.
   if (!rides() || first || lent_->HasSomething()) Advance();
+  return absl::OkStatus();
+}
+
+// With the lock, and while nobody drives it.
+absl::Status Master::BecomeHost() {
+  if (ring_ == nullptr) {
+    return absl::FailedPreconditionError(
+        old_loans_.empty()
+            ? "there is no ring to drive: lend it that of your loop by Balancer::Lend first"
+            : "the thread of the loop whose ring was lent has ended, and the loan with it: lend "
+              "the ring of the loop that goes on by Balancer::Lend first");
+  }
+  const Inside within(*this);
+  if (const int result = ring_->Enable(); result < 0) {
+    const absl::Status failed = ring::ErrorStatus(ring::Operation::kEnableRing, -result);
+    if (!rides()) return failed;
+    LeaveLoan();
+    return absl::Status(failed.code(),
+                        absl::StrCat(failed.message(),
+                                     "; this loan has ended: lend a ring that the calling thread "
+                                     "may submit to"));
+  }
+  watch_->WatchThisThread();
+  engine_->GoOn();
+  now_ns_ = MonotonicNow();
+  driver_ = ThisThread();
   return absl::OkStatus();
 }
 
@@ -340,10 +372,13 @@ void Master::Close() {
     {
       std::unique_lock lock(sync_->mutex);
       if (ended_) return;
+      driver_ = ThisThread();
     }
-    // Its host has ended, or never came. What is under way ends with the ring.
+    const Inside within(*this);
+    // Its host has ended or never came, or drives it no more. What is under way ends with the ring.
     RefuseWithoutRing();
     lent_ = nullptr;
+    own_ = nullptr;
     ring_.reset();
     End(Ended());
     return;
@@ -352,28 +387,119 @@ void Master::Close() {
   FinishShutdown();
 }
 
+// When a thread with thread_local objects ends, this is one of the last things that it does. No
+// lock is held while the ring is asked, so calls of others may still come, and are answered.
+void Master::OnHostEnds() {
+  {
+    const std::unique_lock lock(sync_->mutex);
+    if (ended_ || !OnMaster()) return;
+  }
+  const Inside within(*this);
+  RefusingExceptions([this] { LetHostGo(); });
+}
+
+void Master::LetHostGo() {
+  engine_->Rest();
+  if (rides()) {
+    LeaveLoan();
+  } else if (!ComeToRest()) {
+    return;  // it has ended
+  }
+  CloseRings();
+  while (true) {
+    RunCalls();
+    EndCalls();
+    if (shutting_down_) {
+      RefuseWithoutRing();
+      return End(Ended());
+    }
+    const std::unique_lock lock(sync_->mutex);
+    if (first_call_ != nullptr || end_asked_ns_.has_value()) continue;
+    driver_ = 0;
+    break;
+  }
+  if (!options_.on_event) return;
+  options_.on_event(
+      {.kind = Event::Kind::kHostGone,
+       .text = absl::StrCat("the thread of the host has ended: nothing is accepted until another "
+                            "thread calls Balancer::RunOnce",
+                            rides() ? ", after it has lent its ring by Balancer::Lend" : "",
+                            "; shut the balancer down before its host ends if none shall follow")});
+}
+
+// Host::kLoop: ends all that is armed, so that nothing is left for a thread that exists no more.
+// False: it has ended.
+bool Master::ComeToRest() {
+  for (int turns = 0; turns < kLastTurnsMax; ++turns) {
+    if (!TurnAndBatch(turns < kPromptTurns ? 0 : kHostPauseNs)) return false;
+    if (engine_->AtRest() && ops_.empty() && ring_->AllReported()) break;
+  }
+  own_->LetGo();
+  return true;
+}
+
+// Host::kRing: the ring may be gone, and must not be touched. What it has not taken has failed;
+// what it has taken is the loop's to report, if there is one, and of no use any more.
+void Master::LeaveLoan() {
+  std::vector<core::Op> pending = lent_->Retire();
+  pending.insert(pending.end(), ops_.begin(), ops_.end());
+  ops_.clear();
+  do {
+    TakeRemaining();
+    BatchWithoutRing(/*all_reported=*/false);
+  } while (!completions_.empty());
+  std::vector<core::Completion> failed;
+  for (const core::Op& op : pending) {
+    if (op.key.kind == core::OpKind::kClose) close(op.fd);
+    if (op.key.kind != core::OpKind::kDoorbell && op.key.kind != core::OpKind::kSend) continue;
+    failed.push_back({.key = op.key, .result = -ECANCELED});
+  }
+  engine_->ForgetRing();
+  std::swap(completions_, failed);
+  BatchWithoutRing(/*all_reported=*/true);
+  std::swap(completions_, failed);
+  old_loans_.emplace_back(lent_);
+  static_cast<void>(ring_.release());
+  lent_ = nullptr;
+}
+
 absl::Status Master::Lend(RingLoan loan) {
+  if (InAnotherProcess()) return AnotherProcess(process_);
+  if (IsInside()) return CalledFromCallback();
   const std::unique_lock lock(sync_->mutex);
   if (ended_) return end_status_;
   if (ring_ != nullptr) {
     return absl::FailedPreconditionError(
-        "a ring was lent before: a balancer rides on one ring for as long as it lives");
+        "a ring was lent before: a balancer rides on it for as long as the thread lives that "
+        "drives it");
   }
-  auto lent = std::make_unique<ring::LentRing>(ring::Loan{.ring_fd = loan.ring_fd,
-                                                          .get_sqe = std::move(loan.get_sqe),
-                                                          .submit = std::move(loan.submit),
-                                                          .user_data_mask = loan.user_data_mask,
-                                                          .user_data_value = loan.user_data_value},
-                                               environment_.features, options_.completion_entries);
+  ring::Loan taken{.ring_fd = loan.ring_fd,
+                   .get_sqe = std::move(loan.get_sqe),
+                   .submit = std::move(loan.submit),
+                   .user_data_mask = loan.user_data_mask,
+                   .user_data_value = loan.user_data_value};
+  for (const auto& old : old_loans_) {
+    if (!old->Resembles(taken)) continue;
+    return absl::InvalidArgumentError(
+        "the loan's user_data_value cannot be told from that of an earlier loan, of which entries "
+        "may still come: take another value of the mask's bits");
+  }
+  auto lent = std::make_unique<ring::LentRing>(std::move(taken), environment_.features,
+                                               options_.completion_entries);
   lent_ = lent.get();
   ring_ = std::move(lent);
+  const Inside within(*this);
+  lent_->AskForOwner();
   return absl::OkStatus();
 }
 
 bool Master::OnCompletion(const io_uring_cqe& cqe) {
-  if (lent_ == nullptr || !lent_->Take(cqe)) return false;
-  if (loan_ended_) lent_->CloseArrived();
-  return true;
+  if (lent_ != nullptr && lent_->Take(cqe)) {
+    if (loan_ended_) lent_->CloseArrived();
+    return true;
+  }
+  return std::any_of(old_loans_.begin(), old_loans_.end(),
+                     [&](const auto& old) { return old->Take(cqe); });
 }
 
 // On the thread of the host, which cannot wait for the ends of what is under way: they are asked
@@ -387,10 +513,12 @@ void Master::EndOnLoan() {
   }
   ring_->Turn(ops_, 0, completions_);
   ops_.clear();
-  End(Ended());
+  // What came with it came too late.
+  ring::CloseAccepted(completions_);
+  EndDriven(Ended());
 }
 
-int Master::fd() const { return hosted() && ring_ != nullptr ? ring_->fd() : -1; }
+int Master::fd() const { return hosted() && own_ != nullptr ? own_->fd() : -1; }
 
 void Master::BeginShutdown(int64_t until_ns) {
   if (InAnotherProcess()) return;
@@ -399,10 +527,12 @@ void Master::BeginShutdown(int64_t until_ns) {
     const std::unique_lock lock(sync_->mutex);
     if (ended_ || abandoned_) return;
     end_asked_ns_ = std::min(end_asked_ns_.value_or(until_ns), until_ns);
-    abandoned = abandoned_ = hosted() && !host_known_;
+    abandoned = abandoned_ = hosted() && driver_ == 0;
+    if (abandoned) driver_ = ThisThread();
   }
   if (!abandoned) return shared_->Knock();
   // Nobody drives it, and from now on nobody will.
+  const Inside within(*this);
   RefuseWithoutRing();
   End(Ended());
 }
@@ -677,6 +807,7 @@ absl::Status Master::SetPaused(SourceId source, bool paused) {
 // --- The master's thread -------------------------------------------------------------------------
 
 void Master::Run() {
+  driver_ = ThisThread();
   if (const int result = ring_->Enable(); result < 0) {
     return End(ring::ErrorStatus(ring::Operation::kEnableRing, -result));
   }
@@ -703,9 +834,9 @@ bool Master::TurnAndBatch(core::Wait wait) {
                          .error = -result,
                          .text = std::string(failed.message())});
     }
-    RefuseWithoutRing();
+    RefuseWithoutRing(completions_);
     if (!hosted()) ring_.reset();  // what it watches, it watches no more
-    End(failed);
+    EndDriven(failed);
     return false;
   }
   ++wakes_;
@@ -730,7 +861,7 @@ bool Master::TurnAndBatch(core::Wait wait) {
   for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
     result = ring_->Turn({}, 0, completions_);
   }
-  End(Ended());
+  EndDriven(Ended());
   return false;
 }
 
@@ -943,25 +1074,53 @@ void Master::CloseRings() {
   rings_to_close_.clear();
 }
 
-// The ring can close nothing any more: what is held or offered is closed here.
-void Master::RefuseWithoutRing() {
+// What the ring can close no more, held or offered, is closed here.
+void Master::RefuseWithoutRing(std::vector<core::Completion> reported) {
   engine_->StopIntake();
+  engine_->Rest();
+  // Read before anything is refused.
+  std::swap(completions_, reported);
+  if (!completions_.empty()) BatchWithoutRing(/*all_reported=*/false);
+  std::swap(completions_, reported);
+  do {
+    TakeRemaining();
+    BatchWithoutRing(/*all_reported=*/completions_.empty());
+  } while (!completions_.empty());
+  drain_ended_ |= engine_->Outstanding() > 0;
   engine_->RefuseAll();
-  while (engine_->Outstanding() > 0) {
-    engine_->OnBatch({}, MonotonicNow(), ops_, true);
-    for (const core::Op& op : ops_) {
-      if (op.key.kind == core::OpKind::kClose) close(op.fd);
-    }
-  }
+  while (engine_->Outstanding() > 0) BatchWithoutRing(/*all_reported=*/true);
 }
 
-void Master::End(absl::Status status) {
-  const Inside within(*this);  // the program is told below, also where nobody drives it
-  if (lent_ != nullptr && OnMaster()) {
+// What the ring has reported and nobody has read.
+void Master::TakeRemaining() {
+  completions_.clear();
+  if (engine_->RoomForEach() == 0) engine_->MakeRoom();
+  if (lent_ != nullptr) lent_->SetAcceptsMax(engine_->RoomForEach());
+  if (ring_ != nullptr) ring_->TakeRemaining(completions_);
+}
+
+// Of `completions_`, while the ring cannot be asked for anything.
+void Master::BatchWithoutRing(bool all_reported) {
+  engine_->OnBatch(completions_, MonotonicNow(), ops_, all_reported);
+  if (engine_->WantsRoom()) engine_->MakeRoom();
+  for (const core::Op& op : ops_) {
+    if (op.key.kind == core::OpKind::kClose) close(op.fd);
+  }
+  ops_.clear();
+}
+
+// On the thread that drives it.
+void Master::EndDriven(absl::Status status) {
+  if (lent_ != nullptr) {
     lent_->End();
     lent_->CloseArrived();
     loan_ended_ = true;
   }
+  End(std::move(status));
+}
+
+void Master::End(absl::Status status) {
+  const Inside within(*this);  // the program is told below, also where nobody drives it
   // Tickets that come from now on are late.
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     shared_->source(source).identity.Set(0);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -23,8 +24,10 @@
 #include "ring/features.h"
 #include "ring/lent_ring.h"
 #include "ring/master_ring.h"
+#include "ring/uring_ring.h"
 #include "ringmaster/balancer.h"
 #include "runtime/shared.h"
+#include "runtime/thread_watch.h"
 
 namespace ringmaster::internal {
 
@@ -51,6 +54,10 @@ struct NewSource {
 // Threads: the public functions from any thread but the master's. The master's own functions say
 // so. Set-up runs as calls: a closure that the master runs between two batches, while the caller
 // waits.
+//
+// With a host: as long as nobody drives the master, before the first RunOnce and when the host's
+// thread has ended, nothing of it is armed or under way, and a call is run by its caller at once.
+// The next thread that calls RunOnce is the host.
 //
 // Indexes of sources are the master's own here; everybody else knows them by PublicIndex.
 class Master {
@@ -166,6 +173,7 @@ class Master {
   // calls of others, so that nothing is set up while operations of the last batch are still pending
   // here. They name descriptors by their numbers.
   absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
+  absl::Status HandOverLoan();
   void Enqueue(Call& call);
   void Forget(const Call& call);
 
@@ -174,7 +182,14 @@ class Master {
   bool rides() const { return options_.host == Host::kRing; }
   // Whether the ring that was lent has brought more than the engine had room for.
   bool KeepsBack() const { return lent_ != nullptr && lent_->KeepsBack(); }
+  absl::Status BecomeHost();
+  // The thread of the host ends; on it, when all else has ended.
+  void OnHostEnds();
+  bool ComeToRest();
+  void LeaveLoan();
+  void LetHostGo();
   void EndOnLoan();
+  void EndDriven(absl::Status status);
 
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
@@ -205,7 +220,10 @@ class Master {
   std::string DescribeOverflow(uint32_t source) const;
   void ReleaseWorker(uint32_t worker);
   void CloseRings();
-  void RefuseWithoutRing();
+  // The ring can do nothing any more, but what it has reported is read: `reported` first.
+  void RefuseWithoutRing(std::vector<core::Completion> reported = {});
+  void TakeRemaining();
+  void BatchWithoutRing(bool all_reported);
   void End(absl::Status status);
 
   const MasterEnvironment& environment_;
@@ -213,11 +231,17 @@ class Master {
   const uint32_t index_;
   const pid_t process_;
   MasterShared* const shared_;
-  std::unique_ptr<ring::MasterRing> ring_;  // Host::kRing: null until it is lent
-  ring::LentRing* lent_ = nullptr;          // the same, Host::kRing
+  std::unique_ptr<ring::MasterRing> ring_;                  // Host::kRing: null until it is lent
+  ring::UringRing* own_ = nullptr;                          // the same, if it is the master's own
+  ring::LentRing* lent_ = nullptr;                          // the same, Host::kRing
+  std::vector<std::unique_ptr<ring::LentRing>> old_loans_;  // of hosts that have ended
   std::unique_ptr<core::Engine> engine_;
-  pthread_t thread_{};       // that drives the master
+  pthread_t thread_{};       // of its own
   bool has_thread_ = false;  // written before anybody else knows the master
+  // The thread that drives it, as ThisThread says; 0: nobody does. A thread that finds itself here
+  // has written that itself, hence relaxed.
+  std::atomic<uint64_t> driver_{0};
+  std::unique_ptr<ThreadWatch> watch_;  // of hosts
 
   // The master's own, once its thread runs.
   std::vector<SourceEntry> sources_;
@@ -255,12 +279,13 @@ class Master {
   bool abandoned_ = false;               // it was shut down before any host came
   std::optional<int64_t> end_asked_ns_;  // BeginShutdown, not yet obeyed
   bool thread_joined_ = false;
-  bool host_known_ = false;  // hosted: RunOnce was called, by `thread_`
 };
 
 int64_t MonotonicNow();
 
 absl::Status CalledFromCallback();
+// In a child that `process` has forked.
+absl::Status AnotherProcess(pid_t process);
 
 }  // namespace ringmaster::internal
 

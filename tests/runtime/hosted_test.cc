@@ -7,12 +7,16 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -98,6 +102,12 @@ class HostThread {
   std::atomic<uint64_t> served_{0};
   std::thread thread_;
 };
+
+// The descriptors of this process.
+size_t Descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(all), end(all)));
+}
 
 class HostedTest : public BalancerTest {
  protected:
@@ -427,6 +437,254 @@ TEST_F(HostedTest, AnExceptionOfAPolicyEndsTheProcessWithASentence) {
     close(client);
   };
   EXPECT_DEATH(serve(), "polic.*must not throw");
+}
+
+// --- Whatever the order --------------------------------------------------------------------------
+
+// What must have been done before anybody is served, in every order that is allowed. The loop waits
+// before it calls RunOnce, and begins at any moment; a client comes before or after.
+TEST_F(HostedTest, ALoopThatWaitsFirstIsWokenWhateverTheOrderOfSetUp) {
+  for (const bool worker_first : {false, true}) {
+    for (int begins_after = 0; begins_after <= 3; ++begins_after) {
+      for (const bool on_host : {false, true}) {
+        for (const bool client_first : {false, true}) {
+          Create({.host = Host::kLoop});
+          const Listener listener = Listener::Tcp();
+          const Mailbox mailbox = Mailbox::Create().value();
+          int client = client_first ? listener.Connect() : -1;
+          Source source;
+          Port port;
+          std::atomic<int> done{0};
+          std::atomic<bool> stop{false};
+          const auto set_up = [&](int step) {
+            if (step == 2) {
+              EXPECT_TRUE(source.Join(port).ok());
+            } else if ((step == 0) == worker_first) {
+              port = balancer_->AddWorker(mailbox).value();
+            } else {
+              source = balancer_->AddSource(listener.fd()).value();
+            }
+            ++done;
+          };
+          for (int step = 0; step < begins_after && !on_host; ++step) set_up(step);
+          std::thread loop([&] {
+            for (int step = 0; step < begins_after && on_host; ++step) set_up(step);
+            while (!stop) {
+              ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+              ASSERT_TRUE(balancer_->RunOnce().ok());
+              for (int step = done; step < 3 && on_host; ++step) set_up(step);
+            }
+          });
+          for (int step = begins_after; step < 3 && !on_host; ++step) set_up(step);
+          EXPECT_TRUE(Eventually([&] { return done == 3; }));
+          if (client < 0) client = listener.Connect();
+          pollfd doorbell{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+          EXPECT_EQ(poll(&doorbell, 1, 10'000), 1)
+              << worker_first << begins_after << on_host << client_first;
+          int served = 0;
+          port.Claim([&](Connection) { ++served; });
+          EXPECT_EQ(served, 1);
+          stop = true;
+          balancer_->Stats();  // wakes it
+          loop.join();
+          close(client);
+        }
+      }
+    }
+  }
+}
+
+// --- The end of the host's thread ----------------------------------------------------------------
+
+// A host that does as it is told, step by step, and ends.
+void OnAThread(const std::function<void()>& job) { std::thread(job).join(); }
+
+TEST_F(HostedTest, AnotherThreadGoesOnWhenTheHostHasEnded) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept, Intake::kReadiness}) {
+    Create({.host = Host::kLoop});
+    const Listener listener = Listener::Tcp();
+    const Listener later = Listener::Tcp();
+    Source source = AddSource(listener, {.intake = intake});
+    const auto worker = AddWorker({source});
+    // Each of them gets the pthread_t of the one before, as a rule.
+    for (int host = 0; host < 3; ++host) {
+      HostThread thread(*balancer_);
+      EXPECT_GE(AskWhoServes(listener), 0);
+      thread.Stop();
+      EXPECT_TRUE(SawEvent(Event::Kind::kHostGone));
+      EXPECT_EQ(balancer_->Stats().accepted, static_cast<uint64_t>(2 * host + 1));
+      const int client = listener.Connect();
+      // Set-up works meanwhile, and means what it says.
+      Source other = AddSource(later);
+      EXPECT_TRUE(other.Join(worker->port()).ok());
+      EXPECT_TRUE(other.Remove().ok());
+      ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+      HostThread next(*balancer_);
+      char who = 0;
+      EXPECT_EQ(read(client, &who, 1), 1);
+      close(client);
+    }
+  }
+}
+
+TEST_F(HostedTest, WhatHadBeenAcceptedWaitsForTheNextHost) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.intake = Intake::kAccept});
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox, {.window = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  OnAThread([&] {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
+    ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+  });
+  int served = 0;
+  while (served < 20) {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    port.Claim([&](Connection) { ++served; });
+  }
+  EXPECT_EQ(balancer_->Stats().accepted, 20u);
+  for (const int client : clients) close(client);
+}
+
+// A call and a shutdown of other threads wait for a host that ends without coming round again.
+TEST_F(HostedTest, WhoeverWaitsForAHostThatEndsGetsAnAnswer) {
+  const Listener listener = Listener::Tcp();
+  const Listener other = Listener::Tcp();
+  Source source = AddSource(listener);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = AddPort(mailbox, source);
+  const int client = listener.Connect();
+  absl::Status added;
+  std::thread caller;
+  OnAThread([&] {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    while (Readable(balancer_->fd())) ASSERT_TRUE(balancer_->RunOnce().ok());
+    caller = std::thread([&] { added = balancer_->AddSource(other.fd()).status(); });
+    EXPECT_TRUE(Readable(balancer_->fd(), 10'000));  // it is asked for something
+  });
+  caller.join();
+  EXPECT_TRUE(added.ok()) << added;
+  ShutdownReport report;
+  OnAThread([&] {
+    ASSERT_TRUE(balancer_->RunOnce().ok());
+    while (Readable(balancer_->fd())) ASSERT_TRUE(balancer_->RunOnce().ok());
+    caller = std::thread([&] { report = balancer_->Shutdown(absl::Hours(1)); });
+    EXPECT_TRUE(Readable(balancer_->fd(), 10'000));
+    ASSERT_TRUE(balancer_->RunOnce().ok());  // the drain begins
+  });
+  caller.join();
+  EXPECT_FALSE(report.drained);
+  EXPECT_EQ(report.refused, 1u);
+  // The first report, whoever asks: the one that was the host, a new thread, this one.
+  EXPECT_EQ(balancer_->Shutdown(absl::ZeroDuration()).refused, 1u);
+  OnAThread([&] { EXPECT_EQ(balancer_->Shutdown(absl::ZeroDuration()).refused, 1u); });
+  char byte;
+  EXPECT_EQ(read(client, &byte, 1), 0);
+  close(client);
+}
+
+TEST_F(HostedTest, ALaterShutdownOnTheHostHasTheFirstReport) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Port port = balancer_->AddWorker({.on_host = true}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  const int client = listener.Connect();
+  while (balancer_->Stats().accepted == 0) ASSERT_TRUE(balancer_->RunOnce().ok());
+  EXPECT_EQ(balancer_->Shutdown(absl::ZeroDuration()).refused, 1u);
+  EXPECT_EQ(balancer_->Shutdown(absl::Seconds(1)).refused, 1u);
+  OnAThread([&] { EXPECT_EQ(balancer_->Shutdown(absl::ZeroDuration()).refused, 1u); });
+  close(client);
+}
+
+// Nobody reads any more what the kernel has accepted for a host that has ended, or that is there
+// and drives it no more.
+TEST_F(HostedTest, ADestroyedBalancerLeavesNoConnectionOpen) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    for (const bool ends : {false, true}) {
+      balancer_.reset();
+      const size_t before = Descriptors();
+      Create({.host = Host::kLoop});
+      std::optional<Listener> listener(Listener::Tcp());
+      Source source = AddSource(*listener, {.intake = intake});
+      Port port = balancer_->AddWorker({.on_host = true, .window = 4}).value();
+      ASSERT_TRUE(source.Join(port).ok());
+      std::vector<int> clients;
+      Gate stays;
+      Gate may_end;
+      std::thread host([&] {
+        ASSERT_TRUE(balancer_->RunOnce().ok());
+        for (int i = 0; i < 20; ++i) clients.push_back(listener->Connect());
+        ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+        stays.Open();
+        may_end.Wait();
+      });
+      stays.Wait();
+      if (ends) {
+        may_end.Open();
+        host.join();
+      }
+      balancer_.reset();
+      port.Leave();
+      source = {};
+      may_end.Open();
+      if (!ends) host.join();
+      listener.reset();
+      for (const int client : clients) {
+        EXPECT_TRUE(Readable(client, 10'000));  // its end, or the reset of one in the backlog
+        close(client);
+      }
+      EXPECT_TRUE(Eventually([&] { return Descriptors() <= before; })) << ends;
+    }
+  }
+}
+
+// A child has the lock as its parent's thread had it at the moment of the fork: for ever.
+class ForkingPolicy : public Policy {
+ public:
+  explicit ForkingPolicy(std::function<int()> child) : child_(std::move(child)) {}
+  std::string name() const override { return "forking"; }
+  void Prepare(uint32_t) override {
+    const pid_t child = fork();
+    if (child == 0) _exit(child_());
+    waitpid(child, &status_, 0);
+    EXPECT_EQ(status_, 0);
+  }
+  size_t Pick(const Arrival&, const View&) override { return 0; }
+
+ private:
+  const std::function<int()> child_;
+  int status_ = -1;
+};
+
+TEST_F(HostedTest, AChildAsksForTheProcessBeforeAnyLock) {
+  const Listener listener = Listener::Tcp();
+  const Listener other = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Source source = AddSource(other);
+  Port port = AddPort(mailbox, source);
+  const auto child = [&] {
+    alarm(20);
+    int wrong = 0;
+    const auto refuses = [&](const absl::Status& status) {
+      wrong |= status.code() == absl::StatusCode::kFailedPrecondition ? 0 : 1;
+    };
+    refuses(balancer_->RunOnce());
+    refuses(balancer_->AddSource(listener.fd()).status());
+    refuses(balancer_->AddWorker({.on_host = true}).status());
+    refuses(source.Join(port));
+    refuses(source.Remove());
+    balancer_->Stats();
+    balancer_->Shutdown(absl::Hours(1));
+    port.Leave();
+    balancer_.reset();
+    return wrong;
+  };
+  AddSource(listener, {.policy = std::make_unique<ForkingPolicy>(child)});
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  const Listener third = Listener::Tcp();
+  AddSource(third, {.policy = std::make_unique<ForkingPolicy>(child)});
 }
 
 TEST_F(HostedTest, OnlyItsHostMayDriveIt) {

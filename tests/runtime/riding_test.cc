@@ -285,6 +285,210 @@ TEST_F(RidingTest, CallsOnTheThreadOfTheHostDoNotWaitForItsLoop) {
   for (int i = 0; i < 10; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
 }
 
+// --- Whatever the order, and whoever drives ------------------------------------------------------
+
+// One turn of a loop as the header prints it; false when nothing came for ten seconds.
+bool TurnOnce(io_uring& ring, Balancer& balancer) {
+  __kernel_timespec patience{.tv_sec = 10, .tv_nsec = 0};
+  io_uring_cqe* cqe;
+  if (io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &patience, nullptr) < 0) return false;
+  unsigned head;
+  unsigned seen = 0;
+  io_uring_for_each_cqe(&ring, head, cqe) {
+    EXPECT_TRUE(balancer.OnCompletion(*cqe));
+    ++seen;
+  }
+  io_uring_cq_advance(&ring, seen);
+  EXPECT_TRUE(balancer.RunOnce().ok());
+  return true;
+}
+
+// The loop waits before it calls RunOnce. It lends its ring before any step of set-up or after it,
+// and begins to wait at any moment after that; other threads do the rest.
+TEST_F(RidingTest, ALoopThatWaitsFirstIsWokenWhateverTheOrderOfSetUp) {
+  for (const bool worker_first : {false, true}) {
+    for (int lends_after = 0; lends_after <= 3; ++lends_after) {
+      for (int begins_after = lends_after; begins_after <= 3; ++begins_after) {
+        for (const bool client_first : {false, true}) {
+          io_uring ring;
+          ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+          std::unique_ptr<Balancer> balancer = Balancer::Create({.host = Host::kRing}).value();
+          const Listener listener = Listener::Tcp();
+          const Mailbox mailbox = Mailbox::Create().value();
+          int client = client_first ? listener.Connect() : -1;
+          Source source;
+          Port port;
+          std::atomic<bool> stop{false};
+          std::thread loop;
+          for (int step = 0; step <= 3; ++step) {
+            if (step == lends_after) {
+              ASSERT_TRUE(balancer->Lend(Lend(ring)).ok());
+            }
+            if (step == begins_after) {
+              loop = std::thread([&] {
+                while (!stop) ASSERT_TRUE(TurnOnce(ring, *balancer));
+              });
+            }
+            if (step == 2) {
+              ASSERT_TRUE(source.Join(port).ok());
+            } else if (step < 2 && (step == 0) == worker_first) {
+              port = balancer->AddWorker(mailbox).value();
+            } else if (step < 2) {
+              source = balancer->AddSource(listener.fd()).value();
+            }
+          }
+          if (client < 0) client = listener.Connect();
+          pollfd doorbell{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+          EXPECT_EQ(poll(&doorbell, 1, 10'000), 1) << worker_first << lends_after << begins_after;
+          port.Claim([](Connection) {});
+          stop = true;
+          balancer->Stats();  // wakes it
+          loop.join();
+          balancer.reset();
+          io_uring_queue_exit(&ring);
+          close(client);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RidingTest, AnotherLoopGoesOnWhenTheThreadOfTheHostHasEnded) {
+  const Listener listener = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  std::atomic<int> gone{0};
+  BalancerOptions options{.host = Host::kRing};
+  options.on_event = [&](const Event& event) {
+    if (event.kind != Event::Kind::kHostGone) return;
+    EXPECT_TRUE(absl::StrContains(event.text, "Lend")) << event.text;
+    ++gone;
+  };
+  std::unique_ptr<Balancer> balancer = Balancer::Create(std::move(options)).value();
+  Source source = balancer->AddSource(listener.fd(), {.intake = Intake::kAccept}).value();
+  Port port = balancer->AddWorker(mailbox, {.window = 2}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  io_uring first;
+  std::thread([&] {
+    ASSERT_EQ(io_uring_queue_init(64, &first, 0), 0);
+    ASSERT_TRUE(balancer->Lend(Lend(first)).ok());
+    for (int turns = 0; turns < 2; ++turns) ASSERT_TRUE(TurnOnce(first, *balancer));
+    for (int i = 0; i < 10; ++i) clients.push_back(listener.Connect());
+    while (balancer->Stats().accepted < 5) ASSERT_TRUE(TurnOnce(first, *balancer));
+  }).join();
+  EXPECT_EQ(gone, 1);
+  EXPECT_GE(balancer->Stats().accepted, 5u);
+  const absl::Status without = balancer->RunOnce();
+  EXPECT_EQ(without.code(), kPrecondition);
+  EXPECT_TRUE(absl::StrContains(without.message(), "has ended")) << without;
+  // What the first ring still says is the master's, and no connection of it stays open.
+  unsigned head;
+  unsigned seen = 0;
+  io_uring_cqe* cqe;
+  io_uring_for_each_cqe(&first, head, cqe) {
+    EXPECT_TRUE(balancer->OnCompletion(*cqe));
+    ++seen;
+  }
+  io_uring_cq_advance(&first, seen);
+  io_uring_queue_exit(&first);
+  // A ring that another thread has created for itself, then the loop's own.
+  io_uring foreign;
+  std::thread([&] {
+    const unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    ASSERT_EQ(io_uring_queue_init(8, &foreign, flags), 0);
+  }).join();
+  io_uring second;
+  ASSERT_EQ(io_uring_queue_init(64, &second, 0), 0);
+  RingLoan loan = Lend(second);
+  const absl::Status alike = balancer->Lend(loan);
+  EXPECT_EQ(alike.code(), kInvalid);
+  EXPECT_TRUE(absl::StrContains(alike.message(), "user_data_value")) << alike;
+  loan.user_data_value = kMaster ^ (uint64_t{1} << 56);
+  RingLoan of_other = Lend(foreign);
+  of_other.user_data_value = loan.user_data_value;
+  ASSERT_TRUE(balancer->Lend(of_other).ok());
+  const absl::Status refused = balancer->RunOnce();
+  EXPECT_EQ(refused.code(), kPrecondition);
+  EXPECT_TRUE(absl::StrContains(refused.message(), "belongs to the thread")) << refused;
+  ASSERT_TRUE(balancer->Lend(loan).ok());
+  uint64_t served = 0;
+  clients.push_back(listener.Connect());
+  while (balancer->Stats().accepted < 6 || served < balancer->Stats().accepted) {
+    ASSERT_TRUE(TurnOnce(second, *balancer));
+    port.Claim([&](Connection) { ++served; });
+  }
+  // Nobody waits for ever: served, or let go with the first ring.
+  for (const int client : clients) {
+    pollfd end{.fd = client, .events = POLLIN, .revents = 0};
+    while (poll(&end, 1, 0) == 0) {
+      ASSERT_TRUE(TurnOnce(second, *balancer));
+      port.Claim([](Connection) {});
+    }
+    close(client);
+  }
+  balancer.reset();
+  io_uring_queue_exit(&second);
+  io_uring_queue_exit(&foreign);
+}
+
+// Doorbells and connections that the queue of the ring had no room for are not lost with it.
+TEST_F(RidingTest, WhatWasNotHandedOverBeforeTheHostEndedIsDealtAgain) {
+  const Listener listener = Listener::Tcp();
+  io_uring receiver;
+  ASSERT_EQ(io_uring_queue_init(64, &receiver, 0), 0);
+  std::unique_ptr<Balancer> balancer = Balancer::Create({.host = Host::kRing}).value();
+  Source source = balancer->AddSource(listener.fd(), {.policy = RoundRobin()}).value();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer->AddWorker(mailbox).value();
+  Port other =
+      balancer->AddWorker({.ring_fd = receiver.ring_fd, .handoff = Handoff::kCompletion}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  ASSERT_TRUE(source.Join(other, {.token = 7}).ok());
+  std::vector<int> clients;
+  bool full = false;
+  std::thread([&] {
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(64, &ring, 0), 0);
+    RingLoan loan = Lend(ring);
+    loan.get_sqe = [&] { return full ? nullptr : io_uring_get_sqe(&ring); };
+    ASSERT_TRUE(balancer->Lend(std::move(loan)).ok());
+    for (int turns = 0; turns < 2; ++turns) ASSERT_TRUE(TurnOnce(ring, *balancer));
+    for (int i = 0; i < 2; ++i) clients.push_back(listener.Connect());
+    // The edge, which brings accepts, whose connections cannot be told to anybody.
+    ASSERT_TRUE(TurnOnce(ring, *balancer));
+    full = true;
+    while (balancer->Stats().accepted < 2) ASSERT_TRUE(TurnOnce(ring, *balancer));
+    io_uring_queue_exit(&ring);
+  }).join();
+  io_uring next;
+  ASSERT_EQ(io_uring_queue_init(64, &next, 0), 0);
+  RingLoan loan = Lend(next);
+  loan.user_data_value = 0;
+  ASSERT_TRUE(balancer->Lend(std::move(loan)).ok());
+  int served = 0;
+  while (served < 2) {
+    ASSERT_TRUE(TurnOnce(next, *balancer));
+    port.Claim([&](Connection) { ++served; });
+    for (io_uring_cqe* cqe; io_uring_peek_cqe(&receiver, &cqe) == 0;) {
+      EXPECT_EQ(cqe->user_data, 7u);
+      const Connection taken = other.Adopt(cqe->res);
+      ++served;
+      io_uring_cqe_seen(&receiver, cqe);
+      other.Took();
+    }
+  }
+  for (const int client : clients) {
+    pollfd end{.fd = client, .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&end, 1, 10'000), 1);
+    close(client);
+  }
+  port.Leave();
+  other.Leave();
+  balancer.reset();
+  io_uring_queue_exit(&next);
+  io_uring_queue_exit(&receiver);
+}
+
 TEST_F(RidingTest, AShutdownOnTheThreadOfTheHostIsOneByZero) {
   const Listener listener = Listener::Tcp();
   const Mailbox mailbox = Mailbox::Create().value();
