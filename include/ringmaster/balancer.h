@@ -262,9 +262,10 @@ class Source {
   absl::Status Leave(Port& port);
 
   // With Intake::kReadiness: the source may have more than a worker has taken, or, by `error`, why
-  // it could not be taken: see Ticket::Again. For workers with Handoff::kCompletion, who have no
-  // Ticket. From any thread; does not wait. FailedPrecondition, and nothing happens to the source
-  // that may have this one's index now, when this one was removed.
+  // it could not be taken (EAGAIN: there was nothing): see Ticket::Again. For workers with
+  // Handoff::kCompletion, who have no Ticket. From any thread; does not wait. FailedPrecondition,
+  // and nothing happens to the source that may have this one's index now, when this one was
+  // removed.
   absl::Status Again(int error = 0);
 
   // Stops and resumes the intake. What has been accepted is still dealt.

@@ -142,7 +142,8 @@ class [[nodiscard]] Ticket {
   Connection Accept();
 
   // The source may have more than this worker takes now: somebody gets another ticket. `error` is
-  // the errno of what went wrong, if that was the reason: after a shortage (EMFILE, ENFILE, ENOMEM,
+  // the errno of what went wrong, if that was the reason; EAGAIN says that there was nothing, and
+  // nobody gets another ticket for it. After a shortage (EMFILE, ENFILE, ENOMEM,
   // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; a source that is
   // no listener any more (EINVAL, EBADF) is given up, as with the other intakes. A negative one, as
   // completions carry it, means the same. Does nothing when the ticket is late; no other source
@@ -157,6 +158,7 @@ class [[nodiscard]] Ticket {
   internal::PortShared* shared_;  // held
   internal::MasterShared* master_;
   bool has_place_ = true;
+  mutable bool gave_up_ = false;  // by Again, with a reason
   // Of the source, as it was when the ticket was claimed; its index may be another one's later.
   uint32_t source_;
   uint32_t traits_;

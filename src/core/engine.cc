@@ -276,6 +276,13 @@ void Engine::Again(uint32_t index, int32_t error) {
   }
 }
 
+void Engine::Again(uint32_t index, const GivenBack::News& news) {
+  if (news.more) Again(index, 0);
+  if (news.nothing) Again(index, EAGAIN);
+  if (news.error != 0) Again(index, news.error);
+  if (news.redeemed) Redeemed(index);
+}
+
 void Engine::Redeemed(uint32_t index) { sources_[index].redeemed = true; }
 
 bool Engine::WaitsForSuccess(uint32_t index) const {
@@ -338,6 +345,8 @@ void Engine::TurnAway(uint32_t index, const Completion& completion) {
 
 void Engine::OnAcceptError(uint32_t index, int32_t error) {
   SourceState& source = sources_[index];
+  // Of what is ended anyway nobody need hear.
+  if (source.removed) return;
   switch (error) {
     case EAGAIN:
       // Later completions of the same batch may still set it again: they are in the order in which
@@ -396,6 +405,7 @@ void Engine::EndBackOffs() {
 void Engine::EndBackOff(SourceState& source) {
   if (!source.back_off.pauses()) return;
   source.back_off.Resume();
+  if (source.untaken == 0) source.failed_since = false;
   source.accept_batch = kAcceptsPerBatchMin;
 }
 

@@ -214,6 +214,7 @@ class Engine {
   // of may be younger than any of these. The caller has told late tickets apart
   // (GivenBack), whose source has gone. Between two batches, followed by one.
   void Again(uint32_t source, int32_t error);
+  void Again(uint32_t source, const GivenBack::News& news);
   // The same of a worker that has accepted something. It need not say so each time, only when that
   // would change the books of the source.
   void Redeemed(uint32_t source);

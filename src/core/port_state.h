@@ -6,6 +6,7 @@
 #define RINGMASTER_SRC_CORE_PORT_STATE_H_
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -98,21 +99,67 @@ class SourceIdentity {
   std::atomic<uint64_t> serial_{0};
 };
 
-// The tickets of one source index that came back and that the master has not heard of. They carry
-// the serial of their source, so that a late one is told apart.
+// What has become of the tickets of one source index, as far as the master has not heard of it. It
+// carries the serial of their source, so that a late one is told apart. Several workers may speak
+// between two looks of the master, who hears of each kind once: the order is lost, no kind is.
 class GivenBack {
  public:
   static constexpr int32_t kErrorMax = 4095;  // the kernel's largest errno
 
+  struct News {
+    bool more = false;      // there may be more: somebody else may have a look
+    bool redeemed = false;  // something was accepted
+    bool nothing = false;   // nothing was found (EAGAIN)
+    int32_t error = 0;      // the errno of what went wrong last, or 0
+  };
+
   // Any thread. A ticket of the source comes back, with the errno of what went wrong or 0. Release:
   // the master that takes it sees what was done before. One of a source that has gone does not
-  // replace what is known of the present one. A shortage that a plain return follows at once is
-  // forgotten, and met again.
+  // replace what is known of the present one.
   void Say(uint64_t serial, int32_t error) {
-    const uint64_t reason = error > 0 && error <= kErrorMax ? static_cast<uint64_t>(error) : 0;
-    const uint64_t word = serial << kSerialShift | (reason + 1);
+    if (error == EAGAIN) return Add(serial, kNothing);
+    const bool is_errno = error > 0 && error <= kErrorMax;
+    Add(serial, is_errno ? static_cast<uint64_t>(error) : kMore);
+  }
+  // Any thread. Something was accepted. The master has nothing to do because of that, unless it has
+  // asked.
+  void SayRedeemed(uint64_t serial) { Add(serial, kRedeemed); }
+
+  // Master. It wants to hear when something is accepted, or nothing is found: once.
+  void Ask() { asked_.store(1, std::memory_order_relaxed); }
+  // Any thread, after either of these. True for one caller, who says so and wakes the master.
+  // Relaxed: whoever misses it leaves it to the next.
+  bool Asked() {
+    return asked_.load(std::memory_order_relaxed) != 0 &&
+           asked_.exchange(0, std::memory_order_relaxed) != 0;
+  }
+
+  // Master. What was said of this source since the last call.
+  News Take(uint64_t serial) {
+    if (word_.load(std::memory_order_relaxed) == 0) return {};
+    const uint64_t word = word_.exchange(0, std::memory_order_acquire);
+    if (word >> kSerialShift != serial) return {};
+    return {.more = (word & kMore) != 0,
+            .redeemed = (word & kRedeemed) != 0,
+            .nothing = (word & kNothing) != 0,
+            .error = static_cast<int32_t>(word & kErrorMask)};
+  }
+
+ private:
+  static constexpr uint32_t kSerialShift = 16;
+  static constexpr uint64_t kErrorMask = 0xfff;
+  static constexpr uint64_t kMore = 1 << 12;
+  static constexpr uint64_t kRedeemed = 1 << 13;
+  static constexpr uint64_t kNothing = 1 << 14;
+
+  void Add(uint64_t serial, uint64_t news) {
     uint64_t before = word_.load(std::memory_order_relaxed);
     while (before >> kSerialShift <= serial) {
+      uint64_t word = serial << kSerialShift | news;
+      if (before >> kSerialShift == serial) {
+        const uint64_t error = (news & kErrorMask) != 0 ? news & kErrorMask : before & kErrorMask;
+        word = ((word | before) & ~kErrorMask) | error;
+      }
       if (word_.compare_exchange_weak(before, word, std::memory_order_release,
                                       std::memory_order_relaxed)) {
         return;
@@ -120,18 +167,8 @@ class GivenBack {
     }
   }
 
-  // Master. The errno or 0 of what has come back of this source since the last call; -1: nothing.
-  int32_t Take(uint64_t serial) {
-    if (word_.load(std::memory_order_relaxed) == 0) return -1;
-    const uint64_t word = word_.exchange(0, std::memory_order_acquire);
-    return word >> kSerialShift == serial ? static_cast<int32_t>(word & kReasonMask) - 1 : -1;
-  }
-
- private:
-  static constexpr uint32_t kSerialShift = 16;
-  static constexpr uint64_t kReasonMask = 0xffff;
-
   std::atomic<uint64_t> word_{0};
+  std::atomic<uint32_t> asked_{0};
 };
 
 // One for each master and worker to whom connections are handed over as completions of its own

@@ -845,8 +845,10 @@ bool Master::TurnAndBatch(core::Wait wait) {
   if (!hosted() && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
   CloseRings();
   RunCalls();
-  if (shared_->TakeGivenBack()) TakeGivenBack();
+  const bool given_back = shared_->TakeGivenBack();
+  if (given_back) TakeGivenBack();
   engine_->OnBatch(completions_, now_ns_, ops_, ring_->AllReported());
+  if (given_back) AskForSuccess();
   if (engine_->WantsRoom() || (KeepsBack() && engine_->RoomForEach() == 0)) engine_->MakeRoom();
   if (engine_->PlacesFreed()) environment_.shared->KnockOthersIfHungry(shared_);
   if (waiting_calls_ != nullptr) EndCalls();
@@ -875,8 +877,14 @@ void Master::MeasureTurns() {
 void Master::TakeGivenBack() {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     // A late one, of a source that has gone, is nothing.
-    const int32_t error = shared_->source(index).given_back.Take(engine_->source_serial(index));
-    if (error >= 0) engine_->Again(index, error);
+    engine_->Again(index, shared_->source(index).given_back.Take(engine_->source_serial(index)));
+  }
+}
+
+// After a batch with something that was given back: what workers are to say when all is well again.
+void Master::AskForSuccess() {
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    if (engine_->WaitsForSuccess(index)) shared_->source(index).given_back.Ask();
   }
 }
 

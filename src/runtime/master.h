@@ -203,6 +203,7 @@ class Master {
   bool SourcesReleased() const;
   void SayIntakeEnded();
   void TakeGivenBack();
+  void AskForSuccess();
   void MeasureTurns();
   void EndCalls();
   uint32_t PublicIndex(uint32_t source) const {

@@ -112,6 +112,7 @@ Ticket::Ticket(Ticket&& other) noexcept
     : shared_(std::exchange(other.shared_, nullptr)),
       master_(other.master_),
       has_place_(other.has_place_),
+      gave_up_(other.gave_up_),
       source_(other.source_),
       traits_(other.traits_),
       events_(other.events_),
@@ -124,6 +125,7 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
   std::swap(shared_, other.shared_);
   std::swap(master_, other.master_);
   std::swap(has_place_, other.has_place_);
+  std::swap(gave_up_, other.gave_up_);
   source_ = other.source_;
   traits_ = other.traits_;
   events_ = other.events_;
@@ -136,6 +138,8 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 
 Ticket::~Ticket() {
   if (shared_ == nullptr) return;
+  // Whoever uses the descriptor without Accept, and complains of nothing, has had no trouble.
+  if (has_place_ && !gave_up_) master_->SayRedeemed(source_, serial_);
   if (has_place_) shared_->ReleasePlace(gate_);
   shared_->tickets.fetch_sub(1, std::memory_order_seq_cst);
   shared_->balancer->KnockIfHungry();  // not as a lease: it had no descriptor to give back
@@ -143,7 +147,9 @@ Ticket::~Ticket() {
 }
 
 void Ticket::Again(int error) const {
-  if (shared_ != nullptr) master_->GiveBack(source_, serial_, error);
+  if (shared_ == nullptr) return;
+  gave_up_ |= error != 0;
+  master_->GiveBack(source_, serial_, error);
 }
 
 Connection Ticket::Accept() {
@@ -158,6 +164,7 @@ Connection Ticket::Accept() {
       // Where connections cannot be counted, one ticket stands for all of them.
       pollfd more{.fd = fd_, .events = POLLIN, .revents = 0};
       if ((traits_ & internal::kCountable) == 0 && poll(&more, 1, 0) == 1) Again();
+      master_->SayRedeemed(source_, serial_);
       if (!std::exchange(has_place_, false)) {
         shared_->TakePlace();
         if (gate_ != nullptr) gate_->Force();
@@ -167,6 +174,7 @@ Connection Ticket::Accept() {
     }
     switch (errno) {
       case EAGAIN:
+        if (master_->source(source_).given_back.Asked()) Again(EAGAIN);
         return {};
       case EINTR:
         continue;

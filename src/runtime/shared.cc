@@ -33,10 +33,20 @@ bool MasterShared::GiveBack(uint32_t index, uint64_t serial, int error) {
   if (error < 0) error = error < -core::GivenBack::kErrorMax ? EIO : -error;
   if (error > core::GivenBack::kErrorMax) error = EIO;
   // Release, both: whoever sees the second finds the first.
-  sources_[index].given_back.Say(serial, error);
+  core::GivenBack& given_back = sources_[index].given_back;
+  given_back.Say(serial, error);
+  if (error == 0 && given_back.Asked()) given_back.SayRedeemed(serial);
   given_back_.store(1, std::memory_order_release);
   Knock();
   return true;
+}
+
+void MasterShared::SayRedeemed(uint32_t index, uint64_t serial) {
+  core::GivenBack& given_back = sources_[index].given_back;
+  if (!sources_[index].identity.Is(serial) || !given_back.Asked()) return;
+  given_back.SayRedeemed(serial);
+  given_back_.store(1, std::memory_order_release);
+  Knock();
 }
 
 absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,

@@ -64,6 +64,8 @@ class MasterShared {
   // A ticket of the source comes back, with the errno of what went wrong or 0. Nothing happens when
   // that source has gone, whoever has its index now; then the answer is false. Any thread.
   bool GiveBack(uint32_t index, uint64_t serial, int error);
+  // Something was accepted by a ticket of the source: said only if the master has asked for it.
+  void SayRedeemed(uint32_t index, uint64_t serial);
   // Master. Whether any has come back since the last call.
   bool TakeGivenBack() {
     return given_back_.load(std::memory_order_relaxed) != 0 &&

@@ -78,10 +78,12 @@ enum class Milestone : uint8_t {
   kTicketOfReused,      // the same, and another source had the index
   kBacklogFull,         // clients dropped because too many waited in the kernel
   kOverflowReported,    // the engine said so
+  kShortageEnded,       // the engine said that descriptors are not short any more
+  kSuccessTold,         // a worker said so of a ticket, because it was asked
   kTicketSent,          // tickets, as completions
   kAgainBeforeTook,     // one of these was given back before it was said that it was taken
 };
-inline constexpr size_t kMilestoneCount = 66;
+inline constexpr size_t kMilestoneCount = 68;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -148,6 +150,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "ticket_of_reused",
     "backlog_full",
     "overflow_reported",
+    "shortage_ended",
+    "success_told",
     "ticket_sent",
     "again_before_took",
 };

@@ -159,11 +159,13 @@ void InboxWorker::Accept() {
     world_->Reached(Milestone::kRedeemed);
     serving_ = world_->checker().OnRedeemed(id_, fd, source_, world_->now_ns());
     if (world_->MoreWaits(source_)) world_->GiveBack(id_, source_, 0);
+    world_->TellResult(id_, source_, 0);
     if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
     world_->Serve(id_, serving_, /*leased=*/true);
     return Go(Next::kCallback, world_->ServiceTime());
   }
   serving_ = Checker::kNone;
+  if (fd == -EAGAIN) world_->TellResult(id_, source_, EAGAIN);
   world_->Reached(fd == -EAGAIN ? Milestone::kTicketTooMany : Milestone::kTicketGivenBack);
   if (fd != -EAGAIN && !world_->Breaks(Breakage::kTicketForgotten)) {
     world_->GiveBack(id_, source_, -fd);

@@ -405,6 +405,18 @@ void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
   master.ring.OnKnock();
 }
 
+void World::TellResult(uint32_t worker, uint32_t source, int32_t error) {
+  const Source& of = sources_[source];
+  AtIndex& at = masters_[of.master].at_index[of.index];
+  if (!at.identity.Is(of.serial) || !at.given_back.Asked()) return;
+  if (Breaks(Breakage::kTicketTellsNothing)) return;
+  Reached(Milestone::kSuccessTold);
+  if (error != 0) return GiveBack(worker, source, error);
+  at.given_back.SayRedeemed(of.serial);
+  masters_[of.master].given_back = true;
+  masters_[of.master].ring.OnKnock();
+}
+
 int32_t World::AcceptFor(uint32_t source) {
   const Source& of = sources_[source];
   const bool late = !IdentityOf(of).Is(of.serial);
@@ -434,6 +446,7 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
     Reached(Milestone::kRedeemed);
     const uint32_t connection = checker_.OnRedeemed(id, fd, source, now_ns_);
     if (MoreWaits(source)) GiveBack(id, source, 0);
+    TellResult(id, source, 0);
     if (connection == Checker::kNone) return;
     Serve(id, connection, /*leased=*/true);
     return OnCallbackEnd(connection);
@@ -441,6 +454,7 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
   // Some use the descriptor by themselves, and say what has become of it.
   const bool says = fd != -EAGAIN || (late && prng_.Chance({1, 2}));
   if (says) GiveBack(id, source, late ? EBADF : -fd);
+  if (fd == -EAGAIN) TellResult(id, source, EAGAIN);
   ReleasePlace(id, source);
   checker_.OnTicketDone(id, source, now_ns_);
   worker(id).KnockAfterTicket();
@@ -593,6 +607,12 @@ void World::FinishDrain() {
                           : "a source is not armed at rest");
     if (master.by_index[source.index] == index && master.engine->armed(source.index) != armed) {
       checker_.Fail("the engine takes a source for armed that is not, or the reverse");
+    }
+    const bool told = checker_.claimed_tickets(index) + checker_.counts(index).offered +
+                          checker_.untaken_tickets(index) >
+                      0;
+    if (source.is_short && should && !told) {
+      checker_.Fail("the end of a shortage is never reported");
     }
     if (source.removed && !source.closed) checker_.Fail("a removed source is never let go");
   }

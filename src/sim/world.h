@@ -115,6 +115,8 @@ class World {
   bool MoreWaits(uint32_t source) const;
   bool countable(uint32_t source) const { return sources_[source].config.countable; }
   void GiveBack(uint32_t worker, uint32_t source, int32_t error);
+  // Something was accepted by a ticket, or nothing was found (EAGAIN): said if that was asked for.
+  void TellResult(uint32_t worker, uint32_t source, int32_t error);
   // With a ticket of the source, as Ticket::Accept does: a descriptor, or -errno. EAGAIN, too, when
   // the ticket is late.
   int32_t AcceptFor(uint32_t source);
@@ -216,6 +218,7 @@ class World {
     bool removed = false;
     bool closed = false;              // removed, and its listener is closed
     bool given_up = false;            // the engine has said so
+    bool is_short = false;            // of descriptors, the same
     WatchedPolicy* policy = nullptr;  // owned by the engine
   };
   // A worker as an engine has it.
@@ -330,6 +333,7 @@ class World {
   std::unique_ptr<WatchedPolicy> MakePolicy(std::string_view name);
   void NoteOps(const Master& master);
   void NoteEvents(Master& master);
+  void OnShortage(const Master& master, uint32_t index, bool begins);
   void TellOthers(const Master& master);
   void CompareBooks(const Master& master);
   void CountStates(const Master& master);

@@ -196,6 +196,9 @@ void World::Batch(Master& master) {
   const bool all_reported = master.ring.AllReported();
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
   master.engine->OnBatch(master.completions, now_ns_, master.ops, all_reported);
+  for (uint32_t index = 0; index < master.at_index.size(); ++index) {
+    if (master.engine->WaitsForSuccess(index)) master.at_index[index].given_back.Ask();
+  }
   const bool kept_back = master.ring.KeepsBack() && master.engine->RoomForEach() == 0;
   if (master.engine->WantsRoom() || kept_back) {
     Reached(Milestone::kRoomMade);
@@ -238,9 +241,8 @@ void World::Batch(Master& master) {
 // As the runtime does.
 void World::TakeGivenBack(Master& master) {
   for (uint32_t index = 0; index < master.at_index.size(); ++index) {
-    const int32_t error =
-        master.at_index[index].given_back.Take(master.engine->source_serial(index));
-    if (error >= 0) master.engine->Again(index, error);
+    master.engine->Again(
+        index, master.at_index[index].given_back.Take(master.engine->source_serial(index)));
   }
 }
 
@@ -313,6 +315,11 @@ void World::NoteEvents(Master& master) {
     switch (event.kind) {
       case core::EventKind::kOutOfDescriptors:
         Reached(Milestone::kBackOff);
+        OnShortage(master, event.source, true);
+        break;
+      case core::EventKind::kAccepting:
+        Reached(Milestone::kShortageEnded);
+        OnShortage(master, event.source, false);
         break;
       case core::EventKind::kWorkerStalled:
         Reached(Milestone::kStallReported);
@@ -350,12 +357,21 @@ void World::NoteEvents(Master& master) {
         Reached(Milestone::kOverflowReported);
         checker_.OnOverflowReported(master.by_index[event.source]);
         break;
-      case core::EventKind::kAccepting:
       case core::EventKind::kDoorbellFailed:
         break;
     }
   }
   master.engine->ClearEvents();
+}
+
+// Episodes begin and end in turn.
+void World::OnShortage(const Master& master, uint32_t index, bool begins) {
+  bool& is_short = sources_[master.by_index[index]].is_short;
+  if (is_short == begins) {
+    checker_.Fail(begins ? "a shortage begins that has begun before"
+                         : "a shortage ends that has not begun");
+  }
+  is_short = begins;
 }
 
 // The engine's books against the checker's. The engine may not yet know of a claim.

@@ -755,16 +755,20 @@ TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
 
 // --- Identity ------------------------------------------------------------------------------------
 
+bool IsNothing(const GivenBack::News& news) {
+  return !news.more && !news.redeemed && !news.nothing && news.error == 0;
+}
+
 TEST(Identity, ATicketOfASourceThatHasGoneSaysNothingOfTheNextOne) {
   GivenBack given_back;
   given_back.Say(7, EBADF);
-  EXPECT_EQ(given_back.Take(8), -1);
-  EXPECT_EQ(given_back.Take(8), -1);
+  EXPECT_TRUE(IsNothing(given_back.Take(8)));
+  EXPECT_TRUE(IsNothing(given_back.Take(8)));
   given_back.Say(8, 0);
-  EXPECT_EQ(given_back.Take(8), 0);
-  EXPECT_EQ(given_back.Take(8), -1);
+  EXPECT_TRUE(given_back.Take(8).more);
+  EXPECT_TRUE(IsNothing(given_back.Take(8)));
   given_back.Say(8, EMFILE);
-  EXPECT_EQ(given_back.Take(8), EMFILE);
+  EXPECT_EQ(given_back.Take(8).error, EMFILE);
 }
 
 // Both come back between two looks of the master.
@@ -772,18 +776,49 @@ TEST(Identity, ALateTicketDoesNotHideOneOfTheNextSource) {
   GivenBack given_back;
   given_back.Say(8, ENFILE);
   given_back.Say(7, EBADF);
-  EXPECT_EQ(given_back.Take(8), ENFILE);
+  EXPECT_EQ(given_back.Take(8).error, ENFILE);
   given_back.Say(7, EBADF);
   given_back.Say(8, ENFILE);
-  EXPECT_EQ(given_back.Take(8), ENFILE);
+  EXPECT_EQ(given_back.Take(8).error, ENFILE);
 }
 
 TEST(Identity, AReasonThatIsNoErrnoIsNone) {
   GivenBack given_back;
   for (const int32_t error : {-1, INT32_MIN, 4096, INT32_MAX}) {
     given_back.Say(1, error);
-    EXPECT_EQ(given_back.Take(1), 0) << error;
+    const GivenBack::News news = given_back.Take(1);
+    EXPECT_TRUE(news.more) << error;
+    EXPECT_EQ(news.error, 0) << error;
   }
+}
+
+// Two workers speak between two looks of the master: neither takes back what the other has said.
+TEST(GivenBackTest, WhatSeveralSayIsAllHeard) {
+  GivenBack given_back;
+  given_back.Say(1, 0);
+  given_back.Say(1, EAGAIN);
+  given_back.Say(1, EMFILE);
+  given_back.SayRedeemed(1);
+  const GivenBack::News news = given_back.Take(1);
+  EXPECT_TRUE(news.more && news.nothing && news.redeemed);
+  EXPECT_EQ(news.error, EMFILE);
+  EXPECT_TRUE(IsNothing(given_back.Take(1)));
+}
+
+TEST(GivenBackTest, HavingFoundNothingIsNoReasonToLookAgain) {
+  GivenBack given_back;
+  given_back.Say(1, EAGAIN);
+  EXPECT_FALSE(given_back.Take(1).more);
+  given_back.Say(1, EMFILE);
+  EXPECT_FALSE(given_back.Take(1).more);
+}
+
+TEST(GivenBackTest, OneIsAskedToSayThatAllIsWell) {
+  GivenBack given_back;
+  EXPECT_FALSE(given_back.Asked());
+  given_back.Ask();
+  EXPECT_TRUE(given_back.Asked());
+  EXPECT_FALSE(given_back.Asked());
 }
 
 TEST(Identity, ASerialIsThatOfASourceUntilTheSourceHasGone) {

@@ -95,7 +95,8 @@ INSTANTIATE_TEST_SUITE_P(
                    " turn_ns_max=0"},
         BrokenPart{Breakage::kHostCallsBetweenTurns, "HostCallsBetweenTurns", "not a worker's",
                    " host_steps=1 faults=source_removed:1/2,worker_leaves:1/2"},
-        BrokenPart{Breakage::kHostForgetsItself, "HostForgetsItself", "has been rung"},
+        BrokenPart{Breakage::kTicketTellsNothing, "TicketTellsNothing", "is never reported",
+                   " hosted=0 descriptors_max=2 source=policy:least-loaded/readiness:1"},
         BrokenPart{Breakage::kMasterForgetsTook, "MasterForgetsTook", "was not woken",
                    " hosted=0 source=policy:least-loaded/readiness:1 worker=completions:1"
                    " faults=took_late:1/2"},
