@@ -334,7 +334,9 @@ class Balancer {
   static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
 
   // Shuts down without waiting, unless done before. With a host on the host's thread, or when that
-  // runs no more.
+  // runs no more. In the event callback, or in a function of a policy, it ends the process with a
+  // sentence: the master that calls would wait for itself. Afterwards fd() is closed, and whatever sources, ports, leases and tickets still
+  // exist keep no descriptor open but one eventfd for each master, until the last of them is gone.
   ~Balancer();
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;

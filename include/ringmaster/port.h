@@ -221,8 +221,10 @@ class [[nodiscard]] Port {
   absl::Status SetWindow(uint32_t window);
 
   // Leaves the balancer: what was offered and not claimed goes to other workers at once. When it
-  // returns, the balancer no longer refers to the worker's ring, which may be closed. Leases stay
-  // valid. Does nothing when done before.
+  // returns, the balancer no longer refers to the worker's ring, which may be closed, also when the
+  // balancer was shut down before. Leases stay valid. Does nothing when done before. In the event
+  // callback, or in a function of a policy, the master cannot be waited for: the port is empty at
+  // once, and the balancer lets go of the ring when the callback has returned.
   void Leave();
 
   // Whether it belongs to a balancer and has not left.

@@ -1,5 +1,6 @@
-// The only place where the library ends the process: a broken invariant of its own. Never for what
-// the kernel did or what a caller asked for; those are values to handle.
+// The only place where the library ends the process: for a broken invariant of its own, and for a
+// caller's mistake that no answer could reach, because going on would use what is gone. Everything
+// else that a caller or the kernel does is a value to handle.
 
 #ifndef RINGMASTER_SRC_CORE_CHECK_H_
 #define RINGMASTER_SRC_CORE_CHECK_H_
@@ -9,8 +10,8 @@ namespace ringmaster::core {
 // Writes what was broken and where to stderr and aborts.
 [[noreturn]] void CheckFailed(const char* condition, const char* file, int line);
 
-// The same for the program's own code that did what makes going on impossible: an exception out of
-// a policy, in the middle of a batch. `sentence` says what and what to do.
+// Writes "ringmaster: " and the sentence, which names the mistake and the remedy, to stderr and
+// aborts.
 [[noreturn]] void Misused(const char* sentence);
 
 }  // namespace ringmaster::core

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/check.h"
 #include "core/deadline.h"
 #include "ring/features.h"
 #include "ring/target.h"
@@ -99,6 +100,11 @@ Lifeline::Lifeline(BalancerOptions options) : process_(getpid()) {
 
 Lifeline::~Lifeline() = default;
 
+bool Lifeline::InCallback() const {
+  return std::any_of(masters_.begin(), masters_.end(),
+                     [](const auto& master) { return master->IsInside(); });
+}
+
 bool Lifeline::InAnotherProcess() const { return getpid() != process_; }
 
 absl::Status Lifeline::CheckCaller() const {
@@ -112,6 +118,13 @@ absl::Status Lifeline::CheckCaller() const {
 }
 
 void Lifeline::Close() {
+  if (InAnotherProcess()) return;
+  if (InCallback()) {
+    core::Misused(
+        "a Balancer is destroyed inside a callback of its own (on_event, or a function of a "
+        "policy), which the destruction would wait for: destroy it on another thread, or when the "
+        "callback has returned");
+  }
   if (masters_.size() > 1) {
     Shutdown({});
     return;
@@ -312,21 +325,6 @@ absl::Status Lifeline::Again(SourceId source, int error) {
 
 // --- Workers -------------------------------------------------------------------------------------
 
-// The lowest that is free: a worker has the same index at every master.
-uint32_t Lifeline::TakeWorkerIndex() {
-  const std::lock_guard lock(mutex_);
-  const auto free = std::find(worker_indexes_.begin(), worker_indexes_.end(), false);
-  const auto index = static_cast<uint32_t>(free - worker_indexes_.begin());
-  if (free == worker_indexes_.end()) worker_indexes_.push_back(false);
-  worker_indexes_[index] = true;
-  return index;
-}
-
-void Lifeline::GiveWorkerIndexBack(uint32_t worker) {
-  const std::lock_guard lock(mutex_);
-  worker_indexes_[worker] = false;
-}
-
 absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& options) {
   if (absl::Status status = CheckCaller(); !status.ok()) return status;
   if (absl::Status status = CheckOptions(options, environment_.options.host); !status.ok()) {
@@ -341,7 +339,8 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
       environment_.shared, core::Inbox::WordsFor(completions ? 1 : options.window));
   if (!shared.ok()) return shared.status();
   (*shared)->on_host = options.on_host;
-  const uint32_t index = TakeWorkerIndex();
+  const uint32_t index = environment_.shared->worker_indexes().Take();
+  (*shared)->EnterBooks();
   for (size_t i = 0; i < masters_.size(); ++i) {
     const absl::Status added = masters_[i]->AddWorker(index, options, *shared);
     if (added.ok()) continue;
@@ -349,18 +348,27 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
     (*shared)->Unref();
     return added;
   }
+  // The masters keep the index from now on, and so does the caller, who will remove the worker.
   return NewWorker{.index = index, .shared = *shared};
 }
 
 void Lifeline::RemoveWorker(uint32_t worker, PortShared* shared) {
-  if (!CheckCaller().ok()) return;
+  if (InAnotherProcess()) return;
   RemoveWorkerFrom(masters_.size(), worker, shared);
 }
 
 // From the first `masters` of them.
 void Lifeline::RemoveWorkerFrom(size_t masters, uint32_t worker, PortShared* shared) {
-  for (size_t i = 0; i < masters; ++i) masters_[i]->RemoveWorker(worker, shared);
-  GiveWorkerIndexBack(worker);
+  // One master's callback must not wait for another one, which may wait to call back itself.
+  const bool in_callback = InCallback();
+  for (size_t i = 0; i < masters; ++i) {
+    if (in_callback) {
+      masters_[i]->RemoveWorkerSoon(worker, shared);
+    } else {
+      masters_[i]->RemoveWorker(worker, shared);
+    }
+  }
+  shared->LeaveBooks(worker);
 }
 
 absl::Status Lifeline::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {

@@ -47,7 +47,8 @@ class Lifeline {
     PortShared* shared;  // with one holder for the port
   };
   absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options);
-  // The worker leaves everything. OK also when the balancer is gone already.
+  // The worker leaves everything, also when the balancer is gone already. Within a callback of a
+  // master, which cannot be waited for there, it has left when the callback has returned.
   void RemoveWorker(uint32_t worker, PortShared* shared);
 
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
@@ -90,6 +91,8 @@ class Lifeline {
   void OnEnded();
 
   bool InAnotherProcess() const;
+  // Whether the calling thread is in a callback of one of the masters.
+  bool InCallback() const;
   // Refuses a thread that drives one of several masters: it might wait for another one that waits
   // for it. A single master looks after that itself.
   absl::Status CheckCaller() const;
@@ -99,8 +102,6 @@ class Lifeline {
     uint32_t master;
   };
   absl::StatusOr<Entered> EnterSource(int fd, int master);
-  uint32_t TakeWorkerIndex();
-  void GiveWorkerIndexBack(uint32_t worker);
   void RemoveWorkerFrom(size_t masters, uint32_t worker, PortShared* shared);
 
   Master& MasterOf(SourceId source) const { return *masters_[source.index % masters_.size()]; }
@@ -127,7 +128,6 @@ class Lifeline {
   // Guarded by mutex_.
   std::vector<SourceEntry> sources_;
   uint64_t sources_entered_ = 0;
-  std::vector<bool> worker_indexes_;  // whether in use
 };
 
 }  // namespace ringmaster::internal

@@ -157,7 +157,7 @@ Master::~Master() {
   for (const WorkerEntry& worker : workers_) {
     if (worker.shared == nullptr) continue;
     if (worker.ring_fd >= 0) close(worker.ring_fd);
-    worker.shared->Unref();
+    worker.shared->Unref();  // the indexes end with the balancer
   }
   for (PortShared* const holder : ticket_holders_) holder->Unref();
   for (const int ring_fd : rings_to_close_) close(ring_fd);
@@ -369,22 +369,30 @@ bool Master::Advance() {
 void Master::Close() {
   if (InAnotherProcess()) return;
   if (hosted() && !OnMaster()) {
+    bool ended = false;
     {
       std::unique_lock lock(sync_->mutex);
-      if (ended_) return;
+      ended = ended_;
       driver_ = ThisThread();
     }
-    const Inside within(*this);
     // Its host has ended or never came, or drives it no more. What is under way ends with the ring.
-    RefuseWithoutRing();
-    lent_ = nullptr;
-    own_ = nullptr;
-    ring_.reset();
-    End(Ended());
-    return;
+    if (!ended) {
+      const Inside within(*this);
+      RefuseWithoutRing();
+      lent_ = nullptr;
+      own_ = nullptr;
+      ring_.reset();
+      End(Ended());
+    }
+  } else {
+    BeginShutdown(MonotonicNow());
+    FinishShutdown();
   }
-  BeginShutdown(MonotonicNow());
-  FinishShutdown();
+  // Nobody drives it any more.
+  lent_ = nullptr;
+  own_ = nullptr;
+  ring_.reset();
+  CloseRings();
 }
 
 // When a thread with thread_local objects ends, this is one of the last things that it does. No
@@ -495,7 +503,10 @@ absl::Status Master::Lend(RingLoan loan) {
 
 bool Master::OnCompletion(const io_uring_cqe& cqe) {
   if (lent_ != nullptr && lent_->Take(cqe)) {
-    if (loan_ended_) lent_->CloseArrived();
+    if (loan_ended_) {
+      lent_->CloseArrived();
+      CloseRings();
+    }
     return true;
   }
   return std::any_of(old_loans_.begin(), old_loans_.end(),
@@ -736,6 +747,7 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
     engine_->AddWorker(config);
     if (worker >= workers_.size()) workers_.resize(worker + 1);
     shared->Ref();
+    shared->EnterBooks();
     workers_[worker] = {
         .shared = shared, .ring_fd = ring_fd, .handoff = options.handoff, .window = options.window};
     return absl::OkStatus();
@@ -747,14 +759,30 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
 void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
   const auto closed = [&] { return rings_to_close_.empty(); };
   absl::FunctionRef<bool()> until = closed;
-  // Refused only when the master is gone, and everything with it, or in a forked child.
   const absl::Status removed = RunOnMaster(
       [&] {
         if (worker < workers_.size() && workers_[worker].shared == shared) ReleaseWorker(worker);
         return absl::OkStatus();
       },
       &until);
-  removed.IgnoreError();
+  if (removed.ok() || InAnotherProcess()) return;
+  // It has ended meanwhile, or before.
+  const std::unique_lock lock(sync_->mutex);
+  if (!ended_ || worker >= workers_.size() || workers_[worker].shared != shared) return;
+  if (workers_[worker].ring_fd >= 0) rings_to_close_.push_back(workers_[worker].ring_fd);
+  ForgetWorker(worker);
+  CloseRings();
+}
+
+void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
+  {
+    const std::unique_lock lock(sync_->mutex);
+    if (!ended_) {
+      departures_.push_back({.worker = worker, .shared = shared});
+      return shared_->Knock();
+    }
+  }
+  RemoveWorker(worker, shared);
 }
 
 absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
@@ -891,6 +919,12 @@ void Master::AskForSuccess() {
 void Master::RunCalls() {
   ObeyShutdown();
   std::unique_lock lock(sync_->mutex);
+  const std::vector<Departure> departures = std::exchange(departures_, {});
+  lock.unlock();
+  for (const Departure& it : departures) {
+    if (workers_[it.worker].shared == it.shared) ReleaseWorker(it.worker);
+  }
+  lock.lock();
   while (first_call_ != nullptr) {
     Call* call = first_call_;
     first_call_ = call->next;
@@ -1060,26 +1094,44 @@ void Master::ReleaseWorker(uint32_t index) {
   departed_.recalled += count.recalled;
   departed_.doorbells += engine_->doorbells(index);
   departed_.stalls += engine_->stalls(index);
-  WorkerEntry& worker = workers_[index];
-  if (worker.ring_fd >= 0) rings_to_close_.push_back(worker.ring_fd);
+  if (workers_[index].ring_fd >= 0) rings_to_close_.push_back(workers_[index].ring_fd);
   std::erase_if(ticket_holders_, [](PortShared* holder) {
     const bool done = holder->tickets.load(std::memory_order_acquire) == 0;
     if (done) holder->Unref();
     return done;
   });
   if (had_tickets_) {
-    ticket_holders_.push_back(worker.shared);
-  } else {
-    worker.shared->Unref();
+    workers_[index].shared->Ref();
+    ticket_holders_.push_back(workers_[index].shared);
   }
-  worker = {};
+  ForgetWorker(index);
   CloseRings();
+}
+
+void Master::ForgetWorker(uint32_t index) {
+  PortShared* const shared = std::exchange(workers_[index], {}).shared;
+  shared->LeaveBooks(index);
+  shared->Unref();
 }
 
 void Master::CloseRings() {
   if (ring_ != nullptr && !ring_->AllReported()) return;
   for (const int ring_fd : rings_to_close_) close(ring_fd);
   rings_to_close_.clear();
+}
+
+// Nobody is rung any more. A worker's ring would go on with what it has under way as long as there
+// is a duplicate, and the master's own keeps what it watches.
+void Master::LetGoOfRings() {
+  if (!hosted()) {
+    own_ = nullptr;
+    ring_.reset();
+  }
+  for (WorkerEntry& worker : workers_) {
+    const int ring_fd = std::exchange(worker.ring_fd, -1);
+    if (worker.shared != nullptr && ring_fd >= 0) rings_to_close_.push_back(ring_fd);
+  }
+  CloseRings();
 }
 
 // What the ring can close no more, held or offered, is closed here.
@@ -1136,6 +1188,7 @@ void Master::End(absl::Status status) {
   SayIntakeEnded();
   // What it had is free.
   environment_.shared->KnockOthersIfHungry(shared_);
+  LetGoOfRings();
   ShutdownReport report;
   report.open = OpenTotal();
   FillStats(report.stats);
@@ -1149,6 +1202,9 @@ void Master::End(absl::Status status) {
   lock.lock();
   end_status_ = std::move(status);
   ended_ = true;
+  for (const Departure& it : std::exchange(departures_, {})) {
+    if (workers_[it.worker].shared == it.shared) ForgetWorker(it.worker);
+  }
   for (Call* call = first_call_; call != nullptr;) {
     Call* next = call->next;
     call->result = end_status_;

@@ -78,8 +78,11 @@ class Master {
   absl::Status RemoveSource(SourceId source);
   // `worker` is an index that no worker has.
   absl::Status AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared);
-  // The worker leaves everything. OK also when the master is gone already.
+  // The worker leaves everything, also when the master has ended already: afterwards nothing here
+  // refers to its ring.
   void RemoveWorker(uint32_t worker, PortShared* shared);
+  // The same between the next two batches, for callers that the master would have to wait for.
+  void RemoveWorkerSoon(uint32_t worker, PortShared* shared);
 
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
   absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
@@ -113,7 +116,8 @@ class Master {
 
   // Whether the calling thread drives this master.
   bool OnMaster() const;
-  // Whether the caller is called by it: what it would wait for would wait for the caller.
+  // Whether the caller is called by it: what it would wait for would wait for the caller. Takes no
+  // lock.
   bool IsInside() const;
 
  private:
@@ -220,7 +224,9 @@ class Master {
   void FillBacklog(uint32_t source, SourceStats& stats);
   std::string DescribeOverflow(uint32_t source) const;
   void ReleaseWorker(uint32_t worker);
+  void ForgetWorker(uint32_t worker);
   void CloseRings();
+  void LetGoOfRings();
   // The ring can do nothing any more, but what it has reported is read: `reported` first.
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
   void TakeRemaining();
@@ -273,6 +279,11 @@ class Master {
   // Guarded by sync_->mutex.
   Call* first_call_ = nullptr;
   Call* last_call_ = nullptr;
+  struct Departure {
+    uint32_t worker = 0;
+    PortShared* shared = nullptr;
+  };
+  std::vector<Departure> departures_;  // see RemoveWorkerSoon
   bool ended_ = false;
   absl::Status end_status_;  // why calls are refused, once ended_
   ShutdownReport report_;    // just before ended_

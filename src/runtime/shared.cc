@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -47,6 +48,20 @@ void MasterShared::SayRedeemed(uint32_t index, uint64_t serial) {
   given_back.SayRedeemed(serial);
   given_back_.store(1, std::memory_order_release);
   Knock();
+}
+
+uint32_t WorkerIndexes::Take() {
+  const std::lock_guard lock(mutex_);
+  const auto free = std::find(used_.begin(), used_.end(), false);
+  const auto index = static_cast<uint32_t>(free - used_.begin());
+  if (free == used_.end()) used_.push_back(false);
+  used_[index] = true;
+  return index;
+}
+
+void WorkerIndexes::GiveBack(uint32_t index) {
+  const std::lock_guard lock(mutex_);
+  used_[index] = false;
 }
 
 absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -87,6 +88,19 @@ class MasterShared {
   std::array<SourceShared, kSourcesMax> sources_;
 };
 
+// The indexes of workers: a worker has the same at every master. An index is used again when the
+// last who has the worker in its books has let go of it, see PortShared::LeaveBooks.
+class WorkerIndexes {
+ public:
+  // The lowest that is free.
+  uint32_t Take();
+  void GiveBack(uint32_t index);
+
+ private:
+  std::mutex mutex_;
+  std::vector<bool> used_;  // guarded by mutex_
+};
+
 // The masters of a balancer, and what they share.
 class BalancerShared {
  public:
@@ -100,6 +114,7 @@ class BalancerShared {
   MasterShared& master(uint32_t index) { return *masters_[index]; }
   core::Gate& gate() { return gate_; }
   core::Gate* limit() { return gate_.limited() ? &gate_ : nullptr; }
+  WorkerIndexes& worker_indexes() { return worker_indexes_; }
 
   // Any thread: as the functions of MasterShared, for whoever waits.
   void KnockIfHungry() {
@@ -118,6 +133,7 @@ class BalancerShared {
  private:
   const std::vector<std::unique_ptr<MasterShared>> masters_;
   core::Gate gate_;  // of all sources together
+  WorkerIndexes worker_indexes_;
 };
 
 // Zeroed memory that a forked child finds zeroed again: its copy of an inbox is empty, so it cannot
@@ -167,6 +183,16 @@ struct PortShared {
     if (holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
+  // Who has it in its books under this index: every master, and whoever adds or removes it. When
+  // the last has left them, the index is free.
+  void EnterBooks() { books.fetch_add(1, std::memory_order_relaxed); }
+  void LeaveBooks(uint32_t index) {
+    // As Unref: the next worker of this index comes after all that was done for this one.
+    if (books.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      balancer->worker_indexes().GiveBack(index);
+    }
+  }
+
   // For a connection that is there already.
   void TakePlace() {
     state.Take();
@@ -196,6 +222,7 @@ struct PortShared {
   std::atomic<uint32_t> holders{1};
   // Tickets that exist. One that ends is the first half of the hungry dance, as the end of a lease.
   std::atomic<uint32_t> tickets{0};
+  std::atomic<uint32_t> books{0};
   const std::shared_ptr<BalancerShared> balancer;
   const std::vector<std::unique_ptr<Channel>> channels;  // by master
   // The port's own: the channel that comes next, so that no master is always served last; and,

@@ -709,6 +709,73 @@ TEST_F(BalancerTest, AnsweringFromTheEventCallbackIsRefusedInsteadOfWaitingForEv
   io_uring_queue_exit(&ring);
 }
 
+// The descriptors of this process that are io_urings.
+std::set<int> Rings() {
+  std::set<int> rings;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error) == "anon_inode:[io_uring]") {
+      rings.insert(std::stoi(entry.path().filename()));
+    }
+  }
+  return rings;
+}
+
+// The master cannot be waited for there, so the worker has left a little later; until then nobody
+// else gets its index.
+TEST_F(BalancerTest, APortMayLeaveInTheEventCallback) {
+  for (const uint32_t masters : {1u, 3u}) {
+    balancer_.reset();
+    const size_t before = Rings().size();
+    std::atomic<bool> left{false};
+    Port leaving;
+    auto balancer = Balancer::Create({.masters = masters,
+                                      .on_event =
+                                          [&](const Event&) {
+                                            leaving.Leave();
+                                            left = true;
+                                          }})
+                        .value();
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+    const Listener listener = Listener::Tcp();
+    Source source = balancer->AddSource(listener.fd(), {.master = 0}).value();
+    leaving = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
+    EXPECT_EQ(leaving.worker(), 0u);
+    ASSERT_TRUE(source.Join(leaving).ok());
+    ASSERT_EQ(shutdown(listener.fd(), SHUT_RDWR), 0);  // brings about an event
+    ASSERT_TRUE(Eventually([&] { return left.load(); }));
+    EXPECT_FALSE(leaving.joined());
+    EXPECT_TRUE(Eventually([&] {
+      Port next = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
+      return next.worker() == 0;
+    }));
+    EXPECT_TRUE(Eventually([&] { return balancer->Stats().workers.empty(); }));
+    EXPECT_EQ(Rings().size(), before + 1 + masters);
+    io_uring_queue_exit(&ring);
+  }
+}
+
+using BalancerDeathTest = BalancerTest;
+
+TEST_F(BalancerDeathTest, DestroyingTheBalancerInItsEventCallbackEndsWithASentence) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        std::unique_ptr<Balancer> balancer;
+        balancer = Balancer::Create({.on_event = [&](const Event&) { balancer.reset(); }}).value();
+        io_uring ring;
+        io_uring_queue_init(4, &ring, 0);
+        const Listener listener = Listener::Tcp();
+        Source source = balancer->AddSource(listener.fd()).value();
+        Port port = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
+        source.Join(port).IgnoreError();
+        shutdown(listener.fd(), SHUT_RDWR);
+        pause();
+      },
+      "ringmaster: a Balancer is destroyed inside a callback");
+}
+
 TEST_F(BalancerTest, ASourceThatIsShutDownIsReportedAndWatchedNoMore) {
   for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
     events_.clear();
@@ -723,18 +790,6 @@ TEST_F(BalancerTest, ASourceThatIsShutDownIsReportedAndWatchedNoMore) {
     balancer_->Stats();
     EXPECT_LE(balancer_->Stats().master_wakes, wakes + 4);  // it does not spin
   }
-}
-
-// The descriptors of this process that are io_urings.
-std::set<int> Rings() {
-  std::set<int> rings;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    std::error_code error;
-    if (std::filesystem::read_symlink(entry.path(), error) == "anon_inode:[io_uring]") {
-      rings.insert(std::stoi(entry.path().filename()));
-    }
-  }
-  return rings;
 }
 
 TEST_F(BalancerTest, AMasterWhoseRingFailsClosesWhatNobodyClaimedAndSaysSo) {
@@ -775,6 +830,35 @@ TEST_F(BalancerTest, AMasterWhoseRingFailsClosesWhatNobodyClaimedAndSaysSo) {
   EXPECT_EQ(claimed, 0);
   port.Leave();
   io_uring_queue_exit(&ring);
+}
+
+// A duplicate of a worker's ring would keep what that has under way, and with it connections.
+TEST_F(BalancerTest, AnEndedBalancerKeepsNoRingWhateverHandlesExist) {
+  balancer_.reset();
+  const size_t before = Rings().size();
+  for (const Host host : {Host::kThread, Host::kLoop}) {
+    Create({.host = host});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener);
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+    Port early = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 1}).value();
+    Port late = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 2}).value();
+    ASSERT_TRUE(source.Join(early).ok());
+    ASSERT_TRUE(source.Join(late).ok());
+    if (host == Host::kLoop) {
+      EXPECT_TRUE(balancer_->RunOnce().ok());
+    }
+    EXPECT_EQ(Rings().size(), before + 4);  // the master's, the worker's, two duplicates
+    balancer_->Shutdown(absl::ZeroDuration());
+    early.Leave();
+    // A loop may be watching the descriptor of its master.
+    EXPECT_EQ(Rings().size(), before + (host == Host::kLoop ? 2 : 1));
+    balancer_.reset();
+    EXPECT_EQ(Rings().size(), before + 1);
+    late.Leave();
+    io_uring_queue_exit(&ring);
+  }
 }
 
 // --- fork --------------------------------------------------------------------------------------
