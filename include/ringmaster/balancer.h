@@ -13,9 +13,15 @@
 // Descriptors: each master has two, with Host::kRing one; each worker one more at each master until
 // it leaves, which is a duplicate of its ring; a mailbox one of its own. A source takes none.
 //
-// fork: create the balancer after the last fork of a daemon. In a forked child a balancer that the
-// parent made answers FailedPrecondition, ports are empty, and destruction only closes the child's
-// copies of the descriptors. Destroy it there (or exec): the copies keep the sources watched.
+// fork: create the balancer after the last fork of a daemon. A child that was forked later has no
+// use for it: everything that returns a status answers FailedPrecondition, ports and mailboxes are
+// empty, tickets accept nothing, and nothing waits for a lock or wakes the parent's master. But the
+// child has copies of the parent's descriptors, and these keep sources watched and ports in use
+// when the parent has ended. One that lives on without exec closes them. AfterForkInChild does, and
+// BalancerOptions::close_after_fork calls it in every child; so does destroying the Balancer in the
+// child, for that balancer alone, whatever handles exist. Your own descriptors are yours to close
+// as ever: listeners, rings of workers, and connections, those included that were accepted and that
+// nobody has claimed (close_range).
 
 #ifndef RINGMASTER_BALANCER_H_
 #define RINGMASTER_BALANCER_H_
@@ -181,6 +187,10 @@ struct BalancerOptions {
   uint32_t capacity = UINT32_MAX;
   // Restrict the master's ring to the operations that it uses, for defence in depth.
   bool restrict_ring = true;
+  // Whether AfterForkInChild is called in every child that this process forks from now on, by
+  // pthread_atfork. Asked for by one balancer, it holds for all. Off, because such a handler cannot
+  // be taken back, and runs also in children that call exec at once, which closes everything.
+  bool close_after_fork = false;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
   // Called on the master's thread; keep it short, it delays every arrival. It must not throw: an
@@ -335,8 +345,9 @@ class Balancer {
 
   // Shuts down without waiting, unless done before. With a host on the host's thread, or when that
   // runs no more. In the event callback, or in a function of a policy, it ends the process with a
-  // sentence: the master that calls would wait for itself. Afterwards fd() is closed, and whatever sources, ports, leases and tickets still
-  // exist keep no descriptor open but one eventfd for each master, until the last of them is gone.
+  // sentence: the master that calls would wait for itself. Afterwards fd() is closed, and whatever
+  // sources, ports, leases and tickets still exist keep no descriptor open but one eventfd for each
+  // master, until the last of them is gone.
   ~Balancer();
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
@@ -424,6 +435,13 @@ class Balancer {
   explicit Balancer(std::shared_ptr<internal::Lifeline> lifeline);
   std::shared_ptr<internal::Lifeline> lifeline_;
 };
+
+// In a forked child: closes the child's copies of all that the balancers and mailboxes of its
+// parents keep open: their rings, their event descriptors and the duplicates of their workers'
+// rings. So no source is watched, and no port is in use, because of this child. All handles may
+// still be destroyed, or not. Anywhere else, and a second time, it does nothing: what was made in
+// this process stays. One system call for each descriptor; async-signal-safe.
+void AfterForkInChild();
 
 }  // namespace ringmaster
 

@@ -7,8 +7,9 @@
 // sleeps in epoll_wait on its descriptor is not woken by one (seen on Linux 6.18). One with
 // SINGLE_ISSUER would belong to the thread that made it.
 //
-// Threads: one at a time. In a forked child the queue is still the parent's, and taking from it
-// would take the parent's doorbells: do not call Waiting or Consume there. Destruction is harmless.
+// Threads: one at a time. A forked child does not have the queue: do not call Waiting or Consume
+// there. Destruction only closes the child's copy of the descriptor, unless ring/process.h has done
+// so before.
 
 #ifndef RINGMASTER_SRC_RING_MAILBOX_RING_H_
 #define RINGMASTER_SRC_RING_MAILBOX_RING_H_
@@ -19,6 +20,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "ring/process.h"
 
 namespace ringmaster::ring {
 
@@ -34,7 +36,10 @@ class MailboxRing {
   MailboxRing(const MailboxRing&) = delete;
   MailboxRing& operator=(const MailboxRing&) = delete;
 
-  int fd() const { return ring_.ring_fd; }
+  // -1 in a forked child that has closed its copy.
+  int fd() const { return descriptor_.get(); }
+  // For CloseDescriptorsOf.
+  void SetOwner(uint64_t owner) { descriptor_.SetOwner(owner); }
 
   // How many doorbells wait in the queue, at most kEntries. What their sender did before it sent
   // them happens before this returns. No system call, unless the queue has overflowed: then one
@@ -45,9 +50,11 @@ class MailboxRing {
   void Consume(uint32_t count);
 
  private:
-  explicit MailboxRing(const io_uring& ring) : ring_(ring) {}
+  explicit MailboxRing(const io_uring& ring) : ring_(ring), descriptor_(ring.ring_fd) {}
 
   io_uring ring_;
+  const uint64_t process_ = ThisProcess();
+  OwnDescriptor descriptor_;  // of ring_
 };
 
 }  // namespace ringmaster::ring

@@ -96,6 +96,7 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
         " completion entries is impossible: the first must be 1 to ", kSubmissionEntriesMax,
         ", the second no fewer than the first and at most ", kCompletionEntriesMax));
   }
+  if (absl::Status status = KnowThisProcess(); !status.ok()) return status;
   // Not by io_uring_queue_init_params: later versions of liburing add flags of their own, and the
   // queues are driven by hand here (see Enter).
   io_uring_params params{};
@@ -109,6 +110,10 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
     return ErrorStatus(Operation::kCreateRing, -result);
   }
   auto self = absl::WrapUnique(new UringRing(ring, options));
+  // A mapping in a forked child would keep the ring, and what it watches, whatever is closed there.
+  if (const int result = io_uring_ring_dontfork(&ring); result < 0) {
+    return ErrorStatus(Operation::kCreateRing, -result);
+  }
   if (options.restrict) {
     if (const int error = Restrict(fd); error != 0) {
       return ErrorStatus(Operation::kRestrictRing, error);
@@ -118,14 +123,20 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
 }
 
 UringRing::UringRing(const io_uring& ring, const UringRingOptions& options)
-    : ring_(ring), dialect_{.features = options.features, .ring_fd = ring.ring_fd} {
+    : ring_(ring),
+      descriptor_(ring.ring_fd, options.owner),
+      dialect_{.features = options.features, .ring_fd = ring.ring_fd} {
   // Entry i of the queue is submission i, always.
   for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
   answers_.reserve(kAnswersMax);
   if (options.pollable) AskForOwner();
 }
 
-UringRing::~UringRing() { io_uring_queue_exit(&ring_); }
+UringRing::~UringRing() {
+  if (ThisProcess() != process_) return;
+  descriptor_.Release();
+  io_uring_queue_exit(&ring_);
+}
 
 // Not by io_uring_enable_rings: liburing 2.3 declares it and does not export it.
 int UringRing::Enable() {

@@ -8,8 +8,11 @@
 // The ring owns its descriptor and its queues. It borrows every descriptor in an operation: one
 // that is watched or accepted from must stay open until the operation's last completion has come.
 // An accepted connection belongs to who reads its completion. Destruction ends what is still in
-// flight and reads nothing any more (in a forked child it would read what is the parent's), so end
-// the accepts and read their last completions first, lest a connection be accepted and forgotten.
+// flight and reads nothing any more, so end the accepts and read their last completions first, lest
+// a connection be accepted and forgotten.
+//
+// fork: a child does not have the queues, so nothing may be called there. Destruction only closes
+// the child's copy of the descriptor, unless ring/process.h has done so before.
 //
 // What is done here rather than in the engine, because only the kernel's ways ask for it:
 //  * A doorbell, a send and a close complete only on failure; so do the ends of a poll and of an
@@ -37,6 +40,7 @@
 #include "core/ring.h"
 #include "ring/features.h"
 #include "ring/master_ring.h"
+#include "ring/process.h"
 #include "ring/translate.h"
 
 namespace ringmaster::ring {
@@ -55,6 +59,7 @@ struct UringRingOptions {
   // Refuses, in the kernel, every operation that is not among those of core/op.h.
   bool restrict = true;
   Features features;
+  uint64_t owner = 0;  // of the descriptor, for CloseDescriptorsOf
 };
 
 class UringRing final : public MasterRing {
@@ -121,6 +126,8 @@ class UringRing final : public MasterRing {
   // the queue, those of no interest included.
   uint32_t Reap(std::vector<core::Completion>& completions);
   io_uring ring_;
+  const uint64_t process_ = ThisProcess();
+  OwnDescriptor descriptor_;  // of ring_
   const Dialect dialect_;
   bool enabled_ = false;
   bool asks_for_owner_ = false;

@@ -1,7 +1,9 @@
 #include "ringmaster/balancer.h"
 
+#include <cerrno>
 #include <utility>
 
+#include "ring/process.h"
 #include "runtime/lifeline.h"
 #include "runtime/mailbox_shared.h"
 
@@ -67,10 +69,17 @@ absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions o
   absl::StatusOr<Port> port = AddWorker(options);
   if (port.ok()) {
     port->shared_->mailbox = mailbox.shared_;
+    mailbox.shared_->SetBalancer(port->shared_->balancer->id());
   } else {
     mailbox.shared_->GiveBack();
   }
   return port;
+}
+
+void AfterForkInChild() {
+  const int error = errno;
+  ring::CloseDescriptorsOfOtherProcesses();
+  errno = error;
 }
 
 int Balancer::fd() const { return lifeline_->fd(); }

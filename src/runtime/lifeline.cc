@@ -1,20 +1,51 @@
 #include "runtime/lifeline.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/check.h"
 #include "core/deadline.h"
+#include "ring/errors.h"
 #include "ring/features.h"
+#include "ring/process.h"
 #include "ring/target.h"
 #include "runtime/options.h"
 #include "runtime/topology.h"
 
 namespace ringmaster::internal {
 namespace {
+
+absl::Status OfTheParent() {
+  return absl::FailedPreconditionError(
+      "this balancer belongs to the process that forked this one: create a balancer after the "
+      "fork, and see AfterForkInChild");
+}
+
+// What a forked child must not destroy. It stays reachable, so that it is no leak.
+void Forget(std::shared_ptr<void> what) {
+  struct Forgotten {
+    std::shared_ptr<void> what;
+    Forgotten* next;
+  };
+  static std::atomic<Forgotten*> first{nullptr};
+  auto* const it = new Forgotten{std::move(what), first.load(std::memory_order_relaxed)};
+  while (!first.compare_exchange_weak(it->next, it, std::memory_order_relaxed)) {
+  }
+}
+
+// Handlers cannot be taken back, so one serves all balancers that ask for it.
+absl::Status CloseAfterForks() {
+  static std::atomic<bool> done{false};
+  if (done.exchange(true)) return absl::OkStatus();
+  const int error = pthread_atfork(nullptr, nullptr, AfterForkInChild);
+  if (error == 0) return absl::OkStatus();
+  done = false;
+  return ring::ErrorStatus(ring::Operation::kMakeDescriptor, error);
+}
 
 // What the masters have counted, as one.
 void Add(WorkerStats& sum, const WorkerStats& more) {
@@ -67,6 +98,11 @@ void Add(ShutdownReport& sum, const ShutdownReport& more) {
 
 absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  // First: whoever is made from now on notes it.
+  if (absl::Status status = ring::KnowThisProcess(); !status.ok()) return status;
+  if (options.close_after_fork) {
+    if (absl::Status status = CloseAfterForks(); !status.ok()) return status;
+  }
   absl::StatusOr<ring::Features> features = ring::ProbeFeatures();
   if (!features.ok()) return features.status();
   std::shared_ptr<Lifeline> lifeline(new Lifeline(std::move(options)));
@@ -85,7 +121,7 @@ absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions optio
   return lifeline;
 }
 
-Lifeline::Lifeline(BalancerOptions options) : process_(getpid()) {
+Lifeline::Lifeline(BalancerOptions options) {
   environment_.options = std::move(options);
   environment_.intake_ended = [this] { OnIntakeEnded(); };
   environment_.ended = [this] { OnEnded(); };
@@ -98,27 +134,34 @@ Lifeline::Lifeline(BalancerOptions options) : process_(getpid()) {
       };
 }
 
-Lifeline::~Lifeline() = default;
+Lifeline::~Lifeline() {
+  if (!InAnotherProcess()) return;
+  LetGoInChild();
+  for (std::unique_ptr<Master>& master : masters_) Forget(std::move(master));
+  Forget(std::move(books_));
+  Forget(std::make_shared<decltype(on_intake_ended_)>(std::move(on_intake_ended_)));
+  Forget(std::make_shared<decltype(on_ended_)>(std::move(on_ended_)));
+  Forget(environment_.shared);
+}
+
+void Lifeline::LetGoInChild() { ring::CloseDescriptorsOf(environment_.shared->id()); }
 
 bool Lifeline::InCallback() const {
   return std::any_of(masters_.begin(), masters_.end(),
                      [](const auto& master) { return master->IsInside(); });
 }
 
-bool Lifeline::InAnotherProcess() const { return getpid() != process_; }
+bool Lifeline::InAnotherProcess() const { return ring::ThisProcess() != process_; }
 
 absl::Status Lifeline::CheckCaller() const {
   // First, because in a forked child a lock may be held for ever.
-  if (InAnotherProcess()) return AnotherProcess(process_);
+  if (InAnotherProcess()) return OfTheParent();
   if (masters_.size() == 1) return absl::OkStatus();
-  for (const auto& master : masters_) {
-    if (master->OnMaster()) return CalledFromCallback();
-  }
-  return absl::OkStatus();
+  return InCallback() ? CalledFromCallback() : absl::OkStatus();
 }
 
 void Lifeline::Close() {
-  if (InAnotherProcess()) return;
+  if (InAnotherProcess()) return LetGoInChild();
   if (InCallback()) {
     core::Misused(
         "a Balancer is destroyed inside a callback of its own (on_event, or a function of a "
@@ -133,10 +176,7 @@ void Lifeline::Close() {
 }
 
 absl::Status Lifeline::BeginShutdown(ShutdownOptions options) {
-  if (InAnotherProcess()) {
-    return absl::FailedPreconditionError(
-        "this balancer belongs to the process that forked: that one shuts it down");
-  }
+  if (InAnotherProcess()) return OfTheParent();
   bool intake_ended = false;
   bool ended = false;
   {
@@ -207,7 +247,12 @@ BalancerStats Lifeline::Stats() {
   return stats;
 }
 
+absl::Status Lifeline::RunOnce() {
+  return InAnotherProcess() ? OfTheParent() : masters_[0]->RunOnce();
+}
+
 absl::Status Lifeline::Lend(RingLoan loan) {
+  if (InAnotherProcess()) return OfTheParent();
   if (environment_.options.host != Host::kRing) {
     return absl::FailedPreconditionError(
         "a ring is lent, but the balancer has another host: create it with Host::kRing");
@@ -254,9 +299,9 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
 absl::StatusOr<Lifeline::Entered> Lifeline::EnterSource(int fd, int master) {
   const absl::StatusOr<FileId> file = FileIdOf(fd);
   if (!file.ok()) return file.status();
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(books_->mutex);
   std::vector<uint32_t> sources(masters_.size());
-  for (const SourceEntry& source : sources_) {
+  for (const SourceEntry& source : books_->sources) {
     ++sources[source.master];
     if (!SameFile(source.file, *file)) continue;
     return absl::AlreadyExistsError(
@@ -266,8 +311,8 @@ absl::StatusOr<Lifeline::Entered> Lifeline::EnterSource(int fd, int master) {
   }
   const auto fewest = std::min_element(sources.begin(), sources.end()) - sources.begin();
   const auto chosen = static_cast<uint32_t>(master >= 0 ? master : fewest);
-  const uint64_t number = ++sources_entered_;
-  sources_.push_back({.number = number, .file = *file, .master = chosen});
+  const uint64_t number = ++books_->sources_entered;
+  books_->sources.push_back({.number = number, .file = *file, .master = chosen});
   return Entered{.number = number, .master = chosen};
 }
 
@@ -280,12 +325,12 @@ absl::StatusOr<Lifeline::SourceId> Lifeline::AddSource(int fd, SourceOptions opt
   const uint32_t master = entered->master;
   const absl::StatusOr<Master::SourceId> added =
       masters_[master]->AddSource(*source, std::move(options));
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(books_->mutex);
   const auto entry = std::find_if(
-      sources_.begin(), sources_.end(),
+      books_->sources.begin(), books_->sources.end(),
       [&](const SourceEntry& candidate) { return candidate.number == entered->number; });
   if (!added.ok()) {
-    sources_.erase(entry);
+    books_->sources.erase(entry);
     return added.status();
   }
   entry->added = true;
@@ -299,8 +344,8 @@ absl::Status Lifeline::RemoveSource(SourceId source) {
   if (absl::Status status = MasterOf(source).RemoveSource(InMaster(source)); !status.ok()) {
     return status;
   }
-  const std::lock_guard lock(mutex_);
-  std::erase_if(sources_, [source](const SourceEntry& entry) {
+  const std::lock_guard lock(books_->mutex);
+  std::erase_if(books_->sources, [source](const SourceEntry& entry) {
     return entry.added && entry.id.index == source.index && entry.id.serial == source.serial;
   });
   return absl::OkStatus();
@@ -317,9 +362,7 @@ absl::Status Lifeline::SetPolicy(SourceId source, std::unique_ptr<Policy> policy
 }
 
 absl::Status Lifeline::Again(SourceId source, int error) {
-  if (InAnotherProcess()) {
-    return absl::FailedPreconditionError("this balancer belongs to the process that forked");
-  }
+  if (InAnotherProcess()) return OfTheParent();
   return MasterOf(source).GiveBack(InMaster(source), error);
 }
 

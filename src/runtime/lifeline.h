@@ -4,8 +4,6 @@
 #ifndef RINGMASTER_SRC_RUNTIME_LIFELINE_H_
 #define RINGMASTER_SRC_RUNTIME_LIFELINE_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +14,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ring/process.h"
 #include "ringmaster/balancer.h"
 #include "runtime/descriptor.h"
 #include "runtime/master.h"
@@ -27,6 +26,12 @@ namespace ringmaster::internal {
 //
 // Threads: every function from any thread. None of the locks here is held while a master is waited
 // for, because a hosted one may be waiting itself.
+//
+// fork: a child has a copy of all this, in which the parent's threads may have been in the middle
+// of anything, under locks that nobody will ever release. So every function asks for the process
+// before it takes a lock or looks at what a thread may have been changing, and destruction leaves
+// all of that alone: it closes the child's copies of the descriptors, which stand in a table of
+// their own (ring/process.h), and forgets the rest.
 class Lifeline {
  public:
   static absl::StatusOr<std::shared_ptr<Lifeline>> Create(BalancerOptions options);
@@ -61,11 +66,15 @@ class Lifeline {
   absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
 
   // With a host.
-  int fd() const { return masters_[0]->fd(); }
-  absl::Status RunOnce() { return masters_[0]->RunOnce(); }
-  void ComeBy() { masters_[0]->ComeBy(); }
+  int fd() const { return InAnotherProcess() ? -1 : masters_[0]->fd(); }
+  absl::Status RunOnce();
+  void ComeBy() {
+    if (!InAnotherProcess()) masters_[0]->ComeBy();
+  }
   absl::Status Lend(RingLoan loan);
-  bool OnCompletion(const io_uring_cqe& cqe) { return masters_[0]->OnCompletion(cqe); }
+  bool OnCompletion(const io_uring_cqe& cqe) {
+    return !InAnotherProcess() && masters_[0]->OnCompletion(cqe);
+  }
 
   absl::Status BeginShutdown(ShutdownOptions options);
   ShutdownReport Shutdown(ShutdownOptions options);
@@ -91,10 +100,11 @@ class Lifeline {
   void OnEnded();
 
   bool InAnotherProcess() const;
+  void LetGoInChild();
   // Whether the calling thread is in a callback of one of the masters.
   bool InCallback() const;
-  // Refuses a thread that drives one of several masters: it might wait for another one that waits
-  // for it. A single master looks after that itself.
+  // Refuses a forked child, and a thread that drives one of several masters: it might wait for
+  // another one that waits for it. A single master looks after that itself.
   absl::Status CheckCaller() const;
   absl::StatusOr<NewSource> Examine(int fd, const SourceOptions& options) const;
   struct Entered {
@@ -110,7 +120,7 @@ class Lifeline {
             .serial = source.serial};
   }
 
-  const pid_t process_;
+  const uint64_t process_ = ring::ThisProcess();
   std::mutex event_mutex_;  // several masters, one callback at a time
 
   std::mutex ending_mutex_;
@@ -124,10 +134,14 @@ class Lifeline {
   MasterEnvironment environment_;
   std::vector<std::unique_ptr<Master>> masters_;
 
-  std::mutex mutex_;
-  // Guarded by mutex_.
-  std::vector<SourceEntry> sources_;
-  uint64_t sources_entered_ = 0;
+  // What set-up functions share. Apart, because a forked child must not destroy it.
+  struct Books {
+    std::mutex mutex;
+    // Guarded by mutex.
+    std::vector<SourceEntry> sources;
+    uint64_t sources_entered = 0;
+  };
+  std::unique_ptr<Books> books_ = std::make_unique<Books>();
 };
 
 }  // namespace ringmaster::internal

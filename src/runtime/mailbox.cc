@@ -10,14 +10,7 @@ namespace internal {
 absl::StatusOr<std::shared_ptr<MailboxShared>> MailboxShared::Create() {
   absl::StatusOr<std::unique_ptr<ring::MailboxRing>> ring = ring::MailboxRing::Create();
   if (!ring.ok()) return ring.status();
-  absl::StatusOr<InboxMemory> mark = InboxMemory::Create(sizeof(uint32_t));
-  if (!mark.ok()) return mark.status();
-  return std::make_shared<MailboxShared>(*std::move(ring), *std::move(mark));
-}
-
-MailboxShared::MailboxShared(std::unique_ptr<ring::MailboxRing> ring, InboxMemory mark)
-    : ring_(std::move(ring)), mark_(std::move(mark)) {
-  *static_cast<uint32_t*>(mark_.data()) = 1;
+  return std::make_shared<MailboxShared>(*std::move(ring));
 }
 
 absl::Status MailboxShared::Take() {
@@ -38,6 +31,7 @@ absl::Status MailboxShared::Take() {
 void MailboxShared::GiveBack() {
   // Whoever watches it would be woken for doorbells that nobody takes away any more.
   while (const uint32_t counted = Count()) Consume(counted, /*left=*/false);
+  SetBalancer(0);
   taken_.store(false, std::memory_order_release);
 }
 

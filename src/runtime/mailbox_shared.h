@@ -46,11 +46,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ring/mailbox_ring.h"
-#include "runtime/shared.h"
+#include "ring/process.h"
 
 namespace ringmaster::internal {
 
@@ -58,12 +59,14 @@ namespace ringmaster::internal {
 class MailboxShared {
  public:
   static absl::StatusOr<std::shared_ptr<MailboxShared>> Create();
-  MailboxShared(std::unique_ptr<ring::MailboxRing> ring, InboxMemory mark);
+  explicit MailboxShared(std::unique_ptr<ring::MailboxRing> ring) : ring_(std::move(ring)) {}
 
   int fd() const { return ring_->fd(); }
 
   // Takes it for a port. FailedPrecondition while another one has it, and in a forked child.
   absl::Status Take();
+  // The balancer that the port belongs to, which lets go of the ring in a forked child.
+  void SetBalancer(uint64_t id) { ring_->SetOwner(id); }
   // The port has left, and no doorbell will come any more: gives it back, quiet.
   void GiveBack();
 
@@ -77,12 +80,10 @@ class MailboxShared {
   }
 
  private:
-  // The parent's and the child's ring are the same memory. Asking for the process would cost a
-  // system call, so a mark stands in memory that the child finds zeroed.
-  bool ours() const { return *static_cast<const uint32_t*>(mark_.data()) != 0; }
+  bool ours() const { return ring::ThisProcess() == process_; }
 
   const std::unique_ptr<ring::MailboxRing> ring_;
-  const InboxMemory mark_;
+  const uint64_t process_ = ring::ThisProcess();
   std::atomic<bool> taken_{false};
 };
 

@@ -94,12 +94,6 @@ absl::Status CalledFromCallback() {
       "another thread, or when the callback has returned");
 }
 
-absl::Status AnotherProcess(pid_t process) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("this balancer belongs to process ", process,
-                   ", which forked this one: create a balancer after the fork"));
-}
-
 // --- Creation and end ----------------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* environment,
@@ -115,7 +109,8 @@ absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* 
          .completion_entries = options.completion_entries,
          .pollable = master->hosted(),
          .restrict = options.restrict_ring,
-         .features = environment->features});
+         .features = environment->features,
+         .owner = environment->shared->id()});
     if (!ring.ok()) return ring.status();
     completion_entries = (*ring)->completion_entries();
     master->own_ = ring->get();
@@ -140,32 +135,20 @@ Master::Master(const MasterEnvironment* environment, uint32_t index)
     : environment_(*environment),
       options_(environment->options),
       index_(index),
-      process_(getpid()),
       shared_(&environment->shared->master(index)) {
   if (hosted()) watch_ = std::make_unique<ThreadWatch>([this] { OnHostEnds(); });
 }
 
 Master::~Master() {
-  // In a forked child there is no master's thread, and its lock may be held for ever: only the
-  // copies of the descriptors are closed, by the members' destructors and here.
   watch_.reset();
-  if (InAnotherProcess()) {
-    static_cast<void>(sync_.release());
-  } else if (has_thread_ || (hosted() && engine_ != nullptr)) {
-    Close();
-  }
+  if (has_thread_ || (hosted() && engine_ != nullptr)) Close();
   for (const WorkerEntry& worker : workers_) {
-    if (worker.shared == nullptr) continue;
-    if (worker.ring_fd >= 0) close(worker.ring_fd);
-    worker.shared->Unref();  // the indexes end with the balancer
+    if (worker.shared != nullptr) worker.shared->Unref();  // the indexes end with the balancer
   }
   for (PortShared* const holder : ticket_holders_) holder->Unref();
-  for (const int ring_fd : rings_to_close_) close(ring_fd);
 }
 
 bool Master::OnMaster() const { return driver_.load(std::memory_order_relaxed) == ThisThread(); }
-
-bool Master::InAnotherProcess() const { return getpid() != process_; }
 
 absl::Status Master::StartThread() {
   pthread_attr_t attributes;
@@ -201,7 +184,6 @@ absl::Status Master::StartThread() {
 
 absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
                                  absl::FunctionRef<bool()>* until) {
-  if (InAnotherProcess()) return AnotherProcess(process_);
   if (IsInside()) return CalledFromCallback();  // before the lock, which this thread may have
   if (hosted()) {
     std::unique_lock lock(sync_->mutex);
@@ -296,7 +278,6 @@ absl::Status Master::RunOnce() {
         "this balancer has a thread of its own: create it with BalancerOptions::host = "
         "Host::kLoop or Host::kRing to drive it");
   }
-  if (InAnotherProcess()) return AnotherProcess(process_);
   if (IsInside()) return CalledFromCallback();
   bool first = false;
   {
@@ -367,7 +348,6 @@ bool Master::Advance() {
 }
 
 void Master::Close() {
-  if (InAnotherProcess()) return;
   if (hosted() && !OnMaster()) {
     bool ended = false;
     {
@@ -472,7 +452,6 @@ void Master::LeaveLoan() {
 }
 
 absl::Status Master::Lend(RingLoan loan) {
-  if (InAnotherProcess()) return AnotherProcess(process_);
   if (IsInside()) return CalledFromCallback();
   const std::unique_lock lock(sync_->mutex);
   if (ended_) return end_status_;
@@ -532,7 +511,6 @@ void Master::EndOnLoan() {
 int Master::fd() const { return hosted() && own_ != nullptr ? own_->fd() : -1; }
 
 void Master::BeginShutdown(int64_t until_ns) {
-  if (InAnotherProcess()) return;
   bool abandoned = false;
   {
     const std::unique_lock lock(sync_->mutex);
@@ -583,7 +561,7 @@ BalancerStats Master::Stats() {
     FillStats(stats);
     return absl::OkStatus();
   });
-  if (read.ok() || InAnotherProcess()) return stats;
+  if (read.ok()) return stats;
   std::unique_lock lock(sync_->mutex);
   return ended_ ? report_.stats : stats;
 }
@@ -722,8 +700,9 @@ absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t win
 
 absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared) {
   // A duplicate, so that a number which is reused is never rung.
-  const int ring_fd = options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0);
-  if (ring_fd < 0 && !options.on_host) {
+  ring::OwnDescriptor ring_fd(options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0),
+                              environment_.shared->id());
+  if (ring_fd.get() < 0 && !options.on_host) {
     return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
   }
   Channel& channel = *shared->channels[index_];
@@ -731,7 +710,7 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
       .inbox = &channel.inbox,
       .state = &shared->state,
       .tally = options.handoff == Handoff::kCompletion ? &channel.tally : nullptr,
-      .ring_fd = ring_fd,
+      .ring_fd = ring_fd.get(),
       .tag = options.tag,
       .capacity = options.capacity,
       .window_max = options.window,
@@ -748,11 +727,12 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
     if (worker >= workers_.size()) workers_.resize(worker + 1);
     shared->Ref();
     shared->EnterBooks();
-    workers_[worker] = {
-        .shared = shared, .ring_fd = ring_fd, .handoff = options.handoff, .window = options.window};
+    workers_[worker] = {.shared = shared,
+                        .ring_fd = std::move(ring_fd),
+                        .handoff = options.handoff,
+                        .window = options.window};
     return absl::OkStatus();
   });
-  if (!added.ok() && ring_fd >= 0) close(ring_fd);
   return added;
 }
 
@@ -765,11 +745,11 @@ void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
         return absl::OkStatus();
       },
       &until);
-  if (removed.ok() || InAnotherProcess()) return;
+  if (removed.ok()) return;
   // It has ended meanwhile, or before.
   const std::unique_lock lock(sync_->mutex);
   if (!ended_ || worker >= workers_.size() || workers_[worker].shared != shared) return;
-  if (workers_[worker].ring_fd >= 0) rings_to_close_.push_back(workers_[worker].ring_fd);
+  CloseSoon(std::move(workers_[worker].ring_fd));
   ForgetWorker(worker);
   CloseRings();
 }
@@ -1094,7 +1074,7 @@ void Master::ReleaseWorker(uint32_t index) {
   departed_.recalled += count.recalled;
   departed_.doorbells += engine_->doorbells(index);
   departed_.stalls += engine_->stalls(index);
-  if (workers_[index].ring_fd >= 0) rings_to_close_.push_back(workers_[index].ring_fd);
+  CloseSoon(std::move(workers_[index].ring_fd));
   std::erase_if(ticket_holders_, [](PortShared* holder) {
     const bool done = holder->tickets.load(std::memory_order_acquire) == 0;
     if (done) holder->Unref();
@@ -1114,9 +1094,12 @@ void Master::ForgetWorker(uint32_t index) {
   shared->Unref();
 }
 
+void Master::CloseSoon(ring::OwnDescriptor ring_fd) {
+  if (ring_fd.get() >= 0) rings_to_close_.push_back(std::move(ring_fd));
+}
+
 void Master::CloseRings() {
   if (ring_ != nullptr && !ring_->AllReported()) return;
-  for (const int ring_fd : rings_to_close_) close(ring_fd);
   rings_to_close_.clear();
 }
 
@@ -1127,10 +1110,7 @@ void Master::LetGoOfRings() {
     own_ = nullptr;
     ring_.reset();
   }
-  for (WorkerEntry& worker : workers_) {
-    const int ring_fd = std::exchange(worker.ring_fd, -1);
-    if (worker.shared != nullptr && ring_fd >= 0) rings_to_close_.push_back(ring_fd);
-  }
+  for (WorkerEntry& worker : workers_) CloseSoon(std::move(worker.ring_fd));
   CloseRings();
 }
 
@@ -1261,7 +1241,7 @@ void Master::Report(core::EngineEvent event) {
       break;
     case core::EventKind::kDoorbellFailed:
       report.kind = Event::Kind::kDoorbellFailed;
-      report.text = describe(ring::Operation::kDoorbell, workers_[event.worker].ring_fd);
+      report.text = describe(ring::Operation::kDoorbell, workers_[event.worker].ring_fd.get());
       break;
     case core::EventKind::kBacklogOverflow:
       report.kind = Event::Kind::kBacklogOverflow;

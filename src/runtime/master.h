@@ -5,7 +5,6 @@
 #define RINGMASTER_SRC_RUNTIME_MASTER_H_
 
 #include <pthread.h>
-#include <sys/types.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -24,6 +23,7 @@
 #include "ring/features.h"
 #include "ring/lent_ring.h"
 #include "ring/master_ring.h"
+#include "ring/process.h"
 #include "ring/uring_ring.h"
 #include "ringmaster/balancer.h"
 #include "runtime/shared.h"
@@ -51,6 +51,8 @@ struct NewSource {
   bool countable = false;
 };
 
+// A forked child calls nothing of this, not even the destructor: see Lifeline.
+//
 // Threads: the public functions from any thread but the master's. The master's own functions say
 // so. Set-up runs as calls: a closure that the master runs between two batches, while the caller
 // waits.
@@ -141,7 +143,7 @@ class Master {
   // A worker as set-up sees it; by index.
   struct WorkerEntry {
     PortShared* shared = nullptr;  // null: free
-    int ring_fd = -1;              // our duplicate
+    ring::OwnDescriptor ring_fd;   // our duplicate
     Handoff handoff = Handoff::kInbox;
     uint32_t window = 0;  // as added
   };
@@ -167,7 +169,6 @@ class Master {
   Master(const MasterEnvironment* environment, uint32_t index);
 
   absl::Status StartThread();
-  bool InAnotherProcess() const;
   // Runs `run` on the master's thread between two batches and waits for it. FailedPrecondition in a
   // forked child, after the end, and on the master's thread itself.
   absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
@@ -225,6 +226,7 @@ class Master {
   std::string DescribeOverflow(uint32_t source) const;
   void ReleaseWorker(uint32_t worker);
   void ForgetWorker(uint32_t worker);
+  void CloseSoon(ring::OwnDescriptor ring_fd);
   void CloseRings();
   void LetGoOfRings();
   // The ring can do nothing any more, but what it has reported is read: `reported` first.
@@ -236,7 +238,6 @@ class Master {
   const MasterEnvironment& environment_;
   const BalancerOptions& options_;
   const uint32_t index_;
-  const pid_t process_;
   MasterShared* const shared_;
   std::unique_ptr<ring::MasterRing> ring_;                  // Host::kRing: null until it is lent
   ring::UringRing* own_ = nullptr;                          // the same, if it is the master's own
@@ -253,8 +254,8 @@ class Master {
   // The master's own, once its thread runs.
   std::vector<SourceEntry> sources_;
   std::vector<WorkerEntry> workers_;
-  std::vector<int> rings_to_close_;          // of workers that have left
-  std::vector<PortShared*> ticket_holders_;  // that have left with tickets; held
+  std::vector<ring::OwnDescriptor> rings_to_close_;  // of workers that have left
+  std::vector<PortShared*> ticket_holders_;          // that have left with tickets; held
   WorkerStats departed_;
   Call* waiting_calls_ = nullptr;
   std::vector<core::Completion> completions_;
@@ -269,8 +270,6 @@ class Master {
   bool drain_ended_ = false;  // at the deadline: what is left is being refused
   int64_t drain_until_ns_ = 0;
 
-  // Apart, because a forked child must not destroy it: it may have been locked or waited on at the
-  // moment of the fork, and destroying a condition variable waits for its waiters.
   struct Sync {
     std::mutex mutex;
     std::condition_variable changed;
@@ -296,8 +295,6 @@ class Master {
 int64_t MonotonicNow();
 
 absl::Status CalledFromCallback();
-// In a child that `process` has forked.
-absl::Status AnotherProcess(pid_t process);
 
 }  // namespace ringmaster::internal
 

@@ -153,7 +153,7 @@ void Ticket::Again(int error) const {
 }
 
 Connection Ticket::Accept() {
-  if (shared_ == nullptr) return {};
+  if (shared_ == nullptr || !shared_->balancer->ours()) return {};
   const Redeeming redeeming(shared_->state);
   if (!master_->source(source_).identity.Is(serial_)) return {};  // it is late
   while (true) {

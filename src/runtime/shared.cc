@@ -13,18 +13,17 @@
 
 namespace ringmaster::internal {
 
-absl::StatusOr<std::unique_ptr<MasterShared>> MasterShared::Create() {
+absl::StatusOr<std::unique_ptr<MasterShared>> MasterShared::Create(uint64_t owner) {
   const int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event_fd < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
-  return std::make_unique<MasterShared>(event_fd);
+  return std::make_unique<MasterShared>(ring::OwnDescriptor(event_fd, owner));
 }
 
-MasterShared::~MasterShared() { close(event_fd_); }
-
 void MasterShared::Knock() {
+  if (ring::ThisProcess() != process_) return;  // that would wake the parent's
   const uint64_t one = 1;
   // Nobody reads the counter, only its edges matter. It would take 2^64 knocks to fill it.
-  [[maybe_unused]] const ssize_t written = write(event_fd_, &one, sizeof(one));
+  [[maybe_unused]] const ssize_t written = write(event_fd_.get(), &one, sizeof(one));
 }
 
 bool MasterShared::GiveBack(uint32_t index, uint64_t serial, int error) {
@@ -66,13 +65,14 @@ void WorkerIndexes::GiveBack(uint32_t index) {
 
 absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,
                                                                        uint32_t capacity) {
+  const uint64_t id = ring::NewNumber();
   std::vector<std::unique_ptr<MasterShared>> created;
   for (uint32_t i = 0; i < masters; ++i) {
-    absl::StatusOr<std::unique_ptr<MasterShared>> master = MasterShared::Create();
+    absl::StatusOr<std::unique_ptr<MasterShared>> master = MasterShared::Create(id);
     if (!master.ok()) return master.status();
     created.push_back(*std::move(master));
   }
-  auto shared = std::make_shared<BalancerShared>(std::move(created));
+  auto shared = std::make_shared<BalancerShared>(id, std::move(created));
   shared->gate_.Limit(capacity);
   return shared;
 }

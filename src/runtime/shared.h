@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "core/inbox.h"
 #include "core/port_state.h"
+#include "ring/process.h"
 
 namespace ringmaster::internal {
 
@@ -48,16 +49,16 @@ inline constexpr uint32_t kLimited = 1 << 5;             // its `gate` is
 // A master as those who make credit see it: the flag that asks for a knock, and where to knock.
 class MasterShared {
  public:
-  static absl::StatusOr<std::unique_ptr<MasterShared>> Create();
-  explicit MasterShared(int event_fd) : event_fd_(event_fd) {}
-  ~MasterShared();
+  // `owner` as ring::OwnDescriptor takes it.
+  static absl::StatusOr<std::unique_ptr<MasterShared>> Create(uint64_t owner);
+  explicit MasterShared(ring::OwnDescriptor event_fd) : event_fd_(std::move(event_fd)) {}
   MasterShared(const MasterShared&) = delete;
   MasterShared& operator=(const MasterShared&) = delete;
 
   core::Hunger& hunger() { return hunger_; }
-  int event_fd() const { return event_fd_; }
+  int event_fd() const { return event_fd_.get(); }
 
-  // Wakes the master. Any thread.
+  // Wakes the master; nobody in a forked child. Any thread.
   void Knock();
 
   SourceShared& source(uint32_t index) { return sources_[index]; }
@@ -83,7 +84,8 @@ class MasterShared {
 
  private:
   core::Hunger hunger_;
-  const int event_fd_;
+  const ring::OwnDescriptor event_fd_;
+  const uint64_t process_ = ring::ThisProcess();
   std::atomic<uint32_t> given_back_{0};
   std::array<SourceShared, kSourcesMax> sources_;
 };
@@ -107,8 +109,13 @@ class BalancerShared {
   // `capacity`: see core::Gate::Limit.
   static absl::StatusOr<std::shared_ptr<BalancerShared>> Create(uint32_t masters,
                                                                 uint32_t capacity);
-  explicit BalancerShared(std::vector<std::unique_ptr<MasterShared>> masters)
-      : masters_(std::move(masters)) {}
+  BalancerShared(uint64_t id, std::vector<std::unique_ptr<MasterShared>> masters)
+      : id_(id), masters_(std::move(masters)) {}
+
+  // Of the balancer: the owner of its descriptors.
+  uint64_t id() const { return id_; }
+  // Whether this is the process that has made it.
+  bool ours() const { return ring::ThisProcess() == process_; }
 
   uint32_t masters() const { return static_cast<uint32_t>(masters_.size()); }
   MasterShared& master(uint32_t index) { return *masters_[index]; }
@@ -131,6 +138,8 @@ class BalancerShared {
   }
 
  private:
+  const uint64_t id_;
+  const uint64_t process_ = ring::ThisProcess();
   const std::vector<std::unique_ptr<MasterShared>> masters_;
   core::Gate gate_;  // of all sources together
   WorkerIndexes worker_indexes_;

@@ -1,18 +1,18 @@
 #include "runtime/thread_watch.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <mutex>
 #include <utility>
 #include <vector>
+
+#include "ring/process.h"
 
 namespace ringmaster::internal {
 
 struct ThreadWatch::Link {
   explicit Link(std::function<void()> function) : on_end(std::move(function)) {}
 
-  const pid_t process = getpid();
+  const uint64_t process = ring::ThisProcess();
   std::mutex mutex;
   // Guarded by mutex. Null: nobody wants to know any more.
   std::function<void()> on_end;
@@ -30,7 +30,7 @@ struct ThreadEnd {
   ~ThreadEnd() {
     for (const auto& link : links) {
       // Before the lock, which another thread may have had at the moment of the fork.
-      if (getpid() != link->process) continue;
+      if (ring::ThisProcess() != link->process) continue;
       const std::lock_guard lock(link->mutex);
       if (link->on_end) link->on_end();
     }
@@ -49,7 +49,7 @@ ThreadWatch::ThreadWatch(std::function<void()> on_end)
     : link_(std::make_shared<Link>(std::move(on_end))) {}
 
 ThreadWatch::~ThreadWatch() {
-  if (getpid() != link_->process) return;
+  if (ring::ThisProcess() != link_->process) return;
   const std::lock_guard lock(link_->mutex);
   link_->on_end = nullptr;
 }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -863,6 +864,206 @@ TEST_F(BalancerTest, AnEndedBalancerKeepsNoRingWhateverHandlesExist) {
 
 // --- fork --------------------------------------------------------------------------------------
 
+// What a child exits with; -1 when a signal ends it, as after ten seconds.
+int StatusOf(pid_t child) {
+  int status = -1;
+  if (waitpid(child, &status, 0) != child || !WIFEXITED(status)) return -1;
+  return WEXITSTATUS(status);
+}
+pid_t ForkChild() {
+  const pid_t child = fork();
+  if (child == 0) alarm(10);
+  return child;
+}
+
+// Of those that this process has, how many a balancer, or a mailbox, must have made.
+size_t RingsAndEvents() {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    const std::string target = std::filesystem::read_symlink(entry.path(), error);
+    count += target == "anon_inode:[io_uring]" || target == "anon_inode:[eventfd]";
+  }
+  return count;
+}
+
+enum class Remedy { kDestroy, kDestroyMailboxToo, kCall, kCallAndDestroy };
+
+// The handles are on the stacks of threads that a child does not have, so none of them is destroyed
+// there.
+class AForkedChild : public BalancerTest, public ::testing::WithParamInterface<Remedy> {};
+
+INSTANTIATE_TEST_SUITE_P(Remedies, AForkedChild,
+                         ::testing::Values(Remedy::kDestroy, Remedy::kDestroyMailboxToo,
+                                           Remedy::kCall, Remedy::kCallAndDestroy));
+
+TEST_P(AForkedChild, LetsGoOfSourcesWhateverHandlesExist) {
+  const size_t others = RingsAndEvents() - 2;  // of the fixture's balancer: its ring and its event
+  for (const uint32_t masters : {1u, 2u}) {
+    Create({.masters = masters});
+    auto listener = std::make_unique<Listener>(Listener::Tcp());
+    const int on = 1;  // its connections inherit it, which linger when they have ended
+    ASSERT_EQ(setsockopt(listener->fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+    auto source = std::make_unique<Source>(AddSource(*listener));
+    Mailbox mailbox = Mailbox::Create().value();
+    Port port = balancer_->AddWorker(mailbox).value();
+    ASSERT_TRUE(source->Join(port).ok());
+    const int client = listener->Connect();
+    Lease lease;
+    ASSERT_TRUE(Eventually([&] {
+      port.Claim([&](Connection connection) { lease = connection.TakeLease(); });
+      return lease.held();
+    }));
+    sockaddr_in address{};
+    socklen_t size = sizeof(address);
+    ASSERT_EQ(getsockname(listener->fd(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+    int ready[2];
+    int done[2];
+    ASSERT_EQ(pipe(ready), 0);
+    ASSERT_EQ(pipe(done), 0);
+    const pid_t child = ForkChild();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      close(listener->fd());
+      close(done[1]);
+      if (GetParam() == Remedy::kCall || GetParam() == Remedy::kCallAndDestroy) {
+        AfterForkInChild();
+        AfterForkInChild();
+      }
+      if (GetParam() != Remedy::kCall) balancer_.reset();
+      if (GetParam() == Remedy::kDestroyMailboxToo) mailbox = Mailbox();
+      const bool gone = RingsAndEvents() == others;
+      lease.Release();
+      char byte = gone ? 0 : 1;
+      static_cast<void>(write(ready[1], &byte, 1));
+      static_cast<void>(read(done[0], &byte, 1));  // lives on
+      _exit(gone ? 0 : 1);
+    }
+    close(done[0]);
+    char byte = 1;
+    ASSERT_EQ(read(ready[0], &byte, 1), 1);
+    // In the parent everything goes on; nothing of its own is closed by the call.
+    AfterForkInChild();
+    EXPECT_EQ(balancer_->Stats().workers[0].open, 1u);
+    const int another = listener->Connect();
+    EXPECT_TRUE(Eventually([&] {
+      int served = 0;
+      port.Claim([&](Connection) { ++served; });
+      return served == 1;
+    }));
+    close(another);
+    close(client);
+    lease.Release();
+    // The parent ends and is started again, while the child lives on.
+    port.Leave();
+    source.reset();
+    balancer_.reset();
+    listener.reset();
+    EXPECT_TRUE(Eventually([&] {
+      const int again = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      setsockopt(again, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+      const bool bound = bind(again, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+                         listen(again, 4) == 0;
+      close(again);
+      return bound;
+    }));
+    for (const int fd : {done[1], ready[0], ready[1]}) close(fd);
+    EXPECT_EQ(StatusOf(child), 0);
+    Create({});
+  }
+}
+
+// The handler stays with the process, so it is another process that asks for it.
+TEST_F(BalancerTest, AForkedChildLetsGoByItselfWhereThatWasAskedFor) {
+  balancer_.reset();
+  const size_t others = RingsAndEvents();
+  const pid_t asking = ForkChild();
+  ASSERT_GE(asking, 0);
+  if (asking == 0) {
+    auto balancer = Balancer::Create({.close_after_fork = true});
+    if (!balancer.ok()) _exit(3);
+    auto second = Balancer::Create({.close_after_fork = true});
+    const bool has = RingsAndEvents() == others + 4;
+    const pid_t child = fork();
+    if (child == 0) {
+      const bool gone = RingsAndEvents() == others;
+      // One of its own is its own.
+      auto own = Balancer::Create();
+      AfterForkInChild();
+      const bool stays = own.ok() && RingsAndEvents() == others + 2;
+      own->reset();
+      balancer->reset();
+      _exit(gone && stays ? 0 : 1);
+    }
+    _exit(has && StatusOf(child) == 0 ? 0 : 2);
+  }
+  EXPECT_EQ(StatusOf(asking), 0);
+}
+
+// Other threads hold every lock there is at one fork or another.
+TEST_F(BalancerTest, AForkedChildAsksForTheProcessBeforeAnyLock) {
+  constexpr int kForks = 60;
+  for (const Host host : {Host::kThread, Host::kLoop, Host::kRing}) {
+    Create({.host = host});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener);
+    Mailbox mailbox = Mailbox::Create().value();
+    Port port = balancer_->AddWorker(mailbox).value();
+    ASSERT_TRUE(source.Join(port).ok());
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> busy;
+    for (int i = 0; i < 2; ++i) {
+      busy.emplace_back([&, i] {
+        const Listener another = Listener::Unix();
+        while (!stop) {
+          if (i == 0) {
+            absl::StatusOr<Source> added = balancer_->AddSource(another.fd());
+            if (added.ok()) added->Remove().IgnoreError();
+          } else {
+            balancer_->Stats();
+          }
+        }
+      });
+    }
+    for (int i = 0; i < kForks; ++i) {
+      const pid_t child = ForkChild();
+      ASSERT_GE(child, 0);
+      if (child == 0) {
+        const auto refused = absl::StatusCode::kFailedPrecondition;
+        const Listener own = Listener::Unix();
+        io_uring ring;
+        io_uring_queue_init(4, &ring, 0);
+        int wrong = 0;
+        if (balancer_->AddSource(own.fd()).status().code() != refused) wrong |= 1;
+        if (balancer_->AddWorker({.ring_fd = ring.ring_fd}).status().code() != refused) wrong |= 2;
+        if (balancer_->AddWorker(mailbox).status().code() != refused) wrong |= 2;
+        if (balancer_->Lend({}).code() != refused) wrong |= 4;
+        if (balancer_->RunOnce().code() != refused) wrong |= 4;
+        if (balancer_->OnCompletion({}) || balancer_->fd() != -1) wrong |= 4;
+        if (source.Join(port).code() != refused || source.Leave(port).code() != refused ||
+            source.Pause().code() != refused || source.Again().code() != refused ||
+            source.SetPolicy(RoundRobin()).code() != refused || source.Remove().code() != refused) {
+          wrong |= 8;
+        }
+        if (port.SetCapacity(1).code() != refused || port.SetWindow(1).code() != refused) {
+          wrong |= 16;
+        }
+        balancer_->Stats();
+        balancer_->Shutdown(absl::InfiniteDuration());
+        port.Claim([&](Connection) { wrong |= 32; });
+        port.Leave();
+        balancer_.reset();
+        source = Source();  // the last handle
+        _exit(wrong);
+      }
+      ASSERT_EQ(StatusOf(child), 0) << "fork " << i;
+    }
+    stop = true;
+    for (std::thread& thread : busy) thread.join();
+    port.Leave();
+  }
+}
+
 TEST_F(BalancerTest, AForkedChildCanNeitherClaimNorDisturb) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener, {.recall = false});
@@ -886,10 +1087,7 @@ TEST_F(BalancerTest, AForkedChildCanNeitherClaimNorDisturb) {
     balancer_.reset();
     _exit(wrong);
   }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(StatusOf(child), 0);
   // The parent has lost nothing.
   int served = 0;
   port.Claim([&](Connection connection) {
