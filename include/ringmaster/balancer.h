@@ -7,8 +7,10 @@
 //
 // Threads: every function here may be called from any thread, but for the two that belong to the
 // thread of a host (RunOnce, OnCompletion); each takes effect before it returns, but for
-// BeginShutdown. None but that and Ended may be called from a callback of the balancer. Errors are
-// absl::Status with the likely cause and the remedy in the text, and leave everything as it was.
+// BeginShutdown. In a callback of the balancer, and in functions of a policy, the master cannot be
+// waited for: all but BeginShutdown and Ended, and Stats of a single master in the event callback,
+// answer FailedPrecondition there. Errors are absl::Status with the likely cause and the remedy in
+// the text, and leave everything as it was.
 //
 // Descriptors: each master has two, with Host::kRing one; each worker one more at each master until
 // it leaves, which is a duplicate of its ring; a mailbox one of its own. A source takes none.
@@ -156,6 +158,8 @@ struct Event {
                        // once per episode, which ends when it has not overflowed for 10 seconds.
                        // Of listening TCP sockets. Noticed while the master is awake, at most ten
                        // times a second, and by Balancer::Stats
+    kPolicyFailed,     // the policy of a source threw, or picked beyond its candidates; the first
+                       // of them got the arrival. Said once for each policy
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;    // index, where it concerns a source
@@ -193,9 +197,10 @@ struct BalancerOptions {
   bool close_after_fork = false;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
-  // Called on the master's thread; keep it short, it delays every arrival. It must not throw: an
-  // exception would leave a batch half done, so the process ends with a sentence that says so.
-  // Several masters call it one at a time.
+  // Called on the master's thread; keep it short, it delays every arrival. If it throws, the
+  // process ends with a sentence. Several masters call it one at a time. In it a Port may leave,
+  // the Stats of a single master may be read, and BeginShutdown and Ended be called; nothing else
+  // of the balancer.
   std::function<void(const Event&)> on_event = nullptr;
 };
 
@@ -428,7 +433,7 @@ class Balancer {
   std::optional<ShutdownReport> Ended() const;
 
   // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.
-  // See stats.h for what it costs.
+  // See stats.h for what it costs, and for `status`, which says where it cannot be had.
   BalancerStats Stats() const;
 
  private:

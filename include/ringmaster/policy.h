@@ -116,7 +116,10 @@ struct View {
 // Picks a worker for each arrival of one source. The balancer owns its policies and calls them on
 // the master's thread only, never concurrently, and never re-entrantly. `Pick` and `OnRecall` must
 // not allocate, block or throw; they have no failure to report, because a policy is asked only when
-// there is a worker that can take the arrival.
+// there is a worker that can take the arrival. If one of them or `OnLeave` throws, or `Pick`
+// answers beyond the candidates, nothing is lost: the first candidate gets the arrival, the
+// balancer says so once (Event::Kind::kPolicyFailed) and counts it (SourceStats::policy_faults). If
+// `Prepare` throws, the process ends with a sentence. None of them may call the balancer.
 class Policy {
  public:
   virtual ~Policy() = default;

@@ -187,15 +187,19 @@ class [[nodiscard]] Port {
   //
   // Returns whether offers are left; then call it again before you wait, because no further
   // doorbell announces them. (A mailbox stays readable instead, so a level-triggered loop may
-  // ignore it.) `serve` must not throw and must not call back into this port. In a forked child a
-  // port is empty and stays so.
+  // ignore it.) In a forked child a port is empty and stays so.
+  //
+  // `serve` may leave, destroy, move or assign to the port. If the port has left, the claim ends
+  // when `serve` returns, with false, and what it has not taken goes to others. A Claim within a
+  // Claim of the same port does nothing and returns false; the outer one goes on. What `serve`
+  // throws leaves Claim, as after a claim that stopped early: call it again before you wait.
   bool Claim(absl::FunctionRef<void(Connection)> serve,
              size_t connections_max = std::numeric_limits<size_t>::max());
 
   // The same for a worker that has joined sources with Intake::kReadiness and redeems their tickets
   // itself. The first form accepts from a listener whose ticket it claims, by Ticket::Accept, so a
   // worker need not know what the intake of a listener is; a ticket of anything else it gives back
-  // by Again, which helps nobody: use this one.
+  // by Again, which helps nobody: use this one. What is said of `serve` holds for `redeem`.
   bool Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<void(Ticket)> redeem,
              size_t arrivals_max = std::numeric_limits<size_t>::max());
 
@@ -222,9 +226,10 @@ class [[nodiscard]] Port {
 
   // Leaves the balancer: what was offered and not claimed goes to other workers at once. When it
   // returns, the balancer no longer refers to the worker's ring, which may be closed, also when the
-  // balancer was shut down before. Leases stay valid. Does nothing when done before. In the event
-  // callback, or in a function of a policy, the master cannot be waited for: the port is empty at
-  // once, and the balancer lets go of the ring when the callback has returned.
+  // balancer was shut down before; on the thread of a host with Host::kRing when its loop has
+  // turned. Leases stay valid. Does nothing when done before. In a callback of the balancer, or in
+  // a function of a policy, the master cannot be waited for: the port is empty at once, and the
+  // balancer lets go of the ring when the callback has returned.
   void Leave();
 
   // Whether it belongs to a balancer and has not left.

@@ -14,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 
 namespace ringmaster {
@@ -47,6 +48,8 @@ struct SourceStats {
                          // descriptors, or told to
   uint64_t rearms = 0;   // times that it was armed after the first
   uint64_t errors = 0;   // failed accepts
+  // Times that the policy threw, or picked beyond its candidates.
+  uint64_t policy_faults = 0;
 
   // The kernel's queue of connections that nobody has accepted, as it is at this moment, and at how
   // many it is full; the kernel takes one more. Only of listening TCP sockets: of a Unix listener,
@@ -70,6 +73,9 @@ struct BalancerStats {
   std::vector<SourceStats> sources = {};  // those that have not been removed, by index
   std::vector<WorkerStats> workers = {};  // those that have not left, by index
   WorkerStats departed = {};              // what those that left have done, added up
+  // OK; or why all of the above is zero: FailedPrecondition in a forked child, in a function of a
+  // policy, and in the event callback of one of several masters.
+  absl::Status status = absl::OkStatus();
 };
 
 // What became of everything when a balancer was shut down.
@@ -78,6 +84,9 @@ struct ShutdownReport {
   uint64_t refused = 0;      // connections that were held or offered at the deadline, now closed
   uint64_t open = 0;         // claimed connections still open; their workers keep them
   BalancerStats stats = {};  // final
+  // OK; or why nothing was shut down: FailedPrecondition in a forked child, in the event callback,
+  // and in a function of a policy.
+  absl::Status status = absl::OkStatus();
 };
 
 }  // namespace ringmaster

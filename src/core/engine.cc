@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
+#include <string>
 #include <utility>
 
 #include "core/check.h"
@@ -221,7 +223,8 @@ void Engine::Settle(bool all_reported) {
       }
       if (unsent == Tally::Unsent::kTaken) TookFromOthers(worker);
       place_is_free = unsent == Tally::Unsent::kPlaceIsFree;
-      sources_[record.source].config.policy->OnRecall(record.worker);
+      TellPolicy(record.source, "OnRecall",
+                 [&](Policy& policy) { policy.OnRecall(record.worker); });
       PauseBell(record.worker, error);
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.owes_motion && Unclaimed(record.worker) == 0) Moved(record.worker);
@@ -723,7 +726,7 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
   TakeBackPlaceOf(index, sources_[record.source]);
   ledger_.Recall(id);
   OweMotion(worker);  // by (7)
-  sources_[record.source].config.policy->OnRecall(index);
+  TellPolicy(record.source, "OnRecall", [index](Policy& policy) { policy.OnRecall(index); });
   return true;
 }
 
@@ -736,6 +739,56 @@ bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const
     if (!must_be_idle || Idle(workers_[index])) return true;
   }
   return false;
+}
+
+// --- Asking policies -----------------------------------------------------------------------------
+
+// A policy cannot lose an arrival: whatever it does, somebody gets that.
+size_t Engine::Pick(uint32_t index, const Arrival& arrival, const View& view) {
+  size_t position = 0;
+  const auto ask = [&](Policy& policy) { position = policy.Pick(arrival, view); };
+  TellPolicy(index, "Pick", ask);
+  if (position < view.candidates.size()) return position;
+  PolicyFailed(index, "picked position " + std::to_string(position) + " of " +
+                          std::to_string(view.candidates.size()) + " candidates");
+  return 0;
+}
+
+template <typename Tell>
+void Engine::TellPolicy(uint32_t index, const char* function, Tell tell) {
+  try {
+    tell(*sources_[index].config.policy);
+  } catch (const std::exception& thrown) {
+    PolicyFailed(index, std::string("threw \"") + thrown.what() + "\" in " + function);
+  } catch (...) {
+    PolicyFailed(index, std::string("threw something in ") + function);
+  }
+}
+
+// Said once for each policy: what fails once will fail often.
+void Engine::PolicyFailed(uint32_t index, const std::string& what) {
+  SourceState& source = sources_[index];
+  ++source.intake.policy_faults;
+  if (!source.policy_fault.empty()) return;
+  source.policy_fault = "policy " + source.config.policy->name() + " " + what;
+  Emit(EventKind::kPolicyFailed, index, 0, 0);
+}
+
+// What it has not prepared it cannot decide with, and set-up is half done.
+void Engine::Prepare(const SourceState& source) const {
+  Policy& policy = *source.config.policy;
+  const auto end = [&policy](const std::string& what) {
+    Misused(("policy " + policy.name() + " threw " + what +
+             " in Prepare, which must not throw: the balancer cannot go on without it")
+                .c_str());
+  };
+  try {
+    policy.Prepare(worker_slots());
+  } catch (const std::exception& thrown) {
+    end(std::string("\"") + thrown.what() + "\"");
+  } catch (...) {
+    end("something");
+  }
 }
 
 // --- Dealing -------------------------------------------------------------------------------------
@@ -769,8 +822,7 @@ bool Engine::DealHeld(uint32_t index) {
     const View view{.candidates = candidates_,
                     .joined = source.joined,
                     .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
-    size_t position = source.config.policy->Pick(ledger_.record(id).facts, view);
-    if (position >= candidates_.size()) position = 0;  // a policy cannot lose an arrival
+    const size_t position = Pick(index, ledger_.record(id).facts, view);
     Candidate& picked = candidates_[position];
     const bool offered = OfferTo(picked.worker, id);
     picked.idle = false;
@@ -1440,7 +1492,7 @@ void Reserve(std::vector<T>& vector, size_t count) {
 void Engine::ReserveFor(SourceState& source) {
   Reserve(source.joined, workers_.size());
   source.promised.resize(workers_.size());
-  source.config.policy->Prepare(worker_slots());
+  Prepare(source);
 }
 
 // What all sources and workers share.
@@ -1554,9 +1606,10 @@ bool Engine::IntakeEnded(uint32_t source) const {
 std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy> policy) {
   RINGMASTER_CHECK(policy != nullptr);
   SourceState& source = sources_[index];
-  policy->Prepare(worker_slots());
   source.facts = FactBits(policy->facts());
   std::swap(source.config.policy, policy);
+  source.policy_fault.clear();
+  Prepare(source);
   return policy;
 }
 
@@ -1646,7 +1699,7 @@ void Engine::Leave(uint32_t source, uint32_t worker) {
   RecallAllOf(worker, source);
   BreakPromises(sources_[source], worker);
   MakeRoom();  // what it had is held now
-  sources_[source].config.policy->OnLeave(worker);
+  TellPolicy(source, "OnLeave", [worker](Policy& policy) { policy.OnLeave(worker); });
   // It may have claimed a ticket that it does not redeem any more.
   if (sources_[source].config.readiness) MayHaveMore(sources_[source]);
 }

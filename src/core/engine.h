@@ -80,6 +80,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -133,6 +134,7 @@ enum class EventKind : uint8_t {
   kDoorbellFailed,  // or the sending of a connection
   kTurnedAway,      // by (14): the ring has brought more than it said it could
   kBacklogOverflow,
+  kPolicyFailed,  // of the source, see policy_fault
 };
 
 struct EngineEvent {
@@ -176,11 +178,12 @@ struct WorkerConfig {
 
 // What a source's intake has gone through.
 struct IntakeCount {
-  uint64_t arms = 0;       // times that it was armed
-  uint64_t pauses = 0;     // times that it stopped by our doing: no credit, enough held, out of
-                           // descriptors, paused
-  uint64_t errors = 0;     // failed accepts
-  uint64_t overflows = 0;  // connections that the kernel has dropped, as far as it was asked
+  uint64_t arms = 0;           // times that it was armed
+  uint64_t pauses = 0;         // times that it stopped by our doing: no credit, enough held, out of
+                               // descriptors, paused
+  uint64_t errors = 0;         // failed accepts
+  uint64_t overflows = 0;      // connections that the kernel has dropped, as far as it was asked
+  uint64_t policy_faults = 0;  // what a policy did that it must not
 };
 
 struct EngineConfig {
@@ -323,6 +326,8 @@ class Engine {
   const IntakeCount& intake(uint32_t source) const { return sources_[source].intake; }
   // Whether it has work that nobody has credit for.
   bool starved(uint32_t source) const { return sources_[source].starved; }
+  // What the source's policy was the first to do that it must not: a sentence; empty: nothing.
+  const std::string& policy_fault(uint32_t source) const { return sources_[source].policy_fault; }
   // What the sources have counted whose indexes were used again.
   const SourceCount& departed_sources() const { return departed_sources_; }
 
@@ -348,6 +353,7 @@ class Engine {
     uint16_t generation = 0;
     OpKey armed_key;  // of what is armed or ending
     IntakeCount intake;
+    std::string policy_fault;
     bool removed = false;
     bool drained = false;    // removed, and nothing is left of it; `joined` are those who may still
                              // look an offer of it up
@@ -452,6 +458,11 @@ class Engine {
   void RecallAllOf(uint32_t worker, uint32_t source);
   bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;
 
+  size_t Pick(uint32_t source, const Arrival& arrival, const View& view);
+  template <typename Tell>
+  void TellPolicy(uint32_t source, const char* function, Tell tell);
+  void PolicyFailed(uint32_t source, const std::string& what);
+  void Prepare(const SourceState& source) const;
   void Deal();
   bool DealHeld(uint32_t source);
   bool AcceptMore(uint32_t source);

@@ -230,10 +230,11 @@ std::optional<ShutdownReport> Lifeline::Ended() const {
 }
 
 ShutdownReport Lifeline::Shutdown(ShutdownOptions options) {
-  for (const auto& master : masters_) {
-    if (InAnotherProcess() || master->IsInside()) return {};
+  if (absl::Status status = CheckCaller(); !status.ok()) return {.status = status};
+  if (InCallback()) return {.status = CalledFromCallback()};
+  if (absl::Status status = BeginShutdown(std::move(options)); !status.ok()) {
+    return {.status = status};
   }
-  if (!BeginShutdown(std::move(options)).ok()) return {};
   // All stop to take in at once; then each is waited for.
   ShutdownReport report = masters_[0]->FinishShutdown();
   for (size_t i = 1; i < masters_.size(); ++i) Add(report, masters_[i]->FinishShutdown());
@@ -241,7 +242,7 @@ ShutdownReport Lifeline::Shutdown(ShutdownOptions options) {
 }
 
 BalancerStats Lifeline::Stats() {
-  if (!CheckCaller().ok()) return {};
+  if (absl::Status status = CheckCaller(); !status.ok()) return {.status = status};
   BalancerStats stats = masters_[0]->Stats();
   for (size_t i = 1; i < masters_.size(); ++i) Add(stats, masters_[i]->Stats());
   return stats;

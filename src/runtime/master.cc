@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -406,8 +407,7 @@ void Master::LetHostGo() {
     driver_ = 0;
     break;
   }
-  if (!options_.on_event) return;
-  options_.on_event(
+  CallBack(
       {.kind = Event::Kind::kHostGone,
        .text = absl::StrCat("the thread of the host has ended: nothing is accepted until another "
                             "thread calls Balancer::RunOnce",
@@ -557,6 +557,14 @@ std::optional<ShutdownReport> Master::FinalReport() const {
 
 BalancerStats Master::Stats() {
   BalancerStats stats;
+  if (IsInside()) {
+    if (in_event_) {
+      FillStats(stats);  // between two batches, as ever
+    } else {
+      stats.status = CalledFromCallback();
+    }
+    return stats;
+  }
   const absl::Status read = RunOnMaster([&] {
     FillStats(stats);
     return absl::OkStatus();
@@ -756,8 +764,8 @@ void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
 
 void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
   {
-    const std::unique_lock lock(sync_->mutex);
-    if (!ended_) {
+    const std::unique_lock lock(sync_->departures_mutex);
+    if (!departures_ended_) {
       departures_.push_back({.worker = worker, .shared = shared});
       return shared_->Knock();
     }
@@ -837,11 +845,9 @@ bool Master::TurnAndBatch(core::Wait wait) {
   if (lent_ != nullptr) lent_->SetAcceptsMax(engine_->RoomForEach());
   if (const int result = ring_->Turn(ops_, wait, completions_); result < 0) {
     const absl::Status failed = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
-    if (options_.on_event) {
-      options_.on_event({.kind = Event::Kind::kMasterFailed,
-                         .error = -result,
-                         .text = std::string(failed.message())});
-    }
+    CallBack({.kind = Event::Kind::kMasterFailed,
+              .error = -result,
+              .text = std::string(failed.message())});
     RefuseWithoutRing(completions_);
     if (!hosted()) ring_.reset();  // what it watches, it watches no more
     EndDriven(failed);
@@ -896,15 +902,18 @@ void Master::AskForSuccess() {
   }
 }
 
+std::vector<Master::Departure> Master::TakeDepartures(bool last) {
+  const std::unique_lock lock(sync_->departures_mutex);
+  departures_ended_ |= last;
+  return std::exchange(departures_, {});
+}
+
 void Master::RunCalls() {
   ObeyShutdown();
-  std::unique_lock lock(sync_->mutex);
-  const std::vector<Departure> departures = std::exchange(departures_, {});
-  lock.unlock();
-  for (const Departure& it : departures) {
+  for (const Departure& it : TakeDepartures(false)) {
     if (workers_[it.worker].shared == it.shared) ReleaseWorker(it.worker);
   }
-  lock.lock();
+  std::unique_lock lock(sync_->mutex);
   while (first_call_ != nullptr) {
     Call* call = first_call_;
     first_call_ = call->next;
@@ -1026,7 +1035,8 @@ void Master::FillStats(BalancerStats& stats) {
              .held = count.held,
              .pauses = intake.pauses,
              .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
-             .errors = intake.errors};
+             .errors = intake.errors,
+             .policy_faults = intake.policy_faults};
     FillBacklog(source, entry);
   }
   stats.master_wakes = wakes_;
@@ -1090,6 +1100,7 @@ void Master::ReleaseWorker(uint32_t index) {
 
 void Master::ForgetWorker(uint32_t index) {
   PortShared* const shared = std::exchange(workers_[index], {}).shared;
+  shared->KeepRing(index_);
   shared->LeaveBooks(index);
   shared->Unref();
 }
@@ -1182,7 +1193,7 @@ void Master::End(absl::Status status) {
   lock.lock();
   end_status_ = std::move(status);
   ended_ = true;
-  for (const Departure& it : std::exchange(departures_, {})) {
+  for (const Departure& it : TakeDepartures(true)) {
     if (workers_[it.worker].shared == it.shared) ForgetWorker(it.worker);
   }
   for (Call* call = first_call_; call != nullptr;) {
@@ -1247,8 +1258,34 @@ void Master::Report(core::EngineEvent event) {
       report.kind = Event::Kind::kBacklogOverflow;
       report.text = DescribeOverflow(event.source);
       break;
+    case core::EventKind::kPolicyFailed:
+      report.kind = Event::Kind::kPolicyFailed;
+      report.text =
+          absl::StrCat("source ", report.source, ": ", engine_->policy_fault(event.source),
+                       ", which it must not; the first candidate gets the arrival. This is "
+                       "said once for each policy, and counted in policy_faults");
+      break;
   }
-  options_.on_event(report);
+  CallBack(report);
+}
+
+void Master::CallBack(const Event& event) {
+  if (!options_.on_event) return;
+  in_event_ = true;
+  try {
+    options_.on_event(event);
+  } catch (const std::exception& thrown) {
+    core::Misused(absl::StrCat("the event callback threw \"", thrown.what(),
+                               "\", which it must not: it is called on the master's thread, where "
+                               "nobody could catch it")
+                      .c_str());
+  } catch (...) {
+    core::Misused(
+        "the event callback threw something, which it must not: it is called on the master's "
+        "thread, "
+        "where nobody could catch it");
+  }
+  in_event_ = false;
 }
 
 // Why, and what to do, as far as the moment tells.

@@ -165,6 +165,12 @@ class Master {
     const Master* const master_;
     const Inside* const outer_;
   };
+  // See RemoveWorkerSoon.
+  struct Departure {
+    uint32_t worker = 0;
+    PortShared* shared = nullptr;
+  };
+  std::vector<Departure> TakeDepartures(bool last);
 
   Master(const MasterEnvironment* environment, uint32_t index);
 
@@ -218,6 +224,7 @@ class Master {
   absl::Status CheckSource(SourceId source) const;
   absl::Status CheckWorker(uint32_t worker, const PortShared* shared) const;
   void Report(core::EngineEvent event);
+  void CallBack(const Event& event);
   int64_t WaitMax(int64_t now_ns);
   bool Drained(int64_t now_ns);
   uint64_t OpenTotal() const;
@@ -261,6 +268,7 @@ class Master {
   std::vector<core::Completion> completions_;
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over
   int64_t now_ns_ = 0;         // of the last batch
+  bool in_event_ = false;      // in the event callback
   bool loan_ended_ = false;
   uint64_t wakes_ = 0;
   int64_t cpu_ns_ = 0;  // of its thread, when it was last read
@@ -272,17 +280,16 @@ class Master {
 
   struct Sync {
     std::mutex mutex;
+    std::mutex departures_mutex;  // apart: a callback may come while its thread has the other one
     std::condition_variable changed;
   };
   std::unique_ptr<Sync> sync_ = std::make_unique<Sync>();
+  // Guarded by sync_->departures_mutex.
+  std::vector<Departure> departures_;
+  bool departures_ended_ = false;
   // Guarded by sync_->mutex.
   Call* first_call_ = nullptr;
   Call* last_call_ = nullptr;
-  struct Departure {
-    uint32_t worker = 0;
-    PortShared* shared = nullptr;
-  };
-  std::vector<Departure> departures_;  // see RemoveWorkerSoon
   bool ended_ = false;
   absl::Status end_status_;  // why calls are refused, once ended_
   ShutdownReport report_;    // just before ended_

@@ -40,6 +40,34 @@ class Redeeming {
   core::PortState& state_;
 };
 
+// One claim, while it lasts; also when what it calls throws. Then the port is as after a claim that
+// has stopped early, and a mailbox stays readable.
+class Claiming {
+ public:
+  explicit Claiming(internal::PortShared& shared) : shared_(shared) {
+    shared_.claiming = true;
+    shared_.state.serving.store(1, std::memory_order_relaxed);
+  }
+  ~Claiming() {
+    if (shared_.claiming) End(true);
+    if (shared_.left_in_claim) shared_.Unref();  // the port's, which has left
+  }
+  Claiming(const Claiming&) = delete;
+  Claiming& operator=(const Claiming&) = delete;
+
+  // `did_something`: the claim was rung, or took something.
+  void End(bool did_something) {
+    shared_.claiming = false;
+    // Sequentially consistent: a master that is hungry may wait for it (Master::SourcesReleased).
+    shared_.state.serving.store(0, std::memory_order_seq_cst);
+    // By (5) of core/inbox.h.
+    if (did_something || !shared_.on_host) shared_.balancer->KnockIfHungry();
+  }
+
+ private:
+  internal::PortShared& shared_;
+};
+
 void Redeem(Ticket ticket, uint32_t traits, absl::FunctionRef<void(Connection)> serve,
             absl::FunctionRef<void(Ticket)>* redeem) {
   if (redeem != nullptr) return (*redeem)(std::move(ticket));
@@ -196,20 +224,22 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<vo
 
 bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
                      absl::FunctionRef<void(Ticket)>* redeem, size_t arrivals_max) {
-  if (shared_ == nullptr) return false;
-  core::PortState& state = shared_->state;
-  state.serving.store(1, std::memory_order_relaxed);
-  NoteCpu(state);
+  if (shared_ == nullptr || shared_->claiming) return false;
+  internal::PortShared& shared = *shared_;
+  Claiming claiming(shared);
+  // What is called may leave, or move or destroy this port, so nothing is asked of it afterwards.
+  const std::shared_ptr<internal::Lifeline> driven = shared.on_host ? lifeline_ : nullptr;
+  NoteCpu(shared.state);
   // Before Begin, and consumed at the end: runtime/mailbox_shared.h says why.
-  internal::MailboxShared* const mailbox = shared_->mailbox.get();
+  internal::MailboxShared* const mailbox = shared.mailbox.get();
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
   bool moved = false;
-  for (const auto& channel : shared_->channels) moved |= channel->inbox.Begin();
+  for (const auto& channel : shared.channels) moved |= channel->inbox.Begin();
   size_t claimed = 0;
-  for (size_t empty = 0; empty < shared_->channels.size() && claimed < arrivals_max;) {
+  for (size_t empty = 0; empty < shared.channels.size() && claimed < arrivals_max;) {
     // Not after the last: then it is about to be idle, and its loop comes by.
-    if (shared_->on_host && claimed > 0 && shared_->channels[0]->inbox.Left()) lifeline_->ComeBy();
-    internal::Channel& channel = shared_->NextChannel();
+    if (driven != nullptr && claimed > 0 && shared.channels[0]->inbox.Left()) driven->ComeBy();
+    internal::Channel& channel = shared.NextChannel();
     const uint64_t word = channel.inbox.Take();
     if (word == 0) {
       ++empty;
@@ -219,27 +249,25 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     ++claimed;
     const core::Offer offer = core::Offer::FromWord(word);
     internal::SourceShared& source = channel.master->source(offer.source);
-    shared_->Ref();
+    shared.Ref();
     const uint32_t traits = source.traits.load(std::memory_order_relaxed);
     if ((traits & internal::kTickets) != 0) {
-      Redeem(Ticket(shared_, channel, offer.source, traits, static_cast<uint32_t>(offer.fd)),
+      Redeem(Ticket(&shared, channel, offer.source, traits, static_cast<uint32_t>(offer.fd)),
              traits, serve, redeem);
-      continue;
+    } else {
+      const uint64_t token = channel.tokens[offer.source].load(std::memory_order_relaxed);
+      core::Gate* const gate = (traits & internal::kLimited) != 0 ? source.limit() : nullptr;
+      serve(Connection(offer.fd, token, Lease(&shared, gate)));
     }
-    const uint64_t token = channel.tokens[offer.source].load(std::memory_order_relaxed);
-    core::Gate* const gate = (traits & internal::kLimited) != 0 ? source.limit() : nullptr;
-    serve(Connection(offer.fd, token, Lease(shared_, gate)));
+    if (shared.left_in_claim) return false;
   }
   // What the master has offered meanwhile to its own host, no doorbell announces.
   const bool left =
-      std::any_of(shared_->channels.begin(), shared_->channels.end(), [this](const auto& channel) {
-        return channel->inbox.Left() || (shared_->on_host && channel->inbox.Rung());
+      std::any_of(shared.channels.begin(), shared.channels.end(), [&shared](const auto& channel) {
+        return channel->inbox.Left() || (shared.on_host && channel->inbox.Rung());
       });
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
-  // Sequentially consistent: a master that is hungry may wait for it (Master::SourcesReleased).
-  state.serving.store(0, std::memory_order_seq_cst);
-  // By (5) of core/inbox.h.
-  if (moved || claimed > 0 || !shared_->on_host) shared_->balancer->KnockIfHungry();
+  claiming.End(moved || claimed > 0);
   return left;
 }
 
@@ -269,13 +297,14 @@ absl::Status Port::SetWindow(uint32_t window) {
 }
 
 void Port::Leave() {
-  if (shared_ == nullptr) return;
-  lifeline_->RemoveWorker(worker_, shared_);
-  // What is in its ring is its own from now on.
-  if (shared_->Took(std::numeric_limits<size_t>::max())) shared_->balancer->KnockIfHungry();
-  if (const auto mailbox = std::move(shared_->mailbox)) mailbox->GiveBack();
-  lifeline_.reset();
-  std::exchange(shared_, nullptr)->Unref();
+  internal::PortShared* const shared = std::exchange(shared_, nullptr);
+  if (shared == nullptr) return;
+  const std::shared_ptr<internal::Lifeline> lifeline = std::move(lifeline_);
+  lifeline->RemoveWorker(worker_, shared);
+  if (const auto mailbox = std::move(shared->mailbox)) mailbox->GiveBack();
+  // Within a claim of its own, that one lets go of it at its end.
+  shared->left_in_claim = shared->claiming;
+  if (!shared->claiming) shared->Unref();
 }
 
 }  // namespace ringmaster

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <utility>
 
 #include "ring/errors.h"
@@ -101,6 +102,14 @@ bool PortShared::Took(size_t count) {
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave(places);
   }
   return left < count;
+}
+
+void PortShared::KeepRing(uint32_t master) {
+  const core::Tally::Took took = channels[master]->tally.Take(std::numeric_limits<size_t>::max());
+  if (took.places == 0) return;
+  state.Release(took.places);
+  if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave(took.places);
+  balancer->KnockIfHungry();
 }
 
 void PortShared::WaitForRedeemers() const {

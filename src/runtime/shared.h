@@ -223,6 +223,8 @@ struct PortShared {
   // sent them does not show, and does not matter: no more is taken from a tally than it has, and
   // together they have what is in the ring. False when there was none.
   bool Took(size_t count);
+  // A master that has it in its books no more: what that one has handed over is the worker's own.
+  void KeepRing(uint32_t master);
   // After a source was removed: until none of its tickets is being redeemed any more. Each takes no
   // longer than an accept that does not wait.
   void WaitForRedeemers() const;
@@ -239,6 +241,8 @@ struct PortShared {
   uint32_t next_channel = 0;
   std::shared_ptr<MailboxShared> mailbox;
   bool on_host = false;
+  bool claiming = false;       // a claim is under way
+  bool left_in_claim = false;  // and the port has left within it
 
  private:
   PortShared(std::shared_ptr<BalancerShared> balancer_shared,

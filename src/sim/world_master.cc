@@ -61,6 +61,8 @@ std::string_view NameOf(core::EventKind kind) {
       return "event: turned away";
     case core::EventKind::kBacklogOverflow:
       return "event: backlog overflow";
+    case core::EventKind::kPolicyFailed:
+      return "event: policy failed";
   }
   return "";
 }
@@ -356,6 +358,9 @@ void World::NoteEvents(Master& master) {
       case core::EventKind::kBacklogOverflow:
         Reached(Milestone::kOverflowReported);
         checker_.OnOverflowReported(master.by_index[event.source]);
+        break;
+      case core::EventKind::kPolicyFailed:
+        checker_.Fail(master.engine->policy_fault(event.source));
         break;
       case core::EventKind::kDoorbellFailed:
         break;

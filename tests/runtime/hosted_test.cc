@@ -421,7 +421,8 @@ TEST_F(HostedTest, RefusesACallFromItsPolicy) {
 class ThrowingPolicy : public Policy {
  public:
   std::string name() const override { return "throwing"; }
-  size_t Pick(const Arrival&, const View&) override { throw 1; }
+  void Prepare(uint32_t) override { throw 1; }
+  size_t Pick(const Arrival&, const View&) override { return 0; }
 };
 
 TEST_F(HostedTest, AnExceptionOfAPolicyEndsTheProcessWithASentence) {

@@ -24,6 +24,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -670,6 +671,129 @@ TEST(MailboxWithoutIoUring, SaysWhyItCannotBeMade) {
   ASSERT_FALSE(mailbox.ok());
   EXPECT_NE(mailbox.status().message().find("io_uring"), absl::string_view::npos)
       << mailbox.status();
+}
+
+// --- What may be done within a claim -------------------------------------------------------------
+
+// A worker on the test's own thread with a few connections before it, and another one who gets what
+// it leaves.
+class WithinAClaim : public BalancerTest {
+ protected:
+  void SetUp() override {
+    BalancerTest::SetUp();
+    if (IsSkipped()) return;
+    // One at a time, or the first claim would not find all.
+    source_ = AddSource(listener_, {.policy = RoundRobin(), .recall = false});
+    port_ = balancer_->AddWorker(mailbox_).value();
+    ASSERT_TRUE(source_.Join(port_).ok());
+    for (uint32_t i = 1; i <= kWaiting; ++i) {
+      clients_.push_back(listener_.Connect());
+      ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == i; }));
+    }
+    other_ = AddWorker({source_});
+  }
+  void TearDown() override {
+    other_.reset();
+    for (const int client : clients_) close(client);
+  }
+  bool Readable() const {
+    pollfd poll_fd{.fd = mailbox_.fd(), .events = POLLIN, .revents = 0};
+    return poll(&poll_fd, 1, 0) == 1;
+  }
+  // The one that was claimed first; the others are the other worker's.
+  void OthersGetTheRest(const std::vector<Connection>& mine) {
+    EXPECT_EQ(mine.size(), 1u);
+    EXPECT_TRUE(Eventually([&] { return other_->claimed() == kWaiting - 1; }));
+  }
+
+  static constexpr uint32_t kWaiting = 4;
+  const Listener listener_ = Listener::Tcp();
+  Mailbox mailbox_ = Mailbox::Create().value_or(Mailbox());
+  Source source_;
+  Port port_;
+  std::unique_ptr<Worker> other_;
+  std::vector<int> clients_;
+};
+
+TEST_F(WithinAClaim, ThePortMayLeave) {
+  std::vector<Connection> mine;
+  EXPECT_FALSE(port_.Claim([&](Connection connection) {
+    mine.push_back(std::move(connection));
+    port_.Leave();
+    EXPECT_FALSE(port_.joined());
+  }));
+  OthersGetTheRest(mine);
+  EXPECT_FALSE(port_.Claim([](Connection) {}));
+}
+
+TEST_F(WithinAClaim, ThePortAndItsMailboxMayBeDestroyed) {
+  auto port = std::make_unique<Port>(std::move(port_));
+  std::vector<Connection> mine;
+  EXPECT_FALSE(port->Claim([&](Connection connection) {
+    mine.push_back(std::move(connection));
+    port.reset();
+    mailbox_ = Mailbox();
+  }));
+  OthersGetTheRest(mine);
+}
+
+TEST_F(WithinAClaim, ThePortMayBeAssignedTo) {
+  std::vector<Connection> mine;
+  EXPECT_FALSE(port_.Claim([&](Connection connection) {
+    mine.push_back(std::move(connection));
+    const uint32_t before = port_.worker();
+    port_ = Port();
+    port_ = balancer_->AddWorker(mailbox_).value();
+    EXPECT_EQ(port_.worker(), before);
+    EXPECT_FALSE(port_.Claim([](Connection) { ADD_FAILURE(); }));
+  }));
+  OthersGetTheRest(mine);
+  ASSERT_TRUE(source_.Join(port_).ok());
+  EXPECT_TRUE(port_.joined());
+}
+
+TEST_F(WithinAClaim, ThePortMayBeMovedAndTheClaimGoesOn) {
+  std::vector<Connection> mine;
+  Port moved;
+  EXPECT_FALSE(port_.Claim([&](Connection connection) {
+    mine.push_back(std::move(connection));
+    if (port_.joined()) moved = std::move(port_);
+  }));
+  EXPECT_EQ(mine.size(), kWaiting);
+  EXPECT_TRUE(moved.joined());
+  EXPECT_FALSE(Readable());
+}
+
+TEST_F(WithinAClaim, AnotherClaimOfTheSamePortDoesNothing) {
+  uint32_t served = 0;
+  EXPECT_FALSE(port_.Claim([&](Connection) {
+    ++served;
+    EXPECT_FALSE(port_.Claim([&](Connection) { ADD_FAILURE() << "claimed within a claim"; }));
+  }));
+  EXPECT_EQ(served, kWaiting);
+  EXPECT_FALSE(Readable());
+}
+
+TEST_F(WithinAClaim, WhatIsThrownLeavesItAndTheRestIsClaimedByTheNextOne) {
+  uint32_t served = 0;
+  const auto serve = [&](Connection) {
+    if (++served == 1) throw std::runtime_error("cannot serve");
+  };
+  EXPECT_THROW(port_.Claim(serve), std::runtime_error);
+  EXPECT_TRUE(Readable());
+  EXPECT_EQ(balancer_->Stats().workers[0].open, kWaiting - 1);
+  EXPECT_FALSE(port_.Claim(serve));
+  EXPECT_EQ(served, kWaiting);
+  EXPECT_FALSE(Readable());
+}
+
+TEST_F(WithinAClaim, TheBalancerMayBeDestroyed) {
+  std::vector<Connection> mine;
+  EXPECT_FALSE(port_.Claim([&](Connection connection) {
+    mine.push_back(std::move(connection));
+    balancer_.reset();
+  }));
+  EXPECT_EQ(mine.size(), 1u);
 }
 
 }  // namespace
