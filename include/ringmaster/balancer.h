@@ -53,7 +53,9 @@ enum class Intake : uint8_t {
   // for. What is not admitted stays in the kernel's backlog, and other waiters on the source are
   // woken as if the balancer were not there.
   kPollAccept,
-  // Multishot accept: the fewest system calls. Accepts ahead of credit up to the source's hold.
+  // Multishot accept: the fewest system calls. Accepts ahead of credit up to the source's hold. The
+  // limit of descriptors (RLIMIT_NOFILE) is the one of the moment when it was armed: after it was
+  // lowered the kernel goes on to accept beyond it. Pause and Resume arm it anew.
   kAccept,
   // The sole multishot poll on anything that can be polled: a listener, a datagram socket, an
   // eventfd, a timer, a pipe, a device. The arrival is a Ticket: the worker itself accepts or reads

@@ -57,9 +57,10 @@ struct SourceStats {
   std::optional<uint32_t> backlog = std::nullopt;
   std::optional<uint32_t> backlog_limit = std::nullopt;
   // Attempts to connect that the kernel has dropped since the source was added, because that queue
-  // was full: their clients hang until they try again, and count again if it is still full. The
-  // kernel counts drops for other reasons with them (too many half-open connections without SYN
-  // cookies, no memory), which are rare.
+  // was full. Their clients hang until they try again, and count again if it is still full. One
+  // whose last packet of the handshake was dropped takes itself for connected: it hangs for good if
+  // it waits for the server to speak first. The kernel counts drops for other reasons with them
+  // (too many half-open connections without SYN cookies, no memory), which are rare.
   std::optional<uint64_t> backlog_overflows = std::nullopt;
 };
 
