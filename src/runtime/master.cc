@@ -497,7 +497,7 @@ bool Master::OnCompletion(const io_uring_cqe& cqe) {
 void Master::EndOnLoan() {
   drain_until_ns_ = 0;
   drain_ended_ = true;
-  engine_->RefuseAll();
+  RefuseAll();
   for (int turns = 0; turns < kLastTurnsMax && engine_->Outstanding() > 0; ++turns) {
     if (!Step(0)) return;
   }
@@ -994,7 +994,7 @@ bool Master::Drained(int64_t now_ns) {
   if (!engine_->IntakeEnded()) return false;
   if (now_ns >= drain_until_ns_ && !drain_ended_) {
     drain_ended_ = true;
-    engine_->RefuseAll();
+    RefuseAll();
   }
   if (engine_->Outstanding() > 0) {
     // What is refused is closed by the next batches, which nothing else would bring about.
@@ -1016,12 +1016,11 @@ void Master::FillStats(BalancerStats& stats) {
   engine_->CatchUp(MonotonicNow());
   const core::Ledger& ledger = engine_->ledger();
   stats.accepted = engine_->departed_sources().arrivals;
-  stats.refused = engine_->departed_sources().refused;
+  stats.refused = Refused();
   stats.dropped = engine_->departed_sources().dropped;
   for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
     stats.accepted += count.arrivals;
-    stats.refused += count.refused;
     stats.dropped += count.dropped;
     stats.held += count.held;
     if (engine_->source_removed(source)) continue;
@@ -1125,6 +1124,20 @@ void Master::LetGoOfRings() {
   CloseRings();
 }
 
+// Closes what nobody has claimed. The report counts it apart from what was refused before.
+void Master::RefuseAll() {
+  if (!refused_before_) refused_before_ = Refused();
+  engine_->RefuseAll();
+}
+
+uint64_t Master::Refused() const {
+  uint64_t refused = engine_->departed_sources().refused;
+  for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
+    refused += engine_->ledger().source(source).refused;
+  }
+  return refused;
+}
+
 // What the ring can close no more, held or offered, is closed here.
 void Master::RefuseWithoutRing(std::vector<core::Completion> reported) {
   engine_->StopIntake();
@@ -1138,7 +1151,7 @@ void Master::RefuseWithoutRing(std::vector<core::Completion> reported) {
     BatchWithoutRing(/*all_reported=*/completions_.empty());
   } while (!completions_.empty());
   drain_ended_ |= engine_->Outstanding() > 0;
-  engine_->RefuseAll();
+  RefuseAll();
   while (engine_->Outstanding() > 0) BatchWithoutRing(/*all_reported=*/true);
 }
 
@@ -1183,7 +1196,7 @@ void Master::End(absl::Status status) {
   ShutdownReport report;
   report.open = OpenTotal();
   FillStats(report.stats);
-  report.refused = report.stats.refused;
+  if (refused_before_) report.refused = report.stats.refused - *refused_before_;
   report.drained = shutting_down_ && report.open == 0 && !drain_ended_;
   std::unique_lock lock(sync_->mutex);
   report_ = std::move(report);

@@ -237,6 +237,8 @@ class Master {
   void CloseRings();
   void LetGoOfRings();
   // The ring can do nothing any more, but what it has reported is read: `reported` first.
+  void RefuseAll();
+  uint64_t Refused() const;
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
   void TakeRemaining();
   void BatchWithoutRing(bool all_reported);
@@ -274,8 +276,9 @@ class Master {
   int64_t cpu_ns_ = 0;  // of its thread, when it was last read
   bool shutting_down_ = false;
   bool intake_ended_said_ = false;
-  bool had_tickets_ = false;  // a source with Intake::kReadiness
-  bool drain_ended_ = false;  // at the deadline: what is left is being refused
+  bool had_tickets_ = false;                // a source with Intake::kReadiness
+  std::optional<uint64_t> refused_before_;  // what was left is being refused
+  bool drain_ended_ = false;                // at the deadline: what is left is being refused
   int64_t drain_until_ns_ = 0;
 
   struct Sync {

@@ -463,5 +463,26 @@ TEST_F(EndTest, TicketsKeepTheirSourceUntilTheyEndOrTheDrainDoes) {
   }
 }
 
+// What was refused before, because its source was removed and nobody was left to serve it, was not
+// held or offered at the deadline.
+TEST_F(EndTest, TheReportCountsOnlyWhatItsOwnEndRefused) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.intake = Intake::kAccept});
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox, {.window = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().accepted == 3; }));
+  ASSERT_TRUE(source.Remove().ok());
+  port.Leave();
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().refused == 3; }));
+  const ShutdownReport report = balancer_->Shutdown(kForEver);
+  EXPECT_TRUE(report.drained);
+  EXPECT_EQ(report.refused, 0u);
+  EXPECT_EQ(report.stats.refused, 3u);
+  for (const int client : clients) close(client);
+}
+
 }  // namespace
 }  // namespace ringmaster
