@@ -302,6 +302,8 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   if (refused.ever_dealt) {
     --source.came_back;
     std::erase(came_back_, connection);
+  } else if (too_many && !too_old) {
+    ++source.first_deals;  // it has none
   } else {
     ++source.first_deals_now;  // its turn is over
   }
