@@ -347,7 +347,11 @@ struct ShutdownOptions {
 
 class Balancer {
  public:
-  // Starts the master's thread, which sleeps until there is something to do; none with a host.
+  // Starts the master's thread, which sleeps until there is something to do; none with a host. What
+  // the kernel can do is tried, and the rings are made, on a thread that has ended when this
+  // returns, with a host, too: so nothing interrupts the caller when they are closed. The ring of
+  // Host::kLoop is used by its host, and there the kernel does: some 50 ms after the balancer has
+  // ended, what blocks on the host's thread may end early once, epoll_wait with EINTR, say.
   static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
 
   // Shuts down without waiting, unless done before. With a host on the host's thread, or when that

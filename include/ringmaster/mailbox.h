@@ -29,8 +29,9 @@ class MailboxShared;
 //    a loop that claims a few connections at a time need not remember that offers are left.
 //  * Edge-triggered (EPOLLET): call Claim again until it returns false, and only then wait.
 //
-// As ever, a wait may end with EINTR; in a process that uses io_uring it does so also where no
-// signal is handled (seen with epoll_wait on Linux 6.18).
+// As ever, a wait may end with EINTR. The library causes none of that: the rings that it makes
+// belong to no thread of the program. An io_uring of your own does: when it is closed, the kernel
+// interrupts each thread that has made or used it, some milliseconds later (Linux 6.18).
 //
 // There may be a wake-up for nothing, never an offer without one. Claim reads the doorbells in
 // shared memory: it makes no system call beyond those that `Port::Claim` names.
@@ -45,8 +46,9 @@ class MailboxShared;
 class [[nodiscard]] Mailbox {
  public:
   // Errors have the likely cause and the remedy in the text, and leave nothing open: io_uring is
-  // missing or forbidden, or a limit is reached. It takes one descriptor, and some 12 KiB of the
-  // memory that RLIMIT_MEMLOCK bounds for unprivileged users.
+  // missing or forbidden, or a limit is reached. It takes one descriptor, and 8 KiB of the memory
+  // that RLIMIT_MEMLOCK bounds for unprivileged users (Linux 6.18). A thread that has ended when it
+  // returns makes the ring.
   static absl::StatusOr<Mailbox> Create();
 
   // Empty, as one that was moved from: there is nothing to watch, and no balancer takes it.

@@ -111,7 +111,7 @@ std::string Tried(Operation operation, const ErrorFacts& facts) {
     case Operation::kMakeDescriptor:
       return "cannot make a descriptor";
     case Operation::kStartThread:
-      return "cannot start the master's thread";
+      return "cannot start a thread of the balancer";
     case Operation::kBindThread:
       return "cannot bind the master's thread to its CPU";
   }

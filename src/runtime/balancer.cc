@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "ring/process.h"
+#include "runtime/apart.h"
 #include "runtime/lifeline.h"
 #include "runtime/mailbox_shared.h"
 
@@ -17,9 +18,12 @@ absl::Status NoBalancer() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Balancer>> Balancer::Create(BalancerOptions options) {
-  absl::StatusOr<std::shared_ptr<internal::Lifeline>> lifeline =
-      internal::Lifeline::Create(std::move(options));
-  if (!lifeline.ok()) return lifeline.status();
+  absl::StatusOr<std::shared_ptr<internal::Lifeline>> lifeline;
+  const absl::Status created = internal::RunApart([&] {
+    lifeline = internal::Lifeline::Create(std::move(options));
+    return lifeline.status();
+  });
+  if (!created.ok()) return created;
   return std::unique_ptr<Balancer>(new Balancer(*std::move(lifeline)));
 }
 

@@ -2,14 +2,19 @@
 
 #include <utility>
 
+#include "runtime/apart.h"
 #include "runtime/mailbox_shared.h"
 
 namespace ringmaster {
 namespace internal {
 
 absl::StatusOr<std::shared_ptr<MailboxShared>> MailboxShared::Create() {
-  absl::StatusOr<std::unique_ptr<ring::MailboxRing>> ring = ring::MailboxRing::Create();
-  if (!ring.ok()) return ring.status();
+  absl::StatusOr<std::unique_ptr<ring::MailboxRing>> ring;
+  const absl::Status created = RunApart([&] {
+    ring = ring::MailboxRing::Create();
+    return ring.status();
+  });
+  if (!created.ok()) return created;
   return std::make_shared<MailboxShared>(*std::move(ring));
 }
 

@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -662,6 +663,62 @@ TEST_F(MailboxTest, RefusesARingOrATagBesideTheMailbox) {
   EXPECT_EQ(refused({.tag = 1}).code(), kInvalid);
   EXPECT_NE(refused({.tag = 1}).message().find("ring_fd and tag"), absl::string_view::npos);
   EXPECT_TRUE(balancer_->AddWorker(mailbox).ok());
+}
+
+// A thread that has made a ring, or entered it to submit, is interrupted when the kernel takes that
+// ring apart, within some 50 ms.
+TEST_F(MailboxTest, NothingInterruptsTheThreadThatSetsUpAndEnds) {
+  std::thread caller([] {
+    io_uring ring;
+    std::thread([&ring] { ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0); }).join();
+    {
+      auto balancer = Balancer::Create().value();
+      const Mailbox mailbox = Mailbox::Create().value();
+      Port on_mailbox = balancer->AddWorker(mailbox).value();
+      Port on_ring = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
+      on_ring.Leave();
+      const Mailbox unused = Mailbox::Create().value();
+    }
+    io_uring_queue_exit(&ring);
+    const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event;
+    EXPECT_EQ(epoll_wait(epoll_fd, &event, 1, 150), 0);
+    close(epoll_fd);
+  });
+  caller.join();
+}
+
+// What is set up leaves no locked memory behind that the kernel gives back late.
+TEST_F(MailboxTest, SixtyFourFitAtOnceIntoOneMebibyteOfLockedMemory) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become a user without locked memory in use";
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto user = static_cast<uid_t>(1'000'000'000 + getpid());  // nobody's, with a limit
+    const rlimit limit{.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
+    if (setresgid(user, user, user) != 0 || setresuid(user, user, user) != 0 ||
+        setrlimit(RLIMIT_MEMLOCK, &limit) != 0) {
+      _exit(77);
+    }
+    auto balancer = Balancer::Create();
+    if (!balancer.ok()) _exit(1);
+    std::vector<Mailbox> mailboxes;
+    std::vector<Port> ports;
+    for (int i = 0; i < 64; ++i) {
+      auto mailbox = Mailbox::Create();
+      if (!mailbox.ok()) _exit(2);
+      mailboxes.push_back(*std::move(mailbox));
+      auto port = (*balancer)->AddWorker(mailboxes.back());
+      if (!port.ok()) _exit(3);
+      ports.push_back(*std::move(port));
+    }
+    _exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "this user cannot be changed here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(MailboxWithoutIoUring, SaysWhyItCannotBeMade) {
