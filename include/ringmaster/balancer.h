@@ -144,6 +144,8 @@ struct Event {
   enum class Kind : uint8_t {
     kOutOfDescriptors,  // accepting pauses until a lease is released; said once per episode
     kAccepting,         // it goes on
+    kSourceBlocks,      // the listener has become blocking, by whoever shares it; nobody accepts
+                        // from it until it is non-blocking again, which is looked at every 200 ms
     kSourceFailed,      // the source cannot be accepted from any more; it is not watched any more
     kWorkerStalled,     // the worker did not move, so offers were recalled, or, where they cannot
                         // be, nothing is handed to it any more
@@ -272,7 +274,8 @@ class Source {
 
   // The worker of `port` takes part from now on; the first to join arms the source. May be called
   // on another thread than the worker's, also while that one claims; so may Leave. AlreadyExists
-  // when it has joined before, InvalidArgument when the port belongs to another balancer.
+  // when it has joined before, InvalidArgument when the port belongs to another balancer,
+  // FailedPrecondition when the source's descriptor was closed and its number is another file's.
   absl::Status Join(Port& port, JoinOptions options = {});
 
   // The worker takes no part any more; what it was offered and has not claimed goes to others.
@@ -371,7 +374,8 @@ class Balancer {
   // joins. Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
   // (FailedPrecondition). ResourceExhausted while its master has 1024 sources. AlreadyExists when
   // this descriptor, or another descriptor of the same socket, is a source of this balancer
-  // already.
+  // already; FailedPrecondition when its number is that of a source which was closed without having
+  // been removed. Such a source is given up (kSourceFailed) as soon as its number would be used.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.

@@ -135,8 +135,9 @@ class [[nodiscard]] Ticket {
 
   // Of a listening stream socket: accepts one connection, which has the ticket's place among the
   // open ones (a second one takes a place of its own, whatever the capacity). Its fd() is -1 when
-  // there is none, or when it cannot be had now (out of descriptors, say); then the balancer has
-  // been told and sees to it that somebody tries again. So have others that wait been announced.
+  // there is none, or when it cannot be had now (out of descriptors, or because the listener has
+  // become blocking: that is asked each time, and it never waits); then the balancer has been told
+  // and sees to it that somebody tries again. So have others that wait been announced.
   // -1 also when the ticket is late: its source was removed, or its balancer has ended. Then the
   // descriptor's number is not used, because it may be another socket's by now.
   Connection Accept();

@@ -145,6 +145,7 @@ void Engine::OnCompletion(const Completion& completion) {
     // Edges that completions after this one report came after the count. One that cannot be taken
     // is left to a worker, who finds out why.
     source.ready = false;
+    if (completion.result == -kOtherFile) return OnAcceptError(key.index, kOtherFile);
     source.backlog = completion.result >= 0 ? static_cast<uint32_t>(completion.result) : 1;
     if (source.backlog == 0) source.back_off.Try(now_ns_);
     return;
@@ -368,6 +369,13 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       if (source.back_off.RunOut(now_ns_)) Emit(EventKind::kOutOfDescriptors, index, 0, error);
       PauseIntake(index);
       return;
+    case kWouldWait:
+      ++source.intake.errors;
+      if (now_ns_ >= source.blocked_until_ns) Emit(EventKind::kSourceBlocks, index, 0, error);
+      source.blocked_until_ns = After(now_ns_, kDescriptorsCalmNs);
+      PauseIntake(index);
+      return;
+    case kOtherFile:
     case EINVAL:
     case EBADF:
     case ENOTSOCK:
@@ -887,7 +895,8 @@ bool Engine::AcceptMore(uint32_t index) {
   for (uint32_t i = 0; i < admitted; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
-                    .accept_flags = source.config.accept_flags});
+                    .accept_flags = source.config.accept_flags,
+                    .file = source.config.file});
   }
   source.under_way = admitted;
   accepts_under_way_ += admitted;
@@ -946,7 +955,9 @@ bool Engine::IssueTickets(uint32_t index) {
 void Engine::CountBacklog(uint32_t index) {
   SourceState& source = sources_[index];
   if (std::exchange(source.counting, true)) return;
-  ops_.push_back({.key = SourceKey(OpKind::kCount, index), .fd = source.config.fd});
+  ops_.push_back({.key = SourceKey(OpKind::kCount, index),
+                  .fd = source.config.fd,
+                  .file = source.config.file});
 }
 
 void Engine::AskForOverflows() {
@@ -1447,7 +1458,8 @@ void Engine::ArmSources() {
       source.armed_key = SourceKey(multishot ? OpKind::kAcceptEach : OpKind::kPoll, index);
       ops_.push_back({.key = source.armed_key,
                       .fd = source.config.fd,
-                      .accept_flags = source.config.accept_flags});
+                      .accept_flags = source.config.accept_flags,
+                      .file = source.config.file});
     } else if (!wants && source.arm == Arm::kArmed) {
       source.arm = Arm::kEnding;
       ++source.intake.pauses;

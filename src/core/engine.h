@@ -132,6 +132,7 @@ enum class EventKind : uint8_t {
   kWorkerStalled,
   kWorkerMoves,
   kDoorbellFailed,  // or the sending of a connection
+  kSourceBlocks,    // nobody accepts from it: it has become blocking, and who did might wait
   kTurnedAway,      // by (14): the ring has brought more than it said it could
   kBacklogOverflow,
   kPolicyFailed,  // of the source, see policy_fault
@@ -146,6 +147,7 @@ struct EngineEvent {
 
 struct SourceConfig {
   int32_t fd = -1;
+  uint64_t file = 0;              // see Op
   bool multishot_accept = false;  // kAccept rather than kPollAccept
   bool readiness = false;         // kReadiness: arrivals are tickets, by (10)
   bool countable = false;         // readiness: kCount tells how many connections wait
@@ -379,6 +381,7 @@ class Engine {
     bool starved = false;  // ready or holding, and no candidate in the last round
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
     BackOff back_off;
+    int64_t blocked_until_ns = 0;  // kSourceBlocks has been reported
     uint32_t accept_batch = kAcceptsPerBatchMin;
     uint32_t under_way = 0;        // single accepts submitted and not completed
     bool found_end = false;        // in this batch an accept found nothing more

@@ -4,6 +4,7 @@
 #ifndef RINGMASTER_SRC_CORE_OP_H_
 #define RINGMASTER_SRC_CORE_OP_H_
 
+#include <cerrno>
 #include <cstdint>
 
 #include "ringmaster/policy.h"
@@ -23,6 +24,11 @@ enum class OpKind : uint8_t {
   kSend,        // hands a connection to a worker's ring as a completion; completes only on failure
   kClose,       // closes a connection that nobody serves; completes only on failure
 };
+
+// What a source's operations may fail with beside the errors of the kernel: its number is another
+// file's by now, or whoever accepts from it would wait, because it is blocking.
+inline constexpr int32_t kOtherFile = ESTALE;
+inline constexpr int32_t kWouldWait = EDEADLK;
 
 // The poll mask of what is readable, or has a connection to accept.
 inline constexpr int32_t kReadableMask = 1;
@@ -59,6 +65,9 @@ struct Op {
   uint32_t accept_flags = 0;  // kAccept, kAcceptEach: SOCK_NONBLOCK and SOCK_CLOEXEC
   uint64_t tag = 0;           // kDoorbell, kSend: the user_data that the worker sees
   int32_t sent = -1;          // kSend: the res that the worker sees, a descriptor or a poll mask
+  // Of what uses the number of a source: which file that must be, as the ring numbers files; 0: it
+  // cannot be told. Otherwise the operation fails with kOtherFile.
+  uint64_t file = 0;
 };
 
 struct Completion {

@@ -288,6 +288,20 @@ bool SourceCause(int error, Cause* cause) {
                 "the socket does not listen, or not any more. Call listen() before it is added, "
                 "and do not call shutdown() while it is watched"};
       return true;
+    case ESTALE:
+      *cause = {absl::StatusCode::kFailedPrecondition,
+                "it was closed while it was a source, and its number stands for another file now. "
+                "Remove the source before you close its descriptor; what has the number now may be "
+                "added when that is done"};
+      return true;
+    case EDEADLK:
+      *cause = {
+          absl::StatusCode::kFailedPrecondition,
+          "it has become blocking: O_NONBLOCK belongs to the open file, and another process or "
+          "thread that shares it has cleared it. Nobody accepts from it, because who came too "
+          "late for a connection would wait for the next one. Set O_NONBLOCK again; accepting "
+          "then goes on by itself"};
+      return true;
     case ENOTSOCK:
       *cause = {absl::StatusCode::kInvalidArgument,
                 "it is not a socket. Pass a listening TCP or Unix stream socket"};

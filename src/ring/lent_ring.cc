@@ -95,8 +95,12 @@ int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
     ++queued;
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(queued));
+  FileCheck check;
   for (const Op& op : ops) {
-    if (AnswersAtOnce(op.key.kind)) {
+    if (check.Fails(op)) {
+      (op.key.kind == OpKind::kAcceptEach ? accepted_ : arrived_)
+          .push({.key = op.key, .result = -core::kOtherFile});
+    } else if (AnswersAtOnce(op.key.kind)) {
       arrived_.push(Answer(op));
     } else if (!waiting_.empty() || !Queue(op)) {
       waiting_.push_back(op);

@@ -1,6 +1,7 @@
 #include "ring/translate.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -41,11 +42,22 @@ uint64_t UserDataOfEnded(OpKey key, OpKind ended, const Dialect& dialect) {
   return UserData(key, dialect);
 }
 
+// It was non-blocking when it was added, but that belongs to the open file, and others may share
+// it.
+bool WouldWait(int source) {
+  if ((fcntl(source, F_GETFL) & O_NONBLOCK) != 0) return false;
+  int listens = 0;
+  socklen_t length = sizeof(listens);
+  // What does not listen is refused at once.
+  return getsockopt(source, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0;
+}
+
 // What PrepareAccept has put off.
 int32_t AcceptNow(uint32_t message) {
   const int source = static_cast<int>(message & ~(kMessageNonBlock | kMessageCloseOnExec));
   const int flags = ((message & kMessageNonBlock) != 0 ? SOCK_NONBLOCK : 0) |
                     ((message & kMessageCloseOnExec) != 0 ? SOCK_CLOEXEC : 0);
+  if (WouldWait(source)) return -core::kWouldWait;
   const int fd = accept4(source, nullptr, nullptr, flags);
   return fd >= 0 ? fd : -errno;
 }
@@ -173,6 +185,7 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
     case OpKind::kClose:
+      EndLinger(op.fd);
       io_uring_prep_close(sqe, op.fd);
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
@@ -247,7 +260,7 @@ void CloseAccepted(std::span<const Completion> completions) {
   for (const Completion& completion : completions) {
     const OpKind kind = completion.key.kind;
     const bool accepts = kind == OpKind::kAccept || kind == OpKind::kAcceptEach;
-    if (accepts && completion.result >= 0) close(completion.result);
+    if (accepts && completion.result >= 0) CloseConnection(completion.result);
   }
 }
 
@@ -267,6 +280,27 @@ int32_t OverflowsOf(int fd) {
   if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) != 0) return -errno;
   if (length <= SK_MEMINFO_DROPS * sizeof(info[0])) return -EOPNOTSUPP;
   return static_cast<int32_t>(info[SK_MEMINFO_DROPS] & core::kOverflowsMask);
+}
+
+uint64_t FileOf(int fd) {
+  errno = 0;
+  uint64_t cookie = 0;
+  socklen_t length = sizeof(cookie);
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0 ? cookie : 0;
+}
+
+void EndLinger(int fd) {
+  linger option{};
+  socklen_t length = sizeof(option);
+  if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &option, &length) != 0) return;
+  if (option.l_onoff == 0 || option.l_linger == 0) return;
+  option = {};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
+}
+
+void CloseConnection(int fd) {
+  EndLinger(fd);
+  close(fd);
 }
 
 }  // namespace ringmaster::ring

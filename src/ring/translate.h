@@ -69,6 +69,36 @@ Backlog BacklogOf(int fd);
 // was full, cut to core::kOverflowsMask; or -errno. A client that tries again counts again.
 int32_t OverflowsOf(int fd);
 
+// Which file the number stands for, as Op::file has it: of a socket the kernel's cookie, which no
+// other socket ever has (SO_COOKIE, Linux 4.12); 0, and errno says why, when it cannot be told.
+uint64_t FileOf(int fd);
+
+// Whether operations name a number that stands for another file by now; what is closed the kernel
+// refuses itself. One system call for all that follow one another on the same number.
+class FileCheck {
+ public:
+  bool Fails(const core::Op& op) {
+    if (op.file == 0) return false;
+    if (op.fd != fd_) {
+      fd_ = op.fd;
+      fails_ = FileOf(op.fd) != op.file && errno != EBADF;
+    }
+    return fails_;
+  }
+
+ private:
+  int fd_ = -1;
+  bool fails_ = false;
+};
+
+// Makes the kernel close the connection in the background whatever SO_LINGER says, which it
+// inherits from its listener: a close would wait for the client, for as long as that says, and
+// everything with it. One that resets the connection does not wait and stays as it is.
+void EndLinger(int fd);
+
+// The same, and closes it.
+void CloseConnection(int fd);
+
 }  // namespace ringmaster::ring
 
 #endif  // RINGMASTER_SRC_RING_TRANSLATE_H_

@@ -207,11 +207,14 @@ int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>&
 }
 
 int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completions) {
+  FileCheck check;
   for (const Op& op : ops) {
-    if (AnswersAtOnce(op.key.kind)) {
-      // In its place among what is reaped: an edge behind it is of what it has not counted.
+    if (const bool other = check.Fails(op); other || AnswersAtOnce(op.key.kind)) {
+      // In its place among what is reaped: an edge behind a count is of what it has not counted.
+      const Completion answer =
+          other ? Completion{.key = op.key, .result = -core::kOtherFile} : Answer(op);
       const bool room_left = completions.size() < completions.capacity();
-      (room_left ? completions : answers_).push_back(Answer(op));
+      (room_left ? completions : answers_).push_back(answer);
       continue;
     }
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);

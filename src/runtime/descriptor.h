@@ -32,6 +32,11 @@ struct FileId {
   bool own_inode = false;  // a socket, a pipe: nothing else has its inode
 };
 absl::StatusOr<FileId> FileIdOf(int fd);
+// Of the same number: whether it stands for another file now. Those that have their inode in common
+// with strangers cannot be told apart.
+inline bool IsOther(const FileId& before, const FileId& now) {
+  return before.device != now.device || before.inode != now.inode;
+}
 // Both are open. Two that were opened apart and have their inode in common with strangers (devices,
 // eventfds, timers) are the same only if the kernel says that the open file is.
 bool SameFile(const FileId& left, const FileId& right);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,7 @@
 #include "ring/features.h"
 #include "ring/process.h"
 #include "ring/target.h"
+#include "ring/translate.h"
 #include "runtime/options.h"
 #include "runtime/topology.h"
 
@@ -46,6 +48,8 @@ absl::Status CloseAfterForks() {
   done = false;
   return ring::ErrorStatus(ring::Operation::kMakeDescriptor, error);
 }
+
+absl::Status WasClosed(int fd) { return ring::ErrorStatus(ring::Operation::kWatch, ESTALE, fd); }
 
 // What the masters have counted, as one.
 void Add(WorkerStats& sum, const WorkerStats& more) {
@@ -292,7 +296,11 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
         " is a blocking socket, and this kernel cannot be asked for an accept that "
         "does not wait (Linux 6.10): make the listener O_NONBLOCK, or use Intake::kAccept"));
   }
-  return NewSource{.fd = fd, .tickets = tickets, .accepts = accepts, .countable = IsCountable(fd)};
+  return NewSource{.fd = fd,
+                   .file = ring::FileOf(fd),
+                   .tickets = tickets,
+                   .accepts = accepts,
+                   .countable = IsCountable(fd)};
 }
 
 // From before it is added until it has been removed, so that nobody adds it a second time
@@ -304,6 +312,7 @@ absl::StatusOr<Lifeline::Entered> Lifeline::EnterSource(int fd, int master) {
   std::vector<uint32_t> sources(masters_.size());
   for (const SourceEntry& source : books_->sources) {
     ++sources[source.master];
+    if (source.file.fd == fd && IsOther(source.file, *file)) return WasClosed(source.file.fd);
     if (!SameFile(source.file, *file)) continue;
     return absl::AlreadyExistsError(
         absl::StrCat("descriptor ", fd, " is that of ",
@@ -365,6 +374,19 @@ absl::Status Lifeline::SetPolicy(SourceId source, std::unique_ptr<Policy> policy
 absl::Status Lifeline::Again(SourceId source, int error) {
   if (InAnotherProcess()) return OfTheParent();
   return MasterOf(source).GiveBack(InMaster(source), error);
+}
+
+// Whether the source's number still stands for what was added.
+absl::Status Lifeline::CheckOpen(SourceId source) {
+  if (InAnotherProcess()) return absl::OkStatus();
+  const std::lock_guard lock(books_->mutex);
+  for (const SourceEntry& entry : books_->sources) {
+    if (!entry.added || entry.id.index != source.index || entry.id.serial != source.serial)
+      continue;
+    const absl::StatusOr<FileId> now = FileIdOf(entry.file.fd);
+    return !now.ok() || IsOther(entry.file, *now) ? WasClosed(entry.file.fd) : absl::OkStatus();
+  }
+  return absl::OkStatus();  // its master says what has become of it
 }
 
 // --- Workers -------------------------------------------------------------------------------------
@@ -439,6 +461,7 @@ absl::Status Lifeline::SetWindow(uint32_t worker, PortShared* shared, uint32_t w
 
 absl::Status Lifeline::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
   if (absl::Status status = CheckCaller(); !status.ok()) return status;
+  if (absl::Status status = CheckOpen(source); !status.ok()) return status;
   return MasterOf(source).Join(InMaster(source), worker, shared, token);
 }
 

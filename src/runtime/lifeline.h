@@ -112,6 +112,7 @@ class Lifeline {
     uint32_t master;
   };
   absl::StatusOr<Entered> EnterSource(int fd, int master);
+  absl::Status CheckOpen(SourceId source);
   void RemoveWorkerFrom(size_t masters, uint32_t worker, PortShared* shared);
 
   Master& MasterOf(SourceId source) const { return *masters_[source.index % masters_.size()]; }

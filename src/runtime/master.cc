@@ -438,7 +438,7 @@ void Master::LeaveLoan() {
   } while (!completions_.empty());
   std::vector<core::Completion> failed;
   for (const core::Op& op : pending) {
-    if (op.key.kind == core::OpKind::kClose) close(op.fd);
+    if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
     if (op.key.kind != core::OpKind::kDoorbell && op.key.kind != core::OpKind::kSend) continue;
     failed.push_back({.key = op.key, .result = -ECANCELED});
   }
@@ -595,6 +595,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
     shared.gate.Limit(LimitOf(options.capacity));
     id.index = engine_->AddSource(
         {.fd = source.fd,
+         .file = source.file,
          .multishot_accept = multishot,
          .readiness = source.tickets,
          .countable = source.tickets && source.countable,
@@ -1168,7 +1169,7 @@ void Master::BatchWithoutRing(bool all_reported) {
   engine_->OnBatch(completions_, MonotonicNow(), ops_, all_reported);
   if (engine_->WantsRoom()) engine_->MakeRoom();
   for (const core::Op& op : ops_) {
-    if (op.key.kind == core::OpKind::kClose) close(op.fd);
+    if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
   }
   ops_.clear();
 }
@@ -1237,6 +1238,10 @@ void Master::Report(core::EngineEvent event) {
                                  " has brought more connections at once than the ring said it "
                                  "could hold: those that there "
                                  "was no room for were closed; please report this");
+      break;
+    case core::EventKind::kSourceBlocks:
+      report.kind = Event::Kind::kSourceBlocks;
+      report.text = describe(ring::Operation::kAccept, sources_[event.source].fd);
       break;
     case core::EventKind::kOutOfDescriptors:
       report.kind = Event::Kind::kOutOfDescriptors;

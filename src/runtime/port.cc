@@ -1,5 +1,6 @@
 #include "ringmaster/port.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "core/inbox.h"
+#include "core/op.h"
 #include "runtime/lifeline.h"
 #include "runtime/mailbox_shared.h"
 #include "runtime/shared.h"
@@ -184,6 +186,12 @@ Connection Ticket::Accept() {
   if (shared_ == nullptr || !shared_->balancer->ours()) return {};
   const Redeeming redeeming(shared_->state);
   if (!master_->source(source_).identity.Is(serial_)) return {};  // it is late
+  // It was non-blocking when it was added, but that belongs to the open file, and others may share
+  // it.
+  if ((fcntl(fd_, F_GETFL) & O_NONBLOCK) == 0) {
+    Again(core::kWouldWait);
+    return {};
+  }
   while (true) {
     const int fd = accept4(fd_, nullptr, nullptr,
                            ((traits_ & internal::kAcceptsNonBlocking) != 0 ? SOCK_NONBLOCK : 0) |

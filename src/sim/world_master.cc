@@ -57,6 +57,8 @@ std::string_view NameOf(core::EventKind kind) {
       return "event: worker moves";
     case core::EventKind::kDoorbellFailed:
       return "event: doorbell failed";
+    case core::EventKind::kSourceBlocks:
+      return "event: source blocks";
     case core::EventKind::kTurnedAway:
       return "event: turned away";
     case core::EventKind::kBacklogOverflow:
@@ -362,6 +364,7 @@ void World::NoteEvents(Master& master) {
       case core::EventKind::kPolicyFailed:
         checker_.Fail(master.engine->policy_fault(event.source));
         break;
+      case core::EventKind::kSourceBlocks:
       case core::EventKind::kDoorbellFailed:
         break;
     }

@@ -1274,6 +1274,56 @@ TEST_F(EngineTest, ClosesWhatIsHeldAndOfferedAtTheDeadlineABoundedNumberAtATime)
   EXPECT_EQ(workers_[0]->state().open, 0u);
 }
 
+// --- Descriptors that others have changed
+// ----------------------------------------------------------
+
+TEST_F(EngineTest, GivesASourceUpWhoseNumberIsAnotherFilesByNow) {
+  for (const TestSourceOptions& options :
+       {TestSourceOptions{.multishot_accept = false}, TestSourceOptions{},
+        TestSourceOptions{.readiness = true, .countable = true}}) {
+    AddSource(options);
+  }
+  AddWorker();
+  Batch();
+  // When it is armed, when it is accepted from, and when what waits there is counted.
+  Batch({End(-kOtherFile, 0), End(-kOtherFile, 1), Edge(2)});
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 2u);
+  Batch({{.key = Only(OpKind::kCount).key, .result = -kOtherFile}});
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 3u);
+  EXPECT_EQ(engine_.events().back().error, kOtherFile);
+  EXPECT_EQ(engine_.ledger().source(2).arrivals, 0u);
+  engine_.ClearEvents();
+  const uint32_t accepted_from = AddSource({.multishot_accept = false});
+  engine_.Join(accepted_from, 0);
+  Batch();
+  Batch({Edge(accepted_from)});
+  Batch({Accepted(-kOtherFile, accepted_from), Accepted(-kOtherFile, accepted_from)});
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 1u);
+  Batch();
+  EXPECT_TRUE(ops_.empty());
+}
+
+TEST_F(EngineTest, PausesWhileASourceBlocksAndSaysSoOnce) {
+  AddSource({.multishot_accept = false});
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  for (int i = 0; i < 10; ++i) {
+    Batch({Accepted(-kWouldWait), Accepted(-kWouldWait)});
+    EXPECT_EQ(Count(OpKind::kAccept), 0u);
+    const int64_t wait_ns = engine_.WaitMax(now_ns_);
+    EXPECT_GT(wait_ns, 0);
+    EXPECT_LE(wait_ns, kBackOffNsMax);
+    now_ns_ += wait_ns;
+    Batch();
+    EXPECT_EQ(Count(OpKind::kAccept), 2u);
+  }
+  EXPECT_EQ(CountEvents(EventKind::kSourceBlocks), 1u);
+  Batch({Accepted(10), Accepted(-EAGAIN)});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 0u);
+}
+
 // --- Dealing -------------------------------------------------------------------------------------
 
 // A policy that keeps what it was shown.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,6 +75,18 @@ TEST_F(LentRingTest, ReturnsAnyNumberThatTheLoopHandsOver) {
     EXPECT_LE(completions_.size(), completions_.capacity());
     ASSERT_FALSE(completions_.empty());
   }
+}
+
+TEST_F(LentRingTest, UsesNoNumberThatIsAnotherFilesByNow) {
+  const int socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  for (const OpKind kind : {OpKind::kPoll, OpKind::kAcceptEach, OpKind::kAccept, OpKind::kCount}) {
+    const core::Op op{.key = {.kind = kind}, .fd = socket_fd, .file = FileOf(socket_fd) + 1};
+    ASSERT_EQ(ring_.Turn({&op, 1}, 0, completions_), 0);
+    ASSERT_EQ(completions_.size(), 1u);
+    EXPECT_EQ(completions_[0].key.kind, kind);
+    EXPECT_EQ(completions_[0].result, -core::kOtherFile);
+  }
+  close(socket_fd);
 }
 
 TEST_F(LentRingTest, ClosesWhatItHasKeptBackWhenItEnds) {

@@ -482,6 +482,68 @@ TEST_P(UringRingTest, CloseCompletesOnlyOnFailure) {
   EXPECT_EQ(got[0].result, -EBADF);
 }
 
+// A duplicate shows what the close was made of.
+TEST_P(UringRingTest, ClosesInTheBackgroundWhateverTheListenerSaysOfLingering) {
+  const Listener listener(AF_INET);
+  for (const auto& [given, left] :
+       {std::pair(linger{1, 100}, linger{0, 0}), std::pair(linger{1, 0}, linger{1, 0}),
+        std::pair(linger{0, 0}, linger{0, 0})}) {
+    ASSERT_EQ(setsockopt(listener.fd(), SOL_SOCKET, SO_LINGER, &given, sizeof(given)), 0);
+    const Fd client = listener.Connect();
+    const int accepted = accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK);
+    const Fd copy(dup(accepted));
+    Turn({Make(OpKind::kClose, accepted)});
+    EXPECT_FALSE(IsOpen(accepted));
+    linger found{};
+    socklen_t length = sizeof(found);
+    ASSERT_EQ(getsockopt(copy.get(), SOL_SOCKET, SO_LINGER, &found, &length), 0);
+    EXPECT_EQ(found.l_onoff, left.l_onoff);
+    EXPECT_EQ(found.l_linger, left.l_linger);
+  }
+}
+
+TEST_P(UringRingTest, UsesNoNumberThatIsAnotherFilesByNow) {
+  const Listener added(AF_INET);
+  const Listener other(AF_INET);
+  const Fd number(dup(added.fd()));
+  const auto make = [&](OpKind kind) {
+    Op op = Make(kind, number.get());
+    op.file = FileOf(added.fd());
+    return op;
+  };
+  EXPECT_NE(FileOf(added.fd()), 0u);
+  EXPECT_NE(FileOf(added.fd()), FileOf(other.fd()));
+  EXPECT_EQ(Turn({make(OpKind::kCount)})[0].result, 0);
+  EXPECT_EQ(Turn({make(OpKind::kAccept)}, kPatienceNs)[0].result, -EAGAIN);
+  ASSERT_EQ(dup2(other.fd(), number.get()), number.get());
+  const Fd client = other.Connect();
+  for (const OpKind kind : {OpKind::kPoll, OpKind::kAcceptEach, OpKind::kAccept, OpKind::kCount}) {
+    const std::vector<Completion> got = Turn({make(kind), make(kind)}, kPatienceNs);
+    ASSERT_EQ(got.size(), 2u);
+    for (const Completion& completion : got) {
+      EXPECT_EQ(completion.key.kind, kind);
+      EXPECT_EQ(completion.result, -core::kOtherFile);
+      EXPECT_FALSE(completion.more);
+    }
+  }
+  EXPECT_EQ(AcceptAll(other), 1);
+}
+
+// Where the kernel cannot be told not to wait, it is looked whether it would.
+TEST_P(UringRingTest, NeverWaitsAtAListenerThatHasBecomeBlocking) {
+  const Listener listener(AF_INET);
+  const int flags = fcntl(listener.fd(), F_GETFL);
+  ASSERT_EQ(fcntl(listener.fd(), F_SETFL, flags & ~O_NONBLOCK), 0);
+  const auto& got = Turn({Make(OpKind::kAccept, listener.fd())}, kPatienceNs);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].result, GetParam().dontwait ? -EAGAIN : -core::kWouldWait);
+}
+
+TEST_P(UringRingTest, SaysHowManyCompletionsTheKernelHasMadeRoomFor) {
+  MakeRing(64, 100);
+  EXPECT_EQ(ring_->completion_entries(), 128u);
+}
+
 TEST_P(UringRingTest, AFullCompletionQueueEndsAcceptEachAndLosesNothing) {
   MakeRing(4, 4);
   const Listener listener(AF_INET);

@@ -668,6 +668,43 @@ TEST_F(BalancerTest, RefusesOptionsOutOfRange) {
   io_uring_queue_exit(&ring);
 }
 
+// The number of a source is given to another listener, at the latest while it is watched.
+TEST_F(BalancerTest, TellsASourceFromWhatHasItsNumberLater) {
+  const Listener first = Listener::Tcp();
+  const Listener second = Listener::Tcp();
+  const int number = fcntl(first.fd(), F_DUPFD_CLOEXEC, 0);
+  const auto precondition = absl::StatusCode::kFailedPrecondition;
+  for (const bool late : {false, true}) {
+    ASSERT_EQ(dup2(first.fd(), number), number);
+    Source source = balancer_->AddSource(number).value();
+    {
+      const auto worker = late ? AddWorker({source}) : AddWorker({});
+      if (late) {
+        EXPECT_EQ(AskWhoServes(first), 0);  // so it is armed
+      }
+      ASSERT_EQ(dup2(second.fd(), number), number);
+      EXPECT_EQ(balancer_->AddSource(number).status().code(), precondition);
+      io_uring ring;
+      ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+      Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd}).value();
+      const absl::Status joined = source.Join(port);
+      EXPECT_EQ(joined.code(), precondition);
+      EXPECT_NE(joined.message().find("closed while it was a source"), absl::string_view::npos);
+      if (late) {
+        const int client = first.Connect();
+        EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kSourceFailed); }));
+        EXPECT_EQ(balancer_->Stats().sources[0].accepted, 1u);
+        close(client);
+      }
+      port.Leave();
+      io_uring_queue_exit(&ring);
+    }
+    EXPECT_TRUE(source.Remove().ok());
+    EXPECT_TRUE(balancer_->AddSource(number).value().Remove().ok());
+  }
+  close(number);
+}
+
 TEST_F(BalancerTest, RefusesToJoinTwiceOrToAnotherBalancer) {
   io_uring ring;
   ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);

@@ -115,6 +115,36 @@ class ReadinessTest : public BalancerTest {
   }
 };
 
+// O_NONBLOCK belongs to the open file, so whoever shares it can clear it.
+TEST_F(ReadinessTest, NeverWaitsForAConnectionAlthoughTheListenerHasBecomeBlocking) {
+  const Listener listener = Listener::Tcp();
+  const int flags = fcntl(listener.fd(), F_GETFL);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  ASSERT_TRUE(AddTickets(listener.fd()).Join(port).ok());
+  const auto readable = [&mailbox] {
+    pollfd entry{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+    return poll(&entry, 1, 0) == 1;
+  };
+  const int taken = listener.Connect();
+  ASSERT_TRUE(Eventually(readable));
+  close(accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_EQ(fcntl(listener.fd(), F_SETFL, flags & ~O_NONBLOCK), 0);
+  int served = 0;
+  const auto claim = [&] { port.Claim([&served](const Connection&) { ++served; }); };
+  claim();  // which would wait for the next one
+  EXPECT_EQ(served, 0);
+  EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kSourceBlocks); }));
+  ASSERT_EQ(fcntl(listener.fd(), F_SETFL, flags), 0);
+  const int client = listener.Connect();
+  EXPECT_TRUE(Eventually([&] {
+    claim();
+    return served == 1;
+  }));
+  close(taken);
+  close(client);
+}
+
 bool Says(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
