@@ -15,6 +15,9 @@
 // Descriptors: each master has two, with Host::kRing one; each worker one more at each master until
 // it leaves, which is a duplicate of its ring; a mailbox one of its own. A source takes none.
 //
+// seccomp: which system calls each role makes once a server is set up is listed in
+// src/SYSTEM_CALLS.md, and tested under filters that permit no others.
+//
 // fork: create the balancer after the last fork of a daemon. A child that was forked later has no
 // use for it: everything that returns a status answers FailedPrecondition, ports and mailboxes are
 // empty, tickets accept nothing, and nothing waits for a lock or wakes the parent's master. But the

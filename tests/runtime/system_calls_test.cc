@@ -1,0 +1,239 @@
+// What a server that gives up its privileges must still permit: src/SYSTEM_CALLS.md, by role.
+// Method: a child process puts a filter over each role, which ends it at the first other system
+// call: the master's thread from within its policy, a worker's thread before its first claim, the
+// main thread before the end. Clients are a process of their own, forked before.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "ringmaster/balancer.h"
+#include "ringmaster/mailbox.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+using testing::Listener;
+
+#if defined(__x86_64__)
+constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
+#else
+constexpr uint32_t kArchitecture = 0;
+#endif
+
+using Calls = std::vector<int>;
+
+Calls operator+(Calls left, const Calls& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+// What the C library's allocator, locks and clocks do. The clock needs none where it is in the
+// vDSO.
+const Calls kLibrary = {SYS_brk,           SYS_mmap,   SYS_munmap, SYS_mprotect, SYS_madvise,
+                        SYS_clock_gettime, SYS_getcpu, SYS_futex,  SYS_mremap};
+// As in src/SYSTEM_CALLS.md.
+const Calls kMaster = {SYS_io_uring_enter, SYS_getsockopt, SYS_setsockopt,    SYS_getpeername,
+                       SYS_write,          SYS_close,      SYS_accept4,       SYS_fcntl,
+                       SYS_poll,           SYS_exit,       SYS_rt_sigprocmask};
+const Calls kWorker = {SYS_write, SYS_close, SYS_fcntl, SYS_accept4, SYS_poll, SYS_io_uring_enter};
+const Calls kEnd = {SYS_write, SYS_close};
+const Calls kSetUp = {SYS_io_uring_setup,
+                      SYS_io_uring_enter,
+                      SYS_io_uring_register,
+                      SYS_clone3,
+                      SYS_rt_sigaction,
+                      SYS_clone,
+                      SYS_set_robust_list,
+                      SYS_rseq,
+                      SYS_sched_setaffinity,
+                      SYS_sched_getaffinity,
+                      SYS_rt_sigprocmask,
+                      SYS_exit,
+                      SYS_prctl,
+                      SYS_eventfd2,
+                      SYS_socket,
+                      SYS_bind,
+                      SYS_listen,
+                      SYS_connect,
+                      SYS_getsockname,
+                      SYS_getsockopt,
+                      SYS_fcntl,
+                      SYS_newfstatat,
+                      SYS_fstat,
+                      SYS_epoll_create1,
+                      SYS_epoll_ctl,
+                      SYS_kcmp,
+                      SYS_uname,
+                      SYS_getpid,
+                      SYS_openat,
+                      SYS_read,
+                      SYS_write,
+                      SYS_close,
+                      SYS_getdents64,
+                      SYS_lseek,
+                      SYS_readlink,
+                      SYS_prlimit64};
+// What the test does itself.
+const Calls kTest = {SYS_exit_group, SYS_poll, SYS_write, SYS_read, SYS_exit, SYS_rt_sigprocmask};
+
+// Says which call it was, where the thread takes signals.
+void OnForbidden(int, siginfo_t* info, void*) {
+  char text[] = "forbidden system call 000\n";
+  for (int digit = 0, number = info->si_syscall; digit < 3; ++digit, number /= 10) {
+    text[sizeof(text) - 3 - static_cast<size_t>(digit)] = static_cast<char>('0' + number % 10);
+  }
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
+  _exit(1);
+}
+
+// Over the calling thread, and over those that it makes. Filters add up.
+void Permit(const Calls& calls) {
+  struct sigaction action {};
+  action.sa_sigaction = OnForbidden;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSYS, &action, nullptr);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGSYS);
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  std::vector<sock_filter> filter = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+  };
+  for (const int call : calls + kLibrary + kTest) {
+    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(call), 0, 1));
+    filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  }
+  filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP));
+  const sock_fprog program = {.len = static_cast<unsigned short>(filter.size()),
+                              .filter = filter.data()};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    _exit(77);
+  }
+}
+
+// Puts the filter over the master's thread.
+class ConfiningPolicy final : public Policy {
+ public:
+  std::string name() const override { return "confining"; }
+  FactsNeeded facts() const override { return {.incoming_cpu = true, .peer = true}; }
+  size_t Pick(const Arrival&, const View&) override {
+    if (!std::exchange(confined_, true)) Permit(kMaster);
+    return 0;
+  }
+
+ private:
+  bool confined_ = false;
+};
+
+// One client after the other, each of which waits for its answer, until nobody listens. A byte in
+// `go` lets one come.
+void StartClients(const Listener& listener, const int* go) {
+  if (fork() != 0) return;
+  close(go[1]);
+  char byte;
+  while (read(go[0], &byte, 1) == 1) {
+    const int client = listener.Connect();
+    if (client >= 0 && read(client, &byte, 1) < 0) _exit(1);
+    close(client);
+  }
+  _exit(0);
+}
+
+// A whole life. `confine`: each role by its own filter; otherwise everything under all of them.
+void Live(bool tickets, bool confine) {
+  const Listener listener = Listener::Tcp();
+  int go[2];
+  if (pipe2(go, O_CLOEXEC) != 0) _exit(2);
+  StartClients(listener, go);
+  if (!confine) Permit(kSetUp + kMaster + kWorker + kEnd);
+  auto balancer = Balancer::Create().value();
+  SourceOptions options{.intake = tickets ? Intake::kReadiness : Intake::kPollAccept};
+  if (!tickets && confine) options.policy = std::make_unique<ConfiningPolicy>();
+  Source source = balancer->AddSource(listener.fd(), std::move(options)).value();
+  Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer->AddWorker(mailbox).value();
+  if (!source.Join(port).ok()) _exit(3);
+  std::atomic<bool> stop{false};
+  std::atomic<int> served{0};
+  std::thread worker([&] {
+    if (confine) Permit(kWorker);
+    for (int announced = 0; !stop;) {
+      if (announced == served && announced < 20) {
+        ++announced;
+        [[maybe_unused]] const ssize_t written = write(go[1], "g", 1);
+      }
+      pollfd entry{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+      poll(&entry, 1, 10);
+      port.Claim([&](Connection connection) {
+        [[maybe_unused]] const ssize_t answered = write(connection.fd(), "a", 1);
+        ++served;
+      });
+    }
+  });
+  while (served < 20) poll(nullptr, 0, 1);
+  stop = true;
+  worker.join();
+  if (confine) Permit(kEnd);
+  if (balancer->Stats().accepted < 20) _exit(4);
+  if (!source.Remove().ok()) _exit(5);
+  if (!balancer->Shutdown(absl::Seconds(10)).drained) _exit(6);
+  port.Leave();
+  mailbox = Mailbox();
+  balancer.reset();
+  close(go[1]);
+  _exit(0);
+}
+
+void ExpectALife(bool tickets, bool confine) {
+  if (kArchitecture == 0) GTEST_SKIP() << "not written for this architecture";
+#ifdef RINGMASTER_TEST_SANITIZED
+  GTEST_SKIP() << "a sanitizer makes system calls of its own";
+#endif
+  if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) Live(tickets, confine);
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "no seccomp filters here";
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(SystemCalls, EachRoleMakesNoOthersThanThoseListed) { ExpectALife(false, true); }
+TEST(SystemCalls, AWorkerThatRedeemsTicketsMakesNoOthersThanThoseListed) {
+  ExpectALife(true, true);
+}
+TEST(SystemCalls, AWholeLifeMakesNoOthersThanThoseListed) { ExpectALife(false, false); }
+
+}  // namespace
+}  // namespace ringmaster
