@@ -499,7 +499,9 @@ TEST_P(UringRingTest, ClosesInTheBackgroundWhateverTheListenerSaysOfLingering) {
     ASSERT_EQ(getsockopt(copy.get(), SOL_SOCKET, SO_LINGER, &found, &length), 0);
     EXPECT_EQ(found.l_onoff, left.l_onoff);
     // The kernel keeps the time of one that was switched off.
-    if (left.l_onoff != 0) EXPECT_EQ(found.l_linger, left.l_linger);
+    if (left.l_onoff != 0) {
+      EXPECT_EQ(found.l_linger, left.l_linger);
+    }
   }
 }
 
