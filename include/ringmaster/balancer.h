@@ -378,8 +378,7 @@ class Balancer {
   // (FailedPrecondition). ResourceExhausted while its master has 1024 sources. AlreadyExists when
   // this descriptor, or another descriptor of the same socket, is a source of this balancer
   // already; FailedPrecondition when its number is that of a source which was closed without having
-  // been removed. Such a source is given up (kSourceFailed) when its number is used, which is
-  // looked at once in a millisecond.
+  // been removed. Such a source is given up (kSourceFailed) as soon as its number would be used.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.

@@ -892,12 +892,11 @@ bool Engine::AcceptMore(uint32_t index) {
     source.starved = true;
     wants_room_ |= !HasRoomFor(1);
   }
-  const uint64_t file = admitted > 0 ? FileToCompare(source) : 0;
   for (uint32_t i = 0; i < admitted; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
                     .accept_flags = source.config.accept_flags,
-                    .file = file});
+                    .file = source.config.file});
   }
   source.under_way = admitted;
   accepts_under_way_ += admitted;
@@ -953,19 +952,12 @@ bool Engine::IssueTickets(uint32_t index) {
   return offered;
 }
 
-// A system call, so not for each accept.
-uint64_t Engine::FileToCompare(SourceState& source) {
-  if (now_ns_ < source.compare_at_ns) return 0;
-  source.compare_at_ns = After(now_ns_, kCompareFileNs);
-  return source.config.file;
-}
-
 void Engine::CountBacklog(uint32_t index) {
   SourceState& source = sources_[index];
   if (std::exchange(source.counting, true)) return;
   ops_.push_back({.key = SourceKey(OpKind::kCount, index),
                   .fd = source.config.fd,
-                  .file = FileToCompare(source)});
+                  .file = source.config.file});
 }
 
 void Engine::AskForOverflows() {

@@ -100,9 +100,6 @@ inline constexpr uint32_t kAcceptsPerBatchMin = 2;  // one that finds, one that 
 inline constexpr uint32_t kAcceptsPerBatchMax = 64;
 inline constexpr uint32_t kRefusalsPerBatchMax = 64;
 inline constexpr uint32_t kDealRoundsMax = 4;
-// Whether a source's number still stands for its file is asked when it is armed, and so rarely
-// while it is accepted from or counted.
-inline constexpr int64_t kCompareFileNs = 1'000'000;
 // By (14): records of arrivals, of all sources together. Each is a descriptor of the process, and
 // fs.nr_open allows no more than so many unless somebody raises it; then the intake pauses here.
 inline constexpr uint32_t kRecordsMax = 1 << 20;
@@ -384,7 +381,6 @@ class Engine {
     bool starved = false;  // ready or holding, and no candidate in the last round
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
     BackOff back_off;
-    int64_t compare_at_ns = 0;     // when its number is next compared with its file
     int64_t blocked_until_ns = 0;  // kSourceBlocks has been reported
     uint32_t accept_batch = kAcceptsPerBatchMin;
     uint32_t under_way = 0;        // single accepts submitted and not completed
@@ -478,7 +474,6 @@ class Engine {
   void FindNothing(uint32_t source);
   static void MayHaveMore(SourceState& source);
   bool IssueTickets(uint32_t source);
-  uint64_t FileToCompare(SourceState& source);
   void CountBacklog(uint32_t source);
   void AskForOverflows();
   bool EnterGates(SourceState& source);

@@ -1303,25 +1303,6 @@ TEST_F(EngineTest, GivesASourceUpWhoseNumberIsAnotherFilesByNow) {
   EXPECT_TRUE(ops_.empty());
 }
 
-TEST_F(EngineTest, AsksOnceInAMillisecondWhetherANumberIsStillItsFiles) {
-  constexpr uint64_t kFile = 77;
-  engine_.AddSource({.fd = kListenFd, .file = kFile, .policy = LeastLoaded()});
-  AddWorker();
-  Batch();
-  EXPECT_EQ(Only(OpKind::kPoll).file, kFile);
-  std::vector<uint64_t> files;
-  for (const int64_t pause_ns : {int64_t{0}, kCompareFileNs - 1, int64_t{1}}) {
-    now_ns_ += pause_ns;
-    Batch({Edge()});
-    ASSERT_EQ(Count(OpKind::kAccept), 2u);
-    for (const Op& op : ops_) {
-      if (op.key.kind == OpKind::kAccept) files.push_back(op.file);
-    }
-    Batch({Accepted(-EAGAIN), Accepted(-EAGAIN)});
-  }
-  EXPECT_EQ(files, (std::vector<uint64_t>{kFile, kFile, 0, 0, kFile, kFile}));
-}
-
 TEST_F(EngineTest, PausesWhileASourceBlocksAndSaysSoOnce) {
   AddSource({.multishot_accept = false});
   AddWorker();
