@@ -369,7 +369,8 @@ void Master::Close() {
     BeginShutdown(MonotonicNow());
     FinishShutdown();
   }
-  // Nobody drives it any more.
+  // Nobody drives it any more. Under the lock, because a port that leaves now looks at the ring.
+  const std::unique_lock lock(sync_->mutex);
   lent_ = nullptr;
   own_ = nullptr;
   ring_.reset();
