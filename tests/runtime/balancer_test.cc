@@ -873,6 +873,18 @@ TEST_F(BalancerTest, APolicyThatDoesWhatItMustNotIsNamedAndCostsNothing) {
 
 using BalancerDeathTest = BalancerTest;
 
+// Brings about an event, in whose callback the process is to end; or the test times out.
+void WaitForAnEventOf(Balancer& balancer) {
+  io_uring ring;
+  io_uring_queue_init(4, &ring, 0);
+  const Listener listener = Listener::Tcp();
+  Source source = balancer.AddSource(listener.fd()).value();
+  Port port = balancer.AddWorker({.ring_fd = ring.ring_fd}).value();
+  source.Join(port).IgnoreError();
+  shutdown(listener.fd(), SHUT_RDWR);
+  pause();
+}
+
 TEST_F(BalancerDeathTest, AnEventCallbackThatThrowsEndsWithASentence) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
@@ -880,14 +892,7 @@ TEST_F(BalancerDeathTest, AnEventCallbackThatThrowsEndsWithASentence) {
         auto balancer = Balancer::Create({.on_event = [](const Event&) {
                           throw std::runtime_error("cannot log");
                         }}).value();
-        io_uring ring;
-        io_uring_queue_init(4, &ring, 0);
-        const Listener listener = Listener::Tcp();
-        Source source = balancer->AddSource(listener.fd()).value();
-        Port port = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
-        source.Join(port).IgnoreError();
-        shutdown(listener.fd(), SHUT_RDWR);
-        pause();
+        WaitForAnEventOf(*balancer);
       },
       "ringmaster: the event callback threw \"cannot log\"");
 }
@@ -898,14 +903,7 @@ TEST_F(BalancerDeathTest, DestroyingTheBalancerInItsEventCallbackEndsWithASenten
       {
         std::unique_ptr<Balancer> balancer;
         balancer = Balancer::Create({.on_event = [&](const Event&) { balancer.reset(); }}).value();
-        io_uring ring;
-        io_uring_queue_init(4, &ring, 0);
-        const Listener listener = Listener::Tcp();
-        Source source = balancer->AddSource(listener.fd()).value();
-        Port port = balancer->AddWorker({.ring_fd = ring.ring_fd}).value();
-        source.Join(port).IgnoreError();
-        shutdown(listener.fd(), SHUT_RDWR);
-        pause();
+        WaitForAnEventOf(*balancer);
       },
       "ringmaster: a Balancer is destroyed inside a callback");
 }

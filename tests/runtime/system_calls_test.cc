@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -30,20 +29,13 @@
 
 #include "ringmaster/balancer.h"
 #include "ringmaster/mailbox.h"
+#include "support/seccomp.h"
 #include "support/server.h"
 
 namespace ringmaster {
 namespace {
 
 using testing::Listener;
-
-#if defined(__x86_64__)
-constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
-#else
-constexpr uint32_t kArchitecture = 0;
-#endif
 
 using Calls = std::vector<int>;
 
@@ -123,7 +115,7 @@ void Permit(const Calls& calls) {
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   std::vector<sock_filter> filter = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, testing::kSeccompArchitecture, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
   };
@@ -132,12 +124,7 @@ void Permit(const Calls& calls) {
     filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
   }
   filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP));
-  const sock_fprog program = {.len = static_cast<unsigned short>(filter.size()),
-                              .filter = filter.data()};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-    _exit(77);
-  }
+  if (testing::InstallFilter(filter) != 0) _exit(77);
 }
 
 // Puts the filter over the master's thread.
@@ -214,7 +201,7 @@ void Live(bool tickets, bool confine) {
 }
 
 void ExpectALife(bool tickets, bool confine) {
-  if (kArchitecture == 0) GTEST_SKIP() << "not written for this architecture";
+  if (testing::kSeccompArchitecture == 0) GTEST_SKIP() << "not written for this architecture";
 #ifdef RINGMASTER_TEST_SANITIZED
   GTEST_SKIP() << "a sanitizer makes system calls of its own";
 #endif

@@ -7,10 +7,8 @@
 // of the command inherits and none can take off. Ends with the command's exit status; with 77
 // (skipped) when this kernel or machine cannot filter, with 2 for a wrong command line.
 
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,21 +17,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <iterator>
+
+#include "support/seccomp.h"
 
 namespace {
 
 constexpr int kSkipped = 77;
 constexpr int kWrongUsage = 2;
 constexpr int kCannotRun = 127;
-
-#if defined(__x86_64__)
-constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
-#else
-constexpr uint32_t kArchitecture = 0;
-#endif
 
 // The three system calls have one number each, the same on every architecture that has them.
 static_assert(SYS_io_uring_enter == SYS_io_uring_setup + 1);
@@ -43,18 +34,15 @@ static_assert(SYS_io_uring_register == SYS_io_uring_setup + 2);
 int Forbid(int error) {
   const sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 0, 4),  // a foreign ABI: allow
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ringmaster::testing::kSeccompArchitecture, 0,
+               4),  // a foreign ABI: allow
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (static_cast<uint32_t>(error) & 0xffff)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  const sock_fprog program = {.len = static_cast<unsigned short>(std::size(filter)),
-                              .filter = const_cast<sock_filter*>(filter)};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return errno;
-  return 0;
+  return ringmaster::testing::InstallFilter(filter);
 }
 
 // Whether the filter does what it is for: the call is answered before its argument is looked at.
@@ -70,7 +58,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s EPERM|ENOSYS COMMAND [ARGUMENT...]\n", argv[0]);
     return kWrongUsage;
   }
-  if (kArchitecture == 0) {
+  if (ringmaster::testing::kSeccompArchitecture == 0) {
     std::fprintf(stderr, "%s: skipped: not written for this architecture\n", argv[0]);
     return kSkipped;
   }
