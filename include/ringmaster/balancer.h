@@ -328,9 +328,9 @@ class Source {
 //   balancer->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
 //
 // The listener goes as soon as nothing refers to it, so the kernel leads new clients elsewhere, or
-// refuses them at once; those that were let in are served to the end. Who waits in the backlog at
-// the moment of close() is reset, unless net.ipv4.tcp_migrate_req is 1 and another socket listens
-// on the same address by SO_REUSEPORT, to which Linux (5.14) then moves him.
+// refuses them at once; those that were let in are served to the end. Clients that wait in the
+// backlog at the moment of close() are reset. Linux (5.14) moves them to another socket instead if
+// net.ipv4.tcp_migrate_req is 1 and that listens on the same address by SO_REUSEPORT.
 //
 // Threads: each callback is called once, on the thread of a master, as on_event is; with a host on
 // the host's. Keep it short, it delays what is still to be dealt; it must not throw. Of the
