@@ -401,7 +401,7 @@ class Balancer {
   // call it on the loop's thread, or before that uses the ring. Set-up functions work before it, so
   // the balancer may be there before the loop. FailedPrecondition while a loan is in use.
   // InvalidArgument when user_data_value cannot be told from that of a loan before, of which
-  // entries may still come: take another value then.
+  // entries may still come: take another value then. InvalidArgument also for a ring with SQPOLL.
   absl::Status Lend(RingLoan loan);
 
   // With Host::kRing, on the host's thread: whether the entry of its completion queue is the

@@ -3,10 +3,26 @@
 #include <liburing.h>
 
 #include <cerrno>
+#include <fstream>
+#include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "ring/errors.h"
 
 namespace ringmaster::ring {
+namespace {
+
+// The kernel names the thread, or says -1.
+bool IsPolled(int ring_fd) {
+  std::ifstream facts(absl::StrCat("/proc/self/fdinfo/", ring_fd));
+  for (std::string line; std::getline(facts, line);) {
+    if (absl::StartsWith(line, "SqThread:")) return !absl::EndsWith(line, "-1");
+  }
+  return false;
+}
+
+}  // namespace
 
 // By entering it for nothing: the kernel looks whether it is open (EBADF), a ring (EOPNOTSUPP) and
 // enabled (EBADFD), and then finds nothing to do. Anybody may, whoever's ring it is; no thread is
@@ -17,6 +33,15 @@ absl::Status CheckTarget(int ring_fd) {
   if (result >= 0) return absl::OkStatus();
   const int error = result == -EOPNOTSUPP ? EBADFD : -result;
   return ErrorStatus(Operation::kDoorbell, error, ring_fd);
+}
+
+absl::Status CheckLendable(int ring_fd) {
+  absl::Status status = CheckTarget(ring_fd);
+  if (!status.ok() || !IsPolled(ring_fd)) return status;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the ring that is lent, descriptor ", ring_fd,
+      ", has IORING_SETUP_SQPOLL: its queue may still be full after it was submitted, so what "
+      "others wait for could be late; lend a ring without it"));
 }
 
 }  // namespace ringmaster::ring

@@ -1,4 +1,4 @@
-// Whether a worker's ring can be rung.
+// Whether a worker's ring can be rung, and whether that of a loop can be lent.
 
 #ifndef RINGMASTER_SRC_RING_TARGET_H_
 #define RINGMASTER_SRC_RING_TARGET_H_
@@ -11,6 +11,10 @@ namespace ringmaster::ring {
 // InvalidArgument (not an open descriptor, not an io_uring) or FailedPrecondition (still disabled).
 // Any thread; for set-up.
 absl::Status CheckTarget(int ring_fd);
+
+// The same of a ring that a loop lends. InvalidArgument also where a thread of the kernel takes its
+// submissions (IORING_SETUP_SQPOLL), as far as /proc tells.
+absl::Status CheckLendable(int ring_fd);
 
 }  // namespace ringmaster::ring
 

@@ -263,7 +263,7 @@ absl::Status Lifeline::Lend(RingLoan loan) {
         "a ring is lent, but the balancer has another host: create it with Host::kRing");
   }
   if (absl::Status status = CheckLoan(loan); !status.ok()) return status;
-  if (absl::Status status = ring::CheckTarget(loan.ring_fd); !status.ok()) return status;
+  if (absl::Status status = ring::CheckLendable(loan.ring_fd); !status.ok()) return status;
   return masters_[0]->Lend(std::move(loan));
 }
 

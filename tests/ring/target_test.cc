@@ -44,6 +44,22 @@ TEST_F(Target, RefusesARingThatIsStillDisabled) {
   io_uring_queue_exit(&ring);
 }
 
+TEST_F(Target, OnlyARingThatItsLoopSubmitsToCanBeLent) {
+  for (const unsigned flags : {0u, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN}) {
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(4, &ring, flags), 0);
+    EXPECT_TRUE(CheckLendable(ring.ring_fd).ok()) << CheckLendable(ring.ring_fd);
+    io_uring_queue_exit(&ring);
+  }
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(4, &ring, IORING_SETUP_SQPOLL), 0);
+  EXPECT_TRUE(CheckTarget(ring.ring_fd).ok());
+  const absl::Status polled = CheckLendable(ring.ring_fd);
+  EXPECT_EQ(polled.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(polled.message().find("SQPOLL"), absl::string_view::npos) << polled;
+  io_uring_queue_exit(&ring);
+}
+
 TEST_F(Target, RefusesWhatIsNoRing) {
   const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
   EXPECT_EQ(CheckTarget(file).code(), absl::StatusCode::kInvalidArgument);
