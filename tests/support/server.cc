@@ -31,6 +31,13 @@ void Require(bool condition, const char* what) {
 
 }  // namespace
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+// Where a test forks, the child may set up a balancer of its own, which takes threads.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
+#endif
+
 std::string WhyNoIoUring() {
   const absl::StatusOr<ring::Features> features = ring::ProbeFeatures();
   return features.ok() ? "" : std::string(features.status().message());
@@ -107,6 +114,7 @@ void Worker::Die() {
 void Worker::Poke() { Send(kPoke); }
 
 void Worker::Send(uint64_t tag) {
+  told_.fetch_add(1);
   io_uring ring;
   Require(io_uring_queue_init(2, &ring, 0) == 0, "io_uring_queue_init");
   io_uring_prep_msg_ring(io_uring_get_sqe(&ring), ring_.ring_fd, 0, tag, 0);
@@ -134,6 +142,7 @@ void Worker::Run(const SetUp& set_up) {
   };
   while (true) {
     io_uring_submit_and_wait(&ring_, 1);
+    told_.load();
     wakes_.fetch_add(1);
     bool rung = false;
     uint64_t command = 0;
