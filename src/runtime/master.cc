@@ -482,6 +482,9 @@ absl::Status Master::Lend(RingLoan loan) {
 }
 
 bool Master::OnCompletion(const io_uring_cqe& cqe) {
+  // After the end, whoever leaves looks at the same things from another thread.
+  std::unique_lock lock(sync_->mutex, std::defer_lock);
+  if (loan_ended_) lock.lock();
   if (lent_ != nullptr && lent_->Take(cqe)) {
     if (loan_ended_) {
       lent_->CloseArrived();

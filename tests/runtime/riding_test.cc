@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -46,6 +47,7 @@ class RidingHost {
     unsigned ring_flags = 0;
     unsigned entries = 64;
     bool serves = false;
+    bool dawdles = false;  // between handing over completions and driving the master
   };
   // `set_up` runs on the host's thread once the balancer is there.
   RidingHost(Options options, BalancerOptions balancer_options,
@@ -107,6 +109,7 @@ class RidingHost {
       stopped_ |= !masters;
     }
     io_uring_cq_advance(&ring_, seen);
+    if (options_.dawdles) std::this_thread::sleep_for(std::chrono::milliseconds(3));
     balancer_->RunOnce().IgnoreError();
     port.Claim([&](Connection connection) {
       ++served_;
@@ -528,6 +531,26 @@ TEST_F(RidingTest, ADrainFromAnotherThreadGoesOnWhileTheHostServes) {
   const ShutdownReport report = host.balancer().Shutdown(absl::Seconds(10));
   EXPECT_TRUE(report.drained);
   EXPECT_EQ(report.stats.accepted, 10u);
+}
+
+// The loop still hands over what comes late while the workers let go of their rings.
+TEST_F(RidingTest, WorkersLeaveAfterTheEndWhileTheLoopGoesOn) {
+  for (int round = 0; round < 20; ++round) {
+    const Listener listener = Listener::Tcp();
+    Source source;
+    RidingHost host({.dawdles = true}, {}, [&](Balancer& balancer, Port&) {
+      source = balancer.AddSource(listener.fd(), {.policy = RoundRobin()}).value();
+    });
+    const WorkerOptions completion{.handoff = Handoff::kCompletion};
+    std::vector<std::unique_ptr<Worker>> workers;
+    for (int i = 0; i < 3; ++i) workers.push_back(AddWorker(host, source, completion));
+    std::vector<int> clients;
+    for (int i = 0; i < 30; ++i) clients.push_back(listener.Connect());
+    // What was sent last is followed by a marker, which comes after the end.
+    host.balancer().Shutdown(absl::ZeroDuration());
+    for (const auto& worker : workers) worker->Stop();
+    for (const int client : clients) close(client);
+  }
 }
 
 TEST_F(RidingTest, WrongLoansAreRefusedInWords) {
