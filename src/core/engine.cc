@@ -252,7 +252,7 @@ void Engine::ForgetUnsent(WorkerState& worker, uint32_t index) {
   const uint32_t kind = source.config.readiness ? index : UINT32_MAX;
   const auto newest = std::find(sent.rbegin(), sent.rend(), kind);
   if (newest == sent.rend()) return ForgetSent(worker, 1, true);
-  if (source.config.readiness) --source.untaken;
+  if (source.config.readiness) ForgetTicket(source);
   sent.erase(std::next(newest).base());
 }
 
@@ -534,7 +534,7 @@ void Engine::ForgetTickets(WorkerState& worker) {
   for (uint32_t& source : worker.sent_tickets) {
     if (source == UINT32_MAX || !sources_[source].config.recall) continue;
     SourceState& state = sources_[std::exchange(source, UINT32_MAX)];
-    --state.untaken;
+    ForgetTicket(state);
     MayHaveMore(state);
     taken_ = true;
   }
@@ -549,12 +549,19 @@ void Engine::ForgetSent(WorkerState& worker, size_t count, bool taken) {
   for (auto source = sent.begin(); source != end; ++source) {
     if (*source == UINT32_MAX) continue;
     SourceState& state = sources_[*source];
-    --state.untaken;
+    const bool went_well = ForgetTicket(state) && taken;
     if (std::exchange(state.awaits_took, false)) taken_ = true;
-    if (state.untaken > 0 || !taken) continue;
-    if (!std::exchange(state.failed_since, false)) state.back_off.Succeed();
+    if (went_well) state.back_off.Succeed();
   }
   sent.erase(sent.begin(), end);
+}
+
+// Nobody waits any more for one of the source's tickets to be taken. Returns whether it was the
+// last that was waited for, and nothing went wrong meanwhile. What went wrong by these says nothing
+// of those that are sent later, whether these were taken or not.
+bool Engine::ForgetTicket(SourceState& source) {
+  if (--source.untaken > 0) return false;
+  return !std::exchange(source.failed_since, false);
 }
 
 // Passes what recalls have left. Returns whether an unclaimed offer is at the head.

@@ -366,7 +366,7 @@ class Engine {
     bool redeemed = false;           // the same: something was accepted
     bool found_nothing = false;      // the same: there was nothing
     int32_t again_error = 0;         // the same: what went wrong
-    bool failed_since = false;       // something went wrong since all that was sent was last taken
+    bool failed_since = false;       // something went wrong since untaken was last 0
     bool counting = false;           // readiness: a kCount is under way
     bool counted = false;            // in this batch one has completed
     uint32_t backlog = 0;            // what it said
@@ -501,6 +501,7 @@ class Engine {
   void WithdrawTickets(uint32_t source);
   void DropTickets(uint32_t source);
   void ForgetSent(WorkerState& worker, size_t count, bool taken);
+  static bool ForgetTicket(SourceState& source);
   void ForgetTickets(WorkerState& worker);
   void ForgetUnsent(WorkerState& worker, uint32_t source);
   void Refuse();

@@ -708,6 +708,45 @@ TEST_F(TicketsTest, SomebodyElseGetsOneWhenItsWorkerTakesNothing) {
   EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
 }
 
+// What went wrong by a ticket that nobody waits for any more says nothing of the next one, whose
+// worker says only that it has taken it.
+TEST_F(TicketsTest, AFailureIsForgottenTogetherWithItsTicket) {
+  for (const bool leaves : {false, true}) {
+    SCOPED_TRACE(leaves ? "the worker leaves" : "the worker stalls");
+    const uint32_t source = AddOther();
+    const uint32_t worker = AddWorker({.completions = true});
+    Batch();
+    Batch({Edge(source)});
+    engine_.Again(source, EMFILE);
+    Batch();
+    now_ns_ += kBackOffNsMin;
+    Batch();  // tries again when it is taken
+    uint32_t next = worker;
+    if (leaves) {
+      next = AddWorker({.completions = true});
+      engine_.RemoveWorker(worker);
+    } else {
+      now_ns_ += kRecallAfter;
+      Batch();
+      Done(worker, workers_[worker]->tally().Take(1).places);
+    }
+    Batch({Knock()});
+    ASSERT_EQ(Only(OpKind::kSend).tag, Token(source, next));
+    EXPECT_TRUE(engine_.WaitsForSuccess(source));
+    Done(next, workers_[next]->tally().Take(1).places);
+    Batch();
+    EXPECT_FALSE(engine_.WaitsForSuccess(source));
+    engine_.ClearEvents();
+    now_ns_ += kDescriptorsCalmNs;
+    Batch();
+    EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
+    engine_.RemoveWorker(next);
+    engine_.RemoveSource(source);
+    Batch();
+    Batch({End(-ECANCELED, source)});
+  }
+}
+
 // A connection of another source that could not be sent is not taken for the first that was.
 TEST_F(TicketsTest, IsKnownToBeTakenAlsoWhenAConnectionBeforeItCouldNotBeSent) {
   AddOther();
