@@ -376,7 +376,10 @@ TEST_F(MastersTest, CallsFromTheCallbackAreRefusedAtEveryMaster) {
     sources[i] = balancer->AddSource(listeners_[i].fd()).value();
     ASSERT_TRUE(sources[i].Join(port).ok());
   }
-  for (const Listener& listener : listeners_) shutdown(listener.fd(), SHUT_RDWR);
+  {
+    std::lock_guard lock(mutex);  // what was set up is there when a callback looks
+    for (const Listener& listener : listeners_) shutdown(listener.fd(), SHUT_RDWR);
+  }
   ASSERT_TRUE(Eventually([&] {
     std::lock_guard lock(mutex);
     return answers.size() == kMasters * kMasters;
