@@ -968,7 +968,7 @@ void Engine::CountBacklog(uint32_t index) {
 }
 
 void Engine::AskForOverflows() {
-  if (stopping_) return;
+  if (stopping_ || resting_) return;
   uint32_t asked = 0;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     SourceState& source = sources_[index];
@@ -1152,7 +1152,8 @@ void Engine::MakeRoom() {
 
 // Drops what nobody has claimed in time; its client has given up, or will not be pleased.
 void Engine::Expire() {
-  if (now_ns_ < expires_at_ns_) return;
+  // Nobody is rung while nobody drives it, and a recall may have to ring.
+  if (now_ns_ < expires_at_ns_ || resting_) return;
   expires_at_ns_ = kWaitForever;
   for (const uint32_t index : active_) {
     if (workers_[index].config.tally == nullptr) ExpireOffered(index);
@@ -1758,7 +1759,7 @@ void Engine::GoOn() {
 bool Engine::AtRest() const {
   return accepts_under_way_ == 0 && sent_.empty() &&
          std::all_of(sources_.begin(), sources_.end(), [](const SourceState& source) {
-           return source.arm == Arm::kIdle && !source.counting;
+           return source.arm == Arm::kIdle && !source.counting && !source.asking;
          });
 }
 
@@ -1767,6 +1768,7 @@ void Engine::ForgetRing() {
   for (SourceState& source : sources_) {
     source.arm = Arm::kIdle;
     source.ready |= std::exchange(source.counting, false);
+    source.asking = false;
     accepts_under_way_ -= source.under_way;
     for (; source.under_way > 0; --source.under_way) LeaveGates(source);
   }

@@ -182,6 +182,8 @@ class Checker {
   // `due_ns` is when it would have acted, had the host's own work not kept it.
   void BeforeBatch(uint32_t master, int64_t due_ns);
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
+  // Nobody drives it, so nothing is dealt; or somebody does again.
+  void OnRest(uint32_t master, bool rests) { masters_[master].resting = rests; }
   // Its host has kept the master from its work until now: it learns now who has moved meanwhile.
   void OnHostReturns(int64_t now_ns) { host_returned_ns_ = now_ns; }
   // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
@@ -328,6 +330,7 @@ class Checker {
     bool all_reported = true;
     bool stopping = false;
     bool refusing = false;
+    bool resting = false;
   };
 
   // A word that is not as it was when it was read last.

@@ -79,7 +79,8 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
     if (source.facts.master != master) continue;
-    if (source.counts.held > 0 && !state.refusing && CreditSince(index, kNone, now_ns) >= 0) {
+    if (source.counts.held > 0 && !state.refusing && !state.resting &&
+        CreditSince(index, kNone, now_ns) >= 0) {
       Fail("something is held after a batch although a worker that waits has credit");
     }
     const bool accepts = !source.paused && !source.removed && !source.given_up && !state.stopping &&

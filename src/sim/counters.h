@@ -82,8 +82,11 @@ enum class Milestone : uint8_t {
   kSuccessTold,         // a worker said so of a ticket, because it was asked
   kTicketSent,          // tickets, as completions
   kAgainBeforeTook,     // one of these was given back before it was said that it was taken
+  kCameToRest,          // the thread of a host ended
+  kRingLost,            // the same, and its ring was out of reach
+  kCalledAtRest,        // calls that came before another host did
 };
-inline constexpr size_t kMilestoneCount = 68;
+inline constexpr size_t kMilestoneCount = 71;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -154,6 +157,9 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "success_told",
     "ticket_sent",
     "again_before_took",
+    "came_to_rest",
+    "ring_lost",
+    "called_at_rest",
 };
 
 struct Counters {

@@ -4,25 +4,27 @@
 //
 // What io_uring on Linux 6.18 was seen to do that could surprise a master, and where it is here:
 //
-//  rule of the kernel                                        simulated by
-//  ----------------------------------------------------- --------------------------------------- a
-//  full completion queue ends a multishot operation        kCqSmall; SimRing::PostMultishot a turn
-//  brings less than there is                          SimConfig::completions_max a submission is
-//  taken in part, the rest later             kSubmitPartly a poll is an edge, edges are merged,
-//  some mean nothing    kEdgeMerged, kSpuriousEdge arming reports what is there already always a
-//  multishot cannot be armed for lack of memory            kArmFails cancelling takes a while, more
-//  comes before the end       kCancelLate accept: EMFILE, ENFILE, ENOBUFS, ENOMEM kEmfile accept:
-//  the connection is gone, a firewall refuses it     kAcceptError shutdown() of the listener:
-//  POLLHUP, then EINVAL          kSourceShutDown an accept that never waits happens when its
-//  completion is read (before Linux 6.10)                               SimConfig::accepts_at_reap
-//  completions are made at the end of a turn only            SimConfig::defers_task_work
-//  MSG_RING fails: EBADFD (disabled, or no ring), ENOMEM,
-//  EOWNERDEAD, EBADF, EOVERFLOW                              kDoorbellFails, kSendFails
-//  MSG_RING succeeds although the target's queue is full     always: a worker's ring has no end
-//  MSG_RING succeeds although the owner is dead              kWorkerDies
-//  a deferring ring wakes nobody before its owner enters     kDoorbellLate
-//  the number of a closed ring or listener is used again     always at once, see SimKernel
-//  a closed listener resets what was not accepted            always
+//  * A full completion queue ends a multishot operation: kCqSmall, SimRing::PostMultishot.
+//  * A turn brings less than there is: SimConfig::completions_max.
+//  * A submission is taken in part, the rest later: kSubmitPartly.
+//  * A poll is an edge, edges are merged, some mean nothing: kEdgeMerged, kSpuriousEdge.
+//  * Arming reports what is there already: always.
+//  * A multishot cannot be armed for lack of memory: kArmFails.
+//  * Cancelling takes a while, and more comes before the end: kCancelLate.
+//  * accept gives EMFILE, ENFILE, ENOBUFS, ENOMEM: kEmfile.
+//  * The connection is gone, or a firewall refuses it: kAcceptError.
+//  * shutdown() of the listener gives POLLHUP, then EINVAL: kSourceShutDown.
+//  * An accept that never waits happens when its completion is read (before Linux 6.10):
+//    SimConfig::accepts_at_reap.
+//  * Completions are made at the end of a turn only: SimConfig::defers_task_work.
+//  * MSG_RING gives EBADFD (disabled, or no ring), ENOMEM, EOWNERDEAD, EBADF, EOVERFLOW:
+//    kDoorbellFails, kSendFails.
+//  * MSG_RING succeeds although the target's queue is full: always, a worker's ring has no end.
+//  * MSG_RING succeeds although the owner is dead: kWorkerDies.
+//  * A deferring ring wakes nobody before its owner enters: kDoorbellLate.
+//  * The number of a closed ring or listener is used again: always at once, see SimKernel.
+//  * A closed listener resets what was not accepted: always.
+//  * A ring may end with the thread that used it: kHostEnds.
 //
 // What cannot occur at this seam, and why: passing descriptors by SEND_FD, direct descriptors and
 // linked operations with all their rules (the engine submits none); a poll that is level-triggered,
@@ -76,8 +78,9 @@ enum class Fault : uint8_t {
   kLimitsChanged,       // a worker gets another capacity or window
   kTicketKept,          // a worker redeems a ticket long after its claim, whatever has become of
                         // its source
+  kHostEnds,            // the thread of a host ends, perhaps with its ring; another one follows
 };
-inline constexpr size_t kFaultCount = 28;
+inline constexpr size_t kFaultCount = 29;
 // Those behind are drawn when everything else has been, so that they leave the worlds of all seeds
 // as they were.
 inline constexpr size_t kFaultsDrawnFirst = 27;
@@ -88,7 +91,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "cancel_late",     "master_slow",    "worker_slow",    "worker_stalls",     "worker_dies",
     "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
     "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
-    "policy_switched", "limits_changed", "ticket_kept",
+    "policy_switched", "limits_changed", "ticket_kept",    "host_ends",
 };
 
 struct FaultPlan {

@@ -49,6 +49,15 @@ void SimRing::Take(size_t count) {
   }
 }
 
+std::vector<Op> SimRing::Lose() {
+  std::vector<Op> pending(submissions_.begin(), submissions_.end());
+  submissions_.clear();
+  work_.clear();
+  watch_ = {};
+  for (SourceRing& source : sources_) source = {};
+  return pending;
+}
+
 void SimRing::MakeSpuriousEdge() {
   const auto source = static_cast<uint32_t>(world_->prng().Below(sources_.size()));
   Multishot& poll = sources_[source].poll;

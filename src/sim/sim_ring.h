@@ -48,6 +48,12 @@ class SimRing {
   void Leave(std::vector<core::Completion>& completions, uint32_t accepts_max);
 
   bool AllReported() const { return queue_.empty() && submissions_.empty(); }
+  // What has completed is read, and nothing is handed over.
+  void TakeRemaining(std::vector<core::Completion>& completions, uint32_t accepts_max) {
+    Reap(completions, accepts_max);
+  }
+  // The ring is out of reach: what was armed is forgotten, and what was not taken is returned.
+  std::vector<core::Op> Lose();
   bool KeepsBack() const { return !kept_.empty(); }
 
   // The world's side: there is one more source (of any master), a connection has come, a listener

@@ -164,6 +164,10 @@ void World::Do(const Event& event) {
       return;
     case Happening::kResume:
       return Ask({.kind = CallKind::kResume, .source = event.a});
+    case Happening::kHostEnds:
+      return EndHost();
+    case Happening::kHostFollows:
+      return FollowHost();
     case Happening::kTrafficEnds:
       return EndTraffic();
     case Happening::kDeadline:
@@ -207,6 +211,7 @@ void World::MakeMischief() {
   if (!workers_.empty() && Happens(Fault::kWorkerLeaves)) {
     LeaveIfIdle(static_cast<uint32_t>(prng_.Below(workers_.size())));
   }
+  if (MayDesert() && Happens(Fault::kHostEnds)) DesertMaster();
 }
 
 void World::ChangeSource(uint32_t source) {
@@ -268,6 +273,8 @@ bool World::Abandoned(uint32_t source) const {
 // Faults end.
 void World::EndTraffic() {
   Note("traffic ends");
+  EndHost();
+  FollowHost();
   phase_ = config_.shuts_down ? Phase::kShutdown : Phase::kDrain;
   traffic_ended_ns_ = now_ns_;
   kernel_.SetDescriptorsMax(INT32_MAX);
@@ -477,13 +484,13 @@ void World::Knock(uint32_t master, uint32_t worker) {
 void World::HostComesRound() {
   if (!running_) return;
   Master& master = masters_.front();
-  if (master.due_ns >= 0) master.at_ns = now_ns_;
+  if (master.due_ns >= 0 && !master.deserted) master.at_ns = now_ns_;
 }
 
 void World::HostComesBy() {
   Master& master = masters_.front();
   const bool time_is_up = now_ns_ >= master.until_ns;  // a completion, too
-  if (!running_ || (!master.ring.HasSomething() && !time_is_up)) return;
+  if (!running_ || master.deserted || (!master.ring.HasSomething() && !time_is_up)) return;
   Reached(Milestone::kCameBy);
   RunOnce(master);
 }

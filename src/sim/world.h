@@ -154,6 +154,8 @@ class World {
     kJoinSource,
     kAddSource,
     kResume,
+    kHostEnds,
+    kHostFollows,
     kTrafficEnds,
     kDeadline,
   };
@@ -261,6 +263,8 @@ class World {
     std::vector<int32_t> closed;  // the same
     bool switched = false;        // a policy, in this batch
     bool busy = false;            // its host is in the middle of a turn
+    bool deserted = false;        // its host does not drive it any more
+    bool resting = false;         // nor is there one
     bool stopped = false;
     bool refusing = false;
     uint32_t quiet_batches = 0;
@@ -309,6 +313,14 @@ class World {
   void RunOnce(Master& master);
   void RunHosted(Master& master);
   void Batch(Master& master);
+  void TakeBatch(Master& master, bool all_reported);
+  bool MayDesert() const;
+  void DesertMaster();
+  void EndHost();
+  void ComeToRest(Master& master);
+  void LoseRing(Master& master);
+  void BatchAtRest(Master& master, bool all_reported);
+  void FollowHost();
   void TakeIn(const Master& master);
   void Ask(const Call& call);
   void AskSomehow(uint32_t master, const Call& call);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <utility>
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr uint64_t kBatchesMax = 100'000;
 constexpr int64_t kMillisecond = 1'000'000;
+constexpr uint32_t kTurnsToRestMax = 1'000;
 
 std::string_view NameOf(OpKind kind) {
   switch (kind) {
@@ -181,8 +183,113 @@ void World::WakeMasters() {
   }
 }
 
+bool World::MayDesert() const {
+  const Master& master = masters_.front();
+  return config_.hosted && running_ && !master.deserted && !master.busy && worker(0).drives();
+}
+
+// The host has left its loop, and its thread ends some time later.
+void World::DesertMaster() {
+  Master& master = masters_.front();
+  Note("the host leaves its loop");
+  master.deserted = true;
+  if (master.due_ns < 0) master.due_ns = now_ns_;
+  master.doing = Doing::kTurn;
+  master.at_ns = core::kWaitForever;
+  Schedule(prng_.Chance({1, 2}) ? 0 : prng_.Between(0, 20 * kMillisecond), Happening::kHostEnds);
+}
+
+// Its thread ends. Either what is armed is ended and what is under way comes in, or nothing can be
+// asked of its ring any more, which may be gone, too.
+void World::EndHost() {
+  Master& master = masters_.front();
+  if (!master.deserted || master.resting) return;
+  Note("the host ends");
+  Reached(Milestone::kCameToRest);
+  master.resting = true;
+  checker_.OnRest(master.index, true);
+  master.engine->Rest();
+  if (prng_.Chance({1, 2})) {
+    LoseRing(master);
+  } else {
+    ComeToRest(master);
+  }
+  Schedule(prng_.Between(0, 30 * kMillisecond), Happening::kHostFollows);
+}
+
+void World::ComeToRest(Master& master) {
+  master.busy = true;
+  const auto comes = [&master] {
+    return master.engine->AtRest() && master.ops.empty() && master.ring.AllReported();
+  };
+  for (uint32_t turns = 0; turns == 0 || !comes(); ++turns) {
+    master.ring.Enter(master.ops);
+    master.ops.clear();
+    Batch(master);
+    if (turns == kTurnsToRestMax) checker_.Fail("a master does not come to rest");
+    if (checker_.failed()) return;
+  }
+  master.busy = false;
+}
+
+// As the runtime leaves a loan.
+void World::LoseRing(Master& master) {
+  Reached(Milestone::kRingLost);
+  std::vector<Op> pending = master.ring.Lose();
+  pending.insert(pending.end(), master.ops.begin(), master.ops.end());
+  master.ops.clear();
+  do {
+    if (master.engine->RoomForEach() == 0) master.engine->MakeRoom();
+    master.ring.TakeRemaining(master.completions, master.engine->RoomForEach());
+    BatchAtRest(master, /*all_reported=*/false);
+  } while (!checker_.failed() && !master.completions.empty());
+  master.completions.clear();
+  for (const Op& op : pending) {
+    if (op.key.kind == OpKind::kClose) CloseRefused(op.fd);
+    if (op.key.kind != OpKind::kDoorbell && op.key.kind != OpKind::kSend) continue;
+    master.completions.push_back({.key = op.key, .result = -ECANCELED});
+    if (op.key.kind == OpKind::kDoorbell) continue;
+    const uint32_t ticket_of = TicketOf(op);
+    if (ticket_of == Checker::kNone) checker_.OnSendFailed(op.sent);
+    OnSendFailureTold(master.index, op.sent, kernel_.WorkerOf(op.fd), ticket_of);
+  }
+  master.engine->ForgetRing();
+  BatchAtRest(master, /*all_reported=*/true);
+}
+
+// Nobody drives the master, so nothing can be asked of its ring: not even to close something.
+void World::BatchAtRest(Master& master, bool all_reported) {
+  if (checker_.failed()) return;
+  TakeBatch(master, all_reported);
+  for (const Op& op : master.ops) {
+    const bool ends = op.key.kind == OpKind::kPollEnd || op.key.kind == OpKind::kAcceptEnd;
+    if (op.key.kind == OpKind::kClose) {
+      CloseRefused(op.fd);
+    } else if (all_reported || !ends) {  // what was armed is forgotten with the ring
+      checker_.Fail("a master at rest asks its ring for something");
+    }
+  }
+  master.ops.clear();
+}
+
+// Another thread drives it from now on.
+void World::FollowHost() {
+  Master& master = masters_.front();
+  if (!std::exchange(master.resting, false)) return;
+  master.deserted = false;
+  Note("a host follows");
+  checker_.OnRest(master.index, false);
+  master.engine->GoOn();
+  master.doing = Doing::kWake;
+  master.at_ns = now_ns_;
+}
+
 void World::Batch(Master& master) {
   master.ring.Leave(master.completions, master.engine->RoomForEach());
+  TakeBatch(master, master.ring.AllReported());
+}
+
+void World::TakeBatch(Master& master, bool all_reported) {
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
@@ -197,7 +304,6 @@ void World::Batch(Master& master) {
              completion.more;
     });
   }
-  const bool all_reported = master.ring.AllReported();
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
   master.engine->OnBatch(master.completions, now_ns_, master.ops, all_reported);
   for (uint32_t index = 0; index < master.at_index.size(); ++index) {
@@ -446,7 +552,8 @@ void World::Ask(const Call& call) {
 // claim. Such a call is done in the middle of a turn of its own, as one of another thread is.
 void World::AskSomehow(uint32_t master, const Call& call) {
   Master& at = masters_[master];
-  if (!config_.hosted || !running_ || at.busy || !worker(0).drives() || !prng_.Chance({1, 2})) {
+  if (!config_.hosted || !running_ || at.busy || at.deserted || !worker(0).drives() ||
+      !prng_.Chance({1, 2})) {
     return AskAt(master, call);
   }
   Reached(Milestone::kHostCalled);
@@ -462,8 +569,15 @@ void World::AskSomehow(uint32_t master, const Call& call) {
 }
 
 void World::AskAt(uint32_t master, const Call& call) {
-  masters_[master].calls.push_back(call);
-  masters_[master].ring.OnKnock();
+  Master& at = masters_[master];
+  at.calls.push_back(call);
+  at.ring.OnKnock();
+  // Where nobody drives it, whoever calls does it, alone; the next batch sees to what follows.
+  if (!at.resting || at.busy) return;
+  Reached(Milestone::kCalledAtRest);
+  checker_.OnBatchBegins(now_ns_);
+  RunCalls(at);
+  FinishLeaves(at);
 }
 
 void World::RunCalls(Master& master) {

@@ -1494,6 +1494,28 @@ TEST_F(EngineTest, RestsUntilSomebodyDrivesItAgain) {
   EXPECT_EQ(Count(OpKind::kAccept), 2u);
 }
 
+// What is too old is taken back from a worker, who may have to be rung to see that it moves.
+TEST_F(EngineTest, NothingGrowsTooOldWhileNobodyDrivesIt) {
+  engine_.AddSource({.fd = kListenFd,
+                     .multishot_accept = true,
+                     .hold = 8,
+                     .age_max_ns = 1'000,
+                     .policy = LeastLoaded()});
+  AddWorker({.window = 4});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  workers_[0]->inbox().Begin();  // it has seen the doorbell, and is busy
+  engine_.Rest();
+  now_ns_ += 1'000;
+  Batch({End(-ECANCELED)});
+  EXPECT_TRUE(ops_.empty());
+  EXPECT_EQ(engine_.ledger().source(0).offered, 2u);
+  engine_.GoOn();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kClose), 2u);
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+}
+
 // The ring went with the thread that drove it.
 TEST_F(EngineTest, ForgetsWhatWasUnderWayInARingThatIsOutOfReach) {
   Gate gate;

@@ -135,5 +135,26 @@ TEST_F(OverflowTest, AsksABoundedNumberInOneBatch) {
   EXPECT_EQ(Only(OpKind::kOverflows).key.index, kOverflowLooksPerBatchMax);
 }
 
+// Nobody drives the master, so an answer would never come, and the source would wait for it.
+TEST_F(OverflowTest, AsksForNothingWhileNobodyDrivesItAndForgetsWhatItHadAsked) {
+  AddListener();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  ASSERT_EQ(Count(OpKind::kOverflows), 1u);
+  engine_.Rest();
+  Batch({Accepted(-EAGAIN), Accepted(-EAGAIN), End(-ECANCELED)});
+  EXPECT_FALSE(engine_.AtRest());  // the answer is under way
+  engine_.ForgetRing();
+  EXPECT_TRUE(engine_.AtRest());
+  engine_.RemoveSource(0);
+  EXPECT_TRUE(engine_.IntakeEnded(0));
+  AddListener();
+  now_ns_ += kOverflowLookNs;
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kOverflows), 0u);
+  engine_.GoOn();
+}
+
 }  // namespace
 }  // namespace ringmaster::core
