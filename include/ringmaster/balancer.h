@@ -225,10 +225,22 @@ struct SourceOptions {
   // BalancerOptions::capacity does. Workers with Handoff::kCompletion cannot join a source that is
   // limited so, because a connection that comes as a completion does not say whose it is.
   uint32_t capacity = UINT32_MAX;
-  // An accepted connection that no worker has claimed when it is so old is closed and counts as
-  // dropped: its client would get an answer that it does not wait for any more. At least 1 ms; what
-  // is beyond the end of the clock, some three centuries, is no limit. Not of what has been handed
-  // over as a completion, nor with kReadiness, where it is not accepted before it is claimed.
+  // A connection that no worker has claimed when it is so old is closed and counts as dropped: its
+  // client would get an answer that it does not wait for any more. At least 1 ms; what is beyond
+  // the end of the clock, some three centuries, is no limit. Not of what has been handed over as a
+  // completion, and refused with kReadiness, where the worker accepts by itself.
+  //
+  // The age counts from when the client came, so the time in the kernel's queue counts, too: of TCP
+  // from the end of the handshake (with TCP_DEFER_ACCEPT from the first data), to the kernel's
+  // clock: never too early, and up to two of its ticks too late, which are 1 to 10 ms each. Of a
+  // Unix socket, or any other, the kernel does not tell; there it counts from the accept.
+  //
+  // Whoever has hung up by the time it is accepted is closed at once, whatever its age, and counts
+  // as dropped and as gone (SourceStats). Gone is who has reset the connection, or has closed its
+  // side and sent nothing. Who has sent a request and then closed its side (shutdown, `nc -N`) is
+  // not: it waits for the answer. What hangs up after it was accepted is for its worker to notice.
+  // All this costs one system call for each connection of a source with age_max, two for one whose
+  // client has closed its side; a source without pays nothing.
   absl::Duration age_max = absl::InfiniteDuration();
   // Whether offers may be recalled from a worker that does not move.
   bool recall = true;

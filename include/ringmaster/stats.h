@@ -41,8 +41,10 @@ struct SourceStats {
   uint64_t claimed = 0;
   uint64_t refused = 0;  // closed without having been served, by a shutdown or because the source
                          // was removed when no worker had joined it any more
-  uint64_t dropped = 0;  // closed because they were older than age_max; or tickets withdrawn
-                         // because the source was removed or intake ended
+  uint64_t dropped = 0;  // closed because they were older than age_max, or had gone; or tickets
+                         // withdrawn because the source was removed or intake ended
+  uint64_t gone = 0;     // of these, whose clients had hung up before they were accepted; known
+                         // only where age_max is set
   uint64_t held = 0;     // accepted, not offered
   uint64_t pauses = 0;   // times that the intake stopped: no credit, enough held, out of
                          // descriptors, or told to
@@ -67,7 +69,8 @@ struct SourceStats {
 struct BalancerStats {
   uint64_t accepted = 0;                  // arrivals since the start
   uint64_t refused = 0;                   // of these, closed without having been served
-  uint64_t dropped = 0;                   // of these, closed as too old, or tickets withdrawn
+  uint64_t dropped = 0;                   // of these, closed as too old or gone, or withdrawn
+  uint64_t gone = 0;                      // of the dropped, whose clients had hung up
   uint64_t recalled = 0;                  // offers taken back
   uint64_t held = 0;                      // accepted, not offered
   uint64_t master_wakes = 0;              // times the master has looked

@@ -324,15 +324,29 @@ void Engine::MayHaveMore(SourceState& source) {
 
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
+  const int64_t age_max_ns = source.config.age_max_ns;
+  const int64_t came_at_ns =
+      completion.came_at_ns > 0 ? std::min(completion.came_at_ns, now_ns_) : now_ns_;
+  const bool too_late = completion.gone || now_ns_ >= After(came_at_ns, age_max_ns);
+  if (age_max_ns > 0 && too_late) return DropAtOnce(index, completion);
   if (!ledger_.HasRoom()) return TurnAway(index, completion);
-  ledger_.Arrive(index, completion.result, completion.facts, now_ns_);
+  ledger_.Arrive(index, completion.result, completion.facts, came_at_ns);
   if (completion.key.kind == OpKind::kAcceptEach) {
     if (source.config.gate != nullptr) source.config.gate->Force();
     if (config_.gate != nullptr) config_.gate->Force();
   }
-  if (source.config.age_max_ns > 0) {
-    expires_at_ns_ = std::min(expires_at_ns_, After(now_ns_, source.config.age_max_ns));
-  }
+  if (age_max_ns > 0) expires_at_ns_ = std::min(expires_at_ns_, After(came_at_ns, age_max_ns));
+  ++source.found;
+  ++arrived_;
+  source.back_off.Succeed();
+}
+
+// By (15).
+void Engine::DropAtOnce(uint32_t index, const Completion& completion) {
+  SourceState& source = sources_[index];
+  ledger_.DropAtOnce(index, completion.gone);
+  ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
+  if (completion.key.kind == OpKind::kAccept) LeaveGates(source);
   ++source.found;
   ++arrived_;
   source.back_off.Succeed();
@@ -833,6 +847,10 @@ bool Engine::DealHeld(uint32_t index) {
   Refresh(source);
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !candidates_.empty();
        id = ledger_.FirstHeld(index)) {
+    if (Expired(ledger_.record(id))) {  // by (15)
+      if (!DropExpired(index, id)) break;
+      continue;
+    }
     if (config_.shares_workers) RefreshOpen(source);
     const View view{.candidates = candidates_,
                     .joined = source.joined,
@@ -1167,7 +1185,7 @@ void Engine::Expire() {
 bool Engine::Expired(const ArrivalRecord& record) {
   const int64_t age_max_ns = sources_[record.source].config.age_max_ns;
   if (age_max_ns == 0) return false;
-  const int64_t at_ns = After(record.arrived_at_ns, age_max_ns);
+  const int64_t at_ns = After(record.came_at_ns, age_max_ns);
   if (now_ns_ >= at_ns) return true;
   expires_at_ns_ = std::min(expires_at_ns_, at_ns);
   return false;
@@ -1190,19 +1208,27 @@ void Engine::ExpireOffered(uint32_t index) {
   if (recalled && !worker.rung && !worker.touched) RingWorker(index);
 }
 
-// What is held is in the order in which it came.
+// What is held is in the order in which it came, but for what was recalled twice, or what the
+// kernel's clock does not tell apart. So one that is too old may be behind one that is not. It is
+// dropped when its turn comes (DealHeld).
 void Engine::ExpireHeld(uint32_t index) {
-  for (;; ++expired_) {
-    const ArrivalId id = ledger_.FirstHeld(index);
-    if (id == kNoArrival || !Expired(ledger_.record(id))) return;
-    if (expired_ == kRefusalsPerBatchMax) {
-      expires_at_ns_ = now_ns_;
-      again_ = true;
-      return;
-    }
-    ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Drop(id)});
-    LeaveGates(sources_[index]);
+  ArrivalId id = ledger_.FirstHeld(index);
+  while (id != kNoArrival && Expired(ledger_.record(id)) && DropExpired(index, id)) {
+    id = ledger_.FirstHeld(index);
   }
+}
+
+// Drops the first that the source holds. False: no more in this batch.
+bool Engine::DropExpired(uint32_t index, ArrivalId id) {
+  if (expired_ == kRefusalsPerBatchMax) {
+    expires_at_ns_ = now_ns_;
+    again_ = true;
+    return false;
+  }
+  ++expired_;
+  ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Drop(id)});
+  LeaveGates(sources_[index]);
+  return true;
 }
 
 void Engine::Refresh(SourceState& source) {
@@ -1529,7 +1555,7 @@ void Engine::ReserveShared() {
   // In one batch a worker is rung at most once in each round because something is overdue, once
   // because a doorbell is owed and once because it was offered to. A source is asked for a count,
   // one arming and one ending, and for no more accepts than its workers have credit. Nothing is
-  // turned away twice, nor more in all than the batch has brought.
+  // turned away or dropped at once twice, nor more in all than the batch has brought.
   const size_t ops = 1 + sent_room + 2 * (kRefusalsPerBatchMax + 1) + config_.completions_max +
                      kOverflowLooksPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
                      3 * sources_.size() + windows_;
@@ -1563,6 +1589,7 @@ uint32_t Engine::AddSource(SourceConfig config) {
     departed_sources_.claimed += count.claimed;
     departed_sources_.refused += count.refused;
     departed_sources_.dropped += count.dropped;
+    departed_sources_.gone += count.gone;
     ledger_.ResetSource(index);
   }
   const uint16_t generation = sources_[index].generation;
@@ -1570,8 +1597,8 @@ uint32_t Engine::AddSource(SourceConfig config) {
   SourceState& source = sources_[index];
   source.generation = generation;
   source.serial = ++serials_;
-  source.facts = FactBits(config.policy->facts());
   source.config = std::move(config);
+  source.facts = FactsOf(source);
   if (source.config.multishot_accept) {
     ++eaches_;
     holds_ += source.config.hold;
@@ -1623,11 +1650,16 @@ bool Engine::IntakeEnded(uint32_t source) const {
   return state.arm == Arm::kIdle && state.under_way == 0 && !state.counting && !state.asking;
 }
 
+uint8_t Engine::FactsOf(const SourceState& source) {
+  const uint8_t of_age = source.config.age_max_ns > 0 ? source.config.age_facts : uint8_t{0};
+  return static_cast<uint8_t>(FactBits(source.config.policy->facts()) | of_age);
+}
+
 std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy> policy) {
   RINGMASTER_CHECK(policy != nullptr);
   SourceState& source = sources_[index];
-  source.facts = FactBits(policy->facts());
   std::swap(source.config.policy, policy);
+  source.facts = FactsOf(source);
   source.policy_fault.clear();
   Prepare(source);
   return policy;

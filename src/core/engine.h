@@ -61,6 +61,12 @@
 //     workers can be offered or sent, for every `hold`, and for a burst. A ring that brings more
 //     than it said it could is not trusted: what there is no room for is closed and reported.
 //
+// (15) Where connections may grow too old, each is asked, when it is accepted, when its client came
+//     and whether that has hung up. What has hung up or is too old by then is closed at once, and
+//     nobody is asked who should have it; its place is free for the next. The age of all others
+//     counts from when their clients came, too, and what is too old is not dealt. What hangs up
+//     later is not noticed: to ask again would cost a system call for each connection that is held.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -158,6 +164,7 @@ struct SourceConfig {
   uint32_t accept_flags = 0;
   Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
   int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets
+  uint8_t age_facts = 0;   // what is asked for then, by (15): kFactCame or kFactGone
   std::unique_ptr<Policy> policy;
 };
 
@@ -435,6 +442,7 @@ class Engine {
   void PauseBell(uint32_t worker, int32_t error);
   void Settle(bool all_reported);
   void OnAccepted(uint32_t source, const Completion& completion);
+  void DropAtOnce(uint32_t source, const Completion& completion);
   void OnAcceptError(uint32_t source, int32_t error);
   void PauseIntake(uint32_t source);
   bool BackingOff() const;
@@ -495,8 +503,10 @@ class Engine {
   void TurnAway(uint32_t source, const Completion& completion);
   void Expire();
   void ExpireHeld(uint32_t source);
+  bool DropExpired(uint32_t source, ArrivalId id);
   void ExpireOffered(uint32_t worker);
   bool Expired(const ArrivalRecord& record);
+  static uint8_t FactsOf(const SourceState& source);
   uint64_t UnclaimedTickets(uint32_t source) const;
   void WithdrawTickets(uint32_t source);
   void DropTickets(uint32_t source);
@@ -569,7 +579,7 @@ class Engine {
   int64_t now_ns_ = 0;
   uint32_t first_source_ = 0;  // rotates, so that no source is always served last
   uint32_t accepts_under_way_ = 0;
-  uint32_t expired_ = 0;      // closed in this batch because they were too old
+  uint32_t expired_ = 0;      // closed in this batch because they had grown too old
   bool wants_room_ = false;   // by (14)
   bool turned_away_ = false;  // in this batch, and reported
   uint64_t serials_ = 0;      // of sources, given out

@@ -30,7 +30,7 @@ void Ledger::ResetSource(uint32_t source) {
   sources_[source] = {};
 }
 
-ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now_ns) {
+ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns) {
   RINGMASTER_CHECK(HasRoom());
   // One that was used before, as long as there is one: no more memory is touched than was needed.
   if (free_ == kNoArrival) {
@@ -47,7 +47,7 @@ ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now
             .fd = fd,
             .facts = facts,
             .number = count.arrivals++,
-            .arrived_at_ns = now_ns,
+            .came_at_ns = came_at_ns,
             .next = kNoArrival};
   Queue& queue = queues_[source];
   if (queue.last == kNoArrival) {
@@ -178,6 +178,7 @@ void Ledger::CheckAll() const {
     const SourceCount& count = sources_[source];
     RINGMASTER_CHECK(count.arrivals == count.held + count.offered + count.claimed + count.refused +
                                            count.dropped);  // (1)
+    RINGMASTER_CHECK(count.gone <= count.dropped);
     uint64_t held = 0;
     for (ArrivalId id = queues_[source].first; id != kNoArrival; id = records_[id].next) {
       RINGMASTER_CHECK(records_[id].place == Place::kHeld && records_[id].source == source);  // (6)

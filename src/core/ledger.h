@@ -35,7 +35,7 @@ struct ArrivalRecord {
   int32_t fd = -1;                 // of a ticket: the poll mask
   Arrival facts;
   uint64_t number = 0;  // within its source, by (4)
-  int64_t arrived_at_ns = 0;
+  int64_t came_at_ns = 0;
   int64_t offered_at_ns = 0;  // kOffered
   ArrivalId next = kNoArrival;
 };
@@ -47,6 +47,7 @@ struct SourceCount {
   uint64_t claimed = 0;
   uint64_t refused = 0;
   uint64_t dropped = 0;
+  uint64_t gone = 0;  // of these, whose clients had hung up before they were accepted
 };
 
 struct WorkerCount {
@@ -79,8 +80,15 @@ class Ledger {
     ++sources_[source].refused;
   }
 
-  // A new arrival, held at the end of its source's queue.
-  ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t now_ns = 0);
+  // One that is given up at once: it counts as an arrival and as dropped, and leaves no record.
+  void DropAtOnce(uint32_t source, bool gone) {
+    ++sources_[source].arrivals;
+    ++sources_[source].dropped;
+    sources_[source].gone += gone ? 1 : 0;
+  }
+
+  // A new arrival, held at the end of its source's queue. Its age counts from `came_at_ns`.
+  ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns = 0);
 
   // The first of what a source holds; kNoArrival when it holds nothing.
   ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }

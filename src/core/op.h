@@ -39,6 +39,8 @@ inline constexpr int32_t kOverflowsMask = 0x7fffffff;
 // What to read from an accepted connection before it is reported.
 inline constexpr uint8_t kFactIncomingCpu = 1 << 0;
 inline constexpr uint8_t kFactPeer = 1 << 1;
+inline constexpr uint8_t kFactCame = 1 << 2;  // Completion::came_at_ns and gone
+inline constexpr uint8_t kFactGone = 1 << 3;  // gone alone, where the former is not known
 
 // The kFact bits of what a policy declares.
 inline uint8_t FactBits(const FactsNeeded& needed) {
@@ -74,7 +76,11 @@ struct Completion {
   OpKey key;
   int32_t result = 0;  // a file descriptor, a poll mask, a count, 0, or -errno
   bool more = false;   // a multishot operation goes on; false on anything else
-  Arrival facts;       // of an accepted connection: those that were asked for and are known
+  bool gone = false;   // of an accepted connection: its client has hung up and asks for nothing
+  // Of an accepted connection: when its client came. Never too early, and up to two ticks of the
+  // kernel's clock too late; 0: unknown.
+  int64_t came_at_ns = 0;
+  Arrival facts;  // of an accepted connection: those that were asked for and are known
 };
 
 }  // namespace ringmaster::core

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
@@ -229,6 +230,9 @@ absl::StatusOr<Features> ProbeFeatures() {
     return ErrorStatus(Operation::kCreateRing, error);
   }
   if (absl::Status status = TryOperations(ring, features); !status.ok()) return status;
+  timespec tick{};
+  clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+  features.tick_ns = tick.tv_nsec;
   utsname system{};
   uname(&system);
   if (absl::Status status = CheckFeatures(features, system.release); !status.ok()) return status;

@@ -36,6 +36,9 @@ struct Features {
   bool single_issuer = false;     // IORING_SETUP_SINGLE_ISSUER, Linux 6.0
   bool defer_taskrun = false;     // IORING_SETUP_DEFER_TASKRUN, Linux 6.1
   bool min_wait = false;          // IORING_FEAT_MIN_TIMEOUT, Linux 6.12
+
+  // A tick of the kernel's clock, in which it counts times that need not be exact.
+  int64_t tick_ns = 0;
 };
 
 // Probes the running kernel. An error says why io_uring cannot be used at all, or which feature

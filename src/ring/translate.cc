@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -121,6 +122,45 @@ Peer PeerOf(int fd) {
   }
 }
 
+// Whether the client has hung up and left nothing to read: who has sent a request and closed its
+// side waits for the answer.
+bool LeftNothing(int fd) {
+  char byte;
+  const ssize_t size = recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
+  return size == 0 || (size < 0 && errno != EAGAIN && errno != EOPNOTSUPP);
+}
+
+// Of a connection from which nothing has been sent yet. It counts as the beginning of silence when
+// the handshake ended (uring_ring_test: TellsWhenAClientCame). The count is one of ticks, and may
+// be one ahead of the time that has passed, so that much is taken off.
+void ReadCame(int fd, const Dialect& dialect, Completion& completion) {
+  constexpr int64_t kNsPerMillisecond = 1'000'000;
+  tcp_info info{};
+  socklen_t length = offsetof(tcp_info, tcpi_last_ack_sent);
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return;
+  const int64_t waited_ns = info.tcpi_last_data_sent * kNsPerMillisecond;
+  const int64_t tick_ns = std::max<int64_t>(dialect.features.tick_ns, 1);
+  completion.came_at_ns = NowNs() - std::max<int64_t>(waited_ns / tick_ns - 1, 0) * tick_ns;
+  completion.gone = info.tcpi_state == TCP_CLOSE ||  // by a reset
+                    (info.tcpi_state == TCP_CLOSE_WAIT && LeftNothing(fd));
+}
+
+bool HasGone(int fd) {
+  pollfd entry{.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
+  if (poll(&entry, 1, 0) <= 0) return false;
+  return (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 && LeftNothing(fd);
+}
+
+// What was asked for of a connection that has just been accepted.
+void ReadFacts(const Dialect& dialect, Completion& completion) {
+  const int fd = completion.result;
+  const uint8_t facts = completion.key.facts;
+  if ((facts & core::kFactIncomingCpu) != 0) completion.facts.incoming_cpu = IncomingCpu(fd);
+  if ((facts & core::kFactPeer) != 0) completion.facts.peer = PeerOf(fd);
+  if ((facts & core::kFactCame) != 0) ReadCame(fd, dialect, completion);
+  if ((facts & core::kFactGone) != 0) completion.gone = HasGone(fd);
+}
+
 void PrepareAccept(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
   if (dialect.features.accept_dontwait) {
     io_uring_prep_accept(sqe, op.fd, nullptr, nullptr, static_cast<int>(op.accept_flags));
@@ -229,12 +269,7 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
       }
       [[fallthrough]];
     case OpKind::kAcceptEach:
-      if (completion.result >= 0) {
-        const int fd = completion.result;
-        const uint8_t facts = completion.key.facts;
-        if ((facts & core::kFactIncomingCpu) != 0) completion.facts.incoming_cpu = IncomingCpu(fd);
-        if ((facts & core::kFactPeer) != 0) completion.facts.peer = PeerOf(fd);
-      }
+      if (completion.result >= 0) ReadFacts(dialect, completion);
       return true;
     case OpKind::kWatch:
     case OpKind::kPoll:

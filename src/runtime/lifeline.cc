@@ -67,6 +67,7 @@ void Add(BalancerStats& sum, const BalancerStats& more) {
   sum.accepted += more.accepted;
   sum.refused += more.refused;
   sum.dropped += more.dropped;
+  sum.gone += more.gone;
   sum.recalled += more.recalled;
   sum.held += more.held;
   sum.master_wakes += more.master_wakes;

@@ -613,6 +613,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .age_max_ns = options.age_max < absl::InfiniteDuration()
                            ? absl::ToInt64Nanoseconds(options.age_max)
                            : 0,
+         .age_facts = source.countable ? core::kFactCame : core::kFactGone,
          .policy = std::move(options.policy)});
     id.serial = engine_->source_serial(id.index);
     if (id.index >= sources_.size()) sources_.resize(id.index + 1);
@@ -1023,10 +1024,12 @@ void Master::FillStats(BalancerStats& stats) {
   stats.accepted = engine_->departed_sources().arrivals;
   stats.refused = Refused();
   stats.dropped = engine_->departed_sources().dropped;
+  stats.gone = engine_->departed_sources().gone;
   for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
     stats.accepted += count.arrivals;
     stats.dropped += count.dropped;
+    stats.gone += count.gone;
     stats.held += count.held;
     if (engine_->source_removed(source)) continue;
     const core::IntakeCount& intake = engine_->intake(source);
@@ -1036,6 +1039,7 @@ void Master::FillStats(BalancerStats& stats) {
              .claimed = count.claimed,
              .refused = count.refused,
              .dropped = count.dropped,
+             .gone = count.gone,
              .held = count.held,
              .pauses = intake.pauses,
              .rearms = intake.arms > 0 ? intake.arms - 1 : 0,

@@ -11,14 +11,18 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <ostream>
 #include <span>
@@ -388,6 +392,139 @@ TEST_P(UringRingTest, ReadsThePeerWhenAskedTo) {
   EXPECT_EQ(credentials[0], static_cast<uint32_t>(getpid()));
   EXPECT_EQ(credentials[1], getuid());
   EXPECT_EQ(credentials[2], getgid());
+}
+
+// What a client may do while it waits to be accepted.
+enum class Waiting : uint8_t {
+  kWaits,
+  kSends,
+  kEndsItsSide,
+  kSendsAndEndsItsSide,
+  kCloses,
+  kSendsAndCloses,
+  kResets,
+  kSendsAndResets,
+  kSendsEndsItsSideAndResets,
+};
+constexpr Waiting kAllWaiting[] = {Waiting::kWaits,
+                                   Waiting::kSends,
+                                   Waiting::kEndsItsSide,
+                                   Waiting::kSendsAndEndsItsSide,
+                                   Waiting::kCloses,
+                                   Waiting::kSendsAndCloses,
+                                   Waiting::kResets,
+                                   Waiting::kSendsAndResets,
+                                   Waiting::kSendsEndsItsSideAndResets};
+
+void Wait(Fd& client, Waiting what) {
+  const auto one_of = [&](std::initializer_list<Waiting> these) {
+    return std::find(these.begin(), these.end(), what) != these.end();
+  };
+  using enum Waiting;
+  if (one_of({kSends, kSendsAndEndsItsSide, kSendsAndCloses, kSendsAndResets,
+              kSendsEndsItsSideAndResets})) {
+    ASSERT_EQ(send(client.get(), "x", 1, 0), 1);
+  }
+  if (one_of({kEndsItsSide, kSendsAndEndsItsSide, kSendsEndsItsSideAndResets})) {
+    ASSERT_EQ(shutdown(client.get(), SHUT_WR), 0);
+  }
+  if (one_of({kResets, kSendsAndResets, kSendsEndsItsSideAndResets})) {
+    const linger reset{.l_onoff = 1, .l_linger = 0};
+    setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+  }
+  if (!one_of({kWaits, kSends, kEndsItsSide, kSendsAndEndsItsSide})) client.Close();
+}
+
+// Whoever has left something to read, and has not reset the connection, is there. A Unix socket has
+// no resets.
+TEST_P(UringRingTest, TellsWhoHasGone) {
+  for (const int family : {AF_INET, AF_UNIX}) {
+    const Listener listener(family);
+    const uint8_t fact = family == AF_INET ? core::kFactCame : core::kFactGone;
+    for (const OpKind kind : {OpKind::kAccept, OpKind::kAcceptEach}) {
+      for (const Waiting what : kAllWaiting) {
+        for (const uint8_t facts : {uint8_t{0}, fact}) {
+          Fd client = listener.Connect();
+          Wait(client, what);
+          Op op = Make(kind, listener.fd());
+          op.key.facts = facts;
+          const std::vector<Completion> got = Turn({op}, kPatienceNs);
+          ASSERT_EQ(got.size(), 1u);
+          ASSERT_GE(got[0].result, 0);
+          const Fd accepted(got[0].result);
+          const bool nothing_left =
+              what == Waiting::kEndsItsSide || what == Waiting::kCloses || what == Waiting::kResets;
+          const bool reset = family == AF_INET && what >= Waiting::kResets;
+          EXPECT_EQ(got[0].gone, facts != 0 && (nothing_left || reset))
+              << "family " << family << ", client " << static_cast<int>(what);
+          if (kind == OpKind::kAccept) continue;
+          op.key.kind = OpKind::kAcceptEnd;
+          Turn({op}, kPatienceNs);
+        }
+      }
+    }
+  }
+}
+
+// Method: what a client does while it waits must not count as its coming. A machine that is busy
+// may be late with everything, so it has several tries.
+TEST_P(UringRingTest, TellsWhenAClientCame) {
+  constexpr int64_t kMs = 1'000'000;
+  const Listener listener(AF_INET);
+  bool right = false;
+  for (int tries = 0; tries < 20 && !right; ++tries) {
+    right = true;
+    std::vector<Fd> clients;
+    std::vector<std::pair<int64_t, int64_t>> came;  // not before, not after
+    for (size_t i = 0; i < std::size(kAllWaiting); ++i) {
+      const int64_t before_ns = NowNs();
+      clients.push_back(listener.Connect());
+      came.emplace_back(before_ns, NowNs());
+      poll(nullptr, 0, 2);
+    }
+    poll(nullptr, 0, 40);
+    for (size_t i = 0; i < clients.size(); ++i) Wait(clients[i], kAllWaiting[i]);
+    poll(nullptr, 0, 10);
+    for (const auto& [earliest_ns, latest_ns] : came) {
+      Op op = Make(OpKind::kAccept, listener.fd());
+      op.key.facts = core::kFactCame;
+      const std::vector<Completion> got = Turn({op}, kPatienceNs);
+      ASSERT_EQ(got.size(), 1u);
+      const Fd accepted(got[0].result);
+      right &= got[0].came_at_ns >= earliest_ns &&
+               got[0].came_at_ns <= latest_ns + 2 * features_.tick_ns + kMs;
+    }
+  }
+  EXPECT_TRUE(right);
+  // Of a Unix socket it is not known.
+  const Listener local(AF_UNIX);
+  const Fd client = local.Connect();
+  Op op = Make(OpKind::kAccept, local.fd());
+  op.key.facts = core::kFactCame | core::kFactGone;
+  const std::vector<Completion> got = Turn({op}, kPatienceNs);
+  ASSERT_EQ(got.size(), 1u);
+  const Fd accepted(got[0].result);
+  EXPECT_EQ(got[0].came_at_ns, 0);
+}
+
+// An empty message is there to be read.
+TEST_P(UringRingTest, TakesNobodyForGoneWhoHasSentAnEmptyMessage) {
+  const Fd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = ""};
+  socklen_t length = sizeof(sa_family_t);
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(listen(listener.get(), 4), 0);
+  length = sizeof(address);
+  ASSERT_EQ(getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
+  const Fd client(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(connect(client.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(send(client.get(), "", 0, 0), 0);
+  Op op = Make(OpKind::kAccept, listener.get());
+  op.key.facts = core::kFactGone;
+  const std::vector<Completion> got = Turn({op}, kPatienceNs);
+  ASSERT_EQ(got.size(), 1u);
+  const Fd accepted(got[0].result);
+  EXPECT_FALSE(got[0].gone);
 }
 
 TEST_P(UringRingTest, ReportsAnIpv4ClientOfAnIpv6ListenerAsIpv4) {

@@ -40,6 +40,12 @@ class CapacityTest : public BalancerTest, public ::testing::WithParamInterface<I
         },
         options);
   }
+  SourceStats StatsOf(const Source& source) {
+    for (const SourceStats& stats : balancer_->Stats().sources) {
+      if (stats.source == source.index()) return stats;
+    }
+    return {};
+  }
   size_t OpenNow() {
     std::lock_guard lock(mutex_);
     return open_.size();
@@ -250,6 +256,60 @@ TEST_F(CapacityTest, WhatNobodyClaimsInTimeIsClosedAndCounted) {
     port.Claim([&](Connection) { ++served; });
     return served == 1;
   }));
+  for (const int client : clients_) close(client);
+}
+
+// Everybody hangs up while the only place is taken; who has come after them is next.
+TEST_F(CapacityTest, WhoHasHungUpIsClosedAndNobodyIsAsked) {
+  for (const bool local : {false, true}) {
+    for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+      const Listener listener = local ? Listener::Unix() : Listener::Tcp();
+      Source source =
+          AddSource(listener, {.intake = intake, .hold = 1, .age_max = absl::Seconds(60)});
+      auto keeper = AddKeeper({source}, {.capacity = 1});
+      const int first = listener.Connect();
+      ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+      // This one stops the intake: with kAccept it is held, otherwise it stays in the queue.
+      const int second = listener.Connect();
+      ASSERT_TRUE(Eventually([&] { return StatsOf(source).pauses > 0; }));
+      EXPECT_EQ(StatsOf(source).held, intake == Intake::kAccept ? 1u : 0u);
+      for (int i = 0; i < kClients; ++i) close(listener.Connect());
+      const int last = listener.Connect();
+      for (int i = 0; i < 2; ++i) {
+        ASSERT_EQ(LetGo(), 1u);
+        ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+      }
+      const SourceStats stats = StatsOf(source);
+      EXPECT_EQ(stats.claimed, 3u);
+      EXPECT_EQ(stats.gone, static_cast<uint64_t>(kClients));
+      EXPECT_EQ(stats.dropped, stats.gone);
+      EXPECT_EQ(stats.accepted, kClients + 3u);
+      EXPECT_EQ(LetGo(), 1u);
+      EXPECT_TRUE(source.Remove().ok());
+      keeper->Stop();
+      for (const int client : {first, second, last}) close(client);
+    }
+  }
+}
+
+// With exact admission clients wait in the kernel's queue, which counts.
+TEST_F(CapacityTest, TheTimeInTheKernelsQueueCounts) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.age_max = absl::Seconds(1)});
+  const auto keeper = AddKeeper({source}, {.capacity = 1});
+  clients_.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  Connect(listener, kClients);
+  poll(nullptr, 0, 1'100);
+  EXPECT_EQ(StatsOf(source).accepted, 1u);
+  clients_.push_back(listener.Connect());
+  const char request = 'r';
+  EXPECT_EQ(send(clients_.back(), &request, 1, 0), 1);
+  EXPECT_EQ(shutdown(clients_.back(), SHUT_WR), 0);  // it waits for the answer
+  LetGo();
+  ASSERT_TRUE(Eventually([&] { return StatsOf(source).claimed == 2; }));
+  EXPECT_EQ(StatsOf(source).dropped, static_cast<uint64_t>(kClients));
+  EXPECT_EQ(StatsOf(source).gone, 0u);
   for (const int client : clients_) close(client);
 }
 

@@ -49,9 +49,9 @@ Calls operator+(Calls left, const Calls& right) {
 const Calls kLibrary = {SYS_brk,           SYS_mmap,   SYS_munmap, SYS_mprotect, SYS_madvise,
                         SYS_clock_gettime, SYS_getcpu, SYS_futex,  SYS_mremap};
 // As in src/SYSTEM_CALLS.md.
-const Calls kMaster = {SYS_io_uring_enter, SYS_getsockopt, SYS_setsockopt,    SYS_getpeername,
-                       SYS_write,          SYS_close,      SYS_accept4,       SYS_fcntl,
-                       SYS_poll,           SYS_exit,       SYS_rt_sigprocmask};
+const Calls kMaster = {SYS_io_uring_enter, SYS_getsockopt, SYS_setsockopt, SYS_getpeername,
+                       SYS_write,          SYS_close,      SYS_accept4,    SYS_fcntl,
+                       SYS_poll,           SYS_recvfrom,   SYS_exit,       SYS_rt_sigprocmask};
 const Calls kWorker = {SYS_write, SYS_close, SYS_fcntl, SYS_accept4, SYS_poll, SYS_io_uring_enter};
 const Calls kEnd = {SYS_write, SYS_close};
 const Calls kSetUp = {SYS_io_uring_setup,
@@ -82,6 +82,7 @@ const Calls kSetUp = {SYS_io_uring_setup,
                       SYS_kcmp,
                       SYS_uname,
                       SYS_getpid,
+                      SYS_clock_getres,
                       SYS_openat,
                       SYS_read,
                       SYS_write,
@@ -155,6 +156,13 @@ void StartClients(const Listener& listener, const int* go) {
   _exit(0);
 }
 
+// A client that has hung up before it is accepted.
+void MeetOneWhoHasGone(Source& source, const Listener& listener) {
+  if (!source.Pause().ok()) _exit(7);
+  close(listener.Connect());
+  if (!source.Resume().ok()) _exit(8);
+}
+
 // A whole life. `confine`: each role by its own filter; otherwise everything under all of them.
 void Live(bool tickets, bool confine) {
   const Listener listener = Listener::Tcp();
@@ -165,10 +173,13 @@ void Live(bool tickets, bool confine) {
   auto balancer = Balancer::Create().value();
   SourceOptions options{.intake = tickets ? Intake::kReadiness : Intake::kPollAccept};
   if (!tickets && confine) options.policy = std::make_unique<ConfiningPolicy>();
+  if (!tickets) options.age_max = absl::Seconds(60);
   Source source = balancer->AddSource(listener.fd(), std::move(options)).value();
+  const Listener local = Listener::Unix();
+  Source other = balancer->AddSource(local.fd(), {.age_max = absl::Seconds(60)}).value();
   Mailbox mailbox = Mailbox::Create().value();
   Port port = balancer->AddWorker(mailbox).value();
-  if (!source.Join(port).ok()) _exit(3);
+  if (!source.Join(port).ok() || !other.Join(port).ok()) _exit(3);
   std::atomic<bool> stop{false};
   std::atomic<int> served{0};
   std::thread worker([&] {
@@ -187,6 +198,9 @@ void Live(bool tickets, bool confine) {
     }
   });
   while (served < 20) poll(nullptr, 0, 1);
+  MeetOneWhoHasGone(other, local);
+  if (!tickets) MeetOneWhoHasGone(source, listener);
+  while (balancer->Stats().gone < (tickets ? 1 : 2)) poll(nullptr, 0, 1);
   stop = true;
   worker.join();
   if (confine) Permit(kEnd);
