@@ -135,7 +135,7 @@ bool Checker::NobodyJoined(uint32_t source) const {
 // --- The kernel and the seam ---------------------------------------------------------------------
 
 uint32_t Checker::OnArrival(uint32_t source, int64_t now_ns) {
-  connections_.push_back({.source = source});
+  connections_.push_back({.source = source, .arrived_at_ns = now_ns});
   sources_[source].queued.push_back(now_ns);
   return static_cast<uint32_t>(connections_.size() - 1);
 }
@@ -219,6 +219,24 @@ void Checker::OnSendFailed(int32_t fd) {
   connections_[connection].where = Where::kUnsent;
 }
 
+void Checker::OnLookedAt(uint32_t index, int64_t came_at_ns, bool hung_up) {
+  Connection& connection = connections_[index];
+  const CheckedSource& source = sources_[connection.source].facts;
+  if (source.age_max_ns == 0) return;
+  connection.gone = hung_up;
+  connection.came_at_ns = came_at_ns;
+  if (!source.tells_age) return;
+  const int64_t late_ns = came_at_ns - connection.arrived_at_ns;
+  if (late_ns < 0 || late_ns > 2 * options_.tick_ns) {
+    Fail("the simulated kernel does not know when " + Name(index) + " came");
+  }
+}
+
+bool Checker::TooOld(const Connection& connection, int64_t now_ns) const {
+  const int64_t age_max_ns = sources_[connection.source].facts.age_max_ns;
+  return age_max_ns > 0 && now_ns - connection.came_at_ns >= age_max_ns;
+}
+
 void Checker::OnReported(uint32_t source, int32_t fd) {
   Counts& counts = sources_[source].counts;
   const uint32_t connection = Find(fd);
@@ -228,9 +246,15 @@ void Checker::OnReported(uint32_t source, int32_t fd) {
       connections_[connection].source != source) {
     return Fail("the ring reports fd " + std::to_string(fd) + " which was not just accepted");
   }
-  connections_[connection].where = Where::kHeld;
-  connections_[connection].number = counts.reported - 1;
-  connections_[connection].reported_at_ns = now_ns_;
+  Connection& reported = connections_[connection];
+  reported.where = Where::kHeld;
+  if (reported.came_at_ns == 0) reported.came_at_ns = now_ns_;
+  reported.dropped_at_once = reported.gone || TooOld(reported, now_ns_);
+  if (reported.dropped_at_once) {
+    to_drop_.push_back(connection);
+  } else {
+    reported.number = sources_[source].numbers++;
+  }
   const int64_t overflowed_at_ns = sources_[source].overflowed_at_ns;
   sources_[source].overflow_due |=
       overflowed_at_ns >= 0 && now_ns_ - overflowed_at_ns >= kOverflowLookNs;
@@ -289,8 +313,7 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   if (connection == kNone) return Fail("the master closes fd " + std::to_string(fd) + " not open");
   Connection& refused = connections_[connection];
   Source& source = sources_[refused.source];
-  const int64_t age_max_ns = source.facts.age_max_ns;
-  const bool too_old = age_max_ns > 0 && now_ns - refused.reported_at_ns >= age_max_ns;
+  const bool too_old = refused.gone || TooOld(refused, now_ns);
   const bool too_many = options_.turns_away && !source.facts.exact && !refused.ever_dealt;
   if (!too_old && !too_many && !masters_[source.facts.master].refusing &&
       !(source.removed && NobodyJoined(refused.source))) {
@@ -302,6 +325,9 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   if (refused.ever_dealt) {
     --source.came_back;
     std::erase(came_back_, connection);
+  } else if (refused.dropped_at_once) {
+    source.counts.gone += refused.gone;
+    source.counts.too_old_at_once += !refused.gone;
   } else if (too_many && !too_old) {
     ++source.first_deals;  // it has none
   } else {

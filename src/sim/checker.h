@@ -21,6 +21,9 @@
 //    which it had been offered.
 //  * After a recall a worker is offered nothing until it has moved; one that has taken nothing out
 //    of its ring for the recall limit is handed over nothing until it has.
+//  * Who had hung up, or was too old, when it was accepted is closed in the batch that hears of it,
+//    and given to nobody; what grows too old is given to nobody either, and nothing is closed
+//    before its time. An age counts from when the client came, where the kernel tells that.
 //  * Nothing is recalled before it is old and from nobody who could not be replaced.
 //  * An offer to a worker that does not move is not left there while somebody else has credit, and
 //    none grows very old while somebody else has nothing to do.
@@ -68,6 +71,7 @@ struct CheckedSource {
   bool exact = true;       // what is accepted never exceeds the capacity
   uint32_t capacity = 0;   // 0: no limit
   int64_t age_max_ns = 0;  // 0: no limit
+  bool tells_age = true;   // the kernel tells when a client came
 };
 
 // A connection that the master hands over, or a ticket.
@@ -83,6 +87,7 @@ struct CheckerOptions {
   int64_t recall_after_ns = 0;
   uint32_t capacity = 0;    // of all sources together; 0: no limit
   int64_t patience_ns = 0;  // how late the master may be by itself
+  int64_t tick_ns = 0;      // in which the kernel tells when clients came
   bool backs_off = false;   // accepts may fail, after which the master waits before the next one
   bool turns_away = false;  // the ring brings more than it says, and what it brings may be closed
   bool doorbells_are_prompt = true;  // so that a worker that waits is known to wait
@@ -131,6 +136,9 @@ class Checker {
   // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
   // master decides to close one; it is closed. ---
   void OnCounted(uint32_t source, uint32_t count) { sources_[source].counted = count; }
+  // The ring has looked when the client of an accepted connection came, as far as it asks and the
+  // kernel tells (0: not), and whether it has hung up.
+  void OnLookedAt(uint32_t connection, int64_t came_at_ns, bool hung_up);
   void OnReported(uint32_t source, int32_t fd);
   void OnSendFailureTold(int32_t fd, int64_t now_ns);
   void OnTicketFailureTold(uint32_t worker, uint32_t source, int64_t now_ns);
@@ -210,10 +218,12 @@ class Checker {
     uint64_t offered = 0;
     uint64_t claimed = 0;  // or handed over
     uint64_t refused = 0;
-    uint64_t dropped = 0;    // too old
-    uint64_t withdrawn = 0;  // tickets
-    uint64_t recalled = 0;   // by age, not by leaving
-    uint64_t left = 0;       // taken back because the worker left
+    uint64_t dropped = 0;  // too old, or gone
+    uint64_t gone = 0;
+    uint64_t too_old_at_once = 0;  // when they were reported
+    uint64_t withdrawn = 0;        // tickets
+    uint64_t recalled = 0;         // by age, not by leaving
+    uint64_t left = 0;             // taken back because the worker left
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
   };
@@ -260,8 +270,11 @@ class Checker {
     uint32_t source = 0;
     uint32_t worker = kNone;  // offered or handed over to, or served by
     int32_t fd = -1;
-    uint64_t number = 0;  // within its source, as reported
-    int64_t reported_at_ns = 0;
+    uint64_t number = 0;  // within its source, as reported; of those that are not dropped at once
+    int64_t arrived_at_ns = 0;
+    int64_t came_at_ns = 0;  // as its age counts
+    bool gone = false;
+    bool dropped_at_once = false;
     uint32_t recalls = 0;
     bool ever_dealt = false;
     bool failed_before = false;       // to be handed over
@@ -286,6 +299,7 @@ class Checker {
     bool overflow_due = false;      // it is to be asked for
     bool overflow_known = false;    // it was asked for
     bool overflow_reported = false;
+    uint64_t numbers = 0;
     bool waits = false;                 // something was held or queued after the last batch
     int64_t told_until_ns = 0;          // tickets: when somebody last ceased to have one
     uint64_t first_deals = 0;           // connections dealt at least once
@@ -361,6 +375,7 @@ class Checker {
   void Untake(uint32_t worker, Box& box, uint32_t ticket_of, int64_t now_ns);
   bool Told(uint32_t source, int64_t now_ns) const;
   bool MayHave(uint32_t worker, uint32_t connection, int64_t now_ns);
+  bool TooOld(const Connection& connection, int64_t now_ns) const;
   void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckRecallIsDue(const Connection& connection, int64_t now_ns);
   void CheckNeglect(uint32_t master, int64_t now_ns);
@@ -382,6 +397,7 @@ class Checker {
   std::vector<Change> changed_;      // in this reading
   std::vector<uint32_t> came_back_;  // connections that came back and have not been dealt again
   std::vector<uint32_t> dealt_now_;  // connections dealt in this reading
+  std::vector<uint32_t> to_drop_;    // connections to be dropped by this batch
   uint64_t reading_ = 0;
   uint64_t deals_ = 0;
   uint64_t served_ = 0;

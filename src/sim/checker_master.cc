@@ -73,6 +73,12 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   for (const int32_t fd : closed) {
     if (!failed()) OnClosedByMaster(fd, now_ns);
   }
+  for (const uint32_t connection : to_drop_) {
+    if (failed() || connections_[connection].where == Where::kRefused) continue;
+    Fail(Name(connection) + (connections_[connection].gone ? " is kept although it has hung up"
+                                                           : " is kept although it is too old"));
+  }
+  to_drop_.clear();
   if (failed()) return;
   if (!state.refusing) CheckOrder(master);
   state.last_batch_ns = now_ns;
@@ -242,9 +248,7 @@ void Checker::TakeBack(uint32_t master, const Change& change, Occasion occasion,
     return Fail(Name(connection) + " is taken back from the wrong worker");
   }
   if (occasion == Occasion::kBatch) {
-    const int64_t age_max_ns = source.facts.age_max_ns;
-    const bool too_old = age_max_ns > 0 && now_ns - recalled.reported_at_ns >= age_max_ns;
-    if (!too_old) CheckRecallIsDue(recalled, now_ns);
+    if (!TooOld(recalled, now_ns)) CheckRecallIsDue(recalled, now_ns);
     box.owes_motion = true;
     ++recalled.recalls;
     ++source.counts.recalled;
@@ -366,8 +370,10 @@ const char* Checker::WhyNot(uint32_t index, uint32_t source, int64_t now_ns) con
 
 bool Checker::MayHave(uint32_t index, uint32_t connection, int64_t now_ns) {
   const Connection& it = connections_[connection];
-  const char* why_not = it.where != Where::kHeld ? " and is in another place already"
-                                                 : WhyNot(index, it.source, now_ns);
+  const char* why_not = it.where != Where::kHeld        ? " and is in another place already"
+                        : it.dropped_at_once && it.gone ? " although its client has hung up"
+                        : TooOld(it, now_ns)            ? " although it is too old"
+                                                        : WhyNot(index, it.source, now_ns);
   if (why_not == nullptr) return true;
   Fail(Name(connection) + " is given to worker " + std::to_string(index) + why_not);
   return false;

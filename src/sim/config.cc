@@ -151,6 +151,10 @@ SimConfig DrawConfig(uint64_t seed) {
   for (size_t i = kFaultsDrawnFirst; i < kFaultCount; ++i) {
     config.faults.ratios[i] = DrawFault(prng, 4);
   }
+  config.tick_ns = prng.OneOf(std::array<int64_t, 3>{0, kMillisecond / 4, kMillisecond});
+  for (SimSourceConfig& source : config.sources) {
+    if (source.age_max_ns > 0) source.tells_age = !prng.Chance({1, 4});
+  }
   return config;
 }
 

@@ -23,6 +23,7 @@ struct SimSourceConfig {
   bool countable = false;             // readiness: the kernel tells how many connections wait
   uint32_t capacity = 0;              // connections open at once; 0: no limit
   int64_t age_max_ns = 0;             // drops what nobody has claimed by then; 0: never
+  bool tells_age = true;              // age_max_ns: the kernel tells when a client came
   uint32_t backlog_max = UINT32_MAX;  // so many may wait in the kernel
 };
 
@@ -67,6 +68,7 @@ struct SimConfig {
   uint32_t strikes_max = UINT32_MAX;  // after so many faults no more strike
   bool defers_task_work = true;       // edges become completions at the end of a turn only
   bool accepts_at_reap = false;       // a single accept happens when its completion is read
+  int64_t tick_ns = 0;                // in which the kernel tells when a client came; 0: exactly
   int64_t turn_ns_max = 0;            // what crossing the seam costs
   int64_t wake_ns_max = 0;            // how long a sleeper takes to wake
   bool shuts_down = false;            // ends by a shutdown with a deadline instead of a drain
@@ -126,6 +128,9 @@ enum class Breakage : uint8_t {
   kMasterClosesRingTooEarly,  // a ring's number is free before all that was submitted was taken
   kPolicySkipsOneWorker,      // the round never comes to the first worker
   kSwitchDropsArrival,        // what arrives in the batch of a policy switch is dropped
+  kMasterOverlooksHangUps,    // a master takes clients that have hung up for waiting
+  kMasterCountsFromAccept,    // a master forgets for how long clients have waited before
+  kMasterCountsTooMuch,       // a master takes clients for older than they are
 };
 
 }  // namespace ringmaster::sim

@@ -26,6 +26,7 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("countable", source.countable);
   visit("capacity", source.capacity);
   visit("age_max_ns", source.age_max_ns);
+  visit("tells_age", source.tells_age);
   visit("backlog_max", source.backlog_max);
 }
 
@@ -58,6 +59,7 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("strikes_max", config.strikes_max);
   visit("defers_task_work", config.defers_task_work);
   visit("accepts_at_reap", config.accepts_at_reap);
+  visit("tick_ns", config.tick_ns);
   visit("turn_ns_max", config.turn_ns_max);
   visit("wake_ns_max", config.wake_ns_max);
   visit("shuts_down", config.shuts_down);
@@ -182,7 +184,7 @@ bool ParseWord(std::string_view word, SimConfig& config) {
 bool Sound(const SimConfig& config) {
   bool sound = !config.sources.empty() && config.masters > 0 && config.masters <= 16 &&
                config.completion_entries > 0 && config.completions_max > 0 &&
-               config.recall_after_ns > 0 && config.workload.burst.of > 0 &&
+               config.recall_after_ns > 0 && config.tick_ns >= 0 && config.workload.burst.of > 0 &&
                config.workload.burst_max > 0;
   if (config.hosted) {
     sound &= config.host_steps_max > 0 && config.masters == 1 && !config.workers.empty() &&

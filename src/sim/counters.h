@@ -62,6 +62,8 @@ enum class Milestone : uint8_t {
   kSourceFull,          // a source had as many connections open as it may
   kBalancerFull,        // the same of all sources together
   kDropped,             // connections that grew too old
+  kTooOldAtOnce,        // of these, that were when they were accepted
+  kGone,                // connections whose clients had hung up when they were accepted
   kPromised,            // a master had reserved a place at a worker
   kMasterTold,          // places that one master gave back were what another one waited for
   kHostBusy,            // a master had to wait for its host
@@ -86,7 +88,7 @@ enum class Milestone : uint8_t {
   kRingLost,            // the same, and its ring was out of reach
   kCalledAtRest,        // calls that came before another host did
 };
-inline constexpr size_t kMilestoneCount = 71;
+inline constexpr size_t kMilestoneCount = 73;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -137,6 +139,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "source_full",
     "balancer_full",
     "dropped",
+    "too_old_at_once",
+    "gone",
     "promised",
     "master_told",
     "host_busy",

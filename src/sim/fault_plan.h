@@ -13,6 +13,8 @@
 //  * Cancelling takes a while, and more comes before the end: kCancelLate.
 //  * accept gives EMFILE, ENFILE, ENOBUFS, ENOMEM: kEmfile.
 //  * The connection is gone, or a firewall refuses it: kAcceptError.
+//  * A client hangs up while it waits, and is accepted as any other: kClientHangsUp.
+//  * When a client came is told in ticks of the kernel's clock: SimConfig::tick_ns.
 //  * shutdown() of the listener gives POLLHUP, then EINVAL: kSourceShutDown.
 //  * An accept that never waits happens when its completion is read (before Linux 6.10):
 //    SimConfig::accepts_at_reap.
@@ -79,8 +81,9 @@ enum class Fault : uint8_t {
   kTicketKept,          // a worker redeems a ticket long after its claim, whatever has become of
                         // its source
   kHostEnds,            // the thread of a host ends, perhaps with its ring; another one follows
+  kClientHangsUp,       // a client hangs up soon, whether it has been accepted by then or not
 };
-inline constexpr size_t kFaultCount = 29;
+inline constexpr size_t kFaultCount = 30;
 // Those behind are drawn when everything else has been, so that they leave the worlds of all seeds
 // as they were.
 inline constexpr size_t kFaultsDrawnFirst = 27;
@@ -91,7 +94,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "cancel_late",     "master_slow",    "worker_slow",    "worker_stalls",     "worker_dies",
     "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
     "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
-    "policy_switched", "limits_changed", "ticket_kept",    "host_ends",
+    "policy_switched", "limits_changed", "ticket_kept",    "host_ends",         "client_hangs_up",
 };
 
 struct FaultPlan {

@@ -59,20 +59,33 @@ void SimKernel::ResetBacklog(uint32_t source) {
   backlog.clear();
 }
 
-bool SimKernel::Arrive(uint32_t source) {
+uint32_t SimKernel::Arrive(uint32_t source) {
   Listener& listener = listeners_[source];
   if (listener.backlog.size() >= listener.backlog_max) {
     ++listener.overflows;
     world_->Note("overflows", {{"source", source}});
     world_->Reached(Milestone::kBacklogFull);
     world_->checker().OnOverflow(source, world_->now_ns());
-    return false;
+    return kNobody;
   }
   const uint32_t connection = world_->checker().OnArrival(source, world_->now_ns());
-  connections_.push_back({.facts = DrawFacts()});
+  connections_.push_back({.came_at_ns = world_->now_ns(), .facts = DrawFacts()});
   listener.backlog.push_back(connection);
   world_->Note("arrives", {{"connection", connection}, {"source", source}});
-  return true;
+  return connection;
+}
+
+void SimKernel::HangUp(uint32_t connection) {
+  world_->Note("hangs up", {{"connection", connection}});
+  connections_[connection].hung_up = true;
+}
+
+int64_t SimKernel::CameAt(uint32_t connection) const {
+  const int64_t tick_ns = std::max<int64_t>(world_->config().tick_ns, 1);
+  const int64_t came_at_ns = connections_[connection].came_at_ns;
+  const int64_t ticks = world_->now_ns() / tick_ns - came_at_ns / tick_ns;
+  if (world_->config().tick_ns == 0) return came_at_ns;
+  return world_->now_ns() - std::max<int64_t>(ticks - 1, 0) * tick_ns;
 }
 
 // A few clients, each on a CPU of its own; sometimes the kernel does not know.

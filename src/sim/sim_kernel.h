@@ -53,8 +53,15 @@ class SimKernel {
   uint32_t SourceOf(int32_t fd) const { return listener_numbers_.OwnerOf(fd); }
   size_t Backlog(uint32_t source) const { return listeners_[source].backlog.size(); }
 
-  // A client has connected; or, if this is false, the backlog is full and it is dropped.
-  bool Arrive(uint32_t source);
+  // A client has connected; or the backlog is full and it is dropped: kNobody.
+  uint32_t Arrive(uint32_t source);
+  // It hangs up, wherever its connection is by now.
+  void HangUp(uint32_t connection);
+  bool HasHungUp(uint32_t connection) const { return connections_[connection].hung_up; }
+  // When its client came, as TCP_INFO lets it be known: in ticks, so never too early and up to two
+  // ticks too late.
+  int64_t CameAt(uint32_t connection) const;
+  uint32_t ConnectionOf(int32_t fd) const { return connection_numbers_.OwnerOf(fd); }
   int32_t Overflows(uint32_t source) const { return listeners_[source].overflows; }
   // A descriptor, or -errno; EAGAIN when the backlog is empty. The descriptor is allocated before
   // the kernel looks, so EMFILE comes also when there is nothing to accept.
@@ -80,6 +87,8 @@ class SimKernel {
   };
   struct Connection {
     int32_t fd = -1;
+    int64_t came_at_ns = 0;
+    bool hung_up = false;
     Arrival facts;
   };
 

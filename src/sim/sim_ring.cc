@@ -245,6 +245,19 @@ Completion SimRing::Accept(const OpKey& key, uint32_t source) {
   return completion;
 }
 
+void SimRing::ReadFacts(Completion& completion) {
+  const OpKey& key = completion.key;
+  const bool accepts = key.kind == OpKind::kAccept || key.kind == OpKind::kAcceptEach;
+  if (!accepts || completion.result < 0) return;
+  const uint32_t connection = world_->kernel().ConnectionOf(completion.result);
+  if (connection == SimKernel::kNobody) return;
+  const bool came = (key.facts & core::kFactCame) != 0;
+  if (came) completion.came_at_ns = world_->kernel().CameAt(connection);
+  const bool hung_up = world_->kernel().HasHungUp(connection);
+  completion.gone = hung_up && (came || (key.facts & core::kFactGone) != 0);
+  world_->checker().OnLookedAt(connection, completion.came_at_ns, hung_up);
+}
+
 void SimRing::Post(const OpKey& key, int32_t result) {
   queue_.push_back({.completion = {.key = key, .result = result}});
 }
@@ -268,6 +281,7 @@ void SimRing::Reap(std::vector<Completion>& completions, uint32_t accepts_max) {
     std::erase_if(queue_, [this](const Queued& queued) {
       if (queued.completion.key.kind != OpKind::kAcceptEach) return false;
       kept_.push_back(queued.completion);
+      ReadFacts(kept_.back());
       return true;
     });
   }
@@ -275,6 +289,7 @@ void SimRing::Reap(std::vector<Completion>& completions, uint32_t accepts_max) {
     const Queued& first = queue_.front();
     completions.push_back(first.accepts ? Accept(first.completion.key, first.source)
                                         : first.completion);
+    ReadFacts(completions.back());
     if (first.unsent_fd >= 0) {
       world_->OnSendFailureTold(master_, first.unsent_fd, first.unsent_to, first.unsent_ticket_of);
     }

@@ -9,6 +9,7 @@
 //  * When the completion queue is full, a multishot operation ends: its last completion does not
 //    say `more` and is good otherwise (an accept's carries a descriptor). Other completions wait on
 //    the kernel's overflow list; none is lost.
+//  * When a client came and whether it has hung up is read when the completion of its accept is.
 //  * A single accept never waits. Either it happens when it is submitted, or (as before Linux 6.10)
 //    when its completion is read.
 //  * A count is made when it is submitted, and so is the answer to how many a full backlog has
@@ -109,6 +110,7 @@ class SimRing {
   void Post(const core::OpKey& key, int32_t result);
   bool PostMultishot(Multishot& multishot, int32_t result, bool last, const Arrival& facts = {});
   core::Completion Accept(const core::OpKey& key, uint32_t source);
+  void ReadFacts(core::Completion& completion);
   void MakeSpuriousEdge();
   void Reap(std::vector<core::Completion>& completions, uint32_t accepts_max);
 

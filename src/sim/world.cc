@@ -52,6 +52,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
            .recall_after_ns = config.recall_after_ns,
            .capacity = config.capacity,
            .patience_ns = Patience(config),
+           .tick_ns = config.tick_ns,
            .backs_off = config.descriptors_max < INT32_MAX ||
                         Planned(config, {Fault::kAcceptError, Fault::kArmFails}),
            .turns_away = config.entries_told > 0 && !config.keeps_back,
@@ -151,6 +152,8 @@ void World::Do(const Event& event) {
       return Schedule(StepCost(), Happening::kReleaseKnock, event.a);
     case Happening::kReleaseKnock:
       return worker(event.a).KnockAfterRelease();
+    case Happening::kHangUp:
+      return kernel_.HangUp(event.a);
     case Happening::kRedeem:
       return RedeemKept(event.a, event.b);
     case Happening::kJoin:
@@ -200,7 +203,12 @@ void World::ArriveAt(uint32_t source) {
   if (arrivals_left_ == 0) return;
   --arrivals_left_;
   if (!kernel_.is_open(source) || kernel_.shut(source)) return;
-  if (kernel_.Arrive(source)) MasterAt(sources_[source]).ring.OnArrival(source);
+  const uint32_t connection = kernel_.Arrive(source);
+  if (connection == SimKernel::kNobody) return;
+  if (Happens(Fault::kClientHangsUp)) {
+    Schedule(prng_.Between(0, 10 * kMillisecond), Happening::kHangUp, connection);
+  }
+  MasterAt(sources_[source]).ring.OnArrival(source);
 }
 
 // What somebody else may do at any time.
@@ -518,7 +526,9 @@ void World::Run() {
     };
     add(Milestone::kRecall, counts.recalled);
     add(Milestone::kLeaveWithOffers, counts.left);
-    add(Milestone::kDropped, counts.dropped);
+    add(Milestone::kDropped, counts.dropped - counts.gone);
+    add(Milestone::kTooOldAtOnce, counts.too_old_at_once);
+    add(Milestone::kGone, counts.gone);
     add(Milestone::kTicketWithdrawn, counts.withdrawn);
     add(Milestone::kHandedOver, counts.handed_over);
     add(Milestone::kHandedOverAgain, counts.handed_over_again);

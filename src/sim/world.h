@@ -150,6 +150,7 @@ class World {
     kRelease,       // its place
     kReleaseKnock,  // its knock
     kRedeem,        // of a ticket that was kept
+    kHangUp,        // a client
     kJoin,
     kJoinSource,
     kAddSource,
@@ -322,6 +323,7 @@ class World {
   void BatchAtRest(Master& master, bool all_reported);
   void FollowHost();
   void TakeIn(const Master& master);
+  void Misread(Master& master);
   void Ask(const Call& call);
   void AskSomehow(uint32_t master, const Call& call);
   void AskAt(uint32_t master, const Call& call);

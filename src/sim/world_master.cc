@@ -292,6 +292,7 @@ void World::Batch(Master& master) {
 void World::TakeBatch(Master& master, bool all_reported) {
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
+  Misread(master);
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
   master.switched = false;
   RunCalls(master);
@@ -389,6 +390,16 @@ void World::TakeIn(const Master& master) {
   }
 }
 
+// What a master that is broken on purpose makes of the completions.
+void World::Misread(Master& master) {
+  for (Completion& completion : master.completions) {
+    if (breaks(Breakage::kMasterOverlooksHangUps)) completion.gone = false;
+    if (completion.came_at_ns == 0) continue;
+    if (breaks(Breakage::kMasterCountsFromAccept)) completion.came_at_ns = 0;
+    if (breaks(Breakage::kMasterCountsTooMuch)) completion.came_at_ns -= kMillisecond;
+  }
+}
+
 void World::NoteOps(const Master& master) {
   for (const Op& op : master.ops) {
     Note(NameOf(op.key.kind), {{"submitted for fd", op.fd}, {"index", op.key.index}});
@@ -415,7 +426,10 @@ void World::NoteOps(const Master& master) {
     if (kind == OpKind::kPollEnd) Reached(Milestone::kPollEnded);
     if (kind == OpKind::kPollEnd) continue;
     if (checker_.counts(index).held >= source.config.hold) Reached(Milestone::kHoldLimit);
-    if (core::FactBits(source.policy->facts()) != op.key.facts) Reached(Milestone::kArmedForFacts);
+    constexpr uint8_t kOfPolicies = core::kFactIncomingCpu | core::kFactPeer;
+    if (core::FactBits(source.policy->facts()) != (op.key.facts & kOfPolicies)) {
+      Reached(Milestone::kArmedForFacts);
+    }
   }
 }
 
@@ -502,7 +516,7 @@ void World::CompareBooks(const Master& master) {
     const bool refuses = master.refusing || sources_[index].removed;
     if (books.dropped + books.refused != counts.dropped + counts.refused ||
         (!refuses && books.dropped != counts.dropped) || books.arrivals != counts.reported ||
-        books.held != counts.held || books.claimed > counts.claimed ||
+        books.gone != counts.gone || books.held != counts.held || books.claimed > counts.claimed ||
         books.offered < counts.offered) {
       checker_.Fail("the engine's books differ from what has happened");
     }
@@ -783,23 +797,26 @@ void World::AddSource(SimSourceConfig config) {
     gate = std::make_unique<core::Gate>();
     gate->Limit(config.capacity);
   }
-  const uint32_t index = master.engine->AddSource({.fd = fd,
-                                                   .multishot_accept = config.multishot_accept,
-                                                   .readiness = config.readiness,
-                                                   .countable = config.countable,
-                                                   .tells_overflows = true,
-                                                   .hold = config.hold,
-                                                   .recall = config.recall,
-                                                   .gate = gate.get(),
-                                                   .age_max_ns = config.age_max_ns,
-                                                   .policy = std::move(policy)});
+  const uint32_t index =
+      master.engine->AddSource({.fd = fd,
+                                .multishot_accept = config.multishot_accept,
+                                .readiness = config.readiness,
+                                .countable = config.countable,
+                                .tells_overflows = true,
+                                .hold = config.hold,
+                                .recall = config.recall,
+                                .gate = gate.get(),
+                                .age_max_ns = config.age_max_ns,
+                                .age_facts = config.tells_age ? core::kFactCame : core::kFactGone,
+                                .policy = std::move(policy)});
   checker_.AddSource({.master = master.index,
                       .recall = config.recall,
                       .tickets = config.readiness,
                       .countable = config.countable,
                       .exact = !config.multishot_accept,
                       .capacity = config.capacity,
-                      .age_max_ns = config.age_max_ns},
+                      .age_max_ns = config.age_max_ns,
+                      .tells_age = config.tells_age},
                      index);
   std::vector<uint32_t>& by_index = master.by_index;
   if (index < by_index.size()) {

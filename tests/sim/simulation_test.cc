@@ -103,6 +103,9 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kMasterTellsNobody, "MasterTellsNobody", "was not served",
                    " hosted=0 masters=2 capacity=1 source=policy:least-loaded/master:1"
                    " faults=spurious_edge:1/2"},
+        BrokenPart{Breakage::kMasterOverlooksHangUps, "MasterOverlooksHangUps", "has hung up"},
+        BrokenPart{Breakage::kMasterCountsFromAccept, "MasterCountsFromAccept", "is too old"},
+        BrokenPart{Breakage::kMasterCountsTooMuch, "MasterCountsTooMuch", "without being told to"},
         BrokenPart{Breakage::kSwitchDropsArrival, "SwitchDropsArrival", "books differ"},
         BrokenPart{Breakage::kMasterNeverLooksAtAge, "MasterNeverLooksAtAge",
                    "which does not move"},
