@@ -91,8 +91,8 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kMasterClosesRingTooEarly, "MasterClosesRingTooEarly",
                    "not its worker's", " faults=submit_partly:1/1,worker_leaves:1/2"},
         BrokenPart{Breakage::kHostForgetsItself, "HostForgetsItself", "has been rung",
-                   " hosted=1 masters=1 arrivals=12 gap_ns=1000000 service_ns=4000000"
-                   " turn_ns_max=0"},
+                   " hosted=1 masters=1 arrivals=12 gap_ns=1000000 service_ns=100000000"
+                   " lease_ns=0 turn_ns_max=0 wake_ns_max=0 shuts_down=0"},
         BrokenPart{Breakage::kHostCallsBetweenTurns, "HostCallsBetweenTurns", "not a worker's",
                    " host_steps=1 faults=source_removed:1/2,worker_leaves:1/2"},
         BrokenPart{Breakage::kTicketTellsNothing, "TicketTellsNothing", "is never reported",
@@ -103,8 +103,12 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kMasterTellsNobody, "MasterTellsNobody", "was not served",
                    " hosted=0 masters=2 capacity=1 source=policy:least-loaded/master:1"
                    " faults=spurious_edge:1/2"},
-        BrokenPart{Breakage::kMasterOverlooksHangUps, "MasterOverlooksHangUps", "has hung up"},
-        BrokenPart{Breakage::kMasterCountsFromAccept, "MasterCountsFromAccept", "is too old"},
+        BrokenPart{Breakage::kMasterOverlooksHangUps, "MasterOverlooksHangUps", "has hung up",
+                   " told=0 source=policy:least-loaded/age_max_ns:40000000"
+                   " faults=client_hangs_up:1/2,source_pauses:1/2"},
+        BrokenPart{Breakage::kMasterCountsFromAccept, "MasterCountsFromAccept", "is too old",
+                   " told=0 source=policy:least-loaded/age_max_ns:1000000"
+                   " faults=source_pauses:1/2"},
         BrokenPart{Breakage::kMasterCountsTooMuch, "MasterCountsTooMuch", "without being told to"},
         BrokenPart{Breakage::kSwitchDropsArrival, "SwitchDropsArrival", "books differ"},
         BrokenPart{Breakage::kMasterNeverLooksAtAge, "MasterNeverLooksAtAge",
