@@ -243,7 +243,7 @@ TEST_F(CapacityTest, WhatNobodyClaimsInTimeIsClosedAndCounted) {
   Mailbox mailbox = Mailbox::Create().value();
   Port port = balancer_->AddWorker(mailbox, {.window = 2}).value();
   ASSERT_TRUE(source.Join(port).ok());
-  Connect(listener, 3);
+  Connect(listener, 2);
   for (int i = 0; i < 2; ++i) {
     pollfd ended{.fd = clients_[static_cast<size_t>(i)], .events = POLLIN, .revents = 0};
     EXPECT_EQ(poll(&ended, 1, 10'000), 1) << "still open";
@@ -251,10 +251,13 @@ TEST_F(CapacityTest, WhatNobodyClaimsInTimeIsClosedAndCounted) {
   EXPECT_EQ(balancer_->Stats().dropped, 2u);
   EXPECT_EQ(balancer_->Stats().sources[0].dropped, 2u);
   // It has done nothing wrong by leaving them: what comes when it moves again is its own.
+  // One after the other, because who comes before it moves grows too old in the kernel's queue.
   int served = 0;
   ASSERT_TRUE(Eventually([&] {
+    Connect(listener, 1);
+    poll(nullptr, 0, 1);
     port.Claim([&](Connection) { ++served; });
-    return served == 1;
+    return served > 0;
   }));
   for (const int client : clients_) close(client);
 }
