@@ -47,6 +47,7 @@ class Writer {
       : report_(report),
         names_(report),
         workload_(workload),
+        answered_(AnsweredUnder(workload.question)),
         rival_(rival),
         ours_(ours),
         claims_(claims) {}
@@ -68,6 +69,12 @@ class Writer {
         break;
       case Question::kLoss:
         NothingLost();
+        break;
+      case Question::kStaying:
+        Share();
+        Throughput();
+        if (KeptUp()) Latency("99 % of the requests are answered within", answered_.p99);
+        Value("99 % of the newcomers are answered within", &Figures::new_p99_us);
         break;
     }
     Lost();
@@ -103,33 +110,32 @@ class Writer {
   }
 
   void Throughput() {
-    if (!Both(&Figures::connections_per_second)) return;
-    const auto value = [](const Result& result) {
-      return FormatCount(*result.median.connections_per_second);
+    if (!Both(answered_.rate)) return;
+    const auto value = [this](const Result& result) {
+      return FormatCount(*(result.median.*answered_.rate));
     };
-    const Verdict verdict = Compare(ours_, rival_, &Figures::connections_per_second);
+    const Verdict verdict = Compare(ours_, rival_, answered_.rate);
     // Where neither side wins every pair, the ratio of the pairs may well have another sign than
     // the difference of the medians.
     std::string difference;
-    if (const Figure& ratio = ours_.ratio.connections_per_second;
-        ratio && verdict != Verdict::kEven) {
+    if (const Figure& ratio = ours_.ratio.*answered_.rate; ratio && verdict != Verdict::kEven) {
       difference =
           absl::StrCat(" (", *ratio < 1 ? "−" : "+", PercentText(*ratio), " % pair by pair)");
     }
     Add(verdict,
         absl::StrCat(
-            value(ours_), " connections per second with ", Ours(), difference, ", ", value(rival_),
-            " with ", rival_.mechanism,
+            value(ours_), " ", answered_.what, " per second with ", Ours(), difference, ", ",
+            value(rival_), " with ", rival_.mechanism,
             verdict == Verdict::kEven ? ", no difference that these repetitions can tell." : ".",
-            AmongAll(&Figures::connections_per_second, value)));
+            AmongAll(answered_.rate, value)));
   }
 
   // A side that fell behind in half of the repetitions has no percentiles that could be quoted;
   // that is its result, and decides as much as any other.
   bool KeptUp() {
-    const bool ours = Has(ours_, &Figures::p99_us);
-    const bool rival = Has(rival_, &Figures::p99_us);
-    const Verdict verdict = Compare(ours_, rival_, &Figures::p99_us);
+    const bool ours = Has(ours_, answered_.p99);
+    const bool rival = Has(rival_, answered_.p99);
+    const Verdict verdict = Compare(ours_, rival_, answered_.p99);
     Behind(ours_, ours ? Verdict::kEven : verdict);
     Behind(rival_, rival ? Verdict::kEven : verdict);
     return ours && rival;
@@ -138,10 +144,10 @@ class Writer {
   void Behind(const Result& result, Verdict verdict) {
     if (result.fell_behind_count == 0) return;
     std::string served;
-    if (!Has(result, &Figures::p99_us)) {
-      served = absl::StrCat(": ", FormatFigure(result.median.connections_per_second, FormatCount),
-                            " of ", FormatFigure(result.median.offered_per_second, FormatCount),
-                            " connections per second");
+    if (!Has(result, answered_.p99)) {
+      served = absl::StrCat(": ", FormatFigure(result.median.*answered_.rate, FormatCount), " of ",
+                            FormatFigure(result.median.offered_per_second, FormatCount), " ",
+                            answered_.what, " per second");
     }
     Add(verdict, absl::StrCat(names_.Clear(result.mechanism), " does not keep up in ",
                               FellBehindText(result), served, "."));
@@ -216,6 +222,7 @@ class Writer {
   const Report& report_;
   const Names names_;
   const WorkloadText& workload_;
+  const Answered& answered_;
   const Result& rival_;
   const Result& ours_;
   std::vector<Claim>& claims_;
@@ -321,6 +328,11 @@ std::vector<std::string> CaveatsOf(const Report& report) {
         first->repetitions == 1 ? " repetition" : " repetitions", " instead of at least ",
         kRepetitionsToQuote,
         first->repetitions < kPairsMin ? ", too few to call anything better or worse." : "."));
+  }
+  if (context.hogs > 0) {
+    caveats.push_back(absl::StrCat("Beside ", context.hogs,
+                                   context.hogs == 1 ? " process" : " processes",
+                                   " that computed all the time, as was asked for."));
   }
   if (context.busy()) {
     caveats.push_back(absl::StrCat(

@@ -15,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "bench/clock.h"
 #include "bench/format.h"
+#include "bench/hogs.h"
 #include "bench/measurement.h"
 #include "bench/measures.h"
 #include "bench/mechanism.h"
@@ -38,7 +39,10 @@ constexpr double kSecondsIfQuick = 0.5;
 // More than one generator can start; the schedule is in memory, 8 bytes a connection.
 constexpr uint32_t kRateMax = 1'000'000;
 
-constexpr size_t kNameWidth = 22;
+constexpr size_t kNameWidth = 23;
+
+constexpr uint32_t kConnectionsMax = 20'000;
+constexpr uint32_t kMicrosecondsMax = 60'000'000;
 
 void AddOnce(const std::string& name, std::vector<std::string>& names) {
   if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -79,7 +83,8 @@ absl::Status AddWorkloads(const CompareOptions& options, Plan& plan) {
   const std::vector<std::string> names = WorkloadsOf(options.workloads);
   if (names.empty()) return absl::InvalidArgumentError("no workload is named; see --list");
   for (const std::string& name : names) {
-    absl::StatusOr<std::unique_ptr<Workload>> workload = MakeWorkload(name, {.rate = options.rate});
+    absl::StatusOr<std::unique_ptr<Workload>> workload =
+        MakeWorkload(name, {.rate = options.rate, .stay = options.stay});
     if (!workload.ok()) {
       return absl::Status(
           workload.status().code(),
@@ -103,6 +108,23 @@ absl::Status CheckRates(const Plan& plan) {
   return absl::OkStatus();
 }
 
+// What differs from the defaults, as it is written on a command line.
+std::string StayTextOf(const CompareOptions& options) {
+  const StayOptions defaults;
+  const StayOptions& stay = options.stay;
+  std::string text;
+  const auto add = [&text](const char* option, uint32_t value, uint32_t by_default) {
+    if (value != by_default) absl::StrAppend(&text, " ", option, " ", value);
+  };
+  add("--connections", stay.connections, defaults.connections);
+  add("--opening-us", stay.opening_us, defaults.opening_us);
+  add("--service-us", stay.service_us, defaults.service_us);
+  add("--think-us", stay.think_us, defaults.think_us);
+  if (options.service != "sleep") absl::StrAppend(&text, " --service ", options.service);
+  if (stay.open_loop) text += " --open-loop";
+  return text;
+}
+
 // The command that repeats the measurement, everything spelled out that was chosen or drawn; where
 // files were written to does not matter for that.
 std::string CommandOf(const CompareOptions& options, const Plan& plan) {
@@ -114,7 +136,32 @@ std::string CommandOf(const CompareOptions& options, const Plan& plan) {
       static_cast<double>(plan.duration_ns) / kSecond);
   if (options.rate) absl::StrAppend(&command, " --rate ", *options.rate);
   if (options.pin) absl::StrAppend(&command, " --pin");
+  if (options.hogs > 0) absl::StrAppend(&command, " --hogs ", options.hogs);
+  absl::StrAppend(&command, StayTextOf(options));
   return absl::StrCat(command, " --seed ", plan.seed);
+}
+
+absl::Status CheckStay(const CompareOptions& options) {
+  const StayOptions& stay = options.stay;
+  if (stay.connections == 0 || stay.connections > kConnectionsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--connections is from 1 to ", kConnectionsMax, ", not ", stay.connections));
+  }
+  for (const auto& [name, us] :
+       {std::pair("--opening-us", stay.opening_us), std::pair("--service-us", stay.service_us),
+        std::pair("--think-us", stay.think_us)}) {
+    if (us <= kMicrosecondsMax) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " is at most ", kMicrosecondsMax, ", a minute, not ", us));
+  }
+  if (stay.open_loop && stay.think_us == 0) {
+    return absl::InvalidArgumentError("an open loop needs a --think-us between two requests");
+  }
+  if (options.service != "sleep" && options.service != "spin") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--service is sleep or spin, not \"", options.service, "\""));
+  }
+  return absl::OkStatus();
 }
 
 std::string ListLine(const std::string& name, const std::string& text) {
@@ -161,7 +208,14 @@ std::vector<std::string> WorkloadsOf(std::string_view list) {
   return names;
 }
 
-absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
+absl::StatusOr<Plan> PlanOf(const CompareOptions& given, uint64_t seed) {
+  if (absl::Status status = CheckStay(given); !status.ok()) return status;
+  if (given.hogs > kHogsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--hogs is at most ", kHogsMax, ", not ", given.hogs));
+  }
+  CompareOptions options = given;
+  options.stay.service = options.service == "spin" ? Service::kSpin : Service::kSleep;
   if (options.rate && !(*options.rate > 0 && *options.rate <= kRateMax)) {
     return absl::InvalidArgumentError(
         absl::StrCat("a rate is more than 0 and at most ", kRateMax, " connections per second"));
@@ -176,6 +230,7 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& options, uint64_t seed) {
   if (absl::Status status = AddMechanisms(options, *plan); !status.ok()) return status;
   if (absl::Status status = AddWorkloads(options, *plan); !status.ok()) return status;
   plan->pin = options.pin;
+  plan->hogs = options.hogs;
   if (!options.seconds && !options.quick) {
     plan->duration_ns = std::llround(ChooseSeconds(*plan) * kSecond);
   }

@@ -26,9 +26,12 @@ struct CompareOptions {
   std::optional<double> rate;     // of the open loops
   std::optional<uint64_t> seed;   // drawn when there is none
   bool quick = false;
-  bool pin = false;         // server and clients on different processors
-  std::string report_path;  // of the HTML page; empty: none
-  std::string json_path;    // empty: none
+  uint32_t hogs = 0;              // processes that are busy meanwhile
+  StayOptions stay;               // of the workloads whose clients stay
+  std::string service = "sleep";  // of these: sleep or spin
+  bool pin = false;               // server and clients on different processors
+  std::string report_path;        // of the HTML page; empty: none
+  std::string json_path;          // empty: none
 };
 
 // The names in a list by comma, the sets "all", "rivals" and "ringmaster" spelled out, each once. A

@@ -19,7 +19,7 @@ struct DemoOptions {
   uint32_t workers = 4;
   std::string transport = "tcp";
   std::vector<std::string> policies = {"round-robin", "least-loaded", "exclusive"};
-  std::vector<std::string> workloads = {"light", "saturated", "slow-worker"};
+  std::vector<std::string> workloads = {"stay", "saturated", "slow-worker", "light"};
   std::optional<uint64_t> seed;  // drawn when there is none
   std::string report_path;       // of the HTML page; empty: none
   std::string json_path;         // empty: none

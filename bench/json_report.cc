@@ -61,6 +61,7 @@ Json ContextToJson(const Context& context) {
           {"seed", context.seed},
           {"seconds", context.seconds},
           {"warm_up_seconds", context.warm_up_seconds},
+          {"hogs", context.hogs},
           {"load_before", context.load_before}};
 }
 
@@ -78,6 +79,9 @@ Json ResultToJson(const Result& result) {
   json["generator_limited"] = result.generator_limited();
   json["fell_behind"] = result.fell_behind_count;
   if (!result.order.empty()) json["order"] = result.order;
+  for (const ConnectionsAt& at : result.over_time) {
+    json["connections_over_time"].push_back({{"seconds", at.seconds}, {"by_worker", at.by_worker}});
+  }
   json["runs"] = RunsToJson(result.runs);
   return json;
 }

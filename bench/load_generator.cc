@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "bench/random.h"
 #include "bench/request.h"
+#include "bench/staying_clients.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -34,10 +35,15 @@ constexpr int64_t kHiccupNs = 25 * kMillisecond;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 // An open loop has no use for more clients than it starts connections.
-size_t ClientsOf(const std::variant<ClosedLoop, OpenLoop>& load) {
-  if (const auto* closed = std::get_if<ClosedLoop>(&load)) return closed->clients;
-  const auto& open = std::get<OpenLoop>(load);
+size_t ClientsOf(const OpenLoop& open) {
   return std::min<size_t>(open.connections_max, std::max<size_t>(open.starts_ns.size(), 1));
+}
+
+size_t ClientsOf(const Load& load) {
+  if (const auto* closed = std::get_if<ClosedLoop>(&load)) return closed->clients;
+  if (const auto* open = std::get_if<OpenLoop>(&load)) return ClientsOf(*open);
+  const auto& staying = std::get<StayingClients>(load);
+  return staying.clients + (staying.newcomers ? ClientsOf(*staying.newcomers) : 0);
 }
 
 class Generator {
@@ -280,24 +286,8 @@ void Generator::Start(uint32_t index, int64_t intended_ns) {
       result_.lag_ns.Add(static_cast<uint64_t>(std::max<int64_t>(NowNs() - intended_ns, 0)));
     }
   }
-  const bool tcp = options_.target.transport == Transport::kTcp;
-  client.fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (client.fd < 0) return Finish(index, End::kFailed, errno);
-  if (tcp) {
-    // The port is chosen by connect, which knows the other end and so has all of them to choose
-    // from; bind would have to find one that is free against every destination.
-    const int one = 1;
-    setsockopt(client.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-    // 127.1.0.1 to 127.1.255.250 in turn.
-    const uint32_t third = static_cast<uint32_t>(client.number / 250 % 256);
-    const uint32_t fourth = static_cast<uint32_t>(client.number % 250 + 1);
-    sockaddr_in source{};
-    source.sin_family = AF_INET;
-    source.sin_addr.s_addr = htonl(uint32_t{127} << 24 | 1u << 16 | third << 8 | fourth);
-    if (bind(client.fd, reinterpret_cast<const sockaddr*>(&source), sizeof(source)) != 0) {
-      return Finish(index, End::kFailed, errno);
-    }
-  }
+  client.fd = ClientSocket(options_.target.transport, client.number);
+  if (client.fd < 0) return Finish(index, End::kFailed, -client.fd);
   Connect(index);
 }
 
@@ -441,6 +431,27 @@ void Generator::FillPayload(uint64_t number, std::vector<char>& payload) const {
 
 }  // namespace
 
+int ClientSocket(Transport transport, uint64_t number) {
+  const bool tcp = transport == Transport::kTcp;
+  const int fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (!tcp) return fd;
+  // The port is chosen by connect, which knows the other end and so has all of them to choose
+  // from; bind would have to find one that is free against every destination.
+  const int one = 1;
+  setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+  // 127.1.0.1 to 127.1.255.250 in turn.
+  const auto third = static_cast<uint32_t>(number / 250 % 256);
+  const auto fourth = static_cast<uint32_t>(number % 250 + 1);
+  sockaddr_in source{};
+  source.sin_family = AF_INET;
+  source.sin_addr.s_addr = htonl(uint32_t{127} << 24 | 1u << 16 | third << 8 | fourth);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&source), sizeof(source)) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
 std::vector<int64_t> EvenSchedule(double connections_per_second, int64_t duration_ns) {
   std::vector<int64_t> starts_ns;
   const double gap_ns = static_cast<double>(kSecond) / connections_per_second;
@@ -496,7 +507,7 @@ std::optional<uint64_t> LoadResult::LatencyNs(double quantile) const {
   return latency_ns.Quantile(quantile * all / static_cast<double>(answered));
 }
 
-absl::Status CheckDescriptors(const std::variant<ClosedLoop, OpenLoop>& load) {
+absl::Status CheckDescriptors(const Load& load) {
   const size_t clients = ClientsOf(load);
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
@@ -510,6 +521,7 @@ absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options) {
   // The kernel may delay a timer by its slack, 50 µs unless told otherwise, which would be added to
   // every latency that is measured from an intended start.
   prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+  if (std::holds_alternative<StayingClients>(options.load)) return RunStaying(options);
   Generator generator(options);
   if (absl::Status status = generator.Prepare(); !status.ok()) return status;
   return generator.Run();

@@ -49,6 +49,28 @@ struct ClosedLoop {
   int64_t hold_ns = 0;
 };
 
+// Clients that stay, see staying_clients.h.
+struct StayingClients {
+  uint32_t clients = 64;
+  int64_t opening_ns = 3 * kMillisecond;  // from one client's first connection to the next one's;
+                                          // 0: all come at once
+  // Between the answer to a request and the next request, on the average; drawn for each request
+  // from an exponential distribution, cut at five times the average. The first request comes so
+  // long after the last client has come: they open first, as a pool of connections does.
+  int64_t think_ns = 20 * kMillisecond;
+  // Requests follow a schedule that waits for no answer: the gaps are drawn as above, latency
+  // counts from the intended start, and what comes meanwhile waits in its connection.
+  bool open_loop = false;
+  // Some clients ask much more often than others, and some stay much longer: both follow a Pareto
+  // distribution with index 1.2, cut at 1/8 and 8 times the average. A client whose time is over
+  // closes, and another takes its place after one opening.
+  bool unequal = false;
+  int64_t stay_ns = 0;  // unequal: how long a connection lives, on the average
+  uint64_t seed = 0;
+  // Clients beside them that come with one request and go, each on a connection of its own.
+  std::optional<OpenLoop> newcomers;
+};
+
 // One start every 1/rate seconds.
 std::vector<int64_t> EvenSchedule(double connections_per_second, int64_t duration_ns);
 
@@ -56,9 +78,11 @@ std::vector<int64_t> EvenSchedule(double connections_per_second, int64_t duratio
 std::vector<int64_t> PoissonSchedule(double connections_per_second, int64_t duration_ns,
                                      uint64_t seed);
 
+using Load = std::variant<ClosedLoop, OpenLoop, StayingClients>;
+
 struct LoadOptions {
   Target target;
-  std::variant<ClosedLoop, OpenLoop> load;
+  Load load;
   int64_t warm_up_ns = 0;         // served, not counted
   int64_t duration_ns = kSecond;  // the window: counted
   int64_t grace_ns = kSecond;     // for what is under way when the window ends
@@ -102,6 +126,17 @@ struct LoadResult {
   std::array<uint64_t, kWorkersMax> answered_by{};  // of `answered`, by worker
   std::vector<Answer> answers;                      // in the order of their ends, if asked for
 
+  // Of clients that stay everything above counts requests, not connections. How many connections
+  // each worker had, as its answers say: every 50 ms from the beginning of the run to the end of
+  // the window.
+  bool staying = false;
+  struct Sample {
+    int64_t at_ns = 0;  // since the window's beginning; negative in the warm-up
+    std::array<uint32_t, kWorkersMax> connections{};
+  };
+  std::vector<Sample> samples;
+  std::vector<LoadResult> newcomers;  // one, if there were any
+
   // Connections without the right answer.
   uint64_t lost() const { return started - answered; }
   double offered_per_second() const;
@@ -126,9 +161,12 @@ struct LoadResult {
   std::optional<uint64_t> LatencyNs(double quantile) const;
 };
 
+// A non-blocking socket for connection `number`, bound to the address whose turn it is; or -errno.
+int ClientSocket(Transport transport, uint64_t number);
+
 // Whether this process may have as many descriptors as the clients of `load` use at once. With
 // fewer it would be another load, so ResourceExhausted says what limit would do.
-absl::Status CheckDescriptors(const std::variant<ClosedLoop, OpenLoop>& load);
+absl::Status CheckDescriptors(const Load& load);
 
 // Runs the load on the calling thread and returns when it is over. Fails only if it cannot begin.
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options);

@@ -135,6 +135,29 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                       "Length of one window; chosen to fit a quarter of an hour unless given");
   compare->add_option("--rate", options.rate,
                       "Connections per second of the workloads with a schedule");
+  compare->add_option("--hogs", options.hogs,
+                      "So many processes compute all the time meanwhile: real machines are shared");
+  compare
+      ->add_option("--connections", options.stay.connections,
+                   "Of stay, stay-unequal and mixed: how many clients stay")
+      ->capture_default_str();
+  compare
+      ->add_option("--opening-us", options.stay.opening_us,
+                   "Of these: between two clients' first connections; 0: all at once")
+      ->capture_default_str();
+  compare
+      ->add_option("--service", options.service,
+                   "Of these: sleep (a request waits for something) or spin (it computes)")
+      ->type_name("NAME")
+      ->capture_default_str();
+  compare->add_option("--service-us", options.stay.service_us, "Of these: for so long")
+      ->capture_default_str();
+  compare
+      ->add_option("--think-us", options.stay.think_us,
+                   "Of these: between an answer and the next request, on the average")
+      ->capture_default_str();
+  compare->add_flag("--open-loop", options.stay.open_loop,
+                    "Of these: requests follow a schedule that waits for no answer");
   compare->add_flag("--pin", options.pin,
                     "The server on one half of the processors, the clients on the other");
   compare

@@ -45,6 +45,7 @@ absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& op
   Report report{.context = DescribeMachine()};
   report.context.command = options.command;
   report.context.seed = plan.seed;
+  report.context.hogs = plan.hogs;
   report.context.seconds = static_cast<double>(plan.duration_ns) / kSecond;
   report.context.warm_up_seconds = static_cast<double>(plan.warm_up_ns) / kSecond;
   report.workloads = TextsOf(plan);

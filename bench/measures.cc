@@ -26,9 +26,17 @@ constexpr Measure kMeasures[] = {
     {&Figures::p99_us, "p99", "p99", FormatUs, Better::kLess},
     {&Figures::p999_us, "p99.9", "p99.9", FormatUs, Better::kLess},
     {&Figures::max_us, "longest", "longest", FormatUs, Better::kLess},
+    {&Figures::requests_per_second, "requests per second", "req/s", FormatCount, Better::kMore},
+    {&Figures::request_p50_us, "requests’ p50", "p50", FormatUs, Better::kLess},
+    {&Figures::request_p99_us, "requests’ p99", "p99", FormatUs, Better::kLess},
+    {&Figures::request_p999_us, "requests’ p99.9", "p99.9", FormatUs, Better::kLess},
+    {&Figures::new_p50_us, "newcomers’ p50", "new p50", FormatUs, Better::kLess},
+    {&Figures::new_p99_us, "newcomers’ p99", "new p99", FormatUs, Better::kLess},
     {&Figures::jain, "Jain index", "Jain", TwoDigits, Better::kMore},
     {&Figures::max_over_mean, "busiest over mean", "max/avg", TwoDigits, Better::kLess},
     {&Figures::cpu_us_per_connection, "server CPU, µs", "CPU µs", OneDigit, Better::kLess},
+    {&Figures::cpu_us_per_request, "server CPU for a request, µs", "CPU/req", OneDigit,
+     Better::kLess},
     {&Figures::context_switches_per_connection, "context switches", "ctx sw", TwoDigits,
      Better::kLess},
     {&Figures::system_calls_per_connection, "system calls", "calls", OneDigit, Better::kLess},
@@ -57,6 +65,8 @@ constexpr Figure Figures::*kThroughputFigures[] = {
     &Figures::connections_per_second, &Figures::p99_us, &Figures::cpu_us_per_connection};
 constexpr Figure Figures::*kTailFigures[] = {&Figures::p99_us, &Figures::p999_us,
                                              &Figures::connections_per_second};
+constexpr Figure Figures::*kStayingFigures[] = {&Figures::requests_per_second,
+                                                &Figures::request_p99_us, &Figures::max_over_mean};
 constexpr Figure Figures::*kLossFigures[] = {&Figures::lost, &Figures::p99_us,
                                              &Figures::server_cpu_share};
 
@@ -72,7 +82,9 @@ const Measure& MeasureOf(Figure Figures::*figure) {
 Better BetterUnder(const WorkloadText& workload, const Measure& measure) {
   const bool spread = measure.figure == &Figures::jain || measure.figure == &Figures::max_over_mean;
   if (spread && !workload.slow_workers.empty()) return Better::kNeither;
-  if (measure.figure == &Figures::connections_per_second && workload.open_loop) {
+  const bool rate = measure.figure == &Figures::connections_per_second ||
+                    measure.figure == &Figures::requests_per_second;
+  if (rate && workload.open_loop) {
     return Better::kNeither;
   }
   return measure.better;
@@ -88,8 +100,24 @@ std::span<Figure Figures::*const> DecidingFigures(Question question) {
       return kTailFigures;
     case Question::kLoss:
       return kLossFigures;
+    case Question::kStaying:
+      return kStayingFigures;
   }
   return {};
+}
+
+const Answered& AnsweredUnder(Question question) {
+  static constexpr Answered kConnections = {.what = "connections",
+                                            .rate = &Figures::connections_per_second,
+                                            .p50 = &Figures::p50_us,
+                                            .p99 = &Figures::p99_us,
+                                            .p999 = &Figures::p999_us};
+  static constexpr Answered kRequests = {.what = "requests",
+                                         .rate = &Figures::requests_per_second,
+                                         .p50 = &Figures::request_p50_us,
+                                         .p99 = &Figures::request_p99_us,
+                                         .p999 = &Figures::request_p999_us};
+  return question == Question::kStaying ? kRequests : kConnections;
 }
 
 const char* QuestionText(Question question) {
@@ -102,6 +130,8 @@ const char* QuestionText(Question question) {
       return "Who waits, and for how long?";
     case Question::kLoss:
       return "Who is turned away, or let in and then forgotten?";
+    case Question::kStaying:
+      return "How are those served whose connections stay?";
   }
   return "";
 }

@@ -34,6 +34,17 @@ Better BetterUnder(const WorkloadText& workload, const Measure& measure);
 // What decides a question, the most telling first.
 std::span<Figure Figures::*const> DecidingFigures(Question question);
 
+// What is answered under a workload: connections, each with its one request, or the requests of
+// clients that stay.
+struct Answered {
+  const char* what;  // in a sentence: "connections"
+  Figure Figures::*rate;
+  Figure Figures::*p50;
+  Figure Figures::*p99;
+  Figure Figures::*p999;
+};
+const Answered& AnsweredUnder(Question question);
+
 // The question in words.
 const char* QuestionText(Question question);
 

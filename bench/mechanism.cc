@@ -19,6 +19,7 @@ constexpr Entry kRivals[] = {
     {"epoll-exclusive", MakeEpollExclusive},
     {"epoll-exclusive-one", MakeEpollExclusiveOne},
     {"epoll-exclusive-readd", MakeEpollExclusiveReadd},
+    {"epoll-exclusive-readd-1", MakeEpollExclusiveReadd1},
     {"blocking-accept", MakeBlockingAccept},
     {"reuseport", MakeReusePort},
     {"reuseport-cbpf", MakeReusePortCbpf},

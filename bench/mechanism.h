@@ -22,6 +22,7 @@ namespace ringmaster::bench {
 struct WorkerTraits {
   int64_t delay_ns = 0;            // how long it sleeps with each connection before it serves it
   uint32_t capacity = UINT32_MAX;  // how many connections it may have open at once
+  int64_t request_ns = 0;          // how long it sleeps with each request before it answers
   bool hangs_up = false;           // closes when it has answered; otherwise the client does
 };
 

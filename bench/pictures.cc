@@ -1,6 +1,7 @@
 #include "bench/pictures.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -218,9 +219,11 @@ struct Percentile {
   char shape;
 };
 
-constexpr Percentile kPercentiles[] = {{&Figures::p50_us, "p50", 'o'},
-                                       {&Figures::p99_us, "p99", '*'},
-                                       {&Figures::p999_us, "p99.9", 'd'}};
+std::array<Percentile, 3> PercentilesOf(const PictureOf& of) {
+  const Answered& answered = AnsweredUnder(of.workload.question);
+  return {Percentile{answered.p50, "p50", 'o'}, Percentile{answered.p99, "p99", '*'},
+          Percentile{answered.p999, "p99.9", 'd'}};
+}
 
 void DrawMark(Svg& svg, const Percentile& percentile, double x, double y, const Result& result) {
   const std::string title = RangeTitle(result, MeasureOf(percentile.figure));
@@ -230,11 +233,12 @@ void DrawMark(Svg& svg, const Percentile& percentile, double x, double y, const 
   if (percentile.shape == 'd') svg.Diamond(x, y, 6, "mark full " + side, title);
 }
 
-void DrawLatencyRow(Svg& svg, const Result& result, const LogAxis& axis, double y) {
+void DrawLatencyRow(Svg& svg, const PictureOf& of, const Result& result, const LogAxis& axis,
+                    double y) {
   const std::string side = SideOf(result);
   double first = 0;
   double last = 0;
-  for (const Percentile& percentile : kPercentiles) {
+  for (const Percentile& percentile : PercentilesOf(of)) {
     const Figure& median = result.median.*percentile.figure;
     if (!median) continue;
     last = axis.X(*median);
@@ -243,7 +247,7 @@ void DrawLatencyRow(Svg& svg, const Result& result, const LogAxis& axis, double 
              y, "spread " + side);
   }
   svg.Line(first, y, last, y, "reach " + side);
-  for (const Percentile& percentile : kPercentiles) {
+  for (const Percentile& percentile : PercentilesOf(of)) {
     const Figure& median = result.median.*percentile.figure;
     if (median) DrawMark(svg, percentile, axis.X(*median), y, result);
   }
@@ -257,11 +261,16 @@ bool Tells(const PictureOf& of, Figure Figures::*figure) {
 }
 
 std::vector<const Measure*> PanelsOf(const PictureOf& of) {
-  static constexpr Figure Figures::*kCosts[] = {
-      &Figures::idle_worker_share,           &Figures::resume_ms,
-      &Figures::cpu_us_per_connection,       &Figures::context_switches_per_connection,
-      &Figures::worker_wakes_per_connection, &Figures::empty_wakes_per_connection,
-      &Figures::system_calls_per_connection};
+  static constexpr Figure Figures::*kCosts[] = {&Figures::idle_worker_share,
+                                                &Figures::resume_ms,
+                                                &Figures::new_p50_us,
+                                                &Figures::new_p99_us,
+                                                &Figures::cpu_us_per_request,
+                                                &Figures::cpu_us_per_connection,
+                                                &Figures::context_switches_per_connection,
+                                                &Figures::worker_wakes_per_connection,
+                                                &Figures::empty_wakes_per_connection,
+                                                &Figures::system_calls_per_connection};
   static constexpr Figure Figures::*kLosses[] = {&Figures::lost,
                                                  &Figures::reset,
                                                  &Figures::refused,
@@ -288,12 +297,13 @@ std::string SharesPicture(const PictureOf& of) {
   const double bars_right = rows.left() + (kWidth - rows.left()) * 0.5;
   const double bars_width = bars_right - rows.left();
   const double rate_left = bars_right + kJainWidth + kGap;
+  const Measure& rate = MeasureOf(AnsweredUnder(of.workload.question).rate);
   Svg svg(kWidth, rows.bottom() + kFooter,
-          absl::StrCat(of.workload.title, ": share of each worker, and connections per second"));
+          absl::StrCat(of.workload.title, ": share of each worker, and ", rate.title));
   rows.Draw(svg);
   svg.Text(rows.left(), kHeader - 10, Anchor::kStart, "head", "share of each worker");
   svg.Text(bars_right + kJainWidth, kHeader - 10, Anchor::kEnd, "head", "Jain");
-  svg.Text(rate_left, kHeader - 10, Anchor::kStart, "head", "connections per second");
+  svg.Text(rate_left, kHeader - 10, Anchor::kStart, "head", rate.title);
   const Measure& jain = MeasureOf(&Figures::jain);
   const std::string best = BestOf(of, jain);
   for (size_t i = 0; i < of.results.size(); ++i) {
@@ -326,7 +336,7 @@ std::string SharesPicture(const PictureOf& of) {
       svg.Line(x, rows.bottom() + 1, x, rows.bottom() + 6, "even");
     }
   }
-  DrawDots(svg, of, rows, MeasureOf(&Figures::connections_per_second), rate_left, kWidth);
+  DrawDots(svg, of, rows, rate, rate_left, kWidth);
   return svg.End();
 }
 
@@ -356,10 +366,12 @@ std::string OrderPicture(const PictureOf& of) {
 }
 
 std::string LatencyPicture(const PictureOf& of) {
+  const Answered& answered = AnsweredUnder(of.workload.question);
+  const std::array<Percentile, 3> percentiles = PercentilesOf(of);
   double low = std::numeric_limits<double>::max();
   double high = 0;
   for (const Result* result : of.results) {
-    for (const Percentile& percentile : kPercentiles) {
+    for (const Percentile& percentile : percentiles) {
       if (!(result->median.*percentile.figure)) continue;
       low = std::min(low, LowOf(*result, percentile.figure));
       high = std::max(high, HighOf(*result, percentile.figure));
@@ -373,33 +385,33 @@ std::string LatencyPicture(const PictureOf& of) {
     svg.Text(rows.left(), kHeader - 10, Anchor::kStart, "soft", "No latency that could be quoted.");
     return svg.End();
   }
-  const double right = kWidth - kValueWidth * static_cast<double>(std::size(kPercentiles));
+  const double right = kWidth - kValueWidth * static_cast<double>(percentiles.size());
   const LogAxis axis(low, high, rows.left() + 4, right - 8);
   for (const double mark : axis.Marks()) {
     svg.Line(axis.X(mark), kHeader, axis.X(mark), rows.bottom(), "grid");
     svg.Text(axis.X(mark), rows.bottom() + 17, Anchor::kMiddle, "soft", MarkText(mark));
   }
   const Result* reference = ReferenceOf(of);
-  if (reference != nullptr && reference->median.p50_us) {
-    rows.DrawReference(svg, axis.X(*reference->median.p50_us));
+  if (reference != nullptr && reference->median.*answered.p50) {
+    rows.DrawReference(svg, axis.X(*(reference->median.*answered.p50)));
   }
   for (size_t i = 0; i < of.results.size(); ++i) {
     const Result& result = *of.results[i];
-    if (result.median.p50_us || result.median.p99_us) {
-      DrawLatencyRow(svg, result, axis, rows.middle(i));
+    if (result.median.*answered.p50 || result.median.*answered.p99) {
+      DrawLatencyRow(svg, of, result, axis, rows.middle(i));
       continue;
     }
     std::string text = "no percentiles";
     if (result.fell_behind_count > 0) {
       text =
           absl::StrCat("fell behind in ", FellBehindText(result), ": ",
-                       FormatFigure(result.median.connections_per_second, FormatCount), " of ",
+                       FormatFigure(result.median.*answered.rate, FormatCount), " of ",
                        FormatFigure(result.median.offered_per_second, FormatCount), " per second");
     }
     svg.Text(rows.left() + 12, rows.top(i) + kBaseline, Anchor::kStart, "behind", text);
   }
   double x = right;
-  for (const Percentile& percentile : kPercentiles) {
+  for (const Percentile& percentile : percentiles) {
     x += kValueWidth;
     const Measure& measure = MeasureOf(percentile.figure);
     const std::string best = BestOf(of, measure);

@@ -17,6 +17,12 @@ constexpr FigureName kFigureNames[] = {
     {"p99_us", &Figures::p99_us},
     {"p999_us", &Figures::p999_us},
     {"max_us", &Figures::max_us},
+    {"requests_per_second", &Figures::requests_per_second},
+    {"request_p50_us", &Figures::request_p50_us},
+    {"request_p99_us", &Figures::request_p99_us},
+    {"request_p999_us", &Figures::request_p999_us},
+    {"new_p50_us", &Figures::new_p50_us},
+    {"new_p99_us", &Figures::new_p99_us},
     {"jain", &Figures::jain},
     {"max_over_mean", &Figures::max_over_mean},
     {"worker_wakes_per_connection", &Figures::worker_wakes_per_connection},
@@ -27,6 +33,7 @@ constexpr FigureName kFigureNames[] = {
     {"context_switches_per_connection", &Figures::context_switches_per_connection},
     {"system_calls_per_connection", &Figures::system_calls_per_connection},
     {"cpu_us_per_connection", &Figures::cpu_us_per_connection},
+    {"cpu_us_per_request", &Figures::cpu_us_per_request},
     {"generator_cpu_share", &Figures::generator_cpu_share},
     {"server_cpu_share", &Figures::server_cpu_share},
     {"recalled", &Figures::recalled},
@@ -114,6 +121,7 @@ Result SummarizeOne(const Series& series) {
   const RunResult& typical = *by_jain[(by_jain.size() - 1) / 2];
   result.shares = typical.shares;
   result.order = typical.order;
+  result.over_time = typical.over_time;
   return result;
 }
 
@@ -123,7 +131,9 @@ std::span<const FigureName> FigureNames() { return kFigureNames; }
 
 bool IsPercentile(Figure Figures::*figure) {
   return figure == &Figures::p50_us || figure == &Figures::p99_us || figure == &Figures::p999_us ||
-         figure == &Figures::max_us;
+         figure == &Figures::max_us || figure == &Figures::request_p50_us ||
+         figure == &Figures::request_p99_us || figure == &Figures::request_p999_us ||
+         figure == &Figures::new_p50_us || figure == &Figures::new_p99_us;
 }
 
 double JainIndex(std::span<const double> values) {

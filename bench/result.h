@@ -23,6 +23,13 @@ struct Figures {
   Figure p99_us;
   Figure p999_us;
   Figure max_us;
+  // Of clients that stay: what stands above is then of newcomers beside them, or missing.
+  Figure requests_per_second;  // answered within the window
+  Figure request_p50_us;       // from the intended start of a request to its answer
+  Figure request_p99_us;
+  Figure request_p999_us;
+  Figure new_p50_us;  // from a newcomer's intended connect to its answer
+  Figure new_p99_us;
   Figure jain;                          // by worker: 1 is even, 1/workers is one has all
   Figure max_over_mean;                 // the busiest worker's connections over the mean
   Figure worker_wakes_per_connection;   // returns from a worker's blocking wait
@@ -33,6 +40,7 @@ struct Figures {
   Figure context_switches_per_connection;
   Figure system_calls_per_connection;
   Figure cpu_us_per_connection;
+  Figure cpu_us_per_request;
   Figure generator_cpu_share;  // of one CPU, during the window
   Figure server_cpu_share;     // of one CPU, during the window
   Figure recalled;             // offers taken back, the whole run
@@ -45,7 +53,9 @@ struct Figures {
   Figure over_cap;           // connections open at once beyond what was allowed
 
   // Whether it was offered more than it achieved, see LoadResult::latency_valid.
-  bool fell_behind() const { return offered_per_second.has_value() && !p99_us.has_value(); }
+  bool fell_behind() const {
+    return offered_per_second.has_value() && !p99_us.has_value() && !request_p99_us.has_value();
+  }
 };
 
 // A name for each figure, as JSON writes it.
@@ -64,10 +74,17 @@ double JainIndex(std::span<const double> values);
 // The largest value over the mean; 1 for no values or only zeros.
 double MaxOverMean(std::span<const double> values);
 
+// How many connections each worker had.
+struct ConnectionsAt {
+  double seconds = 0;  // since the window's beginning; negative: in the warm-up
+  std::vector<uint32_t> by_worker;
+};
+
 // One run.
 struct RunResult {
   Figures figures;
-  std::vector<double> shares;      // of the connections in the window, by worker; sum 1, or none
+  std::vector<double> shares;  // of the connections in the window, by worker; sum 1, or none
+  std::vector<ConnectionsAt> over_time;  // of clients that stay
   std::vector<uint32_t> order;     // the worker of each connection, where a workload asks for it
   bool generator_limited = false;  // the load generator was the bottleneck, not the server
 };
@@ -111,6 +128,7 @@ struct Result {
   // look even when each of them favours another worker.
   std::vector<double> shares;
   std::vector<uint32_t> order;           // of the same repetition
+  std::vector<ConnectionsAt> over_time;  // the same
   uint32_t generator_limited_count = 0;  // repetitions in which the generator was the bottleneck
   uint32_t fell_behind_count = 0;        // repetitions that achieved too little for percentiles
 
@@ -132,6 +150,7 @@ enum class Question : uint8_t {
   kThroughput,  // how much is served when there is more than enough
   kTail,        // who waits when a worker is slow
   kLoss,        // who is turned away, or let in and then forgotten
+  kStaying,     // how those are served whose connections stay
 };
 
 struct WorkloadText {
@@ -161,6 +180,7 @@ struct Context {
   uint64_t seed = 0;
   double seconds = 0;  // one window, where a workload needs no longer one
   double warm_up_seconds = 0;
+  uint32_t hogs = 0;       // processes that were busy meanwhile, as was asked for
   double load_before = 0;  // load average of the last minute when the measurement began
 
   uint32_t usable_cpus() const { return cpus_allowed > 0 ? cpus_allowed : cpus; }

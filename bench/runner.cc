@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "bench/hogs.h"
 #include "bench/load_generator.h"
 #include "bench/random.h"
 #include "bench/server_process.h"
@@ -175,17 +176,30 @@ absl::StatusOr<Edges> Follow(RunningLoad& load, ServerProcess& server,
 // The figures that every workload has.
 Figures FiguresOf(const LoadResult& load, const Edges& edges, const ServerProcess& server) {
   Figures figures;
-  figures.connections_per_second = load.achieved_per_second();
   if (load.open_loop) figures.offered_per_second = load.offered_per_second();
-  figures.p50_us = ToUs(load.LatencyNs(0.5));
-  figures.p99_us = ToUs(load.LatencyNs(0.99));
-  figures.p999_us = ToUs(load.LatencyNs(0.999));
-  figures.max_us = ToUs(load.LatencyNs(1));
+  if (load.staying) {
+    figures.requests_per_second = load.achieved_per_second();
+    figures.request_p50_us = ToUs(load.LatencyNs(0.5));
+    figures.request_p99_us = ToUs(load.LatencyNs(0.99));
+    figures.request_p999_us = ToUs(load.LatencyNs(0.999));
+  } else {
+    figures.connections_per_second = load.achieved_per_second();
+    figures.p50_us = ToUs(load.LatencyNs(0.5));
+    figures.p99_us = ToUs(load.LatencyNs(0.99));
+    figures.p999_us = ToUs(load.LatencyNs(0.999));
+    figures.max_us = ToUs(load.LatencyNs(1));
+  }
+  for (const LoadResult& newcomers : load.newcomers) {
+    figures.connections_per_second = newcomers.achieved_per_second();
+    figures.new_p50_us = ToUs(newcomers.LatencyNs(0.5));
+    figures.new_p99_us = ToUs(newcomers.LatencyNs(0.99));
+  }
   figures.generator_cpu_share =
       static_cast<double>(load.cpu_ns) / static_cast<double>(load.window_ns);
   const auto cpu_ns = static_cast<double>(edges.end.cpu_ns - edges.begin.cpu_ns);
   figures.server_cpu_share = cpu_ns / static_cast<double>(edges.end.at_ns - edges.begin.at_ns);
-  if (const auto taken = static_cast<double>(edges.end.Taken() - edges.begin.Taken()); taken > 0) {
+  if (const auto taken = static_cast<double>(edges.end.Taken() - edges.begin.Taken());
+      taken > 0 && !load.staying) {  // with clients that stay most of it goes to their requests
     const auto per_connection = [&](auto Tally::*count) {
       return static_cast<double>(edges.end.*count - edges.begin.*count) / taken;
     };
@@ -200,12 +214,21 @@ Figures FiguresOf(const LoadResult& load, const Edges& edges, const ServerProces
     figures.system_calls_per_connection = per_connection(&Tally::system_calls);
     figures.cpu_us_per_connection = cpu_ns / kMicrosecond / taken;
   }
+  if (load.staying && load.answered_in_window > 0) {
+    figures.cpu_us_per_request =
+        cpu_ns / kMicrosecond / static_cast<double>(load.answered_in_window);
+  }
   if (const int64_t recalled = server.books().recalled; recalled >= 0) {
     figures.recalled = static_cast<double>(recalled);
   }
   figures.lost = static_cast<double>(load.lost());
   figures.reset = static_cast<double>(load.reset);
   figures.refused = static_cast<double>(load.refused);
+  for (const LoadResult& newcomers : load.newcomers) {
+    *figures.lost += static_cast<double>(newcomers.lost());
+    *figures.reset += static_cast<double>(newcomers.reset);
+    *figures.refused += static_cast<double>(newcomers.refused);
+  }
   return figures;
 }
 
@@ -230,8 +253,9 @@ RunResult Evaluate(const Workload& workload, const Setting& setting, const LoadR
 }
 
 Setting SettingOf(const Plan& plan, const Workload& workload) {
-  return {
-      .warm_up_ns = plan.warm_up_ns, .window_ns = plan.WindowNs(workload), .workers = plan.workers};
+  return {.warm_up_ns = std::max(plan.warm_up_ns, workload.WarmUpNsMin()),
+          .window_ns = plan.WindowNs(workload),
+          .workers = plan.workers};
 }
 
 // What the server needs, with the limit of descriptors that the workload wants for connections: how
@@ -248,6 +272,16 @@ absl::StatusOr<ServerSetUp> SetUpFor(const Plan& plan, const Mechanism& mechanis
   if (!trial.ok()) return trial.status();
   set_up.descriptor_limit = (*trial)->books().descriptor_limit;
   return set_up;
+}
+
+// What was lost would otherwise be put down to the server.
+absl::Status WhetherTheyCouldConnect(const LoadResult& load) {
+  if (load.failed == 0) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(
+      "the clients could not make ", load.failed, " of ", load.started,
+      " connections themselves: ", std::strerror(load.failure), "; this machine lacks what ",
+      "they need (descriptors, ports, memory, a loopback interface that is up), so it says ",
+      "nothing of the server"));
 }
 
 absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
@@ -283,19 +317,16 @@ absl::StatusOr<RunResult> RunOnce(const Plan& plan, const Mechanism& mechanism,
   for (const absl::Status& status : {cost.status(), edges.status()}) {
     if (!status.ok()) return status;
   }
-  if (load->failed > 0) {
-    // What was lost would be put down to the server.
-    return absl::UnavailableError(absl::StrCat(
-        "the clients could not make ", load->failed, " of ", load->started,
-        " connections themselves: ", std::strerror(load->failure), "; this machine lacks what ",
-        "they need (descriptors, ports, memory, a loopback interface that is up), so it says ",
-        "nothing of the server"));
+  absl::Status failed = WhetherTheyCouldConnect(*load);
+  for (const LoadResult& newcomers : load->newcomers) {
+    failed.Update(WhetherTheyCouldConnect(newcomers));
   }
+  if (!failed.ok()) return failed;
   return Evaluate(workload, setting, *load, *edges, **server);
 }
 
 int64_t ExpectedRunNs(const Plan& plan, const Workload& workload) {
-  return plan.warm_up_ns + plan.WindowNs(workload) + kOverheadNsExpected;
+  return SettingOf(plan, workload).TotalNs() + kOverheadNsExpected;
 }
 
 // A plan while it is run.
@@ -469,6 +500,8 @@ absl::StatusOr<std::vector<Result>> RunPlan(
     const Plan& plan, const std::function<void(const Progress&)>& on_progress) {
   absl::StatusOr<Halves> halves = HalvesOf(plan.pin);
   if (!halves.ok()) return halves.status();
+  const absl::StatusOr<Hogs> hogs = Hogs::Start(plan.hogs);
+  if (!hogs.ok()) return hogs.status();
   PlanRun run(plan, *std::move(halves), on_progress);
   run.TryMechanisms();
   run.Repeat();

@@ -37,6 +37,8 @@ struct Plan {
   // other, and which of them is the limit can be seen.
   bool pin = false;
   uint64_t seed = 0;
+  // Processes that are busy meanwhile, on any processor.
+  uint32_t hogs = 0;
 
   // Mechanism::WhyNot over the plan's transport. Asked once: a machine that has just enough of
   // something may answer differently each time, and then no two counts of the runs would agree.

@@ -72,6 +72,9 @@ Serving::Next Serving::OnReadable(int fd) {
   if (count <= 0) return Next::kClose;
   if (buffer[0] == kUnmarked) {
     Compute(WorkOf({buffer, static_cast<size_t>(count)}));
+    if (traits_.request_ns > 0 && !stopping_.load(std::memory_order_relaxed)) {
+      Sleep(traits_.request_ns);
+    }
     buffer[0] = static_cast<char>(index_);
   }
   // A request is far smaller than a socket's send buffer and the client has one under way only, so

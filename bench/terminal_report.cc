@@ -218,39 +218,40 @@ class Tables {
 
   // Shares as a picture, throughput, latency, and the first deciding figure against the reference.
   std::string Main() const {
-    static constexpr Figure Figures::*kColumns[] = {
-        &Figures::connections_per_second, &Figures::p50_us, &Figures::p99_us, &Figures::p999_us};
+    const Answered& answered = AnsweredUnder(workload_.question);
+    const std::array<Figure Figures::*, 4> columns = {answered.rate, answered.p50, answered.p99,
+                                                      answered.p999};
     constexpr size_t kValueWidth = 7;
     constexpr size_t kSpreadWidthMax = 5;
     const size_t picture_width = std::min(results_.front()->shares.size(), kSharesPicturedMax);
     // Two characters, name, shares, index, four values with their marks, and the ratio.
     const size_t needed = 2 + name_width_ + 1 + picture_width + 5 +
-                          std::size(kColumns) * (kValueWidth + 2 + kSpreadWidthMax) + 9;
+                          columns.size() * (kValueWidth + 2 + kSpreadWidthMax) + 9;
     const size_t spread_width = needed <= static_cast<size_t>(style_.columns) ? kSpreadWidthMax : 0;
     const Measure& decider = MeasureOf(DecidingFigures(workload_.question).front());
     std::string header = absl::StrCat("  ", PadRight("mechanism", name_width_), " ",
                                       PadRight("", picture_width), " ", PadLeft("Jain", 4));
-    for (const auto figure : kColumns) {
+    for (const auto figure : columns) {
       absl::StrAppend(&header, " ", PadLeft(MeasureOf(figure).column, kValueWidth), " ",
                       PadRight("", spread_width));
     }
     absl::StrAppend(&header, " ×", decider.column);
-    std::array<Extremes, std::size(kColumns)> extremes;
-    for (size_t i = 0; i < std::size(kColumns); ++i) {
-      extremes[i] = ExtremesOf(workload_, results_, MeasureOf(kColumns[i]));
+    std::array<Extremes, columns.size()> extremes;
+    for (size_t i = 0; i < columns.size(); ++i) {
+      extremes[i] = ExtremesOf(workload_, results_, MeasureOf(columns[i]));
     }
     return Rows(header, [&](const Result& result) {
       std::string line = absl::StrCat(
           " ", PadRight(Sparkline(painter_, result.shares), picture_width), " ",
           PadLeft(FormatFigure(result.median.jain, MeasureOf(&Figures::jain).format), 4));
-      for (size_t i = 0; i < std::size(kColumns); ++i) {
-        const Figure& figure = result.median.*kColumns[i];
-        const std::string value = FormatFigure(figure, MeasureOf(kColumns[i]).format);
+      for (size_t i = 0; i < columns.size(); ++i) {
+        const Figure& figure = result.median.*columns[i];
+        const std::string value = FormatFigure(figure, MeasureOf(columns[i]).format);
         const char* sign = i == 0 && result.generator_limited() ? "≥" : "";
         absl::StrAppend(&line, " ", Marked(value, extremes[i], kValueWidth, sign),
-                        spread_width == 0 ? std::string()
-                                          : painter_.Dim(PadRight(SpreadText(result, kColumns[i]),
-                                                                  spread_width)));
+                        spread_width == 0
+                            ? std::string()
+                            : painter_.Dim(PadRight(SpreadText(result, columns[i]), spread_width)));
       }
       return absl::StrCat(line, " ", Ratio(result, decider));
     });
@@ -305,7 +306,8 @@ class Tables {
     if (workload_.question == Question::kLoss) {
       wanted.assign(std::begin(kLossColumns), std::end(kLossColumns));
     } else {
-      wanted = {&Figures::idle_worker_share, &Figures::resume_ms};
+      wanted = {&Figures::idle_worker_share, &Figures::resume_ms, &Figures::new_p50_us,
+                &Figures::new_p99_us, &Figures::cpu_us_per_request};
       wanted.insert(wanted.end(), std::begin(kCostColumns), std::end(kCostColumns));
     }
     struct Column {

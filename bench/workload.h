@@ -66,10 +66,13 @@ class Workload {
   virtual std::optional<double> rate() const { return std::nullopt; }
 
   // What the clients do; the same for the same seed.
-  virtual std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const = 0;
+  virtual bench::Load Load(const Setting& setting, uint64_t seed) const = 0;
 
   // How long a window must be to show what it is there for; a longer one is taken as it is.
   virtual int64_t WindowNsMin() const { return 0; }
+
+  // How long the clients must have been there before the window begins.
+  virtual int64_t WarmUpNsMin() const { return 0; }
 
   // Traits of each of `count` workers.
   virtual std::vector<WorkerTraits> Workers(uint32_t count) const {
@@ -97,8 +100,25 @@ class Workload {
   virtual void Evaluate(const Evidence& /*evidence*/, RunResult& /*run*/) const {}
 };
 
+// What a worker does for a request of clients that stay.
+enum class Service : uint8_t {
+  kSleep,  // waits, as for a database
+  kSpin,   // computes
+};
+
+// Of the workloads whose clients stay.
+struct StayOptions {
+  uint32_t connections = 64;
+  uint32_t opening_us = 3000;  // between two clients' first connections; 0: all at once
+  Service service = Service::kSleep;
+  uint32_t service_us = 1000;
+  uint32_t think_us = 20'000;
+  bool open_loop = false;
+};
+
 struct WorkloadOptions {
   std::optional<double> rate;  // connections per second of an open loop, instead of its own
+  StayOptions stay;
 };
 
 // Makes a workload from its name. InvalidArgument names the known ones.

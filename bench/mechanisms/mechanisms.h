@@ -15,6 +15,7 @@ std::unique_ptr<Mechanism> MakeBlockingAccept();
 std::unique_ptr<Mechanism> MakeEpollExclusive();
 std::unique_ptr<Mechanism> MakeEpollExclusiveOne();
 std::unique_ptr<Mechanism> MakeEpollExclusiveReadd();
+std::unique_ptr<Mechanism> MakeEpollExclusiveReadd1();
 std::unique_ptr<Mechanism> MakeEpollShared();
 std::unique_ptr<Mechanism> MakeEventfdLeastLoaded();
 std::unique_ptr<Mechanism> MakeEventfdRoundRobin();

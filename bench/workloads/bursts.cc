@@ -26,7 +26,7 @@ class Bursts : public Workload {
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t) const override {
+  bench::Load Load(const Setting& setting, uint64_t) const override {
     OpenLoop load;
     for (int64_t at_ns = 0; at_ns < setting.TotalNs(); at_ns += kPauseNs) {
       load.starts_ns.insert(load.starts_ns.end(), kConnectionsPerBurst, at_ns);

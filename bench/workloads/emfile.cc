@@ -40,7 +40,7 @@ class Emfile : public Workload {
   bool holds_connections() const override { return true; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
   std::optional<uint32_t> Descriptors() const override { return kDescriptors; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t) const override {
+  bench::Load Load(const Setting& setting, uint64_t) const override {
     OpenLoop load{.hold_ns = kHoldNs};
     for (uint32_t i = 0; i < kClients; ++i) {
       load.starts_ns.push_back(setting.warm_up_ns + StartNs(i));

@@ -45,7 +45,7 @@ class FewLong : public Workload {
   int64_t WindowNsMin() const override { return kWindowNsMin; }
 
   // Whole trials only, from the window's beginning on; those before are the warm-up.
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
+  bench::Load Load(const Setting& setting, uint64_t seed) const override {
     OpenLoop load{.hold_ns = kHoldNs};
     Random random(seed);
     for (int64_t trial_ns = setting.warm_up_ns % kTrialNs; trial_ns + kTrialNs <= setting.TotalNs();

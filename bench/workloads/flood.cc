@@ -32,7 +32,7 @@ class Flood : public Workload {
   Question question() const override { return Question::kLoss; }
   bool open_loop() const override { return false; }
   bool holds_connections() const override { return true; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t) const override {
+  bench::Load Load(const Setting& setting, uint64_t) const override {
     return ClosedLoop{.clients = kTimes * kCapacity * setting.workers, .hold_ns = kHoldNs};
   }
   std::vector<WorkerTraits> Workers(uint32_t count) const override {

@@ -35,7 +35,7 @@ class FrozenWorker : public Workload {
   bool open_loop() const override { return true; }
   std::optional<double> rate() const override { return rate_; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
+  bench::Load Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }
   std::vector<Incident> Incidents(int64_t) const override {

@@ -26,7 +26,7 @@ class Light : public Workload {
   }
   Question question() const override { return Question::kShare; }
   bool open_loop() const override { return false; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting&, uint64_t) const override {
+  bench::Load Load(const Setting&, uint64_t) const override {
     return ClosedLoop{.clients = kClients, .think_ns = kThinkNs};
   }
 };

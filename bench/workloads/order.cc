@@ -24,7 +24,7 @@ class Order : public Workload {
   }
   Question question() const override { return Question::kShare; }
   bool open_loop() const override { return false; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting&, uint64_t) const override {
+  bench::Load Load(const Setting&, uint64_t) const override {
     return ClosedLoop{.clients = 1, .think_ns = kThinkNs};
   }
   bool logs_answers() const override { return true; }

@@ -29,7 +29,7 @@ class Paced : public Workload {
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
   std::optional<double> rate() const override { return rate_; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
+  bench::Load Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }
 

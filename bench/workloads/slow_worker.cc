@@ -47,7 +47,7 @@ class SlowWorker : public OneSlowWorker {
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }
   std::optional<double> rate() const override { return rate_; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting& setting, uint64_t seed) const override {
+  bench::Load Load(const Setting& setting, uint64_t seed) const override {
     return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
   }
 
@@ -69,7 +69,7 @@ class SlowWorkerClosed : public OneSlowWorker {
   }
   Question question() const override { return Question::kThroughput; }
   bool open_loop() const override { return false; }
-  std::variant<ClosedLoop, OpenLoop> Load(const Setting&, uint64_t) const override {
+  bench::Load Load(const Setting&, uint64_t) const override {
     return ClosedLoop{.clients = kClients, .think_ns = kThinkNs};
   }
 };

@@ -23,12 +23,15 @@ std::unique_ptr<Workload> MakeFlood(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeFrozenWorker(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeLight(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeLightOnce(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeMixed(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeOrder(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakePaced(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSaturated(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSkewed(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSlowWorker(const WorkloadOptions& options);
 std::unique_ptr<Workload> MakeSlowWorkerClosed(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeStay(const WorkloadOptions& options);
+std::unique_ptr<Workload> MakeStayUnequal(const WorkloadOptions& options);
 
 }  // namespace ringmaster::bench
 

@@ -119,6 +119,33 @@ TEST(ComparisonHeader, NamesTheWindowsThatAreLonger) {
   EXPECT_FALSE(Contains(HeaderOf(PlanOf(options, 42).value()), "Longer"));
 }
 
+TEST(ComparisonPlan, TellsTheWorkloadsWhoseClientsStayWhatIsAskedFor) {
+  CompareOptions options{.workloads = "stay", .mechanisms = "epoll-exclusive"};
+  options.hogs = 2;
+  options.service = "spin";
+  options.stay = {.connections = 8, .opening_us = 0, .service_us = 200, .think_us = 4000};
+  const Plan plan = PlanOf(options, 1).value();
+  EXPECT_EQ(plan.hogs, 2u);
+  EXPECT_EQ(plan.workloads[0]->Work(1, 1), 200u);
+  const Setting setting{.warm_up_ns = 0, .window_ns = kSecond, .workers = 4};
+  EXPECT_EQ(std::get<StayingClients>(plan.workloads[0]->Load(setting, 1)).clients, 8u);
+}
+
+TEST(ComparisonPlan, RefusesClientsThatCouldNotStay) {
+  const auto message = [](const CompareOptions& options) {
+    return std::string(PlanOf(options, 1).status().message());
+  };
+  EXPECT_TRUE(Contains(message({.stay = {.connections = 0}}), "--connections is from 1 to"));
+  EXPECT_TRUE(Contains(message({.stay = {.connections = 1'000'000}}), "not 1000000"));
+  EXPECT_TRUE(Contains(message({.stay = {.opening_us = 60'000'001}}), "--opening-us is at most"));
+  EXPECT_TRUE(Contains(message({.stay = {.service_us = 60'000'001}}), "--service-us is at most"));
+  EXPECT_TRUE(Contains(message({.stay = {.think_us = 60'000'001}}), "--think-us is at most"));
+  EXPECT_TRUE(
+      Contains(message({.stay = {.think_us = 0, .open_loop = true}}), "needs a --think-us"));
+  EXPECT_TRUE(Contains(message({.service = "work"}), "sleep or spin, not \"work\""));
+  EXPECT_TRUE(Contains(message({.hogs = 257}), "--hogs is at most 256"));
+}
+
 TEST(ComparisonPlan, RefusesARateThatNobodyCouldStart) {
   for (const double rate : {0.0, -1.0, 1'000'001.0, 1e300, HUGE_VAL, std::nan("")}) {
     const absl::Status status =

@@ -452,5 +452,107 @@ TEST(Schedule, IsRandomWithTheRateAndTheGapsOfAPoissonProcess) {
   EXPECT_NEAR(static_cast<double>(longer) / static_cast<double>(starts.size()), 0.368, 0.02);
 }
 
+// --- Clients that stay ---------------------------------------------------------------------------
+
+LoadOptions Staying(const Target& target, StayingClients clients) {
+  return {.target = target,
+          .load = std::move(clients),
+          .warm_up_ns = 20 * kMillisecond,
+          .duration_ns = 200 * kMillisecond,
+          .grace_ns = 10 * kSecond};
+}
+
+TEST_P(LoadGenerator, WhoStaysAsksOverTheSameConnectionAgainAndAgain) {
+  TinyServer server(GetParam(), Manner::kSign);
+  const LoadResult result =
+      RunLoad(Staying(server.target(),
+                      {.clients = 8, .opening_ns = kMillisecond, .think_ns = kMillisecond}))
+          .value();
+  EXPECT_EQ(server.accepted(), 8u);
+  EXPECT_GT(result.answered, 8u);
+  EXPECT_EQ(result.answered, result.started);
+  EXPECT_EQ(result.answered_by[7], result.answered);
+  EXPECT_EQ(result.latency_ns.count(), result.answered);
+  EXPECT_FALSE(result.open_loop);
+  EXPECT_TRUE(result.staying);
+  ASSERT_GE(result.samples.size(), 2u);
+  EXPECT_LT(result.samples.front().at_ns, 0);
+  EXPECT_EQ(result.samples.back().connections[7], 8u);
+  EXPECT_TRUE(result.newcomers.empty());
+}
+
+TEST_P(LoadGenerator, AWholePoolComesBeforeItsFirstRequest) {
+  TinyServer server(GetParam(), Manner::kSign);
+  LoadOptions options = Staying(
+      server.target(), {.clients = 4, .opening_ns = 20 * kMillisecond, .think_ns = kMillisecond});
+  options.warm_up_ns = 60 * kMillisecond;
+  options.duration_ns = 100 * kMillisecond;
+  const LoadResult result = RunLoad(options).value();
+  // The last client comes when the window begins; 20 ms later the first one asks.
+  for (const LoadResult::Sample& sample : result.samples) {
+    if (sample.at_ns >= 20 * kMillisecond) continue;
+    EXPECT_EQ(sample.connections[7], 0u) << sample.at_ns;
+  }
+  EXPECT_EQ(result.samples.back().connections[7], 4u);
+}
+
+// 100 requests a second of each are offered although none is ever answered.
+TEST_P(LoadGenerator, AnOpenLoopOfThoseWhoStayCountsWhatCouldNotBeAsked) {
+  TinyServer server(GetParam(), Manner::kNeverAnswer);
+  LoadOptions options =
+      Staying(server.target(),
+              {.clients = 4, .opening_ns = 0, .think_ns = 10 * kMillisecond, .open_loop = true});
+  options.grace_ns = 10 * kMillisecond;
+  const LoadResult result = RunLoad(options).value();
+  EXPECT_TRUE(result.open_loop);
+  EXPECT_GT(result.started, 40u);
+  EXPECT_EQ(result.unanswered, result.started);
+  EXPECT_FALSE(result.latency_valid());
+}
+
+TEST_P(LoadGenerator, WhoStaysTellsAWrongAnswerAndAConnectionThatEnds) {
+  for (const auto& [manner, count] : {std::pair(Manner::kEchoOfAnother, &LoadResult::wrong),
+                                      std::pair(Manner::kEchoTooMuch, &LoadResult::wrong),
+                                      std::pair(Manner::kSignImpossible, &LoadResult::wrong),
+                                      std::pair(Manner::kCloseAtOnce, &LoadResult::reset),
+                                      std::pair(Manner::kCloseAfterHalf, &LoadResult::reset)}) {
+    TinyServer server(GetParam(), manner);
+    const LoadResult result =
+        RunLoad(Staying(server.target(), {.clients = 3, .opening_ns = 0, .think_ns = kMillisecond}))
+            .value();
+    EXPECT_GT(result.*count, 0u);
+    EXPECT_EQ(result.answered, 0u);
+    EXPECT_EQ(Outcomes(result), result.started);
+    EXPECT_GT(server.accepted(), 3u);  // they come back
+  }
+}
+
+TEST_P(LoadGenerator, UnequalOnesGoAndAreFollowedByOthers) {
+  TinyServer server(GetParam(), Manner::kSign);
+  const LoadResult result = RunLoad(Staying(server.target(), {.clients = 8,
+                                                              .opening_ns = kMillisecond,
+                                                              .think_ns = kMillisecond,
+                                                              .unequal = true,
+                                                              .stay_ns = 20 * kMillisecond,
+                                                              .seed = 3}))
+                                .value();
+  EXPECT_GT(server.accepted(), 16u);
+  EXPECT_LE(server.open_max(), 9u);  // one that has gone may still be seen
+  EXPECT_EQ(result.answered, result.started);
+  EXPECT_EQ(result.reset, 0u);
+}
+
+TEST_P(LoadGenerator, NewcomersComeAndGoBesideThoseWhoStay) {
+  TinyServer server(GetParam(), Manner::kSign);
+  StayingClients clients{.clients = 4, .opening_ns = 0, .think_ns = kMillisecond};
+  clients.newcomers = OpenLoop{.starts_ns = EvenSchedule(500, 220 * kMillisecond)};
+  const LoadResult result = RunLoad(Staying(server.target(), clients)).value();
+  ASSERT_EQ(result.newcomers.size(), 1u);
+  EXPECT_EQ(result.newcomers[0].started, 100u);
+  EXPECT_EQ(result.newcomers[0].answered, 100u);
+  EXPECT_EQ(server.accepted(), 4u + 110u);
+  EXPECT_EQ(result.answered, result.started);
+}
+
 }  // namespace
 }  // namespace ringmaster::bench

@@ -300,6 +300,87 @@ TEST(Claims, CompareTheDefaultPolicyNotTheLuckiest) {
   EXPECT_EQ(SidesOf(MadeReport(all)).rival, "epoll-exclusive");
 }
 
+// Five repetitions of a workload whose clients stay, ours three times as good.
+Report StayingReport() {
+  std::vector<Series> all(2);
+  for (size_t side = 0; side < all.size(); ++side) {
+    all[side] = {.mechanism = side == 0 ? "epoll-exclusive" : "ringmaster:least-loaded",
+                 .workload = "mixed",
+                 .transport = "tcp",
+                 .workers = 4,
+                 .seconds = 1};
+    for (int i = 0; i < 5; ++i) {
+      RunResult run;
+      run.figures.requests_per_second = side == 0 ? 900 : 2700;
+      run.figures.request_p50_us = side == 0 ? 30'000 : 1000;
+      run.figures.request_p99_us = side == 0 ? 90'000 : 9000;
+      run.figures.request_p999_us = side == 0 ? 95'000 : 9900;
+      run.figures.new_p50_us = side == 0 ? 1000 : 2000;
+      run.figures.new_p99_us = side == 0 ? 7000 : 9000;
+      run.figures.max_over_mean = side == 0 ? 4 : 1;
+      run.figures.jain = side == 0 ? 0.25 : 1;
+      run.shares = side == 0 ? std::vector<double>{1, 0, 0, 0} : std::vector<double>(4, 0.25);
+      run.over_time = {{.seconds = -0.5, .by_worker = {0, 0, 0, 0}},
+                       {.seconds = 1, .by_worker = {16, 16, 16, 16}}};
+      all[side].runs.push_back(run);
+    }
+  }
+  Report report = MadeReport(all);
+  report.workloads = {{.name = "mixed",
+                       .title = "Newcomers",
+                       .description = "Beside.",
+                       .question = Question::kStaying}};
+  return report;
+}
+
+TEST(Claims, SpeakOfRequestsWhereClientsStay) {
+  const std::vector<Claim> claims = ClaimsOf(StayingReport());
+  ASSERT_EQ(claims.size(), 4u);
+  EXPECT_TRUE(Contains(claims[0].text, "25 % of the connections")) << claims[0].text;
+  EXPECT_TRUE(Contains(claims[1].text, "2,700 requests per second with ringmaster:least-loaded"))
+      << claims[1].text;
+  EXPECT_EQ(claims[1].verdict, Verdict::kBetter);
+  EXPECT_TRUE(Contains(claims[2].text, "99 % of the requests are answered within 9.00 ms"))
+      << claims[2].text;
+  EXPECT_TRUE(Contains(claims[3].text, "99 % of the newcomers")) << claims[3].text;
+  EXPECT_EQ(claims[3].verdict, Verdict::kWorse);
+}
+
+TEST(JsonReport, WritesWhatClientsThatStayGot) {
+  const auto json = nlohmann::json::parse(JsonReport(StayingReport()));
+  const auto& ours = json["results"][1];
+  EXPECT_EQ(ours["median"]["requests_per_second"], 2700);
+  EXPECT_EQ(ours["median"]["request_p50_us"], 1000);
+  EXPECT_EQ(ours["median"]["request_p99_us"], 9000);
+  EXPECT_EQ(ours["median"]["request_p999_us"], 9900);
+  EXPECT_EQ(ours["median"]["new_p50_us"], 2000);
+  EXPECT_EQ(ours["median"]["new_p99_us"], 9000);
+  EXPECT_EQ(ours["ratio_to_epoll_exclusive"]["requests_per_second"], 3);
+  EXPECT_EQ(ours["connections_over_time"][1]["by_worker"], nlohmann::json({16, 16, 16, 16}));
+  EXPECT_EQ(json["context"]["hogs"], 0);
+}
+
+TEST(TerminalReport, ShowsRequestsWhereClientsStay) {
+  const std::string text = TerminalReport(StayingReport(), {.columns = 120});
+  EXPECT_TRUE(Contains(text, "req/s")) << text;
+  EXPECT_TRUE(Contains(text, "2,700")) << text;
+  EXPECT_TRUE(Contains(text, "new p99")) << text;
+  EXPECT_FALSE(Contains(text, "conn/s")) << text;
+}
+
+TEST(HtmlReport, ShowsRequestsWhereClientsStay) {
+  const std::string page = HtmlReport(StayingReport());
+  EXPECT_TRUE(Contains(page, "requests per second"));
+  EXPECT_TRUE(Contains(page, "newcomers’ p99"));
+}
+
+TEST(Caveats, SayThatProcessesWereBusyAsWasAskedFor) {
+  Report report = MadeReport();
+  report.context.hogs = 2;
+  ASSERT_EQ(CaveatsOf(report).size(), CaveatsOf(MadeReport()).size() + 1);
+  EXPECT_TRUE(Contains(CaveatsOf(report)[0] + CaveatsOf(report).back(), "Beside 2 processes"));
+}
+
 TEST(Claims, KnowTheDefaultPolicyByItsFullNameToo) {
   std::vector<Series> all = MadeSeries();
   for (size_t i = 1; i < all.size(); i += 2) all[i].mechanism += "/poll-accept/inbox/thread";

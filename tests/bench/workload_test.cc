@@ -41,7 +41,10 @@ TEST(MakeWorkload, MakesEveryOneByItsName) {
     EXPECT_FALSE(workload->title().empty());
     EXPECT_FALSE(workload->description().empty());
     EXPECT_EQ(workload->Workers(3).size(), 3u);
-    EXPECT_EQ(workload->open_loop(), std::holds_alternative<OpenLoop>(workload->Load(kSetting, 1)));
+    const Load load = workload->Load(kSetting, 1);
+    const auto* const staying = std::get_if<StayingClients>(&load);
+    EXPECT_EQ(workload->open_loop(),
+              staying != nullptr ? staying->open_loop : std::holds_alternative<OpenLoop>(load));
   }
   const absl::Status status = MakeWorkload("nonsense").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -115,6 +118,82 @@ TEST(SlowWorker, HasOneWorkerThatSleepsWithEveryConnection) {
     EXPECT_EQ(workers[2].delay_ns, 0);
   }
   EXPECT_EQ(ClosedLoadOf(*MakeWorkload("slow-worker-closed").value()).clients, 16u);
+}
+
+StayingClients StayingLoadOf(const Workload& workload) {
+  return std::get<StayingClients>(workload.Load(kSetting, 5));
+}
+
+TEST(Stay, Has64ClientsWhoseRequestsWaitForAMillisecond) {
+  for (const char* name : {"stay", "stay-unequal", "mixed"}) {
+    const auto workload = MakeWorkload(name).value();
+    EXPECT_EQ(workload->question(), Question::kStaying);
+    EXPECT_TRUE(workload->holds_connections());
+    const StayingClients load = StayingLoadOf(*workload);
+    EXPECT_EQ(load.clients, 64u);
+    EXPECT_EQ(load.opening_ns, 3 * kMillisecond);
+    EXPECT_EQ(load.think_ns, 20 * kMillisecond);
+    EXPECT_EQ(load.seed, 5u);
+    EXPECT_FALSE(load.open_loop);
+    // All have come, and have asked, when the window begins.
+    EXPECT_GE(workload->WarmUpNsMin(), 64 * 3 * kMillisecond + 5 * load.think_ns);
+    for (const WorkerTraits& worker : workload->Workers(3)) {
+      EXPECT_EQ(worker.request_ns, kMillisecond);
+    }
+    EXPECT_EQ(workload->Work(1, 1), 0u);
+  }
+  EXPECT_FALSE(StayingLoadOf(*MakeWorkload("stay").value()).unequal);
+  EXPECT_TRUE(StayingLoadOf(*MakeWorkload("stay-unequal").value()).unequal);
+  EXPECT_GT(StayingLoadOf(*MakeWorkload("stay-unequal").value()).stay_ns, 0);
+}
+
+TEST(Stay, TakesWhatIsAskedFor) {
+  const auto workload = MakeWorkload("stay", {.stay = {.connections = 10,
+                                                       .opening_us = 0,
+                                                       .service = Service::kSpin,
+                                                       .service_us = 300,
+                                                       .think_us = 5000,
+                                                       .open_loop = true}})
+                            .value();
+  const StayingClients load = StayingLoadOf(*workload);
+  EXPECT_EQ(load.clients, 10u);
+  EXPECT_EQ(load.opening_ns, 0);
+  EXPECT_EQ(load.think_ns, 5 * kMillisecond);
+  EXPECT_TRUE(load.open_loop);
+  EXPECT_TRUE(workload->open_loop());
+  EXPECT_EQ(workload->Work(1, 1), 300u);
+  for (const WorkerTraits& worker : workload->Workers(2)) EXPECT_EQ(worker.request_ns, 0);
+  EXPECT_NE(workload->description().find("all at once"), std::string::npos);
+  EXPECT_NE(workload->description().find("0.3 ms of computing"), std::string::npos);
+}
+
+TEST(Stay, SharesAreThoseOfTheConnectionsThatThereAreAtTheEnd) {
+  const auto workload = MakeWorkload("stay").value();
+  LoadResult load;
+  load.staying = true;
+  load.samples.resize(2);
+  load.samples[0].at_ns = -kSecond;
+  load.samples[0].connections = {8, 0, 0, 0};
+  load.samples[1].at_ns = kSecond / 2;
+  load.samples[1].connections = {4, 2, 1, 1};
+  RunResult run;
+  run.shares = {1};  // of the few that came within the window
+  workload->Evaluate({.setting = kSetting, .load = load, .open_max = {}}, run);
+  EXPECT_EQ(run.shares, (std::vector<double>{0.5, 0.25, 0.125, 0.125}));
+  EXPECT_DOUBLE_EQ(*run.figures.max_over_mean, 2);
+  ASSERT_EQ(run.over_time.size(), 2u);
+  EXPECT_DOUBLE_EQ(run.over_time[0].seconds, -1);
+  EXPECT_EQ(run.over_time[1].by_worker, (std::vector<uint32_t>{4, 2, 1, 1}));
+}
+
+TEST(Mixed, Has200NewcomersPerSecondUnlessToldOtherwise) {
+  const StayingClients load = StayingLoadOf(*MakeWorkload("mixed").value());
+  ASSERT_TRUE(load.newcomers.has_value());
+  EXPECT_NEAR(static_cast<double>(load.newcomers->starts_ns.size()),
+              200 * static_cast<double>(kSetting.TotalNs()) / kSecond, 120);
+  const auto rare = MakeWorkload("mixed", {.rate = 10}).value();
+  EXPECT_LT(StayingLoadOf(*rare).newcomers->starts_ns.size(), 80u);
+  EXPECT_EQ(rare->rate(), 10);
 }
 
 TEST(FrozenWorker, FreezesOneWorkerForASecondWithinTheWindow) {
