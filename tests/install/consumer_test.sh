@@ -81,9 +81,17 @@ ask() {
   echo "$1, $2: $(sort "$scratch/answers" | uniq -c | tr -s ' \n' ' ')"
 }
 
+# The kernel takes a ring apart some time after its process has ended, and only then is the port
+# free: until then a client would still find the old listener.
 end() {
   kill "$server"
   wait "$server" 2>/dev/null || true
+  for _ in $(seq 100); do
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return; fi
+    sleep 0.1
+  done
+  echo "port $port stays in use after the server has ended"
+  exit 1
 }
 
 for program in shared static epoll; do
