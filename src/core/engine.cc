@@ -38,7 +38,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   for (uint32_t round = 0; !resting_; ++round) {
     RecallOverdue();
     Deal();
-    TrimPromises();
+    LetGo();
     if (!Starving()) {
       if (hungry_) hunger_->Clear();
       hungry_ = false;
@@ -57,7 +57,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
     }
   }
   Refuse();
-  if (TrimPromises()) again_ = true;
+  if (LetGo()) again_ = true;
   RingTouched();
   ArmSources();
   AskForOverflows();
@@ -440,6 +440,8 @@ void Engine::FinishAccepts() {
     SourceState& source = sources_[index];
     if (source.back_off.EndsShortage(now_ns_)) Emit(EventKind::kAccepting, index, 0, 0);
     if (now_ns_ >= source.back_off.retry_at_ns()) EndBackOff(source);
+    // What has found nothing needs no credit any more.
+    LetGo(index, ledger_.source(index).held + source.counted);
     if (source.under_way > 0) continue;
     if (source.found_end) {
       source.accept_batch = std::clamp(source.found + 1, kAcceptsPerBatchMin, kAcceptsPerBatchMax);
@@ -822,29 +824,36 @@ void Engine::Prepare(const SourceState& source) const {
 
 // --- Dealing -------------------------------------------------------------------------------------
 
+// By (16).
 void Engine::Deal() {
-  const uint32_t count = source_slots();
-  // Whoever gets credit first is asked last the next time, so that no source is always too late.
-  uint32_t first = count;
-  const auto source_at = [&](uint32_t i) { return (first_source_ + i) % count; };
-  for (uint32_t i = 0; i < count; ++i) {
-    if (DealHeld(source_at(i))) first = std::min(first, i);
+  bool starving = false;
+  size_t unserved = 0;
+  served_.clear();
+  for (const uint32_t index : turns_) {
+    SourceState& source = sources_[index];
+    bool served = DealHeld(index);
+    served |= AcceptMore(index, starving);
+    starving |= source.starved;
+    if (served) {
+      served_.push_back(index);
+    } else {
+      turns_[unserved++] = index;
+    }
   }
-  // Credit for what is held already must not be promised to the next arrival of another source.
-  for (uint32_t i = 0; i < count; ++i) {
-    if (AcceptMore(source_at(i))) first = std::min(first, i);
-  }
-  if (first < count) first_source_ = source_at(first + 1);
+  // Of those who were served, the first could have the most.
+  const auto first = served_.empty() ? served_.end() : std::next(served_.begin());
+  std::rotate_copy(served_.begin(), first, served_.end(),
+                   turns_.begin() + static_cast<ptrdiff_t>(unserved));
 }
 
 // Returns whether it has offered anything.
 bool Engine::DealHeld(uint32_t index) {
   SourceState& source = sources_[index];
-  const uint64_t held = ledger_.source(index).held;
   source.starved = false;
-  if (held == 0 || source.joined.empty() || refusing_) return false;
+  if (ledger_.source(index).held == 0 || source.joined.empty() || refusing_) return false;
   if (source.config.readiness && (stopping_ || source.removed)) return false;
   Refresh(source);
+  bool any = false;
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !candidates_.empty();
        id = ledger_.FirstHeld(index)) {
     if (Expired(ledger_.record(id))) {  // by (15)
@@ -859,6 +868,7 @@ bool Engine::DealHeld(uint32_t index) {
     Candidate& picked = candidates_[position];
     const bool offered = OfferTo(picked.worker, id);
     picked.idle = false;
+    any |= offered;
     if (offered) {
       ++picked.open;
       ++picked.unclaimed;
@@ -871,61 +881,75 @@ bool Engine::DealHeld(uint32_t index) {
     }
   }
   source.starved = ledger_.FirstHeld(index) != kNoArrival;
-  return ledger_.source(index).held < held;
+  return any;
 }
 
-// Returns whether it has asked for a connection.
-bool Engine::AcceptMore(uint32_t index) {
+// Returns whether it has asked for a connection, or had its turn otherwise. `starving`: somebody
+// who was served longer ago waits for credit.
+bool Engine::AcceptMore(uint32_t index, bool starving) {
   SourceState& source = sources_[index];
   // What a count has found while nothing may be issued is looked for again later.
   const bool held_back = source.starved || source.back_off.pauses() || Shut(source);
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
+  if (source.config.multishot_accept) return ArmEach(index, held_back, starving);
   const bool may_have_more = source.ready || source.counted;
-  if (source.config.multishot_accept) {
-    // Ended by (11) or (14), and armed again when a lease ends, or there is room again. Asked once,
-    // because a lease may end meanwhile: what is not armed must be hungry.
-    const bool no_room = !HasRoomFor(0);
-    source.full = false;
-    wants_room_ |= no_room && WantsArm(index);
-    source.full = no_room || GatesFull(source);
-    if (!held_back && source.full) source.starved = true;
-    return false;
-  }
   if (!may_have_more || held_back || source.under_way > 0) return false;
   if (source.awaits_took && !source.counted) return false;
   if (source.config.readiness) return IssueTickets(index);
-  uint64_t credit = CreditOf(source);
-  if (credit == 0) {
-    source.starved = true;
-    return false;
-  }
-  // Accepts of other sources that are under way will use credit of the same workers.
-  credit -= std::min<uint64_t>(credit, accepts_under_way_);
-  const auto accepts_now = static_cast<uint32_t>(std::min<uint64_t>(credit, source.accept_batch));
-  uint32_t admitted = 0;
-  while (admitted < accepts_now && HasRoomFor(admitted + 1) && EnterGates(source)) {
-    if (!Promise(source)) {
-      LeaveGates(source);
-      break;
-    }
-    ++admitted;
-    // What TrimPromises counts.
-    source.under_way = admitted;
-  }
-  // Even if there is a place again by now: whoever made it has not knocked.
-  if (admitted == 0 && accepts_now > 0) {
-    source.starved = true;
-    wants_room_ |= !HasRoomFor(1);
-  }
-  for (uint32_t i = 0; i < admitted; ++i) {
+  source.under_way = Admit(index, source.accept_batch);
+  accepts_under_way_ += source.under_way;
+  for (uint32_t i = 0; i < source.under_way; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
                     .accept_flags = source.config.accept_flags,
                     .file = source.config.file});
   }
-  source.under_way = admitted;
-  accepts_under_way_ += admitted;
-  return admitted > 0;
+  return source.under_way > 0;
+}
+
+// A multishot accept is ended by (11) or (14), and armed again when a lease ends, or there is room
+// again. Returns whether it may be armed again now.
+bool Engine::ArmEach(uint32_t index, bool held_back, bool starving) {
+  SourceState& source = sources_[index];
+  // Asked once, because a lease may end meanwhile: what is not armed must be hungry.
+  const bool no_room = !HasRoomFor(0);
+  const bool was_full = std::exchange(source.full, false);
+  wants_room_ |= no_room && WantsArm(index);
+  source.full = no_room || GatesFull(source);
+  // By (16) it does not take the balancer's last places while who is before it waits for credit.
+  if (starving && config_.gate != nullptr && source.arm == Arm::kIdle && CreditOf(source) == 0) {
+    source.full = true;
+  }
+  if (!held_back && source.full) source.starved = true;
+  return was_full && !source.full && !held_back;
+}
+
+// For how many of `wanted` something may be asked for: each has room by (14), a place by (11), and
+// credit, which is kept for it by (16). If for none, the source is starved.
+uint32_t Engine::Admit(uint32_t index, uint32_t wanted) {
+  SourceState& source = sources_[index];
+  bool any = false;
+  credits_.clear();
+  for (const uint32_t worker : source.joined) {
+    // What it still has from before is for whoever is first in the next round.
+    const uint32_t credit = Credit(worker, source);
+    credits_.push_back(credit - std::min(credit, KeptBy(source, worker)));
+    any |= credits_.back() > 0;
+  }
+  uint32_t admitted = 0;
+  while (any && admitted < wanted && HasRoomFor(admitted + 1) && EnterGates(source)) {
+    if (!Keep(source)) {
+      LeaveGates(source);
+      break;
+    }
+    ++admitted;
+  }
+  // Even if there is a place again by now: whoever made it has not knocked.
+  if (admitted == 0) {
+    source.starved = true;
+    wants_room_ |= any && !HasRoomFor(1);
+  }
+  return admitted;
 }
 
 uint64_t Engine::CreditOf(const SourceState& source) const {
@@ -934,7 +958,7 @@ uint64_t Engine::CreditOf(const SourceState& source) const {
   return credit;
 }
 
-// By (10). Returns whether it has offered anything.
+// By (10). Returns whether it has offered or asked for anything.
 bool Engine::IssueTickets(uint32_t index) {
   SourceState& source = sources_[index];
   const uint64_t credit = CreditOf(source);
@@ -953,36 +977,39 @@ bool Engine::IssueTickets(uint32_t index) {
     // An error or a hang-up is for a worker to find out about.
     if (source.events != kReadableMask && unclaimed == 0) wanted = std::max<uint64_t>(wanted, 1);
   } else {
-    source.starved = credit == 0 || Full(source);
-    wants_room_ |= !HasRoomFor(1);
-    if (!source.starved) CountBacklog(index);
-    return false;
+    return CountBacklog(index);
   }
   uint64_t issued = 0;
-  while (issued < std::min(wanted, credit) && HasRoomFor(1) && EnterGates(source)) {
+  while (issued < std::min(wanted, credit) && HasRoomFor(1) &&
+         (std::exchange(source.entered, false) || EnterGates(source))) {
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
     ++arrived_;
   }
-  const bool offered = DealHeld(index);
+  bool served = DealHeld(index);
   if (issued < wanted) {
     source.ready = true;
     source.starved = true;
     wants_room_ |= !HasRoomFor(1);
   } else if (source.ready) {
-    CountBacklog(index);  // an edge came after the count
+    served |= CountBacklog(index);  // an edge came after the count
   } else if (untaken) {
     source.ready = source.awaits_took = true;
   }
-  return offered;
+  return served;
 }
 
-void Engine::CountBacklog(uint32_t index) {
+// Returns whether it could. What is counted as waiting is to have a ticket, so a place and credit
+// are kept for one.
+bool Engine::CountBacklog(uint32_t index) {
   SourceState& source = sources_[index];
-  if (std::exchange(source.counting, true)) return;
+  if (source.counting || Admit(index, 1) == 0) return false;
+  source.counting = true;
+  source.entered = true;
   ops_.push_back({.key = SourceKey(OpKind::kCount, index),
                   .fd = source.config.fd,
                   .file = source.config.file});
+  return true;
 }
 
 void Engine::AskForOverflows() {
@@ -1063,25 +1090,6 @@ bool Engine::Promises(const SourceState& source) const {
   return !source.config.multishot_accept && !source.config.readiness;
 }
 
-// Whether there will be a place for one more connection.
-bool Engine::Promise(SourceState& source) {
-  if (!Promises(source)) return true;
-  const auto has_room = [&](uint32_t index) {
-    return Credit(index, source) > PromisedBy(source, index);
-  };
-  for (const uint32_t index : source.joined) {
-    if (workers_[index].config.capacity == UINT32_MAX && has_room(index)) return true;
-  }
-  for (const uint32_t index : source.joined) {
-    const WorkerConfig& config = workers_[index].config;
-    if (!has_room(index) || !config.state->Reserve(config.capacity)) continue;
-    ++source.promised[index];
-    ++source.promises;
-    return true;
-  }
-  return false;
-}
-
 uint32_t Engine::PromisedBy(const SourceState& source, uint32_t worker) const {
   return source.promises == 0 ? 0 : source.promised[worker];
 }
@@ -1108,29 +1116,96 @@ void Engine::TakeBackPlaceOf(uint32_t index, SourceState& source) {
   }
 }
 
-void Engine::BreakPromises(SourceState& source, uint32_t index) {
+// Of a worker that leaves it, nothing is promised or kept.
+void Engine::Unreserve(SourceState& source, uint32_t index) {
   for (uint32_t count = PromisedBy(source, index); count > 0; --count) {
     ReleasePlaceOf(workers_[index]);
     --source.promised[index];
     --source.promises;
   }
+  UseCredit(source, index, KeptBy(source, index));
 }
 
-// Sets those free that nobody needs any more: of accepts that found nothing, and of what was
-// offered to another worker, dropped or refused. Returns whether there were any.
-bool Engine::TrimPromises() {
-  bool any = false;
-  for (uint32_t index = 0; index < source_slots(); ++index) {
-    SourceState& source = sources_[index];
-    const uint64_t needed = ledger_.source(index).held + source.under_way;
-    for (uint32_t worker = worker_slots(); source.promises > needed && worker-- > 0;) {
-      for (; source.promises > needed && source.promised[worker] > 0; --source.promises) {
-        ReleasePlaceOf(workers_[worker]);
-        --source.promised[worker];
-        any = true;
+// --- Credit that is kept, by (16) ----------------------------------------------------------------
+
+// What it has asked for and may still bring something.
+uint32_t Engine::UnderWay(const SourceState& source) {
+  return source.under_way + (source.counting ? 1 : 0);
+}
+
+uint32_t Engine::KeptBy(const SourceState& source, uint32_t worker) const {
+  return source.keeps == 0 ? 0 : source.kept[worker];
+}
+
+// Keeps credit for one more: of `credits_`, where there is the most, which hinders the policies of
+// others the least. Where all workers are limited, a place is promised with it.
+bool Engine::Keep(SourceState& source) {
+  const auto limited = [&](size_t position) {
+    return workers_[source.joined[position]].config.capacity != UINT32_MAX;
+  };
+  for (;;) {
+    size_t best = credits_.size();
+    for (size_t i = 0; i < credits_.size(); ++i) {
+      if (credits_[i] == 0) continue;
+      const bool better = best == credits_.size() || (limited(best) && !limited(i)) ||
+                          (limited(best) == limited(i) && credits_[i] > credits_[best]);
+      if (better) best = i;
+    }
+    if (best == credits_.size()) return false;
+    const uint32_t index = source.joined[best];
+    WorkerState& worker = workers_[index];
+    if (limited(best)) {
+      if (!worker.config.state->Reserve(worker.config.capacity)) {
+        credits_[best] = 0;  // another master has the place
+        continue;
       }
+      ++source.promised[index];
+      ++source.promises;
+    }
+    --credits_[best];
+    ++source.kept[index];
+    ++source.keeps;
+    ++worker.kept;
+    return true;
+  }
+}
+
+void Engine::UseCredit(SourceState& source, uint32_t index, uint32_t count) {
+  source.kept[index] -= count;
+  source.keeps -= count;
+  workers_[index].kept -= count;
+}
+
+// Lets go of credit, promises and places that it needs no more: of what has found nothing, and of
+// what was offered to another worker, dropped or refused. `fresh`: for what has just been found,
+// and is about to be dealt, it needs them still. Returns whether others may have any.
+bool Engine::LetGo(uint32_t index, uint64_t fresh) {
+  SourceState& source = sources_[index];
+  bool any = false;
+  const uint64_t credit = UnderWay(source) + fresh;
+  for (uint32_t worker = worker_slots(); source.keeps > credit && worker-- > 0;) {
+    const uint64_t surplus = std::min<uint64_t>(source.keeps - credit, source.kept[worker]);
+    UseCredit(source, worker, static_cast<uint32_t>(surplus));
+    any = true;
+  }
+  // The place and the credit that are kept at a worker are for the same arrival.
+  const uint64_t promises = UnderWay(source) + std::max(fresh, ledger_.source(index).held);
+  for (uint32_t worker = worker_slots(); source.promises > promises && worker-- > 0;) {
+    while (source.promises > promises && source.promised[worker] > source.kept[worker]) {
+      ReleasePlaceOf(workers_[worker]);
+      --source.promised[worker];
+      --source.promises;
+      any = true;
     }
   }
+  if (source.counting || fresh > 0 || !std::exchange(source.entered, false)) return any;
+  LeaveGates(source);
+  return true;
+}
+
+bool Engine::LetGo() {
+  bool any = false;
+  for (uint32_t index = 0; index < source_slots(); ++index) any |= LetGo(index, 0);
   return any;
 }
 
@@ -1298,10 +1373,12 @@ bool Engine::SlowAtWork(const WorkerState& worker) const {
          worker.config.state->serving.load(std::memory_order_relaxed) != 0;
 }
 
-// For arrivals of `source`, which may have promises; by (3) and (7).
+// For arrivals of `source`, which may have promises; by (3), (7) and (16).
 uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   const WorkerState& worker = workers_[index];
-  const uint32_t unclaimed = Unclaimed(index);
+  // What others keep is in use.
+  const uint32_t kept = worker.kept - KeptBy(source, index);
+  const uint32_t unclaimed = Unclaimed(index) + kept;
   if (worker.owes_motion || unclaimed >= worker.window) return 0;
   const uint32_t promised = PromisedBy(source, index);
   const uint32_t open = worker.config.state->open.load(std::memory_order_seq_cst);
@@ -1318,13 +1395,15 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
   const auto words = static_cast<uint32_t>(worker.slots.size() - (worker.tail - worker.head));
-  return std::min({worker.window - unclaimed, places, words});
+  return std::min({worker.window - unclaimed, places, words - std::min(words, kept)});
 }
 
 bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   WorkerState& worker = workers_[index];
   RINGMASTER_CHECK(Unclaimed(index) < worker.window);  // (3)
-  if (!TakePlaceOf(index, sources_[ledger_.record(id).source])) return false;
+  SourceState& source = sources_[ledger_.record(id).source];
+  if (!TakePlaceOf(index, source)) return false;
+  if (KeptBy(source, index) > 0) UseCredit(source, index, 1);
   if (Unclaimed(index) == 0) worker.waits_since_ns = now_ns_;
   if (worker.config.tally != nullptr) {
     SendTo(index, id);
@@ -1538,6 +1617,7 @@ void Reserve(std::vector<T>& vector, size_t count) {
 void Engine::ReserveFor(SourceState& source) {
   Reserve(source.joined, workers_.size());
   source.promised.resize(workers_.size());
+  source.kept.resize(workers_.size());
   Prepare(source);
 }
 
@@ -1552,6 +1632,9 @@ void Engine::ReserveShared() {
   Reserve(active_, workers_.size());
   Reserve(touched_, workers_.size());
   Reserve(candidates_, workers_.size());
+  Reserve(credits_, workers_.size());
+  Reserve(turns_, sources_.size());
+  Reserve(served_, sources_.size());
   // In one batch a worker is rung at most once in each round because something is overdue, once
   // because a doorbell is owed and once because it was offered to. A source is asked for a count,
   // one arming and one ending, and for no more accepts than its workers have credit. Nothing is
@@ -1579,6 +1662,7 @@ uint32_t Engine::AddSource(SourceConfig config) {
   RINGMASTER_CHECK(index < Offer::kSourcesMax);
   if (index == sources_.size()) {
     sources_.emplace_back();
+    turns_.push_back(index);
   } else {
     if (const SourceConfig& last = sources_[index].config; last.multishot_accept) {
       --eaches_;
@@ -1717,7 +1801,7 @@ void Engine::RemoveWorker(uint32_t index) {
     if (Joined(source, index)) Leave(source, index);
   }
   RecallAllOf(index, UINT32_MAX);
-  for (SourceState& source : sources_) BreakPromises(source, index);
+  for (SourceState& source : sources_) Unreserve(source, index);
   Reap(index);
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
@@ -1749,7 +1833,7 @@ void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
 void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   RecallAllOf(worker, source);
-  BreakPromises(sources_[source], worker);
+  Unreserve(sources_[source], worker);
   MakeRoom();  // what it had is held now
   TellPolicy(source, "OnLeave", [worker](Policy& policy) { policy.OnLeave(worker); });
   // It may have claimed a ticket that it does not redeem any more.
@@ -1804,6 +1888,7 @@ void Engine::ForgetRing() {
     accepts_under_way_ -= source.under_way;
     for (; source.under_way > 0; --source.under_way) LeaveGates(source);
   }
+  LetGo();
 }
 
 void Engine::StopIntake() {
@@ -1876,6 +1961,7 @@ bool Engine::waits_for_took_alone() const {
 }
 
 void Engine::CheckAll(bool at_rest) {
+  std::vector<uint32_t> kept(worker_slots());
   ledger_.CheckAll();
   for (uint32_t index = 0; index < worker_slots(); ++index) {
     const WorkerState& worker = workers_[index];
@@ -1888,7 +1974,15 @@ void Engine::CheckAll(bool at_rest) {
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    RINGMASTER_CHECK(source.promises <= ledger_.source(index).held + source.under_way);  // (13)
+    RINGMASTER_CHECK(source.promises <= ledger_.source(index).held + UnderWay(source));  // (13)
+    RINGMASTER_CHECK(source.keeps <= UnderWay(source));                                  // (16)
+    RINGMASTER_CHECK(source.entered == source.counting);                                 // (16)
+    for (uint32_t worker = 0; worker < worker_slots(); ++worker) {
+      kept[worker] += source.kept[worker];
+    }
+  }
+  for (uint32_t index = 0; index < worker_slots(); ++index) {
+    RINGMASTER_CHECK(kept[index] == workers_[index].kept);  // (16)
   }
   RINGMASTER_CHECK(accepts_under_way_ <= ledger_.room());  // (14)
   if (!at_rest) return;

@@ -67,6 +67,24 @@
 //     counts from when their clients came, too, and what is too old is not dealt. What hangs up
 //     later is not noticed: to ask again would cost a system call for each connection that is held.
 //
+// (16) Sources take turns at credit that is contended. They are dealt in the order in which they
+//     were last served, who was longest ago first, and what is held takes part in the same order as
+//     what is asked for. Whoever is served goes behind those who were not. An ask for an accept, or
+//     for a count, keeps credit for what it may bring: room in the window of a joined worker, a
+//     place there by (13) if that is limited, and a place by (11). Nobody else is offered it. What
+//     the ask finds has it whatever the order; it is free again when the ask has found nothing, or
+//     when what was found went to somebody else or could not be dealt.
+//     So a source that wants credit meets, each time it is asked, all that is free and not taken by
+//     those before it. They go behind it with that, and what they keep is part of their turn. Hence
+//     between two turns of a source each other one has at most one turn at credit that it could
+//     have had. Credit that becomes free in the middle of dealing is for the next round, which
+//     begins with the first again. All that is kept is free in the end, because what keeps it is
+//     under way: it never waits for a worker, and its completion brings a batch.
+//     A multishot accept takes places by (11) without credit, for as many as come. So it is not
+//     armed at the balancer's limit without credit, while somebody before it waits for credit:
+//     that one would never find both.
+//     Masters do not take turns with each other.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -397,6 +415,10 @@ class Engine {
     // By (13), by worker, and all together: no more than are held or under way.
     std::vector<uint32_t> promised;
     uint32_t promises = 0;
+    // By (16), the same: no more than are under way.
+    std::vector<uint32_t> kept;
+    uint32_t keeps = 0;
+    bool entered = false;  // readiness: a count has a place by (11) for what it finds
   };
 
   struct WorkerState {
@@ -422,6 +444,7 @@ class Engine {
     uint64_t head = 0;           // everything below is taken
     uint64_t tail = 0;
     std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
+    uint32_t kept = 0;             // by (16), for all sources
     uint64_t doorbells = 0;
     uint64_t stalls = 0;
     uint64_t sent = 0;                   // by (8)
@@ -476,24 +499,30 @@ class Engine {
   void Prepare(const SourceState& source) const;
   void Deal();
   bool DealHeld(uint32_t source);
-  bool AcceptMore(uint32_t source);
+  bool AcceptMore(uint32_t source, bool starving);
+  bool ArmEach(uint32_t source, bool held_back, bool starving);
+  uint32_t Admit(uint32_t source, uint32_t wanted);
   uint64_t CreditOf(const SourceState& source) const;
   void TakeAgain();
   void FindNothing(uint32_t source);
   static void MayHaveMore(SourceState& source);
   bool IssueTickets(uint32_t source);
-  void CountBacklog(uint32_t source);
+  bool CountBacklog(uint32_t source);
   void AskForOverflows();
   bool EnterGates(SourceState& source);
   void LeaveGates(SourceState& source);
   void ReleasePlaceOf(WorkerState& worker);
   bool Promises(const SourceState& source) const;
-  bool Promise(SourceState& source);
   uint32_t PromisedBy(const SourceState& source, uint32_t worker) const;
   bool TakePlaceOf(uint32_t worker, SourceState& source);
   void TakeBackPlaceOf(uint32_t worker, SourceState& source);
-  void BreakPromises(SourceState& source, uint32_t worker);
-  bool TrimPromises();
+  void Unreserve(SourceState& source, uint32_t worker);
+  static uint32_t UnderWay(const SourceState& source);
+  uint32_t KeptBy(const SourceState& source, uint32_t worker) const;
+  bool Keep(SourceState& source);
+  void UseCredit(SourceState& source, uint32_t worker, uint32_t count);
+  bool LetGo(uint32_t source, uint64_t fresh);
+  bool LetGo();
   void TookFromOthers(WorkerState& worker);
   bool GatesFull(const SourceState& source) const;
   uint32_t BurstMax() const;
@@ -560,6 +589,10 @@ class Engine {
   std::vector<ArrivalId> sent_;           // not yet known to have been received
   std::vector<Unsent> unsent_;            // in this batch
   std::vector<Candidate> candidates_;     // of the source that is dealt
+  std::vector<uint32_t> credits_;         // of the source that asks, as it has joined
+  // By (16): all sources, who was served longest ago first; within Deal, those who were served.
+  std::vector<uint32_t> turns_;
+  std::vector<uint32_t> served_;
   size_t sent_max_ = 0;
   // What room is made for: the words of all inboxes, what may be sent and not taken, the windows of
   // all workers; of multishot accepts, how many there are and what they may hold.
@@ -577,7 +610,6 @@ class Engine {
   uint32_t arrived_ = 0;  // in this batch
 
   int64_t now_ns_ = 0;
-  uint32_t first_source_ = 0;  // rotates, so that no source is always served last
   uint32_t accepts_under_way_ = 0;
   uint32_t expired_ = 0;      // closed in this batch because they had grown too old
   bool wants_room_ = false;   // by (14)

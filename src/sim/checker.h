@@ -27,8 +27,8 @@
 //  * Nothing is recalled before it is old and from nobody who could not be replaced.
 //  * An offer to a worker that does not move is not left there while somebody else has credit, and
 //    none grows very old while somebody else has nothing to do.
-//  * Nothing is held, or left in the backlog, while a worker that waits has credit: whoever makes
-//    credit wakes the master.
+//  * Nothing is held, or left in the backlog, while a worker that waits has credit that is not kept
+//    for what another source has asked for: whoever makes credit wakes the master.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
 //    says nothing of another one.
 //  * Clients that a full backlog has dropped are asked for when the source is taken in from 100
@@ -140,6 +140,10 @@ class Checker {
   // kernel tells (0: not), and whether it has hung up.
   void OnLookedAt(uint32_t connection, int64_t came_at_ns, bool hung_up);
   void OnReported(uint32_t source, int32_t fd);
+  // The master has asked for one connection of the source, or for the count of what waits; whether
+  // there is any has reached it.
+  void OnAsked(uint32_t source) { ++sources_[source].asked; }
+  void OnAnswered(uint32_t source) { ++sources_[source].answered; }
   void OnSendFailureTold(int32_t fd, int64_t now_ns);
   void OnTicketFailureTold(uint32_t worker, uint32_t source, int64_t now_ns);
   void OnRefusedClosed(int32_t fd);
@@ -287,6 +291,8 @@ class Checker {
 
   struct Source {
     CheckedSource facts;
+    uint32_t asked = 0;            // connections and counts, not answered before the last batch
+    uint32_t answered = 0;         // of these, since then
     uint32_t counted = 0;          // tickets: as counted last
     uint32_t claimed_tickets = 0;  // and not redeemed
     uint32_t open = 0;             // accepted, and its lease not released
@@ -383,6 +389,7 @@ class Checker {
   void CheckIdleness(uint32_t master, int64_t now_ns);
   void CheckOrder(uint32_t master);
   int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const;
+  bool OthersAsk(uint32_t worker, uint32_t source) const;
   uint32_t SourceOf(uint32_t master, uint64_t word) const;
   uint32_t Find(int32_t fd) const;
   std::string Name(uint32_t connection) const;

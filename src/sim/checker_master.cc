@@ -34,6 +34,8 @@ int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) c
         open(index) + worker.promised >= box.facts.capacity) {
       continue;
     }
+    // What others have asked for has credit kept for it, and the window may be 1 by now.
+    if (OthersAsk(index, source)) continue;
     // How much is sent without being known to have been received is bounded.
     if (box.facts.completions && (!masters_[sources_[source].facts.master].all_reported ||
                                   now_ns < box.unreachable_until_ns)) {
@@ -43,6 +45,14 @@ int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) c
     if (since_ns < 0 || this_ns < since_ns) since_ns = this_ns;
   }
   return since_ns;
+}
+
+// Whether credit may be kept at the worker for what other sources may bring.
+bool Checker::OthersAsk(uint32_t worker, uint32_t index) const {
+  return std::any_of(sources_.begin(), sources_.end(), [&](const Source& other) {
+    return &other != &sources_[index] && other.facts.master == sources_[index].facts.master &&
+           other.joined_at_ns[worker] >= 0 && other.asked > 0;
+  });
 }
 
 void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
@@ -57,6 +67,9 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
                          std::span<const int32_t> closed, bool all_reported, int64_t now_ns) {
   MasterState& state = masters_[master];
   state.all_reported = all_reported;
+  for (Source& source : sources_) {
+    if (source.facts.master == master) source.asked -= std::exchange(source.answered, 0);
+  }
   for (Worker& worker : workers_) {
     Box& box = worker.boxes[master];
     if (std::exchange(box.took, false)) box.took_seen_ns = now_ns;

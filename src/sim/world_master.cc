@@ -320,6 +320,9 @@ void World::TakeBatch(Master& master, bool all_reported) {
   master.closed.clear();
   for (const Op& op : master.ops) {
     if (op.key.kind == OpKind::kClose) master.closed.push_back(op.fd);
+    if (op.key.kind == OpKind::kAccept || op.key.kind == OpKind::kCount) {
+      checker_.OnAsked(master.by_index[op.key.index]);
+    }
     if (op.key.kind != OpKind::kSend) continue;
     master.handed.push_back(
         {.worker = kernel_.WorkerOf(op.fd), .fd = op.sent, .ticket_of = TicketOf(op)});
@@ -386,6 +389,9 @@ void World::TakeIn(const Master& master) {
                         {"more", completion.more}});
     if ((kind == OpKind::kAccept || kind == OpKind::kAcceptEach) && completion.result >= 0) {
       checker_.OnReported(master.by_index[completion.key.index], completion.result);
+    }
+    if (kind == OpKind::kAccept || kind == OpKind::kCount) {
+      checker_.OnAnswered(master.by_index[completion.key.index]);
     }
   }
 }

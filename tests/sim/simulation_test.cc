@@ -73,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(
                    " faults=ticket_kept:1/1,source_removed:1/1"},
         BrokenPart{Breakage::kTicketUsesItsNumber, "TicketUsesItsNumber", "by a ticket of source",
                    " source=policy:round-robin/readiness:1"
-                   " faults=ticket_kept:1/1,source_removed:1/1"},
+                   " faults=ticket_kept:1/2,source_removed:1/2"},
         BrokenPart{Breakage::kRingCountsTooFew, "RingCountsTooFew", "was not served"},
         BrokenPart{Breakage::kRingHidesOverflows, "RingHidesOverflows", "nobody was told"},
         BrokenPart{Breakage::kRingLosesDoorbell, "RingLosesDoorbell", "has been rung"},
