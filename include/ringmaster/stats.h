@@ -29,7 +29,9 @@ struct WorkerStats {
   uint64_t doorbells = 0;  // doorbells sent
   uint64_t stalls = 0;     // times that it was found not to move
   uint32_t unclaimed = 0;
-  uint32_t open = 0;  // unclaimed included
+  // Never less than `unclaimed`: the worker goes on while it is looked at, and what it has finished
+  // since its offers were counted is shown as open once more.
+  uint32_t open = 0;
   absl::Duration oldest_unclaimed = absl::ZeroDuration();
 };
 

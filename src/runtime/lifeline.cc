@@ -59,7 +59,7 @@ void Add(WorkerStats& sum, const WorkerStats& more) {
   sum.doorbells += more.doorbells;
   sum.stalls += more.stalls;
   sum.unclaimed += more.unclaimed;
-  sum.open = more.open;  // they share it
+  sum.open = std::max(more.open, sum.unclaimed);  // they share it, but look one after the other
   sum.oldest_unclaimed = std::max(sum.oldest_unclaimed, more.oldest_unclaimed);
 }
 

@@ -1053,6 +1053,7 @@ void Master::FillStats(BalancerStats& stats) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     if (workers_[index].shared == nullptr) continue;
     const core::WorkerCount& count = ledger.worker(index);
+    const uint32_t unclaimed = engine_->Unclaimed(index);
     stats.recalled += count.recalled;
     stats.workers.push_back(
         {.worker = index,
@@ -1061,8 +1062,9 @@ void Master::FillStats(BalancerStats& stats) {
          .recalled = count.recalled,
          .doorbells = engine_->doorbells(index),
          .stalls = engine_->stalls(index),
-         .unclaimed = engine_->Unclaimed(index),
-         .open = engine_->open(index),
+         .unclaimed = unclaimed,
+         // What was unclaimed when its inbox was looked at may have ended since.
+         .open = std::max(engine_->open(index), unclaimed),
          .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
   }
 }

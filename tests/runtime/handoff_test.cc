@@ -128,6 +128,18 @@ TEST_F(HandoffTest, AnAdoptedConnectionCountsUntilItsLeaseEndsWhicheverIsSaidFir
   EXPECT_EQ(StatsOf().open, 0u);
 }
 
+TEST_F(HandoffTest, WhatIsUnclaimedIsShownAsOpenAlsoWhenItsLeaseHasEnded) {
+  const Listener listener = Listener::Tcp();
+  Join(listener, {.window = 8});
+  ConnectMany(listener, 2);
+  for (int i = 0; i < 2; ++i) const Connection adopted = port_.Adopt(Next(), kAccepted);
+  EXPECT_EQ(StatsOf().unclaimed, 2u);
+  EXPECT_EQ(StatsOf().open, 2u);
+  port_.Took(2);
+  EXPECT_EQ(StatsOf().unclaimed, 0u);
+  EXPECT_EQ(StatsOf().open, 0u);
+}
+
 TEST_F(HandoffTest, NeverExceedsTheCapacityWhenConnectionsAreAdopted) {
   const Listener listener = Listener::Tcp();
   Join(listener, {.capacity = 2, .window = 8});
