@@ -470,7 +470,8 @@ class Balancer {
 // parents keep open: their rings, their event descriptors and the duplicates of their workers'
 // rings. So no source is watched, and no port is in use, because of this child. All handles may
 // still be destroyed, or not. Anywhere else, and a second time, it does nothing: what was made in
-// this process stays. One system call for each descriptor; async-signal-safe.
+// this process stays. What another thread was making or closing at the moment of the fork may stay
+// open, too. One system call for each descriptor; async-signal-safe.
 void AfterForkInChild();
 
 }  // namespace ringmaster
