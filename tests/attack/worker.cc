@@ -1,0 +1,282 @@
+// A worker: a thread with an io_uring and up to three ports of all kinds, which it adds, claims
+// from, leaves, moves and destroys as its header allows; and which may end without a word.
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "attack/calls.h"
+#include "attack/checks.h"
+#include "attack/claims.h"
+#include "attack/served.h"
+#include "attack/world.h"
+
+namespace ringmaster::attack {
+namespace {
+
+// One life of a worker: its thread may end and leave the rest behind.
+class Worker {
+ public:
+  Worker(World& world, Random random, bool& rests)
+      : actor_{.world = world, .random = random, .is_worker = true}, rests_(rests) {}
+
+  // On a thread of its own. Returns when the world stops, or when the worker dies.
+  void Live() {
+    while (ring_ == nullptr) {
+      deferred_ = actor_.random.OneIn(3);
+      ring_ = Ring::Make(actor_.random.Of({64u, 256u}),
+                         deferred_ ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+                                   : actor_.random.Of({0u, unsigned{IORING_SETUP_COOP_TASKRUN}}));
+      if (ring_ == nullptr) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    while (!world().stop_workers) {
+      if (world().calm) {
+        if (!rests_) Rest();
+      } else if (!Step()) {
+        return;
+      }
+      Turn();
+    }
+    LeaveAll(true);
+  }
+
+  // After its thread has ended, on another one. What is in its ring is still its own.
+  void Bury() { LeaveAll(!deferred_); }
+
+ private:
+  World& world() { return actor_.world; }
+
+  // Whether it lives on.
+  bool Step() {
+    Random& random = actor_.random;
+    switch (random.Below(24)) {
+      case 0:
+      case 1:
+        if (ports_.size() < 3) AddOne();
+        break;
+      case 2:
+      case 3:
+      case 4:
+        if (PortBox* const box = Any()) JoinAny(*box);
+        break;
+      case 5:
+        if (const auto record = world().AnySource(random); record != nullptr && Any() != nullptr)
+          LeaveSource(*Any(), *record);
+        break;
+      case 6:
+        if (random.OneIn(4)) LeaveOne();
+        break;
+      case 7:
+        if (PortBox* const box = Any()) ChangeLimitsAlone(*box);
+        break;
+      case 8:
+        if (PortBox* const box = Any()) TookAndAdopt(*box);
+        break;
+      case 9:
+      case 10:
+        CallSomething(actor_);
+        break;
+      case 11:
+        if (random.OneIn(8)) AddWrongPort(actor_, ring_.get());
+        break;
+      case 12:
+        if (world().config.forks && random.OneIn(16)) Fork();
+        break;
+      case 13:
+        if (random.OneIn(30) && MayDie()) {
+          Note("the worker's thread ends without a word");
+          return false;
+        }
+        break;
+      case 14:
+        if (random.OneIn(6))
+          std::this_thread::sleep_for(std::chrono::microseconds(random.Below(15000)));
+        break;
+      default:
+        world().FinishOne(random);
+    }
+    return true;
+  }
+
+  // What is handed over to a ring with DEFER_TASKRUN can be had by its own thread alone.
+  bool MayDie() const {
+    return !deferred_ || std::none_of(ports_.begin(), ports_.end(), [](const auto& box) {
+      return box->kind == PortBox::Kind::kCompletion;
+    });
+  }
+
+  PortBox* Any() {
+    return ports_.empty() ? nullptr : ports_[actor_.random.Below(ports_.size())].get();
+  }
+
+  void AddOne() {
+    const auto box =
+        AddPort(actor_,
+                actor_.random.Of({PortBox::Kind::kRing, PortBox::Kind::kRing,
+                                  PortBox::Kind::kCompletion, PortBox::Kind::kMailbox}),
+                ring_.get());
+    if (box != nullptr) ports_.push_back(box);
+    if (box != nullptr) JoinAny(*box);
+  }
+
+  void JoinAny(PortBox& box) {
+    if (const auto record = world().AnySource(actor_.random)) Join(box, *record);
+  }
+
+  void ChangeLimitsAlone(PortBox& box) {
+    const std::unique_lock alone(box.stays, std::try_to_lock);
+    if (alone.owns_lock()) ChangeLimits(actor_.random, box);
+  }
+
+  void TookAndAdopt(PortBox& box) {
+    // More than was sent is nothing, but what was sent must not be said before it is taken.
+    if (box.kind != PortBox::Kind::kCompletion) box.port.Took(actor_.random.Below(5));
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return;
+    {
+      const Connection adopted = box.port.Adopt(ends[0], 7);
+      if (adopted.fd() != ends[0] || adopted.token() != 7) Fail("Adopt makes something else");
+    }
+    close(ends[1]);
+  }
+
+  void LeaveOne() {
+    const size_t i = actor_.random.Below(ports_.size());
+    if (ports_.empty()) return;
+    const auto box = ports_[i];
+    {
+      const std::unique_lock alone(box->stays, std::try_to_lock);
+      if (!alone.owns_lock()) return;
+      LeaveNow(actor_.random, *box);
+    }
+    world().Forget(*box);
+    ports_.erase(ports_.begin() + static_cast<ptrdiff_t>(i));
+    Empty(true);
+  }
+
+  void LeaveAll(bool enter) {
+    for (const auto& box : ports_) {
+      world().Forget(*box);
+      const std::lock_guard alone(box->stays);
+      LeaveNow(actor_.random, *box);
+    }
+    ports_.clear();
+    if (ring_ != nullptr) Empty(enter);
+    ring_.reset();
+  }
+
+  // Takes what is left in the ring.
+  void Empty(bool enter) {
+    cqes_.clear();
+    ring_->Collect(enter, cqes_);
+    TakeCompletions();
+  }
+
+  void Fork() {
+    if (PortBox* const box = Any()) {
+      ForkAndCheck(actor_, &box->port);
+    } else {
+      ForkAndCheck(actor_, nullptr);
+    }
+  }
+
+  void Turn() {
+    cqes_.clear();
+    const uint32_t wait_us = again_ ? 0 : (world().calm ? 1000 : actor_.random.Below(1000));
+    again_ = false;
+    ring_->Turn(wait_us, cqes_);
+    TakeCompletions();
+    for (size_t i = 0; i < ports_.size(); ++i) {
+      const auto box = ports_[i];
+      pollfd look = {.fd = box->mailbox.fd(), .events = POLLIN};
+      const bool readable = look.fd >= 0 && poll(&look, 1, 0) == 1;
+      if (readable || (box->kind != PortBox::Kind::kCompletion && actor_.random.OneIn(20)))
+        again_ = Claim(actor_, *box) || again_;
+    }
+  }
+
+  void TakeCompletions() {
+    std::vector<std::pair<PortBox*, size_t>> taken;
+    for (const io_uring_cqe& cqe : cqes_) {
+      const uint64_t tag = cqe.user_data;
+      const auto found =
+          std::find_if(ports_.begin(), ports_.end(), [&](const std::shared_ptr<PortBox>& box) {
+            return box->serial ==
+                   ((tag & kHandedBit) != 0 ? SerialOfToken(tag) : (tag & ~kDoorbellBit));
+          });
+      PortBox* const box = found == ports_.end() ? nullptr : found->get();
+      if ((tag & kHandedBit) != 0) {
+        Call call("takes completion %d of port %llu", cqe.res,
+                  static_cast<unsigned long long>(SerialOfToken(tag)));
+        world().ServeHandedOver(actor_.random, box == nullptr ? nullptr : &box->port, cqe);
+        if (box != nullptr) taken.emplace_back(box, 1);
+      } else if ((tag & kDoorbellBit) != 0) {
+        if (box != nullptr) again_ = Claim(actor_, *box) || again_;
+      } else if (tag != LIBURING_UDATA_TIMEOUT) {
+        Fail("a completion that nobody asked for: %llx", static_cast<unsigned long long>(tag));
+      }
+    }
+    for (const auto& [box, count] : taken) box->port.Took(count);
+  }
+
+  // Its ports are as they should be from now on, and it only serves.
+  void Rest() {
+    // One that was left within a claim is of no use; and not every source may be joined by one to
+    // whom connections are handed over.
+    for (const auto& box : ports_)
+      if (!box->port.joined()) world().Forget(*box);
+    std::erase_if(ports_, [](const auto& box) { return !box->port.joined(); });
+    const bool claims = std::any_of(ports_.begin(), ports_.end(), [](const auto& box) {
+      return box->kind != PortBox::Kind::kCompletion;
+    });
+    if (!claims && !world().ending && !world().master_failed) {
+      const auto box = AddPort(actor_, PortBox::Kind::kMailbox, nullptr);
+      if (box == nullptr) return;  // next time
+      ports_.push_back(box);
+    }
+    for (const auto& box : ports_) {
+      const std::unique_lock alone(box->stays, std::try_to_lock);
+      if (!alone.owns_lock()) return;  // next time
+      box->port.SetCapacity(UINT32_MAX).IgnoreError();
+      box->port.SetWindow(box->window).IgnoreError();
+    }
+    rests_ = true;
+    world().calm_workers.fetch_add(1);
+  }
+
+  Actor actor_;
+  bool& rests_;
+  std::unique_ptr<Ring> ring_;
+  std::vector<std::shared_ptr<PortBox>> ports_;
+  std::vector<io_uring_cqe> cqes_;
+  bool deferred_ = false;
+  bool again_ = false;
+};
+
+}  // namespace
+
+void RunWorker(World& world, uint32_t number) {
+  bool rests = false;
+  for (uint64_t life = 0; !world.stop_workers; ++life) {
+    Worker worker(world, Random(world.seed, 100 + number + 10 * life), rests);
+    char name[12];
+    std::snprintf(name, sizeof(name), "w%u.%u", number, static_cast<unsigned>(life % 100));
+    std::thread([&] {
+      NameThread(name);
+      worker.Live();
+    }).join();
+    if (!world.calm) std::this_thread::sleep_for(std::chrono::milliseconds(life * 7 % 30));
+    NameThread("grave");
+    worker.Bury();
+  }
+}
+
+}  // namespace ringmaster::attack
