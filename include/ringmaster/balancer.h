@@ -149,7 +149,9 @@ struct Event {
     kAccepting,         // it goes on
     kSourceBlocks,      // the listener has become blocking, by whoever shares it; nobody accepts
                         // from it until it is non-blocking again, which is looked at every 200 ms
-    kSourceFailed,      // the source cannot be accepted from any more; it is not watched any more
+    kSourceFailed,      // the source cannot be accepted from any more, as its socket has confirmed:
+                        // somebody has shut it down, say; it is not watched any more. What had come
+                        // to a Unix listener before that is still served
     kWorkerStalled,     // the worker did not move, so offers were recalled, or, where they cannot
                         // be, nothing is handed to it any more
     kWorkerMoves,       // it moves again

@@ -130,7 +130,9 @@ class [[nodiscard]] Ticket {
   // What the worker gave when it joined the source.
   uint64_t token() const { return token_; }
 
-  // What poll(2) said of the source since the last ticket: POLLIN, perhaps POLLHUP or POLLERR.
+  // What poll(2) said of the source since the last ticket: POLLIN, perhaps POLLHUP, POLLRDHUP or
+  // POLLERR, which stand for nothing to accept or read. Of what is no listener one ticket says its
+  // end; of a listener Event::Kind::kSourceFailed does, and perhaps a ticket as well.
   uint32_t events() const { return events_; }
 
   // Of a listening stream socket: accepts one connection, which has the ticket's place among the
@@ -145,10 +147,11 @@ class [[nodiscard]] Ticket {
   // The source may have more than this worker takes now: somebody gets another ticket. `error` is
   // the errno of what went wrong, if that was the reason; EAGAIN says that there was nothing, and
   // nobody gets another ticket for it. After a shortage (EMFILE, ENFILE, ENOMEM,
-  // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; a source that is
-  // no listener any more (EINVAL, EBADF) is given up, as with the other intakes. A negative one, as
-  // completions carry it, means the same. Does nothing when the ticket is late; no other source
-  // hears of it.
+  // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; where it looks as
+  // if the source were no listener any more (EINVAL, EBADF, ENOTSOCK, EOPNOTSUPP) its socket is
+  // asked, and the source is given up if that confirms it, as with the other intakes. A negative
+  // one, as completions carry it, means the same. Does nothing when the ticket is late; no other
+  // source hears of it.
   void Again(int error = 0) const;
 
  private:

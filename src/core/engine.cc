@@ -59,6 +59,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   Refuse();
   if (LetGo()) again_ = true;
   RingTouched();
+  AskForStates();
   ArmSources();
   AskForOverflows();
   std::swap(ops_, ops);
@@ -121,10 +122,13 @@ void Engine::OnCompletion(const Completion& completion) {
     case OpKind::kPoll:
     case OpKind::kCount:
     case OpKind::kOverflows:
+    case OpKind::kState:
+    case OpKind::kHangUp:
     case OpKind::kAcceptEach:
     case OpKind::kAccept:
       break;
     case OpKind::kPollEnd:
+    case OpKind::kHangUpEnd:
     case OpKind::kAcceptEnd:
     case OpKind::kClose:
       return;  // only failures arrive, and what was to be ended or closed is gone already
@@ -135,6 +139,8 @@ void Engine::OnCompletion(const Completion& completion) {
   SourceState& source = sources_[key.index];
   const bool asked = key.kind == OpKind::kCount        ? source.counting
                      : key.kind == OpKind::kOverflows  ? source.asking
+                     : key.kind == OpKind::kState      ? source.asking_state
+                     : key.kind == OpKind::kHangUp     ? source.watches_end
                      : key.kind == OpKind::kAccept     ? source.under_way > 0
                      : key.kind == OpKind::kAcceptEach ? source.config.multishot_accept
                                                        : !source.config.multishot_accept;
@@ -155,6 +161,8 @@ void Engine::OnCompletion(const Completion& completion) {
     NoteOverflows(key.index, completion.result);
     return;
   }
+  if (key.kind == OpKind::kState) return OnState(key.index, completion.result);
+  if (key.kind == OpKind::kHangUp) return OnHangUp(key.index, completion.result);
   source.came = true;
   if (key.kind == OpKind::kAccept) {
     --source.under_way;
@@ -162,17 +170,15 @@ void Engine::OnCompletion(const Completion& completion) {
     if (completion.result < 0) LeaveGates(source);
   } else if (!completion.more && key.generation == source.generation) {
     source.arm = Arm::kIdle;
+    if (source.config.multishot_accept) OnEachEnded(source, completion.result);
   }
   if (key.kind == OpKind::kPoll) {
-    // A mask, POLLHUP and POLLERR included: the accept that follows finds out what it means.
     if (completion.result >= 0) {
-      MayHaveMore(source);
-      source.events |= completion.result;
+      OnPolled(key.index, completion.result);
     } else if (completion.result == -ENOMEM) {
       PauseIntake(key.index);  // it could not be armed now
     } else if (completion.result != -ECANCELED) {
-      source.failed = true;
-      Emit(EventKind::kSourceFailed, key.index, 0, -completion.result);
+      GiveUp(key.index, -completion.result);
     }
     return;
   }
@@ -309,7 +315,8 @@ void Engine::TakeAgain() {
     if (again) MayHaveMore(source);
     if (error == 0) continue;
     source.failed_since = true;
-    OnAcceptError(index, error);
+    // What its number stands for is not for a worker to say.
+    OnAcceptError(index, error == kOtherFile ? EBADF : error);
   }
 }
 
@@ -364,13 +371,14 @@ void Engine::TurnAway(uint32_t index, const Completion& completion) {
 void Engine::OnAcceptError(uint32_t index, int32_t error) {
   SourceState& source = sources_[index];
   // Of what is ended anyway nobody need hear.
-  if (source.removed) return;
+  if (source.removed || (source.failed && !source.drains)) return;
   switch (error) {
     case EAGAIN:
       // Later completions of the same batch may still set it again: they are in the order in which
       // things happened.
       source.ready = false;
       source.found_end = true;
+      if (source.hung_up) source.asks_state = true;  // by (17)
       FindNothing(index);
       return;
     case ECANCELED:
@@ -390,24 +398,116 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       PauseIntake(index);
       return;
     case kOtherFile:
+      ++source.intake.errors;
+      return GiveUp(index, error);
     case EINVAL:
     case EBADF:
     case ENOTSOCK:
     case EOPNOTSUPP:
       ++source.intake.errors;
-      if (!source.failed) Emit(EventKind::kSourceFailed, index, 0, error);
-      source.failed = true;
-      source.ready = false;
-      return;
+      return Doubt(source, error);
     default:
       ++source.intake.errors;
-      // The connection went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall
-      // rule, the network errors of accept(2)): that one is gone, the next may be fine.
-      // Unless nothing but errors comes: then it must not spin.
-      MayHaveMore(source);
-      if (source.back_off.Fail()) PauseIntake(index);
-      return;
+      return OnConnectionError(index);
   }
+}
+
+// The connection went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall rule,
+// the network errors of accept(2)): that one is gone, the next may be fine. Unless nothing but
+// errors comes: then it must not spin.
+void Engine::OnConnectionError(uint32_t index) {
+  SourceState& source = sources_[index];
+  MayHaveMore(source);
+  if (source.back_off.Fail()) PauseIntake(index);
+}
+
+// A mask, POLLHUP and POLLERR included.
+void Engine::OnPolled(uint32_t index, int32_t mask) {
+  SourceState& source = sources_[index];
+  const int32_t ends = mask & ~kReadableMask;
+  const bool armed_anew = std::exchange(source.armed_anew, false);
+  if (source.config.listens) {
+    // Of a polled source the accept that finds nothing more asks. The ticket is issued nevertheless
+    // where nothing else takes out what may be left.
+    source.hung_up |= ends != 0;
+    source.asks_state |= source.hung_up && source.config.readiness;
+  } else {
+    // By (18). What was told is what lasts; an edge without it shows that it does not.
+    source.told &= mask;
+    const bool news = (ends & ~source.told) != 0 ||
+                      ((mask & kReadableMask) != 0 && (source.told & kEndedMask) == 0);
+    if (ends != 0 && !news && armed_anew) return;
+  }
+  MayHaveMore(source);
+  source.events |= mask;
+}
+
+// --- Whether it is a listener still, by (17) -----------------------------------------------------
+
+void Engine::Doubt(SourceState& source, int32_t error) {
+  source.doubt = error;
+  source.asks_state = true;
+}
+
+void Engine::OnHangUp(uint32_t index, int32_t result) {
+  SourceState& source = sources_[index];
+  source.watches_end = false;
+  source.ends_watch = false;
+  if (result == -ENOMEM) return PauseIntake(index);  // it could not be armed now
+  if (result == -ECANCELED) return;
+  if (result < 0) return OnAcceptError(index, -result);
+  // Otherwise it shows anew when both are armed again.
+  source.hung_up = source.arm == Arm::kArmed;
+}
+
+// A multishot accept that was told to end because of a hang-up, and did, had nothing left to take.
+// One that had ended by itself, or because of a connection, may have: it is armed again, and its
+// end shows anew.
+void Engine::OnEachEnded(SourceState& source, int32_t result) {
+  if (!source.hung_up) return;
+  source.hung_up = result == -ECANCELED;
+  source.asks_state |= source.hung_up;
+}
+
+void Engine::AskForStates() {
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
+    if (!source.asks_state || source.asking_state || Shut(source)) continue;
+    source.asks_state = false;
+    source.asking_state = true;
+    ops_.push_back({.key = SourceKey(OpKind::kState, index),
+                    .fd = source.config.fd,
+                    .file = source.config.file});
+  }
+}
+
+void Engine::OnState(uint32_t index, int32_t result) {
+  SourceState& source = sources_[index];
+  source.asking_state = false;
+  const int32_t doubt = std::exchange(source.doubt, 0);
+  const bool hung_up = std::exchange(source.hung_up, false);
+  if (source.removed || (source.failed && doubt == 0)) return;
+  if (result == kListens || (result >= 0 && !source.config.listens)) {
+    if (doubt != 0) OnConnectionError(index);
+    return;
+  }
+  // Of what cannot be counted workers take what is left, as long as their tickets bring more.
+  source.drains = result == kEnds && source.config.readiness && !source.failed;
+  if (result == kEnds && doubt != 0 && !source.failed) {
+    OnConnectionError(index);
+    // The accept that finds nothing more asks again; a multishot accept is told by its poll.
+    source.hung_up = !source.config.multishot_accept;
+    if (!source.config.readiness) return;
+  }
+  GiveUp(index, result < 0 ? -result : hung_up || doubt == 0 ? EINVAL : doubt);
+}
+
+void Engine::GiveUp(uint32_t index, int32_t error) {
+  SourceState& source = sources_[index];
+  if (source.removed) return;
+  if (!source.failed) Emit(EventKind::kSourceFailed, index, 0, error);
+  source.failed = true;
+  source.ready &= source.drains;
 }
 
 void Engine::PauseIntake(uint32_t index) {
@@ -552,6 +652,7 @@ void Engine::ForgetTickets(WorkerState& worker) {
     SourceState& state = sources_[std::exchange(source, UINT32_MAX)];
     ForgetTicket(state);
     MayHaveMore(state);
+    state.events |= state.told;
     taken_ = true;
   }
 }
@@ -889,7 +990,8 @@ bool Engine::DealHeld(uint32_t index) {
 bool Engine::AcceptMore(uint32_t index, bool starving) {
   SourceState& source = sources_[index];
   // What a count has found while nothing may be issued is looked for again later.
-  const bool held_back = source.starved || source.back_off.pauses() || Shut(source);
+  const bool held_back =
+      source.starved || source.back_off.pauses() || source.doubt != 0 || Shut(source);
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
   if (source.config.multishot_accept) return ArmEach(index, held_back, starving);
   const bool may_have_more = source.ready || source.counted;
@@ -968,7 +1070,8 @@ bool Engine::IssueTickets(uint32_t index) {
   const bool untaken = source.untaken > 0;
   if (!source.config.countable) {
     source.ready = false;
-    wanted = unclaimed == 0 ? 1 : 0;
+    const bool ends = (source.events & ~kReadableMask & ~source.told) != 0;  // (18)
+    wanted = unclaimed == 0 || (ends && !source.config.listens) ? 1 : 0;
   } else if (std::exchange(source.counted, false)) {
     // The backlog was read first and then, in this batch, what is unclaimed. A worker claims before
     // it accepts, so what it is about to accept is counted as waiting: a ticket too many, which
@@ -982,6 +1085,7 @@ bool Engine::IssueTickets(uint32_t index) {
   uint64_t issued = 0;
   while (issued < std::min(wanted, credit) && HasRoomFor(1) &&
          (std::exchange(source.entered, false) || EnterGates(source))) {
+    source.told |= source.events & ~kReadableMask;
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
     ++arrived_;
@@ -1472,8 +1576,8 @@ bool Engine::Starving() const {
 
 // Whether only a set-up call can make its intake go on.
 bool Engine::Shut(const SourceState& source) const {
-  return source.joined.empty() || source.paused || source.failed || source.removed || stopping_ ||
-         resting_;
+  return source.joined.empty() || source.paused || (source.failed && !source.drains) ||
+         source.removed || stopping_ || resting_;
 }
 
 // Whether something of the source is left to be done and not under way.
@@ -1483,8 +1587,9 @@ bool Engine::HasWork(uint32_t index) const {
                      !(source.config.readiness && (stopping_ || source.removed));
   if (deals && ledger_.source(index).held > 0) return true;
   if (Shut(source)) return false;
-  if (source.arm != Arm::kArmed) return true;
-  const bool looks = source.under_way > 0 || source.counting;
+  if (source.arm != Arm::kArmed && !source.failed) return true;
+  const bool looks = source.under_way > 0 || source.counting || source.asking_state;
+  if (source.asks_state && !looks) return true;
   return !source.config.multishot_accept && !looks && (source.ready || source.counted);
 }
 
@@ -1542,13 +1647,14 @@ void Engine::SendDoorbell(uint32_t index) {
 // By (5).
 bool Engine::WantsArm(uint32_t index) const {
   const SourceState& source = sources_[index];
-  if (Shut(source) || source.back_off.pauses()) return false;
+  if (Shut(source) || source.failed || source.back_off.pauses()) return false;
   // Armed anew when the policy needs other facts of what is accepted.
   if (source.arm == Arm::kArmed && source.config.multishot_accept &&
       source.armed_key.facts != source.facts) {
     return false;
   }
   if (source.config.multishot_accept) {
+    if (source.hung_up || (source.arm == Arm::kIdle && source.doubt != 0)) return false;
     return ledger_.source(index).held < source.config.hold && !source.full;
   }
   return !(source.ready && WaitsOf(source) == Waits::kForCredit);
@@ -1567,6 +1673,7 @@ void Engine::ArmSources() {
       ++source.generation;
       ++source.intake.arms;
       source.arm = Arm::kArmed;
+      source.armed_anew = true;
       if (multishot) source.back_off.Try(now_ns_);
       source.armed_key = SourceKey(multishot ? OpKind::kAcceptEach : OpKind::kPoll, index);
       ops_.push_back({.key = source.armed_key,
@@ -1580,6 +1687,23 @@ void Engine::ArmSources() {
       key.kind = multishot ? OpKind::kAcceptEnd : OpKind::kPollEnd;
       ops_.push_back({.key = key, .fd = source.config.fd});
     }
+    WatchEnd(index);
+  }
+}
+
+// By (17): behind the accept, so that this takes first what had come before the end.
+void Engine::WatchEnd(uint32_t index) {
+  SourceState& source = sources_[index];
+  const bool wants = source.config.hides_end && source.arm == Arm::kArmed && !source.hung_up;
+  if (wants && !source.watches_end) {
+    source.watches_end = true;
+    source.end_key = SourceKey(OpKind::kHangUp, index);
+    ops_.push_back({.key = source.end_key, .fd = source.config.fd, .file = source.config.file});
+  } else if (source.arm != Arm::kArmed && source.watches_end && !source.ends_watch) {
+    source.ends_watch = true;
+    OpKey key = source.end_key;
+    key.kind = OpKind::kHangUpEnd;
+    ops_.push_back({.key = key, .fd = source.config.fd});
   }
 }
 
@@ -1637,11 +1761,12 @@ void Engine::ReserveShared() {
   Reserve(served_, sources_.size());
   // In one batch a worker is rung at most once in each round because something is overdue, once
   // because a doorbell is owed and once because it was offered to. A source is asked for a count,
-  // one arming and one ending, and for no more accepts than its workers have credit. Nothing is
-  // turned away or dropped at once twice, nor more in all than the batch has brought.
+  // one arming and one ending, the same of the watch for its end, for its state, and for no more
+  // accepts than its workers have credit. Nothing is turned away or dropped at once twice, nor more
+  // in all than the batch has brought.
   const size_t ops = 1 + sent_room + 2 * (kRefusalsPerBatchMax + 1) + config_.completions_max +
                      kOverflowLooksPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
-                     3 * sources_.size() + windows_;
+                     6 * sources_.size() + windows_;
   if (ops > ops_max_) ops_max_ = std::max(ops, 2 * ops_max_);
   Reserve(events_, 64 + 2 * workers_.size() + 2 * sources_.size());
   MakeRoom();
@@ -1731,7 +1856,7 @@ void Engine::RemoveSource(uint32_t source) {
 
 bool Engine::IntakeEnded(uint32_t source) const {
   const SourceState& state = sources_[source];
-  return state.arm == Arm::kIdle && state.under_way == 0 && !state.counting && !state.asking;
+  return Disarmed(state) && state.under_way == 0;
 }
 
 uint8_t Engine::FactsOf(const SourceState& source) {
@@ -1837,7 +1962,9 @@ void Engine::Leave(uint32_t source, uint32_t worker) {
   MakeRoom();  // what it had is held now
   TellPolicy(source, "OnLeave", [worker](Policy& policy) { policy.OnLeave(worker); });
   // It may have claimed a ticket that it does not redeem any more.
-  if (sources_[source].config.readiness) MayHaveMore(sources_[source]);
+  if (!sources_[source].config.readiness) return;
+  MayHaveMore(sources_[source]);
+  sources_[source].events |= sources_[source].told;
 }
 
 // Recalls what `worker` has not claimed of `source`, or of every source (UINT32_MAX); newest first,
@@ -1872,17 +1999,27 @@ void Engine::GoOn() {
   for (SourceState& source : sources_) source.ready |= std::exchange(source.counted, false);
 }
 
+// Nothing of it is armed or asked for, but for single accepts.
+bool Engine::Disarmed(const SourceState& source) {
+  return source.arm == Arm::kIdle && !source.counting && !source.asking && !source.asking_state &&
+         !source.watches_end;
+}
+
 bool Engine::AtRest() const {
   return accepts_under_way_ == 0 && sent_.empty() &&
-         std::all_of(sources_.begin(), sources_.end(), [](const SourceState& source) {
-           return source.arm == Arm::kIdle && !source.counting && !source.asking;
-         });
+         std::all_of(sources_.begin(), sources_.end(), Disarmed);
 }
 
 void Engine::ForgetRing() {
   watching_ = false;
   for (SourceState& source : sources_) {
     source.arm = Arm::kIdle;
+    source.watches_end = false;
+    source.ends_watch = false;
+    source.asks_state |= std::exchange(source.asking_state, false);
+    if (source.config.multishot_accept && source.doubt == 0) {
+      source.hung_up = source.asks_state = false;  // it shows anew
+    }
     source.ready |= std::exchange(source.counting, false);
     source.asking = false;
     accepts_under_way_ -= source.under_way;
@@ -1898,9 +2035,7 @@ void Engine::StopIntake() {
 
 bool Engine::IntakeEnded() const {
   return stopping_ && accepts_under_way_ == 0 &&
-         std::all_of(sources_.begin(), sources_.end(), [](const SourceState& source) {
-           return source.arm == Arm::kIdle && !source.counting && !source.asking;
-         });
+         std::all_of(sources_.begin(), sources_.end(), Disarmed);
 }
 
 void Engine::RefuseAll() {

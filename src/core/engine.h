@@ -85,6 +85,18 @@
 //     that one would never find both.
 //     Masters do not take turns with each other.
 //
+// (17) A source is given up, and said to be, when its socket confirms that it takes no connections
+//     any more (kState), or its number is another file's. The errors of accept(2) are no proof:
+//     those of a connection that went wrong look the same. So an accept that fails as if there were
+//     no listener, whoever says so, is a doubt. So is a hang-up that a poll has shown, when nothing
+//     is left to accept: a Unix socket that was shut down keeps what had come before. Its accepts
+//     do not tell of its end, a multishot one never, so a poll for that stands beside it. While it
+//     is asked about a doubt, nothing is accepted.
+//
+// (18) What a poll has shown of a source's end reaches somebody: the event of (17); or of what is
+//     no listener, a ticket. A hang-up lasts, so every arming shows it anew: once a ticket has said
+//     it, another edge of it is no news, or tickets would go round for ever.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -175,6 +187,8 @@ struct SourceConfig {
   bool multishot_accept = false;  // kAccept rather than kPollAccept
   bool readiness = false;         // kReadiness: arrivals are tickets, by (10)
   bool countable = false;         // readiness: kCount tells how many connections wait
+  bool listens = true;            // connections come from it; false: readiness of anything else
+  bool hides_end = false;         // its multishot accept does not complete when it is shut down
   bool tells_overflows = false;   // kOverflows works
   int32_t overflows = 0;          // what it would complete with now: those are not counted
   uint32_t hold = 0;              // kAccept: pauses when it holds so many
@@ -396,6 +410,16 @@ class Engine {
     bool counted = false;            // in this batch one has completed
     uint32_t backlog = 0;            // what it said
     int32_t events = kReadableMask;  // readiness: what polls said since the last ticket
+    int32_t told = 0;                // the same: what tickets have said of its end, by (18)
+    bool armed_anew = false;         // the same: and no edge has come since
+    bool hung_up = false;            // by (17): a poll has shown it, and nobody was asked
+    int32_t doubt = 0;               // the same: the errno of what is to be asked about
+    bool asks_state = false;         // the same: a kState is due
+    bool asking_state = false;       // the same: one is under way
+    bool drains = false;             // given up; its tickets go on until it is empty
+    bool watches_end = false;        // a kHangUp is under way
+    bool ends_watch = false;         // the same: and has been told to end
+    OpKey end_key;                   // of that
     bool asking = false;             // a kOverflows is under way
     bool came = false;               // something has, since the last kOverflows
     int64_t ask_again_ns = 0;        // not before
@@ -467,6 +491,14 @@ class Engine {
   void OnAccepted(uint32_t source, const Completion& completion);
   void DropAtOnce(uint32_t source, const Completion& completion);
   void OnAcceptError(uint32_t source, int32_t error);
+  void OnConnectionError(uint32_t source);
+  void OnPolled(uint32_t source, int32_t mask);
+  void OnHangUp(uint32_t source, int32_t result);
+  static void OnEachEnded(SourceState& source, int32_t result);
+  void OnState(uint32_t source, int32_t result);
+  static void Doubt(SourceState& source, int32_t error);
+  void AskForStates();
+  void GiveUp(uint32_t source, int32_t error);
   void PauseIntake(uint32_t source);
   bool BackingOff() const;
   void EndBackOffs();
@@ -561,12 +593,14 @@ class Engine {
   Waits WaitsOf(const WorkerState& worker) const;
   bool Starving() const;
   bool Shut(const SourceState& source) const;
+  static bool Disarmed(const SourceState& source);
   bool HasWork(uint32_t source) const;
 
   void RingTouched();
   void RingWorker(uint32_t worker);
   void SendDoorbell(uint32_t worker);
   void ArmSources();
+  void WatchEnd(uint32_t source);
   bool WantsArm(uint32_t source) const;
   OpKey SourceKey(OpKind kind, uint32_t source) const;
   bool SlotIsFree(uint32_t source);

@@ -17,9 +17,12 @@ enum class OpKind : uint8_t {
   kPollEnd,     // ends the kPoll of the same key
   kCount,       // completes at once: how many connections wait in the backlog of a listener
   kOverflows,   // completes at once: how many the kernel has dropped because that was full
+  kState,       // completes at once: kListens, kEnds, or 0 for what is no listener
   kAccept,      // accepts one connection if there is one: never waits, EAGAIN if there is none
   kAcceptEach,  // multishot accept: one completion for each connection
   kAcceptEnd,   // ends the kAcceptEach of the same key
+  kHangUp,      // poll on a source for nothing but its end; completes once
+  kHangUpEnd,   // ends the kHangUp of the same key
   kDoorbell,    // tells a worker's ring that its inbox is not empty; completes only on failure
   kSend,        // hands a connection to a worker's ring as a completion; completes only on failure
   kClose,       // closes a connection that nobody serves; completes only on failure
@@ -30,8 +33,14 @@ enum class OpKind : uint8_t {
 inline constexpr int32_t kOtherFile = ESTALE;
 inline constexpr int32_t kWouldWait = EDEADLK;
 
-// The poll mask of what is readable, or has a connection to accept.
+// The poll mask of what is readable, or has a connection to accept; and of a socket to which
+// nothing more will come. What else a mask may have says that something has gone wrong, or ended.
 inline constexpr int32_t kReadableMask = 1;
+inline constexpr int32_t kEndedMask = 0x2000;
+
+// kState: connections may come; none come any more, but what has come can be accepted.
+inline constexpr int32_t kListens = 1;
+inline constexpr int32_t kEnds = 2;
 
 // kOverflows: the count is cut to these bits, so it begins anew after 2^31.
 inline constexpr int32_t kOverflowsMask = 0x7fffffff;

@@ -22,10 +22,13 @@ bool IsUrgent(OpKind kind) {
     case OpKind::kPoll:
     case OpKind::kCount:
     case OpKind::kOverflows:
+    case OpKind::kState:
+    case OpKind::kHangUp:
     case OpKind::kAccept:
     case OpKind::kAcceptEach:
       return false;
     case OpKind::kPollEnd:
+    case OpKind::kHangUpEnd:
     case OpKind::kAcceptEnd:
     case OpKind::kDoorbell:
     case OpKind::kSend:

@@ -23,6 +23,8 @@ using core::Op;
 using core::OpKey;
 using core::OpKind;
 
+static_assert(core::kReadableMask == POLLIN && core::kEndedMask == POLLRDHUP);
+
 // A source and the wishes for what is accepted from it, in the `res` of a message to oneself.
 // Descriptors stay below these bits: fs.nr_open is 2^30 at most, and 2^20 by default.
 constexpr uint32_t kMessageNonBlock = 1u << 30;
@@ -198,7 +200,16 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
       break;
     case OpKind::kCount:
     case OpKind::kOverflows:
+    case OpKind::kState:
       return;  // not by an entry of the queue
+    case OpKind::kHangUp:
+      // A poll tells POLLHUP and POLLERR whatever it asks for.
+      io_uring_prep_poll_add(sqe, op.fd, POLLRDHUP);
+      break;
+    case OpKind::kHangUpEnd:
+      io_uring_prep_cancel64(sqe, UserDataOfEnded(op.key, OpKind::kHangUp, dialect), 0);
+      flags = IOSQE_CQE_SKIP_SUCCESS;
+      break;
     case OpKind::kPollEnd:
       // Not by POLL_REMOVE, which leaves a poll armed whose edge is under way (uring_ring_test:
       // EndsAPollWhoseEdgeIsUnderWay).
@@ -261,6 +272,7 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
                 .more = (cqe.flags & IORING_CQE_F_MORE) != 0};
   switch (completion.key.kind) {
     case OpKind::kPollEnd:
+    case OpKind::kHangUpEnd:
     case OpKind::kAcceptEnd:
       return cqe.res < 0 && cqe.res != -ENOENT && cqe.res != -EALREADY;
     case OpKind::kAccept:
@@ -275,6 +287,8 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
     case OpKind::kPoll:
     case OpKind::kCount:
     case OpKind::kOverflows:
+    case OpKind::kState:
+    case OpKind::kHangUp:
     case OpKind::kDoorbell:
     case OpKind::kSend:
     case OpKind::kClose:
@@ -284,11 +298,19 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
   return false;
 }
 
-bool AnswersAtOnce(OpKind kind) { return kind == OpKind::kCount || kind == OpKind::kOverflows; }
+bool AnswersAtOnce(OpKind kind) {
+  return kind == OpKind::kCount || kind == OpKind::kOverflows || kind == OpKind::kState;
+}
 
 Completion Answer(const Op& op) {
-  const bool counts = op.key.kind == OpKind::kCount;
-  return {.key = op.key, .result = counts ? BacklogOf(op.fd).length : OverflowsOf(op.fd)};
+  switch (op.key.kind) {
+    case OpKind::kCount:
+      return {.key = op.key, .result = BacklogOf(op.fd).length};
+    case OpKind::kState:
+      return {.key = op.key, .result = StateOf(op.fd)};
+    default:
+      return {.key = op.key, .result = OverflowsOf(op.fd)};
+  }
 }
 
 void CloseAccepted(std::span<const Completion> completions) {
@@ -305,6 +327,20 @@ Backlog BacklogOf(int fd) {
   socklen_t length = offsetof(tcp_info, tcpi_lost);
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return {.length = -errno};
   return {.length = static_cast<int32_t>(info.tcpi_unacked), .limit = info.tcpi_sacked};
+}
+
+int32_t StateOf(int fd) {
+  int listens = 0;
+  socklen_t length = sizeof(listens);
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0) {
+    return errno == ENOTSOCK ? 0 : -errno;
+  }
+  if (listens == 0) return 0;
+  // A Unix socket that was shut down says that it listens, refuses its clients, and answers EAGAIN
+  // to an accept when it has no more of those that came before (Linux 6.18).
+  pollfd end{.fd = fd, .events = POLLRDHUP, .revents = 0};
+  const bool ended = poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP)) != 0;
+  return ended ? core::kEnds : core::kListens;
 }
 
 // Each connection that a listener drops counts as a drop of its socket (uring_ring_test:

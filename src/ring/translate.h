@@ -69,6 +69,9 @@ Backlog BacklogOf(int fd);
 // was full, cut to core::kOverflowsMask; or -errno. A client that tries again counts again.
 int32_t OverflowsOf(int fd);
 
+// What core::OpKind::kState completes with.
+int32_t StateOf(int fd);
+
 // Which file the number stands for, as Op::file has it: of a socket the kernel's cookie, which no
 // other socket ever has (SO_COOKIE, Linux 4.12); 0, and errno says why, when it cannot be told.
 uint64_t FileOf(int fd);

@@ -26,7 +26,7 @@ constexpr uint32_t kSubmissionEntriesMax = 32768;
 constexpr uint32_t kCompletionEntriesMax = 65536;
 
 // At most one question of each kind is under way for each source.
-constexpr size_t kAnswersMax = 2 * 1024;
+constexpr size_t kAnswersMax = 3 * 1024;
 
 // How often, and with what pause, a crossing is tried again while the kernel lacks memory.
 constexpr int kRetriesMax = 5000;

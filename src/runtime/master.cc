@@ -603,6 +603,9 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .multishot_accept = multishot,
          .readiness = source.tickets,
          .countable = source.tickets && source.countable,
+         .listens = source.accepts,
+         // The multishot accept of a TCP listener completes with EINVAL; that of a Unix one never.
+         .hides_end = multishot && !source.countable,
          .tells_overflows = overflows >= 0,
          .overflows = std::max(overflows, 0),
          .hold = multishot ? options.hold : 0,

@@ -155,6 +155,9 @@ SimConfig DrawConfig(uint64_t seed) {
   for (SimSourceConfig& source : config.sources) {
     if (source.age_max_ns > 0) source.tells_age = !prng.Chance({1, 4});
   }
+  for (SimSourceConfig& source : config.sources) {
+    source.local = !source.countable && prng.Chance({1, 2});
+  }
   return config;
 }
 

@@ -25,6 +25,8 @@ struct SimSourceConfig {
   int64_t age_max_ns = 0;             // drops what nobody has claimed by then; 0: never
   bool tells_age = true;              // age_max_ns: the kernel tells when a client came
   uint32_t backlog_max = UINT32_MAX;  // so many may wait in the kernel
+  bool local = false;                 // a Unix listener, which keeps its backlog when it is shut
+                                      // down, and never tells an accept; not countable
 };
 
 struct SimWorkerConfig {
@@ -114,6 +116,9 @@ enum class Breakage : uint8_t {
   kRingLosesEdge,           // an edge is dropped
   kRingCountsTooFew,        // a count of what waits leaves one out
   kRingHidesOverflows,      // it says that a backlog has never overflowed
+  kRingHidesTheHangUp,      // a poll shows that a listener is readable, not that it was shut down
+  kSocketDeniesItsEnd,      // a Unix listener that was shut down says that it listens
+  kSocketNeverListens,      // one that listens says that it does not
   kRingLosesConnection,     // an accepted connection is never reported
   kRingReportsTwice,        // an accepted connection is reported twice
   kRingHidesTheEnd,         // a multishot operation ends and says that it goes on

@@ -28,6 +28,7 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("age_max_ns", source.age_max_ns);
   visit("tells_age", source.tells_age);
   visit("backlog_max", source.backlog_max);
+  visit("local", source.local);
 }
 
 template <typename Config, typename Visitor>

@@ -87,8 +87,10 @@ enum class Milestone : uint8_t {
   kCameToRest,          // the thread of a host ended
   kRingLost,            // the same, and its ring was out of reach
   kCalledAtRest,        // calls that came before another host did
+  kLocalGivenUp,        // a Unix listener was shut down and the engine noticed
+  kGivenUpWithBacklog,  // and there were connections left, for workers to take
 };
-inline constexpr size_t kMilestoneCount = 73;
+inline constexpr size_t kMilestoneCount = 75;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -164,6 +166,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "came_to_rest",
     "ring_lost",
     "called_at_rest",
+    "local_given_up",
+    "given_up_with_backlog",
 };
 
 struct Counters {

@@ -15,7 +15,9 @@
 //  * The connection is gone, or a firewall refuses it: kAcceptError.
 //  * A client hangs up while it waits, and is accepted as any other: kClientHangsUp.
 //  * When a client came is told in ticks of the kernel's clock: SimConfig::tick_ns.
-//  * shutdown() of the listener gives POLLHUP, then EINVAL: kSourceShutDown.
+//  * shutdown() of the listener gives POLLHUP, then EINVAL; of a Unix one POLLHUP and EAGAIN, or to
+//  a
+//    multishot accept nothing at all: kSourceShutDown, SimSourceConfig::local.
 //  * An accept that never waits happens when its completion is read (before Linux 6.10):
 //    SimConfig::accepts_at_reap.
 //  * Completions are made at the end of a turn only: SimConfig::defers_task_work.
@@ -82,8 +84,9 @@ enum class Fault : uint8_t {
                         // its source
   kHostEnds,            // the thread of a host ends, perhaps with its ring; another one follows
   kClientHangsUp,       // a client hangs up soon, whether it has been accepted by then or not
+  kAcceptDoubtful,      // an accept fails as it does of what is no listener, and it is one
 };
-inline constexpr size_t kFaultCount = 30;
+inline constexpr size_t kFaultCount = 31;
 // Those behind are drawn when everything else has been, so that they leave the worlds of all seeds
 // as they were.
 inline constexpr size_t kFaultsDrawnFirst = 27;
@@ -95,6 +98,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
     "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
     "policy_switched", "limits_changed", "ticket_kept",    "host_ends",         "client_hangs_up",
+    "accept_doubtful",
 };
 
 struct FaultPlan {

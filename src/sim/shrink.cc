@@ -230,6 +230,7 @@ class Shrinker {
       plainer([](SimSourceConfig& source) { source.age_max_ns = 0; });
       plainer([](SimSourceConfig& source) { source.tells_age = true; });
       plainer([](SimSourceConfig& source) { source.backlog_max = UINT32_MAX; });
+      plainer([](SimSourceConfig& source) { source.local = false; });
       plainer([](SimSourceConfig& source) { source.readiness = source.countable = false; });
     }
     return smaller;

@@ -31,9 +31,9 @@ uint32_t Numbers::OwnerOf(int32_t number) const {
   return owners_[static_cast<size_t>(position)];
 }
 
-int32_t SimKernel::Listen(uint32_t source, uint32_t backlog_max) {
+int32_t SimKernel::Listen(uint32_t source, uint32_t backlog_max, bool local) {
   const int32_t fd = listener_numbers_.Open(source);
-  listeners_.push_back({.fd = fd, .open = true, .backlog_max = backlog_max});
+  listeners_.push_back({.fd = fd, .open = true, .local = local, .backlog_max = backlog_max});
   return fd;
 }
 
@@ -46,7 +46,7 @@ void SimKernel::CloseListener(uint32_t source) {
 
 void SimKernel::ShutDown(uint32_t source) {
   listeners_[source].shut = true;
-  ResetBacklog(source);
+  if (!listeners_[source].local) ResetBacklog(source);
 }
 
 void SimKernel::ResetBacklog(uint32_t source) {
@@ -107,7 +107,7 @@ int32_t SimKernel::Accept(uint32_t source, Arrival& facts) {
                                : -prng.OneOf(std::array<int32_t, 3>{ENFILE, ENOBUFS, ENOMEM});
   }
   Listener& listener = listeners_[source];
-  if (listener.shut) return -EINVAL;
+  if (listener.shut && !listener.local) return -EINVAL;
   if (listener.backlog.empty()) return -EAGAIN;
   const uint32_t connection = listener.backlog.front();
   listener.backlog.pop_front();
@@ -115,6 +115,11 @@ int32_t SimKernel::Accept(uint32_t source, Arrival& facts) {
     world_->Note("aborts", {{"connection", connection}});
     world_->checker().OnReset(connection);
     return -prng.OneOf(std::array<int32_t, 4>{ECONNABORTED, EPROTO, EPERM, ENETDOWN});
+  }
+  if (!listener.shut && world_->Happens(Fault::kAcceptDoubtful)) {
+    world_->Note("aborts", {{"connection", connection}});
+    world_->checker().OnReset(connection);
+    return -prng.OneOf(std::array<int32_t, 4>{EINVAL, EOPNOTSUPP, EBADF, ENOTSOCK});
   }
   const int32_t fd = connection_numbers_.Open(connection);
   connections_[connection].fd = fd;

@@ -42,13 +42,15 @@ class SimKernel {
       : world_(world), descriptors_max_(descriptors_max) {}
 
   // A listener for `source`, at which so many connections may wait; returns its descriptor.
-  int32_t Listen(uint32_t source, uint32_t backlog_max);
+  int32_t Listen(uint32_t source, uint32_t backlog_max, bool local);
   // What waits in the backlog is reset.
   void CloseListener(uint32_t source);
-  // shutdown(): what waits is reset, nothing more can be accepted.
+  // shutdown(): what waits is reset, nothing more can be accepted. Of a Unix listener it stays, and
+  // can.
   void ShutDown(uint32_t source);
   bool is_open(uint32_t source) const { return listeners_[source].open; }
   bool shut(uint32_t source) const { return listeners_[source].shut; }
+  bool local(uint32_t source) const { return listeners_[source].local; }
   // The source whose listener has this descriptor.
   uint32_t SourceOf(int32_t fd) const { return listener_numbers_.OwnerOf(fd); }
   size_t Backlog(uint32_t source) const { return listeners_[source].backlog.size(); }
@@ -81,6 +83,7 @@ class SimKernel {
     int32_t fd = -1;
     bool open = false;
     bool shut = false;
+    bool local = false;
     uint32_t backlog_max = UINT32_MAX;
     int32_t overflows = 0;  // how many were dropped
     std::deque<uint32_t> backlog;

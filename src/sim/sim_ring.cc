@@ -17,6 +17,7 @@ namespace {
 
 constexpr int32_t kReadable = 0x1;  // POLLIN
 constexpr int32_t kHungUp = 0x10;   // POLLHUP
+constexpr int32_t kEnded = 0x2000;  // POLLRDHUP
 
 bool SameArming(const OpKey& armed, const OpKey& ended) {
   return armed.index == ended.index && armed.generation == ended.generation &&
@@ -79,6 +80,7 @@ void SimRing::OnShutDown(uint32_t source) {
   SourceRing& ring = sources_[source];
   if (ring.accept.armed) Wake(ring.accept, OpKind::kAcceptEach, source);
   if (ring.poll.armed) Wake(ring.poll, OpKind::kPoll, source);
+  if (ring.hang_up.armed) Wake(ring.hang_up, OpKind::kHangUp, source);
 }
 
 void SimRing::OnKnock() {
@@ -119,8 +121,14 @@ void SimRing::Submit(const Op& op) {
       const uint32_t source = SourceOf(op);
       return source == SimKernel::kNobody ? void() : Post(op.key, Overflows(source));
     }
+    case OpKind::kState: {
+      const uint32_t source = SourceOf(op);
+      return source == SimKernel::kNobody ? void() : Post(op.key, State(source));
+    }
     case OpKind::kPollEnd:
       return End(op, OpKind::kPoll);
+    case OpKind::kHangUpEnd:
+      return End(op, OpKind::kHangUp);
     case OpKind::kAcceptEnd:
       return End(op, OpKind::kAcceptEach);
     case OpKind::kDoorbell: {
@@ -133,6 +141,7 @@ void SimRing::Submit(const Op& op) {
     case OpKind::kClose:
       return world_->CloseRefused(op.fd);
     case OpKind::kPoll:
+    case OpKind::kHangUp:
     case OpKind::kAcceptEach:
     case OpKind::kAccept:
       break;
@@ -143,6 +152,10 @@ void SimRing::Submit(const Op& op) {
     Multishot& poll = sources_[source].poll;
     Arm(poll, op);
     if (poll.armed && PollMask(source) != 0) PostMultishot(poll, PollMask(source), false);
+  } else if (op.key.kind == OpKind::kHangUp) {
+    Multishot& hang_up = sources_[source].hang_up;
+    Arm(hang_up, op);
+    if (hang_up.armed && HungUp(source)) PostMultishot(hang_up, kHungUp | kEnded, true);
   } else if (op.key.kind == OpKind::kAcceptEach) {
     Arm(sources_[source].accept, op);
     AcceptEach(source);
@@ -163,6 +176,17 @@ int32_t SimRing::Count(uint32_t source) {
 int32_t SimRing::Overflows(uint32_t source) {
   world_->checker().OnAskedForOverflows(source);
   return world_->breaks(Breakage::kRingHidesOverflows) ? 0 : world_->kernel().Overflows(source);
+}
+
+int32_t SimRing::State(uint32_t source) {
+  if (world_->breaks(Breakage::kSocketNeverListens)) return 0;
+  if (!world_->kernel().shut(source)) return core::kListens;
+  if (!world_->kernel().local(source)) return 0;
+  return world_->breaks(Breakage::kSocketDeniesItsEnd) ? core::kListens : core::kEnds;
+}
+
+bool SimRing::HungUp(uint32_t source) const {
+  return world_->kernel().shut(source) && !world_->breaks(Breakage::kRingHidesTheHangUp);
 }
 
 void SimRing::Send(const Op& op) {
@@ -186,7 +210,9 @@ void SimRing::Arm(Multishot& multishot, const Op& op) {
 void SimRing::End(const Op& op, OpKind kind) {
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     SourceRing& ring = sources_[source];
-    Multishot& multishot = kind == OpKind::kPoll ? ring.poll : ring.accept;
+    Multishot& multishot = kind == OpKind::kPoll     ? ring.poll
+                           : kind == OpKind::kHangUp ? ring.hang_up
+                                                     : ring.accept;
     if (!multishot.armed || !SameArming(multishot.key, op.key)) continue;
     if (world_->Happens(Fault::kCancelLate)) {
       multishot.ending = true;
@@ -200,8 +226,10 @@ void SimRing::End(const Op& op, OpKind kind) {
 }
 
 int32_t SimRing::PollMask(uint32_t source) const {
-  if (world_->kernel().shut(source)) return kReadable | kHungUp;
-  return world_->kernel().Backlog(source) > 0 ? kReadable : 0;
+  const SimKernel& kernel = world_->kernel();
+  if (!kernel.shut(source)) return kernel.Backlog(source) > 0 ? kReadable : 0;
+  if (!HungUp(source)) return kReadable;
+  return kernel.local(source) ? kReadable | kHungUp | kEnded : kReadable | kHungUp;
 }
 
 void SimRing::RunWork() {
@@ -211,11 +239,16 @@ void SimRing::RunWork() {
   for (const Work& work : working_) {
     const bool watch = work.kind == OpKind::kWatch;
     SourceRing& ring = sources_[work.source];
-    Multishot& multishot = watch ? watch_ : work.kind == OpKind::kPoll ? ring.poll : ring.accept;
+    Multishot& multishot = watch                          ? watch_
+                           : work.kind == OpKind::kPoll   ? ring.poll
+                           : work.kind == OpKind::kHangUp ? ring.hang_up
+                                                          : ring.accept;
     multishot.pending = false;
     if (!multishot.armed) continue;
     if (work.kind == OpKind::kAcceptEach) {
       AcceptEach(work.source);
+    } else if (work.kind == OpKind::kHangUp) {
+      if (HungUp(work.source)) PostMultishot(multishot, kHungUp | kEnded, true);
     } else {
       PostMultishot(multishot, watch ? kReadable : kReadable | PollMask(work.source), false);
     }
@@ -226,8 +259,9 @@ void SimRing::RunWork() {
 void SimRing::AcceptEach(uint32_t source) {
   Multishot& multishot = sources_[source].accept;
   const SimKernel& kernel = world_->kernel();
-  while (multishot.armed &&
-         (kernel.Backlog(source) > 0 || kernel.OutOfDescriptors() || kernel.shut(source))) {
+  // A Unix listener that was shut down tells nobody who waits for a connection.
+  const bool refuses = kernel.shut(source) && !kernel.local(source);
+  while (multishot.armed && (kernel.Backlog(source) > 0 || kernel.OutOfDescriptors() || refuses)) {
     const Completion accepted = Accept(multishot.key, source);
     if (accepted.result >= 0 && world_->Breaks(Breakage::kRingLosesConnection, {1, 8})) continue;
     PostMultishot(multishot, accepted.result, accepted.result < 0, accepted.facts);

@@ -69,6 +69,7 @@ class SimRing {
 
   bool polled(uint32_t source) const { return sources_[source].poll.armed; }
   bool accepted_from(uint32_t source) const { return sources_[source].accept.armed; }
+  bool end_watched(uint32_t source) const { return sources_[source].hang_up.armed; }
 
  private:
   struct Multishot {
@@ -80,6 +81,7 @@ class SimRing {
   struct SourceRing {
     Multishot poll;
     Multishot accept;
+    Multishot hang_up;  // completes once
   };
   // What a wake-up leaves to be done by the master's own task.
   struct Work {
@@ -100,6 +102,8 @@ class SimRing {
   void Send(const core::Op& op);
   int32_t Count(uint32_t source);
   int32_t Overflows(uint32_t source);
+  int32_t State(uint32_t source);
+  bool HungUp(uint32_t source) const;
   uint32_t SourceOf(const core::Op& op) const;
   void Arm(Multishot& multishot, const core::Op& op);
   void End(const core::Op& op, core::OpKind kind);

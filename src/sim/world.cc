@@ -53,8 +53,9 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
            .capacity = config.capacity,
            .patience_ns = Patience(config),
            .tick_ns = config.tick_ns,
-           .backs_off = config.descriptors_max < INT32_MAX ||
-                        Planned(config, {Fault::kAcceptError, Fault::kArmFails}),
+           .backs_off =
+               config.descriptors_max < INT32_MAX ||
+               Planned(config, {Fault::kAcceptError, Fault::kArmFails, Fault::kAcceptDoubtful}),
            .turns_away = config.entries_told > 0 && !config.keeps_back,
            .doorbells_are_prompt = !Planned(config, {Fault::kDoorbellFails, Fault::kDoorbellLate})},
           trace),
@@ -408,7 +409,8 @@ bool World::MoreWaits(uint32_t source) const {
 
 void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
   Note("gives back", {{"worker", worker}, {"source", source}, {"error", error}});
-  const Source& of = sources_[source];
+  Source& of = sources_[source];
+  if (error != 0 && error != EAGAIN) ++of.errors_said;
   Master& master = masters_[of.master];
   AtIndex& at = master.at_index[of.index];
   if (!at.identity.Is(of.serial)) Reached(Milestone::kTicketLate);
@@ -592,11 +594,6 @@ void World::LookForTheEnd() {
   FinishDrain();
 }
 
-bool World::SomebodyDied() const {
-  return std::any_of(workers_.begin(), workers_.end(),
-                     [](const WorkerEntry& entry) { return entry.worker->dead(); });
-}
-
 std::vector<bool> World::Dead() const {
   std::vector<bool> dead;
   for (const WorkerEntry& entry : workers_) dead.push_back(entry.worker->dead());
@@ -611,14 +608,6 @@ void World::FinishDrain() {
     const Master& master = MasterAt(source);
     const bool armed = master.ring.accepted_from(index) || master.ring.polled(index);
     const bool should = !source.removed && !kernel_.shut(index);
-    // Who died with a ticket has not found out that there is nothing to accept from any more, nor
-    // has who died before it came and is not recalled from.
-    if (armed && kernel_.shut(index) &&
-        (checker_.claimed_tickets(index) > 0 || SomebodyDied() ||
-         (!source.config.recall &&
-          checker_.counts(index).offered + checker_.untaken_tickets(index) > 0))) {
-      continue;
-    }
     if (armed != should)
       checker_.Fail(armed ? "a source is armed that nobody serves"
                           : "a source is not armed at rest");

@@ -221,6 +221,7 @@ class World {
     bool removed = false;
     bool closed = false;              // removed, and its listener is closed
     bool given_up = false;            // the engine has said so
+    uint64_t errors_said = 0;         // by its tickets
     bool is_short = false;            // of descriptors, the same
     WatchedPolicy* policy = nullptr;  // owned by the engine
   };
@@ -297,7 +298,6 @@ class World {
   const SimWorker& worker(uint32_t id) const { return *workers_[id].worker; }
   bool Live(uint32_t id) const;
   std::vector<bool> Dead() const;
-  bool SomebodyDied() const;
   bool AtRest() const;
   bool ExcusedWake() const;
   void LookForTheEnd();

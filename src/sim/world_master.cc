@@ -27,8 +27,14 @@ std::string_view NameOf(OpKind kind) {
       return "count";
     case OpKind::kOverflows:
       return "overflows";
+    case OpKind::kState:
+      return "state";
     case OpKind::kPollEnd:
       return "poll-end";
+    case OpKind::kHangUp:
+      return "hang-up";
+    case OpKind::kHangUpEnd:
+      return "hang-up-end";
     case OpKind::kAccept:
       return "accept";
     case OpKind::kAcceptEach:
@@ -262,7 +268,8 @@ void World::BatchAtRest(Master& master, bool all_reported) {
   if (checker_.failed()) return;
   TakeBatch(master, all_reported);
   for (const Op& op : master.ops) {
-    const bool ends = op.key.kind == OpKind::kPollEnd || op.key.kind == OpKind::kAcceptEnd;
+    const bool ends = op.key.kind == OpKind::kPollEnd || op.key.kind == OpKind::kHangUpEnd ||
+                      op.key.kind == OpKind::kAcceptEnd;
     if (op.key.kind == OpKind::kClose) {
       CloseRefused(op.fd);
     } else if (all_reported || !ends) {  // what was armed is forgotten with the ring
@@ -422,15 +429,16 @@ void World::NoteOps(const Master& master) {
       if (source.removed || master.stopped) checker_.Fail("a source is asked that is let go");
       continue;
     }
-    const bool ends = kind == OpKind::kPollEnd || kind == OpKind::kAcceptEnd;
-    const bool wanted = !source.paused && !source.removed && !source.given_up && !master.stopped &&
-                        !source.joined.empty();
+    const bool ends =
+        kind == OpKind::kPollEnd || kind == OpKind::kAcceptEnd || kind == OpKind::kHangUpEnd;
+    const bool wanted = !source.paused && !source.removed && !master.stopped &&
+                        (!source.given_up || kind == OpKind::kState) && !source.joined.empty();
     if (!ends && !wanted) {
       checker_.Fail("a source is taken in that is paused, removed, stopped or without workers");
     }
     if (!ends || !wanted) continue;
     if (kind == OpKind::kPollEnd) Reached(Milestone::kPollEnded);
-    if (kind == OpKind::kPollEnd) continue;
+    if (kind != OpKind::kAcceptEnd) continue;
     if (checker_.counts(index).held >= source.config.hold) Reached(Milestone::kHoldLimit);
     constexpr uint8_t kOfPolicies = core::kFactIncomingCpu | core::kFactPeer;
     if (core::FactBits(source.policy->facts()) != (op.key.facts & kOfPolicies)) {
@@ -472,7 +480,10 @@ void World::NoteEvents(Master& master) {
         if (!kernel_.shut(index)) {
           checker_.Fail("a source was given up although nothing is wrong with it");
         }
+        if (sources_[index].given_up) checker_.Fail("a source is given up a second time");
         Reached(Milestone::kSourceGivenUp);
+        if (kernel_.local(index)) Reached(Milestone::kLocalGivenUp);
+        if (kernel_.Backlog(index) > 0) Reached(Milestone::kGivenUpWithBacklog);
         sources_[index].given_up = true;
         checker_.OnSourceGivenUp(index);
         break;
@@ -516,6 +527,10 @@ void World::CompareBooks(const Master& master) {
     if (sources_[index].config.readiness) {
       // Tickets: how many were issued is the engine's own affair.
       if (books.offered < counts.offered) checker_.Fail("the engine forgets tickets");
+      if (master.engine->intake(sources_[index].index).errors > sources_[index].errors_said &&
+          master.by_index[sources_[index].index] == index) {
+        checker_.Fail("a source has an error that none of its tickets has said");
+      }
       continue;
     }
     // What is too old when it would be refused anyway may be dropped or refused.
@@ -641,6 +656,8 @@ void World::Run(Master& master, const Call& call) {
     case CallKind::kAddSource: {
       SimSourceConfig config = DrawSource(prng_);
       config.master = master.index;
+      // Not drawn, so that worlds that are remembered stay as they were.
+      config.local = !config.countable && sources_.size() % 2 == 1;
       if (!master.stopped) AddSource(config);
       return;
     }
@@ -793,7 +810,7 @@ void World::AddSource(SimSourceConfig config) {
   // Who dies keeps its places for ever.
   if (config_.faults[Fault::kWorkerDies].n > 0) config.capacity = 0;
   const auto id = static_cast<uint32_t>(sources_.size());
-  const int32_t fd = kernel_.Listen(id, config.backlog_max);
+  const int32_t fd = kernel_.Listen(id, config.backlog_max, config.local);
   for (Master& master : masters_) master.ring.OnListen();
   Master& master = masters_[config.master % masters()];
   std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy);
@@ -808,6 +825,7 @@ void World::AddSource(SimSourceConfig config) {
                                 .multishot_accept = config.multishot_accept,
                                 .readiness = config.readiness,
                                 .countable = config.countable,
+                                .hides_end = config.local && config.multishot_accept,
                                 .tells_overflows = true,
                                 .hold = config.hold,
                                 .recall = config.recall,
@@ -869,7 +887,8 @@ void World::CloseRemoved(const Master& master) {
       continue;
     }
     Note("closes listener", {{"source", index}, {"fd", source.fd}});
-    if (master.ring.polled(index) || master.ring.accepted_from(index)) {
+    if (master.ring.polled(index) || master.ring.accepted_from(index) ||
+        master.ring.end_watched(index)) {
       checker_.Fail("a removed source is let go while it is armed");
     }
     source.closed = true;

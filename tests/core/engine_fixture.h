@@ -40,6 +40,8 @@ struct TestSourceOptions {
   bool readiness = false;  // arrivals are tickets
   bool countable = false;  // and their number can be asked for
   Gate* gate = nullptr;    // how many connections may be open
+  bool listens = true;     // connections come from it
+  bool hides_end = false;  // its multishot accept does not complete when it is shut down
 };
 
 class EngineTest : public ::testing::Test {
@@ -50,6 +52,8 @@ class EngineTest : public ::testing::Test {
                               .multishot_accept = options.multishot_accept && !options.readiness,
                               .readiness = options.readiness,
                               .countable = options.countable,
+                              .listens = options.listens,
+                              .hides_end = options.hides_end,
                               .hold = options.hold,
                               .recall = options.recall,
                               .gate = options.gate,
@@ -119,6 +123,9 @@ class EngineTest : public ::testing::Test {
   }
   static Completion Accepted(int32_t result, uint32_t source = 0) {
     return {.key = {.kind = OpKind::kAccept, .index = source}, .result = result};
+  }
+  static Completion State(int32_t result, uint32_t source = 0) {
+    return {.key = {.kind = OpKind::kState, .index = source}, .result = result};
   }
   static Completion Knock() { return {.key = {.kind = OpKind::kWatch}, .result = 1, .more = true}; }
   static Completion Failed(const Op& op, int32_t error) {

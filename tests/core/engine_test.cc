@@ -312,6 +312,9 @@ TEST_F(EngineTest, GivesASourceUpThatCannotBeAcceptedFromAndSaysSoOnce) {
   Batch();
   Batch({Edge()});
   Batch({Accepted(-EINVAL), Accepted(-EINVAL)});
+  EXPECT_EQ(Only(OpKind::kState).fd, kListenFd);
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);  // not before it is known
+  Batch({State(0)});
   EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 1u);
   EXPECT_EQ(engine_.events()[0].error, EINVAL);
   EXPECT_EQ(Count(OpKind::kPollEnd), 1u);

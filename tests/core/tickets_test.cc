@@ -281,6 +281,8 @@ TEST_F(TicketsTest, ASourceThatIsNoListenerAnyMoreIsGivenUp) {
   Claim(0);
   engine_.Again(0, EINVAL);
   Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kState), 1u);
+  Batch({State(0)});
   EXPECT_EQ(CountEvents(EventKind::kSourceFailed), 1u);
   EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
 }

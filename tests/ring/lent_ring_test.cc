@@ -79,7 +79,8 @@ TEST_F(LentRingTest, ReturnsAnyNumberThatTheLoopHandsOver) {
 
 TEST_F(LentRingTest, UsesNoNumberThatIsAnotherFilesByNow) {
   const int socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  for (const OpKind kind : {OpKind::kPoll, OpKind::kAcceptEach, OpKind::kAccept, OpKind::kCount}) {
+  for (const OpKind kind : {OpKind::kPoll, OpKind::kAcceptEach, OpKind::kAccept, OpKind::kCount,
+                            OpKind::kState, OpKind::kHangUp}) {
     const core::Op op{.key = {.kind = kind}, .fd = socket_fd, .file = FileOf(socket_fd) + 1};
     ASSERT_EQ(ring_.Turn({&op, 1}, 0, completions_), 0);
     ASSERT_EQ(completions_.size(), 1u);

@@ -202,6 +202,87 @@ TEST_P(UringRingTest, TellsHowManyAFullQueueHasDropped) {
   EXPECT_EQ(Turn({Make(OpKind::kOverflows, -1)}, kWaitForever)[0].result, -EBADF);
 }
 
+// A TCP listener that was shut down listens no more. A Unix one says that it does; only its poll
+// shows the difference.
+TEST_P(UringRingTest, TellsWhetherConnectionsMayStillCome) {
+  const auto state = [&](int fd) {
+    const std::vector<Completion>& got = Turn({Make(OpKind::kState, fd)}, kWaitForever);
+    EXPECT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].key.kind, OpKind::kState);
+    EXPECT_FALSE(got[0].more);
+    return got[0].result;
+  };
+  for (const int how : {SHUT_WR, SHUT_RD, SHUT_RDWR}) {
+    const Listener tcp(AF_INET);
+    const Listener local(AF_UNIX);
+    const Fd client = local.Connect();
+    EXPECT_EQ(state(tcp.fd()), core::kListens);
+    EXPECT_EQ(state(local.fd()), core::kListens);
+    ASSERT_EQ(shutdown(tcp.fd(), how), 0);
+    ASSERT_EQ(shutdown(local.fd(), how), 0);
+    EXPECT_EQ(state(tcp.fd()), how == SHUT_WR ? core::kListens : 0) << how;
+    EXPECT_EQ(state(local.fd()), how == SHUT_WR ? core::kListens : core::kEnds) << how;
+    EXPECT_EQ(AcceptAll(local), 1) << how;  // what had come can be accepted
+  }
+  const Fd none(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(state(none.get()), 0);
+  const Fd event(eventfd(0, EFD_CLOEXEC));
+  EXPECT_EQ(state(event.get()), 0);
+  EXPECT_EQ(state(-1), -EBADF);
+}
+
+// Beside it a multishot accept takes what had come, and tells nothing of the end.
+TEST_P(UringRingTest, ShowsAHangUpOnceAndNoConnection) {
+  for (const bool before : {false, true}) {
+    const Listener listener(AF_UNIX);
+    const std::vector<Op> armed = {Make(OpKind::kAcceptEach, listener.fd()),
+                                   Make(OpKind::kHangUp, listener.fd())};
+    if (!before) {
+      EXPECT_TRUE(Turn(armed).empty());
+    }
+    const Fd client = listener.Connect();
+    if (!before) {
+      ASSERT_EQ(Turn({}, kPatienceNs).size(), 1u);
+      EXPECT_EQ(completions_[0].key.kind, OpKind::kAcceptEach);
+      close(completions_[0].result);
+      EXPECT_TRUE(Turn({}).empty());
+    }
+    ASSERT_EQ(shutdown(listener.fd(), SHUT_RDWR), 0);
+    std::vector<Completion> got;
+    std::vector<Op> ops;
+    if (before) ops = armed;
+    while (got.size() < (before ? 2u : 1u)) {
+      Turn(ops, kPatienceNs);
+      ASSERT_FALSE(completions_.empty());
+      got.insert(got.end(), completions_.begin(), completions_.end());
+      ops.clear();
+    }
+    if (before) {
+      EXPECT_EQ(got[0].key.kind, OpKind::kAcceptEach);
+      ASSERT_GE(got[0].result, 0);
+      close(got[0].result);
+    }
+    EXPECT_EQ(got.back().key.kind, OpKind::kHangUp);
+    EXPECT_TRUE(got.back().result & POLLHUP);
+    EXPECT_FALSE(got.back().more);
+    got = Turn({Make(OpKind::kAcceptEnd, listener.fd())}, kPatienceNs);
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].result, -ECANCELED);
+  }
+}
+
+TEST_P(UringRingTest, EndsTheWatchForAHangUp) {
+  const Listener listener(AF_UNIX);
+  EXPECT_TRUE(Turn({Make(OpKind::kHangUp, listener.fd(), 3)}).empty());
+  const Fd client = listener.Connect();
+  EXPECT_TRUE(Turn({}).empty());
+  const std::vector<Completion> got =
+      Turn({Make(OpKind::kHangUpEnd, listener.fd(), 3)}, kPatienceNs);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].key.kind, OpKind::kHangUp);
+  EXPECT_EQ(got[0].result, -ECANCELED);
+}
+
 // For want of room among the completions.
 TEST_P(UringRingTest, ReturnsACountWithTheNextTurn) {
   const Listener listener(AF_INET);
@@ -657,7 +738,8 @@ TEST_P(UringRingTest, UsesNoNumberThatIsAnotherFilesByNow) {
   EXPECT_EQ(Turn({make(OpKind::kAccept)}, kPatienceNs)[0].result, -EAGAIN);
   ASSERT_EQ(dup2(other.fd(), number.get()), number.get());
   const Fd client = other.Connect();
-  for (const OpKind kind : {OpKind::kPoll, OpKind::kAcceptEach, OpKind::kAccept, OpKind::kCount}) {
+  for (const OpKind kind : {OpKind::kPoll, OpKind::kAcceptEach, OpKind::kAccept, OpKind::kCount,
+                            OpKind::kState, OpKind::kHangUp}) {
     const std::vector<Completion> got = Turn({make(kind), make(kind)}, kPatienceNs);
     ASSERT_EQ(got.size(), 2u);
     for (const Completion& completion : got) {

@@ -68,7 +68,7 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kGateReleasedTwice, "GateReleasedTwice", "open than it may"},
         BrokenPart{Breakage::kTicketForgotten, "TicketForgotten", "was not served"},
         BrokenPart{Breakage::kTicketWithoutSerial, "TicketWithoutSerial",
-                   "nothing is wrong with it",
+                   "none of its tickets has said",
                    " source=policy:round-robin/readiness:1"
                    " faults=ticket_kept:1/1,source_removed:1/1"},
         BrokenPart{Breakage::kTicketUsesItsNumber, "TicketUsesItsNumber", "by a ticket of source",
@@ -81,6 +81,13 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kRingHidesSendFailure, "RingHidesSendFailure", "was not served"},
         BrokenPart{Breakage::kRingSendsTwice, "RingSendsTwice", "is handed over twice"},
         BrokenPart{Breakage::kRingLosesEdge, "RingLosesEdge", "was not served"},
+        BrokenPart{Breakage::kRingHidesTheHangUp, "RingHidesTheHangUp", "nobody serves",
+                   " hosted=0 shuts_down=0 faults=source_shut_down:1/2"},
+        BrokenPart{Breakage::kSocketDeniesItsEnd, "SocketDeniesItsEnd", "nobody serves",
+                   " hosted=0 shuts_down=0 source=policy:least-loaded/local:1"
+                   " faults=source_shut_down:1/2"},
+        BrokenPart{Breakage::kSocketNeverListens, "SocketNeverListens", "nothing is wrong with it",
+                   " faults=accept_doubtful:1/5"},
         BrokenPart{Breakage::kRingLosesConnection, "RingLosesConnection", "was not served"},
         BrokenPart{Breakage::kRingReportsTwice, "RingReportsTwice", "not just accepted"},
         BrokenPart{Breakage::kRingHidesTheEnd, "RingHidesTheEnd", "was not served"},
