@@ -237,6 +237,16 @@ bool Checker::TooOld(const Connection& connection, int64_t now_ns) const {
   return age_max_ns > 0 && now_ns - connection.came_at_ns >= age_max_ns;
 }
 
+void Checker::OnAsked(uint32_t source) {
+  ++sources_[source].asked;
+  sources_[source].asked_now = true;
+}
+
+void Checker::OnAnswered(uint32_t source, bool any) {
+  ++sources_[source].answered;
+  sources_[source].known = any;
+}
+
 void Checker::OnReported(uint32_t source, int32_t fd) {
   Counts& counts = sources_[source].counts;
   const uint32_t connection = Find(fd);
@@ -256,6 +266,8 @@ void Checker::OnReported(uint32_t source, int32_t fd) {
     reported.number = sources_[source].numbers++;
   }
   const int64_t overflowed_at_ns = sources_[source].overflowed_at_ns;
+  masters_[sources_[source].facts.master].burst |=
+      !sources_[source].facts.exact && !sources_[source].facts.tickets;
   sources_[source].overflow_due |=
       overflowed_at_ns >= 0 && now_ns_ - overflowed_at_ns >= kOverflowLookNs;
 }

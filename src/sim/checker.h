@@ -29,6 +29,9 @@
 //    none grows very old while somebody else has nothing to do.
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit that is not kept
 //    for what another source has asked for: whoever makes credit wakes the master.
+//  * Sources of a master take turns: one that has work, which the master knows of, is not passed
+//  over
+//    more than a few times by others that are given something by workers which it has joined.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
 //    says nothing of another one.
 //  * Clients that a full backlog has dropped are asked for when the source is taken in from 100
@@ -140,10 +143,11 @@ class Checker {
   // kernel tells (0: not), and whether it has hung up.
   void OnLookedAt(uint32_t connection, int64_t came_at_ns, bool hung_up);
   void OnReported(uint32_t source, int32_t fd);
-  // The master has asked for one connection of the source, or for the count of what waits; whether
-  // there is any has reached it.
-  void OnAsked(uint32_t source) { ++sources_[source].asked; }
-  void OnAnswered(uint32_t source) { ++sources_[source].answered; }
+  // The master has been told that the source may have something; has asked for one connection of
+  // it, or for the count of what waits; whether there is any has reached it.
+  void OnEdge(uint32_t source) { sources_[source].known = true; }
+  void OnAsked(uint32_t source);
+  void OnAnswered(uint32_t source, bool any);
   void OnSendFailureTold(int32_t fd, int64_t now_ns);
   void OnTicketFailureTold(uint32_t worker, uint32_t source, int64_t now_ns);
   void OnRefusedClosed(int32_t fd);
@@ -293,6 +297,9 @@ class Checker {
     CheckedSource facts;
     uint32_t asked = 0;            // connections and counts, not answered before the last batch
     uint32_t answered = 0;         // of these, since then
+    bool asked_now = false;        // in this batch
+    bool known = false;            // the master knows that it may have something
+    uint32_t passed_over = 0;      // batches in which others had their turn, since it had its own
     uint32_t counted = 0;          // tickets: as counted last
     uint32_t claimed_tickets = 0;  // and not redeemed
     uint32_t open = 0;             // accepted, and its lease not released
@@ -348,6 +355,7 @@ class Checker {
     std::vector<uint32_t> by_index;  // sources
     int64_t last_batch_ns = 0;
     bool all_reported = true;
+    bool burst = false;  // connections have come unasked, since the last batch
     bool stopping = false;
     bool refusing = false;
     bool resting = false;
@@ -390,6 +398,10 @@ class Checker {
   void CheckOrder(uint32_t master);
   int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const;
   bool OthersAsk(uint32_t worker, uint32_t source) const;
+  void CheckTurns(uint32_t master, int64_t now_ns);
+  bool Joins(uint32_t source, uint32_t worker) const {
+    return sources_[source].joined_at_ns[worker] >= 0;
+  }
   uint32_t SourceOf(uint32_t master, uint64_t word) const;
   uint32_t Find(int32_t fd) const;
   std::string Name(uint32_t connection) const;
@@ -404,7 +416,13 @@ class Checker {
   std::vector<Change> changed_;      // in this reading
   std::vector<uint32_t> came_back_;  // connections that came back and have not been dealt again
   std::vector<uint32_t> dealt_now_;  // connections dealt in this reading
-  std::vector<uint32_t> to_drop_;    // connections to be dropped by this batch
+  struct Given {
+    uint32_t worker = 0;
+    uint32_t source = 0;
+    bool again = false;  // it came back, and has kept its place
+  };
+  std::vector<Given> given_;       // connections and tickets, in this batch
+  std::vector<uint32_t> to_drop_;  // connections to be dropped by this batch
   uint64_t reading_ = 0;
   uint64_t deals_ = 0;
   uint64_t served_ = 0;

@@ -20,6 +20,8 @@ constexpr int64_t kLateFactor = 4;
 // age, the look that finds that the worker has moved meanwhile, and some slack.
 constexpr int64_t kNeglectFactor = 3;
 constexpr uint32_t kDoublings = 6;
+// So many times for each source of the master may one be passed over that has work.
+constexpr uint32_t kTurnsMax = 3;
 
 }  // namespace
 
@@ -67,9 +69,7 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
                          std::span<const int32_t> closed, bool all_reported, int64_t now_ns) {
   MasterState& state = masters_[master];
   state.all_reported = all_reported;
-  for (Source& source : sources_) {
-    if (source.facts.master == master) source.asked -= std::exchange(source.answered, 0);
-  }
+  given_.clear();
   for (Worker& worker : workers_) {
     Box& box = worker.boxes[master];
     if (std::exchange(box.took, false)) box.took_seen_ns = now_ns;
@@ -94,6 +94,10 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   to_drop_.clear();
   if (failed()) return;
   if (!state.refusing) CheckOrder(master);
+  CheckTurns(master, now_ns);
+  for (Source& source : sources_) {
+    if (source.facts.master == master) source.asked -= std::exchange(source.answered, 0);
+  }
   state.last_batch_ns = now_ns;
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
@@ -106,6 +110,57 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
                          !options_.backs_off;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
     source.waits = source.counts.held > 0 || (accepts && !source.queued.empty() && !full);
+  }
+}
+
+// Who has work, and has neither been given nor asked for anything in this batch, is passed over by
+// others that share a worker and have their turn. What comes of an earlier ask is part of that
+// turn. While connections come unasked there may be no room to ask for more.
+void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
+  const bool burst = std::exchange(masters_[master].burst, false);
+  uint32_t sources = 0;
+  for (const Source& source : sources_) {
+    sources += source.facts.master == master && (!source.removed || source.counts.held > 0);
+  }
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    Source& source = sources_[index];
+    if (source.facts.master != master) continue;
+    const bool accepts = !source.paused && !source.removed && !source.given_up &&
+                         !masters_[master].stopping && !options_.backs_off &&
+                         source.facts.capacity == 0 && options_.capacity == 0 &&
+                         (source.facts.tickets || source.facts.exact);
+    const bool more = accepts && source.known && !source.queued.empty() &&
+                      !(source.facts.tickets && Told(index, now_ns));
+    const bool idle = masters_[master].refusing || masters_[master].resting;
+    const bool works = !idle && (source.counts.held > 0 || more);
+    const bool served =
+        source.asked > 0 ||
+        std::any_of(given_.begin(), given_.end(), [&](Given it) { return it.source == index; });
+    if (!works || served) {
+      source.passed_over = 0;
+      continue;
+    }
+    if (burst && source.counts.held == 0) continue;
+    for (uint32_t other = 0; other < sources_.size(); ++other) {
+      const Source& it = sources_[other];
+      if (other == index || it.facts.master != master) continue;
+      bool turn = it.asked == 0 && std::any_of(given_.begin(), given_.end(), [&](Given given) {
+                    return given.source == other && !given.again && Joins(index, given.worker);
+                  });
+      if (it.asked_now) {
+        turn = true;
+        for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
+          turn &= !Joins(other, worker) || Joins(index, worker);
+        }
+      }
+      source.passed_over += turn;
+    }
+    if (source.passed_over > kTurnsMax * sources) {
+      return Fail("source " + std::to_string(index) + " has work and is passed over");
+    }
+  }
+  for (Source& source : sources_) {
+    if (source.facts.master == master) source.asked_now = false;
   }
 }
 
@@ -342,6 +397,7 @@ void Checker::OnTicketOffered(uint32_t index, uint32_t source_index, int64_t now
   Source& source = sources_[source_index];
   ++source.counts.offered;
   ++BoxOf(index, source_index).unclaimed;
+  given_.push_back({.worker = index, .source = source_index});
   workers_[index].credit_since_ns = now_ns;
   if (!source.facts.countable && source.counts.offered > 1) {
     Fail("a second ticket is out for what cannot be counted");
@@ -356,6 +412,7 @@ void Checker::OnTicketHanded(uint32_t index, uint32_t source, int64_t now_ns) {
   Box& box = BoxOf(index, source);
   if (box.unclaimed == 0) box.waits_since_ns = now_ns;
   ++box.unclaimed;
+  given_.push_back({.worker = index, .source = source});
   box.sent.push_back(source);
   workers_[index].credit_since_ns = now_ns;
 }
@@ -396,6 +453,7 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   Connection& dealt = connections_[connection];
   Source& source = sources_[dealt.source];
   Box& box = BoxOf(index, dealt.source);
+  given_.push_back({.worker = index, .source = dealt.source, .again = dealt.ever_dealt});
   if (dealt.ever_dealt) {
     --source.came_back;
     std::erase(came_back_, connection);

@@ -75,6 +75,19 @@ void ApplyFaults(Prng& prng, SimConfig& config) {
   }
 }
 
+// More comes to one source than its workers can take, and a little to the others.
+void DrawFlood(Prng& prng, SimConfig& config) {
+  config.workload.flood_of_16 = prng.OneOf(std::array<uint32_t, 3>{8, 14, 15});
+  config.workload.arrivals = 300;
+  config.workload.gap_ns_mean = 20 * kMicrosecond;
+  config.workload.service_ns_mean = 100 * kMicrosecond;
+  config.workers.resize(std::min<size_t>(config.workers.size(), 2));
+  if (prng.Chance({1, 2})) {
+    for (SimWorkerConfig& worker : config.workers) worker.window = 1;
+  }
+  for (SimSourceConfig& source : config.sources) source.master = config.sources[0].master;
+}
+
 }  // namespace
 
 // Any policy of the library; those with a parameter have it half of the time.
@@ -158,6 +171,7 @@ SimConfig DrawConfig(uint64_t seed) {
   for (SimSourceConfig& source : config.sources) {
     source.local = !source.countable && prng.Chance({1, 2});
   }
+  if (config.sources.size() > 1 && prng.Chance({1, 8})) DrawFlood(prng, config);
   return config;
 }
 

@@ -46,6 +46,7 @@ struct Workload {
   int64_t gap_ns_mean = 0;
   Ratio burst;  // how often an arrival brings others at the same moment
   uint32_t burst_max = 1;
+  uint32_t flood_of_16 = 0;     // so many of sixteen arrivals come to the first source
   int64_t service_ns_mean = 0;  // in the callback
   int64_t lease_ns_mean = 0;    // from the claim to the end of the lease
 };

@@ -70,6 +70,7 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("burst_n", config.workload.burst.n);
   visit("burst_of", config.workload.burst.of);
   visit("burst_max", config.workload.burst_max);
+  visit("flood_of_16", config.workload.flood_of_16);
   visit("service_ns", config.workload.service_ns_mean);
   visit("lease_ns", config.workload.lease_ns_mean);
 }

@@ -187,6 +187,7 @@ class Shrinker {
     smaller |= Plainer([](SimConfig& config) { config.wake_ns_max = 0; });
     smaller |= Plainer([](SimConfig& config) { config.workload.burst = {}; });
     smaller |= Plainer([](SimConfig& config) { config.workload.burst_max = 1; });
+    smaller |= Plainer([](SimConfig& config) { config.workload.flood_of_16 = 0; });
     smaller |= Plainer([](SimConfig& config) { config.workload.lease_ns_mean = 0; });
     smaller |= Plainer([](SimConfig& config) { config.workload.service_ns_mean = 1'000; });
     smaller |= Plainer([](SimConfig& config) { config.workload.gap_ns_mean = 1'000'000; });

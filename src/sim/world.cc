@@ -193,7 +193,9 @@ void World::ScheduleArrival() {
 }
 
 void World::Arrive() {
-  ArriveAt(static_cast<uint32_t>(prng_.Below(sources_.size())));
+  const uint32_t flood = config_.workload.flood_of_16;
+  const bool first = flood > 0 && prng_.Below(16) < flood;
+  ArriveAt(first ? 0 : static_cast<uint32_t>(prng_.Below(sources_.size())));
   if (!prng_.Chance(config_.workload.burst)) return;
   const auto source = static_cast<uint32_t>(prng_.Below(sources_.size()));
   for (uint64_t i = prng_.Below(config_.workload.burst_max); i > 0; --i) ArriveAt(source);

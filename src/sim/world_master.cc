@@ -398,7 +398,10 @@ void World::TakeIn(const Master& master) {
       checker_.OnReported(master.by_index[completion.key.index], completion.result);
     }
     if (kind == OpKind::kAccept || kind == OpKind::kCount) {
-      checker_.OnAnswered(master.by_index[completion.key.index]);
+      checker_.OnAnswered(master.by_index[completion.key.index], completion.result > 0);
+    }
+    if (kind == OpKind::kPoll && completion.result >= 0) {
+      checker_.OnEdge(master.by_index[completion.key.index]);
     }
   }
 }

@@ -100,8 +100,9 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kHostForgetsItself, "HostForgetsItself", "has been rung",
                    " hosted=1 masters=1 arrivals=12 gap_ns=1000000 service_ns=100000000"
                    " lease_ns=0 turn_ns_max=0 wake_ns_max=0 shuts_down=0"},
-        BrokenPart{Breakage::kHostCallsBetweenTurns, "HostCallsBetweenTurns", "not a worker's",
-                   " host_steps=1 faults=source_removed:1/2,worker_leaves:1/2"},
+        BrokenPart{
+            Breakage::kHostCallsBetweenTurns, "HostCallsBetweenTurns", "not a worker's",
+            " host_steps=1 worker= worker= worker= faults=source_removed:1/2,worker_leaves:1/1"},
         BrokenPart{Breakage::kTicketTellsNothing, "TicketTellsNothing", "is never reported",
                    " hosted=0 descriptors_max=2 source=policy:least-loaded/readiness:1"},
         BrokenPart{Breakage::kMasterForgetsTook, "MasterForgetsTook", "was not woken",
