@@ -23,7 +23,9 @@ int Connect(const Address& address) {
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.size) == 0 ||
       errno == EINPROGRESS)
     return fd;
-  close(fd);  // refused; or, of a Unix listener, EAGAIN: its backlog is full
+  const int error = errno;
+  close(fd);
+  errno = error;  // refused; or, of a Unix listener, EAGAIN: its backlog is full
   return -1;
 }
 
@@ -145,8 +147,14 @@ void Clients::CheckAllHaveEnded() {
 }
 
 Outcome AskToBeServed(const Address& address, double seconds) {
-  const int fd = Connect(address);
-  if (fd < 0) return Outcome::kEnded;
+  int fd = -1;
+  for (int i = 0; i < seconds * 1000 && fd < 0; ++i) {
+    fd = Connect(address);
+    if (fd >= 0) break;
+    if (errno != EAGAIN) return Outcome::kEnded;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the backlog is full
+  }
+  if (fd < 0) return Outcome::kSilence;
   pollfd look = {.fd = fd, .events = POLLIN};
   const int ready = poll(&look, 1, static_cast<int>(seconds * 1000));
   char answer = 0;

@@ -107,8 +107,8 @@ int RunChild(Inherited& inherited) {
 void ForkAndCheck(Actor& actor, Port* port) {
   World& world = actor.world;
   const auto record = world.AnySource(actor.random);
-  const std::unique_lock no_rings(Rings().lock, std::try_to_lock);
   const BalancerUse balancer(world);
+  const std::unique_lock no_rings(Rings().lock, std::try_to_lock);
   if (!balancer || record == nullptr || !no_rings.owns_lock()) return;
   Inherited inherited = {.balancer = balancer.get(),
                          .port = port,

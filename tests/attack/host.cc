@@ -63,8 +63,7 @@ class HostLife {
     if (ring_ == nullptr) return;
     cqes_.clear();
     ring_->Collect(!deferred_, cqes_);
-    const BalancerUse balancer(world());
-    if (balancer)
+    if (const BalancerUse balancer(world()); balancer)
       for (const io_uring_cqe& cqe : cqes_) balancer->OnCompletion(cqe);
     if (kClosesRingsOfEndedHosts) {
       ring_.reset();

@@ -16,7 +16,6 @@
 #include "attack/calls.h"
 #include "attack/checks.h"
 #include "attack/claims.h"
-#include "attack/served.h"
 #include "attack/world.h"
 
 namespace ringmaster::attack {
