@@ -426,11 +426,11 @@ class Balancer {
   // With a host: does what there is to do, without waiting. Call it when fd() is readable, or, with
   // Host::kRing, after the completions of each turn of the loop; calling it at any other time is
   // allowed. Afterwards claim, if the host is a worker itself. The first call makes its thread the
-  // host, see Host: as long as that thread lives, others get FailedPrecondition. Set-up functions
-  // on other threads wait for the host to come by, so it must not wait for those threads. With
-  // Host::kRing, FailedPrecondition when the calling thread cannot submit to the ring that was lent
-  // (IORING_SETUP_SINGLE_ISSUER, of another thread); the loan has ended then, and another may be
-  // lent.
+  // host, see Host: as long as that thread lives, others get FailedPrecondition; while it ends,
+  // they wait for that, as calls of Lend do. Set-up functions on other threads wait for the host to
+  // come by, so it must not wait for those threads. With Host::kRing, FailedPrecondition when the
+  // calling thread cannot submit to the ring that was lent (IORING_SETUP_SINGLE_ISSUER, of another
+  // thread); the loan has ended then, and another may be lent.
   absl::Status RunOnce();
 
   // Ends the intake, goes on dealing what has been accepted, and returns when everything has been

@@ -283,6 +283,8 @@ absl::Status Master::RunOnce() {
   bool first = false;
   {
     std::unique_lock lock(sync_->mutex);
+    // Whoever has heard that the host is gone may go on.
+    if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_leaves_ || ended_; });
     if (abandoned_) return Ended();
     if (ended_) {
       // What comes late must not keep the descriptor readable.
@@ -389,6 +391,10 @@ void Master::OnHostEnds() {
 }
 
 void Master::LetHostGo() {
+  {
+    const std::unique_lock lock(sync_->mutex);
+    host_leaves_ = true;
+  }
   engine_->Rest();
   if (rides()) {
     LeaveLoan();
@@ -396,6 +402,7 @@ void Master::LetHostGo() {
     return;  // it has ended
   }
   CloseRings();
+  bool said = false;
   while (true) {
     RunCalls();
     EndCalls();
@@ -403,11 +410,22 @@ void Master::LetHostGo() {
       RefuseWithoutRing();
       return End(Ended());
     }
+    // Before others do by themselves what they ask for, because the callback may ask for
+    // statistics, or let a port leave.
+    if (!std::exchange(said, true)) {
+      SayHostGone();
+      continue;
+    }
     const std::unique_lock lock(sync_->mutex);
     if (first_call_ != nullptr || end_asked_ns_.has_value()) continue;
     driver_ = 0;
-    break;
+    host_leaves_ = false;
+    sync_->changed.notify_all();
+    return;
   }
+}
+
+void Master::SayHostGone() {
   CallBack(
       {.kind = Event::Kind::kHostGone,
        .text = absl::StrCat("the thread of the host has ended: nothing is accepted until another "
@@ -454,7 +472,8 @@ void Master::LeaveLoan() {
 
 absl::Status Master::Lend(RingLoan loan) {
   if (IsInside()) return CalledFromCallback();
-  const std::unique_lock lock(sync_->mutex);
+  std::unique_lock lock(sync_->mutex);
+  if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_leaves_ || ended_; });
   if (ended_) return end_status_;
   if (ring_ != nullptr) {
     return absl::FailedPreconditionError(

@@ -200,6 +200,7 @@ class Master {
   bool ComeToRest();
   void LeaveLoan();
   void LetHostGo();
+  void SayHostGone();
   void EndOnLoan();
   void EndDriven(absl::Status status);
 
@@ -259,6 +260,7 @@ class Master {
   // The thread that drives it, as ThisThread says; 0: nobody does. A thread that finds itself here
   // has written that itself, hence relaxed.
   std::atomic<uint64_t> driver_{0};
+  bool host_leaves_ = false;            // with the lock: its thread ends, and lets go of all this
   std::unique_ptr<ThreadWatch> watch_;  // of hosts
 
   // The master's own, once its thread runs.

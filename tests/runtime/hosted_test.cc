@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <iterator>
@@ -499,6 +500,50 @@ TEST_F(HostedTest, ALoopThatWaitsFirstIsWokenWhateverTheOrderOfSetUp) {
 
 // A host that does as it is told, step by step, and ends.
 void OnAThread(const std::function<void()>& job) { std::thread(job).join(); }
+
+TEST_F(HostedTest, OthersWaitWhileItIsSaidThatTheHostIsGone) {
+  const Listener listener = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  std::unique_ptr<Balancer> balancer;
+  Source source;
+  Port port;
+  std::thread other;
+  std::thread heir;
+  std::atomic<bool> changed{false};
+  std::atomic<bool> drives{false};
+  bool said = false;  // of the first host
+  bool changed_meanwhile = false;
+  bool drove_meanwhile = false;
+  size_t workers = 0;
+  BalancerOptions options{.host = Host::kLoop};
+  options.on_event = [&](const Event& event) {
+    if (event.kind != Event::Kind::kHostGone || std::exchange(said, true)) return;
+    other = std::thread([&] {
+      EXPECT_TRUE(source.Pause().ok());
+      changed = true;
+    });
+    heir = std::thread([&] {
+      EXPECT_TRUE(balancer->RunOnce().ok());
+      drives = true;
+      EXPECT_TRUE(Eventually([&] { return changed.load(); }));
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    workers = balancer->Stats().workers.size();
+    changed_meanwhile = changed;
+    drove_meanwhile = drives;
+    port.Leave();
+  };
+  balancer = Balancer::Create(std::move(options)).value();
+  source = balancer->AddSource(listener.fd()).value();
+  port = balancer->AddWorker(mailbox).value();
+  OnAThread([&] { EXPECT_TRUE(balancer->RunOnce().ok()); });
+  other.join();
+  heir.join();
+  EXPECT_FALSE(changed_meanwhile);
+  EXPECT_FALSE(drove_meanwhile);
+  EXPECT_EQ(workers, 1u);
+  EXPECT_TRUE(balancer->Stats().workers.empty());
+}
 
 TEST_F(HostedTest, AnotherThreadGoesOnWhenTheHostHasEnded) {
   for (const Intake intake : {Intake::kPollAccept, Intake::kAccept, Intake::kReadiness}) {
