@@ -43,7 +43,7 @@ const char* NameOf(Intake intake) {
 constexpr int32_t kFlood = 40;  // clients that wait at a flooded source
 constexpr uint32_t kHold = 8;
 #ifdef RINGMASTER_TEST_SANITIZED
-constexpr int kSteps = 160;  // with a sanitizer each takes eight times as long
+constexpr int kSteps = 240;  // with a sanitizer each takes eight times as long
 #else
 constexpr int kSteps = 600;
 #endif
