@@ -241,6 +241,7 @@ void Engine::Settle(bool all_reported) {
     --sources_[record.source].unsettled;
     Expired(record);  // notes when it will be: nobody looked while it was on its way
     ledger_.Unsend(id, left);
+    MergeTicket(record.source, id);
   }
   if (!all_reported) return;
   for (const ArrivalId id : sent_) {
@@ -248,6 +249,15 @@ void Engine::Settle(bool all_reported) {
     ledger_.Settle(id);
   }
   sent_.clear();
+}
+
+// By (10): of what cannot be counted at most one ticket is unclaimed. One that comes back because
+// it could not be sent may find another, when its worker had left or had been given up meanwhile.
+void Engine::MergeTicket(uint32_t index, ArrivalId id) {
+  SourceState& source = sources_[index];
+  if (!source.config.readiness || source.config.countable || UnclaimedTickets(index) < 2) return;
+  source.events |= ledger_.Drop(id);
+  LeaveGates(source);
 }
 
 // One of this source was not sent, the newest: which of several does not matter. If there is none

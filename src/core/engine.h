@@ -571,6 +571,7 @@ class Engine {
   uint64_t UnclaimedTickets(uint32_t source) const;
   void WithdrawTickets(uint32_t source);
   void DropTickets(uint32_t source);
+  void MergeTicket(uint32_t source, ArrivalId id);
   void ForgetSent(WorkerState& worker, size_t count, bool taken);
   static bool ForgetTicket(SourceState& source);
   void ForgetTickets(WorkerState& worker);

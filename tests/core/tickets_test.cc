@@ -783,6 +783,27 @@ TEST_F(TicketsTest, IsKnownToBeTakenAlsoWhenThatWasCountedForAConnectionBeforeIt
   EXPECT_EQ(Issued(), 2u);
 }
 
+// Its worker has left before the failure was told, so somebody else has been given one.
+TEST_F(TicketsTest, OneThatCouldNotBeSentMergesIntoTheNext) {
+  Gate gate;
+  gate.Limit(2);
+  AddSource({.readiness = true, .gate = &gate}, RoundRobin());
+  AddWorker({.completions = true});
+  AddWorker();
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  const Op unsent = Only(OpKind::kSend);
+  engine_.RemoveWorker(0);
+  Batch({}, /*all_reported=*/false);
+  EXPECT_EQ(Unclaimed(1) + Unclaimed(2), 1u);
+  Batch({Failed(unsent, EBADFD)});
+  EXPECT_EQ(Unclaimed(1) + Unclaimed(2), 1u);
+  EXPECT_EQ(Held(), 0u);
+  EXPECT_EQ(gate.used(), 1u);
+  EXPECT_EQ(engine_.open(1) + engine_.open(2), 1u);
+}
+
 TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
   AddOther();
   AddWorker({.completions = true});
