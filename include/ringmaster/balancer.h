@@ -153,7 +153,9 @@ struct Event {
                         // somebody has shut it down, say; it is not watched any more. What had come
                         // to a Unix listener before that is still served
     kWorkerStalled,     // the worker did not move, so offers were recalled, or, where they cannot
-                        // be, nothing is handed to it any more
+                        // be, nothing is handed to it any more; or it has not moved for ten times
+                        // recall_after, and nobody else may or can take what waits for it. `text`
+                        // says which, and whether it is inside a claim
     kWorkerMoves,       // it moves again
     kDoorbellFailed,    // the worker's ring could not be told, or handed a connection, which goes
                         // to another one; it is tried again later
@@ -261,7 +263,10 @@ struct WorkerOptions {
   // Host::kRing claim few connections at a time if serving one takes long.
   bool on_host = false;
   // The worker's io_uring: enabled, of any kind (DEFER_TASKRUN included). The balancer keeps a
-  // duplicate of the descriptor until the worker leaves.
+  // duplicate of the descriptor until the worker leaves. Its loop waits for one completion
+  // (io_uring_submit_and_wait(&ring, 1)), because one doorbell stands for any number of offers: a
+  // loop that waits for several sleeps beside it. So it may with kCompletion, where each connection
+  // is a completion, until as many have come.
   int ring_fd = -1;
   Handoff handoff = Handoff::kInbox;
   // kInbox: user_data of the completion that says "call Claim". Its res is 0; it may come late,

@@ -95,6 +95,9 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
     const int64_t due =
         std::max(FirstLimitAt(worker), After(worker.moved_at_ns, config_.recall_after_ns));
     at = std::min(at, std::max(due, worker.look_again_ns));
+    // Looks in vain come by themselves, ever more rarely, and the first that is late enough will
+    // do.
+    if (worker.look_pause_ns == 0) at = std::min(at, SilentAt(worker));
   }
   at = std::min(at, expires_at_ns_);
   for (const SourceState& source : sources_) {
@@ -650,7 +653,7 @@ void Engine::ReapTally(uint32_t index) {
   } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
     OweMotion(worker);  // by (8)
     ForgetTickets(worker);
-    Stall(index);
+    Stall(index, false);
   }
 }
 
@@ -706,6 +709,7 @@ void Engine::Moved(uint32_t index) {
   worker.owes_motion = false;
   worker.look_pause_ns = 0;
   worker.look_again_ns = 0;
+  worker.vain_since_ns = 0;
   worker.wants_taker = false;
   if (worker.prompt_claims >= kPromptClaimsToGrow && worker.window < worker.config.window_max) {
     worker.window = std::min(worker.window * 2, worker.config.window_max);
@@ -747,7 +751,7 @@ void Engine::RecallOverdue() {
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (ledger_.worker(index).unclaimed == 0 ||
-        (!worker.wants_taker && now_ns_ < FirstLimitAt(worker))) {
+        (!worker.wants_taker && now_ns_ < std::min(FirstLimitAt(worker), SilentAt(worker)))) {
       continue;
     }
     if (worker.touched) {
@@ -793,8 +797,14 @@ void Engine::RecallOverdueOf(uint32_t index) {
     }
   }
   SkipHoles(worker);
-  if (recalled > 0 && !worker.stalled && still_ns >= config_.recall_after_ns) Stall(index);
-  if (recalled > 0) worker.look_pause_ns = 0;
+  if (recalled > 0) {
+    if (!worker.stalled && still_ns >= config_.recall_after_ns) Stall(index, true);
+    worker.look_pause_ns = 0;
+    worker.vain_since_ns = 0;
+  } else if (worker.head != worker.tail) {
+    if (worker.vain_since_ns == 0) worker.vain_since_ns = now_ns_;
+    if (now_ns_ >= SilentAt(worker)) Stall(index, false);  // by (19)
+  }
   // Where only somebody else can change something, that one knocks; the time is a second means.
   if (worker.wants_taker || again_ns == kWaitForever) {
     worker.look_pause_ns = std::clamp(worker.look_pause_ns * 2, config_.recall_after_ns,
@@ -824,10 +834,25 @@ void Engine::ReapAll(uint32_t index) {
   if (moved) Moved(index);
 }
 
-void Engine::Stall(uint32_t index) {
-  workers_[index].stalled = true;
-  ++workers_[index].stalls;
-  Emit(EventKind::kWorkerStalled, 0, index, 0);
+// When a worker is said to stall from which nothing can be recalled, by (19).
+int64_t Engine::SilentAt(const WorkerState& worker) const {
+  if (worker.stalled) return kWaitForever;
+  const int64_t at_ns = After(std::max(worker.moved_at_ns, worker.waits_since_ns),
+                              kSilentStallFactor * config_.recall_after_ns);
+  if (worker.vain_since_ns == 0) return at_ns;
+  return std::max(at_ns, After(worker.vain_since_ns, config_.recall_after_ns));
+}
+
+void Engine::Stall(uint32_t index, bool recalled) {
+  WorkerState& worker = workers_[index];
+  worker.stalled = true;
+  ++worker.stalls;
+  const bool serving = worker.config.state->serving.load(std::memory_order_relaxed) != 0;
+  Emit({.kind = EventKind::kWorkerStalled,
+        .worker = index,
+        .recalled = recalled,
+        .serving = serving,
+        .told = worker.rung && !worker.bell_owed && !serving});
 }
 
 Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
@@ -1730,9 +1755,13 @@ void Engine::Activate(uint32_t index) {
 }
 
 void Engine::Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error) {
+  Emit({.kind = kind, .source = source, .worker = worker, .error = error});
+}
+
+void Engine::Emit(const EngineEvent& event) {
   // Bounded: what does not fit is not worth an allocation on this path.
   if (events_.size() == events_.capacity()) return;
-  events_.push_back({.kind = kind, .source = source, .worker = worker, .error = error});
+  events_.push_back(event);
 }
 
 // --- Set-up --------------------------------------------------------------------------------------

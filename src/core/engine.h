@@ -97,6 +97,12 @@
 //     no listener, a ticket. A hang-up lasts, so every arming shows it anew: once a ticket has said
 //     it, another edge of it is no news, or tickets would go round for ever.
 //
+// (19) A worker that has something unclaimed and does not move is said to stall: when something is
+//     recalled from it, when by (8) it gets nothing more, and where neither can be, because nobody
+//     else may or can have what it was offered, by the first look that finds it still for
+//     kSilentStallFactor times the limit. It was looked at before in vain by then, so the master's
+//     own lateness is not held against it. That it moves again is said, too.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -152,6 +158,8 @@ inline constexpr int64_t kDoorbellRetryNsMax = 100'000'000;
 inline constexpr int64_t kLookPauseFactorMax = 16;
 // An offer whose worker moves is recalled only for an idle worker, at so many times the limit.
 inline constexpr int64_t kIdleRecallFactor = 4;
+// After so many times the limit a worker that nobody can relieve is said to stall.
+inline constexpr int64_t kSilentStallFactor = 10;
 // How often the limit of an arrival can double.
 inline constexpr uint8_t kDoublingsMax = 6;
 // So many prompt claims in a row double the window of a worker that was recalled from.
@@ -179,6 +187,11 @@ struct EngineEvent {
   uint32_t source = 0;
   uint32_t worker = 0;
   int32_t error = 0;  // errno
+  // kWorkerStalled of a worker with an inbox: whether anything was recalled from it, it is inside a
+  // claim, and it was told and has not looked.
+  bool recalled = false;
+  bool serving = false;
+  bool told = false;
 };
 
 struct SourceConfig {
@@ -464,6 +477,7 @@ class Engine {
     int64_t waits_since_ns = 0;  // when it was offered something and had nothing unclaimed
     bool wants_taker = false;    // it is stuck on an overdue offer and nobody can take it
     int64_t look_again_ns = 0;   // when overdue offers are looked at again
+    int64_t vain_since_ns = 0;   // they were looked at, and none could be recalled; 0: it has moved
     int64_t look_pause_ns = 0;   // doubles while looks are in vain
     uint64_t head = 0;           // everything below is taken
     uint64_t tail = 0;
@@ -586,7 +600,8 @@ class Engine {
   uint32_t Credit(uint32_t worker, const SourceState& source) const;
   bool OfferTo(uint32_t worker, ArrivalId id);
   void SendTo(uint32_t worker, ArrivalId id);
-  void Stall(uint32_t worker);
+  void Stall(uint32_t worker, bool recalled);
+  int64_t SilentAt(const WorkerState& worker) const;
 
   // What keeps something from being done now that only a worker, or the end of a lease, can change.
   enum class Waits : uint8_t { kForNothing, kForCredit, kForDescriptors, kForTook, kForTaker };
@@ -607,6 +622,7 @@ class Engine {
   bool SlotIsFree(uint32_t source);
   void Activate(uint32_t worker);
   void Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error);
+  void Emit(const EngineEvent& event);
   void ReserveFor(SourceState& source);
   void ReserveShared();
   void NoteWindow(WorkerState& worker, uint32_t before);

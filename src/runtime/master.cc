@@ -1289,12 +1289,7 @@ void Master::Report(core::EngineEvent event) {
       break;
     case core::EventKind::kWorkerStalled:
       report.kind = Event::Kind::kWorkerStalled;
-      report.text = absl::StrCat(
-          "worker ", event.worker, " has not moved for ",
-          absl::FormatDuration(options_.recall_after),
-          workers_[event.worker].handoff == Handoff::kInbox
-              ? ": what it had not claimed was recalled, and it gets nothing new until it moves"
-              : ": it gets nothing new until it calls Took");
+      report.text = StallText(event);
       break;
     case core::EventKind::kWorkerMoves:
       report.kind = Event::Kind::kWorkerMoves;
@@ -1339,6 +1334,31 @@ void Master::CallBack(const Event& event) {
 }
 
 // Why, and what to do, as far as the moment tells.
+std::string Master::StallText(const core::EngineEvent& event) const {
+  const bool inbox = workers_[event.worker].handoff == Handoff::kInbox;
+  const absl::Duration still =
+      options_.recall_after * (event.recalled || !inbox ? 1 : core::kSilentStallFactor);
+  std::string text =
+      absl::StrCat("worker ", event.worker, " has not moved for ", absl::FormatDuration(still));
+  if (!inbox) {
+    absl::StrAppend(&text, ": it gets nothing new until it calls Took");
+  } else if (event.recalled) {
+    absl::StrAppend(
+        &text, ": what it had not claimed was recalled, and it gets nothing new until it moves");
+  } else {
+    absl::StrAppend(&text, ": what it has not claimed waits for it, because nobody else may or ",
+                    "can take that now");
+  }
+  if (event.serving) {
+    absl::StrAppend(&text, ". It is inside a claim: a callback takes that long");
+  } else if (event.told) {
+    absl::StrAppend(&text,
+                    ". It was told and has not called Claim: it does something else, or its "
+                    "loop waits for several completions at once, and one stands for all");
+  }
+  return text;
+}
+
 std::string Master::DescribeOverflow(uint32_t index) const {
   const SourceEntry& source = sources_[index];
   const ring::Backlog backlog = ring::BacklogOf(source.fd);

@@ -142,6 +142,8 @@ class Master {
     bool tells_overflows = false;  // ring::OverflowsOf works
   };
   // A worker as set-up sees it; by index.
+  std::string StallText(const core::EngineEvent& event) const;
+
   struct WorkerEntry {
     PortShared* shared = nullptr;  // null: free
     ring::OwnDescriptor ring_fd;   // our duplicate

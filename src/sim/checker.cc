@@ -365,6 +365,7 @@ void Checker::OnRefusedClosed(int32_t fd) {
 void Checker::OnMoved(uint32_t worker, uint32_t master, int64_t now_ns) {
   workers_[worker].boxes[master].owes_motion = false;
   workers_[worker].boxes[master].moved_at_ns = now_ns;
+  workers_[worker].boxes[master].moved = true;
 }
 
 uint32_t Checker::OnClaimed(uint32_t index, uint32_t master, uint64_t word, int64_t now_ns) {

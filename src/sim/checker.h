@@ -200,6 +200,10 @@ class Checker {
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
   // Nobody drives it, so nothing is dealt; or somebody does again.
   void OnRest(uint32_t master, bool rests) { masters_[master].resting = rests; }
+  // The engine says that a worker does not move, or moves again.
+  void OnStallSaid(uint32_t worker, uint32_t master, bool stalls);
+  // After that.
+  void CheckStalls(uint32_t master, int64_t now_ns);
   // Its host has kept the master from its work until now: it learns now who has moved meanwhile.
   void OnHostReturns(int64_t now_ns) { host_returned_ns_ = now_ns; }
   // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
@@ -333,7 +337,11 @@ class Checker {
     std::deque<uint32_t> sent;  // and not taken: the source of a ticket, kNone of a connection
     bool left = false;
     bool owes_motion = false;
-    bool took = false;  // since the last batch
+    bool took = false;   // since the last batch
+    bool moved = false;  // the same
+    // When it moved, as far as the master could know, or was given something and had nothing.
+    int64_t still_since_ns = 0;
+    bool stall_said = false;
     int64_t moved_at_ns = 0;
     int64_t took_seen_ns = 0;           // the last batch that could know that it took something
     int64_t waits_since_ns = 0;         // handed over something when it had nothing in its ring

@@ -60,6 +60,8 @@ bool Checker::OthersAsk(uint32_t worker, uint32_t index) const {
 void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     workers_[index].places = open(index) + workers_[index].promised;
+    // What the master was late for is not held against the worker.
+    workers_[index].boxes[master].still_since_ns += now_ns_ - due_ns;
   }
   CheckNeglect(master, due_ns);
   CheckIdleness(master, due_ns);
@@ -72,6 +74,8 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   given_.clear();
   for (Worker& worker : workers_) {
     Box& box = worker.boxes[master];
+    if (box.took || box.moved || state.resting) box.still_since_ns = now_ns;
+    box.moved = false;
     if (std::exchange(box.took, false)) box.took_seen_ns = now_ns;
   }
   Read(Occasion::kBatch, master, kNone, kNone, now_ns);
@@ -161,6 +165,26 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
   }
   for (Source& source : sources_) {
     if (source.facts.master == master) source.asked_now = false;
+  }
+}
+
+void Checker::OnStallSaid(uint32_t worker, uint32_t master, bool stalls) {
+  if (std::exchange(workers_[worker].boxes[master].stall_said, stalls) && stalls) {
+    Fail("worker " + std::to_string(worker) + " is said to stall twice");
+  }
+}
+
+void Checker::CheckStalls(uint32_t master, int64_t now_ns) {
+  // It is looked at ever more rarely, but the look before the last is no later than ten times the
+  // limit.
+  constexpr int64_t kSaidAfter = 10 + 16 + 2;
+  const int64_t late_ns = kSaidAfter * options_.recall_after_ns + options_.patience_ns;
+  for (size_t index = 0; index < workers_.size(); ++index) {
+    const Box& box = workers_[index].boxes[master];
+    if (box.unclaimed > 0 && !box.left && !box.stall_said &&
+        now_ns - box.still_since_ns > late_ns) {
+      Fail("worker " + std::to_string(index) + " does not move, and nobody was told");
+    }
   }
 }
 
@@ -396,7 +420,7 @@ void Checker::OnTicketOffered(uint32_t index, uint32_t source_index, int64_t now
   }
   Source& source = sources_[source_index];
   ++source.counts.offered;
-  ++BoxOf(index, source_index).unclaimed;
+  if (Box& box = BoxOf(index, source_index); ++box.unclaimed == 1) box.still_since_ns = now_ns;
   given_.push_back({.worker = index, .source = source_index});
   workers_[index].credit_since_ns = now_ns;
   if (!source.facts.countable && source.counts.offered > 1) {
@@ -411,7 +435,7 @@ void Checker::OnTicketHanded(uint32_t index, uint32_t source, int64_t now_ns) {
   }
   Box& box = BoxOf(index, source);
   if (box.unclaimed == 0) box.waits_since_ns = now_ns;
-  ++box.unclaimed;
+  if (++box.unclaimed == 1) box.still_since_ns = now_ns;
   given_.push_back({.worker = index, .source = source});
   box.sent.push_back(source);
   workers_[index].credit_since_ns = now_ns;
@@ -467,7 +491,7 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   dealt.dealt_as = box.facts.completions ? ++deals_ : deals_;
   dealt_now_.push_back(connection);
   --source.counts.held;
-  ++box.unclaimed;
+  if (++box.unclaimed == 1) box.still_since_ns = now_ns;
   if (box.facts.completions) box.sent.push_back(kNone);
   workers_[index].credit_since_ns = now_ns;
 }

@@ -89,8 +89,11 @@ enum class Milestone : uint8_t {
   kCalledAtRest,        // calls that came before another host did
   kLocalGivenUp,        // a Unix listener was shut down and the engine noticed
   kGivenUpWithBacklog,  // and there were connections left, for workers to take
+  kStallRelieved,       // of the stalls: something was recalled
+  kStallInClaim,        // nothing could be, and the worker was inside a claim
+  kStallInSilence,      // the same, and it was not
 };
-inline constexpr size_t kMilestoneCount = 75;
+inline constexpr size_t kMilestoneCount = 78;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -168,6 +171,9 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "called_at_rest",
     "local_given_up",
     "given_up_with_backlog",
+    "stall_relieved",
+    "stall_in_claim",
+    "stall_in_silence",
 };
 
 struct Counters {

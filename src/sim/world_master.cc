@@ -341,6 +341,7 @@ void World::TakeBatch(Master& master, bool all_reported) {
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
   NoteOps(master);
   NoteEvents(master);
+  checker_.CheckStalls(master.index, now_ns_);
   CloseRemoved(master);
   if (checker_.failed()) return;
   CompareBooks(master);
@@ -463,10 +464,17 @@ void World::NoteEvents(Master& master) {
         OnShortage(master, event.source, false);
         break;
       case core::EventKind::kWorkerStalled:
+        if (breaks(Breakage::kMasterHidesStalls)) break;
         Reached(Milestone::kStallReported);
         for (const WorkerEntry& entry : workers_) {
           if (!entry.at[master.index].in_books || entry.worker->engine_index != event.worker) {
             continue;
+          }
+          checker_.OnStallSaid(entry.worker->id(), master.index, true);
+          if (event.recalled) {
+            Reached(Milestone::kStallRelieved);
+          } else if (entry.receiver == nullptr) {
+            Reached(event.serving ? Milestone::kStallInClaim : Milestone::kStallInSilence);
           }
           if (entry.receiver != nullptr) {
             Reached(Milestone::kStallOfReceiver);
@@ -477,6 +485,11 @@ void World::NoteEvents(Master& master) {
         break;
       case core::EventKind::kWorkerMoves:
         Reached(Milestone::kMotionReported);
+        for (const WorkerEntry& entry : workers_) {
+          if (entry.at[master.index].in_books && entry.worker->engine_index == event.worker) {
+            checker_.OnStallSaid(entry.worker->id(), master.index, false);
+          }
+        }
         break;
       case core::EventKind::kSourceFailed: {
         const uint32_t index = master.by_index[event.source];

@@ -491,6 +491,122 @@ TEST_F(RecallTest, NeedsSomebodyWhoCanTakeIt) {
   EXPECT_EQ(Unclaimed(1), 4u);
 }
 
+// --- Stalls that nobody can relieve --------------------------------------------------------------
+
+class SilentStallTest : public EngineTest {
+ protected:
+  // Sleeps as the master does, for so long; returns how often it woke.
+  uint32_t Sleep(int64_t for_ns) {
+    const int64_t until_ns = now_ns_ + for_ns;
+    for (uint32_t wakes = 0;; ++wakes) {
+      const int64_t wait_ns = engine_.WaitMax(now_ns_);
+      EXPECT_GT(wait_ns, 0);
+      if (wait_ns <= 0 || wait_ns > until_ns - now_ns_) {
+        now_ns_ = until_ns;
+        return wakes;
+      }
+      now_ns_ += wait_ns;
+      Batch();
+    }
+  }
+  size_t Stalls() const { return CountEvents(EventKind::kWorkerStalled); }
+};
+
+TEST_F(SilentStallTest, OfTheOnlyWorkerIsSaid) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  Sleep(kSilentStallFactor * kRecallAfter - 1);
+  EXPECT_EQ(Stalls(), 0u);
+  Sleep(kSilentStallFactor * kRecallAfter);
+  ASSERT_EQ(Stalls(), 1u);
+  EXPECT_FALSE(engine_.events()[0].recalled);
+  EXPECT_FALSE(engine_.events()[0].serving);
+  EXPECT_TRUE(engine_.events()[0].told);
+  EXPECT_EQ(engine_.stalls(0), 1u);
+  // Said once, and looks become rarer.
+  EXPECT_LE(Sleep(1000 * kRecallAfter), 1000 / kLookPauseFactorMax + 8);
+  EXPECT_EQ(Stalls(), 1u);
+  EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 0u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
+  Batch();
+  EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
+TEST_F(SilentStallTest, OfAllWorkersIsSaidOfEach) {
+  AddSource({}, RoundRobin());
+  AddWorker({.window = 1});
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Arrival(10), Arrival(11), Arrival(12)});
+  workers_[1]->state().serving = 1;
+  Sleep(2 * kSilentStallFactor * kRecallAfter);
+  ASSERT_EQ(Stalls(), 2u);
+  for (const EngineEvent& event : engine_.events()) {
+    EXPECT_FALSE(event.recalled);
+    EXPECT_EQ(event.serving, event.worker == 1);
+    EXPECT_EQ(event.told, event.worker == 0);
+  }
+}
+
+TEST_F(SilentStallTest, OfAWorkerThatMayNotBeRecalledFromIsSaid) {
+  AddSource({.recall = false});
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  AddWorker();
+  Sleep(2 * kSilentStallFactor * kRecallAfter);
+  EXPECT_EQ(Stalls(), 1u);
+}
+
+TEST_F(SilentStallTest, OneThatIsRelievedIsSaidAtOnce) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  AddWorker();
+  Sleep(kRecallAfter);
+  ASSERT_EQ(Stalls(), 1u);
+  EXPECT_TRUE(engine_.events()[0].recalled);
+}
+
+TEST_F(SilentStallTest, IsNotSaidOfAWorkerThatMoves) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10), Arrival(11), Arrival(12), Arrival(13)});
+  for (int i = 0; i < 3; ++i) {
+    Sleep((kSilentStallFactor - 1) * kRecallAfter);
+    workers_[0]->inbox().Begin();
+    EXPECT_TRUE(workers_[0]->TakeOne());
+    Batch();
+  }
+  EXPECT_EQ(Stalls(), 0u);
+  // Nor of what was idle for long, and is given something.
+  Claim(0);
+  Batch();
+  Sleep(100 * kRecallAfter);
+  Batch({Arrival(14)});
+  Sleep((kSilentStallFactor - 1) * kRecallAfter);
+  EXPECT_EQ(Stalls(), 0u);
+}
+
+// A host comes back after long: the worker has been told a moment ago at most.
+TEST_F(SilentStallTest, WhatTheMasterWasLateForDoesNotCount) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  now_ns_ += 100 * kRecallAfter;
+  Batch();
+  EXPECT_EQ(Stalls(), 0u);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kRecallAfter);
+  Sleep(kRecallAfter);
+  EXPECT_EQ(Stalls(), 1u);
+}
+
 TEST_F(RecallTest, GivesNoCreditBackBeforeTheWorkerMoves) {
   OfferToTheFirst({10});
   now_ns_ += kRecallAfter;

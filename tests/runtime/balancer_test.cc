@@ -383,6 +383,66 @@ TEST_F(BalancerTest, WhatALeavingWorkerHasNotClaimedIsServedByOthers) {
   EXPECT_EQ(stats.workers[0].claimed, 10u);
 }
 
+// Nobody could take what waits for it, so nothing is recalled.
+TEST_F(BalancerTest, AStallThatNobodyCanRelieveIsSaid) {
+  Create({.recall_after = absl::Milliseconds(1)});
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Gate gate;
+  auto worker = AddWorker({source}, [&](uint32_t index, Connection connection) {
+    gate.Wait();
+    ServeIndex(index, std::move(connection));
+  });
+  std::vector<int> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
+  EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kWorkerStalled); }));
+  {
+    std::lock_guard lock(mutex_);
+    EXPECT_EQ(events_[0].worker, worker->index());
+    EXPECT_NE(events_[0].text.find("for 10ms"), std::string::npos) << events_[0].text;
+    EXPECT_NE(events_[0].text.find("inside a claim"), std::string::npos) << events_[0].text;
+  }
+  EXPECT_EQ(balancer_->Stats().workers[0].stalls, 1u);
+  EXPECT_FALSE(SawEvent(Event::Kind::kWorkerMoves));
+  gate.Open();
+  EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kWorkerMoves); }));
+  for (const int client : clients) {
+    char byte = 1;
+    EXPECT_EQ(read(client, &byte, 1), 1);
+    close(client);
+  }
+  EXPECT_EQ(balancer_->Stats().workers[0].recalled, 0u);
+}
+
+// One doorbell stands for any number of connections, so there will never be eight completions.
+TEST_F(BalancerTest, AWorkerThatWaitsForSeveralCompletionsIsFoundOut) {
+  Create({.recall_after = absl::Milliseconds(1)});
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(64, &ring, 0), 0);
+  Port port = balancer_->AddWorker({.ring_fd = ring.ring_fd, .tag = 1}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::vector<int> clients;
+  for (int i = 0; i < 8; ++i) clients.push_back(listener.Connect());
+  io_uring_cqe* cqe = nullptr;
+  __kernel_timespec timeout{.tv_sec = 0, .tv_nsec = 50'000'000};
+  static_cast<void>(io_uring_wait_cqes(&ring, &cqe, 8, &timeout, nullptr));
+  EXPECT_LT(io_uring_cq_ready(&ring), 8u);
+  EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kWorkerStalled); }));
+  {
+    std::lock_guard lock(mutex_);
+    EXPECT_NE(events_[0].text.find("several completions"), std::string::npos) << events_[0].text;
+  }
+  int served = 0;
+  port.Claim([&](const Connection&) { ++served; });
+  EXPECT_GE(served, 8);
+  EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kWorkerMoves); }));
+  for (const int client : clients) close(client);
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
 TEST_F(BalancerTest, AWorkerThatDiesWithoutLeavingLosesNothing) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener, {.policy = RoundRobin()});
