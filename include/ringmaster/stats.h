@@ -20,7 +20,8 @@
 namespace ringmaster {
 
 // A worker. With Handoff::kCompletion a connection counts as claimed when it has been handed over,
-// and `unclaimed` and `oldest_unclaimed` tell what the worker has not yet said that it took.
+// and `unclaimed` and `oldest_unclaimed` tell what the worker has not yet said that it took; what
+// it has finished before it says so is not `unclaimed`.
 struct WorkerStats {
   uint32_t worker = 0;     // index
   uint64_t assigned = 0;   // offers made, each place of a recalled arrival counts

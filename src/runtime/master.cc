@@ -1075,7 +1075,10 @@ void Master::FillStats(BalancerStats& stats) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     if (workers_[index].shared == nullptr) continue;
     const core::WorkerCount& count = ledger.worker(index);
-    const uint32_t unclaimed = engine_->Unclaimed(index);
+    const uint32_t open = engine_->open(index);
+    uint32_t unclaimed = engine_->Unclaimed(index);
+    // What has ended was taken, also when the worker has not said so yet.
+    if (workers_[index].handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.workers.push_back(
         {.worker = index,
@@ -1086,7 +1089,7 @@ void Master::FillStats(BalancerStats& stats) {
          .stalls = engine_->stalls(index),
          .unclaimed = unclaimed,
          // What was unclaimed when its inbox was looked at may have ended since.
-         .open = std::max(engine_->open(index), unclaimed),
+         .open = std::max(open, unclaimed),
          .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
   }
 }

@@ -128,14 +128,15 @@ TEST_F(HandoffTest, AnAdoptedConnectionCountsUntilItsLeaseEndsWhicheverIsSaidFir
   EXPECT_EQ(StatsOf().open, 0u);
 }
 
-TEST_F(HandoffTest, WhatIsUnclaimedIsShownAsOpenAlsoWhenItsLeaseHasEnded) {
+TEST_F(HandoffTest, WhatHasEndedBeforeItWasSaidToBeTakenIsNotUnclaimed) {
   const Listener listener = Listener::Tcp();
   Join(listener, {.window = 8});
-  ConnectMany(listener, 2);
+  ConnectMany(listener, 3);
   for (int i = 0; i < 2; ++i) const Connection adopted = port_.Adopt(Next(), kAccepted);
-  EXPECT_EQ(StatsOf().unclaimed, 2u);
-  EXPECT_EQ(StatsOf().open, 2u);
-  port_.Took(2);
+  EXPECT_EQ(StatsOf().unclaimed, 1u);
+  EXPECT_EQ(StatsOf().open, 1u);
+  close(Next());
+  port_.Took(3);
   EXPECT_EQ(StatsOf().unclaimed, 0u);
   EXPECT_EQ(StatsOf().open, 0u);
 }
