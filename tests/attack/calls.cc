@@ -189,8 +189,8 @@ void SetPolicy(Actor& actor) {
 void Again(Actor& actor) {
   const auto record = actor.world.AnySource(actor.random);
   if (record == nullptr) return;
-  const int error =
-      actor.random.Of({0, 0, -1, EAGAIN, -EAGAIN, EMFILE, ENOMEM, INT32_MAX, INT32_MIN});
+  const int error = actor.random.OneIn(3) ? actor.random.Of({-1, INT32_MAX, INT32_MIN})
+                                          : DrawError(actor.random, *record);
   Call call("source %u Again(%d)", record->id, error);
   Expect(call, record->handle.Again(error), {kEnded, kWrong});
 }

@@ -63,6 +63,13 @@ std::string Config::Text() const {
   return text;
 }
 
+int DrawError(Random& draws, const SourceRecord& record) {
+  const int error = draws.Of({0, 0, 0, EAGAIN, -EAGAIN, EMFILE, -ENFILE, ENOBUFS, ENOMEM});
+  // That there is nothing, of a Unix listener whose backlog is full, ends everything: nobody else
+  // can come, and the kernel does not tell how many wait.
+  return record.kind == FileKind::kUnix && (error == EAGAIN || error == -EAGAIN) ? 0 : error;
+}
+
 BalancerUse::BalancerUse(World& world)
     : lock_(world.balancer_lock), balancer_(world.balancer.get()) {}
 
@@ -233,6 +240,7 @@ void World::FinishAll() {
     ports.swap(spare_ports_);
   }
   for (Connection& connection : connections) Answer(std::move(connection));
+  for (Ticket& ticket : tickets) ticket.Again();  // what it stands for is still there
 }
 
 void World::PutAside(Port port) {
@@ -286,7 +294,7 @@ void World::Redeem(Random& draws, Ticket ticket) {
     return;
   }
   if (!calm && draws.OneIn(12)) {
-    ticket.Again(draws.Of({0, 0, EAGAIN, -EAGAIN, EMFILE, -ENFILE, ENOBUFS}));
+    ticket.Again(DrawError(draws, *record));
     return;
   }
   if (IsListener(record->kind)) {

@@ -210,6 +210,9 @@ void RunLimits(World& world);
 // One call of the set-up side, drawn; with everything that is wrong now and then.
 void CallSomething(Actor& actor);
 
+// What a worker may say of a ticket of this source that it gives back.
+int DrawError(Random& random, const SourceRecord& record);
+
 // Options and policies, also such as are refused (`refused` says so).
 BalancerOptions DrawBalancerOptions(World& world, Random& random, bool& refused);
 std::unique_ptr<Policy> DrawPolicy(World& world, Random& random);
