@@ -42,11 +42,7 @@ const char* NameOf(Intake intake) {
 
 constexpr int32_t kFlood = 40;  // clients that wait at a flooded source
 constexpr uint32_t kHold = 8;
-#ifdef RINGMASTER_TEST_SANITIZED
-constexpr int kSteps = 240;  // with a sanitizer each takes eight times as long
-#else
 constexpr int kSteps = 600;
-#endif
 
 struct TestedSource {
   Intake intake = Intake::kPoll;
