@@ -589,7 +589,7 @@ bool Engine::Look() {
     const SourceState& source = sources_[index];
     if (!source.starved) continue;
     // What is held has its place already.
-    if (ledger_.source(index).held == 0 && Full(source)) continue;
+    if (ledger_.source(index).held == 0 && (source.yields || Full(source))) continue;
     for (const uint32_t worker : source.joined) {
       if (Credit(worker, source) > 0) return true;
     }
@@ -962,14 +962,16 @@ void Engine::Prepare(const SourceState& source) const {
 
 // By (16).
 void Engine::Deal() {
-  bool starving = false;
+  Ahead ahead = Ahead::kNobody;
   size_t unserved = 0;
   served_.clear();
   for (const uint32_t index : turns_) {
     SourceState& source = sources_[index];
     bool served = DealHeld(index);
-    served |= AcceptMore(index, starving);
-    starving |= source.starved;
+    served |= AcceptMore(index, ahead);
+    if (config_.gate != nullptr && source.starved) {
+      ahead = std::max(ahead, WaitsForWorker(source) ? Ahead::kGetsCreditSoon : Ahead::kStarves);
+    }
     if (served) {
       served_.push_back(index);
     } else {
@@ -1020,15 +1022,14 @@ bool Engine::DealHeld(uint32_t index) {
   return any;
 }
 
-// Returns whether it has asked for a connection, or had its turn otherwise. `starving`: somebody
-// who was served longer ago waits for credit.
-bool Engine::AcceptMore(uint32_t index, bool starving) {
+// Returns whether it has asked for a connection, or had its turn otherwise.
+bool Engine::AcceptMore(uint32_t index, Ahead ahead) {
   SourceState& source = sources_[index];
   // What a count has found while nothing may be issued is looked for again later.
   const bool held_back =
       source.starved || source.back_off.pauses() || source.doubt != 0 || Shut(source);
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
-  if (source.config.multishot_accept) return ArmEach(index, held_back, starving);
+  if (source.config.multishot_accept) return ArmEach(index, held_back, ahead);
   const bool may_have_more = source.ready || source.counted;
   if (!may_have_more || held_back || source.under_way > 0) return false;
   if (source.awaits_took && !source.counted) return false;
@@ -1046,7 +1047,7 @@ bool Engine::AcceptMore(uint32_t index, bool starving) {
 
 // A multishot accept is ended by (11) or (14), and armed again when a lease ends, or there is room
 // again. Returns whether it may be armed again now.
-bool Engine::ArmEach(uint32_t index, bool held_back, bool starving) {
+bool Engine::ArmEach(uint32_t index, bool held_back, Ahead ahead) {
   SourceState& source = sources_[index];
   // Asked once, because a lease may end meanwhile: what is not armed must be hungry.
   const bool no_room = !HasRoomFor(0);
@@ -1054,11 +1055,23 @@ bool Engine::ArmEach(uint32_t index, bool held_back, bool starving) {
   wants_room_ |= no_room && WantsArm(index);
   source.full = no_room || GatesFull(source);
   // By (16) it does not take the balancer's last places while who is before it waits for credit.
-  if (starving && config_.gate != nullptr && source.arm == Arm::kIdle && CreditOf(source) == 0) {
-    source.full = true;
-  }
+  source.yields = source.arm == Arm::kIdle &&
+                  ((ahead == Ahead::kStarves && CreditOf(source) == 0) ||
+                   (ahead == Ahead::kGetsCreditSoon && (was_full || CreditOf(source) == 0)));
+  source.full |= source.yields;
   if (!held_back && source.full) source.starved = true;
   return was_full && !source.full && !held_back;
+}
+
+// Whether it has no credit, and it may be assumed that a worker will make some: that one has been
+// offered as much as it may have, not long ago.
+bool Engine::WaitsForWorker(const SourceState& source) const {
+  if (CreditOf(source) > 0) return false;
+  return std::any_of(source.joined.begin(), source.joined.end(), [this](uint32_t index) {
+    const WorkerState& worker = workers_[index];
+    return !worker.owes_motion && !worker.bell_owed && Unclaimed(index) >= worker.window &&
+           Still(index) < config_.recall_after_ns;
+  });
 }
 
 // For how many of `wanted` something may be asked for: each has room by (14), a place by (11), and

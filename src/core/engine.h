@@ -80,9 +80,13 @@
 //     have had. Credit that becomes free in the middle of dealing is for the next round, which
 //     begins with the first again. All that is kept is free in the end, because what keeps it is
 //     under way: it never waits for a worker, and its completion brings a batch.
-//     A multishot accept takes places by (11) without credit, for as many as come. So it is not
-//     armed at the balancer's limit without credit, while somebody before it waits for credit:
-//     that one would never find both.
+//     A multishot accept takes places by (11) without credit, for as many as come, and somebody
+//     before it who waits for credit might never find both. So where the balancer is limited it is
+//     not armed without credit while that one waits; nor, with credit, once the limit has ended it,
+//     while that one waits for a worker who has been offered as much as it may have, and not for
+//     long. For a worker whose capacity is used up it does not wait so: its leases may last for
+//     ever. So a source whose workers are limited can wait long at the balancer's limit beside a
+//     flooded multishot accept that has other workers, too.
 //     Masters do not take turns with each other.
 //
 // (17) A source is given up, and said to be, when its socket confirms that it takes no connections
@@ -441,6 +445,7 @@ class Engine {
     bool paused = false;
     bool failed = false;
     bool starved = false;  // ready or holding, and no candidate in the last round
+    bool yields = false;   // multishot accept: it is not armed, by (16)
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
     BackOff back_off;
     int64_t blocked_until_ns = 0;  // kSourceBlocks has been reported
@@ -545,8 +550,11 @@ class Engine {
   void Prepare(const SourceState& source) const;
   void Deal();
   bool DealHeld(uint32_t source);
-  bool AcceptMore(uint32_t source, bool starving);
-  bool ArmEach(uint32_t source, bool held_back, bool starving);
+  // Who waits for credit of those that were served longer ago; only at the balancer's limit.
+  enum class Ahead : uint8_t { kNobody, kStarves, kGetsCreditSoon };
+  bool AcceptMore(uint32_t source, Ahead ahead);
+  bool ArmEach(uint32_t source, bool held_back, Ahead ahead);
+  bool WaitsForWorker(const SourceState& source) const;
   uint32_t Admit(uint32_t source, uint32_t wanted);
   uint64_t CreditOf(const SourceState& source) const;
   void TakeAgain();

@@ -432,6 +432,34 @@ TEST_F(TurnsTest, AtTheLimitOfTheBalancer) {
   }
 }
 
+TEST_F(TurnsTest, AtTheLimitOfTheBalancerWhereTheyShareSomeWorkersOnly) {
+  struct Joined {
+    uint32_t flooded;
+    uint32_t quiet;
+    uint32_t third;
+  };
+  for (const Joined joined : {Joined{0b11, 0b01, 0}, Joined{0b01, 0b11, 0},
+                              Joined{0b11, 0b10, 0b01}, Joined{0b110, 0b011, 0b100}}) {
+    for (const uint32_t gate : {2u, 3u}) {
+      for (const Intake flooded : kIntakes) {
+        for (const Intake quiet : kIntakes) {
+          ForEachLimit([&](TestedLimits limits) {
+            if (limits.capacity == 1) return;
+            limits.gate = gate;
+            std::vector<TestedSource> sources{
+                {.intake = flooded, .workers = joined.flooded},
+                {.intake = quiet, .flooded = false, .workers = joined.quiet}};
+            if (joined.third != 0) {
+              sources.push_back({.intake = Intake::kPoll, .workers = joined.third});
+            }
+            Check(sources, 3, limits, 80, 4);
+          });
+        }
+      }
+    }
+  }
+}
+
 TEST_F(TurnsTest, TwoFloodedSourcesShareWhatThereIs) {
   for (const Intake one : kIntakes) {
     for (const Intake other : kIntakes) {
