@@ -1833,10 +1833,9 @@ void Engine::NoteWindow(WorkerState& worker, uint32_t before) {
   Reserve(worker.sent_tickets, 2 * now);
 }
 
-uint32_t Engine::AddSource(SourceConfig config) {
+uint32_t Engine::AddSource(uint32_t index, SourceConfig config) {
   RINGMASTER_CHECK(config.policy != nullptr && config.fd >= 0 && !stopping_);
-  const uint32_t index = NextSource();
-  RINGMASTER_CHECK(index < Offer::kSourcesMax);
+  RINGMASTER_CHECK(index < Offer::kSourcesMax && index <= sources_.size());
   if (index == sources_.size()) {
     sources_.emplace_back();
     turns_.push_back(index);

@@ -311,14 +311,16 @@ class Engine {
 
   // --- Set-up: between two batches, followed by one. May allocate. -----------------------------
 
-  uint32_t AddSource(SourceConfig config);
+  uint32_t AddSource(SourceConfig config) { return AddSource(NextSource(), std::move(config)); }
+  // At an index that NextSource has given for it. Workers may have made a lower one free since.
+  uint32_t AddSource(uint32_t index, SourceConfig config);
   uint32_t AddWorker(const WorkerConfig& config);
 
   // By (14), when WantsRoom says so. Rare: bursts have brought more than the sources may hold, and
   // it is still held. The memory at least doubles, so it is allocated some twenty times at most.
   void MakeRoom();
 
-  // The index that AddSource will give.
+  // The lowest index that is free for a source, by (9). It stays free until it is given to one.
   uint32_t NextSource();
 
   // By (9). No worker joins it any more. Its descriptor may be closed as soon as IntakeEnded.

@@ -609,14 +609,17 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
     const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
-    if (engine_->NextSource() == kSourcesMax) {
+    // Asked once: workers make others free at any time.
+    id.index = engine_->NextSource();
+    if (id.index == kSourcesMax) {
       return absl::ResourceExhaustedError(
           absl::StrCat("a master takes at most ", kSourcesMax,
                        " sources at a time: remove one, or have more masters"));
     }
-    SourceShared& shared = shared_->source(engine_->NextSource());
+    SourceShared& shared = shared_->source(id.index);
     shared.gate.Limit(LimitOf(options.capacity));
-    id.index = engine_->AddSource(
+    engine_->AddSource(
+        id.index,
         {.fd = source.fd,
          .file = source.file,
          .multishot_accept = multishot,

@@ -1228,6 +1228,26 @@ TEST_F(EngineTest, UsesTheIndexOfARemovedSourceAgainOnceNothingOfItIsLeft) {
   EXPECT_NE(Only(OpKind::kAcceptEach).key.generation, generation);
 }
 
+TEST_F(EngineTest, AddsASourceWhereItWasToldToThoughALowerIndexIsFreeByThen) {
+  AddSource();
+  AddWorker();
+  Batch();
+  Batch({Arrival(10)});
+  engine_.RemoveSource(0);
+  Batch();
+  Batch({End(-ECANCELED)});
+  workers_[0]->state().serving = 1;
+  EXPECT_EQ(Claim(0), (std::vector<int32_t>{10}));
+  Batch();
+  const uint32_t index = engine_.NextSource();
+  EXPECT_EQ(index, 1u);
+  workers_[0]->state().serving = 0;  // its claim ends just now
+  EXPECT_EQ(engine_.AddSource(index, {.fd = 7, .policy = LeastLoaded()}), 1u);
+  EXPECT_TRUE(engine_.source_removed(0));
+  EXPECT_FALSE(engine_.source_removed(1));
+  EXPECT_EQ(engine_.NextSource(), 0u);
+}
+
 // A policy that needs a fact.
 class CpuPolicy final : public Policy {
  public:
