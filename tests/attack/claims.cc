@@ -70,7 +70,12 @@ bool Claim(Actor& actor, PortBox& box) {
           [&](Ticket ticket) {
             ++count;
             if (left) Fail("a port that has left brings a ticket");
-            Disturb(actor, box, left);
+            try {
+              Disturb(actor, box, left);
+            } catch (const Thrown&) {
+              ticket.Again();  // what it stands for is still there
+              throw;
+            }
             actor.world.Redeem(actor.random, std::move(ticket));
           },
           most);
