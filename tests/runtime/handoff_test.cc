@@ -132,6 +132,7 @@ TEST_F(HandoffTest, WhatHasEndedBeforeItWasSaidToBeTakenIsNotUnclaimed) {
   const Listener listener = Listener::Tcp();
   Join(listener, {.window = 8});
   ConnectMany(listener, 3);
+  ASSERT_TRUE(Eventually([&] { return io_uring_cq_ready(&ring_) == 3; }));
   for (int i = 0; i < 2; ++i) const Connection adopted = port_.Adopt(Next(), kAccepted);
   EXPECT_EQ(StatsOf().unclaimed, 1u);
   EXPECT_EQ(StatsOf().open, 1u);
