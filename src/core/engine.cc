@@ -1111,6 +1111,12 @@ uint64_t Engine::CreditOf(const SourceState& source) const {
 // By (10). Returns whether it has offered or asked for anything.
 bool Engine::IssueTickets(uint32_t index) {
   SourceState& source = sources_[index];
+  // A ticket that was claimed out of order is not unclaimed: its worker may have redeemed it.
+  for (const uint32_t worker : source.joined) {
+    if (ledger_.source(index).offered > 0 && workers_[worker].config.tally == nullptr) {
+      ReapAll(worker);
+    }
+  }
   const uint64_t credit = CreditOf(source);
   const uint64_t unclaimed = UnclaimedTickets(index);
   uint64_t wanted = 0;
@@ -1602,6 +1608,8 @@ Engine::Waits Engine::WaitsOf(const SourceState& source) const {
   if (source.starved) return Waits::kForCredit;
   if (source.back_off.pauses()) return Waits::kForDescriptors;
   if (source.awaits_took && !Shut(source)) return Waits::kForTook;
+  // Only Took says that all went well by a ticket that was handed over.
+  if (source.untaken > 0 && source.back_off.waits_for_success()) return Waits::kForTook;
   return Waits::kForNothing;
 }
 

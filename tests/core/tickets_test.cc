@@ -234,6 +234,31 @@ TEST_F(TicketsTest, ATicketGivenBackIsIssuedAgainToSomebody) {
   EXPECT_EQ(Claim(1).size(), 1u);
 }
 
+// Leaving and joining again while inside a callback brings the words round, so a younger ticket is
+// claimed before an older one. Its worker may have accepted by it when the backlog is counted.
+TEST_F(TicketsTest, OneThatWasClaimedOutOfOrderIsNotUnclaimed) {
+  AddListener();
+  AddWorker({.window = 2});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(2)});
+  ASSERT_EQ(Issued(), 2u);
+  workers_[0]->inbox().Begin();
+  ASSERT_TRUE(workers_[0]->TakeOne());
+  for (int i = 0; i < 2; ++i) {
+    engine_.Leave(0, 0);
+    engine_.Join(0, 0);
+    Batch({Knock()});
+    Batch({Counted(2)});
+  }
+  ASSERT_EQ(Unclaimed(0), 2u);
+  ASSERT_TRUE(workers_[0]->TakeOne());  // the younger one
+  const uint64_t issued = Issued();
+  Batch({Edge()});
+  Batch({Counted(2)});  // of which it accepts neither
+  EXPECT_EQ(Issued(), issued + 1);
+}
+
 // The knock that announces it must not end the pause at once.
 TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
   AddListener();
@@ -747,6 +772,27 @@ TEST_F(TicketsTest, AFailureIsForgottenTogetherWithItsTicket) {
     Batch();
     Batch({End(-ECANCELED, source)});
   }
+}
+
+// After a shortage Took alone says that all is well again, so whoever says it must find that it is
+// waited for.
+TEST_F(TicketsTest, WaitsForTookWhileAShortageIsToEnd) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  engine_.Again(0, EMFILE);
+  Batch();
+  Done(0, workers_[0]->tally().Take(1).places);
+  EXPECT_TRUE(hunger_.TakeKnockOfLease());
+  Batch({Knock()});
+  ASSERT_EQ(Count(OpKind::kSend), 1u);
+  engine_.CheckAll(false);
+  Done(0, workers_[0]->tally().Take(1).places);
+  EXPECT_TRUE(hunger_.TakeKnock());
+  Batch({Knock()});
+  EXPECT_FALSE(engine_.WaitsForSuccess(0));
+  EXPECT_FALSE(hunger_.TakeKnock());
 }
 
 // A connection of another source that could not be sent is not taken for the first that was.
