@@ -35,6 +35,12 @@ void World::Mend() {
   while (TakeSparePort(random).joined()) {
   }
   for (const auto& record : Sources()) {
+    if (!record->removed && record->spoilt) {
+      // Nobody can join it any more, and what it has accepted keeps places of the balancer.
+      Call call("source %u is given up", record->id);
+      Expect(call, record->handle.Remove(), {});
+      record->removed = true;
+    }
     if (!IsSound(*record)) continue;
     const auto file = record->file();
     if (file != nullptr) fcntl(file->fd(), F_SETFL, fcntl(file->fd(), F_GETFL) | O_NONBLOCK);

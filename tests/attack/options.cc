@@ -5,9 +5,8 @@
 namespace ringmaster::attack {
 namespace {
 
-// Where hosts end one after the other and the balancer's capacity is small, nobody is served any
-// more in the end, once in hundreds of worlds: places seem lost (Host::kRing), or what a source
-// holds is not dealt and keeps all places (Host::kLoop). True finds it.
+// Where hosts of Host::kRing end one after the other, a place of the balancer's capacity is lost
+// now and then, and with a small capacity nobody is served any more in the end. True finds it.
 constexpr bool kLimitsBalancersWhoseHostsEnd = false;
 
 }  // namespace
@@ -17,7 +16,7 @@ BalancerOptions DrawBalancerOptions(World& world, Random& random, bool& refused)
   options.host = world.config.host;
   options.masters = world.config.masters;
   options.recall_after = absl::Microseconds(random.Of({100, 1000, 3000, 10000}));
-  const bool loses = options.host != Host::kThread && world.config.hosts_end;
+  const bool loses = options.host == Host::kRing && world.config.hosts_end;
   if (random.OneIn(4) && (kLimitsBalancersWhoseHostsEnd || !loses))
     options.capacity = random.Between(1, 20);
   options.restrict_ring = !random.OneIn(4);
