@@ -182,18 +182,23 @@ void Lifeline::Close() {
 
 absl::Status Lifeline::BeginShutdown(ShutdownOptions options) {
   if (InAnotherProcess()) return OfTheParent();
+  // One after the other: if both were noted at once, and the intake had ended, the end could be
+  // told before the end of the intake is, which is told here.
   bool intake_ended = false;
-  bool ended = false;
   {
     const std::lock_guard lock(ending_mutex_);
     intake_ended = intakes_ == 0;
-    ended = running_ == 0;
     if (options.on_intake_ended && !intake_ended) {
       on_intake_ended_.push_back(std::move(options.on_intake_ended));
     }
-    if (options.on_ended && !ended) on_ended_.push_back(std::move(options.on_ended));
   }
   if (options.on_intake_ended && intake_ended) options.on_intake_ended();
+  bool ended = false;
+  {
+    const std::lock_guard lock(ending_mutex_);
+    ended = running_ == 0;
+    if (options.on_ended && !ended) on_ended_.push_back(std::move(options.on_ended));
+  }
   if (options.on_ended && ended) options.on_ended(*Ended());
   const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(options.drain));
   const int64_t until_ns = core::After(MonotonicNow(), drain_ns);
