@@ -67,6 +67,20 @@ int Refuses(const Inherited& inherited) {
   return 0;
 }
 
+// The allocator of AddressSanitizer may be locked by another thread at the fork, and stays so in
+// the child.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kForks = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kForks = false;
+#else
+constexpr bool kForks = true;
+#endif
+#else
+constexpr bool kForks = true;
+#endif
+
 // How many rings another thread may be making or closing in the library at the moment of a fork,
 // which are in no table then.
 constexpr int kOnTheirWay = 4;
@@ -105,6 +119,7 @@ int RunChild(Inherited& inherited) {
 }  // namespace
 
 void ForkAndCheck(Actor& actor, Port* port) {
+  if (!kForks) return;
   World& world = actor.world;
   const auto record = world.AnySource(actor.random);
   const BalancerUse balancer(world);
