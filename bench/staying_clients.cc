@@ -188,7 +188,7 @@ void Clients::CrossWindow(int64_t now_ns) {
 }
 
 void Clients::TakeSample(int64_t now_ns) {
-  if (now_ns < next_sample_ns_ || (ended_ && next_sample_ns_ > end_ns_ + kSampleNs)) return;
+  if (now_ns < next_sample_ns_) return;
   LoadResult::Sample& sample = result_.samples.emplace_back();
   sample.at_ns = now_ns - begin_ns_;
   for (const Client& client : clients_) {
