@@ -3,6 +3,7 @@
 //   ringmaster_sim_seeds [--from A] [--count N] [--seeds FILE]   a range, FILE's worlds before it
 //   ringmaster_sim_seeds --seed S [--trace] [--shrink]           one, and what happens in it
 //   ringmaster_sim_seeds --config TEXT [--trace] [--shrink]      the same of a world written down
+//   ringmaster_sim_seeds --trace-hash [--from A] [--count N]     what happens in each, as a number
 //
 // Each line of FILE begins with a seed or is a configuration, as it is printed of a world that
 // fails. Without a range it runs as many as fit the build: fewer under a sanitizer. Ends with what
@@ -11,6 +12,11 @@
 //
 // --shrink makes a world that fails small and prints it with its trace; the first failures of a
 // range are shrunk anyway.
+//
+// --trace-hash shows whether a change of the code changes what it does. It prints one line for each
+// world, with the seed and the hash of its trace, and one for all of them together. Two builds that
+// behave alike print the same lines; where they do not, the first line that differs names a seed
+// whose traces to compare.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -209,6 +215,25 @@ uint32_t Report(const Totals& totals) {
   return missed;
 }
 
+// Returns how many worlds failed. A world that fails has a trace, too.
+uint64_t HashTraces(uint64_t from, uint64_t count) {
+  uint64_t all = 0;
+  uint64_t failures = 0;
+  for (uint64_t seed = from; seed < from + count; ++seed) {
+    const SimConfig config = DrawConfig(seed);
+    current_world = "aborted in " + Describe(config) + "\n";
+    const Outcome outcome = RunSimulation(config);
+    failures += outcome.ok ? 0 : 1;
+    all = (all ^ outcome.trace_hash) * 0x100000001b3;
+    all ^= all >> 29;
+    std::printf("%llu %016llx%s\n", static_cast<unsigned long long>(seed),
+                static_cast<unsigned long long>(outcome.trace_hash), outcome.ok ? "" : " FAILED");
+  }
+  std::printf("all %llu: %016llx\n", static_cast<unsigned long long>(count),
+              static_cast<unsigned long long>(all));
+  return failures;
+}
+
 // A world in each line that is not empty and not a comment: a configuration, or a seed and what it
 // was.
 bool ReadWorlds(const char* path, std::vector<SimConfig>& worlds) {
@@ -238,6 +263,7 @@ struct Options {
   std::vector<SimConfig> worlds;
   std::optional<SimConfig> one;
   bool trace = false;
+  bool trace_hash = false;
   bool shrink = false;
 };
 
@@ -246,6 +272,10 @@ bool ParseOptions(int argc, char** argv, Options& options) {
     const std::string_view option = argv[i];
     if (option == "--trace") {
       options.trace = true;
+      continue;
+    }
+    if (option == "--trace-hash") {
+      options.trace_hash = true;
       continue;
     }
     if (option == "--shrink") {
@@ -297,11 +327,13 @@ int Main(int argc, char** argv) {
   if (!ParseOptions(argc, argv, options)) {
     std::fprintf(stderr,
                  "usage: %s [--from A] [--count N] [--seeds FILE]\n"
-                 "       %s --seed S | --config TEXT [--trace] [--shrink]\n",
-                 argv[0], argv[0]);
+                 "       %s --seed S | --config TEXT [--trace] [--shrink]\n"
+                 "       %s --trace-hash [--from A] [--count N]\n",
+                 argv[0], argv[0], argv[0]);
     return 2;
   }
   std::signal(SIGABRT, OnAbort);
+  if (options.trace_hash) return HashTraces(options.from, options.count) == 0 ? 0 : 1;
   if (!options.one.has_value()) return RunMany(options);
   return options.shrink ? ShrinkOne(*options.one) : RunOne(*options.one, options.trace);
 }
