@@ -1137,8 +1137,7 @@ bool Engine::IssueTickets(uint32_t index) {
     return CountBacklog(index);
   }
   uint64_t issued = 0;
-  while (issued < std::min(wanted, credit) && HasRoomFor(1) &&
-         (std::exchange(source.entered, false) || EnterGates(source))) {
+  while (issued < std::min(wanted, credit) && HasRoomFor(1) && EnterGates(source)) {
     source.told |= source.events & ~kReadableMask;
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
@@ -1221,8 +1220,10 @@ void Engine::DropTickets(uint32_t index) {
   }
 }
 
-// By (11).
+// By (11). The place of a count that has found nothing, if it is still kept, is the first to be
+// had.
 bool Engine::EnterGates(SourceState& source) {
+  if (std::exchange(source.entered, false)) return true;
   Gate* const own = source.config.gate;
   if (own != nullptr && !own->Enter()) return false;
   if (config_.gate == nullptr || config_.gate->Enter()) return true;

@@ -629,10 +629,26 @@ void World::FinishDrain() {
       checker_.Fail("worker " + std::to_string(id) + " waits although it has been rung");
     }
   }
+  CheckPlacesAtRest();
   if (checker_.failed()) return;
   for (Master& master : masters_) master.engine->CheckAll(true);
   CheckRounds();
   Reached(Milestone::kDrained);
+}
+
+// Whoever has died keeps its places; otherwise nothing has one any more.
+void World::CheckPlacesAtRest() {
+  const std::vector<bool> dead = Dead();
+  if (std::find(dead.begin(), dead.end(), true) != dead.end()) return;
+  const auto check = [this](const core::Gate& gate, const std::string& whose) {
+    if (gate.used() == 0) return;
+    checker_.Fail(std::to_string(gate.used()) + " places of " + whose + " are taken at rest");
+  };
+  check(gate_, "the balancer");
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    if (sources_[index].gate == nullptr) continue;
+    check(*sources_[index].gate, "source " + std::to_string(index));
+  }
 }
 
 void World::CheckRounds() {

@@ -302,6 +302,7 @@ class World {
   bool ExcusedWake() const;
   void LookForTheEnd();
   void FinishDrain();
+  void CheckPlacesAtRest();
   void CheckRounds();
   void Outlive();
 

@@ -545,6 +545,25 @@ TEST_F(TurnsTest, ACountThatFindsNothingGivesItsPlacesBack) {
   EXPECT_EQ(gate.used(), 0u);
 }
 
+// The first count has found no more than has been told of, and an edge came after it.
+TEST_F(TurnsTest, ACountThatIsFollowedByAnotherLeavesItsPlaceToThat) {
+  Gate gate;
+  gate.Limit(3);
+  AddSource({.readiness = true, .countable = true, .gate = &gate});
+  AddWorker();
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  Batch({Edge()});
+  EXPECT_EQ(gate.used(), 2u);  // of the ticket, and of the count
+  Batch({Counted(1), Edge()});
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+  EXPECT_EQ(gate.used(), 2u);
+  Batch({Counted(1)});
+  EXPECT_EQ(Count(OpKind::kCount), 0u);
+  EXPECT_EQ(gate.used(), 1u);
+}
+
 TEST_F(TurnsTest, WhoLeavesTakesWhatWasKeptAlong) {
   AddSource();
   AddSource({.multishot_accept = false});

@@ -236,6 +236,7 @@ TEST_F(SharedLimits, ABalancersCapacityIsExact) {
     const auto one = AddKeeper(sources);
     const auto two = AddKeeper(sources);
     FloodAndServe(kCap, intake);
+    if (HasFatalFailure()) return;
   }
 }
 
@@ -248,6 +249,7 @@ TEST_F(SharedLimits, SoAreTheCapacitiesOfTheWorkers) {
     const auto one = AddKeeper(sources, {.capacity = 3});
     const auto two = AddKeeper(sources, {.capacity = kCap - 3});
     FloodAndServe(kCap, intake);
+    if (HasFatalFailure()) return;
   }
 }
 
