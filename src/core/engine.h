@@ -5,27 +5,23 @@
 //   completions → look at the inboxes → recall what is overdue → deal → ring → arm
 //
 // Rules beside those of the ledger:
-// (3) A worker is offered an arrival only when it has credit: unclaimed < window and open <
-// capacity
-//     hold at the moment of the offer.
+// (3) A worker is offered an arrival only when it has credit: unclaimed < window and
+//     open < capacity hold at the moment of the offer.
 // (5) At rest, a source is armed if and only if a worker has joined it, it is neither paused,
-// failed
-//     nor backing off, and it is not ready without credit (kPollAccept) or full (kAccept). What is
-//     left to be done waits for a reason that WaitsOf knows, and that implies `hungry`. An
+//     failed nor backing off, and it is not ready without credit (kPollAccept) or full (kAccept).
+//     What is left to be done waits for a reason that WaitsOf knows, and that implies `hungry`. An
 //     unclaimed offer implies a pending look at its age.
 // (7) After a recall the worker gets no credit until it moves: a word of its own claimed, or `rung`
 //     cleared. A recall by itself gives no credit back.
 // (8) To a worker with a tally an arrival is handed over as a completion of its own ring, and
-// counts
-//     as claimed at once. Handed over and not yet taken, they fill up its window as unclaimed
-//     offers do elsewhere. They cannot be recalled, so a worker that has taken nothing for
-//     recall_after gets no credit until it takes something; what its tickets stand for is looked
-//     for again, if the source allows recalls. If sending fails, which the same turn reports, the
-//     arrival is held again.
+//     counts as claimed at once. Handed over and not yet taken, they fill up its window as
+//     unclaimed offers do elsewhere. They cannot be recalled, so a worker that has taken nothing
+//     for recall_after gets no credit until it takes something; what its tickets stand for is
+//     looked for again, if the source allows recalls. If sending fails, which the same turn
+//     reports, the arrival is held again.
 // (9) A source that is removed is taken in no more, but what it has accepted is still dealt. Its
-// index
-//     is used again when nothing of it is left and no worker can still be looking up an offer of
-//     it.
+//     index is used again when nothing of it is left and no worker can still be looking up an offer
+//     of it.
 //
 // (10) The arrivals of a source with readiness intake are tickets: its workers accept or read
 //     themselves. Of a listener whose backlog can be counted, no more tickets are unclaimed than
