@@ -341,8 +341,7 @@ std::string Pictures(const PictureOf& of) {
       absl::StrCat(
           WorkersLegend(of.workload, of.results.front()->workers),
           of.workload.slow_workers.empty() ? "Ticks mark even shares. " : "",
-          "The repetition with the median Jain index: 1 is even. The dot "
-          "is the median, the shade "
+          "The repetition with the median Jain index: 1 is even. The dot is the median, the shade "
           "all repetitions, the dashed line ",
           kReference, ".",
           limited
@@ -429,9 +428,8 @@ std::string ContextCard(const Report& report) {
       "listener to a worker differs. Figures are medians of ",
       repetitions, " repetitions of ", FormatFixed(context.seconds, 1),
       " s (longer where a workload needs it), interleaved in an order drawn from the seed. Better "
-      "and worse are said only where one "
-      "side wins every pair of repetitions that ran side by side. Costs are those of the whole "
-      "server, over the connections that its workers took.</p>\n"
+      "and worse are said only where one side wins every pair of repetitions that ran side by "
+      "side. Costs are those of the whole server, over the connections that its workers took.</p>\n"
       "<p class=\"lead\">Clients and server share one machine and talk over its loopback, so "
       "connections per second compare mechanisms with each other and say nothing of a network. "
       "Where the clients wait for answers (closed loop), a slow answer delays the next question, "
@@ -479,9 +477,8 @@ std::string HtmlReport(const Report& report) {
       kStyle, "</style>\n</head>\n<body>\n<main>\n<p class=\"brand\">Ringmaster <span>· ",
       EscapeHtml(report.context.date), "</span></p>\n<h1>", EscapeHtml(HeadlineOf(report)),
       "</h1>\n<p class=\"lead\">The same connections, served on this machine by one mechanism "
-      "after "
-      "the other: the kernel’s own ways of sharing a listener, threads that hand connections on, "
-      "and one io_uring that accepts while a policy picks the worker.</p>\n");
+      "after the other: the kernel’s own ways of sharing a listener, threads that hand "
+      "connections on, and one io_uring that accepts while a policy picks the worker.</p>\n");
   for (const std::string& caveat : CaveatsOf(report)) {
     absl::StrAppend(&html, "<p class=\"caveat\">", EscapeHtml(caveat), "</p>\n");
   }

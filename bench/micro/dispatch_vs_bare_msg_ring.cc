@@ -7,8 +7,7 @@
 //              policy, no books, nothing that could be taken back. Nobody who sends each arrival
 //              can be faster.
 //   Dispatch   the library's own path behind the accept: the engine with its default policy,
-//   inboxes,
-//              one doorbell for each worker and batch, claims, releases, knocks.
+//              inboxes, one doorbell for each worker and batch, claims, releases, knocks.
 //
 // With a batch of one the library can only be slower, by what it computes; with larger ones it
 // sends fewer messages than the bare loop.

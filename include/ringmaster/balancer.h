@@ -326,9 +326,8 @@ class Source {
   // use any more; its index may be given to another source. With kReadiness, tickets that nobody
   // has claimed are withdrawn. Whoever has claimed one accepts nothing by Ticket::Accept any more,
   // but may still be using the descriptor by itself, so close it when your workers do not do that
-  // any more. On the thread of a host with Host::kRing the
-  // number is not used any more when it returns, and the socket itself let go by the loop's next
-  // turn.
+  // any more. On the thread of a host with Host::kRing the number is not used any more when it
+  // returns, and the socket itself let go by the loop's next turn.
   absl::Status Remove();
 
   // Index in events and statistics.

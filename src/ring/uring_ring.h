@@ -21,8 +21,8 @@
 //  * A kCount is a system call of its own, made when the operation is submitted: its completion is
 //    returned by the same turn, which then does not wait.
 //  * A number that stands for another file than the operation says is not used: the operation
-//  fails,
-//    in its place. It is looked at once for all operations on it that are submitted together.
+//    fails, in its place. It is looked at once for all operations on it that are submitted
+//    together.
 //  * A close does not wait for the client, see EndLinger.
 //  * A kAccept never waits. Where the kernel cannot be told so (before Linux 6.10), the source must
 //    be non-blocking, and the accept happens by a system call at the moment at which its completion

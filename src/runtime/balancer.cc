@@ -65,8 +65,7 @@ absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions o
   if (options.handoff != Handoff::kInbox) {
     return absl::InvalidArgumentError(
         "a mailbox holds doorbells, not connections: leave handoff at kInbox, or add the worker by "
-        "a "
-        "ring of its own, whose completions carry the connections");
+        "a ring of its own, whose completions carry the connections");
   }
   if (absl::Status status = mailbox.shared_->Take(); !status.ok()) return status;
   options.ring_fd = mailbox.fd();

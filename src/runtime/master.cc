@@ -729,8 +729,8 @@ absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t win
     if (entry.handoff == Handoff::kInbox && window > entry.window) {
       return absl::InvalidArgumentError(absl::StrCat(
           "window is ", window, ", but worker ", worker, " was added with ", entry.window,
-          ", for which its inbox was made: add it with the largest "
-          "window that it will ever have, and make it smaller then"));
+          ", for which its inbox was made: add it with the largest window that it will "
+          "ever have, and make it smaller then"));
     }
     engine_->SetWindow(worker, window);
     return absl::OkStatus();
@@ -1274,8 +1274,8 @@ void Master::Report(core::EngineEvent event) {
       report.kind = Event::Kind::kTurnedAway;
       report.text = absl::StrCat("source ", report.source,
                                  " has brought more connections at once than the ring said it "
-                                 "could hold: those that there "
-                                 "was no room for were closed; please report this");
+                                 "could hold: those that there was no room for were "
+                                 "closed; please report this");
       break;
     case core::EventKind::kSourceBlocks:
       report.kind = Event::Kind::kSourceBlocks;
@@ -1333,8 +1333,7 @@ void Master::CallBack(const Event& event) {
   } catch (...) {
     core::Misused(
         "the event callback threw something, which it must not: it is called on the master's "
-        "thread, "
-        "where nobody could catch it");
+        "thread, where nobody could catch it");
   }
   in_event_ = false;
 }

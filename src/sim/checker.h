@@ -30,8 +30,7 @@
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit that is not kept
 //    for what another source has asked for: whoever makes credit wakes the master.
 //  * Sources of a master take turns: one that has work, which the master knows of, is not passed
-//  over
-//    more than a few times by others that are given something by workers which it has joined.
+//    over more than a few times by others that are given something by workers which it has joined.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
 //    says nothing of another one.
 //  * Clients that a full backlog has dropped are asked for when the source is taken in from 100

@@ -16,8 +16,7 @@
 //  * A client hangs up while it waits, and is accepted as any other: kClientHangsUp.
 //  * When a client came is told in ticks of the kernel's clock: SimConfig::tick_ns.
 //  * shutdown() of the listener gives POLLHUP, then EINVAL; of a Unix one POLLHUP and EAGAIN, or to
-//  a
-//    multishot accept nothing at all: kSourceShutDown, SimSourceConfig::local.
+//    a multishot accept nothing at all: kSourceShutDown, SimSourceConfig::local.
 //  * An accept that never waits happens when its completion is read (before Linux 6.10):
 //    SimConfig::accepts_at_reap.
 //  * Completions are made at the end of a turn only: SimConfig::defers_task_work.

@@ -1,9 +1,8 @@
 // A worker that claims offers out of its inboxes, one from each master, as Port::Claim does:
 //
 //   waiting → begin (serving = 1, Inbox::Begin of each) → take (Inbox::Take, in turn) → look the
-//   token up →
-//   callback → take → … → end (serving = 0) → knock (Hunger::TakeKnock) → begin again if some are
-//   left, or wait
+//   token up → callback → take → … → end (serving = 0) → knock (Hunger::TakeKnock) → begin again if
+//   some are left, or wait
 //
 // What is claimed may be a ticket; between the look-up and the callback there is an accept then,
 // and perhaps no callback.

@@ -8,6 +8,7 @@
     tidy.py headers ROOT COMPILER...   every public header compiles alone
     tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare
     tidy.py format ROOT                clang-format has nothing to change
+    tidy.py wrapping ROOT              no comment or text is broken off behind a full line
 
 Prints each violation as file:line: what is wrong. Exits with 0 if there is none, with 1 if there is
 one or if nothing was found to check, with 77 (skipped) if a tool is missing.
@@ -332,6 +333,53 @@ def check_format(root):
         return [complaint for complaint in pool.map(complaint_of, files) if complaint], len(files)
 
 
+# What formatters leave behind when a line has become too long: its end on a line of its own, in the
+# middle of a sentence, where the rest of the sentence does not follow. So of three lines the first
+# must be full, the second break off although a good part of the third would have fitted.
+LINE_MAX = 100
+LINE_FULL = 85  # columns from which on a line counts as full
+LINE_SPARE = 20  # columns that stay free even with the next word on the line
+SENTENCE_ENDS = re.compile(r"([.:;?!{}]|\\n)[)\"'`*]*$|^$")
+IN_COLUMNS = re.compile(r"\S {2,}\S")  # the lines of a table are as long as its cells
+COMMENT_MARKS = {".h": "//", ".cc": "//", ".py": "#", ".sh": "#", ".build": "#", "": "#"}
+STRING = r'"((?:\\.|[^"\\])*)"'
+STRINGS = [re.compile(line) for line in (".*?" + STRING, " *" + STRING, " *" + STRING + ".*")]
+
+
+def texts_of(lines, mark):
+    """What three lines say, if they are one comment or one string literal in parts."""
+    comments = [re.fullmatch(f"( *){mark}(.*)", line) for line in lines]
+    if all(comments) and len({match.group(1) for match in comments}) == 1:
+        return [match.group(2).rstrip() for match in comments]
+    strings = [string.fullmatch(line) for string, line in zip(STRINGS, lines)]
+    return [match.group(1).rstrip() for match in strings] if all(strings) else None
+
+
+def breaks_off(lines, texts):
+    """Whether the second of three lines breaks off; `texts` is what they say."""
+    if any(SENTENCE_ENDS.search(text) for text in texts[:2]) or not texts[2]:
+        return False
+    if any(IN_COLUMNS.search(text) for text in texts[1:]):
+        return False
+    with_next_word = len(lines[1].rstrip('"')) + 1 + len(texts[2].split()[0])
+    return len(lines[0]) >= LINE_FULL and with_next_word <= LINE_MAX - LINE_SPARE
+
+
+def check_wrapping(root):
+    complaints = []
+    endings = {path: os.path.splitext(path)[1]
+               for path in source_files(root, CODE_FOLDERS, endings=("",))}
+    files = [path for path, ending in endings.items() if ending in COMMENT_MARKS]
+    for path in files:
+        lines = read(root, path).split("\n")
+        for number, three in enumerate(zip(lines, lines[1:], lines[2:]), start=2):
+            texts = texts_of(three, COMMENT_MARKS[endings[path]])
+            if texts and breaks_off(three, texts):
+                complaints.append(f"{path}:{number}: breaks off in the middle of a sentence: "
+                                  f"{three[1].strip()}")
+    return complaints, len(files)
+
+
 def missing_tool(check):
     """Why the check cannot run here; None if it can."""
     if check == "symbols" and not shutil.which("nm"):
@@ -354,6 +402,7 @@ CHECKS = {
     "headers": lambda root, *compilers: check_headers(root, compilers),
     "symbols": check_symbols,
     "format": check_format,
+    "wrapping": check_wrapping,
 }
 
 

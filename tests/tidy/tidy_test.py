@@ -323,6 +323,52 @@ class Format(Tidy):
         self.assert_breaks(tidy.check_format, where="bench/bad.cc:1:", says="clang-format -i")
 
 
+class Wrapping(Tidy):
+    FULL = "A line that goes on for so long that the next word does not find any room on it, and its"
+
+    def breaks(self, path, text, line):
+        self.write(path, text)
+        self.assert_breaks(tidy.check_wrapping, where=f"{path}:{line}:", says="middle of a sentence")
+        os.remove(os.path.join(self.root, path))
+
+    def keeps(self, path, text):
+        self.write(path, text)
+        self.assert_keeps(tidy.check_wrapping)
+        os.remove(os.path.join(self.root, path))
+
+    def test_the_good_tree_keeps_the_rules(self):
+        self.assert_keeps(tidy.check_wrapping)
+
+    def test_a_comment_that_breaks_off_is_reported(self):
+        for path, mark in (("src/core/bad.h", "//"), ("tools/echo/bad.cc", "  //"),
+                           ("tests/bad.py", "    #"), ("tests/bad.sh", "#"), ("tools/bad", "#"),
+                           ("bench/meson.build", "#")):
+            with self.subTest(path=path):
+                self.breaks(path, f"{mark} {self.FULL}\n{mark} end\n{mark}   stands alone.\n", 2)
+                self.breaks(path, f"\n{mark}   {self.FULL}\n{mark} end,\n{mark} or so.\n", 3)
+
+    def test_a_text_that_breaks_off_is_reported(self):
+        self.breaks("src/ring/bad.cc", f'F(1, "{self.FULL} "\n  "end "\n  "stands alone");\n', 2)
+
+    def test_a_sentence_or_a_comment_may_end_anywhere(self):
+        for second in ("end.", "end:", "end;", "(end.)", "", "end\n", "end\n//\n// A paragraph."):
+            with self.subTest(second=second):
+                self.keeps("src/core/fine.h", f"// {self.FULL}\n// {second}\n// More.\n")
+
+    def test_what_is_no_sentence_may_break_off(self):
+        self.keeps("src/core/fine.h", f"// {self.FULL}\n// name     meaning\n// other    more\n")
+        self.keeps("src/core/fine.h", "// for (const Source& source : sources) { // a loop that is so "
+                                      "long {\n//   if (a)\n//     return;\n")
+        self.keeps("src/core/fine.cc", f'F("{self.FULL}\\n"\n  "end\\n"\n  "more");\n')
+
+    def test_other_lines_may_be_short(self):
+        # Behind a line that is not full, with a next word that is long, or at another depth.
+        self.keeps("src/core/fine.h", "// A line that is not full\n// at all\n// is no matter.\n")
+        self.keeps("src/core/fine.h", f"// {self.FULL}\n// end\n// {'word' * 20}\n")
+        self.keeps("src/core/fine.h", f"// {self.FULL}\n  // end\n  // is another comment.\n")
+        self.keeps("src/core/fine.cc", f'F("{self.FULL}",\n  "end",\n  "another");\n')
+
+
 class CommandLine(Tidy):
     def status(self, *arguments):
         command = [sys.executable, tidy.__file__, *arguments]

@@ -113,8 +113,7 @@ absl::Status InetError(const std::string& where, const std::string& port, int ty
           absl::StrCat(what, "the address is in use", TriedFor(), "; see by whom with ss -",
                        type == SOCK_DGRAM ? "uanp" : "tanp", " 'sport = :", port,
                        "' (TIME-WAIT, by nobody any more, ends within a minute), or let the kernel "
-                       "choose a free "
-                       "port with port 0"));
+                       "choose a free port with port 0"));
     case EACCES:
       return absl::PermissionDeniedError(absl::StrCat(
           what,

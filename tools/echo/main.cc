@@ -6,8 +6,8 @@
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
 //   end     first signal -> BeginShutdown: the listeners are closed as soon as nothing refers to
 //           them, so that new clients are refused, or served by a successor on the same port; the
-//           workers go on serving until all is done or time is up
-//           second signal -> the deadline is now
+//           workers go on serving until all is done or time is up;
+//           second signal -> the deadline is now;
 //           then -> the workers close what is open and end -> what they did is printed
 
 #include <pthread.h>

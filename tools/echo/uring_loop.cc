@@ -9,8 +9,7 @@
 //   * A received buffer is copied and given back at once, so clients that do not read their echo
 //     cannot use up the pool that the others receive with.
 //   * A connection that does not take its echo may exceed kUnsentBytesMax by what arrives before
-//   its
-//     receive has ended, which is at most the pool (kBuffers * kBufferBytes) once.
+//     its receive has ended, which is at most the pool (kBuffers * kBufferBytes) once.
 //   * A connection that has nothing to send keeps a few kilobytes, see connection_table.h.
 
 #include <liburing.h>
