@@ -5,28 +5,48 @@
 //   auto port = balancer->AddWorker({.ring_fd = ring.ring_fd, .tag = kDoorbell}).value();
 //   if (auto status = source.Join(port, {.token = kHttp}); !status.ok()) …
 //
-// Threads: every function here may be called from any thread, but for the two that belong to the
-// thread of a host (RunOnce, OnCompletion); each takes effect before it returns, but for
-// BeginShutdown. In a callback of the balancer, and in functions of a policy, the master cannot be
-// waited for: all but BeginShutdown and Ended, and Stats of a single master in the event callback,
-// answer FailedPrecondition there. Errors are absl::Status with the likely cause and the remedy in
-// the text, and leave everything as it was.
+// Words. A *source* is a descriptor that the balancer watches, a listener in most cases. An
+// *arrival* is what comes from it: a connection, or a ticket (Intake::kReadiness). A *worker*
+// serves arrivals, and its *port* (port.h) receives them. A *master* is a ring and the thread that
+// drives it: it accepts, and decides who gets what. An *offer* is an arrival that waits in the
+// inbox of a worker. The worker *claims* it by Port::Claim, or the master *recalls* it for another
+// worker. A *doorbell* is the completion that tells a worker's ring to claim. A *lease* is one open
+// connection. A worker has *credit* when the balancer may offer it more.
 //
-// Descriptors: each master has two, with Host::kRing one; each worker one more at each master until
-// it leaves, which is a duplicate of its ring; a mailbox one of its own. A source takes none.
+// Threads. Any thread may call any function here. Only RunOnce and OnCompletion belong to one
+// thread: the host's. Each call takes effect before it returns; only BeginShutdown does not wait.
 //
-// seccomp: which system calls each role makes once a server is set up is listed in
-// src/SYSTEM_CALLS.md, and tested under filters that permit no others.
+// Callbacks. In a callback of the balancer, and in a function of a policy, nobody can wait for the
+// master, because the master itself is the caller. There every function that waits for it answers
+// FailedPrecondition. BeginShutdown, Ended and Source::Again do not wait. Stats works in the event
+// callback of a balancer with one master. Port::Leave lets go of the worker's ring later.
 //
-// fork: create the balancer after the last fork of a daemon. A child that was forked later has no
-// use for it: everything that returns a status answers FailedPrecondition, ports and mailboxes are
-// empty, tickets accept nothing, and nothing waits for a lock or wakes the parent's master. But the
-// child has copies of the parent's descriptors, and these keep sources watched and ports in use
-// when the parent has ended. One that lives on without exec closes them. AfterForkInChild does, and
-// BalancerOptions::close_after_fork calls it in every child; so does destroying the Balancer in the
-// child, for that balancer alone, whatever handles exist. Your own descriptors are yours to close
-// as ever: listeners, rings of workers, and connections, those included that were accepted and that
-// nobody has claimed (close_range).
+// Errors. Each error is an absl::Status whose text names the likely cause and the remedy. A call
+// that fails leaves everything as it was.
+//
+// Descriptors. Each master holds two, or one with Host::kRing. Each worker costs one more at each
+// master until it leaves: a duplicate of its ring. A mailbox holds one of its own. A source costs
+// none.
+//
+// seccomp. src/SYSTEM_CALLS.md lists the system calls that each role makes once a server is set up.
+// Tests run under filters that permit no others.
+//
+// fork. Create the balancer after the last fork of a daemon. A child that was forked later cannot
+// use it. There everything that returns a status answers FailedPrecondition, ports and mailboxes
+// are empty, and tickets accept nothing. No call waits for a lock or wakes the parent's master.
+//
+// But the child has copies of the balancer's descriptors. While they are open, sources stay watched
+// and ports stay in use even after the parent has ended. A child that goes on without exec must
+// close them, in one of three ways:
+//
+//  * It calls AfterForkInChild.
+//  * The parent sets BalancerOptions::close_after_fork, which makes every child call it.
+//  * The child destroys the Balancer. That closes the copies of this balancer alone, whatever
+//    handles exist.
+//
+// Your own descriptors are yours to close, as ever: listeners, the rings of workers, and
+// connections. The connections that were accepted and that nobody has claimed belong to these
+// (close_range).
 
 #ifndef RINGMASTER_BALANCER_H_
 #define RINGMASTER_BALANCER_H_
@@ -50,127 +70,155 @@ struct io_uring_sqe;
 
 namespace ringmaster {
 
-// How arrivals are obtained from a source.
+// How the balancer obtains arrivals from a source.
 enum class Intake : uint8_t {
-  // The sole multishot poll on the source; the master accepts, one by one, what there is credit
-  // for. What is not admitted stays in the kernel's backlog, and other waiters on the source are
-  // woken as if the balancer were not there.
+  // One multishot poll watches the source, and the master accepts one connection at a time, as many
+  // as there is credit for. All others stay in the kernel's backlog. Other processes that wait for
+  // the source are woken as if the balancer were not there.
   kPollAccept,
-  // Multishot accept: the fewest system calls. Accepts ahead of credit up to the source's hold. The
-  // limit of descriptors (RLIMIT_NOFILE) is the one of the moment when it was armed: after it was
-  // lowered the kernel goes on to accept beyond it. Pause and Resume arm it anew.
+  // Multishot accept: the fewest system calls. It accepts ahead of credit, up to the source's
+  // `hold`. It goes by the limit of descriptors (RLIMIT_NOFILE) at the moment when it was armed: if
+  // you lower the limit later, the kernel still accepts beyond it. Source::Pause and Source::Resume
+  // arm it anew.
   kAccept,
-  // The sole multishot poll on anything that can be polled: a listener, a datagram socket, an
-  // eventfd, a timer, a pipe, a device. The arrival is a Ticket: the worker itself accepts or reads
-  // (Port::Claim says how; with Handoff::kCompletion the completion's `res` is the poll mask, and
-  // Source::Again gives back what the worker does not want). Of a TCP listener there are as many
-  // tickets as connections wait; of anything else one at a time, and what comes while it is
-  // unclaimed merges into it. Make the descriptor non-blocking: several workers may come to take
-  // the same event. Policies that ask for facts of a connection cannot decide about tickets.
+  // One multishot poll watches anything that can be polled: a listener, a datagram socket, an
+  // eventfd, a timer, a pipe, a device. The arrival is a Ticket, and the worker that claims it
+  // accepts or reads by itself, see the second Port::Claim.
+  //
+  // A TCP listener brings as many tickets as connections wait. Anything else brings one ticket at a
+  // time; what happens while that is unclaimed merges into it. Make the descriptor non-blocking,
+  // because several workers may come for the same event. A policy that needs facts of a connection
+  // gets none for tickets.
+  //
+  // With Handoff::kCompletion, `res` of the completion is the poll mask, and a worker gives back
+  // what it does not want by Source::Again.
   kReadiness,
 };
 
 // Who drives the master: its ring and all its decisions.
 //
 // A host is a thread of yours. The first call of Balancer::RunOnce makes the calling thread the
-// host, until that thread ends. As long as there is no host, nothing is accepted, and set-up
-// functions work at once on any thread, in any order. With a host they work at once on its own
-// thread; on others they wait for it to come by.
+// host, until that thread ends. While there is no host, nothing is accepted, and set-up functions
+// work at once on any thread, in any order. While there is one, they work at once on the host's
+// thread. On other threads they wait until the host calls RunOnce.
 //
-// When the thread ends, Event::Kind::kHostGone says so, and whoever waits for it gets an answer.
-// What has been accepted stays with the balancer, and no source is watched any more. The next
-// thread that calls RunOnce goes on. With Host::kRing it lends its own ring first: the ring of the
-// thread that has ended may be gone, so the balancer asks nothing of it any more. Where nobody
-// shall go on, shut the balancer down before the thread ends.
+// When the host's thread ends, Event::Kind::kHostGone says so, and calls that were waiting for the
+// host return. The balancer keeps what it has accepted, and watches no source. The next thread that
+// calls RunOnce becomes the host. With Host::kRing that thread lends its own ring first: the
+// balancer asks nothing more of the old ring, which may be gone. If no thread is to go on, shut the
+// balancer down before the host's thread ends.
 enum class Host : uint8_t {
-  // A thread of the balancer's own. Nobody's slowness delays the intake. It has all signals
-  // blocked: they are for the program's threads, and on_event is called on it.
+  // The balancer starts a thread of its own. No slow worker delays the intake. The thread blocks
+  // all signals, because these are for the program's threads. on_event is called on it.
   kThread,
-  // A loop of yours, by Balancer::fd and Balancer::RunOnce: no thread, and one wake-up less for
-  // what the host's own worker serves. While the host does something else, nothing new reaches the
-  // other workers, and nothing is recalled from a worker that is stuck, the host's own included.
+  // A loop of yours drives the master, by Balancer::fd and Balancer::RunOnce. There is no further
+  // thread, and what the host's own worker serves costs one wake-up less. While the host does
+  // something else, nothing new reaches the other workers. Nor is anything recalled meanwhile from
+  // a worker that is stuck, the host's own included.
   kLoop,
-  // The io_uring of a loop of yours (Balancer::Lend): the master's operations travel with the
-  // loop's own, by the same system call, and it needs no ring. Otherwise as kLoop.
+  // As kLoop, but the master has no ring: a loop of yours lends its io_uring (Balancer::Lend). The
+  // master's operations travel with the loop's own, by the same system call.
   kRing,
 };
 
-// Host::kRing: the io_uring that the loop lends, and how the two share it. For each entry of its
-// completion queue the loop asks Balancer::OnCompletion whether it is the master's; then it calls
-// Balancer::RunOnce, then it claims, if it is a worker itself, and then it submits and waits:
+// Host::kRing: the io_uring that the loop lends, and how the loop and the master share it. In each
+// turn the loop does this:
 //
 //   io_uring_submit_and_wait(&ring, 1);
 //   io_uring_for_each_cqe(&ring, head, cqe) { if (!balancer->OnCompletion(*cqe)) …; ++seen; }
 //   io_uring_cq_advance(&ring, seen);
 //   balancer->RunOnce();
-//   port.Claim(…);
+//   port.Claim(…);  // if the loop is a worker itself
 //
 // The ring may be of any kind but one with IORING_SETUP_SQPOLL, whose queue may still be full after
-// it was submitted; lend it enabled. The two functions are called by Lend, and then on the host's
-// thread, within RunOnce and set-up functions. They must not throw, and are not called after the
-// host's thread has ended. BalancerOptions::restrict_ring does not apply.
+// a submit. Lend it enabled. BalancerOptions::restrict_ring does not apply to it.
 //
-// The ring outlives the balancer, unless the host's thread has ended. Before you destroy either,
-// shut the balancer down and ask OnCompletion about what is in the completion queue by then: a
-// connection that was accepted and not handed over would stay open. The same goes for a ring whose
-// thread ends while the balancer goes on. What OnCompletion is told of it later is closed.
+// Threads: Lend calls the two functions below; later they are called on the host's thread, within
+// RunOnce and set-up functions. They must not throw. They are not called after the host's thread
+// has ended.
+//
+// Lifetime: the ring outlives the balancer, unless the host's thread has ended. Before you destroy
+// either of them, shut the balancer down, then ask OnCompletion about everything that is in the
+// completion queue. Otherwise a connection that was accepted and not yet handed over stays open. Do
+// the same with a ring whose thread ends while the balancer goes on: OnCompletion closes what it is
+// told of that ring later.
 struct RingLoan {
   int ring_fd = -1;
-  // The next free entry of the submission queue; null when it is full. io_uring_get_sqe.
+  // Returns the next free entry of the submission queue, or null when the queue is full, as
+  // io_uring_get_sqe does.
   std::function<io_uring_sqe*()> get_sqe = nullptr;
-  // Hands the queue to the kernel without waiting; 0 or more, or -errno. io_uring_submit.
+  // Hands the queue to the kernel without waiting, as io_uring_submit does. Returns 0 or more, or
+  // -errno.
   std::function<int()> submit = nullptr;
-  // The master's entries are those with (user_data & mask) == value. The mask is made of bits of
-  // the highest byte, at least one; the loop has no such user_data of its own.
+  // The master's entries are those with (user_data & mask) == value. The mask consists of bits of
+  // the highest byte, at least one. The loop must not use such user_data itself.
   uint64_t user_data_mask = 0;
   uint64_t user_data_value = 0;
 };
 
 // How arrivals reach a worker.
 enum class Handoff : uint8_t {
-  // As offers in a bounded inbox; a completion tells the worker's ring only that there are some.
+  // As offers in a bounded inbox. A completion tells the worker's ring only that there are offers.
   // What the worker has not claimed can be recalled and served by others.
   kInbox,
-  // Each as a completion of the worker's own ring that looks as if the ring had accepted the
-  // connection: `res` is the connected descriptor, which the worker owns from then on, `user_data`
-  // is the token of the source, `flags` is 0. Nothing has to be armed again: code that arms its
-  // multishot accept anew when IORING_CQE_F_MORE is missing must not do so for these. The worker
-  // needs no library code to receive. It says by Port::Took how many of these completions it has
-  // taken out of its ring, which is how it gets more than `window` of them, and by Port::Adopt that
-  // a connection counts as open. What has been handed over cannot be recalled: it waits for its
-  // worker however long that takes, and what is in its ring when it leaves is still its own.
+  // Each as a completion of the worker's own ring, as if that ring had accepted the connection.
+  // `res` is the connected descriptor, which the worker owns from then on; `user_data` is the token
+  // of the source; `flags` is 0. The worker needs no library code to receive it.
+  //
+  // Do not arm anything for these completions: code that arms its multishot accept anew when
+  // IORING_CQE_F_MORE is missing must leave them out.
+  //
+  // The worker calls Port::Took to say how many of these completions it has taken out of its ring.
+  // Only then does it get more than `window` of them. It calls Port::Adopt to make a connection
+  // count as open.
+  //
+  // What has been handed over cannot be recalled: it waits for its worker however long that takes.
+  // What is in the ring when the worker leaves still belongs to the worker.
   kCompletion,
 };
 
-// What a balancer reports while it runs. None of it needs an answer.
+// What a balancer reports while it runs. No event needs an answer.
 struct Event {
   enum class Kind : uint8_t {
-    kOutOfDescriptors,  // accepting pauses until a lease is released; said once per episode
-    kAccepting,         // it goes on
-    kSourceBlocks,      // the listener has become blocking, by whoever shares it; nobody accepts
-                        // from it until it is non-blocking again, which is looked at every 200 ms
-    kSourceFailed,      // the source cannot be accepted from any more, as its socket has confirmed:
-                        // somebody has shut it down, say; it is not watched any more. What had come
-                        // to a Unix listener before that is still served
-    kWorkerStalled,     // the worker did not move, so offers were recalled, or, where they cannot
-                        // be, nothing is handed to it any more; or it has not moved for ten times
-                        // recall_after, and nobody else may or can take what waits for it. `text`
-                        // says which, and whether it is inside a claim
-    kWorkerMoves,       // it moves again
-    kDoorbellFailed,    // the worker's ring could not be told, or handed a connection, which goes
-                        // to another one; it is tried again later
-    kTurnedAway,    // the ring brought more connections than it had said it could; what there was
-                    // no room for was closed and counts as refused; never seen so far
-    kHostGone,      // the thread of the host has ended: nothing is accepted until another one
-                    // calls RunOnce; said on the thread that ends
-    kMasterFailed,  // the master's ring is unusable: nothing is accepted any more, and what
-                    // nobody has claimed is closed and counted as refused
-    kBacklogOverflow,  // the kernel's queue of a source was full, and it has dropped clients; said
-                       // once per episode, which ends when it has not overflowed for 10 seconds.
-                       // Of listening TCP sockets. Noticed while the master is awake, at most ten
-                       // times a second, and by Balancer::Stats
-    kPolicyFailed,     // the policy of a source threw, or picked beyond its candidates; the first
-                       // of them got the arrival. Said once for each policy
+    // The process, or the system, has no descriptors left. Accepting pauses until a lease is
+    // released. Said once per episode.
+    kOutOfDescriptors,
+    // The shortage has ended, and accepting goes on.
+    kAccepting,
+    // Somebody who shares the listener has made it blocking. Nobody accepts from it until it is
+    // non-blocking again; the balancer looks every 200 ms.
+    kSourceBlocks,
+    // The source cannot be accepted from any more, for instance because somebody has shut it down;
+    // its socket has confirmed that. The balancer watches it no more. Connections that had reached
+    // a Unix listener before are still served.
+    kSourceFailed,
+    // The worker did not move: it neither claimed an offer nor began to claim. Either its offers
+    // were recalled, or, if they cannot be, nothing more is handed to it. Or it has not moved for
+    // ten times recall_after, and no other worker may or can take what waits for it. `text` says
+    // which, and whether the worker is inside a claim.
+    kWorkerStalled,
+    // A worker that had stalled moves again.
+    kWorkerMoves,
+    // The doorbell, or a connection as a completion, could not be sent to the worker's ring. Such a
+    // connection goes to another worker. The balancer tries the ring again later.
+    kDoorbellFailed,
+    // The master's ring has brought more connections than it had said it could. Those that there
+    // was no room for were closed and count as refused. Never seen so far.
+    kTurnedAway,
+    // The host's thread has ended, and nothing is accepted until another thread calls RunOnce. Said
+    // on the thread that ends.
+    kHostGone,
+    // The master's ring cannot be used any more. Nothing more is accepted; what nobody has claimed
+    // is closed and counts as refused.
+    kMasterFailed,
+    // The kernel's queue of a listening TCP socket was full, and the kernel has dropped clients.
+    // Said once per episode; an episode ends when the queue has not overflowed for 10 seconds. The
+    // master notices while it is awake, at most ten times a second, and when Balancer::Stats is
+    // called.
+    kBacklogOverflow,
+    // The policy of a source threw, or picked beyond its candidates. The first candidate got the
+    // arrival. Said once for each policy.
+    kPolicyFailed,
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;    // index, where it concerns a source
@@ -181,37 +229,39 @@ struct Event {
 
 struct BalancerOptions {
   Host host = Host::kThread;
-  // How many masters serve the workers, 1 to 16, each with a ring and a thread of its own: for more
-  // arrivals than one thread can deal, with one SO_REUSEPORT listener for each, say. A source
-  // belongs to one of them (SourceOptions::master). Every worker can join the sources of all; what
-  // it has open, and all limits, they share. Each offers up to the worker's `window`. More than one
-  // is InvalidArgument with a host and with `cpu`.
+  // How many masters serve the workers, 1 to 16. Each has a ring and a thread of its own. Use
+  // several when one thread cannot deal all arrivals, for instance with one SO_REUSEPORT listener
+  // for each. A source belongs to one master (SourceOptions::master). Every worker can join the
+  // sources of all of them. The masters share what a worker has open, and all limits; but each
+  // offers up to the worker's `window`. More than one is InvalidArgument with a host, and with
+  // `cpu`.
   uint32_t masters = 1;
   // Name of the master's thread as `top -H` shows it, at most 15 characters. With several masters
-  // "-0", "-1" … follow it, and count.
+  // "-0", "-1" … are appended, and count towards the 15.
   std::string thread_name = "ringmaster";
   // CPU to which the master's thread is bound; -1: not bound. InvalidArgument with a host.
   int cpu = -1;
-  // How old an unclaimed offer must be, and how long its worker must not have moved, before the
-  // offer is recalled for another worker. 100 microseconds to 1 minute.
+  // An offer is recalled for another worker when it has been unclaimed for this long and its worker
+  // has not moved for this long. 100 microseconds to 1 minute.
   absl::Duration recall_after = absl::Milliseconds(10);
-  // How many connections of all sources may be open at once, at least 1: from before they are
-  // accepted to the end of their lease. Exact with kPollAccept and kReadiness; kAccept stops when
-  // it is reached, and what is under way then exceeds it. What is not admitted stays in the
-  // backlogs.
+  // How many connections of all sources may be open at once, at least 1. A connection counts from
+  // before it is accepted to the end of its lease. The limit is exact with kPollAccept and
+  // kReadiness. kAccept stops when the limit is reached, and exceeds it by what is under way then.
+  // What is not admitted stays in the backlogs.
   uint32_t capacity = UINT32_MAX;
-  // Restrict the master's ring to the operations that it uses, for defence in depth.
+  // Restricts the master's ring to the operations that it uses, for defence in depth.
   bool restrict_ring = true;
-  // Whether AfterForkInChild is called in every child that this process forks from now on, by
-  // pthread_atfork. Asked for by one balancer, it holds for all. Off, because such a handler cannot
-  // be taken back, and runs also in children that call exec at once, which closes everything.
+  // Calls AfterForkInChild in every child that this process forks from now on, by pthread_atfork.
+  // When one balancer asks for it, it holds for all. It is off by default for two reasons: such a
+  // handler cannot be taken back, and it runs also in children that call exec at once, which closes
+  // everything anyway.
   bool close_after_fork = false;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
-  // Called on the master's thread; keep it short, it delays every arrival. If it throws, the
-  // process ends with a sentence. Several masters call it one at a time. In it a Port may leave,
-  // the Stats of a single master may be read, and BeginShutdown and Ended be called; nothing else
-  // of the balancer.
+  // Called on the master's thread. Keep it short, because it delays every arrival. Several masters
+  // call it one at a time. If it throws, the process ends with a sentence. It may make a Port
+  // leave, read the Stats of a balancer with one master, and call BeginShutdown and Ended; it may
+  // use nothing else of the balancer.
   std::function<void(const Event&)> on_event = nullptr;
 };
 
@@ -221,93 +271,108 @@ struct SourceOptions {
   int master = -1;
   Intake intake = Intake::kPollAccept;
   // kAccept: how many connections may be accepted ahead of credit before accepting pauses, 1 to
-  // 1,048,576; of all sources of a master together never more than that. A burst that is already
-  // under way may exceed it by as much as the ring brings before its end: what its queue holds and
-  // two turns.
+  // 1,048,576. All sources of a master together never hold more than that maximum. A burst that is
+  // already under way may exceed `hold` by as much as the ring brings before the accept ends: what
+  // its queue holds, and two turns.
   uint32_t hold = 128;
-  // How many connections of this source may be open at once, at least 1; counts as
-  // BalancerOptions::capacity does. Workers with Handoff::kCompletion cannot join a source that is
-  // limited so, because a connection that comes as a completion does not say whose it is.
+  // How many connections of this source may be open at once, at least 1. They count as for
+  // BalancerOptions::capacity. Workers with Handoff::kCompletion cannot join a source with such a
+  // limit, because a connection that comes as a completion does not say which source it is of.
   uint32_t capacity = UINT32_MAX;
-  // A connection that no worker has claimed when it is so old is closed and counts as dropped: its
-  // client would get an answer that it does not wait for any more. At least 1 ms; what is beyond
-  // the end of the clock, some three centuries, is no limit. Not of what has been handed over as a
-  // completion, and refused with kReadiness, where the worker accepts by itself.
+  // A connection that no worker has claimed at this age is closed and counts as dropped, because
+  // its client no longer waits for an answer. At least 1 ms. A duration beyond the end of the
+  // clock, some three centuries, is no limit. It does not apply to what has been handed over as a
+  // completion. With kReadiness it is InvalidArgument, because there the worker accepts by itself.
   //
-  // The age counts from when the client came, so the time in the kernel's queue counts, too: of TCP
-  // from the end of the handshake (with TCP_DEFER_ACCEPT from the first data), to the kernel's
-  // clock: never too early, and up to two of its ticks too late, which are 1 to 10 ms each. Of a
-  // Unix socket, or any other, the kernel does not tell; there it counts from the accept.
+  // The age counts from when the client came, so it includes the time in the kernel's queue. For
+  // TCP that is the end of the handshake (with TCP_DEFER_ACCEPT the first data) by the kernel's
+  // clock. The drop is never too early, and at most two of the kernel's ticks too late; a tick is 1
+  // to 10 ms. For a Unix socket, or any other, the kernel does not tell when the client came; there
+  // the age counts from the accept.
   //
-  // Whoever has hung up by the time it is accepted is closed at once, whatever its age, and counts
-  // as dropped and as gone (SourceStats). Gone is who has reset the connection, or has closed its
-  // side and sent nothing. Who has sent a request and then closed its side (shutdown, `nc -N`) is
-  // not: it waits for the answer. What hangs up after it was accepted is for its worker to notice.
-  // All this costs one system call for each connection of a source with age_max, two for one whose
-  // client has closed its side; a source without pays nothing.
+  // A connection whose client is gone when it is accepted is closed at once, whatever its age. It
+  // counts as dropped and as gone (SourceStats). A client is gone when it has reset the connection,
+  // or has closed its side and sent nothing. A client that has sent a request and then closed its
+  // side (shutdown, `nc -N`) waits for the answer, and is not gone. Workers themselves notice
+  // clients that hang up after the accept.
+  //
+  // The cost is one system call for each connection of a source with age_max, and two if the client
+  // has closed its side. A source without age_max pays nothing.
   absl::Duration age_max = absl::InfiniteDuration();
   // Whether offers may be recalled from a worker that does not move.
   bool recall = true;
-  // Accepted sockets are non-blocking and close-on-exec unless told otherwise, whatever the
-  // listener is. A server that has relied on blocking ones asks for them here: one sendfile of 5
-  // MiB on a non-blocking socket sends what fits its buffers and returns.
+  // Whether accepted sockets are non-blocking and close-on-exec, whatever the listener is. A server
+  // that relies on blocking sockets sets `nonblocking` to false. On a non-blocking socket a call
+  // may do only part of its work: one sendfile of 5 MiB sends what fits into the socket's buffer,
+  // and returns.
   bool nonblocking = true;
   bool close_on_exec = true;
 };
 
 struct WorkerOptions {
-  // With a host: the worker is the host itself, has neither ring nor mailbox, and is told nothing:
-  // it calls Port::Claim after each RunOnce, and what is offered to it needs no hop. ring_fd and
-  // tag stay unset, the handoff is kInbox. With Host::kLoop, Claim looks after the master between
-  // two of its callbacks, so that a slow one delays the other workers by itself alone; with
-  // Host::kRing claim few connections at a time if serving one takes long.
+  // With a host: this worker is the host itself. It has neither ring nor mailbox, and nothing tells
+  // it of offers: it calls Port::Claim after each RunOnce, and what is offered to it needs no
+  // wake-up. Leave ring_fd and tag unset; the handoff is kInbox.
+  //
+  // With Host::kLoop, Claim looks after the master between two of its callbacks, so a slow callback
+  // delays the other workers only while it lasts. With Host::kRing it does not: claim few
+  // connections at a time if serving one takes long.
   bool on_host = false;
-  // The worker's io_uring: enabled, of any kind (DEFER_TASKRUN included). The balancer keeps a
-  // duplicate of the descriptor until the worker leaves. Its loop waits for one completion
-  // (io_uring_submit_and_wait(&ring, 1)), because one doorbell stands for any number of offers: a
-  // loop that waits for several sleeps beside it. So it may with kCompletion, where each connection
-  // is a completion, until as many have come.
+  // The worker's io_uring: enabled, of any kind, DEFER_TASKRUN included. The balancer keeps a
+  // duplicate of the descriptor until the worker leaves.
+  //
+  // With kInbox the worker's loop waits for one completion (io_uring_submit_and_wait(&ring, 1)),
+  // because one doorbell stands for any number of offers: a loop that waits for several sleeps
+  // while offers wait. With kCompletion each connection is a completion, so a loop that waits for
+  // several sleeps until that many have come.
   int ring_fd = -1;
   Handoff handoff = Handoff::kInbox;
-  // kInbox: user_data of the completion that says "call Claim". Its res is 0; it may come late,
-  // twice or for nothing. The next one is sent only after a Claim, so they need little room in the
-  // worker's completion queue.
+  // kInbox: `user_data` of the doorbell, the completion that says "call Claim". Its `res` is 0. It
+  // may come late, twice or for nothing. The next one is sent only after a Claim, so doorbells need
+  // little room in the worker's completion queue.
   uint64_t tag = 0;
-  // How many connections of all its sources it may hold open, at least 1; offers count.
+  // How many connections of all its sources the worker may have open, at least 1; offers count.
   uint32_t capacity = UINT32_MAX;
-  // How many unclaimed offers it may have at most, 1 to 1024; with kCompletion, how many
-  // completions it may have been sent beyond those that it took. The balancer moves within 1 to
-  // this.
+  // How many unclaimed offers the worker may have at most, 1 to 1024. With kCompletion: how many
+  // completions may have been sent to it beyond those that it took. The balancer moves the worker's
+  // actual window between 1 and this.
   uint32_t window = 32;
-  // CPU to which the worker is bound, for affinity policies; -1: that on which it last claimed.
+  // CPU to which the worker is bound, for affinity policies; -1: the one on which it last claimed.
   int cpu = -1;
 };
 
 struct JoinOptions {
-  uint64_t token = 0;  // comes back with every connection of this source: Connection::token, or
-                       // the user_data of a completion
+  // A value of yours that comes back with every arrival of this source: as Connection::token or
+  // Ticket::token, or as the user_data of a completion.
+  uint64_t token = 0;
 };
 
-// A source of a balancer. A small handle to copy at will; when the balancer has ended or the source
-// was removed it answers FailedPrecondition.
+// A source of a balancer. The handle is small; copy it at will. When the balancer has ended, or the
+// source was removed, every function answers FailedPrecondition.
 class Source {
  public:
   Source() = default;
 
-  // The worker of `port` takes part from now on; the first to join arms the source. May be called
-  // on another thread than the worker's, also while that one claims; so may Leave. AlreadyExists
-  // when it has joined before, InvalidArgument when the port belongs to another balancer,
-  // FailedPrecondition when the source's descriptor was closed and its number is another file's.
+  // The worker of `port` takes part in this source from now on. The first worker that joins arms
+  // the source. Any thread may call this, and Leave, also while the worker claims on its own
+  // thread.
+  //
+  // AlreadyExists when the worker has joined before. InvalidArgument when the port belongs to
+  // another balancer. FailedPrecondition when the source's descriptor was closed and its number is
+  // another file's.
   absl::Status Join(Port& port, JoinOptions options = {});
 
-  // The worker takes no part any more; what it was offered and has not claimed goes to others.
+  // The worker takes part in this source no more. What it was offered of this source and has not
+  // claimed goes to others.
   absl::Status Leave(Port& port);
 
-  // With Intake::kReadiness: the source may have more than a worker has taken, or, by `error`, why
-  // it could not be taken (EAGAIN: there was nothing): see Ticket::Again. For workers with
-  // Handoff::kCompletion, who have no Ticket. From any thread; does not wait. FailedPrecondition,
-  // and nothing happens to the source that may have this one's index now, when this one was
-  // removed.
+  // With Intake::kReadiness, for workers with Handoff::kCompletion, who have no Ticket: gives a
+  // ticket back, as Ticket::Again does. Without `error`, the source may have more than the worker
+  // has taken. With it, `error` is the errno that kept the worker from taking it; EAGAIN says that
+  // there was nothing.
+  //
+  // Any thread; does not wait. FailedPrecondition when this source was removed; then nothing
+  // happens to another source that has its index now.
   absl::Status Again(int error = 0);
 
   // Stops and resumes the intake. What has been accepted is still dealt.
@@ -320,14 +385,20 @@ class Source {
   absl::Status SetPolicy(std::unique_ptr<Policy> policy);
 
   // Ends the intake for good. When it returns, the balancer does not refer to the descriptor any
-  // more: it may be closed, or added anew. What had been accepted is still dealt to the workers
-  // that had joined; if the last of them leaves first, what nobody has claimed is closed and counts
-  // as refused. What waits in the backlog stays there. The handle, and every copy of it, is of no
-  // use any more; its index may be given to another source. With kReadiness, tickets that nobody
-  // has claimed are withdrawn. Whoever has claimed one accepts nothing by Ticket::Accept any more,
-  // but may still be using the descriptor by itself, so close it when your workers do not do that
-  // any more. On the thread of a host with Host::kRing the number is not used any more when it
-  // returns, and the socket itself let go by the loop's next turn.
+  // more: you may close it, or add it anew. There is one exception: on the thread of a host with
+  // Host::kRing, the descriptor's number is not used any more, but the kernel lets go of the socket
+  // only in the loop's next turn.
+  //
+  // What had been accepted is still dealt to the workers that had joined. If the last of them
+  // leaves first, what nobody has claimed is closed and counts as refused. What waits in the
+  // kernel's backlog stays there.
+  //
+  // With kReadiness, tickets that nobody has claimed are withdrawn. A worker that has claimed one
+  // gets nothing more from Ticket::Accept, but may still be using the descriptor by itself. So
+  // close the descriptor only when your workers have finished with it.
+  //
+  // The handle, and every copy of it, is of no use afterwards. Its index may be given to another
+  // source.
   absl::Status Remove();
 
   // Index in events and statistics.
@@ -340,131 +411,151 @@ class Source {
   uint64_t serial_ = 0;  // tells it from others that have had the same index
 };
 
-// How a balancer ends. The order in which a server loses nobody who comes meanwhile, for instance
-// because its successor listens on the same port by SO_REUSEPORT:
+// How a balancer ends. A server may be replaced while clients come, for instance by a successor
+// that listens on the same port by SO_REUSEPORT. This order loses none of them, but for those that
+// are in the backlog when the listener is closed:
 //
 //   balancer->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
 //
-// The listener goes as soon as nothing refers to it, so the kernel leads new clients elsewhere, or
-// refuses them at once; those that were let in are served to the end. Clients that wait in the
-// backlog at the moment of close() are reset. Linux (5.14) moves them to another socket instead if
-// net.ipv4.tcp_migrate_req is 1 and that listens on the same address by SO_REUSEPORT.
+// The listener is closed as soon as nothing refers to it. From then on the kernel leads new clients
+// elsewhere, or refuses them at once. Those that were let in are served to the end. Clients that
+// wait in the backlog at the moment of close() are reset. Linux (since 5.14) moves them to another
+// socket instead if net.ipv4.tcp_migrate_req is 1 and that socket listens on the same address by
+// SO_REUSEPORT.
 //
-// Threads: each callback is called once, on the thread of a master, as on_event is; with a host on
-// the host's. Keep it short, it delays what is still to be dealt; it must not throw. Of the
-// balancer's functions only BeginShutdown and Ended may be called in it; do not destroy the
-// balancer there. Shutdown returns after both. If what it tells has happened before the call that
-// brings it, it is called by that, on the caller's thread.
+// Threads: each callback is called once, on the thread of a master, as on_event is; with a host, on
+// the host's thread. But if what it reports has happened already when you ask for the end, that
+// call itself calls it, on your thread. Shutdown returns after both callbacks.
+//
+// Keep a callback short, because it delays what is still to be dealt. It must not throw. Of the
+// balancer's functions it may call BeginShutdown and Ended only. It must not destroy the balancer.
 struct ShutdownOptions {
-  // How long what has been accepted may take to be claimed and to end, from the call on.
+  // How long what has been accepted may take to be claimed and to end. Counts from the call.
   absl::Duration drain = absl::ZeroDuration();
 
-  // The balancer refers to no source any more, and no Ticket exists: now close their descriptors,
-  // or use them otherwise. As Source::Remove of each, while the connections live on. Called before
-  // `on_ended`, at the latest when `drain` has passed, even if a worker keeps a Ticket then.
-  // Tickets that were handed over as completions only their workers know of.
+  // Called when the balancer refers to no source any more and no Ticket exists. Now you may close
+  // the sources' descriptors, or use them otherwise, as after Source::Remove of each; the
+  // connections live on. It is called before `on_ended`. When `drain` has passed it is called even
+  // if a worker still keeps a Ticket. It does not wait for tickets that were handed over as
+  // completions, because only their workers know of them.
   std::function<void()> on_intake_ended = nullptr;
 
-  // It has ended, with what Shutdown returns.
+  // Called when the balancer has ended, with the report that Shutdown returns.
   std::function<void(const ShutdownReport&)> on_ended = nullptr;
 };
 
 class Balancer {
  public:
-  // Starts the master's thread, which sleeps until there is something to do; none with a host. What
-  // the kernel can do is tried, and the rings are made, on a thread that has ended when this
-  // returns, with a host, too: so nothing interrupts the caller when they are closed. The ring of
-  // Host::kLoop is used by its host, and there the kernel does: some 50 ms after the balancer has
-  // ended, what blocks on the host's thread may end early once, epoll_wait with EINTR, say.
+  // Makes a balancer, and starts the master's thread unless there is a host. That thread sleeps
+  // until there is something to do.
+  //
+  // The kernel's features are tried, and the rings are made, on a thread that has ended when this
+  // returns. So closing those rings interrupts none of your threads. One exception: a host uses the
+  // ring of Host::kLoop. Some 50 ms after the balancer has ended, what blocks on the host's thread
+  // may end early once, for instance epoll_wait with EINTR.
   static absl::StatusOr<std::unique_ptr<Balancer>> Create(BalancerOptions options = {});
 
-  // Shuts down without waiting, unless done before. With a host on the host's thread, or when that
-  // runs no more. In the event callback, or in a function of a policy, it ends the process with a
-  // sentence: the master that calls would wait for itself. Afterwards fd() is closed, and whatever
-  // sources, ports, leases and tickets still exist keep no descriptor open but one eventfd for each
-  // master, until the last of them is gone.
+  // Shuts down without waiting, unless that was done before. With a host, destroy it on the host's
+  // thread, or when that thread has ended. In the event callback, or in a function of a policy, it
+  // ends the process with a sentence, because the master that calls would wait for itself.
+  //
+  // Afterwards fd() is closed. Sources, ports, leases and tickets that still exist keep one eventfd
+  // open for each master, until the last of them is gone, and no other descriptor.
   ~Balancer();
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
 
   // Watches a listening stream socket, TCP or Unix; with kReadiness, anything that poll(2) can wait
-  // for (InvalidArgument for a regular file or a directory, which are always ready). Borrows `fd`
-  // and leaves its flags alone: keep it open until the source is removed or the balancer shut down.
-  // Take a listener out of your own loop before: left there it wakes that for the same connections,
-  // and whoever comes first accepts them past the policy. Nothing is armed until the first worker
-  // joins. Make it non-blocking: before Linux 6.10 kPollAccept refuses a blocking one
-  // (FailedPrecondition). ResourceExhausted while its master has 1024 sources. AlreadyExists when
-  // this descriptor, or another descriptor of the same socket, is a source of this balancer
-  // already; FailedPrecondition when its number is that of a source which was closed without having
-  // been removed. Such a source is given up (kSourceFailed) as soon as its number would be used.
+  // for. Nothing is armed until the first worker joins.
+  //
+  // Ownership: borrows `fd` and leaves its flags alone. Keep it open until the source is removed or
+  // the balancer has ended. Take a listener out of your own loop first: otherwise it wakes that
+  // loop for the same connections, and your loop may accept them past the policy. Make it
+  // non-blocking: before Linux 6.10, kPollAccept refuses a blocking one (FailedPrecondition).
+  //
+  // Errors: InvalidArgument for a regular file or a directory, which are always ready.
+  // ResourceExhausted while its master has 1024 sources. AlreadyExists when this descriptor, or
+  // another descriptor of the same socket, is a source of this balancer already. FailedPrecondition
+  // when the number is that of a source whose descriptor was closed before the source was removed.
+  // The balancer gives up such a source (kSourceFailed) as soon as it would use that number.
   absl::StatusOr<Source> AddSource(int fd, SourceOptions options = {});
 
   // Takes a worker into the books. It receives nothing until it joins a source.
   absl::StatusOr<Port> AddWorker(WorkerOptions options);
 
-  // The same for a worker that watches a mailbox instead of having an io_uring of its own: ring_fd
-  // and tag stay unset, and the handoff is kInbox. A mailbox serves one port at a time: while
-  // another one that has it has not left, the answer is FailedPrecondition.
+  // The same for a worker that watches a mailbox instead of having an io_uring of its own. Leave
+  // ring_fd and tag unset; the handoff is kInbox. A mailbox serves one port at a time:
+  // FailedPrecondition until the port that had it has left.
   absl::StatusOr<Port> AddWorker(const Mailbox& mailbox, WorkerOptions options = {});
 
-  // With Host::kLoop: a descriptor that is readable when there is something to do, for level-
-  // triggered epoll, poll, or a poll on an io_uring; -1 otherwise. Owned by the balancer. It is
-  // readable also as long as there is no host, so a loop may wait before it first calls RunOnce. It
-  // stays the same when another thread becomes the host.
+  // With Host::kLoop: a descriptor that is readable when there is something to do; otherwise -1.
+  // Watch it by level-triggered epoll, by poll, or by a poll on an io_uring. The balancer owns it.
+  // It is also readable while there is no host, so a loop may wait for it before the first RunOnce.
+  // It stays the same when another thread becomes the host.
   int fd() const;
 
-  // With Host::kRing: lends the ring of the loop that will drive it, before the first RunOnce; and
-  // once more when the thread of that loop has ended, for the loop that goes on. An entry of the
-  // ring's queue is filled, so that the loop comes round and calls RunOnce however it waits. So
-  // call it on the loop's thread, or before that uses the ring. Set-up functions work before it, so
-  // the balancer may be there before the loop. FailedPrecondition while a loan is in use.
-  // InvalidArgument when user_data_value cannot be told from that of a loan before, of which
-  // entries may still come: take another value then. InvalidArgument also for a ring with SQPOLL.
+  // With Host::kRing: lends the ring of the loop that will drive the master, before the first
+  // RunOnce. When the thread of that loop has ended, the loop that goes on lends its own. Set-up
+  // functions work before it, so the balancer may exist before the loop.
+  //
+  // Call it on the loop's thread, or before that thread uses the ring: it fills an entry of the
+  // submission queue, whose completion makes the loop come round to RunOnce however it waits.
+  //
+  // FailedPrecondition while a loan is in use. InvalidArgument for a ring with SQPOLL.
+  // InvalidArgument also when user_data_value cannot be told from that of an earlier loan whose
+  // entries may still come: choose another value then.
   absl::Status Lend(RingLoan loan);
 
-  // With Host::kRing, on the host's thread: whether the entry of its completion queue is the
-  // master's, which keeps what it says until RunOnce. Also after the end, when the last ones come,
-  // and of rings that were lent before.
+  // With Host::kRing, on the host's thread: returns whether this entry of the completion queue is
+  // the master's. If it is, the master keeps what it says until RunOnce. Call it also for entries
+  // that come after the balancer has ended, and for those of rings that were lent before.
   bool OnCompletion(const io_uring_cqe& cqe);
 
   // With a host: does what there is to do, without waiting. Call it when fd() is readable, or, with
-  // Host::kRing, after the completions of each turn of the loop; calling it at any other time is
-  // allowed. Afterwards claim, if the host is a worker itself. The first call makes its thread the
-  // host, see Host: as long as that thread lives, others get FailedPrecondition; while it ends,
-  // they wait for that, as calls of Lend do. Set-up functions on other threads wait for the host to
-  // come by, so it must not wait for those threads. With Host::kRing, FailedPrecondition when the
-  // calling thread cannot submit to the ring that was lent (IORING_SETUP_SINGLE_ISSUER, of another
-  // thread); the loan has ended then, and another may be lent.
+  // Host::kRing, in each turn of the loop after the completions. You may call it at any other time
+  // as well. Afterwards claim, if the host is a worker itself.
+  //
+  // The first call makes its thread the host, see Host. While that thread lives, others get
+  // FailedPrecondition. While it ends, their calls of RunOnce and Lend wait until it has ended.
+  // Set-up functions on other threads wait for the host's next RunOnce, so the host must not wait
+  // for those threads.
+  //
+  // With Host::kRing, FailedPrecondition when the calling thread cannot submit to the ring that was
+  // lent (IORING_SETUP_SINGLE_ISSUER, of another thread). The loan has ended then, and another ring
+  // may be lent.
   absl::Status RunOnce();
 
-  // Ends the intake, goes on dealing what has been accepted, and returns when everything has been
-  // claimed and every lease released, or when `drain` has passed; then closes what nobody claimed,
-  // and ends the master's thread. The workers must go on claiming, and are not told: a server whose
-  // connections stay open without traffic closes them itself, or the drain lasts until its
-  // deadline. For the listeners see ShutdownOptions: left open, they attract clients whom nobody
-  // will serve.
+  // Ends the intake and goes on dealing what has been accepted. Returns when all of it has been
+  // claimed and every lease released, or when `drain` has passed. Then it closes what nobody has
+  // claimed, and ends the master's thread. For the listeners see ShutdownOptions: while they are
+  // open, they attract clients that nobody will serve.
   //
-  // A call while another one drains, from another thread, ends that drain at its own deadline if
-  // that is earlier; both return the same report, and so does every later call. A worker's own
-  // thread must not drain: what it has to claim and to close would wait for itself. Nor must the
-  // host's: it waits as well, and claims nothing meanwhile; with Host::kRing it cannot wait for
-  // what its own loop would hand over, and does not, so every drain there is one by zero. Those two
-  // call BeginShutdown. From a callback the answer is an empty report.
+  // The workers must go on claiming. They are not told of the shutdown: a server whose connections
+  // stay open without traffic must close them itself, or the drain lasts until its deadline.
+  //
+  // Another thread may call it during a drain. That ends the drain at the new deadline if that is
+  // earlier. Both calls return the same report, and so does every later call.
+  //
+  // On a worker's own thread do not drain, because the drain would wait for what that thread has to
+  // claim and to close. The same goes for the host's thread. With Host::kRing a drain on the host's
+  // thread does not even wait: what it would wait for comes through the host's own loop, so it
+  // counts as a drain of zero. Workers and hosts call BeginShutdown instead. In a callback the
+  // answer is an empty report.
   ShutdownReport Shutdown(ShutdownOptions options);
   // The short form, without callbacks.
   ShutdownReport Shutdown(absl::Duration drain);
 
-  // The same without waiting, from any thread: a worker's, a host's, and in a callback of the
-  // balancer, too. The end shows by `on_ended`, or by Ended(). A host goes on calling RunOnce until
-  // then; if none has come yet, the balancer has ended when this returns. Shutdown, afterwards,
-  // waits for the same end. FailedPrecondition in a forked child.
+  // Shuts down without waiting. Any thread may call it: a worker's, a host's, and also a callback
+  // of the balancer. `on_ended` or Ended() tells when the balancer has ended. A host goes on
+  // calling RunOnce until then. If there has been no host yet, the balancer has ended when this
+  // returns. A later Shutdown waits for the same end. FailedPrecondition in a forked child.
   absl::Status BeginShutdown(ShutdownOptions options = {});
 
-  // The report, once the balancer has ended; nothing before. Any thread, does not wait.
+  // The report, once the balancer has ended; nothing before. Any thread; does not wait.
   std::optional<ShutdownReport> Ended() const;
 
-  // A consistent snapshot, taken by the master between two batches; after Shutdown the report's.
-  // See stats.h for what it costs, and for `status`, which says where it cannot be had.
+  // A consistent snapshot, taken by the master between two batches. After the end it is the one of
+  // the report. stats.h says what it costs; BalancerStats::status says where it cannot be had.
   BalancerStats Stats() const;
 
  private:
@@ -472,12 +563,14 @@ class Balancer {
   std::shared_ptr<internal::Lifeline> lifeline_;
 };
 
-// In a forked child: closes the child's copies of all that the balancers and mailboxes of its
-// parents keep open: their rings, their event descriptors and the duplicates of their workers'
-// rings. So no source is watched, and no port is in use, because of this child. All handles may
-// still be destroyed, or not. Anywhere else, and a second time, it does nothing: what was made in
-// this process stays. What another thread was making or closing at the moment of the fork may stay
-// open, too. One system call for each descriptor; async-signal-safe.
+// In a forked child: closes the child's copies of everything that the balancers and mailboxes of
+// its parents keep open, so that no source is watched and no port in use because of this child.
+// These are their rings, their event descriptors, and the duplicates of their workers' rings.
+// Handles may still be destroyed afterwards, or not.
+//
+// In any other process, and when called a second time, it does nothing: what this process has made
+// stays. If another thread was making or closing something at the moment of the fork, that may stay
+// open. One system call for each descriptor; async-signal-safe.
 void AfterForkInChild();
 
 }  // namespace ringmaster

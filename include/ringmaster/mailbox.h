@@ -1,5 +1,6 @@
-// For a worker whose loop is not an io_uring loop (epoll, poll, select, libuv, libevent, Asio): a
-// mailbox is one more readable descriptor, and its port is claimed from when it is readable.
+// For a worker whose loop is not an io_uring loop (epoll, poll, select, libuv, libevent, Asio). A
+// mailbox is one more descriptor for that loop: when it is readable, the worker claims from its
+// port.
 //
 //   auto mailbox = ringmaster::Mailbox::Create().value();
 //   auto port = balancer->AddWorker(mailbox).value();
@@ -21,37 +22,41 @@ namespace internal {
 class MailboxShared;
 }  // namespace internal
 
-// A small io_uring of the library's own that receives doorbells in the worker's place. Do nothing
-// with its descriptor but watch it for readability, of either kind:
+// A mailbox is a small io_uring of the library's own that receives doorbells in the worker's place.
+// Do nothing with its descriptor but watch it for readability, in one of two ways:
 //
 //  * Level-triggered (poll, select, epoll without EPOLLET): it is readable while a doorbell waits.
-//    Claim takes the doorbells away once it has found everything, and leaves one if it has not, so
-//    a loop that claims a few connections at a time need not remember that offers are left.
-//  * Edge-triggered (EPOLLET): call Claim again until it returns false, and only then wait.
+//    A claim that has found everything consumes the doorbells; one that has not keeps one of them.
+//    So a loop that claims a few connections at a time need not remember that offers are left.
+//  * Edge-triggered (EPOLLET): call Claim until it returns false, and only then wait.
 //
-// As ever, a wait may end with EINTR. The library causes none of that: the rings that it makes
-// belong to no thread of the program. An io_uring of your own does: when it is closed, the kernel
-// interrupts each thread that has made or used it, some milliseconds later (Linux 6.18).
+// There may be a wake-up without an offer, but never an offer without a wake-up. Claim reads the
+// doorbells in shared memory: it makes no system call beyond those that Port::Claim names.
 //
-// There may be a wake-up for nothing, never an offer without one. Claim reads the doorbells in
-// shared memory: it makes no system call beyond those that `Port::Claim` names.
+// As ever, a wait may end with EINTR. The library never causes that, because the rings that it
+// makes belong to no thread of the program. An io_uring of your own does: when it is closed, the
+// kernel interrupts each thread that has made or used it, some milliseconds later (Linux 6.18).
 //
-// A mailbox serves one port at a time. It and its port share the ring: either may be destroyed
-// first, also after the balancer. The descriptor stays open until both are gone, the port by
-// leaving; take it out of the loop before that, as any descriptor. A loop must not close it:
-// asio::posix::stream_descriptor does so in its destructor, so call its release() before.
+// A mailbox serves one port at a time. The two share the ring; either may be destroyed first, also
+// after the balancer. The descriptor stays open until the mailbox is destroyed and the port has
+// left. Take it out of the loop before that, as any descriptor. The loop must not close it:
+// asio::posix::stream_descriptor does so in its destructor, so call its release() first.
 //
-// Threads: Create, fd and destruction on any thread; what claims is the port, see port.h. In a
-// forked child a mailbox that the parent made can neither be added nor claimed from.
+// Threads: any thread may call Create and fd, and destroy a mailbox. Claiming is the port's part,
+// see port.h. In a forked child a mailbox of the parent cannot be added, and its port claims
+// nothing.
 class [[nodiscard]] Mailbox {
  public:
-  // Errors have the likely cause and the remedy in the text, and leave nothing open: io_uring is
-  // missing or forbidden, or a limit is reached. It takes one descriptor, and 8 KiB of the memory
-  // that RLIMIT_MEMLOCK bounds for unprivileged users (Linux 6.18). A thread that has ended when it
-  // returns makes the ring.
+  // Makes a mailbox. It costs one descriptor, and 8 KiB of the memory that RLIMIT_MEMLOCK bounds
+  // for unprivileged users (Linux 6.18). The ring is made on a thread that has ended when this
+  // returns.
+  //
+  // It fails when io_uring is missing or forbidden, or a limit is reached. The text of the error
+  // names the likely cause and the remedy. An error leaves nothing open.
   static absl::StatusOr<Mailbox> Create();
 
-  // Empty, as one that was moved from: there is nothing to watch, and no balancer takes it.
+  // An empty mailbox, like one that was moved from: it has nothing to watch, and no balancer
+  // accepts it.
   Mailbox() = default;
   Mailbox(Mailbox&&) noexcept = default;
   Mailbox& operator=(Mailbox&&) noexcept = default;

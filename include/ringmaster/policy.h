@@ -24,9 +24,9 @@
 //     const uint32_t open_max_;
 //   };
 //
-// What it remembers of workers it keeps by their indexes, in memory that `Prepare` allocates, and
-// forgets in `OnLeave`. When it is put in the place of another policy while the source runs, it is
-// prepared in the same way, finds workers in `joined` that it has not met, and may be told of
+// A policy that remembers workers does so by their indexes, in memory that `Prepare` allocates, and
+// forgets them in `OnLeave`. A policy may replace another one while the source runs. It is prepared
+// in the same way then. It finds workers in `joined` that it has not met, and may be told of
 // recalls of offers that it did not pick.
 
 #ifndef RINGMASTER_POLICY_H_
@@ -45,7 +45,7 @@
 
 namespace ringmaster {
 
-// What a policy needs to know about each arrival. A fact costs a system call for every connection,
+// Which facts a policy needs about each arrival. A fact costs a system call for every connection,
 // so it is read only when the policy of the source declares it.
 struct FactsNeeded {
   bool incoming_cpu = false;  // SO_INCOMING_CPU: the CPU that processed the connection's packets
@@ -56,19 +56,20 @@ struct FactsNeeded {
 struct Peer {
   enum class Kind : uint8_t {
     kUnknown,  // not declared, or the kernel does not tell (any more)
-    kIpv4,     // also of an IPv6 listener that takes IPv4 (::ffff:0:0/96)
+    kIpv4,     // also when an IPv4 client comes to an IPv6 listener (::ffff:0:0/96)
     kIpv6,
     kUnix,
   };
   Kind kind = Kind::kUnknown;
   uint16_t port = 0;  // kIpv4, kIpv6
   // kIpv4: 4 bytes in network order; kIpv6: 16 bytes. kUnix: process, user and group of the client
-  // when it connected, 4 bytes each in the order of this machine. Zeros after that.
+  // when it connected, 4 bytes each in the byte order of this machine. The rest is zeros.
   std::array<uint8_t, 16> address{};
 };
 
-// One arrival, as far as the declared facts go. A fact may be unknown although it was declared:
-// the kernel may not have it, and what was accepted before a policy was switched was not asked.
+// One arrival: the facts that the policy declared. A declared fact may still be unknown, for two
+// reasons. The kernel may not have it. Or the connection was accepted under an earlier policy that
+// had not declared it.
 struct Arrival {
   int32_t incoming_cpu = -1;  // -1: unknown
   Peer peer = {};
@@ -81,18 +82,20 @@ struct Candidate {
   uint32_t unclaimed = 0;  // of these, offers that it has not claimed yet
   uint32_t credit = 0;     // how many more it may be offered now; at least 1
   int32_t cpu = -1;        // the CPU on which it last claimed, or to which it is bound; -1: unknown
-  // For how long it has not moved (claimed an offer or begun to claim) although offers wait for
-  // it, in nanoseconds; 0 when none does.
+  // How long it has not moved (claimed an offer, or begun to claim) although offers wait for it, in
+  // nanoseconds; 0 when no offer waits.
   int64_t still_ns = 0;
-  // Presumed to wait: nothing unclaimed, doorbell consumed, not inside Port::Claim. What a worker
-  // does after Claim is not seen; an offer made then waits for its next Claim or for the recall.
+  // The balancer presumes that the worker waits: it has nothing unclaimed, has consumed its
+  // doorbell, and is not inside Port::Claim. What it does after Claim cannot be seen. So an offer
+  // to an idle worker may wait for its next Claim, or for the recall.
   bool idle = false;
-  // It drives the master (Host::kLoop, Host::kRing), so it is awake now and what it is offered
-  // needs no wake-up.
+  // The worker drives the master (Host::kLoop, Host::kRing). So it is awake now, and what it is
+  // offered needs no wake-up.
   bool on_host = false;
 };
 
-// Which CPUs share what. Entry i describes CPU i; equal ids share. Empty: nothing is known.
+// Which CPUs share what. Entry i describes CPU i; CPUs with equal numbers share the thing. Empty:
+// nothing is known. -1: this one is not known.
 struct CpuTopology {
   struct Cpu {
     int32_t core = -1;   // hardware threads of one core
@@ -105,21 +108,25 @@ struct CpuTopology {
 // The workers of a source at the moment of a decision. Earlier picks of the same batch are already
 // counted. The spans are valid during the call only.
 struct View {
-  // Those with credit, by ascending index; never empty.
+  // The workers with credit, by ascending index; never empty.
   std::span<const Candidate> candidates = {};
-  // All of the source, by ascending index: with those that lack credit now, so that a turn or a
-  // hash stays stable.
+  // All workers that have joined the source, by ascending index. It includes those without credit,
+  // so that a turn or a hash stays stable.
   std::span<const uint32_t> joined = {};
   const CpuTopology* topology = nullptr;  // never null
 };
 
-// Picks a worker for each arrival of one source. The balancer owns its policies and calls them on
-// the master's thread only, never concurrently, and never re-entrantly. `Pick` and `OnRecall` must
-// not allocate, block or throw; they have no failure to report, because a policy is asked only when
-// there is a worker that can take the arrival. If one of them or `OnLeave` throws, or `Pick`
-// answers beyond the candidates, nothing is lost: the first candidate gets the arrival, the
-// balancer says so once (Event::Kind::kPolicyFailed) and counts it (SourceStats::policy_faults). If
-// `Prepare` throws, the process ends with a sentence. None of them may call the balancer.
+// Picks a worker for each arrival of one source. The balancer owns its policies. It calls them on
+// the master's thread only, never concurrently and never re-entrantly. A policy must not call the
+// balancer.
+//
+// `Pick` and `OnRecall` must not allocate, block or throw. They have no failure to report, because
+// a policy is asked only when some worker has credit.
+//
+// If one of these, or `OnLeave`, throws, or `Pick` answers beyond the candidates, nothing is lost:
+// the first candidate gets the arrival. The balancer reports it once (Event::Kind::kPolicyFailed)
+// and counts it each time (SourceStats::policy_faults). If `Prepare` throws, the process ends with
+// a sentence.
 class Policy {
  public:
   virtual ~Policy() = default;
@@ -129,24 +136,24 @@ class Policy {
 
   virtual FactsNeeded facts() const { return {}; }
 
-  // Set-up: every worker index is below `worker_slots` from now on. Called before the first `Pick`
-  // and again whenever the number grows; allocate here.
+  // Set-up: every worker index is below `worker_slots` from now on. Called before the first `Pick`,
+  // and again whenever the number grows. Allocate memory here.
   virtual void Prepare(uint32_t worker_slots) { (void)worker_slots; }
 
   // Returns a position in `view.candidates`.
   virtual size_t Pick(const Arrival& arrival, const View& view) = 0;
 
-  // An offer picked for `worker` was taken back because the worker did not move, or could not be
-  // handed to it; it is about to be placed again, by another `Pick`, among other workers.
+  // An offer that was picked for `worker` was recalled because the worker did not move, or could
+  // not be handed to it. Another `Pick` is about to place it among other workers.
   virtual void OnRecall(uint32_t worker) { (void)worker; }
 
-  // `worker` has left the source. Its index may be given to another worker at once, which must not
-  // inherit anything.
+  // `worker` has left the source. Its index may be given to another worker at once. That worker
+  // must not inherit anything.
   virtual void OnLeave(uint32_t worker) { (void)worker; }
 };
 
 // Every worker in turn. A worker that lacks credit at its turn, or whose offer was recalled, is
-// owed the turn and gets it as soon as it can take it.
+// owed that turn. It gets the turn as soon as it has credit.
 std::unique_ptr<Policy> RoundRobin();
 
 // The largest weight of a worker.
@@ -157,8 +164,8 @@ struct WeightedRoundRobinOptions {
   std::vector<uint32_t> weights = {};
 };
 
-// Every worker in turn, in proportion to its weight; the turns of the heavy ones are spread. Turns
-// are owed as in round-robin. InvalidArgument names a weight that is out of range.
+// Every worker in turn, in proportion to its weight. The turns of heavy workers are spread out.
+// Turns are owed as in round-robin. InvalidArgument names a weight that is out of range.
 absl::StatusOr<std::unique_ptr<Policy>> WeightedRoundRobin(WeightedRoundRobinOptions options = {});
 
 // The order in which waiting workers are woken.
@@ -167,8 +174,9 @@ enum class WakeOrder : uint8_t {
   kFifo,  // the one that was woken longest ago
 };
 
-// Wakes one worker that waits; while all are busy, the one with the fewest unclaimed offers. With
-// kLifo arrivals that come together wake one worker: up to four offers, within 200 microseconds.
+// Picks one worker that is idle, in this order; while all are busy, the one with the fewest
+// unclaimed offers. With kLifo, arrivals that come together wake a single worker: up to four
+// offers, within 200 microseconds.
 std::unique_ptr<Policy> Exclusive(WakeOrder order = WakeOrder::kLifo);
 
 // How far from evenly loaded `AffinityCpu` may go for the sake of locality.
@@ -176,37 +184,39 @@ struct AffinityCpuOptions {
   uint32_t slack = 5;  // open connections above the least loaded candidate
 };
 
-// The worker nearest to the CPU on which the connection came in: same CPU, same core, same cache,
-// same node. Needs SO_INCOMING_CPU.
+// The worker nearest to the CPU on which the connection came in: the same CPU, else the same core,
+// else the same cache, else the same node. Needs the fact incoming_cpu.
 std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 
-// The same client, the same worker: by its address without the port, for a Unix socket by its
-// process, user and group. While that worker lacks credit, the next in the client's own order. A
-// worker that joins or leaves moves only those that it wins or loses. Needs the peer.
+// The same worker for the same client. A client is known by its address without the port; at a Unix
+// socket by its process, user and group. Each client has an order of workers of its own: while the
+// first lacks credit, the next gets the connection. A worker that joins or leaves moves only the
+// clients that it wins or loses. Needs the fact peer.
 std::unique_ptr<Policy> AffinityHash();
 
-// The worker with the fewest open connections; ties rotate.
+// The worker with the fewest open connections. Among equals, the workers take turns.
 std::unique_ptr<Policy> LeastLoaded();
 
 struct TwoChoicesOptions {
-  uint64_t seed = 0;  // the same seed and history: the same picks
+  uint64_t seed = 0;  // the same seed and the same history give the same picks
 };
 
-// The one of two workers drawn at random that has fewer open connections.
+// Draws two workers at random, and picks the one with fewer open connections.
 std::unique_ptr<Policy> TwoChoices(TwoChoicesOptions options = {});
 
 struct HermesOptions {
-  uint32_t still_ms_max = 5;  // who has not moved for longer, with offers waiting, gets no more
+  // A worker that has not moved for longer than this, although offers wait for it, gets no more.
+  uint32_t still_ms_max = 5;
 };
 
-// Turns among the workers that move and have neither many more open connections than the average
-// nor many more unclaimed offers.
+// Turns among the workers that pass three tests: they move, and have neither many more open
+// connections nor many more unclaimed offers than the average.
 std::unique_ptr<Policy> Hermes(HermesOptions options = {});
 
 // Makes a policy from a name: "round-robin", "weighted-round-robin:WEIGHT,…", "exclusive",
 // "exclusive-fifo", "affinity-cpu:SLACK", "affinity-hash", "least-loaded", "two-choices:SEED",
-// "hermes:STILL_MS". What follows a colon may be left out with it; then the options are the
-// defaults. InvalidArgument says what is wrong and which names there are.
+// "hermes:STILL_MS". A colon and what follows it may be left out; then the options have their
+// defaults. InvalidArgument says what is wrong, and which names there are.
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
 
 // The names that `PolicyByName` takes, without parameters, in the order to show them.

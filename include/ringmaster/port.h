@@ -1,4 +1,5 @@
-// The worker's side: a port receives connections, a lease counts one as open until it is released.
+// The worker's side. A port receives what the balancer offers to a worker. A lease counts one
+// connection as open until it is released.
 //
 // A worker with its own io_uring loop adds one branch to it:
 //
@@ -8,7 +9,7 @@
 //     …
 //   }
 //
-// A worker to whom connections are handed as completions (Handoff::kCompletion) needs even less:
+// A worker with Handoff::kCompletion gets connections as completions, and needs even less:
 //
 //     if (cqe->user_data == kAccepted) {
 //       Serve(port.Adopt(cqe->res));  // or, where open connections need not be counted, cqe->res
@@ -45,12 +46,17 @@ class Lifeline;
 class MasterShared;
 }  // namespace internal
 
-// One connection that counts as open at its worker until the lease is released or destroyed. A
-// lease may be released from any thread, and after the port and the balancer are gone; a single
-// lease is not for several threads at once. Release it after the connection's descriptor is closed:
-// a balancer that ran out of descriptors tries again at that moment. Where leases are kept in a
-// table by descriptor that workers share, move the lease out of it before you close: the number is
-// the next connection's at once, whose lease may be stored there before yours is released.
+// One connection that counts as open at its worker, until the lease is released or destroyed.
+//
+// Threads: any thread may release it, but two threads must not use one lease at once. It may be
+// released after the port and the balancer are gone.
+//
+// Order: close the connection's descriptor, then release the lease. A balancer that ran out of
+// descriptors tries again at the moment of the release.
+//
+// Some servers keep leases in a table by descriptor, and workers share it. Then move the lease out
+// of the table before you close the descriptor. Once it is closed, its number may be the next
+// connection's, whose lease may be stored there before yours is released.
 class [[nodiscard]] Lease {
  public:
   Lease() = default;
@@ -81,7 +87,7 @@ class [[nodiscard]] Lease {
   core::Gate* gate_ = nullptr;  // of the source, if that is limited
 };
 
-// A connection that a worker has claimed: its descriptor and its lease. Owns both; destruction
+// A connection that a worker has claimed. It owns the descriptor and the lease. Its destruction
 // closes the descriptor, then releases the lease.
 class [[nodiscard]] Connection {
  public:
@@ -97,7 +103,7 @@ class [[nodiscard]] Connection {
   // What the worker gave when it joined the source that this connection came from.
   uint64_t token() const { return token_; }
 
-  // Hands the descriptor to the caller, who closes it, before the lease is released.
+  // Hands the descriptor to the caller, who must close it, and only then let the lease be released.
   [[nodiscard]] int TakeFd() { return std::exchange(fd_, -1); }
 
   // Hands the lease to the caller.
@@ -114,10 +120,14 @@ class [[nodiscard]] Connection {
   Lease lease_;
 };
 
-// A ticket of a source with Intake::kReadiness: the source may have something, and it is for this
-// worker to accept, read or take. One ticket may stand for several events, and there may be nothing
-// left when it is looked at, so work until EAGAIN or call Again. While it exists it counts as open
-// at its worker. Belongs to one thread at a time; may outlive the port and the balancer.
+// A ticket of a source with Intake::kReadiness. It says that the source may have something, which
+// this worker is to accept or read. One ticket may stand for several events, and nothing may be
+// left when the worker looks. So work until EAGAIN, or call Again.
+//
+// A ticket counts as open at its worker while it exists. It belongs to one thread at a time, and
+// may outlive the port and the balancer. It is *late* when its source was removed or its balancer
+// has ended. Then Accept and Again do nothing, because the descriptor's number may be another
+// file's by now.
 class [[nodiscard]] Ticket {
  public:
   Ticket(Ticket&& other) noexcept;
@@ -130,28 +140,35 @@ class [[nodiscard]] Ticket {
   // What the worker gave when it joined the source.
   uint64_t token() const { return token_; }
 
-  // What poll(2) said of the source since the last ticket: POLLIN, perhaps POLLHUP, POLLRDHUP or
-  // POLLERR, which stand for nothing to accept or read. Of what is no listener one ticket says its
-  // end; of a listener Event::Kind::kSourceFailed does, and perhaps a ticket as well.
+  // What poll(2) has said of the source since the last ticket: POLLIN, and perhaps POLLHUP,
+  // POLLRDHUP or POLLERR. Those three do not mean that there is something to accept or read. If the
+  // source is no listener, one ticket tells its end. If it is a listener,
+  // Event::Kind::kSourceFailed tells its end, and perhaps a ticket as well.
   uint32_t events() const { return events_; }
 
-  // Of a listening stream socket: accepts one connection, which has the ticket's place among the
-  // open ones (a second one takes a place of its own, whatever the capacity). Its fd() is -1 when
-  // there is none, or when it cannot be had now (out of descriptors, or because the listener has
-  // become blocking: that is asked each time, and it never waits); then the balancer has been told
-  // and sees to it that somebody tries again. So have others that wait been announced.
-  // -1 also when the ticket is late: its source was removed, or its balancer has ended. Then the
-  // descriptor's number is not used, because it may be another socket's by now.
+  // For a listening stream socket: accepts one connection, and never waits. The first connection
+  // takes over the ticket's count as open. Each further one counts as one more, whatever the
+  // capacity.
+  //
+  // fd() of the result is -1 in three cases. There is no connection. Or it cannot be accepted now:
+  // the process is out of descriptors, or the listener has become blocking, which is asked each
+  // time. Or the ticket is late. In the first two cases the balancer has been told, and sees to it
+  // that somebody tries again when there is reason to. Nor need you call Again for
+  // connections that are left: the balancer announces them by further tickets.
   Connection Accept();
 
-  // The source may have more than this worker takes now: somebody gets another ticket. `error` is
-  // the errno of what went wrong, if that was the reason; EAGAIN says that there was nothing, and
-  // nobody gets another ticket for it. After a shortage (EMFILE, ENFILE, ENOMEM,
-  // ENOBUFS) the balancer waits until a lease is released, or some milliseconds; where it looks as
-  // if the source were no listener any more (EINVAL, EBADF, ENOTSOCK, EOPNOTSUPP) its socket is
-  // asked, and the source is given up if that confirms it, as with the other intakes. A negative
-  // one, as completions carry it, means the same. Does nothing when the ticket is late; no other
-  // source hears of it.
+  // Gives the ticket back: the source may have more than this worker takes now, and somebody gets
+  // another ticket. `error` says why, as an errno; a negative one, as completions carry it, means
+  // the same.
+  //
+  //  * 0: no special reason.
+  //  * EAGAIN: there was nothing, so nobody gets another ticket for it.
+  //  * EMFILE, ENFILE, ENOMEM, ENOBUFS: a shortage. The balancer waits until a lease is released,
+  //    or for some milliseconds.
+  //  * EINVAL, EBADF, ENOTSOCK, EOPNOTSUPP: the source looks as if it were no listener any more.
+  //    The balancer asks its socket, and gives the source up if that confirms it.
+  //
+  // Does nothing when the ticket is late.
   void Again(int error = 0) const;
 
  private:
@@ -173,66 +190,79 @@ class [[nodiscard]] Ticket {
   uint64_t token_;
 };
 
-// A worker's half of the books, made by `Balancer::AddWorker`. Belongs to one thread at a time: the
-// worker's. A port may outlive its balancer; it then receives nothing more.
+// Through its port a worker receives arrivals and tells what it has done. `Balancer::AddWorker`
+// makes it. It belongs to one thread at a time: the worker's. It may outlive its balancer, and
+// receives nothing more then.
 class [[nodiscard]] Port {
  public:
   Port() = default;
   Port(Port&& other) noexcept;
   Port& operator=(Port&& other) noexcept;
-  // Leaves.
+  // Leaves the balancer, see Leave.
   ~Port();
 
-  // Takes what has been offered, oldest first, and calls `serve` for each connection, at most
-  // `connections_max` times. Every offer is claimed immediately before its call, so what waits
-  // behind a slow call stays recallable and is served by somebody else. Call it when the doorbell
-  // arrives; calling it at any other time is allowed, cheap, and makes no system call unless the
-  // balancer waits for credit.
+  // Claims what has been offered, oldest first, and calls `serve` for each connection, at most
+  // `connections_max` times. Each offer is claimed immediately before its call. So offers that wait
+  // behind a slow call can still be recalled and served by somebody else.
   //
-  // Returns whether offers are left; then call it again before you wait, because no further
+  // Call it when the doorbell arrives. You may call it at any other time: that is cheap, and makes
+  // no system call unless the balancer waits for credit.
+  //
+  // Returns whether offers are left. If so, call it again before you wait, because no further
   // doorbell announces them. (A mailbox stays readable instead, so a level-triggered loop may
-  // ignore it.) In a forked child a port is empty and stays so.
+  // ignore the result.) In a forked child a port is empty and stays so.
   //
-  // `serve` may leave, destroy, move or assign to the port. If the port has left, the claim ends
-  // when `serve` returns, with false, and what it has not taken goes to others. A Claim within a
-  // Claim of the same port does nothing and returns false; the outer one goes on. What `serve`
-  // throws leaves Claim, as after a claim that stopped early: call it again before you wait.
+  // `serve` may make the port leave, or destroy, move or assign to it. If the port has left, the
+  // claim ends when `serve` returns, with false, and what it has not claimed goes to others. A
+  // Claim within a Claim of the same port does nothing and returns false; the outer one goes on. If
+  // `serve` throws, the exception comes out of Claim, and offers may be left: call it again before
+  // you wait.
   bool Claim(absl::FunctionRef<void(Connection)> serve,
              size_t connections_max = std::numeric_limits<size_t>::max());
 
-  // The same for a worker that has joined sources with Intake::kReadiness and redeems their tickets
-  // itself. The first form accepts from a listener whose ticket it claims, by Ticket::Accept, so a
-  // worker need not know what the intake of a listener is; a ticket of anything else it gives back
-  // by Again, which helps nobody: use this one. What is said of `serve` holds for `redeem`.
+  // The same for a worker that redeems the tickets of sources with Intake::kReadiness itself. It
+  // calls `redeem` for each ticket; what is said of `serve` holds for that.
+  //
+  // The first form handles tickets by itself. When it claims a listener's ticket, it accepts by
+  // Ticket::Accept and calls `serve`, so a worker need not know the intake of a listener. A ticket
+  // of anything else it gives back by Ticket::Again, which helps nobody: such sources need this
+  // second form.
   bool Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<void(Ticket)> redeem,
              size_t arrivals_max = std::numeric_limits<size_t>::max());
 
-  // Handoff::kCompletion: `count` completions that carried connections have been taken out of the
-  // ring, so as many more may be sent. Call it once for each batch of completions, after Adopt. A
-  // worker that has taken nothing for recall_after although something was sent is handed nothing
-  // more until it calls this. Does nothing for more than was sent, and with Handoff::kInbox. Makes
-  // no system call unless the balancer waits for credit.
+  // Handoff::kCompletion: the worker has taken `count` completions that carried arrivals out of its
+  // ring, so the balancer may send as many more. Call it once for each batch of completions, after
+  // Adopt. A worker to whom something was sent, and that has taken nothing for recall_after, is
+  // handed nothing more until it calls this.
+  //
+  // What exceeds the number that was sent is ignored. With Handoff::kInbox it does nothing. It
+  // makes no system call unless the balancer waits for credit.
   void Took(size_t count = 1);
 
-  // Handoff::kCompletion: makes a Connection of the descriptor of a completion, which counts as
-  // open until its lease is released. Without this a connection stops counting when it was taken,
-  // and then `capacity` bounds no more than what is in the ring. May also be called with a
-  // connection that has come by another way, and with Handoff::kInbox: then it counts as one more.
-  // Takes ownership of `fd`.
+  // Handoff::kCompletion: makes a Connection of the descriptor that a completion carries. It counts
+  // as open until its lease is released. Without Adopt a connection stops counting when Took says
+  // that it was taken; then `capacity` bounds only what is in the ring.
+  //
+  // You may also call it for a connection that has come by another way, and with Handoff::kInbox:
+  // then it counts as one more. Takes ownership of `fd`.
   Connection Adopt(int fd, uint64_t token = 0);
 
-  // Changes WorkerOptions::capacity, and WorkerOptions::window, from the next decision on; a worker
-  // that has more than it may have now gets nothing until it has less. From any thread that does
-  // not use the port otherwise at that time. InvalidArgument for 0, and with Handoff::kInbox for a
-  // window larger than the one that the worker was added with, whose room was allocated then.
+  // These change WorkerOptions::capacity and WorkerOptions::window, from the next decision on. A
+  // worker that has more than its new limit gets nothing until it has less. Any thread may call
+  // them, as long as no other thread uses the port at that time.
+  //
+  // InvalidArgument for 0. InvalidArgument also, with Handoff::kInbox, for a window larger than the
+  // one that the worker was added with, because its inbox was allocated for that.
   absl::Status SetCapacity(uint32_t capacity);
   absl::Status SetWindow(uint32_t window);
 
-  // Leaves the balancer: what was offered and not claimed goes to other workers at once. When it
-  // returns, the balancer no longer refers to the worker's ring, which may be closed, also when the
-  // balancer was shut down before; on the thread of a host with Host::kRing when its loop has
-  // turned. Leases stay valid. Does nothing when done before. In a callback of the balancer, or in
-  // a function of a policy, the master cannot be waited for: the port is empty at once, and the
+  // Leaves the balancer, and with it all its sources. What was offered and not claimed goes to
+  // other workers at once. Leases stay valid. Does nothing when the port has left before.
+  //
+  // When it returns, the balancer no longer refers to the worker's ring, and you may close it; so
+  // also after a shutdown. There are two exceptions. On the thread of a host with Host::kRing, the
+  // balancer lets go of the ring in the loop's next turn. In a callback of the balancer, or in a
+  // function of a policy, nobody can wait for the master: the port is empty at once, and the
   // balancer lets go of the ring when the callback has returned.
   void Leave();
 
