@@ -87,17 +87,17 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
-    if (worker.config.tally != nullptr && !worker.owes_motion && worker.sent != worker.taken) {
-      const int64_t since_ns = std::max(worker.moved_at_ns, worker.waits_since_ns);
-      at = std::min(at, After(since_ns, config_.recall_after_ns));  // by (8)
+    const Motion& motion = worker.motion;
+    if (worker.config.tally != nullptr && !motion.owes_motion() && worker.sent != worker.taken) {
+      at = std::min(at, After(motion.still_since_ns(), config_.recall_after_ns));  // by (8)
     }
     if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
     const int64_t due =
-        std::max(FirstLimitAt(worker), After(worker.moved_at_ns, config_.recall_after_ns));
+        std::max(FirstLimitAt(worker), After(motion.moved_at_ns(), config_.recall_after_ns));
     at = std::min(at, std::max(due, worker.look_again_ns));
     // Looks in vain come by themselves, ever more rarely, and the first that is late enough will
     // do.
-    if (worker.look_pause_ns == 0) at = std::min(at, SilentAt(worker));
+    if (worker.look_pause_ns == 0) at = std::min(at, motion.SilentAtNs(worker.vain_since_ns));
   }
   at = std::min(at, expires_at_ns_);
   for (const SourceState& source : sources_) {
@@ -237,7 +237,7 @@ void Engine::Settle(bool all_reported) {
                  [&](Policy& policy) { policy.OnRecall(record.worker); });
       PauseBell(record.worker, error);
       // It seemed to stand still only because the failure was told late, and has nothing to take.
-      if (worker.owes_motion && Unclaimed(record.worker) == 0) Moved(record.worker);
+      if (worker.motion.owes_motion() && Unclaimed(record.worker) == 0) Moved(record.worker);
     }
     if (!place_is_free && config_.gate != nullptr) config_.gate->Force();
     std::erase(sent_, id);
@@ -621,8 +621,7 @@ bool Engine::Reap(uint32_t index) {
   for (; SkipHoles(worker); ++worker.head) {
     ArrivalId& id = worker.slots[worker.head & (worker.slots.size() - 1)];
     if (!worker.config.inbox->Taken(worker.head)) break;
-    const int64_t age_ns = now_ns_ - ledger_.record(id).offered_at_ns;
-    worker.prompt_claims = age_ns < config_.recall_after_ns ? worker.prompt_claims + 1 : 0;
+    worker.motion.Took(1, now_ns_ - ledger_.record(id).offered_at_ns);
     ledger_.Claim(id);
     id = kNoArrival;
     moved = true;
@@ -644,14 +643,13 @@ void Engine::ReapTally(uint32_t index) {
   WorkerState& worker = workers_[index];
   const uint32_t taken = worker.config.tally->Taken() - static_cast<uint32_t>(worker.taken);
   if (taken > 0) {
-    const bool prompt = Still(index) < config_.recall_after_ns;
-    worker.prompt_claims = prompt ? worker.prompt_claims + taken : 0;
+    worker.motion.Took(taken, Still(index));
     worker.taken += taken;
     ForgetSent(worker, taken, true);
     worker.bell_pause_ns = 0;
     Moved(index);
-  } else if (!worker.owes_motion && Still(index) >= config_.recall_after_ns) {
-    OweMotion(worker);  // by (8)
+  } else if (!worker.motion.owes_motion() && Still(index) >= config_.recall_after_ns) {
+    worker.motion.OweMotion(now_ns_);  // by (8)
     ForgetTickets(worker);
     Stall(index, false);
   }
@@ -705,20 +703,11 @@ bool Engine::SkipHoles(WorkerState& worker) {
 
 void Engine::Moved(uint32_t index) {
   WorkerState& worker = workers_[index];
-  worker.moved_at_ns = now_ns_;
-  worker.owes_motion = false;
   worker.look_pause_ns = 0;
   worker.look_again_ns = 0;
   worker.vain_since_ns = 0;
   worker.wants_taker = false;
-  if (worker.prompt_claims >= kPromptClaimsToGrow && worker.window < worker.config.window_max) {
-    worker.window = std::min(worker.window * 2, worker.config.window_max);
-    worker.prompt_claims = 0;
-  }
-  if (worker.stalled) {
-    worker.stalled = false;
-    Emit(EventKind::kWorkerMoves, 0, index, 0);
-  }
+  if (worker.motion.Moved(now_ns_)) Emit(EventKind::kWorkerMoves, 0, index, 0);
 }
 
 int64_t Engine::RecallLimit(ArrivalId id) const {
@@ -750,10 +739,9 @@ void Engine::RecallOverdue() {
   }
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
-    if (ledger_.worker(index).unclaimed == 0 ||
-        (!worker.wants_taker && now_ns_ < std::min(FirstLimitAt(worker), SilentAt(worker)))) {
-      continue;
-    }
+    if (ledger_.worker(index).unclaimed == 0) continue;
+    const int64_t silent_at_ns = worker.motion.SilentAtNs(worker.vain_since_ns);
+    if (!worker.wants_taker && now_ns_ < std::min(FirstLimitAt(worker), silent_at_ns)) continue;
     if (worker.touched) {
       again_ = true;  // by (7) it would owe motion for what this batch has offered it
     } else {
@@ -765,7 +753,8 @@ void Engine::RecallOverdue() {
 void Engine::RecallOverdueOf(uint32_t index) {
   WorkerState& worker = workers_[index];
   ReapAll(index);
-  const int64_t still_ns = now_ns_ - worker.moved_at_ns;
+  const int64_t moved_at_ns = worker.motion.moved_at_ns();
+  const int64_t still_ns = now_ns_ - moved_at_ns;
   uint32_t recalled = 0;
   int64_t again_ns = kWaitForever;
   worker.wants_taker = false;
@@ -780,8 +769,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
       case Recallable::kNever:
         continue;
       case Recallable::kNotYet:
-        again_ns =
-            std::min(again_ns, After(std::max(record.offered_at_ns, worker.moved_at_ns), limit_ns));
+        again_ns = std::min(again_ns, After(std::max(record.offered_at_ns, moved_at_ns), limit_ns));
         continue;
       case Recallable::kWanted:
         worker.wants_taker = true;
@@ -798,12 +786,12 @@ void Engine::RecallOverdueOf(uint32_t index) {
   }
   SkipHoles(worker);
   if (recalled > 0) {
-    if (!worker.stalled && still_ns >= config_.recall_after_ns) Stall(index, true);
+    if (!worker.motion.stalled() && still_ns >= config_.recall_after_ns) Stall(index, true);
     worker.look_pause_ns = 0;
     worker.vain_since_ns = 0;
   } else if (worker.head != worker.tail) {
     if (worker.vain_since_ns == 0) worker.vain_since_ns = now_ns_;
-    if (now_ns_ >= SilentAt(worker)) Stall(index, false);  // by (19)
+    if (now_ns_ >= worker.motion.SilentAtNs(worker.vain_since_ns)) Stall(index, false);  // (19)
   }
   // Where only somebody else can change something, that one knocks; the time is a second means.
   if (worker.wants_taker || again_ns == kWaitForever) {
@@ -834,19 +822,9 @@ void Engine::ReapAll(uint32_t index) {
   if (moved) Moved(index);
 }
 
-// When a worker is said to stall from which nothing can be recalled, by (19).
-int64_t Engine::SilentAt(const WorkerState& worker) const {
-  if (worker.stalled) return kWaitForever;
-  const int64_t at_ns = After(std::max(worker.moved_at_ns, worker.waits_since_ns),
-                              kSilentStallFactor * config_.recall_after_ns);
-  if (worker.vain_since_ns == 0) return at_ns;
-  return std::max(at_ns, After(worker.vain_since_ns, config_.recall_after_ns));
-}
-
 void Engine::Stall(uint32_t index, bool recalled) {
   WorkerState& worker = workers_[index];
-  worker.stalled = true;
-  ++worker.stalls;
+  worker.motion.Stall();
   const bool serving = worker.config.state->serving.load(std::memory_order_relaxed) != 0;
   Emit({.kind = EventKind::kWorkerStalled,
         .worker = index,
@@ -862,23 +840,13 @@ Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
   const int64_t age_ns = now_ns_ - record.offered_at_ns;
   const int64_t limit_ns = RecallLimit(id);
   if (age_ns < limit_ns) return Recallable::kNotYet;
-  const bool stuck = now_ns_ - workers_[index].moved_at_ns >= limit_ns;
+  const bool stuck = now_ns_ - workers_[index].motion.moved_at_ns() >= limit_ns;
   const bool late = age_ns >= kIdleRecallFactor * limit_ns;
   if ((stuck && TakerFor(record.source, index, false)) ||
       (late && TakerFor(record.source, index, true))) {
     return Recallable::kNow;
   }
   return stuck ? Recallable::kWanted : Recallable::kNotYet;
-}
-
-// The worker has let something wait too long and gets nothing before it moves. Its window is halved
-// once for each stall: one that was only preempted soon has it back, one that is slow ends up
-// with 1.
-void Engine::OweMotion(WorkerState& worker) {
-  if (!worker.owes_motion) worker.window = std::max(worker.window / 2, 1u);
-  worker.prompt_claims = 0;
-  worker.slow_until_ns = After(now_ns_, kSlowMemory * config_.recall_after_ns);
-  worker.owes_motion = true;
 }
 
 bool Engine::RecallAt(uint32_t index, uint64_t position) {
@@ -892,7 +860,7 @@ bool Engine::RecallAt(uint32_t index, uint64_t position) {
   slot = kNoArrival;
   TakeBackPlaceOf(index, sources_[record.source]);
   ledger_.Recall(id);
-  OweMotion(worker);  // by (7)
+  worker.motion.OweMotion(now_ns_);  // by (7)
   TellPolicy(record.source, "OnRecall", [index](Policy& policy) { policy.OnRecall(index); });
   return true;
 }
@@ -1069,8 +1037,8 @@ bool Engine::WaitsForWorker(const SourceState& source) const {
   if (CreditOf(source) > 0) return false;
   return std::any_of(source.joined.begin(), source.joined.end(), [this](uint32_t index) {
     const WorkerState& worker = workers_[index];
-    return !worker.owes_motion && !worker.bell_owed && Unclaimed(index) >= worker.window &&
-           Still(index) < config_.recall_after_ns;
+    return !worker.motion.owes_motion() && !worker.bell_owed &&
+           Unclaimed(index) >= worker.motion.window() && Still(index) < config_.recall_after_ns;
   });
 }
 
@@ -1519,16 +1487,14 @@ bool Engine::Idle(const WorkerState& worker) const {
 
 // How long what waits for it has waited without it moving.
 int64_t Engine::Still(uint32_t index) const {
-  const WorkerState& worker = workers_[index];
-  if (Unclaimed(index) == 0) return 0;
-  return std::max<int64_t>(0, now_ns_ - std::max(worker.moved_at_ns, worker.waits_since_ns));
+  return Unclaimed(index) == 0 ? 0 : workers_[index].motion.StillNs(now_ns_);
 }
 
 // Whether it has been recalled from of late and is inside a claim now. What it is offered then
 // waits for a callback that may take long, too briefly for a recall perhaps and yet for the most of
 // that callback, so everybody else is asked first. A hint: a wrong one costs a worse pick.
 bool Engine::SlowAtWork(const WorkerState& worker) const {
-  return now_ns_ < worker.slow_until_ns &&
+  return worker.motion.slow(now_ns_) &&
          worker.config.state->serving.load(std::memory_order_relaxed) != 0;
 }
 
@@ -1538,7 +1504,8 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   // What others keep is in use.
   const uint32_t kept = worker.kept - KeptBy(source, index);
   const uint32_t unclaimed = Unclaimed(index) + kept;
-  if (worker.owes_motion || unclaimed >= worker.window) return 0;
+  const uint32_t window = worker.motion.window();
+  if (worker.motion.owes_motion() || unclaimed >= window) return 0;
   const uint32_t promised = PromisedBy(source, index);
   const uint32_t open = worker.config.state->open.load(std::memory_order_seq_cst);
   const uint32_t others = open - std::min(open, promised);
@@ -1550,20 +1517,20 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   if (worker.config.tally != nullptr) {
     // Its ring cannot be reached, or too much is not yet known to have been received.
     if (worker.bell_owed || sent_.size() >= sent_max_) return 0;
-    return std::min(worker.window - unclaimed, places);
+    return std::min(window - unclaimed, places);
   }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
   const auto words = static_cast<uint32_t>(worker.slots.size() - (worker.tail - worker.head));
-  return std::min({worker.window - unclaimed, places, words - std::min(words, kept)});
+  return std::min({window - unclaimed, places, words - std::min(words, kept)});
 }
 
 bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   WorkerState& worker = workers_[index];
-  RINGMASTER_CHECK(Unclaimed(index) < worker.window);  // (3)
+  RINGMASTER_CHECK(Unclaimed(index) < worker.motion.window());  // (3)
   SourceState& source = sources_[ledger_.record(id).source];
   if (!TakePlaceOf(index, source)) return false;
   if (KeptBy(source, index) > 0) UseCredit(source, index, 1);
-  if (Unclaimed(index) == 0) worker.waits_since_ns = now_ns_;
+  if (Unclaimed(index) == 0) worker.motion.BeginsToWait(now_ns_);
   if (worker.config.tally != nullptr) {
     SendTo(index, id);
     return true;
@@ -1834,8 +1801,7 @@ void Engine::ReserveShared() {
 }
 
 // A worker's largest window was another one before.
-void Engine::NoteWindow(WorkerState& worker, uint32_t before) {
-  const uint64_t now = worker.config.window_max;
+void Engine::NoteWindow(WorkerState& worker, uint32_t before, uint64_t now) {
   windows_ += now - before;
   if (worker.config.tally == nullptr) return;
   sends_ += now - before;
@@ -1942,10 +1908,8 @@ void Engine::SetWindow(uint32_t index, uint32_t window_max) {
   WorkerState& worker = workers_[index];
   RINGMASTER_CHECK(window_max > 0);
   RINGMASTER_CHECK(worker.config.tally != nullptr || window_max <= worker.slots.size() / 2);
-  // One that has not been recalled from has all of the new window at once.
-  if (worker.window == worker.config.window_max) worker.window = window_max;
-  worker.window = std::min(worker.window, window_max);
-  NoteWindow(worker, std::exchange(worker.config.window_max, window_max));
+  NoteWindow(worker, worker.motion.window_max(), window_max);
+  worker.motion.SetWindowMax(window_max);
   ReserveShared();
 }
 
@@ -1967,10 +1931,10 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   worker.config = config;
   worker.used = true;
   worker.generation = generation + 1;
-  worker.window = config.window_max;
+  worker.motion = Motion(config.window_max, config_.recall_after_ns);
   if (config.tally == nullptr) worker.slots.assign(config.inbox->size(), kNoArrival);
   words_ += worker.slots.size();
-  NoteWindow(worker, 0);
+  NoteWindow(worker, 0, config.window_max);
   if (grown) {
     for (SourceState& source : sources_) ReserveFor(source);
   }
@@ -1993,7 +1957,7 @@ void Engine::RemoveWorker(uint32_t index) {
   std::erase(touched_, index);
   ForgetSent(worker, worker.sent_tickets.size(), false);
   words_ -= worker.slots.size();
-  NoteWindow(worker, std::exchange(worker.config.window_max, 0));
+  NoteWindow(worker, worker.motion.window_max(), 0);
   worker.active = false;
   worker.touched = false;
   worker.used = false;

@@ -11,8 +11,7 @@
 //     failed nor backing off, and it is not ready without credit (kPollAccept) or full (kAccept).
 //     What is left to be done waits for a reason that WaitsOf knows, and that implies `hungry`. An
 //     unclaimed offer implies a pending look at its age.
-// (7) After a recall the worker gets no credit until it moves: a word of its own claimed, or `rung`
-//     cleared. A recall by itself gives no credit back.
+// (7) After a recall the worker gets no credit until it moves: "owes motion" in core/motion.h.
 // (8) To a worker with a tally an arrival is handed over as a completion of its own ring, and
 //     counts as claimed at once. Handed over and not yet taken, they fill up its window as
 //     unclaimed offers do elsewhere. They cannot be recalled, so a worker that has taken nothing
@@ -99,9 +98,8 @@
 //
 // (19) A worker that has something unclaimed and does not move is said to stall: when something is
 //     recalled from it, when by (8) it gets nothing more, and where neither can be, because nobody
-//     else may or can have what it was offered, by the first look that finds it still for
-//     kSilentStallFactor times the limit. It was looked at before in vain by then, so the master's
-//     own lateness is not held against it. That it moves again is said, too.
+//     else may or can have what it was offered, by "silent stall" in core/motion.h. That it moves
+//     again is said, too.
 //
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
@@ -131,6 +129,7 @@
 #include "core/inbox.h"
 #include "core/ledger.h"
 #include "core/moderation.h"
+#include "core/motion.h"
 #include "core/op.h"
 #include "core/port_state.h"
 #include "core/ring.h"
@@ -158,16 +157,8 @@ inline constexpr int64_t kDoorbellRetryNsMax = 100'000'000;
 inline constexpr int64_t kLookPauseFactorMax = 16;
 // An offer whose worker moves is recalled only for an idle worker, at so many times the limit.
 inline constexpr int64_t kIdleRecallFactor = 4;
-// After so many times the limit a worker that nobody can relieve is said to stall.
-inline constexpr int64_t kSilentStallFactor = 10;
 // How often the limit of an arrival can double.
 inline constexpr uint8_t kDoublingsMax = 6;
-// So many prompt claims in a row double the window of a worker that was recalled from.
-inline constexpr uint32_t kPromptClaimsToGrow = 8;
-
-// For so many times `recall_after` a worker that was recalled from counts as slow. Its window grows
-// back sooner, because it is prompt whenever it is not at work.
-inline constexpr int64_t kSlowMemory = 400;
 
 enum class EventKind : uint8_t {
   kOutOfDescriptors,
@@ -370,7 +361,7 @@ class Engine {
   uint32_t source_slots() const { return static_cast<uint32_t>(sources_.size()); }
   bool worker_used(uint32_t worker) const { return workers_[worker].used; }
   uint64_t doorbells(uint32_t worker) const { return workers_[worker].doorbells; }
-  uint64_t stalls(uint32_t worker) const { return workers_[worker].stalls; }
+  uint64_t stalls(uint32_t worker) const { return workers_[worker].motion.stalls(); }
   uint32_t open(uint32_t worker) const;
   // Offered or handed over, and not taken.
   uint32_t Unclaimed(uint32_t worker) const;
@@ -388,7 +379,7 @@ class Engine {
   const SourceCount& departed_sources() const { return departed_sources_; }
 
   // --- For tests and the simulator. ------------------------------------------------------------
-  uint32_t window(uint32_t worker) const { return workers_[worker].window; }
+  uint32_t window(uint32_t worker) const { return workers_[worker].motion.window(); }
   bool armed(uint32_t source) const { return sources_[source].arm != Arm::kIdle; }
   bool ready(uint32_t source) const { return sources_[source].ready; }
   // Places that it has reserved at a worker and not used.
@@ -465,29 +456,22 @@ class Engine {
     WorkerConfig config;
     bool used = false;
     uint32_t generation = 0;
-    uint32_t window = 1;
-    uint32_t prompt_claims = 0;
-    int64_t slow_until_ns = 0;  // see kSlowMemory
-    bool owes_motion = false;   // by (7)
-    bool stalled = false;       // an event has been reported
-    bool rung = false;          // as the master last left or saw it
-    bool touched = false;       // offered to in this batch
-    bool bell_owed = false;     // a doorbell failed
-    bool active = false;        // in active_
+    Motion motion;
+    bool rung = false;       // as the master last left or saw it
+    bool touched = false;    // offered to in this batch
+    bool bell_owed = false;  // a doorbell failed
+    bool active = false;     // in active_
     int64_t bell_again_ns = 0;
     int64_t bell_pause_ns = 0;
-    int64_t moved_at_ns = 0;
-    int64_t waits_since_ns = 0;  // when it was offered something and had nothing unclaimed
-    bool wants_taker = false;    // it is stuck on an overdue offer and nobody can take it
-    int64_t look_again_ns = 0;   // when overdue offers are looked at again
-    int64_t vain_since_ns = 0;   // they were looked at, and none could be recalled; 0: it has moved
-    int64_t look_pause_ns = 0;   // doubles while looks are in vain
-    uint64_t head = 0;           // everything below is taken
+    bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
+    int64_t look_again_ns = 0;  // when overdue offers are looked at again
+    int64_t vain_since_ns = 0;  // they were looked at, and none could be recalled; 0: it has moved
+    int64_t look_pause_ns = 0;  // doubles while looks are in vain
+    uint64_t head = 0;          // everything below is taken
     uint64_t tail = 0;
     std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
     uint32_t kept = 0;             // by (16), for all sources
     uint64_t doorbells = 0;
-    uint64_t stalls = 0;
     uint64_t sent = 0;                   // by (8)
     uint64_t taken = 0;                  // as last seen
     std::vector<uint64_t> tokens;        // by source, by (8)
@@ -536,7 +520,6 @@ class Engine {
   Recallable MayRecall(uint32_t worker, ArrivalId id) const;
   int64_t RecallLimit(ArrivalId id) const;
   int64_t FirstLimitAt(const WorkerState& worker) const;
-  void OweMotion(WorkerState& worker);
   bool RecallAt(uint32_t worker, uint64_t position);
   void RecallAllOf(uint32_t worker, uint32_t source);
   bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;
@@ -607,7 +590,6 @@ class Engine {
   bool OfferTo(uint32_t worker, ArrivalId id);
   void SendTo(uint32_t worker, ArrivalId id);
   void Stall(uint32_t worker, bool recalled);
-  int64_t SilentAt(const WorkerState& worker) const;
 
   // What keeps something from being done now that only a worker, or the end of a lease, can change.
   enum class Waits : uint8_t { kForNothing, kForCredit, kForDescriptors, kForTook, kForTaker };
@@ -631,7 +613,7 @@ class Engine {
   void Emit(const EngineEvent& event);
   void ReserveFor(SourceState& source);
   void ReserveShared();
-  void NoteWindow(WorkerState& worker, uint32_t before);
+  void NoteWindow(WorkerState& worker, uint32_t before, uint64_t now);
 
   const EngineConfig config_;
   Hunger* const hunger_;
