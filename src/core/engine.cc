@@ -86,7 +86,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   int64_t at = kWaitForever;
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
-    if (worker.bell_owed) at = std::min(at, worker.bell_again_ns);
+    at = std::min(at, worker.bell.due_at_ns());
     const Motion& motion = worker.motion;
     if (worker.config.tally != nullptr && !motion.owes_motion() && worker.sent != worker.taken) {
       at = std::min(at, After(motion.still_since_ns(), config_.recall_after_ns));  // by (8)
@@ -203,13 +203,7 @@ void Engine::OnDoorbellFailed(const Completion& completion) {
 
 // The worker's ring cannot be reached just now.
 void Engine::PauseBell(uint32_t index, int32_t error) {
-  WorkerState& worker = workers_[index];
-  if (worker.bell_pause_ns == 0) Emit(EventKind::kDoorbellFailed, 0, index, error);
-  if (worker.bell_owed && now_ns_ < worker.bell_again_ns) return;  // another one of the same batch
-  worker.bell_owed = true;
-  worker.bell_pause_ns =
-      std::clamp(worker.bell_pause_ns * 2, kDoorbellRetryNsMin, kDoorbellRetryNsMax);
-  worker.bell_again_ns = After(now_ns_, worker.bell_pause_ns);
+  if (workers_[index].bell.Fail(now_ns_)) Emit(EventKind::kDoorbellFailed, 0, index, error);
   Activate(index);
 }
 
@@ -608,7 +602,7 @@ bool Engine::Look() {
 // Whether there is nothing to be looked at.
 bool Engine::Quiet(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  return Unclaimed(index) == 0 && !worker.rung && !worker.bell_owed && !worker.touched;
+  return Unclaimed(index) == 0 && !worker.rung && !worker.bell.owed() && !worker.touched;
 }
 
 bool Engine::Reap(uint32_t index) {
@@ -630,8 +624,7 @@ bool Engine::Reap(uint32_t index) {
     worker.rung = false;
     // It has looked after everything was published. A claimed word alone does not say so: it may
     // belong to a claim that began before the doorbell that failed.
-    worker.bell_owed = false;
-    worker.bell_pause_ns = 0;
+    worker.bell.Heard();
     moved = true;
   }
   if (moved) Moved(index);
@@ -646,7 +639,7 @@ void Engine::ReapTally(uint32_t index) {
     worker.motion.Took(taken, Still(index));
     worker.taken += taken;
     ForgetSent(worker, taken, true);
-    worker.bell_pause_ns = 0;
+    worker.bell.Works();
     Moved(index);
   } else if (!worker.motion.owes_motion() && Still(index) >= config_.recall_after_ns) {
     worker.motion.OweMotion(now_ns_);  // by (8)
@@ -733,9 +726,7 @@ void Engine::RecallOverdue() {
   // First whose ring is tried again: it may take what is overdue at others.
   for (const uint32_t index : active_) {
     WorkerState& worker = workers_[index];
-    if (!worker.bell_owed || now_ns_ < worker.bell_again_ns) continue;
-    worker.bell_owed = false;
-    if (worker.config.tally == nullptr) SendDoorbell(index);
+    if (worker.bell.TryAgain(now_ns_) && worker.config.tally == nullptr) SendDoorbell(index);
   }
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
@@ -830,7 +821,7 @@ void Engine::Stall(uint32_t index, bool recalled) {
         .worker = index,
         .recalled = recalled,
         .serving = serving,
-        .told = worker.rung && !worker.bell_owed && !serving});
+        .told = worker.rung && !worker.bell.owed() && !serving});
 }
 
 Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
@@ -1037,7 +1028,7 @@ bool Engine::WaitsForWorker(const SourceState& source) const {
   if (CreditOf(source) > 0) return false;
   return std::any_of(source.joined.begin(), source.joined.end(), [this](uint32_t index) {
     const WorkerState& worker = workers_[index];
-    return !worker.motion.owes_motion() && !worker.bell_owed &&
+    return !worker.motion.owes_motion() && !worker.bell.owed() &&
            Unclaimed(index) >= worker.motion.window() && Still(index) < config_.recall_after_ns;
   });
 }
@@ -1516,7 +1507,7 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   if (places == 0) return 0;
   if (worker.config.tally != nullptr) {
     // Its ring cannot be reached, or too much is not yet known to have been received.
-    if (worker.bell_owed || sent_.size() >= sent_max_) return 0;
+    if (worker.bell.owed() || sent_.size() >= sent_max_) return 0;
     return std::min(window - unclaimed, places);
   }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
@@ -1660,7 +1651,7 @@ void Engine::RingWorker(uint32_t index) {
 
 void Engine::SendDoorbell(uint32_t index) {
   WorkerState& worker = workers_[index];
-  ++worker.doorbells;
+  worker.bell.Ring();
   ops_.push_back({.key = {.kind = OpKind::kDoorbell,
                           .generation = static_cast<uint16_t>(worker.generation),
                           .index = index},

@@ -125,6 +125,7 @@
 #include <vector>
 
 #include "core/back_off.h"
+#include "core/bell.h"
 #include "core/deadline.h"
 #include "core/inbox.h"
 #include "core/ledger.h"
@@ -150,8 +151,6 @@ inline constexpr int64_t kOverflowLookNs = 100'000'000;
 inline constexpr uint32_t kOverflowLooksPerBatchMax = 64;
 // A backlog that has not overflowed for so long is at the end of an episode.
 inline constexpr int64_t kOverflowCalmNs = 10'000'000'000;
-inline constexpr int64_t kDoorbellRetryNsMin = 1'000'000;
-inline constexpr int64_t kDoorbellRetryNsMax = 100'000'000;
 // While nobody can take what is overdue, its age is looked at ever more rarely, up to this times
 // recall_after; credit that appears meanwhile knocks.
 inline constexpr int64_t kLookPauseFactorMax = 16;
@@ -360,7 +359,7 @@ class Engine {
   uint32_t worker_slots() const { return static_cast<uint32_t>(workers_.size()); }
   uint32_t source_slots() const { return static_cast<uint32_t>(sources_.size()); }
   bool worker_used(uint32_t worker) const { return workers_[worker].used; }
-  uint64_t doorbells(uint32_t worker) const { return workers_[worker].doorbells; }
+  uint64_t doorbells(uint32_t worker) const { return workers_[worker].bell.doorbells(); }
   uint64_t stalls(uint32_t worker) const { return workers_[worker].motion.stalls(); }
   uint32_t open(uint32_t worker) const;
   // Offered or handed over, and not taken.
@@ -457,21 +456,18 @@ class Engine {
     bool used = false;
     uint32_t generation = 0;
     Motion motion;
-    bool rung = false;       // as the master last left or saw it
-    bool touched = false;    // offered to in this batch
-    bool bell_owed = false;  // a doorbell failed
-    bool active = false;     // in active_
-    int64_t bell_again_ns = 0;
-    int64_t bell_pause_ns = 0;
+    Bell bell;
+    bool rung = false;          // as the master last left or saw it
+    bool touched = false;       // offered to in this batch
+    bool active = false;        // in active_
     bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
     int64_t look_again_ns = 0;  // when overdue offers are looked at again
     int64_t vain_since_ns = 0;  // they were looked at, and none could be recalled; 0: it has moved
     int64_t look_pause_ns = 0;  // doubles while looks are in vain
     uint64_t head = 0;          // everything below is taken
     uint64_t tail = 0;
-    std::vector<ArrivalId> slots;  // by position; kNoArrival: taken
-    uint32_t kept = 0;             // by (16), for all sources
-    uint64_t doorbells = 0;
+    std::vector<ArrivalId> slots;        // by position; kNoArrival: taken
+    uint32_t kept = 0;                   // by (16), for all sources
     uint64_t sent = 0;                   // by (8)
     uint64_t taken = 0;                  // as last seen
     std::vector<uint64_t> tokens;        // by source, by (8)
