@@ -142,6 +142,14 @@ enum class Host : uint8_t {
 // completion queue. Otherwise a connection that was accepted and not yet handed over stays open. Do
 // the same with a ring whose thread ends while the balancer goes on: OnCompletion closes what it is
 // told of that ring later.
+//
+// When the host's thread ends and its ring lives on, the master leaves nothing armed there: on that
+// thread it ends everything with IORING_REGISTER_SYNC_CANCEL. The kernel may not have that call
+// (before Linux 6.0), or a restriction of the ring may forbid it. Then close the ring with its
+// thread. Otherwise the multishot accept of Intake::kAccept stays armed there, takes the wake-up
+// for a client from whoever listens, and that client waits until the next one comes. If another
+// thread goes on with the same ring, submit once before the first thread ends: what the master has
+// prepared and nobody has submitted would be armed by a later submit.
 struct RingLoan {
   int ring_fd = -1;
   // Returns the next free entry of the submission queue, or null when the queue is full, as

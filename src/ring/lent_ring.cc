@@ -1,10 +1,12 @@
 #include "ring/lent_ring.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <optional>
 #include <utility>
 
 namespace ringmaster::ring {
@@ -14,6 +16,8 @@ using core::Completion;
 using core::kWaitForever;
 using core::Op;
 using core::OpKind;
+
+constexpr int kEndRounds = 3;
 
 // Whether somebody else waits for it.
 bool IsUrgent(OpKind kind) {
@@ -38,10 +42,18 @@ bool IsUrgent(OpKind kind) {
   return true;
 }
 
+// Which file the number stands for; 0: none. A ring has an inode of its own (since Linux 5.16,
+// which is before EndNow).
+uint64_t InodeOf(int fd) {
+  struct stat status {};
+  return fstat(fd, &status) == 0 ? status.st_ino : 0;
+}
+
 }  // namespace
 
 LentRing::LentRing(Loan loan, const Features& features, uint32_t completion_entries)
     : loan_(std::move(loan)),
+      inode_(InodeOf(loan_.ring_fd)),
       dialect_{.features = features, .ring_fd = loan_.ring_fd, .mark = loan_.user_data_value} {
   arrived_.reserve(completion_entries);
   accepted_.reserve(completion_entries);
@@ -176,6 +188,26 @@ std::vector<Op> LentRing::Retire() {
   loan_.get_sqe = nullptr;
   loan_.submit = nullptr;
   return std::exchange(waiting_, {});
+}
+
+void LentRing::EndArmed(std::span<const Op> ends) const {
+  // The loop may have closed its ring before its thread ends, and the number be another file's.
+  if (inode_ == 0 || InodeOf(loan_.ring_fd) != inode_) return;
+  std::vector<uint64_t> keys = {Encode({.kind = OpKind::kWatch}), kWakeUpKey};
+  for (const Op& op : ends) {
+    if (const std::optional<uint64_t> key = KeyOfEnded(op.key)) keys.push_back(*key);
+  }
+  // What is told to end lets go of its source when its thread comes by, which with DEFER_TASKRUN is
+  // when the ring is entered. A request that is about to be tried once more is armed nowhere, and
+  // so it is not found; the next round finds it. With one round an accept stayed armed now and then
+  // (Linux 6.18).
+  for (int round = 0; round < kEndRounds; ++round) {
+    for (const uint64_t key : keys) {
+      const int result = EndNow(key, dialect_);
+      if (result < 0 && result != -ETIME && result != -EINTR) return;  // nor is any other
+    }
+    io_uring_enter(static_cast<unsigned>(loan_.ring_fd), 0, 0, IORING_ENTER_GETEVENTS, nullptr);
+  }
 }
 
 void LentRing::TakeRemaining(std::vector<Completion>& completions) {

@@ -73,10 +73,15 @@ class LentRing final : public MasterRing {
     return woken_ || !arrived_.empty() || !accepted_.empty() || !waiting_.empty();
   }
 
-  // The thread of the loop has ended, and perhaps the ring: nothing is asked of it any more. What
-  // had to wait for room in its queue is returned; what still comes of it is taken in, and a
-  // connection closed.
+  // The thread of the loop ends, and its ring may be gone: the loan is not used any more. What had
+  // to wait for room in its queue is returned; what still comes of it is taken in, and a connection
+  // closed.
   std::vector<core::Op> Retire();
+  // After Retire, on that thread: where the ring is still open, ends there what `ends` are to end,
+  // other operations ignored, and all that the loan has armed for itself. No entry of its queue is
+  // needed, so its memory may be gone. Without IORING_REGISTER_SYNC_CANCEL (Linux 6.0), or where a
+  // restriction of the ring forbids it, all stays armed until the ring is closed.
+  void EndArmed(std::span<const core::Op> ends) const;
   // Whether entries may still come that could be taken for those of the other loan.
   bool Resembles(const Loan& other) const {
     return used_ && ((loan_.user_data_value ^ other.user_data_value) & loan_.user_data_mask &
@@ -120,7 +125,8 @@ class LentRing final : public MasterRing {
   bool Queue(const core::Op& op);
 
   Loan loan_;
-  bool used_ = false;  // by a thread that drives
+  const uint64_t inode_;  // of the ring, whose number may be another file's later; 0: unknown
+  bool used_ = false;     // by a thread that drives
   bool retired_ = false;
   const Dialect dialect_;
   Arrivals arrived_;                   // since the last turn

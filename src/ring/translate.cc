@@ -39,12 +39,6 @@ OpKey Decode(uint64_t user_data) {
 
 uint64_t UserData(const OpKey& key, const Dialect& dialect) { return dialect.mark | Encode(key); }
 
-// The user_data of what `key` ends.
-uint64_t UserDataOfEnded(OpKey key, OpKind ended, const Dialect& dialect) {
-  key.kind = ended;
-  return UserData(key, dialect);
-}
-
 // It was non-blocking when it was added, but that belongs to the open file, and others may share
 // it.
 bool WouldWait(int source) {
@@ -207,13 +201,11 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
       io_uring_prep_poll_add(sqe, op.fd, POLLRDHUP);
       break;
     case OpKind::kHangUpEnd:
-      io_uring_prep_cancel64(sqe, UserDataOfEnded(op.key, OpKind::kHangUp, dialect), 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
     case OpKind::kPollEnd:
+    case OpKind::kAcceptEnd:
       // Not by POLL_REMOVE, which leaves a poll armed whose edge is under way (uring_ring_test:
       // EndsAPollWhoseEdgeIsUnderWay).
-      io_uring_prep_cancel64(sqe, UserDataOfEnded(op.key, OpKind::kPoll, dialect), 0);
+      io_uring_prep_cancel64(sqe, dialect.mark | *KeyOfEnded(op.key), 0);
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
     case OpKind::kAccept:
@@ -222,10 +214,6 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
     case OpKind::kAcceptEach:
       io_uring_prep_multishot_accept(sqe, op.fd, nullptr, nullptr,
                                      static_cast<int>(op.accept_flags));
-      break;
-    case OpKind::kAcceptEnd:
-      io_uring_prep_cancel64(sqe, UserDataOfEnded(op.key, OpKind::kAcceptEach, dialect), 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
     case OpKind::kDoorbell:
       io_uring_prep_msg_ring(sqe, op.fd, 0, op.tag, 0);
@@ -249,6 +237,34 @@ void PrepareEnd(uint64_t key, const Dialect& dialect, io_uring_sqe* sqe) {
   io_uring_prep_cancel64(sqe, dialect.mark | key, IORING_ASYNC_CANCEL_ALL);
   sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
   sqe->user_data = dialect.mark | kMarkerKey;
+}
+
+int EndNow(uint64_t key, const Dialect& dialect) {
+  io_uring_sync_cancel_reg what{};
+  what.addr = dialect.mark | key;
+  what.fd = -1;
+  what.flags = IORING_ASYNC_CANCEL_ALL;
+  // What the kernel is just doing is not waited for: nothing of ours takes long there.
+  what.timeout = {.tv_sec = 0, .tv_nsec = 1'000'000};
+  const int result = io_uring_register(static_cast<unsigned>(dialect.ring_fd),
+                                       IORING_REGISTER_SYNC_CANCEL, &what, 1);
+  return result == -ENOENT ? 0 : std::min(result, 0);
+}
+
+std::optional<uint64_t> KeyOfEnded(OpKey key) {
+  switch (key.kind) {
+    case OpKind::kPollEnd:
+      key.kind = OpKind::kPoll;
+      return Encode(key);
+    case OpKind::kHangUpEnd:
+      key.kind = OpKind::kHangUp;
+      return Encode(key);
+    case OpKind::kAcceptEnd:
+      key.kind = OpKind::kAcceptEach;
+      return Encode(key);
+    default:
+      return std::nullopt;
+  }
 }
 
 void PrepareWakeUp(int64_t at_ns, __kernel_timespec& at, const Dialect& dialect,

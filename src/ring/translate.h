@@ -8,6 +8,7 @@
 #include <liburing.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/op.h"
@@ -38,6 +39,14 @@ void Prepare(const core::Op& op, const Dialect& dialect, io_uring_sqe* sqe);
 // Ends what was prepared under `key`, the timeouts and the watch included. Completes only on
 // failure, under the key of a marker.
 void PrepareEnd(uint64_t key, const Dialect& dialect, io_uring_sqe* sqe);
+
+// Ends at once, on a ring that the calling thread may submit to, what was prepared under `key`; no
+// entry of its queue is needed. 0 or -errno: EINVAL before Linux 6.0, ETIME when it has been told
+// to end and is not done.
+int EndNow(uint64_t key, const Dialect& dialect);
+
+// The key of what an operation is to end; null when it is to end nothing.
+std::optional<uint64_t> KeyOfEnded(core::OpKey key);
 
 // A timeout at `at_ns` of NowNs, under the key of one. The kernel reads `at` when it takes the
 // entry.

@@ -445,16 +445,20 @@ bool Master::ComeToRest() {
   return true;
 }
 
-// Host::kRing: the ring may be gone, and must not be touched. What it has not taken has failed;
-// what it has taken is the loop's to report, if there is one, and of no use any more.
+// Host::kRing: the loop's memory of the ring may be gone, and must not be touched. What the ring
+// has not taken has failed; what it has taken is the loop's to report, if there is one, and of no
+// use any more. What is armed in it is ended where it is still open: a multishot accept would be
+// woken for clients, each in the place of somebody who serves them, for as long as it is.
 void Master::LeaveLoan() {
   std::vector<core::Op> pending = lent_->Retire();
   pending.insert(pending.end(), ops_.begin(), ops_.end());
   ops_.clear();
+  std::vector<core::Op> ends = pending;
   do {
     TakeRemaining();
-    BatchWithoutRing(/*all_reported=*/false);
+    BatchWithoutRing(/*all_reported=*/false, &ends);
   } while (!completions_.empty());
+  lent_->EndArmed(ends);
   std::vector<core::Completion> failed;
   for (const core::Op& op : pending) {
     if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
@@ -1202,13 +1206,15 @@ void Master::TakeRemaining() {
   if (ring_ != nullptr) ring_->TakeRemaining(completions_);
 }
 
-// Of `completions_`, while the ring cannot be asked for anything.
-void Master::BatchWithoutRing(bool all_reported) {
+// Of `completions_`, while the ring cannot be asked for anything. What it would be asked for is
+// added to `not_done`.
+void Master::BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done) {
   engine_->OnBatch(completions_, MonotonicNow(), ops_, all_reported);
   if (engine_->WantsRoom()) engine_->MakeRoom();
   for (const core::Op& op : ops_) {
     if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
   }
+  if (not_done != nullptr) not_done->insert(not_done->end(), ops_.begin(), ops_.end());
   ops_.clear();
 }
 

@@ -245,7 +245,7 @@ class Master {
   uint64_t Refused() const;
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
   void TakeRemaining();
-  void BatchWithoutRing(bool all_reported);
+  void BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done = nullptr);
   void End(absl::Status status);
 
   const MasterEnvironment& environment_;

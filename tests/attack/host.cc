@@ -18,12 +18,6 @@ namespace {
 
 constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
 
-// While the ring of a host that has ended is open, a multishot accept in it is still first in the
-// line of those that the kernel wakes for its listener, and the wake-up goes to a thread that
-// exists no more: Intake::kAccept, Host::kRing. So such rings are closed at once here, as by a loop
-// that owns its ring. False finds clients that wait until the next one comes.
-constexpr bool kClosesRingsOfEndedHosts = true;
-
 // What outlives a host's thread.
 struct Hosting {
   std::vector<std::shared_ptr<PortBox>> ports;
@@ -65,11 +59,8 @@ class HostLife {
     ring_->Collect(!deferred_, cqes_);
     if (const BalancerUse balancer(world()); balancer)
       for (const io_uring_cqe& cqe : cqes_) balancer->OnCompletion(cqe);
-    if (kClosesRingsOfEndedHosts) {
-      ring_.reset();
-    } else {
-      graveyard_.push_back(std::move(ring_));
-    }
+    // One that stays open must not keep anybody waiting.
+    if (actor_.random.OneIn(2)) ring_.reset();
   }
 
  private:
@@ -261,7 +252,6 @@ class HostLife {
   std::atomic<bool> ended_{false};
   std::unique_ptr<Ring> ring_;
   std::vector<io_uring_cqe> cqes_;
-  std::vector<std::unique_ptr<Ring>> graveyard_;
 };
 
 }  // namespace

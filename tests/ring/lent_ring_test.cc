@@ -1,8 +1,9 @@
 // Method: the test is the loop that lends its ring. It hands over completions made by hand and
-// looks at what the turns return; the kernel is not asked.
+// looks at what the turns return; the kernel is not asked, but for what it has armed.
 
 #include "ring/lent_ring.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
@@ -13,8 +14,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "core/op.h"
+#include "ring/features.h"
 #include "ring/translate.h"
+#include "sockets.h"
 
 namespace ringmaster::ring {
 namespace {
@@ -99,6 +103,85 @@ TEST_F(LentRingTest, ClosesWhatItHasKeptBackWhenItEnds) {
   ring_.CloseArrived();
   EXPECT_EQ(close(kept), -1);
   EXPECT_EQ(close(arrived), -1);
+}
+
+// A ring in which an accept is armed under the mark.
+struct ArmedRing {
+  explicit ArmedRing(unsigned flags = 0) {
+    EXPECT_EQ(io_uring_queue_init(4, &ring, flags), 0);
+    io_uring_sqe* const sqe = io_uring_get_sqe(&ring);
+    Prepare({.key = kArmed, .fd = listener.fd()}, {.mark = kMark}, sqe);
+    EXPECT_EQ(io_uring_submit(&ring), 1);
+  }
+  ArmedRing(const ArmedRing&) = delete;
+  ArmedRing& operator=(const ArmedRing&) = delete;
+  ~ArmedRing() { io_uring_queue_exit(&ring); }
+
+  LentRing Lend() {
+    return {{.ring_fd = ring.ring_fd,
+             .get_sqe = [] { return nullptr; },
+             .submit = [] { return 0; },
+             .user_data_mask = uint64_t{0xff} << 56,
+             .user_data_value = kMark},
+            {},
+            4};
+  }
+  // What has completed there; 0: nothing.
+  int32_t Result() {
+    io_uring_cqe* cqe = nullptr;
+    return io_uring_peek_cqe(&ring, &cqe) == 0 ? cqe->res : 0;
+  }
+
+  static constexpr core::OpKey kArmed = {.kind = OpKind::kAcceptEach, .generation = 3, .index = 7};
+  const Listener listener{AF_UNIX};
+  io_uring ring{};
+};
+
+class AbandonedRing : public testing::Test {
+ protected:
+  void SetUp() override {
+    const absl::StatusOr<Features> features = ProbeFeatures();
+    if (!features.ok()) GTEST_SKIP() << features.status().ToString();
+    if (!features->single_issuer) GTEST_SKIP() << "no IORING_REGISTER_SYNC_CANCEL before Linux 6.0";
+  }
+  static void End(LentRing& lent) {
+    core::Op end{.key = ArmedRing::kArmed};
+    end.key.kind = OpKind::kAcceptEnd;
+    lent.Retire();
+    lent.EndArmed({&end, 1});
+  }
+};
+
+TEST_F(AbandonedRing, IsLeftWithNothingArmed) {
+  ArmedRing armed;
+  LentRing lent = armed.Lend();
+  EXPECT_EQ(armed.Result(), 0);
+  End(lent);
+  EXPECT_EQ(armed.Result(), -ECANCELED);
+}
+
+// A deferring ring has not looked at what woke it.
+TEST_F(AbandonedRing, TakesNobodyWhoCameToIt) {
+  ArmedRing armed(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+  LentRing lent = armed.Lend();
+  const Fd client = armed.listener.Connect();
+  End(lent);
+  EXPECT_EQ(armed.Result(), -ECANCELED);
+  EXPECT_TRUE(IsOpen(Fd(accept(armed.listener.fd(), nullptr, nullptr)).get()));
+}
+
+TEST_F(AbandonedRing, IsNotMistakenForAnotherThatHasItsNumber) {
+  ArmedRing armed;
+  ArmedRing other;
+  LentRing lent = armed.Lend();
+  const int number = armed.ring.ring_fd;
+  const int kept = fcntl(number, F_DUPFD_CLOEXEC, 0);
+  ASSERT_EQ(dup3(other.ring.ring_fd, number, O_CLOEXEC), number);
+  End(lent);
+  EXPECT_EQ(other.Result(), 0);
+  ASSERT_EQ(dup3(kept, number, O_CLOEXEC), number);
+  close(kept);
+  EXPECT_EQ(armed.Result(), 0);
 }
 
 }  // namespace

@@ -434,6 +434,48 @@ TEST_F(RidingTest, AnotherLoopGoesOnWhenTheThreadOfTheHostHasEnded) {
   io_uring_queue_exit(&foreign);
 }
 
+// A multishot accept that stays armed in the ring of a host that has ended is first in the line of
+// those whom the kernel wakes for the listener, and nobody would read what it brings. So one client
+// that comes when the next host accepts must be served, whatever came before and comes after.
+TEST_P(EveryKindOfRing, NothingStaysArmedInTheRingOfAHostThatHasEnded) {
+  const Listener tcp = Listener::Tcp();
+  const Listener local = Listener::Unix();
+  const Mailbox mailbox = Mailbox::Create().value();
+  std::unique_ptr<Balancer> balancer = Balancer::Create({.host = Host::kRing}).value();
+  Port port = balancer->AddWorker(mailbox).value();
+  for (const int fd : {tcp.fd(), local.fd()}) {
+    Source source = balancer->AddSource(fd, {.intake = Intake::kAccept}).value();
+    ASSERT_TRUE(source.Join(port).ok());
+  }
+  // They stay open until the end.
+  std::vector<io_uring> rings(3);
+  uint64_t accepted = 0;
+  for (size_t i = 0; i < rings.size(); ++i) {
+    std::thread([&] {
+      io_uring_params params{};
+      params.flags = GetParam();
+      ASSERT_EQ(io_uring_queue_init_params(64, &rings[i], &params), 0);
+      RingLoan loan = Lend(rings[i]);
+      loan.user_data_value = uint64_t{i + 1} << 56;
+      ASSERT_TRUE(balancer->Lend(std::move(loan)).ok());
+      ASSERT_TRUE(TurnOnce(rings[i], *balancer));
+      io_uring_submit(&rings[i]);  // what it has armed
+      for (const Listener* const listener : {&tcp, &local}) {
+        const int client = listener->Connect();
+        ++accepted;
+        while (balancer->Stats().accepted < accepted) ASSERT_TRUE(TurnOnce(rings[i], *balancer));
+        port.Claim([](Connection) {});
+        close(client);
+      }
+    }).join();
+    if (HasFailure()) break;
+  }
+  // Nothing has come to a ring of which nobody knows, and what was armed there has been said to
+  // have ended.
+  balancer.reset();
+  for (io_uring& ring : rings) io_uring_queue_exit(&ring);
+}
+
 // Doorbells and connections that the queue of the ring had no room for are not lost with it.
 TEST_F(RidingTest, WhatWasNotHandedOverBeforeTheHostEndedIsDealtAgain) {
   const Listener listener = Listener::Tcp();
