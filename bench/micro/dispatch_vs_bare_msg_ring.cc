@@ -23,13 +23,13 @@
 #include <thread>
 #include <vector>
 
-#include "bench/micro/inbox_memory.h"
 #include "bench/micro/pinning.h"
 #include "core/engine.h"
 #include "core/op.h"
 #include "ring/features.h"
 #include "ring/uring_ring.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -155,9 +155,9 @@ void RunDispatch(benchmark::State& state) {
   core::Hunger hunger;
   core::Engine engine({.completion_entries = 4096}, &hunger);
   engine.AddSource({.fd = 4, .multishot_accept = true, .hold = 256, .policy = LeastLoaded()});
-  std::vector<std::unique_ptr<InboxMemory>> memories;
+  std::vector<std::unique_ptr<sim::MemoryWorker>> memories;
   for (uint32_t i = 0; i < kWorkers; ++i)
-    memories.push_back(std::make_unique<InboxMemory>(kWindow));
+    memories.push_back(std::make_unique<sim::MemoryWorker>(kWindow));
   Crew crew([&](uint32_t i) {
     return [&hunger, memory = memories[i].get()] { return uint64_t{memory->ClaimAll(hunger)}; };
   });

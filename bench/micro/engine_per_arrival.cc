@@ -10,10 +10,10 @@
 #include <memory>
 #include <vector>
 
-#include "bench/micro/inbox_memory.h"
 #include "core/engine.h"
 #include "core/op.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -26,9 +26,9 @@ void EnginePerArrival(benchmark::State& state) {
   core::Hunger hunger;
   core::Engine engine({.completion_entries = 256}, &hunger);
   engine.AddSource({.fd = 4, .multishot_accept = true, .hold = 256, .policy = LeastLoaded()});
-  std::vector<std::unique_ptr<InboxMemory>> memories;
+  std::vector<std::unique_ptr<sim::MemoryWorker>> memories;
   for (uint32_t i = 0; i < workers; ++i) {
-    memories.push_back(std::make_unique<InboxMemory>(kWindow));
+    memories.push_back(std::make_unique<sim::MemoryWorker>(kWindow));
     engine.AddWorker({.inbox = &memories.back()->inbox(),
                       .state = &memories.back()->state(),
                       .ring_fd = static_cast<int32_t>(100 + i),

@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <thread>
 
-#include "bench/micro/inbox_memory.h"
 #include "core/inbox.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -23,7 +23,7 @@ constexpr uint32_t kWindow = 1024;
 
 void OneThread(benchmark::State& state) {
   const auto batch = static_cast<uint64_t>(state.range(0));
-  InboxMemory memory(kWindow);
+  sim::MemoryWorker memory(kWindow);
   core::Inbox& inbox = memory.inbox();
   uint64_t tail = 0;
   for (auto _ : state) {
@@ -40,7 +40,7 @@ BENCHMARK(OneThread)->Arg(1)->Arg(8)->Arg(64);
 
 void Pipelined(benchmark::State& state) {
   const auto batch = static_cast<uint64_t>(state.range(0));
-  InboxMemory memory(kWindow);
+  sim::MemoryWorker memory(kWindow);
   core::Inbox& inbox = memory.inbox();
   std::atomic<bool> stop{false};
   std::thread worker([&] {

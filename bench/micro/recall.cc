@@ -12,11 +12,11 @@
 #include <memory>
 #include <vector>
 
-#include "bench/micro/inbox_memory.h"
 #include "core/engine.h"
 #include "core/inbox.h"
 #include "core/op.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -27,7 +27,7 @@ constexpr uint32_t kWindow = 32;
 constexpr Offer kOffer{.source = 0, .fd = 7};
 
 void OfferAndRecall(benchmark::State& state) {
-  InboxMemory memory(kWindow);
+  sim::MemoryWorker memory(kWindow);
   uint64_t tail = 0;
   for (auto _ : state) {
     memory.inbox().Write(tail, kOffer);
@@ -39,7 +39,7 @@ void OfferAndRecall(benchmark::State& state) {
 BENCHMARK(OfferAndRecall);
 
 void TooLate(benchmark::State& state) {
-  InboxMemory memory(kWindow);
+  sim::MemoryWorker memory(kWindow);
   for (auto _ : state) benchmark::DoNotOptimize(memory.inbox().Recall(0, kOffer));
 }
 BENCHMARK(TooLate);
@@ -51,11 +51,11 @@ void Engine(benchmark::State& state) {
   for (auto _ : state) {
     core::Hunger hunger;
     core::Engine engine({.recall_after_ns = kRecallAfterNs, .completion_entries = 64}, &hunger);
-    InboxMemory stuck(kWindow);
-    InboxMemory other(kWindow);
+    sim::MemoryWorker stuck(kWindow);
+    sim::MemoryWorker other(kWindow);
     engine.AddSource(
         {.fd = 4, .multishot_accept = true, .hold = 2 * kWindow, .policy = RoundRobin()});
-    const auto add = [&](InboxMemory& memory, int32_t ring_fd) {
+    const auto add = [&](sim::MemoryWorker& memory, int32_t ring_fd) {
       const uint32_t worker = engine.AddWorker({.inbox = &memory.inbox(),
                                                 .state = &memory.state(),
                                                 .ring_fd = ring_fd,

@@ -11,7 +11,7 @@
 //   ------                                     ------
 //   Write: word = offer (was zero)             Begin: rung.exchange(0), then read tail
 //   Publish: tail += n                         Take:  word.exchange(0), cursor to tail, one by one
-//   Ring: rung.exchange(1); was 0: doorbell    (end)  Hunger::TakeKnock
+//   Ring: rung.exchange(1); was 0: doorbell    (end)  Hunger::TakeKnock: see core/claim.h
 //   Recall: word.compare_exchange(offer, 0)
 //   Taken, Rung: looks
 //
@@ -30,11 +30,6 @@
 //     it skips. A cursor that stands on holes may find an offer of the next lap in one of them,
 //     before its turn; that is a claim like any other, and the master notices it when its look gets
 //     there.
-//
-// (5) A worker that drives the master itself knocks only if it has moved: if its claim found `rung`
-//     set, or took something. It claims after each turn of the master, and would wake a hungry one
-//     for ever. Any other worker knocks after every claim: while it was inside, the master may have
-//     thought less of it.
 //
 // Memory orders: the word is stored with release, so that whoever takes it sees what was set up
 // before it, also by (4) ahead of the tail that publishes it. Taken and Rung are sequentially

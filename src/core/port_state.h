@@ -26,12 +26,17 @@ struct PortState {
   alignas(kCacheLine) std::atomic<uint32_t> open{0};
 
   // Written by the worker alone; hints: a wrong one costs a worse pick, never a lost or doubled
-  // connection. `serving` is cleared with release, because a master that finds it clear, after an
-  // offer was taken, may conclude that nothing is looked up for that offer any more.
+  // connection.
   alignas(kCacheLine) std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
   std::atomic<int32_t> cpu{-1};                          // where it last claimed
   // How many of its tickets are being redeemed at this moment, by any thread: see SourceIdentity.
   std::atomic<uint32_t> redeeming{0};
+
+  // Worker, around each claim. The end is sequentially consistent: a master that finds `serving`
+  // clear, after an offer was taken, concludes that nothing is looked up for that offer any more;
+  // and one that is shutting down may wait for it, and is knocked at afterwards.
+  void StartServing() { serving.store(1, std::memory_order_relaxed); }
+  void EndServing() { serving.store(0, std::memory_order_seq_cst); }
 
   // Master: takes one place below `capacity`. False, and nothing taken, when there is none. Never
   // above it for a moment and back: another master might find no place because of that moment, and

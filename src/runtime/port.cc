@@ -12,6 +12,7 @@
 #include <limits>
 #include <utility>
 
+#include "core/claim.h"
 #include "core/inbox.h"
 #include "core/op.h"
 #include "runtime/lifeline.h"
@@ -47,23 +48,21 @@ class Redeeming {
 class Claiming {
  public:
   explicit Claiming(internal::PortShared& shared) : shared_(shared) {
-    shared_.claiming = true;
-    shared_.state.serving.store(1, std::memory_order_relaxed);
+    shared_.claimer.Start(shared_.on_host);
   }
   ~Claiming() {
-    if (shared_.claiming) End(true);
+    if (shared_.claimer.under_way()) {
+      shared_.claimer.End();
+      shared_.balancer->KnockIfHungry();
+    }
     if (shared_.left_in_claim) shared_.Unref();  // the port's, which has left
   }
   Claiming(const Claiming&) = delete;
   Claiming& operator=(const Claiming&) = delete;
 
-  // `did_something`: the claim was rung, or took something.
-  void End(bool did_something) {
-    shared_.claiming = false;
-    // Sequentially consistent: a master that is hungry may wait for it (Master::SourcesReleased).
-    shared_.state.serving.store(0, std::memory_order_seq_cst);
-    // By (5) of core/inbox.h.
-    if (did_something || !shared_.on_host) shared_.balancer->KnockIfHungry();
+  void End() {
+    shared_.claimer.End();
+    if (shared_.claimer.KnocksAtEnd()) shared_.balancer->KnockIfHungry();
   }
 
  private:
@@ -232,7 +231,7 @@ bool Port::Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<vo
 
 bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
                      absl::FunctionRef<void(Ticket)>* redeem, size_t arrivals_max) {
-  if (shared_ == nullptr || shared_->claiming) return false;
+  if (shared_ == nullptr || shared_->claimer.under_way()) return false;
   internal::PortShared& shared = *shared_;
   Claiming claiming(shared);
   // What is called may leave, or move or destroy this port, so nothing is asked of it afterwards.
@@ -241,21 +240,14 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   // Before Begin, and consumed at the end: runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared.mailbox.get();
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
-  bool moved = false;
-  for (const auto& channel : shared.channels) moved |= channel->inbox.Begin();
-  size_t claimed = 0;
-  for (size_t empty = 0; empty < shared.channels.size() && claimed < arrivals_max;) {
-    // Not after the last: then it is about to be idle, and its loop comes by.
-    if (driven != nullptr && claimed > 0 && shared.channels[0]->inbox.Left()) driven->ComeBy();
-    internal::Channel& channel = shared.NextChannel();
-    const uint64_t word = channel.inbox.Take();
-    if (word == 0) {
-      ++empty;
-      continue;
-    }
-    empty = 0;
-    ++claimed;
-    const core::Offer offer = core::Offer::FromWord(word);
+  core::Claimer& claimer = shared.claimer;
+  while (!claimer.all_begun()) claimer.BeginNext();
+  for (size_t claimed = 0; claimed < arrivals_max; ++claimed) {
+    if (driven != nullptr && claimer.MasterIsDue()) driven->ComeBy();
+    const core::Claimer::Taken taken = claimer.Take();
+    if (taken.word == 0) break;
+    internal::Channel& channel = *shared.channels[taken.inbox];
+    const core::Offer offer = core::Offer::FromWord(taken.word);
     internal::SourceShared& source = channel.master->source(offer.source);
     shared.Ref();
     const uint32_t traits = source.traits.load(std::memory_order_relaxed);
@@ -269,13 +261,9 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     }
     if (shared.left_in_claim) return false;
   }
-  // What the master has offered meanwhile to its own host, no doorbell announces.
-  const bool left =
-      std::any_of(shared.channels.begin(), shared.channels.end(), [&shared](const auto& channel) {
-        return channel->inbox.Left() || (shared.on_host && channel->inbox.Rung());
-      });
+  const bool left = claimer.Left() || claimer.OfferedToItself();
   if (mailbox != nullptr) mailbox->Consume(doorbells, left);
-  claiming.End(moved || claimed > 0);
+  claiming.End();
   return left;
 }
 
@@ -311,8 +299,8 @@ void Port::Leave() {
   lifeline->RemoveWorker(worker_, shared);
   if (const auto mailbox = std::move(shared->mailbox)) mailbox->GiveBack();
   // Within a claim of its own, that one lets go of it at its end.
-  shared->left_in_claim = shared->claiming;
-  if (!shared->claiming) shared->Unref();
+  shared->left_in_claim = shared->claimer.under_way();
+  if (!shared->left_in_claim) shared->Unref();
 }
 
 }  // namespace ringmaster

@@ -93,7 +93,8 @@ bool PortShared::Took(size_t count) {
   size_t left = count;
   uint32_t places = 0;
   for (size_t i = 0; i < channels.size() && left > 0; ++i) {
-    const core::Tally::Took took = NextChannel().tally.Take(left);
+    const core::Tally::Took took = channels[next_tally]->tally.Take(left);
+    next_tally = next_tally + 1 == channels.size() ? 0 : next_tally + 1;
     left -= took.count;
     places += took.places;
   }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/claim.h"
 #include "core/inbox.h"
 #include "core/port_state.h"
 #include "ring/process.h"
@@ -213,12 +214,6 @@ struct PortShared {
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave();
   }
 
-  // Port: whose turn it is.
-  Channel& NextChannel() {
-    Channel& channel = *channels[next_channel];
-    next_channel = next_channel + 1 == channels.size() ? 0 : next_channel + 1;
-    return channel;
-  }
   // Port: up to `count` of what was handed over have been taken out of the ring. Which master had
   // sent them does not show, and does not matter: no more is taken from a tally than it has, and
   // together they have what is in the ring. False when there was none.
@@ -236,18 +231,28 @@ struct PortShared {
   std::atomic<uint32_t> books{0};
   const std::shared_ptr<BalancerShared> balancer;
   const std::vector<std::unique_ptr<Channel>> channels;  // by master
-  // The port's own: the channel that comes next, so that no master is always served last; and,
-  // until it leaves, what its doorbells come to: null when that is the worker's ring.
-  uint32_t next_channel = 0;
+  // The port's own: its claims; the channel whose tally comes next, so that no master is always
+  // served last; and, until it leaves, what its doorbells come to: null when that is the worker's
+  // ring.
+  core::Claimer claimer;
+  uint32_t next_tally = 0;
   std::shared_ptr<MailboxShared> mailbox;
   bool on_host = false;
-  bool claiming = false;       // a claim is under way
-  bool left_in_claim = false;  // and the port has left within it
+  bool left_in_claim = false;  // the port has left within a claim of its own
 
  private:
   PortShared(std::shared_ptr<BalancerShared> balancer_shared,
              std::vector<std::unique_ptr<Channel>> its_channels)
-      : balancer(std::move(balancer_shared)), channels(std::move(its_channels)) {}
+      : balancer(std::move(balancer_shared)),
+        channels(std::move(its_channels)),
+        claimer(&state, InboxesOf(channels)) {}
+
+  static std::vector<core::Inbox*> InboxesOf(
+      const std::vector<std::unique_ptr<Channel>>& channels) {
+    std::vector<core::Inbox*> inboxes;
+    for (const auto& channel : channels) inboxes.push_back(&channel->inbox);
+    return inboxes;
+  }
 };
 
 }  // namespace ringmaster::internal

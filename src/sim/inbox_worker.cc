@@ -12,25 +12,20 @@ namespace ringmaster::sim {
 InboxWorker::InboxWorker(World* world, uint32_t id, const SimWorkerConfig& config)
     : SimWorker(world, id, config) {
   for (uint32_t master = 0; master < world->masters(); ++master) {
-    boxes_.push_back(std::make_unique<Box>(core::Inbox::WordsFor(config.window)));
+    boxes_.push_back(std::make_unique<MemoryInbox>(config.window));
   }
-}
-
-std::byte* InboxWorker::Allocate(uint32_t words) {
-  const size_t bytes = core::Inbox::BytesFor(words);
-  auto* storage =
-      static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{core::kCacheLine}));
-  for (size_t i = 0; i < bytes; ++i) storage[i] = std::byte{0};
-  return storage;
+  std::vector<core::Inbox*> inboxes;
+  for (const auto& box : boxes_) inboxes.push_back(&box->inbox);
+  claimer_.emplace(&port_state_, std::move(inboxes));
 }
 
 void InboxWorker::Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) {
-  Box& box = *boxes_[master];
+  MemoryInbox& box = *boxes_[master];
   engine.inbox = &box.inbox;
   for (const auto& other : boxes_) {
     if (other.get() != &box) engine.other_inboxes.push_back(&other->inbox);
   }
-  checked.words = box.storage.get() + core::Inbox::BytesFor(0);
+  checked.words = box.storage.data() + core::Inbox::BytesFor(0);
   checked.words_count = box.inbox.size();
 }
 
@@ -66,8 +61,7 @@ void InboxWorker::Advance() {
     case Next::kEnd:
       return End();
     case Next::kKnock:
-      if ((std::exchange(moved_, false) || !world_->Hosts(id_)) &&
-          !world_->Breaks(Breakage::kWorkerNeverKnocks)) {
+      if (claimer_->KnocksAtEnd() && !world_->Breaks(Breakage::kWorkerNeverKnocks)) {
         KnockIfHungry();
       }
       return Go(Next::kMore, world_->StepCost());
@@ -81,44 +75,35 @@ void InboxWorker::Begin() {
   bounded_ = world_->Happens(Fault::kClaimStopsEarly);
   connections_left_ = bounded_ ? static_cast<uint32_t>(world_->prng().Between(1, 3))
                                : std::numeric_limits<uint32_t>::max();
-  claimed_any_ = false;
-  port_state_.serving = 1;
-  box_ = 0;
+  claimer_->Start(world_->Hosts(id_));
+  begun_ = 0;
   world_->Note("begins", {{"worker", id_}});
   BeginOne();
 }
 
 void InboxWorker::BeginOne() {
-  core::Inbox& inbox = boxes_[box_]->inbox;
-  const bool was_rung = inbox.Begin();
-  moved_ |= was_rung;
+  const uint32_t master = begun_++;
+  const bool was_rung = claimer_->BeginNext();
   if (world_->Breaks(Breakage::kWorkerKeepsRung)) {
-    inbox.Ring();
+    boxes_[master]->inbox.Ring();
   } else if (was_rung) {
-    world_->checker().OnMoved(id_, box_, world_->now_ns());
+    world_->checker().OnMoved(id_, master, world_->now_ns());
   }
-  if (++box_ < boxes_.size()) return Go(Next::kBeginOne, world_->StepCost());
-  box_ = static_cast<uint32_t>(world_->prng().Below(boxes_.size()));
-  empty_ = 0;
+  if (!claimer_->all_begun()) return Go(Next::kBeginOne, world_->StepCost());
+  claimer_->SetTurn(static_cast<uint32_t>(world_->prng().Below(boxes_.size())));
   Go(Next::kTake, world_->StepCost());
 }
 
 void InboxWorker::Take() {
-  if (world_->Hosts(id_) && claimed_any_ && boxes_[0]->inbox.Left()) world_->HostComesBy();
-  word_ = 0;
-  for (; connections_left_ > 0 && empty_ < boxes_.size(); ++empty_) {
-    from_ = box_;
-    box_ = (box_ + 1) % static_cast<uint32_t>(boxes_.size());
-    word_ = boxes_[from_]->inbox.Take();
-    if (word_ != 0) break;
-  }
+  if (claimer_->MasterIsDue()) world_->HostComesBy();
+  const core::Claimer::Taken taken =
+      connections_left_ > 0 ? claimer_->Take() : core::Claimer::Taken();
+  from_ = taken.inbox;
+  word_ = taken.word;
   if (word_ == 0) {
-    if (!claimed_any_) world_->Reached(Milestone::kEmptyClaim);
+    if (!claimer_->took()) world_->Reached(Milestone::kEmptyClaim);
     return Go(Next::kEnd, world_->StepCost());
   }
-  empty_ = 0;
-  claimed_any_ = true;
-  moved_ = true;
   --connections_left_;
   ticket_ = world_->checker().IsTicket(from_, word_);
   if (ticket_) {
@@ -183,16 +168,13 @@ void InboxWorker::EndCallback() {
 }
 
 void InboxWorker::End() {
-  port_state_.serving = 0;
+  claimer_->End();
   Go(Next::kKnock, world_->StepCost());
 }
 
 void InboxWorker::More() {
-  bool left =
-      std::any_of(boxes_.begin(), boxes_.end(), [](const auto& box) { return box->inbox.Left(); });
-  // A host has no doorbell.
-  if (world_->Hosts(id_) && boxes_[0]->inbox.Rung() &&
-      !world_->Breaks(Breakage::kHostForgetsItself)) {
+  bool left = claimer_->Left();
+  if (claimer_->OfferedToItself() && !world_->Breaks(Breakage::kHostForgetsItself)) {
     world_->Reached(Milestone::kOfferedToItself);
     left = true;
   }

@@ -5,14 +5,16 @@
 #include <cerrno>
 #include <cstddef>
 #include <deque>
-#include <new>
+#include <optional>
 #include <utility>
 
 #include "core/check.h"
+#include "core/claim.h"
 #include "core/engine.h"
 #include "core/inbox.h"
 #include "core/op.h"
 #include "core/port_state.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::sim {
 namespace {
@@ -34,26 +36,6 @@ constexpr uint32_t kCpusPerNode = 64;
 
 // How many times recall_after without any motion, when nothing is to come, is for ever.
 constexpr int64_t kGivesUpAfter = 1000;
-
-struct FreeAligned {
-  void operator()(std::byte* storage) const {
-    ::operator delete[](storage, std::align_val_t{core::kCacheLine});
-  }
-};
-
-std::byte* AllocateInbox(uint32_t words) {
-  const size_t bytes = core::Inbox::BytesFor(words);
-  auto* storage =
-      static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{core::kCacheLine}));
-  std::fill_n(storage, bytes, std::byte{0});
-  return storage;
-}
-
-struct Box {
-  explicit Box(uint32_t words) : storage(AllocateInbox(words)), inbox(storage.get(), words) {}
-  const std::unique_ptr<std::byte[], FreeAligned> storage;
-  core::Inbox inbox;
-};
 
 // Something that a multishot poll of a master watches. What happens before the master has read the
 // last completion is merged into it.
@@ -89,14 +71,21 @@ struct Master {
 constexpr uint32_t kClaim = UINT32_MAX - 1;
 
 struct Worker {
+  Worker(uint32_t masters, uint32_t window) {
+    std::vector<core::Inbox*> inboxes;
+    for (uint32_t master = 0; master < masters; ++master) {
+      boxes.push_back(std::make_unique<MemoryInbox>(window));
+      inboxes.push_back(&boxes.back()->inbox);
+    }
+    claimer.emplace(&state, std::move(inboxes));
+  }
+
   core::PortState state;
-  std::vector<std::unique_ptr<Box>> boxes;  // by master
+  std::vector<std::unique_ptr<MemoryInbox>> boxes;  // by master
+  std::optional<core::Claimer> claimer;
   std::deque<uint32_t> jobs;
-  bool claim_due = false;  // it is among the jobs
-  bool awake = false;      // or about to be
-  bool claiming = false;
-  uint32_t next_box = 0;
-  uint32_t empty_boxes = 0;
+  bool claim_due = false;         // it is among the jobs
+  bool awake = false;             // or about to be
   uint32_t request = kNoRequest;  // that it serves
 };
 
@@ -127,10 +116,7 @@ class Study {
                                 .node = static_cast<int32_t>(cpu / kCpusPerNode)});
     }
     for (uint32_t i = 0; i < load.workers; ++i) {
-      workers_.push_back(std::make_unique<Worker>());
-      for (uint32_t master = 0; master < options.masters; ++master) {
-        workers_[i]->boxes.push_back(std::make_unique<Box>(core::Inbox::WordsFor(options.window)));
-      }
+      workers_.push_back(std::make_unique<Worker>(options.masters, options.window));
     }
     for (uint32_t i = 0; i < options.masters; ++i) AddMaster(make_policy());
     outcome_.wait_ns.assign(load.requests.size(), -1);
@@ -418,7 +404,7 @@ class Study {
     if (worker.request != kNoRequest) FinishRequest(worker);
     if (load_.Dead(index, now_ns_)) return;  // and stays awake, so that it is not planned again
     while (true) {
-      if (worker.claiming) {
+      if (worker.claimer->under_way()) {
         const uint32_t connection = Take(worker);
         if (connection != UINT32_MAX) return ServeFirst(index, connection);
         EndClaim(worker);
@@ -434,33 +420,22 @@ class Study {
     }
   }
 
-  // As Port::Claim does, from here on.
   void BeginClaim(Worker& worker) {
     moved_at_ns_ = now_ns_;
     worker.claim_due = false;
-    worker.claiming = true;
-    worker.state.serving = 1;
-    worker.empty_boxes = 0;
-    for (const auto& box : worker.boxes) box->inbox.Begin();
+    worker.claimer->Begin(/*on_host=*/false);
   }
 
   // The next connection; UINT32_MAX when there is none left.
-  uint32_t Take(Worker& worker) {
-    const auto boxes = static_cast<uint32_t>(worker.boxes.size());
-    for (; worker.empty_boxes < boxes; ++worker.empty_boxes) {
-      core::Inbox& inbox = worker.boxes[worker.next_box]->inbox;
-      worker.next_box = (worker.next_box + 1) % boxes;
-      const uint64_t word = inbox.Take();
-      if (word == 0) continue;
-      worker.empty_boxes = 0;
-      return static_cast<uint32_t>(core::Offer::FromWord(word).fd - kFirstConnectionFd);
-    }
-    return UINT32_MAX;
+  static uint32_t Take(Worker& worker) {
+    const uint64_t word = worker.claimer->Take().word;
+    if (word == 0) return UINT32_MAX;
+    return static_cast<uint32_t>(core::Offer::FromWord(word).fd - kFirstConnectionFd);
   }
 
   void EndClaim(Worker& worker) {
-    worker.claiming = false;
-    worker.state.serving = 0;
+    worker.claimer->End();
+    if (!worker.claimer->KnocksAtEnd()) return;
     KnockByTurns([](Master& master) { return master.hunger.TakeKnock(); });
   }
 

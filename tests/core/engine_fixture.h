@@ -17,10 +17,12 @@
 #include "core/inbox.h"
 #include "core/op.h"
 #include "core/port_state.h"
-#include "memory_worker.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::core {
+
+using sim::MemoryWorker;
 
 inline constexpr int32_t kWatchFd = 3;
 inline constexpr int32_t kListenFd = 4;

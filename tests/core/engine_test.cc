@@ -16,8 +16,8 @@
 #include "core/op.h"
 #include "core/port_state.h"
 #include "engine_fixture.h"
-#include "memory_worker.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 #include "support/allocation_count.h"
 
 namespace ringmaster::core {
@@ -1212,8 +1212,8 @@ TEST_F(EngineTest, UsesTheIndexOfARemovedSourceAgainOnceNothingOfItIsLeft) {
   Batch();
   Batch({End(-ECANCELED)});
   EXPECT_EQ(engine_.NextSource(), 1u);  // an offer
-  workers_[0]->state().serving = 1;
   EXPECT_EQ(Claim(0), (std::vector<int32_t>{10}));
+  workers_[0]->state().serving = 1;  // as if that claim went on
   Batch();
   EXPECT_EQ(engine_.NextSource(), 1u);  // the worker may be looking up its token
   workers_[0]->state().serving = 0;
@@ -1236,8 +1236,8 @@ TEST_F(EngineTest, AddsASourceWhereItWasToldToThoughALowerIndexIsFreeByThen) {
   engine_.RemoveSource(0);
   Batch();
   Batch({End(-ECANCELED)});
-  workers_[0]->state().serving = 1;
   EXPECT_EQ(Claim(0), (std::vector<int32_t>{10}));
+  workers_[0]->state().serving = 1;  // as if that claim went on
   Batch();
   const uint32_t index = engine_.NextSource();
   EXPECT_EQ(index, 1u);

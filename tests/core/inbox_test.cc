@@ -11,10 +11,12 @@
 #include <thread>
 #include <vector>
 
-#include "memory_worker.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::core {
 namespace {
+
+using sim::InboxStorage;
 
 Offer OfferOf(int32_t fd, uint32_t source = 0) { return {.source = source, .fd = fd}; }
 

@@ -12,11 +12,13 @@
 
 #include "core/engine.h"
 #include "engine_fixture.h"
-#include "memory_worker.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 
 namespace ringmaster::core {
 namespace {
+
+using sim::MemoryWorker;
 
 // A master with one polled source.
 struct TestMaster {

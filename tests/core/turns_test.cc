@@ -16,8 +16,8 @@
 
 #include "core/engine.h"
 #include "engine_fixture.h"
-#include "memory_worker.h"
 #include "ringmaster/policy.h"
+#include "sim/memory_worker.h"
 #include "support/allocation_count.h"
 
 namespace ringmaster::core {
