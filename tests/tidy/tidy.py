@@ -359,7 +359,9 @@ def breaks_off(lines, texts):
     """Whether the second of three lines breaks off; `texts` is what they say."""
     if any(SENTENCE_ENDS.search(text) for text in texts[:2]) or not texts[2]:
         return False
-    if any(IN_COLUMNS.search(text) for text in texts[1:]):
+    # What comes first may be a term that stands before its meaning.
+    first = re.sub(r"^ *\S+ {2,}", "", texts[0])
+    if any(IN_COLUMNS.search(text) for text in (first, *texts[1:])):
         return False
     with_next_word = len(lines[1].rstrip('"')) + 1 + len(texts[2].split()[0])
     return len(lines[0]) >= LINE_FULL and with_next_word <= LINE_MAX - LINE_SPARE

@@ -345,6 +345,7 @@ class Wrapping(Tidy):
                            ("bench/meson.build", "#")):
             with self.subTest(path=path):
                 self.breaks(path, f"{mark} {self.FULL}\n{mark} end\n{mark}   stands alone.\n", 2)
+                self.breaks(path, f"{mark}   Term   {self.FULL}\n{mark} end\n{mark} alone.\n", 2)
                 self.breaks(path, f"\n{mark}   {self.FULL}\n{mark} end,\n{mark} or so.\n", 3)
 
     def test_a_text_that_breaks_off_is_reported(self):
@@ -357,6 +358,7 @@ class Wrapping(Tidy):
 
     def test_what_is_no_sentence_may_break_off(self):
         self.keeps("src/core/fine.h", f"// {self.FULL}\n// name     meaning\n// other    more\n")
+        self.keeps("src/core/fine.h", f"// {self.FULL[:60]}    {self.FULL[60:]}\n// end\n// of all\n")
         self.keeps("src/core/fine.h", "// for (const Source& source : sources) { // a loop that is so "
                                       "long {\n//   if (a)\n//     return;\n")
         self.keeps("src/core/fine.cc", f'F("{self.FULL}\\n"\n  "end\\n"\n  "more");\n')
