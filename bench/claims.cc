@@ -332,7 +332,7 @@ std::vector<std::string> CaveatsOf(const Report& report) {
   if (context.hogs > 0) {
     caveats.push_back(absl::StrCat("Beside ", context.hogs,
                                    context.hogs == 1 ? " process" : " processes",
-                                   " that computed all the time, as was asked for."));
+                                   " that computed all the time, as --hogs asked for."));
   }
   if (context.busy()) {
     caveats.push_back(absl::StrCat(

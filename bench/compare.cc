@@ -248,13 +248,13 @@ std::string HeaderOf(const Plan& plan) {
     if (window_ns == plan.duration_ns) continue;
     longer.push_back(absl::StrCat(workload->name(), " ", seconds(window_ns)));
   }
-  return absl::StrCat(
-      plan.mechanisms.size(), " mechanisms, ", plan.workloads.size(), " workloads, ",
-      plan.repetitions, " repetitions of ", seconds(plan.duration_ns), ", seed ", plan.seed,
-      ": about ", FormatMinutes(plan.ExpectedNs()), ".\n",
-      longer.empty()
-          ? std::string()
-          : absl::StrCat("Longer, because they need it: ", absl::StrJoin(longer, ", "), ".\n"));
+  return absl::StrCat(plan.mechanisms.size(), " mechanisms, ", plan.workloads.size(),
+                      " workloads, ", plan.repetitions, " repetitions of ",
+                      seconds(plan.duration_ns), ", seed ", plan.seed, ": about ",
+                      FormatMinutes(plan.ExpectedNs()), ".\n",
+                      longer.empty() ? std::string()
+                                     : absl::StrCat("Longer windows, because they need them: ",
+                                                    absl::StrJoin(longer, ", "), ".\n"));
 }
 
 std::string RateNote(const Plan& plan) {
@@ -263,8 +263,8 @@ std::string RateNote(const Plan& plan) {
     if (!workload->rate()) names.push_back(workload->name());
   }
   if (names.empty()) return "";
-  return absl::StrCat("--rate is of no matter to ", absl::StrJoin(names, ", "),
-                      ": a schedule of its own, or clients that wait for answers.");
+  return absl::StrCat("--rate does not apply to ", absl::StrJoin(names, ", "),
+                      ": there a schedule is fixed, or clients wait for answers.");
 }
 
 std::string ListOf(const Plan& everything) {
@@ -314,8 +314,9 @@ absl::Status RunComparison(const CompareOptions& options) {
     }
   }
   if (plan->repetitions < kRepetitions) {
-    std::printf("For a first look, not for quoting: that takes at least %u repetitions.\n",
-                kRepetitions);
+    std::printf(
+        "For a first look, not for quoting: figures to quote need at least %u repetitions.\n",
+        kRepetitions);
   }
   std::printf("\n");
   std::fflush(stdout);

@@ -86,7 +86,8 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
       "demo", "The same connections through EPOLLEXCLUSIVE and through ringmaster's policies");
   demo->add_option("--seconds", options.seconds, "Length of one measurement")
       ->capture_default_str();
-  demo->add_option("--repetitions", options.repetitions, "Of each, interleaved")
+  demo->add_option("--repetitions", options.repetitions,
+                   "How often each measurement is made; interleaved with the others")
       ->capture_default_str();
   demo->add_option("--report", options.report_path, "Write the report as an HTML page")
       ->check(WhyNoFile)
@@ -103,66 +104,76 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
       ->delimiter(',')
       ->type_name("A,B")
       ->default_str(absl::StrJoin(options.workloads, ","));
-  demo->add_option("--workers", options.workers, "Threads that serve")->capture_default_str();
+  demo->add_option("--workers", options.workers, "How many threads serve")->capture_default_str();
   demo->add_option("--transport", options.transport, "tcp or unix")
       ->type_name("NAME")
       ->capture_default_str();
-  demo->add_option("--seed", options.seed, "Of the order and the schedules; drawn unless given")
+  demo->add_option("--seed", options.seed,
+                   "Seed of the order and the schedules; drawn at random unless given")
       ->check(WhyNoSeed);
 }
 
 void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
   CLI::App* compare = app.add_subcommand(
-      "compare", "Every mechanism side by side, in a quarter of an hour unless told otherwise");
+      "compare", "Every mechanism side by side; takes a quarter of an hour unless told otherwise");
   compare->add_flag("--list", list,
-                    "Name the mechanisms and workloads, and what cannot run here and why");
-  compare->add_option("--workload", options.workloads, "By comma, or all; --list names them")
+                    "List the mechanisms and workloads; say what cannot run here, and why");
+  compare
+      ->add_option("--workload", options.workloads,
+                   "Names with commas between them, or all; see --list")
       ->type_name("A,B")
       ->capture_default_str();
   compare
       ->add_option("--mechanisms", options.mechanisms,
-                   "By comma, or all, rivals, ringmaster; ringmaster:POLICY/INTAKE/HANDOFF/HOST "
-                   "may leave out parts from the end")
+                   "Names with commas between them, or all, rivals, ringmaster; see --list. Of "
+                   "ringmaster:POLICY/INTAKE/HANDOFF/HOST the last parts may be left out")
       ->type_name("A,B")
       ->capture_default_str();
   compare->add_option("--transport", options.transport, "tcp or unix")
       ->type_name("NAME")
       ->capture_default_str();
-  compare->add_option("--workers", options.workers, "Threads that serve")->capture_default_str();
+  compare->add_option("--workers", options.workers, "How many threads serve")
+      ->capture_default_str();
   compare->add_option("--repetitions", options.repetitions,
-                      "Of each, interleaved; 9 unless given, and below that not for quoting");
+                      "How often each measurement is made, interleaved with the others; 9 unless "
+                      "given. Fewer are not for quoting");
   compare->add_option("--seconds", options.seconds,
-                      "Length of one window; chosen to fit a quarter of an hour unless given");
+                      "Length of one measurement; chosen to fit a quarter of an hour unless given");
   compare->add_option("--rate", options.rate,
-                      "Connections per second of the workloads with a schedule");
-  compare->add_option("--hogs", options.hogs,
-                      "So many processes compute all the time meanwhile: real machines are shared");
+                      "Connections per second, in the workloads with a schedule");
+  compare->add_option(
+      "--hogs", options.hogs,
+      "How many other processes compute all the time meanwhile, as on a machine that is shared");
   compare
       ->add_option("--connections", options.stay.connections,
-                   "Of stay, stay-unequal and mixed: how many clients stay")
+                   "In stay, stay-unequal and mixed: how many clients stay")
       ->capture_default_str();
   compare
-      ->add_option("--opening-us", options.stay.opening_us,
-                   "Of these: between two clients' first connections; 0: all at once")
+      ->add_option(
+          "--opening-us", options.stay.opening_us,
+          "In these three: time between the first connections of two clients; 0: all at once")
       ->capture_default_str();
   compare
-      ->add_option("--service", options.service,
-                   "Of these: sleep (a request waits for something) or spin (it computes)")
+      ->add_option(
+          "--service", options.service,
+          "In these three: what a request does, sleep (wait for something) or spin (compute)")
       ->type_name("NAME")
       ->capture_default_str();
-  compare->add_option("--service-us", options.stay.service_us, "Of these: for so long")
+  compare
+      ->add_option("--service-us", options.stay.service_us,
+                   "In these three: how long a request does so")
       ->capture_default_str();
   compare
       ->add_option("--think-us", options.stay.think_us,
-                   "Of these: between an answer and the next request, on the average")
+                   "In these three: mean time between an answer and the next request")
       ->capture_default_str();
   compare->add_flag("--open-loop", options.stay.open_loop,
-                    "Of these: requests follow a schedule that waits for no answer");
+                    "In these three: requests follow a schedule that waits for no answer");
   compare->add_flag("--pin", options.pin,
-                    "The server on one half of the processors, the clients on the other");
+                    "Run the server on one half of the processors and the clients on the other");
   compare
       ->add_option("--seed", options.seed,
-                   "Of the order and the schedules; drawn and printed unless given")
+                   "Seed of the order and the schedules; drawn at random and printed unless given")
       ->check(WhyNoSeed);
   compare->add_option("--json", options.json_path, "Write the figures as JSON")
       ->check(WhyNoFile)
@@ -174,7 +185,7 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                     "3 short repetitions for a first look; not for quoting");
 }
 
-// The message, with what may have been meant, where to look, and nothing else.
+// Prints the message, what may have been meant, and where to look; nothing else.
 int ReportWrongOptions(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App* command = &app;
   for (const CLI::App* chosen : app.get_subcommands()) command = chosen;

@@ -368,9 +368,9 @@ class Tables {
 
   std::string Notes() const {
     std::vector<std::string> notes;
-    notes.push_back(workload_.open_loop
-                        ? "Open loop: latency counts from the intended start."
-                        : "Closed loop: clients wait for answers, so latency flatters.");
+    notes.push_back(workload_.open_loop ? "Open loop: latency counts from the intended start."
+                                        : "Closed loop: clients wait for answers, so latency looks "
+                                          "better than users would find it.");
     for (const uint32_t worker : workload_.slow_workers) {
       notes.push_back(absl::StrCat("Worker ", worker, " is the slow one."));
     }
@@ -383,10 +383,10 @@ class Tables {
           absl::StrCat(names_.Short(result->mechanism), " in ", FellBehindText(*result)));
     }
     if (!behind.empty()) {
-      notes.push_back(absl::StrCat(
-          "Less than 99 % of the offered load was achieved, which counts as longer than any "
-          "percentile (– where the median is one of these): ",
-          absl::StrJoin(behind, ", "), "."));
+      notes.push_back(
+          absl::StrCat("These achieved less than 99 % of the offered load. Such a repetition "
+                       "counts as slower than any latency, and a – stands where it is the median: ",
+                       absl::StrJoin(behind, ", "), "."));
     }
     if (limited) {
       notes.push_back("≥: the load generator was the bottleneck; the server could have done more.");
@@ -451,15 +451,14 @@ std::string TerminalReport(const Report& report, const TerminalStyle& style) {
       &text,
       painter.Dim(absl::StrCat(
           "Medians of the repetitions. * best, ! worst; ± half the distance between the extremes.\n"
-          "×: over ",
+          "×: as a multiple of ",
           kReference,
-          ", the median of the repetitions pair by pair;\n"
-          "   + better or - worse in every single one, = neither.\n")));
+          ", the median over pairs of repetitions;\n"
+          "   + better or - worse in every single pair, = neither.\n")));
   const std::vector<Claim> claims = ClaimsOf(report);
   if (!claims.empty()) {
     absl::StrAppend(&text, "\n", painter.Bold("What the figures say"),
-                    painter.Dim("  + better  = no difference that the repetitions show  - worse"),
-                    "\n");
+                    painter.Dim("  + better  = the repetitions show no difference  - worse"), "\n");
     for (const Claim& claim : claims) text += ClaimLine(painter, claim, style.columns);
   }
   for (const std::string& caveat : CaveatsOf(report)) {

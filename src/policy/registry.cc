@@ -150,8 +150,8 @@ PolicyOr MakeHermes(std::string_view parameter) {
   const auto still_ms_max = WholeNumber<uint32_t>(parameter);
   if (still_ms_max.has_value()) return Hermes({.still_ms_max = *still_ms_max});
   return NotAWholeNumber(
-      "The parameter of policy hermes is for how many milliseconds a worker may not move and still "
-      "get more, a whole number from 0 to 4294967295, as in hermes:5",
+      "The parameter of policy hermes says after how many milliseconds without motion a worker "
+      "gets no more; it must be a whole number from 0 to 4294967295, as in hermes:5",
       parameter);
 }
 

@@ -220,16 +220,20 @@ bool RingCause(Operation operation, int error, const ErrorFacts& facts, Cause* c
                              " does not know a flag that was asked for. Run Linux 6.1 or later")};
       return true;
     case EBADFD:
-      *cause = {absl::StatusCode::kFailedPrecondition, "the ring has not been enabled"};
+      *cause = {absl::StatusCode::kFailedPrecondition,
+                "the ring has not been enabled. Enable it first, with io_uring_enable_rings"};
       return true;
     case EEXIST:
-      *cause = {absl::StatusCode::kFailedPrecondition,
-                "the ring belongs to the thread that enabled it, and another thread uses it"};
+      *cause = {
+          absl::StatusCode::kFailedPrecondition,
+          "the ring belongs to the thread that enabled it, and another thread uses it. Use it on "
+          "the thread that enabled it only, or make it without IORING_SETUP_SINGLE_ISSUER"};
       return true;
     case EBADR:
       *cause = {absl::StatusCode::kResourceExhausted,
-                "the kernel had no memory to keep a completion and dropped it, so the books cannot "
-                "be trusted any more"};
+                "the kernel had no memory to keep a completion and dropped it, so the balancer "
+                "cannot know any more what it has. Look at the memory limit of the control group, "
+                "and create another balancer"};
       return true;
     default:
       return false;
@@ -295,12 +299,11 @@ bool SourceCause(int error, Cause* cause) {
                 "added when that is done"};
       return true;
     case EDEADLK:
-      *cause = {
-          absl::StatusCode::kFailedPrecondition,
-          "it has become blocking: O_NONBLOCK belongs to the open file, and another process or "
-          "thread that shares it has cleared it. Nobody accepts from it, because who came too "
-          "late for a connection would wait for the next one. Set O_NONBLOCK again; accepting "
-          "then goes on by itself"};
+      *cause = {absl::StatusCode::kFailedPrecondition,
+                "it has become blocking: O_NONBLOCK belongs to the open file, and another process "
+                "or thread that shares it has cleared it. Nobody accepts from it, because a thread "
+                "that came too late for a connection would wait for the next one. Set O_NONBLOCK "
+                "again; accepting then goes on by itself"};
       return true;
     case ENOTSOCK:
       *cause = {absl::StatusCode::kInvalidArgument,

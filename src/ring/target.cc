@@ -38,10 +38,10 @@ absl::Status CheckTarget(int ring_fd) {
 absl::Status CheckLendable(int ring_fd) {
   absl::Status status = CheckTarget(ring_fd);
   if (!status.ok() || !IsPolled(ring_fd)) return status;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the ring that is lent, descriptor ", ring_fd,
-      ", has IORING_SETUP_SQPOLL: its queue may still be full after it was submitted, so what "
-      "others wait for could be late; lend a ring without it"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("the ring that is lent, descriptor ", ring_fd,
+                   ", has IORING_SETUP_SQPOLL: its queue may still be full after a submit, so what "
+                   "other threads wait for could be late. Lend a ring without that flag"));
 }
 
 }  // namespace ringmaster::ring

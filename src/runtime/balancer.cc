@@ -12,7 +12,8 @@ namespace ringmaster {
 namespace {
 
 absl::Status NoBalancer() {
-  return absl::FailedPreconditionError("this handle belongs to no balancer");
+  return absl::FailedPreconditionError(
+      "this Source belongs to no balancer: it must come from Balancer::AddSource");
 }
 
 }  // namespace

@@ -170,8 +170,8 @@ void Lifeline::Close() {
   if (InCallback()) {
     core::Misused(
         "a Balancer is destroyed inside a callback of its own (on_event, or a function of a "
-        "policy), which the destruction would wait for: destroy it on another thread, or when the "
-        "callback has returned");
+        "policy). The destruction would wait for that callback: destroy the Balancer on another "
+        "thread, or when the callback has returned");
   }
   if (masters_.size() > 1) {
     Shutdown({});
@@ -266,7 +266,7 @@ absl::Status Lifeline::Lend(RingLoan loan) {
   if (InAnotherProcess()) return OfTheParent();
   if (environment_.options.host != Host::kRing) {
     return absl::FailedPreconditionError(
-        "a ring is lent, but the balancer has another host: create it with Host::kRing");
+        "a ring is lent, but this balancer does not use one: create it with Host::kRing");
   }
   if (absl::Status status = CheckLoan(loan); !status.ok()) return status;
   if (absl::Status status = ring::CheckLendable(loan.ring_fd); !status.ok()) return status;
@@ -291,16 +291,16 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
         "this kernel lacks multishot accept (Linux 5.19): use Intake::kPollAccept");
   }
   if (tickets && accepts && IsBlocking(fd)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "source ", fd,
-        " is a blocking listener: a worker that comes too late for a connection would wait there "
-        "for the next one; make it O_NONBLOCK, or use Intake::kPollAccept"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("source ", fd,
+                     " is a blocking listener: a worker that comes too late for a connection would "
+                     "wait for the next one; make it O_NONBLOCK, or use Intake::kPollAccept"));
   }
   if (!tickets && !multishot && !environment_.features.accept_dontwait && IsBlocking(fd)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "source ", fd,
-        " is a blocking socket, and this kernel cannot be asked for an accept that "
-        "does not wait (Linux 6.10): make the listener O_NONBLOCK, or use Intake::kAccept"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("source ", fd,
+                     " is a blocking socket, and this kernel cannot accept from it without waiting "
+                     "(Linux 6.10 can): make the listener O_NONBLOCK, or use Intake::kAccept"));
   }
   return NewSource{.fd = fd,
                    .file = ring::FileOf(fd),
@@ -320,10 +320,10 @@ absl::StatusOr<Lifeline::Entered> Lifeline::EnterSource(int fd, int master) {
     ++sources[source.master];
     if (source.file.fd == fd && IsOther(source.file, *file)) return WasClosed(source.file.fd);
     if (!SameFile(source.file, *file)) continue;
-    return absl::AlreadyExistsError(
-        absl::StrCat("descriptor ", fd, " is that of ",
-                     source.added ? absl::StrCat("source ", source.id.index) : "a source",
-                     " (descriptor ", source.file.fd, ") already: a source is watched once"));
+    return absl::AlreadyExistsError(absl::StrCat(
+        "descriptor ", fd, " is that of ",
+        source.added ? absl::StrCat("source ", source.id.index) : "a source", " (descriptor ",
+        source.file.fd, ") already: a file is watched only once; use that source"));
   }
   const auto fewest = std::min_element(sources.begin(), sources.end()) - sources.begin();
   const auto chosen = static_cast<uint32_t>(master >= 0 ? master : fewest);

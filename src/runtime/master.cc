@@ -38,8 +38,8 @@ absl::Status CheckPolicy(const Policy& policy, bool tickets) {
   if (!tickets || core::FactBits(policy.facts()) == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "policy ", policy.name(),
-      " decides by facts of a connection, but the arrival of Intake::kReadiness is a ticket, given "
-      "out before there is one: use Intake::kPollAccept, or another policy"));
+      " decides by facts of a connection, but with Intake::kReadiness a ticket is dealt before a "
+      "worker accepts the connection: use Intake::kPollAccept, or another policy"));
 }
 
 // Nothing of the program's may throw into the middle of a batch: half of it would be done.
@@ -49,8 +49,9 @@ auto RefusingExceptions(const Function& function) {
     return function();
   } catch (...) {
     core::Misused(
-        "an exception came out of the program's own code, which the master had called: a policy, "
-        "the event callback or a function of a RingLoan. They must not throw: catch it there");
+        "an exception came out of code of the program that the master had called: a policy, the "
+        "event callback or a function of a RingLoan. These must not throw: catch the exception "
+        "there");
   }
 }
 
@@ -91,8 +92,8 @@ int64_t MonotonicNow() {
 
 absl::Status CalledFromCallback() {
   return absl::FailedPreconditionError(
-      "called from the event callback or from a policy, which the call would wait for: call from "
-      "another thread, or when the callback has returned");
+      "called from the event callback or from a policy: the call would wait for the master, which "
+      "waits for that callback. Call from another thread, or when the callback has returned");
 }
 
 // --- Creation and end ----------------------------------------------------------------------------
@@ -236,8 +237,8 @@ absl::Status Master::HandOverLoan() {
   const int result = lent_->Submit();
   if (result >= 0 && !lent_->HoldsBack()) return absl::OkStatus();
   return absl::UnavailableError(
-      "it is done, but the ring that was lent takes nothing more now: keep the descriptor open "
-      "until the loop has submitted");
+      "it is done, but the queue of the ring that was lent is full: keep the descriptor open until "
+      "the loop has submitted");
 }
 
 // With the lock.
@@ -297,8 +298,8 @@ absl::Status Master::RunOnce() {
     }
     if (!OnMaster()) {
       return absl::FailedPreconditionError(
-          "another thread is the host, by its call of RunOnce: call it from there, or from here "
-          "when that thread has ended");
+          "another thread is the host, because it has called RunOnce before: call RunOnce from "
+          "that thread, or from this one when that thread has ended");
     }
   }
   // A loop comes by after every turn of its own, whatever that was about.
@@ -481,8 +482,8 @@ absl::Status Master::Lend(RingLoan loan) {
   if (ended_) return end_status_;
   if (ring_ != nullptr) {
     return absl::FailedPreconditionError(
-        "a ring was lent before: a balancer rides on it for as long as the thread lives that "
-        "drives it");
+        "a ring was lent before: the balancer uses that ring until the thread that drives it has "
+        "ended. Lend another one then");
   }
   ring::Loan taken{.ring_fd = loan.ring_fd,
                    .get_sqe = std::move(loan.get_sqe),
@@ -492,8 +493,8 @@ absl::Status Master::Lend(RingLoan loan) {
   for (const auto& old : old_loans_) {
     if (!old->Resembles(taken)) continue;
     return absl::InvalidArgumentError(
-        "the loan's user_data_value cannot be told from that of an earlier loan, of which entries "
-        "may still come: take another value of the mask's bits");
+        "the loan's user_data_value cannot be told from that of an earlier loan, whose entries may "
+        "still come: take another value of the mask's bits");
   }
   auto lent = std::make_unique<ring::LentRing>(std::move(taken), environment_.features,
                                                options_.completion_entries);
@@ -684,7 +685,8 @@ absl::Status Master::CheckSource(SourceId source) const {
 
 absl::Status Master::CheckWorker(uint32_t worker, const PortShared* shared) const {
   if (worker < workers_.size() && workers_[worker].shared == shared) return absl::OkStatus();
-  return absl::InvalidArgumentError("the port belongs to no worker of this balancer");
+  return absl::InvalidArgumentError(
+      "the port belongs to no worker of this balancer: see Balancer::AddWorker");
 }
 
 absl::Status Master::RemoveSource(SourceId source) {
@@ -733,8 +735,8 @@ absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t win
     if (entry.handoff == Handoff::kInbox && window > entry.window) {
       return absl::InvalidArgumentError(absl::StrCat(
           "window is ", window, ", but worker ", worker, " was added with ", entry.window,
-          ", for which its inbox was made: add it with the largest window that it will "
-          "ever have, and make it smaller then"));
+          ", and its inbox has room for that many: add the worker with the largest window that it "
+          "will ever have, then make the window smaller"));
     }
     engine_->SetWindow(worker, window);
     return absl::OkStatus();
@@ -819,10 +821,11 @@ absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, 
     }
     if (workers_[worker].handoff == Handoff::kCompletion &&
         shared_->source(source.index).gate.limited()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "source ", PublicIndex(source.index),
-          " has a capacity, which cannot be kept for connections handed over as completions: they "
-          "do not say whose they are; limit the worker or the balancer, or use Handoff::kInbox"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("source ", PublicIndex(source.index),
+                       " has a capacity, which cannot be kept with Handoff::kCompletion, because a "
+                       "connection that comes as a completion does not say which source it is of; "
+                       "limit the worker or the balancer, or use Handoff::kInbox"));
     }
     shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
     engine_->Join(source.index, worker, token);
@@ -1278,10 +1281,10 @@ void Master::Report(core::EngineEvent event) {
   switch (event.kind) {
     case core::EventKind::kTurnedAway:
       report.kind = Event::Kind::kTurnedAway;
-      report.text = absl::StrCat("source ", report.source,
-                                 " has brought more connections at once than the ring said it "
-                                 "could hold: those that there was no room for were "
-                                 "closed; please report this");
+      report.text = absl::StrCat(
+          "source ", report.source,
+          " has brought more connections at once than the master's ring said it could hold. Those "
+          "that there was no room for were closed. This should not happen: please report it");
       break;
     case core::EventKind::kSourceBlocks:
       report.kind = Event::Kind::kSourceBlocks;
@@ -1293,7 +1296,7 @@ void Master::Report(core::EngineEvent event) {
       break;
     case core::EventKind::kAccepting:
       report.kind = Event::Kind::kAccepting;
-      report.text = absl::StrCat("source ", report.source, " is accepted from again");
+      report.text = absl::StrCat("source ", report.source, ": accepting goes on");
       break;
     case core::EventKind::kSourceFailed:
       report.kind = Event::Kind::kSourceFailed;
@@ -1319,8 +1322,9 @@ void Master::Report(core::EngineEvent event) {
       report.kind = Event::Kind::kPolicyFailed;
       report.text =
           absl::StrCat("source ", report.source, ": ", engine_->policy_fault(event.source),
-                       ", which it must not; the first candidate gets the arrival. This is "
-                       "said once for each policy, and counted in policy_faults");
+                       ". A policy must not do that: mend it. Where it had to pick a worker, the "
+                       "first candidate gets the arrival. This is said once for each policy; "
+                       "SourceStats::policy_faults counts how often it happens");
       break;
   }
   CallBack(report);
@@ -1333,13 +1337,13 @@ void Master::CallBack(const Event& event) {
     options_.on_event(event);
   } catch (const std::exception& thrown) {
     core::Misused(absl::StrCat("the event callback threw \"", thrown.what(),
-                               "\", which it must not: it is called on the master's thread, where "
-                               "nobody could catch it")
+                               "\". It must not throw, because it is called on the master's "
+                               "thread, where nobody could catch it: catch it in the callback")
                       .c_str());
   } catch (...) {
     core::Misused(
-        "the event callback threw something, which it must not: it is called on the master's "
-        "thread, where nobody could catch it");
+        "the event callback threw something. It must not throw, because it is called on the "
+        "master's thread, where nobody could catch it: catch it in the callback");
   }
   in_event_ = false;
 }
@@ -1352,20 +1356,24 @@ std::string Master::StallText(const core::EngineEvent& event) const {
   std::string text =
       absl::StrCat("worker ", event.worker, " has not moved for ", absl::FormatDuration(still));
   if (!inbox) {
-    absl::StrAppend(&text, ": it gets nothing new until it calls Took");
+    absl::StrAppend(&text,
+                    ": it has not said by Took that it took what was sent to it, and gets nothing "
+                    "new until it does");
   } else if (event.recalled) {
     absl::StrAppend(
         &text, ": what it had not claimed was recalled, and it gets nothing new until it moves");
   } else {
-    absl::StrAppend(&text, ": what it has not claimed waits for it, because nobody else may or ",
+    absl::StrAppend(&text,
+                    ": what it has not claimed waits for it, because no other worker may or ",
                     "can take that now");
   }
   if (event.serving) {
-    absl::StrAppend(&text, ". It is inside a claim: a callback takes that long");
+    absl::StrAppend(&text, ". It is inside a claim: the callback of Claim takes that long");
   } else if (event.told) {
-    absl::StrAppend(&text,
-                    ". It was told and has not called Claim: it does something else, or its "
-                    "loop waits for several completions at once, and one stands for all");
+    absl::StrAppend(
+        &text,
+        ". It was told by a doorbell and has not called Claim: it does something else, or its loop "
+        "waits for several completions at once, although one doorbell stands for all offers");
   }
   return text;
 }
@@ -1376,14 +1384,14 @@ std::string Master::DescribeOverflow(uint32_t index) const {
   const uint64_t dropped = engine_->intake(index).overflows;
   return absl::StrCat(
       "the backlog of source ", PublicIndex(index), " (descriptor ", source.fd,
-      ") has overflowed: since it was added the kernel has dropped ", dropped,
+      ") has overflowed: since the source was added the kernel has dropped ", dropped,
       dropped == 1 ? " attempt" : " attempts",
-      " to connect, and those clients hang until they try again; ",
+      " to connect, and those clients hang until they try again. ",
       engine_->starved(index)
-          ? "the workers that have joined can take no more now: make them faster, or have more of "
-            "them or more capacity; a burst needs a longer backlog"
-          : "the listener's backlog is too short for such a burst",
-      " (it is ", backlog.limit, " now, the argument of listen() and at most net.core.somaxconn)");
+          ? "The workers that have joined have no credit now: make them faster, add workers, or "
+            "raise their capacity. For a burst make the backlog longer"
+          : "The backlog is too short for such a burst: make it longer",
+      " (it is ", backlog.limit, " now: the argument of listen(), and at most net.core.somaxconn)");
 }
 
 }  // namespace ringmaster::internal

@@ -17,8 +17,9 @@ constexpr uint32_t kMastersMax = 16;
 constexpr size_t kThreadNameMax = 15;
 
 absl::Status NoCapacityAtAll(const char* whose) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("capacity of the ", whose, " is 0: nothing could ever be accepted"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "capacity of the ", whose,
+      " is 0: nothing could ever be accepted; it must be at least 1, or left alone for no limit"));
 }
 
 // A value that was cast to an enumeration and is none of it.
@@ -47,8 +48,8 @@ absl::Status CheckMasters(const BalancerOptions& options) {
   }
   if (options.cpu >= 0) {
     return absl::InvalidArgumentError(
-        "cpu is set, but one CPU is too few for several masters: leave it alone, or have one "
-        "master");
+        "cpu is set, but one CPU is too few for several masters: leave cpu alone, or set masters "
+        "to 1");
   }
   return absl::OkStatus();
 }
@@ -72,14 +73,15 @@ absl::Status CheckHold(const SourceOptions& options) {
   if (options.intake != Intake::kAccept) return absl::OkStatus();
   if (options.hold == 0) {
     return absl::InvalidArgumentError(
-        "hold is 0: a multishot accept takes at least one connection ahead of credit; use "
-        "Intake::kPollAccept for exact admission");
+        "hold is 0, but a multishot accept accepts at least one connection ahead of credit: set "
+        "hold to 1 or more, or use Intake::kPollAccept for exact admission");
   }
   if (options.hold > core::kRecordsMax) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "hold is ", options.hold, "; it must be from 1 to ", core::kRecordsMax,
-        ", because each connection that is held is a descriptor, and a process has no more than "
-        "that (fs.nr_open): leave it small, what is not held waits in the backlog"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("hold is ", options.hold, "; it must be from 1 to ", core::kRecordsMax,
+                     ", because each connection that is held is a descriptor, and a process can "
+                     "have no more than that (fs.nr_open). A small hold loses nothing: what is not "
+                     "held waits in the backlog"));
   }
   return absl::OkStatus();
 }
@@ -92,8 +94,8 @@ absl::Status CheckOnHost(const WorkerOptions& options, Host host) {
   }
   if (options.ring_fd != -1 || options.tag != 0 || options.handoff != Handoff::kInbox) {
     return absl::InvalidArgumentError(
-        "a worker on the host claims after each RunOnce and is told nothing: leave ring_fd, tag "
-        "and handoff alone");
+        "ring_fd, tag or handoff is set beside on_host: a worker on the host claims after each "
+        "RunOnce and needs none of them; leave ring_fd, tag and handoff alone");
   }
   return absl::OkStatus();
 }
@@ -119,17 +121,17 @@ absl::Status CheckOptions(const BalancerOptions& options) {
         "loop");
   }
   if (options.recall_after < absl::Microseconds(100) || options.recall_after > absl::Seconds(60)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("recall_after is ", absl::FormatDuration(options.recall_after),
-                     "; it must be from 100us, below which healthy workers are robbed, to 1min. To "
-                     "do without recall, set SourceOptions::recall to false"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "recall_after is ", absl::FormatDuration(options.recall_after),
+        "; it must be from 100us to 1min. Below that, workers in good health would lose their "
+        "offers. To do without recall, set SourceOptions::recall to false"));
   }
   if (options.capacity == 0) return NoCapacityAtAll("balancer");
   if (options.completion_entries < 64 || options.completion_entries > 65536) {
     return absl::InvalidArgumentError(
         absl::StrCat("completion_entries is ", options.completion_entries,
-                     "; it must be from 64, below which a batch of accepts fills the queue, to "
-                     "65536, the most that the kernel takes"));
+                     "; it must be from 64 to 65536. A batch of accepts would fill a smaller "
+                     "queue, and the kernel makes no larger one"));
   }
   return absl::OkStatus();
 }
@@ -143,10 +145,11 @@ absl::Status CheckOptions(const SourceOptions& options, uint32_t masters) {
   if (options.capacity == 0) return NoCapacityAtAll("source");
   if (absl::Status status = CheckAgeMax(options); !status.ok()) return status;
   if (options.master < -1 || options.master >= static_cast<int>(masters)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "master is ", options.master, ", but this balancer has ", masters,
-        masters == 1 ? " master" : " masters",
-        ", numbered from 0, or -1 for that with the fewest sources: see BalancerOptions::masters"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("master is ", options.master, ", but this balancer has ", masters,
+                     masters == 1 ? " master" : " masters",
+                     ", numbered from 0. Choose one of them, or -1 for the one with the fewest "
+                     "sources, or raise BalancerOptions::masters"));
   }
   return absl::OkStatus();
 }
@@ -164,8 +167,8 @@ absl::Status CheckOptions(const WorkerOptions& options, Host host) {
 absl::Status CheckLoan(const RingLoan& loan) {
   if (!loan.get_sqe || !loan.submit) {
     return absl::InvalidArgumentError(
-        "the loan lacks get_sqe or submit: the master's operations go through the queue of the "
-        "ring that is lent, see RingLoan");
+        "the loan lacks get_sqe or submit: set both, because the master submits its operations "
+        "through the ring that is lent; see RingLoan");
   }
   if (loan.user_data_mask == 0 || (loan.user_data_mask & ring::kKeyMask) != 0 ||
       (loan.user_data_value & ~loan.user_data_mask) != 0) {
@@ -178,14 +181,16 @@ absl::Status CheckLoan(const RingLoan& loan) {
 
 absl::Status CheckCapacity(uint32_t capacity) {
   if (capacity > 0) return absl::OkStatus();
-  return absl::InvalidArgumentError("capacity is 0: such a worker could never be offered anything");
+  return absl::InvalidArgumentError(
+      "capacity is 0: such a worker could never be offered anything; it must be at least 1, or "
+      "left alone for no limit");
 }
 
 absl::Status CheckWindow(uint32_t window) {
   if (window >= 1 && window <= core::Inbox::kWindowMax) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("window is ", window, "; it must be from 1 to ", core::Inbox::kWindowMax,
-                   ", because that much room is made for it at once"));
+                   ", because memory for that many offers is allocated at once"));
 }
 
 }  // namespace ringmaster::internal

@@ -114,7 +114,7 @@ TEST(ComparisonHeader, NamesTheWindowsThatAreLonger) {
                          .seconds = 1};
   EXPECT_EQ(HeaderOf(PlanOf(options, 42).value()),
             "1 mechanisms, 3 workloads, 5 repetitions of 1.0 s, seed 42: about 0:41.\n"
-            "Longer, because they need it: frozen-worker 2.0 s, emfile 4.0 s.\n");
+            "Longer windows, because they need them: frozen-worker 2.0 s, emfile 4.0 s.\n");
   options.seconds = 4;
   EXPECT_FALSE(Contains(HeaderOf(PlanOf(options, 42).value()), "Longer"));
 }

@@ -118,7 +118,7 @@ done
 
 expect 0 "$bench" compare --quick --seconds 0.1 --workload "light, light" --rate 500 \
   --mechanisms epoll-exclusive --repetitions 1 --json "$scratch/spaces.json"
-contains "--rate is of no matter to light:"
+contains "--rate does not apply to light:"
 output=$(cat "$scratch/spaces.json")
 contains "--workload light,light "
 expect 0 "$bench" demo --seconds 0.1 --repetitions 1 --policies "exclusive" --workloads "light, order"

@@ -674,15 +674,16 @@ TEST_F(ReadinessTest, RefusesTheSameEventsTwiceAndTakesThoseThatOnlyLookAlike) {
   const int same = dup(fd);
   const int another = eventfd(0, EFD_NONBLOCK);
   Source source = AddTickets(fd);
-  EXPECT_PRED2(Says, Refusal(fd), "watched once");
-  EXPECT_PRED2(Says, Refusal(same), "watched once");
+  EXPECT_PRED2(Says, Refusal(fd), "watched only once");
+  EXPECT_PRED2(Says, Refusal(same), "watched only once");
   EXPECT_TRUE(balancer_->AddSource(another, {.intake = Intake::kReadiness}).ok());
   for (const int each : {fd, same, another}) close(each);
 }
 
 TEST_F(ReadinessTest, RefusesOptionsThatTicketsCannotKeep) {
   const Listener listener = Listener::Tcp();
-  EXPECT_PRED2(Says, Refusal(listener.fd(), {.policy = AffinityHash()}), "is a ticket");
+  EXPECT_PRED2(Says, Refusal(listener.fd(), {.policy = AffinityHash()}),
+               "a ticket is dealt before");
   EXPECT_PRED2(Says, Refusal(listener.fd(), {.age_max = absl::Seconds(1)}), "age_max");
   fcntl(listener.fd(), F_SETFL, 0);
   EXPECT_PRED2(Says, Refusal(listener.fd()), "O_NONBLOCK");

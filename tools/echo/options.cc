@@ -68,7 +68,7 @@ std::string CheckPolicy(const std::string& name) {
   return policy.ok() ? std::string() : std::string(policy.status().message());
 }
 
-// The names of before, so that whoever has them in a script is told the new ones.
+// Earlier versions had other names. A script that still uses them is told the new ones.
 std::string CheckHost(const std::string& name) {
   if (name == "dedicated") return "dedicated is called thread now";
   if (name == "worker") {
@@ -80,14 +80,15 @@ std::string CheckHost(const std::string& name) {
 // What is wrong with options that are fine one by one; empty if nothing is.
 std::string CheckTogether(const Options& options) {
   if (IsDatagrams(options.listen) && options.intake != Intake::kReadiness) {
-    return "datagrams are not accepted: leave --intake away, or say --intake readiness";
+    return "with a udp: address nothing can be accepted: leave --intake away, or choose --intake "
+           "readiness";
   }
   if (options.intake == Intake::kReadiness && options.handoff == Handoff::kCompletion) {
-    return "with --intake readiness this server's workers take tickets out of their inboxes: "
-           "leave --handoff away, or choose --intake poll-accept";
+    return "with --intake readiness this server's workers claim tickets from their inboxes: leave "
+           "--handoff away, or choose --intake poll-accept";
   }
   if (options.masters > 1 && options.host != Host::kThread) {
-    return "a worker hosts a single master: leave --masters away, or choose --host thread";
+    return "a worker can host only one master: leave --masters away, or choose --host thread";
   }
   if (options.host == Host::kRing && options.loop != LoopKind::kUring) {
     return "with --loop epoll no worker has a ring to lend: choose --host loop, or --loop uring";
@@ -140,22 +141,20 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->capture_default_str();
   const CLI::Option* const intake_option =
       app.add_option("--intake", intake,
-                     "how connections are obtained: poll-accept or accept, by the balancer, or "
-                     "readiness, by the workers themselves; datagrams come by readiness")
+                     "who accepts: the balancer, one by one (poll-accept) or by a multishot accept "
+                     "(accept), or the workers themselves (readiness; always for datagrams)")
           ->type_name("NAME")
           ->check(CLI::IsMember(Intakes(), CLI::ignore_case).description(""))
           ->capture_default_str();
-  app.add_option(
-         "--handoff", handoff,
-         "how they reach a worker: inbox, where what it has not claimed can be recalled, or "
-         "completion, each as a completion of its own ring")
+  app.add_option("--handoff", handoff,
+                 "how connections reach a worker: in an inbox, from which the balancer can recall "
+                 "them (inbox), or each as a completion of the worker's own ring (completion)")
       ->type_name("NAME")
       ->check(CLI::IsMember(Handoffs(), CLI::ignore_case).description(""))
       ->capture_default_str();
-  app.add_option(
-         "--host", host,
-         "who accepts and decides: a thread of its own, or the first worker beside its work, "
-         "whose epoll loop watches it (loop) or whose io_uring it rides on (ring)")
+  app.add_option("--host", host,
+                 "where the balancer runs: in a thread of its own (thread), or in that of the "
+                 "first worker, driven by its epoll loop (loop) or sharing its io_uring (ring)")
       ->type_name("NAME")
       ->check(CLI::Validator(CheckHost, ""))
       ->check(CLI::IsMember(Hosts(), CLI::ignore_case).description(""))
@@ -169,8 +168,9 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->type_name("NAME")
       ->check(CLI::IsMember(Loops(), CLI::ignore_case).description(""))
       ->capture_default_str();
-  app.add_option("--connections-max", options.connections_max,
-                 "how many connections each worker holds open; more wait in the kernel's queue")
+  app.add_option(
+         "--connections-max", options.connections_max,
+         "how many connections each worker may have open; others wait in the kernel's queue")
       ->type_name("N")
       ->check(CLI::Range(1U, kConnectionsMaxMax))
       ->capture_default_str();
@@ -180,8 +180,8 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->check(CLI::Range(int64_t{0}, kDrainMsMax))
       ->capture_default_str();
   app.add_flag("--json", options.json,
-               "end with one JSON object on stdout instead of a table; the remarks at the start "
-               "go to stderr");
+               "print one JSON object on stdout at the end instead of a table; the remarks at the "
+               "start go to stderr");
 
   try {
     app.parse(argument_count, arguments);

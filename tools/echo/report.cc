@@ -26,9 +26,9 @@ std::string ReportAsTable(const ShutdownReport& report, std::span<const uint64_t
                   ", recalled ", report.stats.recalled, "; ");
   if (report.open > 0) {
     absl::StrAppend(&text, report.open,
-                    " still open when the time was up or a second signal came, now closed\n");
+                    " still open when the time was up or a second signal came; now closed\n");
   } else {
-    absl::StrAppend(&text, "none was open at the end\n");
+    absl::StrAppend(&text, "no connection was open at the end\n");
   }
   return text;
 }

@@ -195,62 +195,65 @@ int Complain(const CLI::App& app, const std::string& what) {
 
 void AddOptions(CLI::App& app, Options& options, Texts& texts, CLI::Option*& loads) {
   app.add_option("--policies", texts.policies,
-                 "by comma, or all; with parameters where they take some. Some of: " +
+                 "names with commas between them, each with its parameters if it takes some, or "
+                 "all. The names: " +
                      absl::StrJoin(KnownPolicies(), ", "))
       ->delimiter(',')
       ->type_name("A,B")
       ->default_str("all");
   app.add_option("--workload", texts.workloads,
-                 "by comma, or all: " + absl::StrJoin(WorkloadNames(), ", ") +
+                 "names with commas between them, or all. The names: " +
+                     absl::StrJoin(WorkloadNames(), ", ") +
                      "; or trace:FILE, a CSV file with the columns arrival_UNIT and service_UNIT, "
-                     "the unit one of s, ms, us and ns")
+                     "where UNIT is s, ms, us or ns")
       ->delimiter(',')
       ->type_name("A,B")
       ->default_str(absl::StrJoin(texts.workloads, ","));
   AddNumbers<uint32_t>(app, "--workers", options.workers, {kWorkersMin, kWorkersMax},
-                       "how many workers serve; several numbers are tried one after the other");
+                       "how many workers serve; several numbers are played one after the other");
   AddNumbers<uint32_t>(app, "--masters", options.masters, {1, kMastersMax},
-                       "how many masters accept for them, each from a listener of its own");
-  loads = AddNumbers<double>(
-      app, "--load", options.loads, {0.01, 0.999},
-      "what part of all that the workers can serve is asked of them; a trace is stretched to it, "
-      "or taken as it is without this option");
+                       "how many masters accept, each from a listener of its own");
+  loads = AddNumbers<double>(app, "--load", options.loads, {0.01, 0.999},
+                             "the load: what part of their time the workers are to be busy. A "
+                             "trace is stretched to it, and without this option played as it is");
   AddNumber<uint32_t>(app, "--arrivals", options.arrivals, {kArrivalsMin, kArrivalsMax},
-                      "how many requests come (a connection has one, in long-lived more)");
+                      "how many requests come; each connection has one, with long-lived several");
   app.add_option_function<std::string>(
          "--capacity", [&](const std::string& text) { options.capacity = *Read<uint32_t>(text); },
-         "WorkerOptions::capacity, how many connections a worker may have at once, offers "
-         "included; 1 is one at a time: nothing is offered to a worker that is busy. 0 is no "
-         "limit: then --window bounds what waits behind one. A worker serves a connection to its "
-         "end, in the callback of Claim, before it takes the next [default: 1; long-lived: 0]")
+         "WorkerOptions::capacity: how many connections a worker may have at once, offers "
+         "included. 1: a worker that is busy is offered nothing. 0: no limit; then --window bounds "
+         "how many wait behind one connection. A worker serves a connection to its end, in the "
+         "callback of Claim, before it claims the next [default: 1; long-lived: 0]")
       ->type_name("N")
       ->check([](const std::string& text) {
         return WhyNot(text, Range<uint32_t>{.low = 0, .high = kCapacityMax});
       });
   AddNumber<uint32_t>(app, "--window", options.window, {1, kWindowMax},
-                      "WorkerOptions::window, how many offers may wait unclaimed for a worker");
-  AddNumber<double>(app, "--recall-after-ms", options.recall_after_ms, {0.1, 60'000},
-                    "when an unclaimed offer is taken back from a worker that does not move");
+                      "WorkerOptions::window: how many offers may wait unclaimed for a worker");
+  AddNumber<double>(
+      app, "--recall-after-ms", options.recall_after_ms, {0.1, 60'000},
+      "after what time an unclaimed offer is recalled from a worker that does not move");
   AddNumber<double>(app, "--service-us", options.service_us, {0.1, 1e9},
-                    "mean service time; of a trace its own");
+                    "mean service time; a trace brings its own");
   AddNumber<double>(app, "--warm-up", options.warm_up, {0, 0.9},
-                    "what part of the arrivals, the first ones, the times do not count");
+                    "what part of the arrivals, at the start, is left out of the times");
   AddTime(app, "--wake-us", options.costs.wake_ns, 1e3,
-          "cost: until a master that sleeps runs, after an arrival or a knock");
+          "cost: from an arrival or a knock until a master that sleeps runs");
   AddTime(app, "--doorbell-us", options.costs.doorbell_ns, 1e3,
-          "cost: until a worker that sleeps runs, after a doorbell");
+          "cost: from a doorbell until a worker that sleeps runs");
   AddTime(app, "--turn-us", options.costs.turn_ns, 1e3, "cost: a turn of a master");
-  AddTime(app, "--look-ns", options.costs.look_ns, 1, "cost: for each worker, in each turn");
+  AddTime(app, "--look-ns", options.costs.look_ns, 1,
+          "cost: for each worker in each turn of a master");
   AddTime(app, "--operation-us", options.costs.operation_ns, 1e3,
           "cost: an operation of a master, such as an accept or a doorbell");
   AddNumber<uint64_t>(app, "--seed", options.seed, {0, UINT64_MAX},
-                      "the same seed and options: the same figures");
+                      "the same seed and the same options give the same figures");
   AddFile(app, "--csv", options.csv_path, "write the figures as CSV, times in microseconds");
-  AddFile(app, "--json", options.json_path, "write them as JSON");
+  AddFile(app, "--json", options.json_path, "write the figures as JSON");
   AddFile(app, "--picture", options.picture_path,
-          "write a picture (SVG): p99 over the number of workers if there are several, otherwise "
-          "of each policy");
-  app.add_flag("--list", texts.list, "say what workloads and policies there are");
+          "write a picture (SVG): p99 by the number of workers if there are several numbers, "
+          "otherwise by policy");
+  app.add_flag("--list", texts.list, "list the workloads and policies");
 }
 
 }  // namespace
@@ -259,9 +262,9 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   CommandLine result;
   Texts texts;
   CLI::App app{
-      "Plays a load through the library's own engine and policies in virtual time, and beside\n"
-      "them through the ideal: one queue for all, from which any free worker takes the head at\n"
-      "once and at no cost. Shows how much longer a connection takes than it would have to.",
+      "Plays a load in virtual time through the library's own engine and policies. Plays it\n"
+      "beside that through the ideal: one queue for all, from which a free worker takes the\n"
+      "first connection at once and at no cost. Shows how much longer than that they take.",
       "ringmaster-sim"};
   app.set_version_flag("--version", "ringmaster-sim " RINGMASTER_VERSION);
   app.get_formatter()->column_width(30);
