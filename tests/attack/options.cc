@@ -3,22 +3,13 @@
 #include "attack/world.h"
 
 namespace ringmaster::attack {
-namespace {
-
-// Where hosts of Host::kRing end one after the other, a place of the balancer's capacity is lost
-// now and then, and with a small capacity nobody is served any more in the end. True finds it.
-constexpr bool kLimitsBalancersWhoseHostsEnd = false;
-
-}  // namespace
 
 BalancerOptions DrawBalancerOptions(World& world, Random& random, bool& refused) {
   BalancerOptions options;
   options.host = world.config.host;
   options.masters = world.config.masters;
   options.recall_after = absl::Microseconds(random.Of({100, 1000, 3000, 10000}));
-  const bool loses = options.host == Host::kRing && world.config.hosts_end;
-  if (random.OneIn(4) && (kLimitsBalancersWhoseHostsEnd || !loses))
-    options.capacity = random.Between(1, 20);
+  if (random.OneIn(4)) options.capacity = random.Between(1, 20);
   options.restrict_ring = !random.OneIn(4);
   options.completion_entries = random.Of({64u, 64u, 256u, 4096u});
   options.close_after_fork = random.OneIn(8);
