@@ -79,7 +79,7 @@ struct Arrival {
 struct Candidate {
   uint32_t worker = 0;     // stable index of the worker within the balancer
   uint32_t open = 0;       // connections it serves or has been offered: leases not yet released
-  uint32_t unclaimed = 0;  // of these, offers that it has not claimed yet
+  uint32_t unclaimed = 0;  // of these, offers of this master that it has not claimed yet
   uint32_t credit = 0;     // how many more it may be offered now; at least 1
   int32_t cpu = -1;        // the CPU on which it last claimed, or to which it is bound; -1: unknown
   // How long it has not moved (claimed an offer, or begun to claim) although offers wait for it, in

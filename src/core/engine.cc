@@ -1431,12 +1431,17 @@ void Engine::Refresh(SourceState& source) {
 
 // What other masters give to the same workers in the middle of a batch. Two that both filled up the
 // same worker by what it had before their batches would give it twice as much as it lacked.
-void Engine::RefreshOpen(SourceState& source) {
-  for (Candidate& candidate : candidates_) {
-    const PortState& state = *workers_[candidate.worker].config.state;
-    const uint32_t open = state.open.load(std::memory_order_relaxed);
-    candidate.open = open - std::min(open, PromisedBy(source, candidate.worker));
-  }
+void Engine::RefreshOpen(const SourceState& source) {
+  for (Candidate& candidate : candidates_) CountOpen(source, candidate);
+}
+
+// What has ended was claimed, also when its worker has not been seen to, or has not said so yet.
+void Engine::CountOpen(const SourceState& source, Candidate& candidate) const {
+  const uint32_t index = candidate.worker;
+  const uint32_t open = workers_[index].config.state->open.load(std::memory_order_relaxed);
+  candidate.open = open - std::min(open, PromisedBy(source, index));
+  candidate.unclaimed = std::min(Unclaimed(index), candidate.open);
+  candidate.still_ns = candidate.unclaimed > 0 ? Still(index) : 0;
 }
 
 // The workers with credit; those that are slow at work only if asked for.
@@ -1447,18 +1452,15 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
     if (!slow_too && SlowAtWork(worker)) continue;
     const uint32_t credit = Credit(index, source);
     if (credit == 0) continue;
-    const uint32_t open = worker.config.state->open.load(std::memory_order_relaxed);
     const int32_t cpu = worker.config.cpu >= 0
                             ? worker.config.cpu
                             : worker.config.state->cpu.load(std::memory_order_relaxed);
     candidates_.push_back({.worker = index,
-                           .open = open - std::min(open, PromisedBy(source, index)),
-                           .unclaimed = Unclaimed(index),
                            .credit = credit,
                            .cpu = cpu,
-                           .still_ns = Still(index),
                            .idle = Idle(worker),
                            .on_host = worker.config.ring_fd < 0});
+    CountOpen(source, candidates_.back());
   }
 }
 

@@ -577,7 +577,8 @@ class Engine {
   void ForgetUnsent(WorkerState& worker, uint32_t source);
   void Refuse();
   void Refresh(SourceState& source);
-  void RefreshOpen(SourceState& source);
+  void RefreshOpen(const SourceState& source);
+  void CountOpen(const SourceState& source, Candidate& candidate) const;
   void AddCandidates(SourceState& source, bool slow_too);
   bool SlowAtWork(const WorkerState& worker) const;
   bool Idle(const WorkerState& worker) const;

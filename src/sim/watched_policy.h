@@ -65,6 +65,12 @@ class WatchedPolicy final : public Policy {
         checker_->Fail("a policy sees a candidate that has not joined");
       }
       if (candidate.credit == 0) checker_->Fail("a policy sees a worker without credit");
+      if (candidate.unclaimed > candidate.open) {
+        checker_->Fail("a policy sees more unclaimed than open");
+      }
+      if (candidate.unclaimed == 0 && candidate.still_ns != 0) {
+        checker_->Fail("a policy sees a worker stand still for which nothing waits");
+      }
     }
   }
 

@@ -1503,6 +1503,31 @@ TEST_F(EngineTest, TellsThePolicyForHowLongAWorkerHasNotMoved) {
   EXPECT_EQ(seen[0].still_ns, 500);
 }
 
+// A lease may end before its worker says that it has taken the connection.
+TEST_F(EngineTest, ShowsThePolicyNoMoreUnclaimedThanOpen) {
+  std::vector<Candidate> seen;
+  AddSource({}, std::make_unique<LookingPolicy>(&seen));
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Arrival(10), Arrival(11)});
+  EXPECT_EQ(seen[0].open, 1u);
+  EXPECT_EQ(seen[0].unclaimed, 1u);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(workers_[0]->tally().Lease());
+    workers_[0]->Release(hunger_);
+  }
+  now_ns_ += 1000;
+  Batch({Arrival(12)});
+  EXPECT_EQ(seen[0].open, 0u);
+  EXPECT_EQ(seen[0].unclaimed, 0u);
+  EXPECT_EQ(seen[0].still_ns, 0);  // nothing waits for it
+  workers_[0]->tally().Take(2);
+  now_ns_ += 1000;
+  Batch({Arrival(13)});
+  EXPECT_EQ(seen[0].open, 1u);
+  EXPECT_EQ(seen[0].unclaimed, 1u);
+}
+
 TEST_F(EngineTest, DealsARoundExactly) {
   AddSource({}, RoundRobin());
   for (int i = 0; i < 3; ++i) AddWorker({.window = 8});
