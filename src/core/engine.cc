@@ -197,7 +197,7 @@ void Engine::OnDoorbellFailed(const Completion& completion) {
   if (index >= workers_.size() || completion.result >= 0) return;
   WorkerState& worker = workers_[index];
   if (!worker.used || static_cast<uint16_t>(worker.generation) != completion.key.generation) return;
-  if (!worker.rung) return;  // it has looked without having been told
+  if (!worker.outbox.rung()) return;  // it has looked without having been told
   PauseBell(index, -completion.result);
 }
 
@@ -591,9 +591,8 @@ bool Engine::Look() {
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (!worker.wants_taker) continue;
-    for (uint64_t position = worker.head; position != worker.tail; ++position) {
-      const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
-      if (id != kNoArrival && MayRecall(index, id) == Recallable::kNow) return true;
+    for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
+      if (MayRecall(index, entry.id) == Recallable::kNow) return true;
     }
   }
   return false;
@@ -602,7 +601,8 @@ bool Engine::Look() {
 // Whether there is nothing to be looked at.
 bool Engine::Quiet(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  return Unclaimed(index) == 0 && !worker.rung && !worker.bell.owed() && !worker.touched;
+  return Unclaimed(index) == 0 && !worker.outbox.rung() && !worker.bell.owed() &&
+         !worker.outbox.unpublished();
 }
 
 bool Engine::Reap(uint32_t index) {
@@ -612,16 +612,12 @@ bool Engine::Reap(uint32_t index) {
     return false;
   }
   bool moved = false;
-  for (; SkipHoles(worker); ++worker.head) {
-    ArrivalId& id = worker.slots[worker.head & (worker.slots.size() - 1)];
-    if (!worker.config.inbox->Taken(worker.head)) break;
+  for (ArrivalId id; (id = worker.outbox.NextClaimed()) != kNoArrival;) {
     worker.motion.Took(1, now_ns_ - ledger_.record(id).offered_at_ns);
     ledger_.Claim(id);
-    id = kNoArrival;
     moved = true;
   }
-  if (worker.rung && !worker.config.inbox->Rung()) {
-    worker.rung = false;
+  if (worker.outbox.Heard()) {
     // It has looked after everything was published. A claimed word alone does not say so: it may
     // belong to a claim that began before the doorbell that failed.
     worker.bell.Heard();
@@ -685,15 +681,6 @@ bool Engine::ForgetTicket(SourceState& source) {
   return !std::exchange(source.failed_since, false);
 }
 
-// Passes what recalls have left. Returns whether an unclaimed offer is at the head.
-bool Engine::SkipHoles(WorkerState& worker) {
-  while (worker.head != worker.tail &&
-         worker.slots[worker.head & (worker.slots.size() - 1)] == kNoArrival) {
-    ++worker.head;
-  }
-  return worker.head != worker.tail;
-}
-
 void Engine::Moved(uint32_t index) {
   WorkerState& worker = workers_[index];
   worker.look_pause_ns = 0;
@@ -703,6 +690,10 @@ void Engine::Moved(uint32_t index) {
   if (worker.motion.Moved(now_ns_)) Emit(EventKind::kWorkerMoves, 0, index, 0);
 }
 
+Offer Engine::OfferOf(const ArrivalRecord& record) {
+  return {.source = record.source, .fd = record.fd};
+}
+
 int64_t Engine::RecallLimit(ArrivalId id) const {
   return config_.recall_after_ns << ledger_.record(id).doublings;
 }
@@ -710,11 +701,10 @@ int64_t Engine::RecallLimit(ArrivalId id) const {
 // When the first offer reaches its limit. The oldest does, unless its limit has been doubled.
 int64_t Engine::FirstLimitAt(const WorkerState& worker) const {
   int64_t at_ns = kWaitForever;
-  for (uint64_t position = worker.head; position != worker.tail; ++position) {
-    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
-    if (id == kNoArrival) continue;
-    at_ns = std::min(at_ns, After(ledger_.record(id).offered_at_ns, RecallLimit(id)));
-    if (ledger_.record(id).doublings == 0) break;
+  for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
+    const ArrivalRecord& record = ledger_.record(entry.id);
+    at_ns = std::min(at_ns, After(record.offered_at_ns, RecallLimit(entry.id)));
+    if (record.doublings == 0) break;
   }
   return at_ns;
 }
@@ -733,7 +723,7 @@ void Engine::RecallOverdue() {
     if (ledger_.worker(index).unclaimed == 0) continue;
     const int64_t silent_at_ns = worker.motion.SilentAtNs(worker.vain_since_ns);
     if (!worker.wants_taker && now_ns_ < std::min(FirstLimitAt(worker), silent_at_ns)) continue;
-    if (worker.touched) {
+    if (worker.outbox.unpublished()) {
       again_ = true;  // by (7) it would owe motion for what this batch has offered it
     } else {
       RecallOverdueOf(index);
@@ -750,13 +740,10 @@ void Engine::RecallOverdueOf(uint32_t index) {
   int64_t again_ns = kWaitForever;
   worker.wants_taker = false;
   // Newest first, so that the oldest ends up first among what is held.
-  for (uint64_t position = worker.tail; position != worker.head;) {
-    --position;
-    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
-    if (id == kNoArrival) continue;
-    const int64_t limit_ns = RecallLimit(id);
-    ArrivalRecord& record = ledger_.record(id);
-    switch (MayRecall(index, id)) {
+  for (const Outbox::Entry entry : worker.outbox.newest_first()) {
+    const int64_t limit_ns = RecallLimit(entry.id);
+    ArrivalRecord& record = ledger_.record(entry.id);
+    switch (MayRecall(index, entry.id)) {
       case Recallable::kNever:
         continue;
       case Recallable::kNotYet:
@@ -768,19 +755,19 @@ void Engine::RecallOverdueOf(uint32_t index) {
       case Recallable::kNow:
         break;
     }
-    if (!RecallAt(index, position)) continue;
+    if (!RecallAt(index, entry)) continue;
     ++recalled;
     // Behind a worker that moves it may only have been unlucky: it is not passed round for ever.
     if (still_ns < limit_ns) {
       record.doublings = std::min<uint8_t>(record.doublings + 1, kDoublingsMax);
     }
   }
-  SkipHoles(worker);
+  worker.outbox.SkipHoles();
   if (recalled > 0) {
     if (!worker.motion.stalled() && still_ns >= config_.recall_after_ns) Stall(index, true);
     worker.look_pause_ns = 0;
     worker.vain_since_ns = 0;
-  } else if (worker.head != worker.tail) {
+  } else if (!worker.outbox.empty()) {
     if (worker.vain_since_ns == 0) worker.vain_since_ns = now_ns_;
     if (now_ns_ >= worker.motion.SilentAtNs(worker.vain_since_ns)) Stall(index, false);  // (19)
   }
@@ -794,7 +781,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
   // It is old although the worker has consumed its doorbell: one more does no harm, and heals a
   // worker that stopped early and did not come back. After a recall, `rung` is also where motion
   // will be seen if no word is left to see it in.
-  if (!worker.rung && !worker.touched) RingWorker(index);
+  if (!worker.outbox.rung() && !worker.outbox.unpublished()) RingWorker(index);
 }
 
 // Takes note also of what was claimed out of order. A worker that leaves a source and joins it
@@ -802,14 +789,12 @@ void Engine::RecallOverdueOf(uint32_t index) {
 void Engine::ReapAll(uint32_t index) {
   WorkerState& worker = workers_[index];
   bool moved = false;
-  for (uint64_t position = worker.head; position != worker.tail; ++position) {
-    ArrivalId& id = worker.slots[position & (worker.slots.size() - 1)];
-    if (id == kNoArrival || !worker.config.inbox->Taken(position)) continue;
-    ledger_.Claim(id);
-    id = kNoArrival;
+  for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
+    if (!worker.outbox.Claimed(entry)) continue;
+    ledger_.Claim(entry.id);
     moved = true;
   }
-  SkipHoles(worker);
+  worker.outbox.SkipHoles();
   if (moved) Moved(index);
 }
 
@@ -821,7 +806,7 @@ void Engine::Stall(uint32_t index, bool recalled) {
         .worker = index,
         .recalled = recalled,
         .serving = serving,
-        .told = worker.rung && !worker.bell.owed() && !serving});
+        .told = worker.outbox.rung() && !worker.bell.owed() && !serving});
 }
 
 Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
@@ -840,17 +825,12 @@ Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
   return stuck ? Recallable::kWanted : Recallable::kNotYet;
 }
 
-bool Engine::RecallAt(uint32_t index, uint64_t position) {
+bool Engine::RecallAt(uint32_t index, const Outbox::Entry& entry) {
   WorkerState& worker = workers_[index];
-  ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
-  const ArrivalId id = slot;
-  const ArrivalRecord& record = ledger_.record(id);
-  if (!worker.config.inbox->Recall(position, {.source = record.source, .fd = record.fd})) {
-    return false;  // claimed meanwhile; the next look finds it
-  }
-  slot = kNoArrival;
+  const ArrivalRecord& record = ledger_.record(entry.id);
+  if (!worker.outbox.Recall(entry, OfferOf(record))) return false;
   TakeBackPlaceOf(index, sources_[record.source]);
-  ledger_.Recall(id);
+  ledger_.Recall(entry.id);
   worker.motion.OweMotion(now_ns_);  // by (7)
   TellPolicy(record.source, "OnRecall", [index](Policy& policy) { policy.OnRecall(index); });
   return true;
@@ -1390,15 +1370,12 @@ void Engine::ExpireOffered(uint32_t index) {
   ReapAll(index);
   WorkerState& worker = workers_[index];
   bool recalled = false;
-  for (uint64_t position = worker.tail; position != worker.head;) {
-    --position;
-    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
-    if (id == kNoArrival || !Expired(ledger_.record(id))) continue;
-    recalled |= RecallAt(index, position);
+  for (const Outbox::Entry entry : worker.outbox.newest_first()) {
+    if (Expired(ledger_.record(entry.id))) recalled |= RecallAt(index, entry);
   }
-  SkipHoles(worker);
+  worker.outbox.SkipHoles();
   // By (7) it owes motion, which `rung` must be able to show when no word is left.
-  if (recalled && !worker.rung && !worker.touched) RingWorker(index);
+  if (recalled && !worker.outbox.rung() && !worker.outbox.unpublished()) RingWorker(index);
 }
 
 // What is held is in the order in which it came, but for what was recalled twice, or what the
@@ -1465,7 +1442,8 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
 }
 
 bool Engine::Idle(const WorkerState& worker) const {
-  if (worker.head != worker.tail || worker.sent != worker.taken || worker.rung || worker.touched ||
+  if (!worker.outbox.empty() || worker.sent != worker.taken || worker.outbox.rung() ||
+      worker.outbox.unpublished() ||
       worker.config.state->serving.load(std::memory_order_relaxed) != 0) {
     return false;
   }
@@ -1513,7 +1491,7 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
     return std::min(window - unclaimed, places);
   }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
-  const auto words = static_cast<uint32_t>(worker.slots.size() - (worker.tail - worker.head));
+  const uint32_t words = worker.outbox.room();
   return std::min({window - unclaimed, places, words - std::min(words, kept)});
 }
 
@@ -1528,16 +1506,11 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
     SendTo(index, id);
     return true;
   }
-  const uint64_t position = worker.tail++;
-  ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
-  RINGMASTER_CHECK(slot == kNoArrival);
-  slot = id;
+  const bool touched = worker.outbox.unpublished();
+  worker.outbox.Put(id, OfferOf(ledger_.record(id)));
   ledger_.Offer(id, index, now_ns_);
-  const ArrivalRecord& record = ledger_.record(id);
-  worker.config.inbox->Write(position, {.source = record.source, .fd = record.fd});
   worker.look_again_ns = std::min(worker.look_again_ns, After(now_ns_, RecallLimit(id)));
-  if (!worker.touched) {
-    worker.touched = true;
+  if (!touched) {
     touched_.push_back(index);
     Activate(index);
   }
@@ -1635,9 +1608,7 @@ void Engine::Refuse() {
 
 void Engine::RingTouched() {
   for (const uint32_t index : touched_) {
-    WorkerState& worker = workers_[index];
-    worker.touched = false;
-    worker.config.inbox->Publish(worker.tail);
+    workers_[index].outbox.Publish();
     RingWorker(index);
   }
   touched_.clear();
@@ -1645,8 +1616,7 @@ void Engine::RingTouched() {
 
 void Engine::RingWorker(uint32_t index) {
   WorkerState& worker = workers_[index];
-  const bool due = worker.config.inbox->Ring();
-  worker.rung = true;
+  const bool due = worker.outbox.Ring();
   Activate(index);
   if (due && worker.config.ring_fd >= 0) SendDoorbell(index);
 }
@@ -1900,7 +1870,7 @@ void Engine::SetCapacity(uint32_t worker, uint32_t capacity) {
 void Engine::SetWindow(uint32_t index, uint32_t window_max) {
   WorkerState& worker = workers_[index];
   RINGMASTER_CHECK(window_max > 0);
-  RINGMASTER_CHECK(worker.config.tally != nullptr || window_max <= worker.slots.size() / 2);
+  RINGMASTER_CHECK(worker.config.tally != nullptr || window_max <= worker.outbox.size() / 2);
   NoteWindow(worker, worker.motion.window_max(), window_max);
   worker.motion.SetWindowMax(window_max);
   ReserveShared();
@@ -1925,8 +1895,8 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   worker.used = true;
   worker.generation = generation + 1;
   worker.motion = Motion(config.window_max, config_.recall_after_ns);
-  if (config.tally == nullptr) worker.slots.assign(config.inbox->size(), kNoArrival);
-  words_ += worker.slots.size();
+  if (config.tally == nullptr) worker.outbox = Outbox(config.inbox);
+  words_ += worker.outbox.size();
   NoteWindow(worker, 0, config.window_max);
   if (grown) {
     for (SourceState& source : sources_) ReserveFor(source);
@@ -1949,10 +1919,10 @@ void Engine::RemoveWorker(uint32_t index) {
   std::erase(active_, index);
   std::erase(touched_, index);
   ForgetSent(worker, worker.sent_tickets.size(), false);
-  words_ -= worker.slots.size();
+  words_ -= worker.outbox.size();
+  worker.outbox = {};
   NoteWindow(worker, worker.motion.window_max(), 0);
   worker.active = false;
-  worker.touched = false;
   worker.used = false;
   worker.config = {};
   MakeRoom();  // what it had is held now
@@ -1988,22 +1958,15 @@ void Engine::Leave(uint32_t source, uint32_t worker) {
 // so that the oldest ends up first among what is held.
 void Engine::RecallAllOf(uint32_t index, uint32_t source) {
   WorkerState& worker = workers_[index];
-  for (uint64_t position = worker.tail; position != worker.head;) {
-    --position;
-    ArrivalId& slot = worker.slots[position & (worker.slots.size() - 1)];
-    if (slot == kNoArrival) continue;
-    const ArrivalId id = slot;
-    const ArrivalRecord& record = ledger_.record(id);
+  for (const Outbox::Entry entry : worker.outbox.newest_first()) {
+    const ArrivalRecord& record = ledger_.record(entry.id);
     if (source != UINT32_MAX && record.source != source) continue;
-    if (!worker.config.inbox->Recall(position, {.source = record.source, .fd = record.fd})) {
-      continue;  // claimed meanwhile: Reap counts it
-    }
-    slot = kNoArrival;
+    if (!worker.outbox.Recall(entry, OfferOf(record))) continue;
     TakeBackPlaceOf(index, sources_[record.source]);
     MayHaveMore(sources_[record.source]);
-    ledger_.Recall(id);
+    ledger_.Recall(entry.id);
   }
-  SkipHoles(worker);
+  worker.outbox.SkipHoles();
 }
 
 void Engine::Pause(uint32_t source) { sources_[source].paused = true; }
@@ -2088,11 +2051,8 @@ int64_t Engine::OldestUnclaimedNs(uint32_t index) const {
   const WorkerState& worker = workers_[index];
   if (worker.config.tally != nullptr) return Still(index);
   int64_t oldest_ns = 0;
-  for (uint64_t position = worker.head; position != worker.tail; ++position) {
-    const ArrivalId id = worker.slots[position & (worker.slots.size() - 1)];
-    if (id != kNoArrival) {
-      oldest_ns = std::max(oldest_ns, now_ns_ - ledger_.record(id).offered_at_ns);
-    }
+  for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
+    oldest_ns = std::max(oldest_ns, now_ns_ - ledger_.record(entry.id).offered_at_ns);
   }
   return oldest_ns;
 }
@@ -2120,8 +2080,8 @@ void Engine::CheckAll(bool at_rest) {
     if (!worker.used) continue;
     const uint32_t unclaimed = Unclaimed(index);
     RINGMASTER_CHECK(worker.config.tally != nullptr ||
-                     unclaimed <= worker.slots.size() / 2);  // (3)
-    RINGMASTER_CHECK(worker.tail - worker.head <= worker.slots.size());
+                     unclaimed <= worker.outbox.size() / 2);  // (3)
+    RINGMASTER_CHECK(worker.outbox.room() <= worker.outbox.size());
     RINGMASTER_CHECK(unclaimed == 0 || worker.active);  // (5): WaitMax looks at its age
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {

@@ -132,6 +132,7 @@
 #include "core/moderation.h"
 #include "core/motion.h"
 #include "core/op.h"
+#include "core/outbox.h"
 #include "core/port_state.h"
 #include "core/ring.h"
 #include "ringmaster/policy.h"
@@ -457,19 +458,15 @@ class Engine {
     uint32_t generation = 0;
     Motion motion;
     Bell bell;
-    bool rung = false;          // as the master last left or saw it
-    bool touched = false;       // offered to in this batch
+    Outbox outbox;              // empty when there is a tally
     bool active = false;        // in active_
     bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
     int64_t look_again_ns = 0;  // when overdue offers are looked at again
     int64_t vain_since_ns = 0;  // they were looked at, and none could be recalled; 0: it has moved
     int64_t look_pause_ns = 0;  // doubles while looks are in vain
-    uint64_t head = 0;          // everything below is taken
-    uint64_t tail = 0;
-    std::vector<ArrivalId> slots;        // by position; kNoArrival: taken
-    uint32_t kept = 0;                   // by (16), for all sources
-    uint64_t sent = 0;                   // by (8)
-    uint64_t taken = 0;                  // as last seen
+    uint32_t kept = 0;          // by (16), for all sources
+    uint64_t sent = 0;          // by (8)
+    uint64_t taken = 0;         // as last seen
     std::vector<uint64_t> tokens;        // by source, by (8)
     std::vector<uint32_t> sent_tickets;  // sources of what was sent and not taken, oldest first;
                                          // UINT32_MAX: not a ticket
@@ -508,15 +505,15 @@ class Engine {
   bool Quiet(uint32_t worker) const;
   void ReapAll(uint32_t worker);
   void Moved(uint32_t worker);
-  static bool SkipHoles(WorkerState& worker);
   void RecallOverdue();
   void RecallOverdueOf(uint32_t worker);
   // kNotYet: it is young, or its worker has moved lately. kWanted: nobody can take it.
   enum class Recallable : uint8_t { kNever, kNotYet, kWanted, kNow };
   Recallable MayRecall(uint32_t worker, ArrivalId id) const;
+  static Offer OfferOf(const ArrivalRecord& record);
   int64_t RecallLimit(ArrivalId id) const;
   int64_t FirstLimitAt(const WorkerState& worker) const;
-  bool RecallAt(uint32_t worker, uint64_t position);
+  bool RecallAt(uint32_t worker, const Outbox::Entry& entry);
   void RecallAllOf(uint32_t worker, uint32_t source);
   bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;
 
