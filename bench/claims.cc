@@ -6,11 +6,17 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "bench/format.h"
 #include "bench/measures.h"
+#include "output/format.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::FormatCount;
+using output::FormatFigure;
+using output::FormatFixed;
+using output::FormatShare;
+using output::FormatUs;
 
 constexpr char kOursByDefault[] = "ringmaster:least-loaded";
 constexpr uint32_t kRepetitionsToQuote = 9;

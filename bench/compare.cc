@@ -14,16 +14,20 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "bench/clock.h"
-#include "bench/format.h"
 #include "bench/hogs.h"
 #include "bench/measurement.h"
 #include "bench/measures.h"
 #include "bench/mechanism.h"
-#include "bench/suggest.h"
 #include "bench/workload.h"
+#include "output/format.h"
+#include "output/suggest.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::DidYouMean;
+using output::FormatFixed;
+using output::FormatMinutes;
 
 constexpr uint32_t kRepetitions = 9;
 constexpr uint32_t kRepetitionsIfQuick = 3;

@@ -8,11 +8,13 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "bench/format.h"
 #include "bench/measurement.h"
+#include "output/format.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::FormatMinutes;
 
 absl::StatusOr<Plan> PlanOf(const DemoOptions& options, uint64_t seed) {
   absl::StatusOr<Plan> plan = MakePlan({.seconds = options.seconds,

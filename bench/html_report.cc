@@ -7,13 +7,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/claims.h"
-#include "bench/format.h"
 #include "bench/measures.h"
 #include "bench/pictures.h"
-#include "bench/svg.h"
+#include "output/format.h"
+#include "output/svg.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::EscapeHtml;
+using output::FormatFigure;
+using output::FormatFixed;
 
 // With more workloads the overview shows one figure of each instead of two.
 constexpr size_t kWorkloadsInDetailMax = 4;

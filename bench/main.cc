@@ -20,8 +20,8 @@
 #include "absl/strings/str_join.h"
 #include "bench/compare.h"
 #include "bench/demo.h"
-#include "bench/suggest.h"
 #include "bench/workload.h"
+#include "output/suggest.h"
 #include "ringmaster/policy.h"
 
 namespace {
@@ -194,7 +194,7 @@ int ReportWrongOptions(const CLI::App& app, const CLI::ParseError& error) {
   for (const CLI::Option* option : command->get_options()) known.push_back(option->get_name());
   for (const CLI::App* sub : command->get_subcommands({})) known.push_back(sub->get_name());
   for (const std::string& extra : app.remaining(true)) {
-    message += ringmaster::bench::DidYouMean(extra.substr(0, extra.find('=')), known);
+    message += ringmaster::output::DidYouMean(extra.substr(0, extra.find('=')), known);
   }
   std::string path = "ringmaster-bench";
   if (command != &app) path += " " + command->get_name();

@@ -12,15 +12,19 @@
 #include "absl/strings/str_join.h"
 #include "bench/books.h"
 #include "bench/clock.h"
-#include "bench/format.h"
 #include "bench/html_report.h"
 #include "bench/machine.h"
-#include "bench/output_file.h"
 #include "bench/progress_line.h"
 #include "bench/report.h"
+#include "output/format.h"
+#include "output/output_file.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::IsSameFile;
+using output::PrepareFile;
+using output::WriteFile;
 
 constexpr double kSecondsMin = 0.1;
 constexpr double kSecondsMax = 60;

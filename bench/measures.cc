@@ -7,10 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "bench/format.h"
+#include "output/format.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::FormatCount;
+using output::FormatFixed;
+using output::FormatShare;
+using output::FormatUs;
 
 constexpr char kOurs[] = "ringmaster:";
 constexpr size_t kPartsMax = 3;  // after the policy: intake, handoff, host

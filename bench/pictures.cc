@@ -6,11 +6,20 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "bench/format.h"
-#include "bench/svg.h"
+#include "output/format.h"
+#include "output/svg.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::Anchor;
+using output::FormatCount;
+using output::FormatFigure;
+using output::FormatFixed;
+using output::FormatShare;
+using output::LinearAxis;
+using output::LogAxis;
+using output::Svg;
 
 // All lengths are units of the pictures' own coordinates, which scale with the page.
 constexpr double kWidth = 1100;

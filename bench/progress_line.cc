@@ -6,10 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "bench/format.h"
+#include "output/format.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::FormatMinutes;
 
 constexpr int kProgressCells = 20;
 

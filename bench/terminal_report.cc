@@ -14,12 +14,15 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "bench/claims.h"
-#include "bench/format.h"
 #include "bench/measures.h"
 #include "bench/report.h"
+#include "output/format.h"
 
 namespace ringmaster::bench {
 namespace {
+
+using output::FormatFigure;
+using output::FormatFixed;
 
 constexpr int kColumnsMin = 60;
 constexpr size_t kSharesSpelledMax = 6;   // more workers are summed up

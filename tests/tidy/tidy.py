@@ -23,7 +23,7 @@ import subprocess
 import sys
 
 SKIPPED = 77
-CODE_FOLDERS = ("include", "src", "tests", "bench", "tools")
+CODE_FOLDERS = ("include", "src", "tests", "output", "bench", "tools")
 CLANG_FORMAT_VERSION = "14"  # other versions lay some lines out differently
 
 # --- The rules -----------------------------------------------------------------------------------
@@ -39,12 +39,15 @@ LAYERS = {
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "runtime/", "c/"),
-    "bench": ("ringmaster/", "bench/"),
-    # The simulator's program plays the pure layers; files and pictures it makes as the bench does.
-    "tools/sim": (POLICY_H, "sim/", "bench/"),
+    # How figures become text, pictures and files, for bench and for the simulator's program, which
+    # plays the pure layers.
+    "output": ("output/",),
+    "bench": ("ringmaster/", "output/", "bench/"),
+    "tools/sim": (POLICY_H, "sim/", "output/"),
     "tools": ("ringmaster/",),
 }
-PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/", "bench/")
+PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/", "output/",
+                    "bench/")
 
 # policy.h is the bottom of everything.
 LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": ()}
@@ -146,7 +149,7 @@ def layer_of(path):
 
 def check_layering(root):
     complaints = []
-    files = source_files(root, ("include", "src", "tools"))
+    files = source_files(root, ("include", "src", "output", "tools"))
     for path in files:
         text = read(root, path)
         layer = layer_of(path)

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "bench/output_file.h"
 #include "options.h"
+#include "output/output_file.h"
 #include "picture.h"
 #include "results.h"
 #include "ringmaster/policy.h"
@@ -139,7 +139,7 @@ absl::Status WriteFiles(const Options& options, const std::vector<Row>& rows) {
       };
   for (const auto& [path, text] : files) {
     if (path.empty()) continue;
-    if (absl::Status status = bench::WriteFile(path, text(rows, options)); !status.ok()) {
+    if (absl::Status status = output::WriteFile(path, text(rows, options)); !status.ok()) {
       return status;
     }
     Print("wrote " + path + "\n");
@@ -156,7 +156,7 @@ int Run(const Options& options) {
   for (const std::string& path : {options.csv_path, options.json_path, options.picture_path}) {
     if (path.empty()) continue;
     // Before minutes are spent on what cannot be written.
-    if (const absl::Status status = bench::PrepareFile(path); !status.ok()) {
+    if (const absl::Status status = output::PrepareFile(path); !status.ok()) {
       return Fail(std::string(status.message()));
     }
   }

@@ -14,8 +14,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "bench/output_file.h"
-#include "bench/suggest.h"
+#include "output/output_file.h"
+#include "output/suggest.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::simtool {
@@ -158,7 +158,7 @@ std::string Settle(const Texts& texts, Options& options) {
   const std::string* const paths[] = {&options.csv_path, &options.json_path, &options.picture_path};
   for (const std::string* const path : paths) {
     for (const std::string* const other : paths) {
-      if (path < other && !path->empty() && bench::IsSameFile(*path, *other)) {
+      if (path < other && !path->empty() && output::IsSameFile(*path, *other)) {
         return absl::StrCat("two files would be written to ", *path,
                             ", and the second would replace the first: give them different names");
       }
@@ -187,7 +187,7 @@ int Complain(const CLI::App& app, const std::string& what) {
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) known.push_back(option->get_name());
   for (const std::string& extra : app.remaining()) {
-    message += bench::DidYouMean(extra.substr(0, extra.find('=')), known);
+    message += output::DidYouMean(extra.substr(0, extra.find('=')), known);
   }
   std::cerr << "ringmaster-sim: " << message << "\nTry 'ringmaster-sim --help'.\n";
   return kWrongOptions;

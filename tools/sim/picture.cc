@@ -8,16 +8,16 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "bench/format.h"
-#include "bench/svg.h"
+#include "output/format.h"
+#include "output/svg.h"
 
 namespace ringmaster::simtool {
 namespace {
 
-using bench::Anchor;
-using bench::LinearAxis;
-using bench::LogAxis;
-using bench::Svg;
+using output::Anchor;
+using output::LinearAxis;
+using output::LogAxis;
+using output::Svg;
 
 constexpr double kNsPerUs = 1e3;
 constexpr double kWidth = 960;
@@ -107,7 +107,7 @@ std::vector<Panel> PanelsOf(std::span<const Row> rows, bool lines, bool with_mas
     if (at == panels.size()) {
       heads.push_back(&row);
       panels.push_back(
-          {.title = absl::StrCat(row.workload, ", load ", bench::FormatFixed(row.load, 2),
+          {.title = absl::StrCat(row.workload, ", load ", output::FormatFixed(row.load, 2),
                                  lines ? "" : absl::StrCat(", ", row.workers, " workers"), ", ",
                                  CapacityText(row.capacity))});
     }
@@ -149,9 +149,9 @@ LogAxis AxisOf(const Panel& panel, double (*low_of)(const Row&), double (*high_o
 }
 
 std::string TitleOf(const Series& series, const Row& row) {
-  return absl::StrCat(series.name, ", ", row.workers, " workers: p50 ", bench::FormatUs(P50(row)),
-                      ", p99 ", bench::FormatUs(P99(row)), ", p99.9 ", bench::FormatUs(P999(row)),
-                      ", p99 is ", bench::FormatFixed(row.p99_ratio, 3), " times the ideal's");
+  return absl::StrCat(series.name, ", ", row.workers, " workers: p50 ", output::FormatUs(P50(row)),
+                      ", p99 ", output::FormatUs(P99(row)), ", p99.9 ", output::FormatUs(P999(row)),
+                      ", p99 is ", output::FormatFixed(row.p99_ratio, 3), " times the ideal's");
 }
 
 // How many times the ideal: from 1 in equal steps, or logarithmic where that would leave most of it
@@ -221,7 +221,7 @@ void DrawLabels(Svg& svg, std::vector<Label> labels, double top, double bottom) 
     svg.Text(kLabelLeft, label.drawn + 4, Anchor::kStart,
              absl::StrCat("name ", label.series->colour),
              absl::StrCat(label.series->name, row.ideal() ? "" : "  ×",
-                          row.ideal() ? "" : bench::FormatFixed(row.p99_ratio, 2)));
+                          row.ideal() ? "" : output::FormatFixed(row.p99_ratio, 2)));
   }
 }
 
@@ -242,7 +242,7 @@ double DrawLines(Svg& svg, const Panel& panel, double top) {
     const double x = x_of(row->workers);
     svg.Line(x, bottom, x, bottom + 5, "grid");
     svg.Text(x, bottom + 19, Anchor::kMiddle, "soft", absl::StrCat(row->workers));
-    svg.Text(x, bottom + 19 + kLineHeight, Anchor::kMiddle, "soft", bench::FormatUs(P99(*row)));
+    svg.Text(x, bottom + 19 + kLineHeight, Anchor::kMiddle, "soft", output::FormatUs(P99(*row)));
   }
   svg.Text(kLabelLeft, bottom + 19, Anchor::kStart, "soft", "workers");
   svg.Text(kLabelLeft, bottom + 19 + kLineHeight, Anchor::kStart, "soft", "p99 of the ideal");
@@ -301,8 +301,9 @@ double DrawRows(Svg& svg, const Panel& panel, double top) {
     svg.Circle(axis.X(Shown(P50(row))), y, 4.2, absl::StrCat("mark hollow ", colour), title);
     svg.Circle(axis.X(Shown(P99(row))), y, 4.2, absl::StrCat("mark full ", colour), title);
     svg.Diamond(axis.X(Shown(P999(row))), y, 5.4, absl::StrCat("mark full ", colour), title);
-    const std::string values[] = {bench::FormatUs(P50(row)), bench::FormatUs(P99(row)),
-                                  bench::FormatUs(P999(row)), bench::FormatFixed(row.p99_ratio, 3)};
+    const std::string values[] = {output::FormatUs(P50(row)), output::FormatUs(P99(row)),
+                                  output::FormatUs(P999(row)),
+                                  output::FormatFixed(row.p99_ratio, 3)};
     for (size_t value = 0; value < std::size(values); ++value) {
       svg.Text(kRowRight + kValueWidth * static_cast<double>(value + 1), y + 4, Anchor::kEnd,
                value == 1 || value == 3 ? "strong" : "soft", values[value]);

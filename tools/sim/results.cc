@@ -7,14 +7,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
-#include "bench/format.h"
+#include "output/format.h"
 
 namespace ringmaster::simtool {
 namespace {
 
 constexpr double kNsPerUs = 1e3;
 
-std::string Time(double ns) { return bench::FormatUs(ns / kNsPerUs); }
+std::string Time(double ns) { return output::FormatUs(ns / kNsPerUs); }
 std::string Time(int64_t ns) { return Time(static_cast<double>(ns)); }
 
 // As many columns of a terminal as `text` takes, whose only characters of several bytes are µ and
@@ -48,16 +48,16 @@ std::vector<Cell> CellsOf(const Row& row) {
       {"p99", 9, Time(row.sojourn.p99_ns)},
       {"p99.9", 9, Time(row.sojourn.p999_ns)},
       {"max", 9, Time(row.sojourn.max_ns)},
-      {"× ideal", 8, bench::FormatFixed(row.p99_ratio, 3)},
+      {"× ideal", 8, output::FormatFixed(row.p99_ratio, 3)},
       {"wait: mean", 11, Time(row.wait.mean_ns)},
       {"p99", 9, Time(row.wait.p99_ns)},
       {"max", 9, Time(row.wait.max_ns)},
-      {"Jain", 6, bench::FormatFixed(row.jain, 2)},
-      {"recalled", 9, OrDash(row, bench::FormatCount(static_cast<double>(row.recalled)))},
-      {"doorbells", 10, OrDash(row, bench::FormatFixed(row.doorbells, 2))},
-      {"turns", 6, OrDash(row, bench::FormatFixed(row.turns, 2))},
-      {"busy", 6, OrDash(row, bench::FormatShare(row.master_busy_share))},
-      {"lost", 5, bench::FormatCount(static_cast<double>(row.lost))},
+      {"Jain", 6, output::FormatFixed(row.jain, 2)},
+      {"recalled", 9, OrDash(row, output::FormatCount(static_cast<double>(row.recalled)))},
+      {"doorbells", 10, OrDash(row, output::FormatFixed(row.doorbells, 2))},
+      {"turns", 6, OrDash(row, output::FormatFixed(row.turns, 2))},
+      {"busy", 6, OrDash(row, output::FormatShare(row.master_busy_share))},
+      {"lost", 5, output::FormatCount(static_cast<double>(row.lost))},
   };
 }
 
@@ -128,8 +128,8 @@ std::string Table::Intro() const {
   const sim::StudyCosts& costs = options_.costs;
   std::string text = absl::StrCat(
       "seed ", options_.seed, ", window ", options_.window, ", recalled after ",
-      bench::FormatUs(options_.recall_after_ms * 1e3), "; the first ",
-      bench::FormatShare(options_.warm_up), " of the arrivals are not in the times\n",
+      output::FormatUs(options_.recall_after_ms * 1e3), "; the first ",
+      output::FormatShare(options_.warm_up), " of the arrivals are not in the times\n",
       "costs: a master that sleeps runs after ", Time(costs.wake_ns), ", a worker after ",
       Time(costs.doorbell_ns), "; a turn takes ", Time(costs.turn_ns), ", ", costs.look_ns,
       " ns for each worker, and ", Time(costs.operation_ns), " for each operation\n");
@@ -143,11 +143,11 @@ std::string Table::Intro() const {
 std::string Table::Head(const Row& ideal) const {
   std::string text = absl::StrCat(
       "\n", ideal.workload, ", ", ideal.workers, " workers, load ",
-      bench::FormatFixed(ideal.load, 2), ", ",
-      bench::FormatCount(static_cast<double>(ideal.requests)), " requests",
+      output::FormatFixed(ideal.load, 2), ", ",
+      output::FormatCount(static_cast<double>(ideal.requests)), " requests",
       ideal.connections == ideal.requests
           ? ""
-          : absl::StrCat(" of ", bench::FormatCount(static_cast<double>(ideal.connections)),
+          : absl::StrCat(" of ", output::FormatCount(static_cast<double>(ideal.connections)),
                          " connections"),
       "\n", Left("policy", policy_width_), with_masters_ ? Right("masters", 9) : "");
   for (const Cell& cell : CellsOf(ideal)) text += Right(cell.title, cell.width + 1);

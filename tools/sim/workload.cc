@@ -16,8 +16,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "bench/format.h"
-#include "bench/suggest.h"
+#include "output/format.h"
+#include "output/suggest.h"
 
 namespace ringmaster::simtool {
 namespace {
@@ -112,7 +112,7 @@ absl::StatusOr<Workload> FindWorkload(const std::string& name) {
     if (name == known) return Workload{.name = name, .kind = kind};
   }
   const std::vector<std::string> names = WorkloadNames();
-  const std::string guess = bench::DidYouMean(name, names);
+  const std::string guess = output::DidYouMean(name, names);
   return absl::InvalidArgumentError(absl::StrCat(
       "there is no workload \"", name, "\"", guess.empty() ? "." : guess, " Known are ",
       absl::StrJoin(names, ", "), " and trace:FILE; --list says what they are"));
@@ -127,10 +127,10 @@ std::vector<std::string> WorkloadNames() {
 std::string DescribeWorkload(const Workload& workload, double service_us) {
   if (!workload.kind.has_value()) {
     return absl::StrCat("recorded, ",
-                        bench::FormatCount(static_cast<double>(workload.trace.size())),
+                        output::FormatCount(static_cast<double>(workload.trace.size())),
                         " connections");
   }
-  const std::string mean = bench::FormatUs(service_us);
+  const std::string mean = output::FormatUs(service_us);
   const std::string exponential =
       absl::StrCat("independent arrivals, exponential service times, ", mean, " on average");
   switch (*workload.kind) {
@@ -146,14 +146,14 @@ std::string DescribeWorkload(const Workload& workload, double service_us) {
       return absl::StrCat(
           "independent arrivals, service times by a bounded Pareto distribution: "
           "shape ",
-          sim::kTailShape, ", ", bench::FormatUs(shortest_us), " to ",
-          bench::FormatUs(shortest_us * sim::kTailSpread), ", ", mean, " on average");
+          sim::kTailShape, ", ", output::FormatUs(shortest_us), " to ",
+          output::FormatUs(shortest_us * sim::kTailSpread), ", ", mean, " on average");
     }
     case LoadKind::kOneSlow:
       return absl::StrCat(exponential, "; worker 0 needs ", sim::kSlowFactor, " times as long");
     case LoadKind::kOneDead:
       return absl::StrCat(exponential, "; worker 0 takes nothing more after ",
-                          bench::FormatShare(sim::kDiesAfter), " of them");
+                          output::FormatShare(sim::kDiesAfter), " of them");
     case LoadKind::kLongLived:
       return absl::StrCat("connections of ", sim::kRequestsMean, " requests on average, ",
                           sim::kOpenMean,

@@ -2,14 +2,14 @@
 // they stand on. Colours and lines are classes of a style, so that they follow light, dark and
 // paper.
 
-#ifndef RINGMASTER_BENCH_SVG_H_
-#define RINGMASTER_BENCH_SVG_H_
+#ifndef RINGMASTER_OUTPUT_SVG_H_
+#define RINGMASTER_OUTPUT_SVG_H_
 
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 
 // For text and attributes, of HTML and XML. A unit stays on the line of its number.
 std::string EscapeHtml(std::string_view text);
@@ -76,6 +76,6 @@ class LogAxis {
   double right_;
 };
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output
 
-#endif  // RINGMASTER_BENCH_SVG_H_
+#endif  // RINGMASTER_OUTPUT_SVG_H_

@@ -1,6 +1,6 @@
 // Writes files into a folder of its own.
 
-#include "bench/output_file.h"
+#include "output/output_file.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include <iterator>
 #include <string>
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 namespace {
 
 namespace fs = std::filesystem;
@@ -107,4 +107,4 @@ TEST_F(OutputFile, IsTheSameByWhateverName) {
 }
 
 }  // namespace
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output

@@ -1,12 +1,11 @@
-#include "bench/format.h"
+#include "output/format.h"
 
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "bench/clock.h"
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 namespace {
 
 std::string ThreeDigits(double value) {
@@ -35,8 +34,9 @@ std::string FormatShare(double share) { return absl::StrCat(std::lround(share * 
 std::string FormatFixed(double value, int digits) { return absl::StrFormat("%.*f", digits, value); }
 
 std::string FormatMinutes(int64_t ns) {
+  constexpr int64_t kSecond = 1'000'000'000;
   const int64_t seconds = (ns + kSecond / 2) / kSecond;
   return absl::StrFormat("%d:%02d", seconds / 60, seconds % 60);
 }
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output

@@ -1,11 +1,11 @@
-#include "bench/suggest.h"
+#include "output/suggest.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 
 size_t EditDistance(std::string_view a, std::string_view b) {
   // By dynamic programming over the prefixes of both.
@@ -39,4 +39,4 @@ std::string DidYouMean(std::string_view name, std::span<const std::string> known
   return found == nullptr ? "" : absl::StrCat("; did you mean ", *found, "?");
 }
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output

@@ -1,14 +1,13 @@
 // How figures are written for people, the same in the terminal and in the page.
 
-#ifndef RINGMASTER_BENCH_FORMAT_H_
-#define RINGMASTER_BENCH_FORMAT_H_
+#ifndef RINGMASTER_OUTPUT_FORMAT_H_
+#define RINGMASTER_OUTPUT_FORMAT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
-#include "bench/result.h"
-
-namespace ringmaster::bench {
+namespace ringmaster::output {
 
 // With three significant digits and the unit that suits: "88.1 µs", "1.24 ms", "2.00 s".
 std::string FormatUs(double us);
@@ -27,10 +26,10 @@ std::string FormatMinutes(int64_t ns);
 
 // A dash when it is missing, else what `format` makes of it.
 template <typename Format>
-std::string FormatFigure(const Figure& figure, Format format) {
+std::string FormatFigure(const std::optional<double>& figure, Format format) {
   return figure.has_value() ? format(*figure) : std::string("–");
 }
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output
 
-#endif  // RINGMASTER_BENCH_FORMAT_H_
+#endif  // RINGMASTER_OUTPUT_FORMAT_H_

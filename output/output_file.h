@@ -1,13 +1,13 @@
 // The files that a measurement or a simulation leaves behind: whole, or as they were before.
 
-#ifndef RINGMASTER_BENCH_OUTPUT_FILE_H_
-#define RINGMASTER_BENCH_OUTPUT_FILE_H_
+#ifndef RINGMASTER_OUTPUT_OUTPUT_FILE_H_
+#define RINGMASTER_OUTPUT_OUTPUT_FILE_H_
 
 #include <string>
 
 #include "absl/status/status.h"
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 
 // Whether two paths are those of one file, which need not exist.
 bool IsSameFile(const std::string& a, const std::string& b);
@@ -20,6 +20,6 @@ absl::Status PrepareFile(const std::string& path);
 // regular file (a pipe, /dev/stdout) is written to as it is.
 absl::Status WriteFile(const std::string& path, const std::string& text);
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output
 
-#endif  // RINGMASTER_BENCH_OUTPUT_FILE_H_
+#endif  // RINGMASTER_OUTPUT_OUTPUT_FILE_H_

@@ -1,4 +1,4 @@
-#include "bench/output_file.h"
+#include "output/output_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 namespace {
 
 namespace fs = std::filesystem;
@@ -109,4 +109,4 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   return CannotWrite(error, path);
 }
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output

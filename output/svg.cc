@@ -1,4 +1,4 @@
-#include "bench/svg.h"
+#include "output/svg.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 namespace {
 
 // A coordinate.
@@ -129,4 +129,4 @@ std::vector<double> LogAxis::Marks() const {
   return marks;
 }
 
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output

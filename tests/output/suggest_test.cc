@@ -1,13 +1,13 @@
 // Misspells names.
 
-#include "bench/suggest.h"
+#include "output/suggest.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-namespace ringmaster::bench {
+namespace ringmaster::output {
 namespace {
 
 TEST(EditDistance, CountsWhatMustBeChanged) {
@@ -35,4 +35,4 @@ TEST(DidYouMean, SaysNothingWhenNothingIsNear) {
 }
 
 }  // namespace
-}  // namespace ringmaster::bench
+}  // namespace ringmaster::output
