@@ -1,0 +1,37 @@
+// What says how the library serves in a measurement: POLICY/INTAKE/HANDOFF/HOST. What is left out
+// at the end of a name is the library's default.
+
+#ifndef RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
+#define RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "ringmaster/balancer.h"
+
+namespace ringmaster::bench {
+
+struct RingmasterName {
+  std::string policy;  // as PolicyByName takes it
+  Intake intake = {};
+  // Words of the name, which live for ever.
+  std::string_view intake_word = {};
+  std::string_view handoff = {};
+  std::string_view host = {};
+
+  bool hosted() const;         // by the first worker, in its loop or on its ring
+  bool rides() const;          // on its ring
+  bool hands_over() const;     // each connection as a completion of the worker's ring
+  bool has_mailboxes() const;  // so the workers have epoll sets, not rings
+  uint32_t masters() const;    // each with a listener of its own if there are several
+  std::string text() const;    // the name in full
+};
+
+// InvalidArgument says which words are known, or why these do not go together.
+absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name);
+
+}  // namespace ringmaster::bench
+
+#endif  // RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_

@@ -1,0 +1,314 @@
+#include "bench/mechanisms/ringmaster_workers.h"
+
+#include <liburing.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace ringmaster::bench {
+namespace {
+
+// The leases of the connections that are open, by descriptor.
+class Leases {
+ public:
+  // Takes a connection apart; returns its descriptor.
+  int Keep(Connection connection) {
+    const int fd = connection.TakeFd();
+    const auto place = static_cast<size_t>(fd);
+    if (leases_.size() <= place) leases_.resize(place + 1);
+    leases_[place] = connection.TakeLease();
+    return fd;
+  }
+
+  void Release(int fd) { leases_[static_cast<size_t>(fd)].Release(); }
+
+ private:
+  std::vector<Lease> leases_;
+};
+
+// What the workers of both handoffs do with a connection and its lease.
+class RingmasterWorker : public UringWorker {
+ public:
+  RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+                   std::vector<Source> sources)
+      : UringWorker(options, index),
+        capacity_(options.workers[index].capacity),
+        balancer_(balancer),
+        sources_(std::move(sources)) {}
+
+ protected:
+  absl::Status Enter(Handoff handoff, uint64_t tag, const JoinOptions& join) {
+    absl::StatusOr<Port> port = balancer_.AddWorker(
+        {.ring_fd = ring().ring_fd, .handoff = handoff, .tag = tag, .capacity = capacity_});
+    if (!port.ok()) return port.status();
+    port_ = *std::move(port);
+    return JoinAll(join);
+  }
+
+  absl::Status EnterOnHost() {
+    absl::StatusOr<Port> port = balancer_.AddWorker({.on_host = true, .capacity = capacity_});
+    if (!port.ok()) return port.status();
+    port_ = *std::move(port);
+    return JoinAll({});
+  }
+
+  void Serve(Connection connection) { Take(leases_.Keep(std::move(connection))); }
+
+  Port& port() { return port_; }
+
+ private:
+  absl::Status JoinAll(const JoinOptions& join) {
+    absl::Status status;
+    for (Source& source : sources_) status.Update(source.Join(port_, join));
+    return status;
+  }
+
+  void OnClosed(int fd) override { leases_.Release(fd); }
+
+  void Leave() override { port_.Leave(); }
+
+  const uint32_t capacity_;
+  Balancer& balancer_;
+  std::vector<Source> sources_;
+  Port port_;
+  Leases leases_;
+};
+
+class InboxWorker : public RingmasterWorker {
+ public:
+  InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+              std::vector<Source> sources, std::atomic<uint32_t>& running)
+      : RingmasterWorker(options, index, balancer, std::move(sources)), running_(running) {}
+
+ private:
+  static constexpr uint64_t kDoorbell = kOwn;
+
+  absl::Status Begin() override {
+    ++running_;
+    return Enter(Handoff::kInbox, kDoorbell, {});
+  }
+
+  void OnCompletion(const io_uring_cqe&) override {
+    doorbell_ = true;
+    serving().OnArrival();
+  }
+
+  bool OnTurnEnd() override {
+    if (!doorbell_) return false;
+    doorbell_ = port().Claim([this](Connection connection) { Serve(std::move(connection)); },
+                             kTakesPerTurnMax);
+    return doorbell_;
+  }
+
+  // The balancer must let go of the ring before it is closed.
+  void End() override {
+    port().Leave();
+    --running_;
+  }
+
+  std::atomic<uint32_t>& running_;
+  bool doorbell_ = false;  // there may be something to claim
+};
+
+// The first worker, when it drives the master as well: one more descriptor of its loop, or
+// completions of its ring.
+class HostingWorker : public RingmasterWorker {
+ public:
+  HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+                std::vector<Source> sources, bool rides, const std::atomic<uint32_t>& others,
+                std::function<void(const BalancerStats&)> write)
+      : RingmasterWorker(options, index, balancer, std::move(sources)),
+        balancer_(balancer),
+        rides_(rides),
+        others_(others),
+        write_(std::move(write)) {}
+
+ private:
+  static constexpr uint64_t kMaster = kOwn;
+  static constexpr uint64_t kRiding = uint64_t{0x80} << 56;
+
+  absl::Status Begin() override {
+    absl::Status entered = EnterOnHost();
+    if (!entered.ok()) return entered;
+    if (absl::Status lent = LendRing(); !lent.ok()) return lent;
+    if (absl::Status driven = balancer_.RunOnce(); !driven.ok()) return driven;
+    WatchMaster();
+    return absl::OkStatus();
+  }
+
+  void OnCompletion(const io_uring_cqe& completion) override {
+    ready_ = true;
+    if (rides_) balancer_.OnCompletion(completion);
+  }
+
+  bool OnTurnEnd() override {
+    if (std::exchange(ready_, false)) {
+      balancer_.RunOnce().IgnoreError();
+      WatchMaster();  // the poll of a ring is one-shot
+      more_ = true;
+    }
+    if (!more_) return false;
+    // On its own ring one at a time, so that the loop comes round to the master between two.
+    more_ = port().Claim(
+        [this](Connection connection) {
+          serving().OnArrival();
+          Serve(std::move(connection));
+        },
+        rides_ ? 1 : kTakesPerTurnMax);
+    return more_;
+  }
+
+  void End() override {
+    while (others_ > 0) {
+      WaitForMaster();
+      balancer_.RunOnce().IgnoreError();
+    }
+    port().Leave();
+    write_(balancer_.Shutdown(absl::ZeroDuration()).stats);
+  }
+
+  absl::Status LendRing() {
+    if (!rides_) return absl::OkStatus();
+    return balancer_.Lend({.ring_fd = ring().ring_fd,
+                           .get_sqe = [this] { return io_uring_get_sqe(&ring()); },
+                           .submit = [this] { return serving().call(io_uring_submit, &ring()); },
+                           .user_data_mask = uint64_t{0xff} << 56,
+                           .user_data_value = kRiding});
+  }
+
+  // For a moment, outside of the loop.
+  void WaitForMaster() {
+    if (!rides_) {
+      pollfd master{.fd = balancer_.fd(), .events = POLLIN, .revents = 0};
+      poll(&master, 1, 1);
+      return;
+    }
+    io_uring_cqe* completion;
+    __kernel_timespec moment{.tv_sec = 0, .tv_nsec = 1'000'000};
+    io_uring_submit(&ring());
+    if (io_uring_wait_cqe_timeout(&ring(), &completion, &moment) != 0) return;
+    balancer_.OnCompletion(*completion);
+    io_uring_cqe_seen(&ring(), completion);
+  }
+
+  void WatchMaster() {
+    if (rides_) return;
+    io_uring_sqe* const entry = NextEntry();
+    io_uring_prep_poll_add(entry, balancer_.fd(), POLLIN);
+    io_uring_sqe_set_data64(entry, kMaster);
+  }
+
+  Balancer& balancer_;
+  const bool rides_;
+  const std::atomic<uint32_t>& others_;
+  const std::function<void(const BalancerStats&)> write_;
+  bool ready_ = false;  // the master has something to do
+  bool more_ = false;   // there may be something to claim
+};
+
+class CompletionWorker : public RingmasterWorker {
+ public:
+  using RingmasterWorker::RingmasterWorker;
+
+ private:
+  static constexpr uint64_t kAccepted = kOwn;
+
+  absl::Status Begin() override {
+    return Enter(Handoff::kCompletion, kAccepted, {.token = kAccepted});
+  }
+
+  void OnCompletion(const io_uring_cqe& completion) override {
+    serving().OnArrival();
+    Serve(port().Adopt(completion.res));
+    ++taken_;
+  }
+
+  bool OnTurnEnd() override {
+    port().Took(std::exchange(taken_, 0));
+    return false;
+  }
+
+  // As above; what has been handed over by then and not been looked at is this worker's to close.
+  void End() override {
+    port().Leave();
+    io_uring_get_events(&ring());
+    for (io_uring_cqe* completion; io_uring_peek_cqe(&ring(), &completion) == 0;
+         io_uring_cqe_seen(&ring(), completion)) {
+      if (completion->user_data == kAccepted) close(completion->res);
+    }
+  }
+
+  size_t taken_ = 0;  // in this turn
+};
+
+// A worker with an epoll set: its door is the mailbox. It claims one after the other, as it would
+// accept them; the mailbox stays readable until nothing is left.
+class MailboxWorker : public EpollWorker {
+ public:
+  MailboxWorker(const ServerOptions& options, uint32_t index, Mailbox mailbox, Port port)
+      : EpollWorker(options, index, {.fd = mailbox.fd()}),
+        mailbox_(std::move(mailbox)),
+        port_(std::move(port)) {}
+
+ private:
+  int TakeNext() override {
+    int fd = -EAGAIN;
+    const auto serve = [&](Connection connection) { fd = leases_.Keep(std::move(connection)); };
+    // A ticket may find nothing to accept.
+    while (port_.Claim(serve, 1) && fd < 0) continue;
+    return fd;
+  }
+
+  void OnClosed(int fd) override { leases_.Release(fd); }
+
+  // The balancer knows how many it may have.
+  bool Full() const override { return false; }
+
+  void Leave() override {
+    CloseDoor();
+    port_.Leave();
+  }
+
+  const Mailbox mailbox_;
+  Port port_;
+  Leases leases_;
+};
+
+}  // namespace
+
+std::unique_ptr<UringWorker> MakeInboxWorker(const ServerOptions& options, uint32_t index,
+                                             Balancer& balancer, std::vector<Source> sources,
+                                             std::atomic<uint32_t>& running) {
+  return std::make_unique<InboxWorker>(options, index, balancer, std::move(sources), running);
+}
+
+std::unique_ptr<UringWorker> MakeCompletionWorker(const ServerOptions& options, uint32_t index,
+                                                  Balancer& balancer, std::vector<Source> sources) {
+  return std::make_unique<CompletionWorker>(options, index, balancer, std::move(sources));
+}
+
+std::unique_ptr<UringWorker> MakeHostingWorker(const ServerOptions& options, uint32_t index,
+                                               Balancer& balancer, std::vector<Source> sources,
+                                               bool rides, const std::atomic<uint32_t>& others,
+                                               std::function<void(const BalancerStats&)> write) {
+  return std::make_unique<HostingWorker>(options, index, balancer, std::move(sources), rides,
+                                         others, std::move(write));
+}
+
+std::unique_ptr<EpollWorker> MakeMailboxWorker(const ServerOptions& options, uint32_t index,
+                                               Mailbox mailbox, Port port) {
+  return std::make_unique<MailboxWorker>(options, index, std::move(mailbox), std::move(port));
+}
+
+}  // namespace ringmaster::bench
