@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/check.h"
+#include "core/turn.h"
 #include "ring/errors.h"
 #include "ring/translate.h"
 #include "ring/uring_ring.h"
@@ -873,6 +874,24 @@ void Master::Run() {
   } while (Step({wait_ns, std::min(wait_ns, engine_->Gather(now_ns_))}));
 }
 
+struct Master::TurnHost {
+  bool AllReported() const { return master.ring_->AllReported(); }
+  bool KeepsBack() const { return master.KeepsBack(); }
+  bool LeaversWait() const { return !master.rings_to_close_.empty(); }
+  void LetGoOfRings() const { master.CloseRings(); }
+  bool RunCalls() const {
+    master.RunCalls();
+    return true;
+  }
+  bool AnythingGivenBack() const { return master.shared_->TakeGivenBack(); }
+  core::GivenBack& given_back(uint32_t source) const {
+    return master.shared_->source(source).given_back;
+  }
+  void TellOthers() const { master.environment_.shared->KnockOthersIfHungry(master.shared_); }
+
+  Master& master;
+};
+
 // One turn of the ring and one batch. False: it has ended.
 bool Master::Step(core::Wait wait) {
   const Inside within(*this);
@@ -895,14 +914,8 @@ bool Master::TurnAndBatch(core::Wait wait) {
   now_ns_ = MonotonicNow();
   // Only a thread of the master's own spends its time on turns alone.
   if (!hosted() && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
-  CloseRings();
-  RunCalls();
-  const bool given_back = shared_->TakeGivenBack();
-  if (given_back) TakeGivenBack();
-  engine_->OnBatch(completions_, now_ns_, ops_, ring_->AllReported());
-  if (given_back) AskForSuccess();
-  if (engine_->WantsRoom() || (KeepsBack() && engine_->RoomForEach() == 0)) engine_->MakeRoom();
-  if (engine_->PlacesFreed()) environment_.shared->KnockOthersIfHungry(shared_);
+  TurnHost host{*this};
+  core::TakeTurn(*engine_, host, completions_, now_ns_, ops_);
   if (waiting_calls_ != nullptr) EndCalls();
   // A copy of each: the callback is not ours.
   for (size_t i = 0; i < engine_->events().size(); ++i) Report(engine_->events()[i]);
@@ -924,20 +937,6 @@ void Master::MeasureTurns() {
   if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0) return;
   const int64_t cpu_ns = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
   engine_->SetTurnCost((cpu_ns - std::exchange(cpu_ns_, cpu_ns)) / kTurnsToMeasure);
-}
-
-void Master::TakeGivenBack() {
-  for (uint32_t index = 0; index < sources_.size(); ++index) {
-    // A late one, of a source that has gone, is nothing.
-    engine_->Again(index, shared_->source(index).given_back.Take(engine_->source_serial(index)));
-  }
-}
-
-// After a batch with something that was given back: what workers are to say when all is well again.
-void Master::AskForSuccess() {
-  for (uint32_t index = 0; index < sources_.size(); ++index) {
-    if (engine_->WaitsForSuccess(index)) shared_->source(index).given_back.Ask();
-  }
 }
 
 std::vector<Master::Departure> Master::TakeDepartures(bool last) {
@@ -1018,10 +1017,8 @@ void Master::EndCalls() {
 }
 
 int64_t Master::WaitMax(int64_t now_ns) {
-  // Whoever has left waits for the kernel to take what was submitted before.
-  if (!rings_to_close_.empty()) return 0;
-  if (KeepsBack() && engine_->RoomForEach() > 0) return 0;
-  const int64_t wait_ns = engine_->WaitMax(now_ns);
+  TurnHost host{*this};
+  const int64_t wait_ns = core::WaitAfterTurn(*engine_, host, now_ns);
   // Past the deadline, the ends of intake that are still to come wake it.
   if (!shutting_down_ || now_ns >= drain_until_ns_) return wait_ns;
   return std::min(wait_ns, std::max<int64_t>(0, drain_until_ns_ - now_ns));

@@ -212,13 +212,12 @@ class Master {
   // False: it has ended.
   bool Step(core::Wait wait);
   bool TurnAndBatch(core::Wait wait);
+  struct TurnHost;  // see core/turn.h
   bool Advance();
   void RunCalls();
   void ObeyShutdown();
   bool SourcesReleased() const;
   void SayIntakeEnded();
-  void TakeGivenBack();
-  void AskForSuccess();
   void MeasureTurns();
   void EndCalls();
   uint32_t PublicIndex(uint32_t source) const {

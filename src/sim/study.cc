@@ -14,6 +14,7 @@
 #include "core/inbox.h"
 #include "core/op.h"
 #include "core/port_state.h"
+#include "core/turn.h"
 #include "sim/memory_worker.h"
 
 namespace ringmaster::sim {
@@ -51,6 +52,7 @@ struct Master {
   enum class Phase : uint8_t { kAsleep, kWaking, kTurning };
 
   core::Hunger hunger;
+  core::GivenBack given_back;
   std::unique_ptr<core::Engine> engine;
   std::deque<uint32_t> backlog;  // connections
   Watched poll;
@@ -228,6 +230,24 @@ class Study {
 
   // --- A master and its ring ---------------------------------------------------------------------
 
+  // See core/turn.h. Nobody leaves, nobody calls, and all arrivals are connections.
+  struct TurnHost {
+    static bool AllReported() { return true; }
+    static bool KeepsBack() { return false; }
+    static bool LeaversWait() { return false; }
+    static void LetGoOfRings() {}
+    static bool RunCalls() { return true; }
+    static bool AnythingGivenBack() { return false; }
+    core::GivenBack& given_back(uint32_t /*source*/) const { return master.given_back; }
+    void TellOthers() const {
+      study.KnockByTurns(
+          [this](Master& other) { return &other != &master && other.hunger.TakeKnock(); });
+    }
+
+    Study& study;
+    Master& master;
+  };
+
   void BeginTurn(uint32_t index) {
     Master& master = *masters_[index];
     master.phase = Master::Phase::kTurning;
@@ -239,11 +259,9 @@ class Study {
     std::swap(master.reading, master.completed);
     master.poll.pending = false;
     master.knocks.pending = false;
-    master.engine->OnBatch(master.reading, now_ns_, master.ops);
+    TurnHost host{*this, master};
+    core::TakeTurn(*master.engine, host, master.reading, now_ns_, master.ops);
     master.engine->ClearEvents();
-    if (master.engine->PlacesFreed()) {
-      KnockByTurns([&](Master& other) { return &other != &master && other.hunger.TakeKnock(); });
-    }
     const StudyCosts& costs = options_.costs;
     // Time goes on in any case.
     const int64_t took_ns =
@@ -258,7 +276,8 @@ class Study {
     for (const Op& op : master.ops) Submit(index, op);
     master.ops.clear();
     if (!master.completed.empty()) return BeginTurn(index);
-    const int64_t wait_ns = master.engine->WaitMax(now_ns_);
+    TurnHost host{*this, master};
+    const int64_t wait_ns = core::WaitAfterTurn(*master.engine, host, now_ns_);
     if (wait_ns == 0) return BeginTurn(index);
     master.phase = Master::Phase::kAsleep;
     ++master.epoch;

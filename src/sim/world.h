@@ -286,7 +286,6 @@ class World {
   void LeaveIfIdle(uint32_t worker);
   void CloseConnection(uint32_t connection);
   void RedeemKept(uint32_t worker, uint32_t source);
-  void TakeGivenBack(Master& master);
   core::SourceIdentity& IdentityOf(const Source& source) {
     return masters_[source.master].at_index[source.index].identity;
   }
@@ -316,6 +315,8 @@ class World {
   void RunHosted(Master& master);
   void Batch(Master& master);
   void TakeBatch(Master& master, bool all_reported);
+  void DropWhatSwitched(Master& master);
+  void NotePromises();
   bool MayDesert() const;
   void DesertMaster();
   void EndHost();
@@ -349,6 +350,7 @@ class World {
   void NoteOps(const Master& master);
   void NoteEvents(Master& master);
   void OnShortage(const Master& master, uint32_t index, bool begins);
+  struct TurnHost;  // see core/turn.h
   void TellOthers(const Master& master);
   void CompareBooks(const Master& master);
   void CountStates(const Master& master);

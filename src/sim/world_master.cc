@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "core/turn.h"
 #include "sim/world.h"
 
 namespace ringmaster::sim {
@@ -296,32 +297,47 @@ void World::Batch(Master& master) {
   TakeBatch(master, master.ring.AllReported());
 }
 
+struct World::TurnHost {
+  bool AllReported() const { return all_reported; }
+  bool KeepsBack() const { return master.ring.KeepsBack(); }
+  bool LeaversWait() const { return !master.leaving.empty(); }
+  void LetGoOfRings() const {}
+  // Nothing more comes of a world in which something is wrong already.
+  bool RunCalls() const {
+    world.RunCalls(master);
+    world.FinishLeaves(master);
+    world.DropWhatSwitched(master);
+    return !world.checker_.failed();
+  }
+  bool AnythingGivenBack() const { return std::exchange(master.given_back, false); }
+  core::GivenBack& given_back(uint32_t source) const { return master.at_index[source].given_back; }
+  // Done when the checker has seen what the batch has done.
+  void TellOthers() { places_freed = true; }
+
+  World& world;
+  Master& master;
+  const bool all_reported;
+  bool places_freed = false;
+};
+
+// A switch of the policy that loses what comes in the same batch, when it is broken on purpose.
+void World::DropWhatSwitched(Master& master) {
+  if (!master.switched || !Breaks(Breakage::kSwitchDropsArrival)) return;
+  std::erase_if(master.completions, [](const Completion& completion) {
+    return completion.key.kind == OpKind::kAcceptEach && completion.result >= 0 && completion.more;
+  });
+}
+
 void World::TakeBatch(Master& master, bool all_reported) {
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
   Misread(master);
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
-  master.switched = false;
-  RunCalls(master);
-  FinishLeaves(master);
-  if (std::exchange(master.given_back, false)) TakeGivenBack(master);
-  if (checker_.failed()) return;
-  if (master.switched && Breaks(Breakage::kSwitchDropsArrival)) {
-    std::erase_if(master.completions, [](const Completion& completion) {
-      return completion.key.kind == OpKind::kAcceptEach && completion.result >= 0 &&
-             completion.more;
-    });
-  }
+  TurnHost host{*this, master, all_reported};
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
-  master.engine->OnBatch(master.completions, now_ns_, master.ops, all_reported);
-  for (uint32_t index = 0; index < master.at_index.size(); ++index) {
-    if (master.engine->WaitsForSuccess(index)) master.at_index[index].given_back.Ask();
-  }
-  const bool kept_back = master.ring.KeepsBack() && master.engine->RoomForEach() == 0;
-  if (master.engine->WantsRoom() || kept_back) {
-    Reached(Milestone::kRoomMade);
-    master.engine->MakeRoom();
-  }
+  core::TakeTurn(*master.engine, host, master.completions, now_ns_, master.ops);
+  if (checker_.failed()) return;
+  if (master.engine->WantsRoom()) Reached(Milestone::kRoomMade);
   if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: a master spins");
   master.handed.clear();
   master.closed.clear();
@@ -337,7 +353,8 @@ void World::TakeBatch(Master& master, bool all_reported) {
   if (breaks(Breakage::kMasterForgetsTook) && master.engine->waits_for_took_alone()) {
     master.hunger.Clear();
   }
-  TellOthers(master);
+  NotePromises();
+  if (host.places_freed) TellOthers(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
   NoteOps(master);
   NoteEvents(master);
@@ -347,30 +364,17 @@ void World::TakeBatch(Master& master, bool all_reported) {
   CompareBooks(master);
   CountStates(master);
   master.engine->CheckAll(false);
-  master.wait_ns = master.engine->WaitMax(now_ns_);
+  master.wait_ns = core::WaitAfterTurn(*master.engine, host, now_ns_);
   if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
     master.wait_ns = core::kWaitForever;
   }
-  // Whoever leaves waits until all that was submitted has been taken.
-  if (!master.leaving.empty()) master.wait_ns = 0;
-  if (master.ring.KeepsBack() && master.engine->RoomForEach() > 0) master.wait_ns = 0;
   // A host is not the master's to put to sleep.
   master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},
                  {"for_ns", master.wait_ns == core::kWaitForever ? -1 : master.wait_ns}});
 }
 
-// As the runtime does.
-void World::TakeGivenBack(Master& master) {
-  for (uint32_t index = 0; index < master.at_index.size(); ++index) {
-    master.engine->Again(
-        index, master.at_index[index].given_back.Take(master.engine->source_serial(index)));
-  }
-}
-
-// As the runtime does: places that a master has given back may be what others wait for.
-void World::TellOthers(const Master& master) {
-  const bool freed = masters_[master.index].engine->PlacesFreed();
+void World::NotePromises() {
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     uint32_t promised = 0;
     for (const Master& each : masters_) {
@@ -380,7 +384,11 @@ void World::TellOthers(const Master& master) {
     }
     checker_.OnPromised(id, promised, now_ns_);
   }
-  if (!freed || Breaks(Breakage::kMasterTellsNobody)) return;
+}
+
+// Places that a master has given back may be what others wait for.
+void World::TellOthers(const Master& master) {
+  if (Breaks(Breakage::kMasterTellsNobody)) return;
   for (Master& other : masters_) {
     if (other.index == master.index || !other.hunger.TakeKnock()) continue;
     Note("tells", {{"master", other.index}});

@@ -1,0 +1,76 @@
+// One turn of a master between two crossings of the seam: the ring has said what completed, and is
+// to be told what to do next. The steps, in this order:
+//
+//   rings     of workers that have left are let go of, once everything submitted has been taken
+//   calls     set-up calls that threads have made since the last turn are run
+//   tickets   what workers have said of their tickets is handed to the engine
+//   batch     Engine::OnBatch
+//   asking    workers are asked to say when all is well again, of each source whose engine waits
+//   for
+//             that
+//   room      is made in the ledger, where the batch has found too little
+//   places    that the batch has set free: the other masters are told
+//
+// Then come what waited for the turn's end and the events, which are the host's own, and the time
+// that the master may sleep (WaitAfterTurn). The runtime, the simulator and the study take their
+// turns here, so that what is simulated is what is shipped.
+//
+// `Host` is whoever drives the master. It must have:
+//
+//   bool AllReported()               whether the ring has reported all that was submitted
+//   bool KeepsBack()                 whether the ring holds accepted connections for which there
+//                                    was no room
+//   bool LeaversWait()               whether a worker that has left waits for its ring to be let go
+//   void LetGoOfRings()              the first step; does nothing before AllReported
+//   bool RunCalls()                  false: the turn ends here
+//   bool AnythingGivenBack()         whether a worker has said anything of a ticket since it was
+//                                    asked last
+//   GivenBack& given_back(source)    what they said
+//   void TellOthers()                the other masters, if they are hungry
+//
+// One thread: the one that drives the master.
+
+#ifndef RINGMASTER_SRC_CORE_TURN_H_
+#define RINGMASTER_SRC_CORE_TURN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/engine.h"
+#include "core/op.h"
+#include "core/port_state.h"
+
+namespace ringmaster::core {
+
+// `completions` are read after the calls have run. `ops` is replaced by what the ring is to do.
+template <typename Host>
+void TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& completions,
+              int64_t now_ns, std::vector<Op>& ops) {
+  host.LetGoOfRings();
+  if (!host.RunCalls()) return;
+  const bool given_back = host.AnythingGivenBack();
+  for (uint32_t source = 0; given_back && source < engine.source_slots(); ++source) {
+    // What comes late, of a source that has gone, is nothing.
+    engine.Again(source, host.given_back(source).Take(engine.source_serial(source)));
+  }
+  engine.OnBatch(completions, now_ns, ops, host.AllReported());
+  for (uint32_t source = 0; source < engine.source_slots(); ++source) {
+    if (engine.WaitsForSuccess(source)) host.given_back(source).Ask();
+  }
+  if (engine.WantsRoom() || (host.KeepsBack() && engine.RoomForEach() == 0)) engine.MakeRoom();
+  if (engine.PlacesFreed()) host.TellOthers();
+}
+
+// For how long the master may sleep after a turn, in nanoseconds; see Engine::WaitMax.
+template <typename Host>
+int64_t WaitAfterTurn(const Engine& engine, Host& host, int64_t now_ns) {
+  // Whoever has left waits until the kernel has taken what was submitted before.
+  if (host.LeaversWait()) return 0;
+  // The ring gives what it keeps back to the next turn.
+  if (host.KeepsBack() && engine.RoomForEach() > 0) return 0;
+  return engine.WaitMax(now_ns);
+}
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_TURN_H_
