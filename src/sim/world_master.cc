@@ -301,11 +301,10 @@ struct World::TurnHost {
   bool AllReported() const { return all_reported; }
   bool KeepsBack() const { return master.ring.KeepsBack(); }
   bool LeaversWait() const { return !master.leaving.empty(); }
-  void LetGoOfRings() const {}
+  void LetGoOfRings() const { world.FinishLeaves(master); }
   // Nothing more comes of a world in which something is wrong already.
   bool RunCalls() const {
     world.RunCalls(master);
-    world.FinishLeaves(master);
     world.DropWhatSwitched(master);
     return !world.checker_.failed();
   }
@@ -620,7 +619,6 @@ void World::AskSomehow(uint32_t master, const Call& call) {
   Note("calls", {{"what is pending", static_cast<int64_t>(at.ops.size())}});
   if (breaks(Breakage::kHostCallsBetweenTurns)) {
     Run(at, call);
-    FinishLeaves(at);
   } else {
     at.calls.push_back(call);
   }
@@ -636,7 +634,6 @@ void World::AskAt(uint32_t master, const Call& call) {
   Reached(Milestone::kCalledAtRest);
   checker_.OnBatchBegins(now_ns_);
   RunCalls(at);
-  FinishLeaves(at);
 }
 
 void World::RunCalls(Master& master) {
@@ -661,8 +658,9 @@ void World::Run(Master& master, const Call& call) {
       if (!master.stopped) Introduce(master, call.worker);
       return;
     case CallKind::kRemoveWorker:
-      if (!worker_gone) RemoveWorker(master, call.worker);
-      return;
+      if (worker_gone) return;
+      RemoveWorker(master, call.worker);
+      return FinishLeaves(master);
     case CallKind::kJoin:
       if (!master.stopped && !source_gone && !worker_gone) JoinSource(call.source, call.worker);
       return;
