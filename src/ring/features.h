@@ -20,7 +20,8 @@ inline constexpr uint32_t kFeatureMinWait = 1 << 15;
 // supported has no name for it.
 inline constexpr uint16_t kAcceptDontWait = 1 << 1;
 
-// A false field is missing from the running kernel, or was switched off by who passes it on.
+// A feature whose field is false is missing from the running kernel, or was switched off by whoever
+// passes this struct on.
 struct Features {
   // Without these there is no balancer.
   bool accept = false;          // IORING_OP_ACCEPT, Linux 5.5
@@ -28,7 +29,7 @@ struct Features {
   bool multishot_poll = false;  // Linux 5.13
   bool msg_ring = false;        // IORING_OP_MSG_RING that completes only on failure, Linux 5.18
 
-  // Without these it does the same in another way, or offers less.
+  // Without one of these the balancer does the same in another way, or offers less.
   bool multishot_accept = false;  // Linux 5.19
   bool accept_dontwait = false;   // Linux 6.10
   bool submit_all = false;        // IORING_SETUP_SUBMIT_ALL, Linux 5.18
@@ -37,7 +38,7 @@ struct Features {
   bool defer_taskrun = false;     // IORING_SETUP_DEFER_TASKRUN, Linux 6.1
   bool min_wait = false;          // IORING_FEAT_MIN_TIMEOUT, Linux 6.12
 
-  // A tick of the kernel's clock, in which it counts times that need not be exact.
+  // A tick of the kernel's clock. The kernel counts in ticks where times need not be exact.
   int64_t tick_ns = 0;
 };
 

@@ -19,7 +19,7 @@ using core::OpKind;
 
 constexpr int kEndRounds = 3;
 
-// Whether somebody else waits for it.
+// Whether another thread waits for the operation.
 bool IsUrgent(OpKind kind) {
   switch (kind) {
     case OpKind::kWatch:
@@ -42,8 +42,8 @@ bool IsUrgent(OpKind kind) {
   return true;
 }
 
-// Which file the number stands for; 0: none. A ring has an inode of its own (since Linux 5.16,
-// which is before EndNow).
+// Which file the number stands for; 0: none. A ring has an inode of its own since Linux 5.16.
+// EndNow needs a later kernel, so this is enough.
 uint64_t InodeOf(int fd) {
   struct stat status {};
   return fstat(fd, &status) == 0 ? status.st_ino : 0;
@@ -68,14 +68,15 @@ bool LentRing::Take(const io_uring_cqe& cqe) {
       woken_ = true;
       return true;
     case kMarkerKey:
-      // The end of a watch or a timeout, which says only that there was none, carries it, too.
+      // The entry that ends a watch or a timeout has the same key. It completes only if there was
+      // nothing to end.
       if (cqe.res >= 0 && markers_ > 0) --markers_;
       woken_ = true;
       return true;
     default:
       break;
   }
-  // Of kernels before Linux 6.10, an accept that was put off until now, and is not wanted any more.
+  // On kernels before Linux 6.10 this accept was put off until now, and is not wanted any more.
   if (retired_ && !dialect_.features.accept_dontwait && KindOf(cqe.user_data) == OpKind::kAccept) {
     return true;
   }
@@ -132,7 +133,8 @@ int LentRing::Turn(std::span<const Op> ops, core::Wait /*wait*/,
       marker_due_ = false;
     }
   }
-  // What was counted is returned by this turn where there is room, as by the library's own ring.
+  // As with the library's own ring, this turn returns the answers to its own counts, if there is
+  // room.
   Return(completions);
   return urgent ? Submit() : 0;
 }
@@ -162,7 +164,7 @@ int LentRing::WakeIn(int64_t wait_ns) {
   const int64_t at_ns = wait_ns < kWaitForever / 2 ? core::After(NowNs(), wait_ns) : kWaitForever;
   if (at_ns >= wakes_at_ns_) return 0;
   io_uring_sqe* const sqe = NextEntry();
-  if (sqe == nullptr) return 0;  // the loop has so much to do that it will come by
+  if (sqe == nullptr) return 0;  // the queue is full, so the loop will come by anyway
   PrepareWakeUp(at_ns, wake_at_, dialect_, sqe);
   wakes_at_ns_ = at_ns;
   return Submit();  // the kernel reads the time when it takes the entry
@@ -191,16 +193,17 @@ std::vector<Op> LentRing::Retire() {
 }
 
 void LentRing::EndArmed(std::span<const Op> ends) const {
-  // The loop may have closed its ring before its thread ends, and the number be another file's.
+  // The loop may have closed its ring before its thread ends. Its number may be another file's by
+  // now.
   if (inode_ == 0 || InodeOf(loan_.ring_fd) != inode_) return;
   std::vector<uint64_t> keys = {Encode({.kind = OpKind::kWatch}), kWakeUpKey};
   for (const Op& op : ends) {
     if (const std::optional<uint64_t> key = KeyOfEnded(op.key)) keys.push_back(*key);
   }
-  // What is told to end lets go of its source when its thread comes by, which with DEFER_TASKRUN is
-  // when the ring is entered. A request that is about to be tried once more is armed nowhere, and
-  // so it is not found; the next round finds it. With one round an accept stayed armed now and then
-  // (Linux 6.18).
+  // A request that is told to end lets go of its source when its thread comes by; with
+  // DEFER_TASKRUN that is when the ring is entered. A request that is about to be tried once more
+  // is armed nowhere, so this round does not find it, and the next one does. With a single round an
+  // accept stayed armed now and then (Linux 6.18).
   for (int round = 0; round < kEndRounds; ++round) {
     for (const uint64_t key : keys) {
       const int result = EndNow(key, dialect_);

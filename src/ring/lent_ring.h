@@ -1,19 +1,20 @@
 // The seam over a ring that a loop has lent (Host::kRing): the master's operations travel with the
 // loop's own, and the loop hands over what completes.
 //
-// Threads: everything by the thread that drives the loop. Destruction touches the ring no more.
+// Threads: the thread that drives the loop calls everything here. Destruction does not touch the
+// ring.
 //
 // What is different from a ring of the library's own:
 //  * A turn never waits, and returns what the loop has handed over since the last one.
 //  * What other threads wait for (doorbells, connections, the end of an accept) is submitted within
-//    the turn; polls and accepts go with the loop's next submission.
-//  * While the submission queue stays full, what does not fit waits here, in its order.
+//    the turn. Polls and accepts go with the loop's next submission.
+//  * While the submission queue stays full, operations that do not fit wait here, in their order.
 //  * The loop may hand over any number of completions before it drives the master again, and its
-//    completion queue may be of any size. So connections of multishot accepts, which nobody has
-//    asked for one by one, are kept back here until the master has room for them. What follows them
-//    for the same sources, the ends of those accepts included, stays behind them.
-//  * Nobody says when all that was submitted has been reported, so a marker follows what was sent:
-//    failures come before it, because a message is sent when its entry is taken.
+//    completion queue may be of any size. Connections of multishot accepts come unasked. So they
+//    are kept back here until the master has room for them. What follows them for the same sources
+//    stays behind them, the ends of those accepts included.
+//  * Nobody says when everything that was submitted has been reported. So a marker follows what was
+//    sent. A message is sent when its entry is taken, so its failure comes before the marker.
 
 #ifndef RINGMASTER_SRC_RING_LENT_RING_H_
 #define RINGMASTER_SRC_RING_LENT_RING_H_
@@ -45,11 +46,12 @@ class LentRing final : public MasterRing {
  public:
   LentRing(Loan loan, const Features& features, uint32_t completion_entries);
 
-  // The loop's next submission wakes it, so that it drives the master for the first time. On the
-  // loop's thread, or before that uses the ring.
+  // Fills an entry that completes at once. So the loop's next submission wakes it, and it drives
+  // the master for the first time. Call this on the loop's thread, or before that thread uses the
+  // ring.
   void AskForOwner();
 
-  // Keeps what the entry says for the next turn, if it is the master's; false if it is not.
+  // If the entry is the master's, keeps what it says for the next turn. Returns false if it is not.
   bool Take(const io_uring_cqe& cqe);
 
   // How many connections of multishot accepts the next turn may return.
@@ -57,8 +59,8 @@ class LentRing final : public MasterRing {
   // Whether more has come than the last turn was allowed to return.
   bool KeepsBack() const { return !accepted_.empty(); }
 
-  // Asks the ring for something that completes at once, so that one which this thread cannot use is
-  // found out.
+  // Asks the ring for something that completes at once. This finds out whether the calling thread
+  // can use the ring.
   int Enable() override;
   int Turn(std::span<const core::Op> ops, core::Wait wait,
            std::vector<core::Completion>& completions) override;
@@ -68,38 +70,41 @@ class LentRing final : public MasterRing {
   }
   int WakeIn(int64_t wait_ns) override;
   int fd() const override { return -1; }
-  // Something was handed over, or waits for room.
+  // Whether something was handed over, or waits for room.
   bool HasSomething() const override {
     return woken_ || !arrived_.empty() || !accepted_.empty() || !waiting_.empty();
   }
 
-  // The thread of the loop ends, and its ring may be gone: the loan is not used any more. What had
-  // to wait for room in its queue is returned; what still comes of it is taken in, and a connection
-  // closed.
+  // The thread of the loop ends, and its ring may be gone: the loan is not used any more. Returns
+  // what had to wait for room in its queue. Completions that still come are accepted, and their
+  // connections closed.
   std::vector<core::Op> Retire();
-  // After Retire, on that thread: where the ring is still open, ends there what `ends` are to end,
-  // other operations ignored, and all that the loan has armed for itself. No entry of its queue is
-  // needed, so its memory may be gone. Without IORING_REGISTER_SYNC_CANCEL (Linux 6.0), or where a
-  // restriction of the ring forbids it, all stays armed until the ring is closed.
+  // After Retire, on the same thread. If the ring is still open, ends there what `ends` are to end,
+  // and all that the loan has armed for itself; other operations in `ends` are ignored. This needs
+  // no entry of the ring's queue, so the queue's memory may be gone. Without
+  // IORING_REGISTER_SYNC_CANCEL (Linux 6.0), or if a restriction of the ring forbids it, everything
+  // stays armed until the ring is closed.
   void EndArmed(std::span<const core::Op> ends) const;
-  // Whether entries may still come that could be taken for those of the other loan.
+  // Whether entries of this loan may still come that could be mistaken for those of the other loan.
   bool Resembles(const Loan& other) const {
     return used_ && ((loan_.user_data_value ^ other.user_data_value) & loan_.user_data_mask &
                      other.user_data_mask) == 0;
   }
 
-  // Whether operations wait for room in its queue.
+  // Whether operations wait for room in the ring's queue.
   bool HoldsBack() const { return !waiting_.empty(); }
-  // Hands its queue to the kernel; what is not taken now goes with the loop's next submission.
+  // Hands the ring's queue to the kernel. What the kernel does not take now goes with the loop's
+  // next submission.
   int Submit();
 
-  // Nothing is asked of the ring any more: ends the watch and the timeouts.
+  // Ends the watch and the timeouts; nothing more is asked of the ring afterwards.
   void End();
-  // After the end: connections that were accepted meanwhile are nobody's.
+  // After the end: closes connections that were accepted meanwhile, because nobody will serve them.
   void CloseArrived();
 
  private:
-  // In the order in which it came. Memory is allocated for as many as were ever there at once.
+  // Completions in the order in which they came. Keeps memory for as many as were ever there at
+  // once.
   class Arrivals {
    public:
     void reserve(size_t count) { entries_.reserve(count); }
@@ -117,11 +122,11 @@ class LentRing final : public MasterRing {
     size_t first_ = 0;
   };
 
-  // Moves what there is room for.
+  // Moves as many completions as there is room for.
   void Return(std::vector<core::Completion>& completions);
   // The next free entry; null when the queue is full and stays so.
   io_uring_sqe* NextEntry();
-  // Whether it was put into the queue.
+  // Puts the operation into the queue. Returns whether there was room.
   bool Queue(const core::Op& op);
 
   Loan loan_;
@@ -129,7 +134,7 @@ class LentRing final : public MasterRing {
   bool used_ = false;     // by a thread that drives
   bool retired_ = false;
   const Dialect dialect_;
-  Arrivals arrived_;                   // since the last turn
+  Arrivals arrived_;                   // not of multishot accepts, since the last turn
   Arrivals accepted_;                  // the same, of multishot accepts
   uint32_t accepts_max_ = UINT32_MAX;  // of these, in the next turn
   std::vector<core::Op> waiting_;      // for room in the queue

@@ -14,7 +14,7 @@ absl::StatusOr<std::unique_ptr<MailboxRing>> MailboxRing::Create() {
   const int result = io_uring_queue_init_params(1, &ring, &params);
   if (result < 0) return ErrorStatus(Operation::kCreateRing, -result);
   auto self = absl::WrapUnique(new MailboxRing(ring));
-  // As uring_ring.cc does it.
+  // For the same reason as in uring_ring.cc: a mapping in a forked child would keep the ring.
   if (const int failed = io_uring_ring_dontfork(&ring); failed < 0) {
     return ErrorStatus(Operation::kCreateRing, -failed);
   }
@@ -28,8 +28,8 @@ MailboxRing::~MailboxRing() {
 }
 
 uint32_t MailboxRing::Waiting() {
-  // What was kept back enters the queue only on the way through the kernel. Should that fail, it
-  // stays where it is, and the descriptor stays readable because of it.
+  // What the kernel has kept back enters the queue only when the ring is entered. Should that fail,
+  // it stays in the kernel, and keeps the descriptor readable.
   if (io_uring_cq_has_overflow(&ring_)) io_uring_get_events(&ring_);
   return io_uring_cq_ready(&ring_);
 }

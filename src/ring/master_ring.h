@@ -1,5 +1,5 @@
-// What a master asks of its ring beside the seam: whether it is the library's own or lent to it
-// makes no difference to who drives it.
+// What a master asks of its ring beside the seam. It is the same for a ring of the library's own
+// and for one that was lent.
 
 #ifndef RINGMASTER_SRC_RING_MASTER_RING_H_
 #define RINGMASTER_SRC_RING_MASTER_RING_H_
@@ -16,13 +16,13 @@ class MasterRing : public core::Ring {
   // Makes the calling thread the owner. Returns 0 or -errno.
   virtual int Enable() = 0;
 
-  // When its owner makes no more calls, on any thread: replaces `completions` by what has completed
-  // and was not read, as many as there is room for.
+  // Replaces `completions` by what has completed and was not read, as many as there is room for.
+  // Any thread, when the owner makes no more calls.
   virtual void TakeRemaining(std::vector<core::Completion>& completions) = 0;
 
-  // For a host: makes it come by in `wait_ns` at the latest; kWaitForever: not for the sake of
-  // time. One that was asked for before may still come, earlier and in vain. Hands everything to
-  // the kernel that waits for it. Returns as Turn does.
+  // For a host: makes it come by in `wait_ns` at the latest. With kWaitForever no time makes it
+  // come. A time that was asked for before may still make it come earlier, in vain. Also submits
+  // everything that waits to be submitted. Returns as Turn does.
   virtual int WakeIn(int64_t wait_ns) = 0;
 
   // What a host watches; -1 when there is nothing to watch.

@@ -12,14 +12,14 @@
 namespace ringmaster::ring {
 namespace {
 
-// In memory that a forked child finds zeroed.
+// Points to memory that a forked child finds zeroed.
 std::atomic<std::atomic<uint64_t>*> this_process{nullptr};
-// In memory that a child inherits, so that it goes on where its parent stopped.
+// In memory that a child inherits, so that the child goes on counting where its parent stopped.
 std::atomic<uint64_t> last_number{0};
 
 constexpr int kFree = -1;    // nobody has the slot
-constexpr int kClosed = -2;  // somebody has it, whose descriptor was closed in this child
-constexpr int kTaken = -3;   // somebody is about to have it
+constexpr int kClosed = -2;  // somebody has the slot, and its descriptor was closed in this child
+constexpr int kTaken = -3;   // somebody is about to have the slot
 
 }  // namespace
 
@@ -35,7 +35,8 @@ absl::Status KnowThisProcess() {
       return ErrorStatus(Operation::kMakeDescriptor, error);
     }
     std::atomic<uint64_t>* const made = new (page) std::atomic<uint64_t>(0);
-    // Release: whoever finds it finds it made. Never unmapped while the process lives.
+    // Release: whoever finds the pointer also finds the memory initialised. It is never unmapped
+    // while the process lives.
     if (this_process.compare_exchange_strong(mark, made, std::memory_order_acq_rel)) {
       mark = made;
     } else {
@@ -63,7 +64,7 @@ struct OwnDescriptor::Slot {
   std::atomic<uint64_t> owner{0};
 };
 
-// Never freed: a child may be in the middle of anything.
+// Never freed, because a child may be in the middle of anything.
 struct OwnDescriptor::Chunk {
   std::array<Slot, 64> slots;
   std::atomic<Chunk*> next{nullptr};
@@ -143,7 +144,7 @@ void OwnDescriptor::CloseWhere(Wanted wanted) {
        chunk = chunk->next.load(std::memory_order_acquire)) {
     for (Slot& slot : chunk->slots) {
       int fd = slot.fd.load(std::memory_order_acquire);
-      // Its owner, if it is still to be destroyed, gives the slot back.
+      // The slot is given back by its owner, if that is still to be destroyed.
       if (fd >= 0 && wanted(slot) &&
           slot.fd.compare_exchange_strong(fd, kClosed, std::memory_order_acq_rel)) {
         close(fd);

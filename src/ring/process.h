@@ -1,8 +1,8 @@
-// What belongs to this process and not to one that was forked from it: which process this is, and
-// the descriptors that a forked child inherits and has no use for.
+// What belongs to this process and not to a child that was forked from it: the number of this
+// process, and the descriptors that a child inherits and has no use for.
 //
-// Threads: everything from any thread. There are no locks, so that a child, in which a lock may be
-// held for ever, can call all of it.
+// Threads: any thread may call everything. There are no locks, because in a child a lock may be
+// held for ever.
 
 #ifndef RINGMASTER_SRC_RING_PROCESS_H_
 #define RINGMASTER_SRC_RING_PROCESS_H_
@@ -17,21 +17,23 @@ namespace ringmaster::ring {
 // Set-up: from now on ThisProcess is not 0. Fails for lack of memory only.
 absl::Status KnowThisProcess();
 
-// A number that no other process has, nor has had, as far as it is a child or a parent of this one;
-// 0 before KnowThisProcess, and so in a child that was just forked. Not the process's own number,
-// which is used again, and is 1 in more than one namespace. One load from memory that the kernel
-// wipes in a child; no system call.
+// A number that no parent and no child of this process has, or has had. It is 0 before
+// KnowThisProcess, and therefore in a child that was just forked. It is not the process id, because
+// that is used again, and is 1 in more than one namespace. Costs one load from memory that the
+// kernel wipes in a child; no system call.
 uint64_t ThisProcess();
 
-// A number that was not given out before in this process.
+// A number that this process has not given out before.
 uint64_t NewNumber();
 
-// Owns a descriptor that a forked child must be able to close whoever else has this object there.
-// So its number stands in a table, and who closes takes it out of there.
+// Owns a descriptor that a forked child must be able to close, whatever the parent's threads were
+// doing with this object. So the descriptor's number stands in a table, and whoever closes it takes
+// it out of the table.
 class OwnDescriptor {
  public:
   OwnDescriptor() = default;  // owns nothing
-  // Takes the descriptor. `owner` is for CloseDescriptorsOf; 0: none. A negative one is none.
+  // Owns `fd` from now on; owns nothing if `fd` is negative. `owner` is for CloseDescriptorsOf; 0:
+  // no owner.
   explicit OwnDescriptor(int fd, uint64_t owner = 0);
   OwnDescriptor(OwnDescriptor&& other) noexcept;
   OwnDescriptor& operator=(OwnDescriptor&& other) noexcept;
@@ -56,10 +58,10 @@ class OwnDescriptor {
   Slot* slot_ = nullptr;
 };
 
-// In a forked child: closes the copies of what that owner had in the parent.
+// In a forked child: closes the copies of the descriptors that this owner has in the parent.
 void CloseDescriptorsOf(uint64_t owner);
-// In a forked child: closes all copies of what the parent had. Elsewhere there are none.
-// Async-signal-safe.
+// In a forked child: closes the copies of all descriptors that the parent has in the table.
+// Elsewhere it does nothing. Async-signal-safe.
 void CloseDescriptorsOfOtherProcesses();
 
 }  // namespace ringmaster::ring

@@ -24,10 +24,11 @@ bool IsPolled(int ring_fd) {
 
 }  // namespace
 
-// By entering it for nothing: the kernel looks whether it is open (EBADF), a ring (EOPNOTSUPP) and
-// enabled (EBADFD), and then finds nothing to do. Anybody may, whoever's ring it is; no thread is
-// noted as one of its users by that (runtime/apart.h says why it matters), and no ring of our own
-// is needed. Seen on Linux 6.18; target_test asserts that the target gets no completion.
+// Enters the ring for nothing. The kernel looks whether the descriptor is open (EBADF), a ring
+// (EOPNOTSUPP) and enabled (EBADFD), and then finds nothing to do. Any thread may do that with any
+// ring. The kernel does not note the thread as a user of the ring (runtime/apart.h says why that
+// matters), and no ring of our own is needed. Seen on Linux 6.18; target_test asserts that the
+// target gets no completion.
 absl::Status CheckTarget(int ring_fd) {
   const int result = io_uring_enter(static_cast<unsigned>(ring_fd), 0, 0, 0, nullptr);
   if (result >= 0) return absl::OkStatus();

@@ -12,7 +12,7 @@ namespace ringmaster::ring {
 // Any thread; for set-up.
 absl::Status CheckTarget(int ring_fd);
 
-// The same of a ring that a loop lends. InvalidArgument also where a thread of the kernel takes its
+// The same for a ring that a loop lends. InvalidArgument also if a thread of the kernel takes its
 // submissions (IORING_SETUP_SQPOLL), as far as /proc tells.
 absl::Status CheckLendable(int ring_fd);
 

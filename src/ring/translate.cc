@@ -25,8 +25,9 @@ using core::OpKind;
 
 static_assert(core::kReadableMask == POLLIN && core::kEndedMask == POLLRDHUP);
 
-// A source and the wishes for what is accepted from it, in the `res` of a message to oneself.
-// Descriptors stay below these bits: fs.nr_open is 2^30 at most, and 2^20 by default.
+// The `res` of a message to oneself has the source, and in the highest bits the flags for what is
+// accepted from it. Descriptors stay below these bits: fs.nr_open is 2^30 at most, and 2^20 by
+// default.
 constexpr uint32_t kMessageNonBlock = 1u << 30;
 constexpr uint32_t kMessageCloseOnExec = 1u << 29;
 
@@ -39,17 +40,17 @@ OpKey Decode(uint64_t user_data) {
 
 uint64_t UserData(const OpKey& key, const Dialect& dialect) { return dialect.mark | Encode(key); }
 
-// It was non-blocking when it was added, but that belongs to the open file, and others may share
-// it.
+// The source was non-blocking when it was added. But O_NONBLOCK belongs to the open file, and
+// another process may share that and change it.
 bool WouldWait(int source) {
   if ((fcntl(source, F_GETFL) & O_NONBLOCK) != 0) return false;
   int listens = 0;
   socklen_t length = sizeof(listens);
-  // What does not listen is refused at once.
+  // An accept from a socket that does not listen fails at once, so it would not wait.
   return getsockopt(source, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0;
 }
 
-// What PrepareAccept has put off.
+// Does the accept that PrepareAccept has put off.
 int32_t AcceptNow(uint32_t message) {
   const int source = static_cast<int>(message & ~(kMessageNonBlock | kMessageCloseOnExec));
   const int flags = ((message & kMessageNonBlock) != 0 ? SOCK_NONBLOCK : 0) |
@@ -118,17 +119,18 @@ Peer PeerOf(int fd) {
   }
 }
 
-// Whether the client has hung up and left nothing to read: who has sent a request and closed its
-// side waits for the answer.
+// Whether the client has hung up and left nothing to read. A client that has sent a request and
+// closed its side waits for the answer.
 bool LeftNothing(int fd) {
   char byte;
   const ssize_t size = recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
   return size == 0 || (size < 0 && errno != EAGAIN && errno != EOPNOTSUPP);
 }
 
-// Of a connection from which nothing has been sent yet. It counts as the beginning of silence when
-// the handshake ended (uring_ring_test: TellsWhenAClientCame). The count is one of ticks, and may
-// be one ahead of the time that has passed, so that much is taken off.
+// Reads when the client came, of a connection on which this side has sent nothing yet. The kernel
+// tells for how long nothing has been sent, and counts that from the end of the handshake
+// (uring_ring_test: TellsWhenAClientCame). It counts in ticks, and may be one tick ahead of the
+// time that has passed, so one tick is taken off.
 void ReadCame(int fd, const Dialect& dialect, Completion& completion) {
   constexpr int64_t kNsPerMillisecond = 1'000'000;
   tcp_info info{};
@@ -147,7 +149,7 @@ bool HasGone(int fd) {
   return (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 && LeftNothing(fd);
 }
 
-// What was asked for of a connection that has just been accepted.
+// Reads the facts that were asked for, of a connection that has just been accepted.
 void ReadFacts(const Dialect& dialect, Completion& completion) {
   const int fd = completion.result;
   const uint8_t facts = completion.key.facts;
@@ -163,10 +165,10 @@ void PrepareAccept(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
     sqe->ioprio = kAcceptDontWait;
     sqe->flags = 0;
   } else {
-    // Without that flag an accept waits even on a non-blocking socket (seen on Linux 6.18), and one
-    // that is cancelled after a moment may be reported behind the edge of a connection that it has
-    // not seen. So the ring sends the source to itself, and who reads the message accepts
-    // (Translate; uring_ring_test: LosesNoEdgeBesideAcceptsThatFindNothing).
+    // Without that flag an accept waits even on a non-blocking socket (seen on Linux 6.18). It
+    // cannot simply be cancelled after a moment: then it may be reported behind the edge of a
+    // connection that it has not seen. So the ring sends the source to itself, and Translate
+    // accepts when it reads the message (uring_ring_test: LosesNoEdgeBesideAcceptsThatFindNothing).
     const uint32_t message = static_cast<uint32_t>(op.fd) |
                              ((op.accept_flags & SOCK_NONBLOCK) != 0 ? kMessageNonBlock : 0) |
                              ((op.accept_flags & SOCK_CLOEXEC) != 0 ? kMessageCloseOnExec : 0);
@@ -195,7 +197,7 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
     case OpKind::kCount:
     case OpKind::kOverflows:
     case OpKind::kState:
-      return;  // not by an entry of the queue
+      return;  // these answer at once, without an entry
     case OpKind::kHangUp:
       // A poll tells POLLHUP and POLLERR whatever it asks for.
       io_uring_prep_poll_add(sqe, op.fd, POLLRDHUP);
@@ -203,8 +205,8 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
     case OpKind::kHangUpEnd:
     case OpKind::kPollEnd:
     case OpKind::kAcceptEnd:
-      // Not by POLL_REMOVE, which leaves a poll armed whose edge is under way (uring_ring_test:
-      // EndsAPollWhoseEdgeIsUnderWay).
+      // Not POLL_REMOVE: if an edge of the poll is under way, that leaves the poll armed
+      // (uring_ring_test: EndsAPollWhoseEdgeIsUnderWay).
       io_uring_prep_cancel64(sqe, dialect.mark | *KeyOfEnded(op.key), 0);
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
@@ -244,7 +246,8 @@ int EndNow(uint64_t key, const Dialect& dialect) {
   what.addr = dialect.mark | key;
   what.fd = -1;
   what.flags = IORING_ASYNC_CANCEL_ALL;
-  // What the kernel is just doing is not waited for: nothing of ours takes long there.
+  // If the kernel is in the middle of such a request, the call waits for it no longer than this.
+  // None of ours takes long.
   what.timeout = {.tv_sec = 0, .tv_nsec = 1'000'000};
   const int result = io_uring_register(static_cast<unsigned>(dialect.ring_fd),
                                        IORING_REGISTER_SYNC_CANCEL, &what, 1);
@@ -310,7 +313,7 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
     case OpKind::kClose:
       return true;
   }
-  // Not of our making.
+  // No operation of ours has such a completion.
   return false;
 }
 
@@ -337,7 +340,8 @@ void CloseAccepted(std::span<const Completion> completions) {
   }
 }
 
-// The first 32 bytes suffice. Of a listener these two fields have another meaning than their names.
+// The first 32 bytes suffice. For a listener these two fields mean something else than their names
+// say.
 Backlog BacklogOf(int fd) {
   tcp_info info{};
   socklen_t length = offsetof(tcp_info, tcpi_lost);

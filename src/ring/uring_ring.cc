@@ -38,7 +38,7 @@ constexpr int64_t kFiniteWaitNsMax = kWaitForever / 2;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr int64_t kNsPerMicrosecond = 1'000;
 
-// So many completions end the gathering early.
+// When this many completions have come, gathering ends early.
 constexpr uint32_t kGatheredMax = 64;
 
 // io_uring_getevents_arg; the oldest liburing that is supported calls `min_wait_us` padding.
@@ -148,9 +148,10 @@ int UringRing::Enable() {
   return result;
 }
 
-// Nothing can be submitted to a disabled ring, and whoever submits to one is interrupted when it is
-// taken apart. But how much of the completion queue has been read is for the reader to say, in
-// memory: as long as the entry before the first counts as not read, the ring is readable.
+// Makes the ring readable without submitting anything. Nothing can be submitted to a disabled ring;
+// and the kernel interrupts any thread that has submitted to a ring when that ring is taken apart.
+// But the reader says, in memory, how much of the completion queue has been read. As long as the
+// entry before the first counts as not read, the ring is readable.
 void UringRing::AskForOwner() {
   asks_for_owner_ = true;
   io_uring_smp_store_release(ring_.cq.khead, *ring_.cq.khead - 1);
@@ -179,7 +180,7 @@ int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>&
     completions.push_back(answers_.back());
     answers_.pop_back();
   }
-  // First what is there already: it makes room, and then nothing is waited for.
+  // First reap what is there already. That makes room, and then there is no need to wait.
   Reap(completions);
   if (const int error = Queue(ops, completions); error != 0) return error;
 
@@ -210,7 +211,8 @@ int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completio
   FileCheck check;
   for (const Op& op : ops) {
     if (const bool other = check.Fails(op); other || AnswersAtOnce(op.key.kind)) {
-      // In its place among what is reaped: an edge behind a count is of what it has not counted.
+      // The answer has its place among what is reaped, because an edge behind a count is for
+      // something that the count has not seen.
       const Completion answer =
           other ? Completion{.key = op.key, .result = -core::kOtherFile} : Answer(op);
       const bool room_left = completions.size() < completions.capacity();
@@ -251,7 +253,7 @@ int UringRing::Cross(Wait wait, std::vector<Completion>& completions) {
     const int error = Enter(wait);
     const uint32_t reaped = Reap(completions);
     if (error != -EAGAIN && error != -EBUSY) return error;
-    // What the kernel has not taken stays queued and goes with the next crossing.
+    // What the kernel has not taken stays queued, and goes with the next call of Cross.
     if (reaped > 0) return 0;
     if (tries == kRetriesMax) return error;
     poll(nullptr, 0, kRetryPauseMs);

@@ -1,33 +1,34 @@
 // The seam over io_uring: a master's ring.
 //
-// Threads: `Create` may run on any thread, as the ring is created disabled; `Enable` makes the
-// calling thread its owner, and from then on `Turn` belongs to that thread alone. A pollable ring
-// may get another owner when the first has let go. The destructor and TakeRemaining may run on any
-// thread once the owner makes no more calls.
+// Threads: any thread may call `Create`, because the ring is created disabled. `Enable` makes the
+// calling thread its owner. From then on, `Turn` belongs to that thread alone. A pollable ring may
+// get another owner when the first has let go. Any thread may call the destructor and TakeRemaining
+// once the owner makes no more calls.
 //
-// The ring owns its descriptor and its queues. It borrows every descriptor in an operation: one
-// that is watched or accepted from must stay open until the operation's last completion has come.
-// An accepted connection belongs to who reads its completion. Destruction ends what is still in
-// flight and reads nothing any more, so end the accepts and read their last completions first, lest
-// a connection be accepted and forgotten.
+// The ring owns its descriptor and its queues. It borrows every descriptor in an operation: a
+// descriptor that is watched or accepted from must stay open until the operation's last completion
+// has come. An accepted connection belongs to whoever reads its completion. Destruction ends what
+// is still in flight, and reads nothing more. So end the accepts first, and read their last
+// completions. Otherwise a connection may be accepted and forgotten.
 //
-// fork: a child does not have the queues, so nothing may be called there. Destruction only closes
-// the child's copy of the descriptor, unless ring/process.h has done so before.
+// fork: a child does not have the queues, so nothing may be called there. In a child, destruction
+// only closes the child's copy of the descriptor, unless ring/process.h has done so before.
 //
 // What is done here rather than in the engine, because only the kernel's ways ask for it:
-//  * A doorbell, a send and a close complete only on failure; so do the ends of a poll and of an
-//    accept, and those drop the failure that says that there was nothing to end any more. What
-//    counts is the last completion of what was ended: `more` is false, and the result is ECANCELED.
-//  * A kCount is a system call of its own, made when the operation is submitted: its completion is
-//    returned by the same turn, which then does not wait.
-//  * A number that stands for another file than the operation says is not used: the operation
-//    fails, in its place. It is looked at once for all operations on it that are submitted
-//    together.
+//  * A doorbell, a send and a close complete only on failure. So do the operations that end a poll
+//    or an accept. Their failure is dropped if it only says that there was nothing to end any more.
+//    What counts is the last completion of the operation that was ended: `more` is false, and the
+//    result is ECANCELED.
+//  * A kCount is a system call of its own, made when the operation is submitted. The same turn
+//    returns its completion, and then does not wait.
+//  * If a number stands for another file than the operation says, it is not used, and the operation
+//    fails, in its place. All operations on the same number that are submitted together cost one
+//    look.
 //  * A close does not wait for the client, see EndLinger.
-//  * A kAccept never waits. Where the kernel cannot be told so (before Linux 6.10), the source must
-//    be non-blocking, and the accept happens by a system call at the moment at which its completion
-//    is read. That keeps the order that matters: a kPoll edge for a connection which an accept did
-//    not find is reported after that accept.
+//  * A kAccept never waits. Before Linux 6.10 the kernel cannot be told so. There the source must
+//    be non-blocking, and the accept is a system call at the moment at which its completion is
+//    read. That keeps the order that matters: if an accept did not find a connection, the kPoll
+//    edge of that connection is reported after the accept.
 
 #ifndef RINGMASTER_SRC_RING_URING_RING_H_
 #define RINGMASTER_SRC_RING_URING_RING_H_
@@ -50,15 +51,15 @@
 namespace ringmaster::ring {
 
 struct UringRingOptions {
-  // How many operations cross in one system call; more are passed in several. 1 to 32768.
+  // How many operations one system call submits; more operations take several calls. 1 to 32768.
   uint32_t submission_entries = 256;
-  // How many completions fit. When they do not, a multishot operation ends, and its last completion
-  // says so. At least `submission_entries`, at most 65536.
+  // How many completions fit into the queue. When it is full, a multishot operation ends, and its
+  // last completion says so. At least `submission_entries`, at most 65536.
   uint32_t completion_entries = 4096;
-  // The ring's descriptor becomes readable when there is something to reap, for a host that waits
-  // elsewhere; it is readable also before the first Enable and after LetGo, because an owner is
-  // wanted. Costs DEFER_TASKRUN, with which it never would be, and SINGLE_ISSUER, because a host
-  // may end and be followed by another.
+  // For a host that waits elsewhere: the ring's descriptor becomes readable when there is something
+  // to reap. It is also readable before the first Enable and after LetGo, because the ring needs an
+  // owner then. Such a ring does without DEFER_TASKRUN, with which it would never be readable. It
+  // does without SINGLE_ISSUER, because another host may follow one that has ended.
   bool pollable = false;
   // Refuses, in the kernel, every operation that is not among those of core/op.h.
   bool restrict = true;
@@ -77,8 +78,8 @@ class UringRing final : public MasterRing {
 
   // `Turn` answers EBADFD before the first one. A pollable ring may get another owner.
   int Enable() override;
-  // Of a pollable ring, by its owner, who makes no more calls: ends the watch and the timeouts, and
-  // leaves the descriptor readable for the owner that follows.
+  // For a pollable ring. Its owner makes this call last: it ends the watch and the timeouts, and
+  // leaves the descriptor readable for the next owner.
   void LetGo();
 
   // Submits `ops`, waits and reaps as core/ring.h says. A signal does not end the waiting. When the
@@ -88,11 +89,11 @@ class UringRing final : public MasterRing {
 
   bool AllReported() const override { return all_reported_; }
 
-  // What is armed goes on. So a connection that comes at this very moment may be accepted and, with
-  // the ring, forgotten.
+  // What is armed stays armed. So a connection that comes at this very moment may be accepted, and
+  // forgotten when the ring is destroyed.
   void TakeRemaining(std::vector<core::Completion>& completions) override;
 
-  // Of a pollable ring: makes its descriptor readable.
+  // For a pollable ring: makes its descriptor readable at that time.
   int WakeIn(int64_t wait_ns) override;
 
   int fd() const override { return ring_.ring_fd; }
@@ -109,12 +110,14 @@ class UringRing final : public MasterRing {
  private:
   UringRing(const io_uring& ring, const UringRingOptions& options);
 
-  // Puts all of `ops` into the submission queue; crosses whenever that is full.
+  // Puts all of `ops` into the submission queue; calls Cross whenever that is full.
   int Queue(std::span<const core::Op> ops, std::vector<core::Completion>& completions);
 
-  // Crosses and reaps; again while the kernel lacks memory and reaping gives it none back.
+  // Enters the kernel and reaps. Repeats that while the kernel lacks memory and reaping gives it
+  // none back.
   int Cross(core::Wait wait, std::vector<core::Completion>& completions);
-  // One system call: submits what is queued and waits. 0 also when time is up or a signal came.
+  // One system call: submits what is queued, and waits. Returns 0 also when time is up or a signal
+  // came.
   int Enter(core::Wait wait);
   // Reaps what the kernel holds back until it is entered, while there is room.
   int Drain(std::vector<core::Completion>& completions);
@@ -126,8 +129,8 @@ class UringRing final : public MasterRing {
 
   void AskForOwner();
 
-  // Moves what is in the completion queue while there is room. Returns how many were taken from
-  // the queue, those of no interest included.
+  // Moves what is in the completion queue while there is room. Returns how many entries it has
+  // removed from the queue, those of no interest included.
   uint32_t Reap(std::vector<core::Completion>& completions);
   io_uring ring_;
   const uint64_t process_ = ThisProcess();
@@ -137,7 +140,7 @@ class UringRing final : public MasterRing {
   bool asks_for_owner_ = false;
   bool all_reported_ = true;
   int64_t wakes_at_ns_ = core::kWaitForever;  // the first timeout that is under way
-  std::vector<core::Completion> answers_;     // to questions, for which there was no room
+  std::vector<core::Completion> answers_;     // that there was no room for
 };
 
 }  // namespace ringmaster::ring
