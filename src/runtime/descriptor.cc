@@ -45,7 +45,7 @@ absl::Status CheckListener(int fd) {
 }
 
 absl::Status CheckPollable(int fd) {
-  // First, because the epoll set might get its number.
+  // This comes first, because the epoll set below might get the number.
   if (fcntl(fd, F_GETFD) < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("source ", fd, " is not an open descriptor: pass one that can be polled"));

@@ -24,21 +24,22 @@ bool IsCountable(int fd);
 
 bool IsBlocking(int fd);
 
-// What tells whether two descriptors are the same source of events.
+// Tells whether two descriptors are the same source of events.
 struct FileId {
   int fd = -1;
   dev_t device = 0;
   ino_t inode = 0;
-  bool own_inode = false;  // a socket, a pipe: nothing else has its inode
+  bool own_inode = false;  // as a socket or a pipe has: nothing else has this inode
 };
 absl::StatusOr<FileId> FileIdOf(int fd);
-// Of the same number: whether it stands for another file now. Those that have their inode in common
-// with strangers cannot be told apart.
+// Both are about the same descriptor number: whether it stands for another file now. Files that
+// share their inode with strangers cannot be told apart.
 inline bool IsOther(const FileId& before, const FileId& now) {
   return before.device != now.device || before.inode != now.inode;
 }
-// Both are open. Two that were opened apart and have their inode in common with strangers (devices,
-// eventfds, timers) are the same only if the kernel says that the open file is.
+// Whether two open descriptors are the same source of events. Devices, eventfds and timers share
+// their inode with strangers. Two of these are the same only if the kernel says that they are the
+// same open file.
 bool SameFile(const FileId& left, const FileId& right);
 
 }  // namespace ringmaster::internal

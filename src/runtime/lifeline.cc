@@ -51,7 +51,7 @@ absl::Status CloseAfterForks() {
 
 absl::Status WasClosed(int fd) { return ring::ErrorStatus(ring::Operation::kWatch, ESTALE, fd); }
 
-// What the masters have counted, as one.
+// These add up what several masters have counted.
 void Add(WorkerStats& sum, const WorkerStats& more) {
   sum.assigned += more.assigned;
   sum.claimed += more.claimed;
@@ -59,7 +59,8 @@ void Add(WorkerStats& sum, const WorkerStats& more) {
   sum.doorbells += more.doorbells;
   sum.stalls += more.stalls;
   sum.unclaimed += more.unclaimed;
-  sum.open = std::max(more.open, sum.unclaimed);  // they share it, but look one after the other
+  // The masters share `open`, but read it one after the other.
+  sum.open = std::max(more.open, sum.unclaimed);
   sum.oldest_unclaimed = std::max(sum.oldest_unclaimed, more.oldest_unclaimed);
 }
 
@@ -92,7 +93,7 @@ void Add(BalancerStats& sum, const BalancerStats& more) {
 void Add(ShutdownReport& sum, const ShutdownReport& more) {
   sum.drained = sum.drained && more.drained;
   sum.refused += more.refused;
-  // One that had drained before another one's last connections were claimed saw none.
+  // A master that had drained before another master's last connections were claimed saw none open.
   sum.open = std::max(sum.open, more.open);
   Add(sum.stats, more.stats);
 }
@@ -103,7 +104,7 @@ void Add(ShutdownReport& sum, const ShutdownReport& more) {
 
 absl::StatusOr<std::shared_ptr<Lifeline>> Lifeline::Create(BalancerOptions options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  // First: whoever is made from now on notes it.
+  // This comes first, because every object that is made from now on notes its process.
   if (absl::Status status = ring::KnowThisProcess(); !status.ok()) return status;
   if (options.close_after_fork) {
     if (absl::Status status = CloseAfterForks(); !status.ok()) return status;
@@ -182,8 +183,8 @@ void Lifeline::Close() {
 
 absl::Status Lifeline::BeginShutdown(ShutdownOptions options) {
   if (InAnotherProcess()) return OfTheParent();
-  // One after the other: if both were noted at once, and the intake had ended, the end could be
-  // told before the end of the intake is, which is told here.
+  // The two are noted one after the other. If both were noted at once, and the intake had ended
+  // already, the end could be told before the end of the intake, which is told here.
   bool intake_ended = false;
   {
     const std::lock_guard lock(ending_mutex_);
@@ -245,7 +246,7 @@ ShutdownReport Lifeline::Shutdown(ShutdownOptions options) {
   if (absl::Status status = BeginShutdown(std::move(options)); !status.ok()) {
     return {.status = status};
   }
-  // All stop to take in at once; then each is waited for.
+  // All masters have been asked to end; now each is waited for.
   ShutdownReport report = masters_[0]->FinishShutdown();
   for (size_t i = 1; i < masters_.size(); ++i) Add(report, masters_[i]->FinishShutdown());
   return report;
@@ -309,8 +310,9 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
                    .countable = IsCountable(fd)};
 }
 
-// From before it is added until it has been removed, so that nobody adds it a second time
-// meanwhile. Known by a number of its own: by then its descriptor's may be that of another one.
+// A source stands in the books from before it is added until it has been removed, so that nobody
+// adds it a second time meanwhile. An entry is known by a number of its own, because its
+// descriptor's number may be that of another source by the time it is removed.
 absl::StatusOr<Lifeline::Entered> Lifeline::EnterSource(int fd, int master) {
   const absl::StatusOr<FileId> file = FileIdOf(fd);
   if (!file.ok()) return file.status();
@@ -392,7 +394,7 @@ absl::Status Lifeline::CheckOpen(SourceId source) {
     const absl::StatusOr<FileId> now = FileIdOf(entry.file.fd);
     return !now.ok() || IsOther(entry.file, *now) ? WasClosed(entry.file.fd) : absl::OkStatus();
   }
-  return absl::OkStatus();  // its master says what has become of it
+  return absl::OkStatus();  // not in the books: its master says what has become of it
 }
 
 // --- Workers -------------------------------------------------------------------------------------
@@ -405,7 +407,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
   if (!options.on_host) {
     if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
   }
-  // Nothing is ever offered in the inbox of one to whom completions are sent.
+  // A worker to whom completions are sent is never offered anything in an inbox.
   const bool completions = options.handoff == Handoff::kCompletion;
   const absl::StatusOr<PortShared*> shared = PortShared::Create(
       environment_.shared, core::Inbox::WordsFor(completions ? 1 : options.window));
@@ -420,7 +422,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
     (*shared)->Unref();
     return added;
   }
-  // The masters keep the index from now on, and so does the caller, who will remove the worker.
+  // The index stays in use for the masters, and for the caller, who will remove the worker.
   return NewWorker{.index = index, .shared = *shared};
 }
 
@@ -429,9 +431,10 @@ void Lifeline::RemoveWorker(uint32_t worker, PortShared* shared) {
   RemoveWorkerFrom(masters_.size(), worker, shared);
 }
 
-// From the first `masters` of them.
+// Removes the worker from the first `masters` of the masters.
 void Lifeline::RemoveWorkerFrom(size_t masters, uint32_t worker, PortShared* shared) {
-  // One master's callback must not wait for another one, which may wait to call back itself.
+  // In a callback of one master, nobody may wait for another master, which may be waiting for its
+  // turn to call back.
   const bool in_callback = InCallback();
   for (size_t i = 0; i < masters; ++i) {
     if (in_callback) {

@@ -1,5 +1,5 @@
-// The balancer itself, behind the public handles: its masters, and what concerns all of them.
-// Handles share it, so that one which outlives the balancer gets an answer.
+// The balancer itself, behind the public handles: its masters, and what concerns all of them. All
+// handles share it, so that a handle which outlives the balancer still gets an answer.
 
 #ifndef RINGMASTER_SRC_RUNTIME_LIFELINE_H_
 #define RINGMASTER_SRC_RUNTIME_LIFELINE_H_
@@ -24,14 +24,14 @@ namespace ringmaster::internal {
 
 // A source belongs to one master, a worker to all of them.
 //
-// Threads: every function from any thread. None of the locks here is held while a master is waited
-// for, because a hosted one may be waiting itself.
+// Threads: any thread may call every function. No lock here is held while a master is waited for,
+// because a hosted master may be waiting for the lock.
 //
-// fork: a child has a copy of all this, in which the parent's threads may have been in the middle
-// of anything, under locks that nobody will ever release. So every function asks for the process
-// before it takes a lock or looks at what a thread may have been changing, and destruction leaves
-// all of that alone: it closes the child's copies of the descriptors, which stand in a table of
-// their own (ring/process.h), and forgets the rest.
+// fork: a child has a copy of all this. The parent's threads may have been in the middle of
+// anything, under locks that nobody will ever release. So every function asks which process this is
+// before it takes a lock, or looks at what a thread may have been changing. Destruction in a child
+// leaves all of that alone. It closes the child's copies of the descriptors, which stand in a table
+// of their own (ring/process.h), and forgets the rest.
 class Lifeline {
  public:
   static absl::StatusOr<std::shared_ptr<Lifeline>> Create(BalancerOptions options);
@@ -39,8 +39,8 @@ class Lifeline {
   Lifeline(const Lifeline&) = delete;
   Lifeline& operator=(const Lifeline&) = delete;
 
-  // A source as its handles know it: the index is public, the serial tells it from others that have
-  // had that index.
+  // A source as its handles know it. The index is public; the serial tells the source from others
+  // that have had that index.
   struct SourceId {
     uint32_t index;
     uint64_t serial;
@@ -49,11 +49,12 @@ class Lifeline {
   absl::Status RemoveSource(SourceId source);
   struct NewWorker {
     uint32_t index;
-    PortShared* shared;  // with one holder for the port
+    PortShared* shared;  // with one holder: the port
   };
   absl::StatusOr<NewWorker> AddWorker(const WorkerOptions& options);
-  // The worker leaves everything, also when the balancer is gone already. Within a callback of a
-  // master, which cannot be waited for there, it has left when the callback has returned.
+  // The worker leaves the balancer and all sources, also when the balancer has ended already. In a
+  // callback of a master nobody can wait for that master; there the worker has left when the
+  // callback has returned.
   void RemoveWorker(uint32_t worker, PortShared* shared);
 
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
@@ -86,7 +87,7 @@ class Lifeline {
  private:
   // A source that is being added, is there, or is being removed.
   struct SourceEntry {
-    uint64_t number = 0;  // of all that were ever entered
+    uint64_t number = 0;  // counts all sources that were ever entered
     FileId file;
     uint32_t master = 0;
     bool added = false;
@@ -103,8 +104,8 @@ class Lifeline {
   void LetGoInChild();
   // Whether the calling thread is in a callback of one of the masters.
   bool InCallback() const;
-  // Refuses a forked child, and a thread that drives one of several masters: it might wait for
-  // another one that waits for it. A single master looks after that itself.
+  // Refuses a forked child. Also refuses a callback of one of several masters: it might wait for
+  // another master that waits for it. A single master checks that itself.
   absl::Status CheckCaller() const;
   absl::StatusOr<NewSource> Examine(int fd, const SourceOptions& options) const;
   struct Entered {
@@ -125,8 +126,8 @@ class Lifeline {
   std::mutex event_mutex_;  // several masters, one callback at a time
 
   std::mutex ending_mutex_;
-  // Guarded by ending_mutex_: how many masters still have an intake, and have not ended; and whom
-  // to tell then. Nobody is told while it is held.
+  // Guarded by ending_mutex_: how many masters still have an intake, how many have not ended, and
+  // whom to tell when none is left. Nobody is told while the mutex is held.
   uint32_t intakes_ = 0;
   uint32_t running_ = 0;
   std::vector<std::function<void()>> on_intake_ended_;
@@ -135,7 +136,8 @@ class Lifeline {
   MasterEnvironment environment_;
   std::vector<std::unique_ptr<Master>> masters_;
 
-  // What set-up functions share. Apart, because a forked child must not destroy it.
+  // What set-up functions share. It is an object of its own, because a forked child must not
+  // destroy it.
   struct Books {
     std::mutex mutex;
     // Guarded by mutex.

@@ -23,8 +23,8 @@ absl::Status MailboxShared::Take() {
     return absl::FailedPreconditionError(
         "the mailbox belongs to the process that forked this one: create a mailbox after the fork");
   }
-  // Acquire: pairs with the release in GiveBack, so that the next port goes on where the last one
-  // stopped reading the ring.
+  // Acquire: pairs with the release in GiveBack, so that the next port reads on where the last one
+  // stopped.
   if (taken_.exchange(true, std::memory_order_acquire)) {
     return absl::FailedPreconditionError(
         "the mailbox serves another port already: let that one leave first, or create a mailbox "
@@ -34,7 +34,8 @@ absl::Status MailboxShared::Take() {
 }
 
 void MailboxShared::GiveBack() {
-  // Whoever watches it would be woken for doorbells that nobody takes away any more.
+  // Otherwise a loop that watches the mailbox would be woken for doorbells that nobody consumes any
+  // more.
   while (const uint32_t counted = Count()) Consume(counted, /*left=*/false);
   SetBalancer(0);
   taken_.store(false, std::memory_order_release);

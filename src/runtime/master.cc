@@ -26,13 +26,13 @@ namespace {
 constexpr uint32_t kSubmissionEntries = 256;
 constexpr uint32_t kCompletionsPerTurnMax = 512;  // what a batch brings at most
 constexpr int kLastTurnsMax = 64;
-// Of these the first ones do not wait.
+// How many of these turns, the first ones, do not wait.
 constexpr int kPromptTurns = 4;
 // How often the thread's CPU time is read, which is a system call.
 constexpr int64_t kTurnsToMeasure = 256;
-// A host has other work, too.
+// How many steps one RunOnce does at most, because a host has other work, too.
 constexpr int kStepsAtOnceMax = 16;
-// How long a host's call waits at a time for what it has asked for.
+// A host's own call waits for completions this long at a time.
 constexpr int64_t kHostPauseNs = 1'000'000;
 
 absl::Status CheckPolicy(const Policy& policy, bool tickets) {
@@ -43,7 +43,8 @@ absl::Status CheckPolicy(const Policy& policy, bool tickets) {
       "worker accepts the connection: use Intake::kPollAccept, or another policy"));
 }
 
-// Nothing of the program's may throw into the middle of a batch: half of it would be done.
+// No code of the program may throw into the middle of a batch, because half of the batch would be
+// done then.
 template <typename Function>
 auto RefusingExceptions(const Function& function) {
   try {
@@ -56,8 +57,8 @@ auto RefusingExceptions(const Function& function) {
   }
 }
 
-// Workers some of whom may be redeeming a ticket whose source has just gone: when they have been
-// waited for, nobody uses its descriptor any more. See core::SourceIdentity.
+// Workers that may be redeeming a ticket of a source which was just removed. When they have been
+// waited for, nobody uses the source's descriptor any more. See core::SourceIdentity.
 class Redeemers {
  public:
   Redeemers() = default;
@@ -103,8 +104,8 @@ absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* 
                                                        uint32_t index) {
   std::unique_ptr<Master> master(new Master(environment, index));
   const BalancerOptions& options = environment->options;
-  // What there must be room for follows from the ring that is there, not from what was asked for.
-  // One that is lent keeps back what there is no room for.
+  // How much room is needed follows from the ring that was made, not from what was asked for. A
+  // lent ring keeps back what there is no room for.
   uint32_t completion_entries = options.completion_entries;
   if (!master->rides()) {
     absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
@@ -180,19 +181,19 @@ absl::Status Master::StartThread() {
   has_thread_ = true;
   const std::string number = options_.masters > 1 ? absl::StrCat("-", index_) : "";
   pthread_setname_np(thread_, absl::StrCat(options_.thread_name, number).c_str());
-  // The first call returns when the thread drives its ring, or why it cannot.
+  // The first call returns when the thread drives its ring, or with the reason why it cannot.
   absl::Status started = RunOnMaster([] { return absl::OkStatus(); });
   return started;
 }
 
 absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
                                  absl::FunctionRef<bool()>* until) {
-  if (IsInside()) return CalledFromCallback();  // before the lock, which this thread may have
+  if (IsInside()) return CalledFromCallback();  // before the lock, which this thread may hold
   if (hosted()) {
     std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
     if (abandoned_) return Ended();
-    // Without a host nothing is under way: whoever calls is alone, as long as it has the lock.
+    // Without a host nothing is under way, so the caller is alone as long as it holds the lock.
     if (driver_ == 0) {
       const Inside within(*this);
       return RefusingExceptions(run);
@@ -221,7 +222,7 @@ absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
     if (ended_) return end_status_;
     Enqueue(call);
   }
-  // What it changes is told to the kernel at once.
+  // What the call changes is told to the kernel at once.
   bool goes_on = Advance();
   while (goes_on && !rides() && !call.done) goes_on = Step(kHostPauseNs) && Advance();
   if (call.done) return call.result;
@@ -229,8 +230,8 @@ absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
   return call.result.ok() ? HandOverLoan() : call.result;
 }
 
-// What was submitted refers to no descriptor by its number any more. What it ends is reported to
-// the loop, which cannot be waited for on its own thread.
+// Submits what is pending. Afterwards nothing refers to a descriptor by its number any more. The
+// ends of operations are reported to the loop, which cannot be waited for on its own thread.
 absl::Status Master::HandOverLoan() {
   for (int turns = 0; turns < kLastTurnsMax && lent_->HoldsBack(); ++turns) {
     if (!Step(0)) return absl::OkStatus();
@@ -252,7 +253,7 @@ void Master::Enqueue(Call& call) {
   last_call_ = &call;
 }
 
-// One that waits for its end is not waited for any more.
+// Takes a call that waits for its end out of the list of those.
 void Master::Forget(const Call& call) {
   for (Call** link = &waiting_calls_; *link != nullptr; link = &(*link)->next) {
     if (*link != &call) continue;
@@ -285,11 +286,12 @@ absl::Status Master::RunOnce() {
   bool first = false;
   {
     std::unique_lock lock(sync_->mutex);
-    // Whoever has heard that the host is gone may go on.
+    // A thread that has heard that the host is gone may go on: it waits here until that is
+    // complete.
     if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_leaves_ || ended_; });
     if (abandoned_) return Ended();
     if (ended_) {
-      // What comes late must not keep the descriptor readable.
+      // Completions that come late must not keep the descriptor readable.
       if (OnMaster() && !rides()) ring_->Turn({}, 0, completions_);
       return end_status_;
     }
@@ -303,7 +305,7 @@ absl::Status Master::RunOnce() {
           "that thread, or from this one when that thread has ended");
     }
   }
-  // A loop comes by after every turn of its own, whatever that was about.
+  // A loop that lends its ring calls this in every turn of its own, whatever the turn was about.
   if (!rides() || first || lent_->HasSomething()) Advance();
   return absl::OkStatus();
 }
@@ -334,12 +336,13 @@ absl::Status Master::BecomeHost() {
   return absl::OkStatus();
 }
 
-// A callback of the host may have taken long, and so may the next one.
+// The last callback of the host may have taken long, and so may the next one.
 void Master::ComeBy() {
   if (ring_ != nullptr && !rides() && !IsInside() && ring_->HasSomething()) RunOnce().IgnoreError();
 }
 
-// Steps until there is nothing more to do now. False: it has ended.
+// Steps until there is nothing more to do now, or it has done enough for once. False: the master
+// has ended.
 bool Master::Advance() {
   for (int steps = 0; steps < kStepsAtOnceMax; ++steps) {
     if (!Step(0)) return false;
@@ -360,7 +363,8 @@ void Master::Close() {
       ended = ended_;
       driver_ = ThisThread();
     }
-    // Its host has ended or never came, or drives it no more. What is under way ends with the ring.
+    // The host has ended, has never come, or drives the master no more. What is under way ends with
+    // the ring.
     if (!ended) {
       const Inside within(*this);
       RefuseWithoutRing();
@@ -373,7 +377,8 @@ void Master::Close() {
     BeginShutdown(MonotonicNow());
     FinishShutdown();
   }
-  // Nobody drives it any more. Under the lock, because a port that leaves now looks at the ring.
+  // Nobody drives it any more. The lock is needed, because a port that leaves now looks at the
+  // ring.
   const std::unique_lock lock(sync_->mutex);
   lent_ = nullptr;
   own_ = nullptr;
@@ -381,8 +386,9 @@ void Master::Close() {
   CloseRings();
 }
 
-// When a thread with thread_local objects ends, this is one of the last things that it does. No
-// lock is held while the ring is asked, so calls of others may still come, and are answered.
+// A thread that ends runs this when it destroys its thread_local objects, so it is one of the last
+// things that the thread does. No lock is held while the ring is asked, so calls of other threads
+// may still come, and are answered.
 void Master::OnHostEnds() {
   {
     const std::unique_lock lock(sync_->mutex);
@@ -412,8 +418,8 @@ void Master::LetHostGo() {
       RefuseWithoutRing();
       return End(Ended());
     }
-    // Before others do by themselves what they ask for, because the callback may ask for
-    // statistics, or let a port leave.
+    // The event comes before other threads run their own calls, because its callback may ask for
+    // statistics, or make a port leave.
     if (!std::exchange(said, true)) {
       SayHostGone();
       continue;
@@ -437,7 +443,7 @@ void Master::SayHostGone() {
 }
 
 // Host::kLoop: ends all that is armed, so that nothing is left for a thread that exists no more.
-// False: it has ended.
+// False: the master has ended.
 bool Master::ComeToRest() {
   for (int turns = 0; turns < kLastTurnsMax; ++turns) {
     if (!TurnAndBatch(turns < kPromptTurns ? 0 : kHostPauseNs)) return false;
@@ -448,9 +454,10 @@ bool Master::ComeToRest() {
 }
 
 // Host::kRing: the loop's memory of the ring may be gone, and must not be touched. What the ring
-// has not taken has failed; what it has taken is the loop's to report, if there is one, and of no
-// use any more. What is armed in it is ended where it is still open: a multishot accept would be
-// woken for clients, each in the place of somebody who serves them, for as long as it is.
+// has not taken has failed. What it has taken will be reported to the loop, if there still is one,
+// and is of no use any more. If the ring is still open, what is armed in it is ended. Otherwise a
+// multishot accept would go on to be woken for clients, each time instead of somebody who serves
+// them, as long as the ring is open.
 void Master::LeaveLoan() {
   std::vector<core::Op> pending = lent_->Retire();
   pending.insert(pending.end(), ops_.begin(), ops_.end());
@@ -507,7 +514,7 @@ absl::Status Master::Lend(RingLoan loan) {
 }
 
 bool Master::OnCompletion(const io_uring_cqe& cqe) {
-  // After the end, whoever leaves looks at the same things from another thread.
+  // After the end, a port that leaves looks at the same things from another thread.
   std::unique_lock lock(sync_->mutex, std::defer_lock);
   if (loan_ended_) lock.lock();
   if (lent_ != nullptr && lent_->Take(cqe)) {
@@ -521,8 +528,8 @@ bool Master::OnCompletion(const io_uring_cqe& cqe) {
                      [&](const auto& old) { return old->Take(cqe); });
 }
 
-// On the thread of the host, which cannot wait for the ends of what is under way: they are asked
-// for, and what is accepted until then is closed when it comes (OnCompletion).
+// On the thread of the host, which cannot wait until what is under way has ended. The ends are
+// asked for, and what is accepted until then is closed when it comes (OnCompletion).
 void Master::EndOnLoan() {
   drain_until_ns_ = 0;
   drain_ended_ = true;
@@ -532,7 +539,7 @@ void Master::EndOnLoan() {
   }
   ring_->Turn(ops_, 0, completions_);
   ops_.clear();
-  // What came with it came too late.
+  // Connections that came with the last turn came too late.
   ring::CloseAccepted(completions_);
   EndDriven(Ended());
 }
@@ -549,7 +556,7 @@ void Master::BeginShutdown(int64_t until_ns) {
     if (abandoned) driver_ = ThisThread();
   }
   if (!abandoned) return shared_->Knock();
-  // Nobody drives it, and from now on nobody will.
+  // Nobody drives the master, and from now on nobody will.
   const Inside within(*this);
   RefuseWithoutRing();
   End(Ended());
@@ -568,7 +575,7 @@ ShutdownReport Master::FinishShutdown() {
   std::unique_lock lock(sync_->mutex);
   sync_->changed.wait(lock, [&] { return ended_; });
   if (has_thread_ && !thread_joined_) {
-    thread_joined_ = true;  // the thread takes no lock any more once ended_ is seen
+    thread_joined_ = true;  // once ended_ is seen, the thread takes no lock any more
     pthread_join(thread_, nullptr);
   }
   Redeemers redeemers;
@@ -588,7 +595,7 @@ BalancerStats Master::Stats() {
   BalancerStats stats;
   if (IsInside()) {
     if (in_event_) {
-      FillStats(stats);  // between two batches, as ever
+      FillStats(stats);  // between two batches, as always
     } else {
       stats.status = CalledFromCallback();
     }
@@ -615,7 +622,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
     const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
-    // Asked once: workers make others free at any time.
+    // Asked only once, because workers may make a lower index free at any time.
     id.index = engine_->NextSource();
     if (id.index == kSourcesMax) {
       return absl::ResourceExhaustedError(
@@ -632,7 +639,8 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .readiness = source.tickets,
          .countable = source.tickets && source.countable,
          .listens = source.accepts,
-         // The multishot accept of a TCP listener completes with EINVAL; that of a Unix one never.
+         // When its listener is shut down, the multishot accept of a TCP listener completes with
+         // EINVAL; that of a Unix listener never completes.
          .hides_end = multishot && !source.countable,
          .tells_overflows = overflows >= 0,
          .overflows = std::max(overflows, 0),
@@ -710,7 +718,7 @@ absl::Status Master::RemoveSource(SourceId source) {
 }
 
 absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
-  // The old one ends up in `policy` and is destroyed on the caller's thread.
+  // The old policy ends up in `policy`, and is destroyed on the caller's thread.
   return RunOnMaster([&] {
     if (absl::Status known = CheckSource(source); !known.ok()) return known;
     const bool tickets = sources_[source.index].tickets;
@@ -745,7 +753,7 @@ absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t win
 }
 
 absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared) {
-  // A duplicate, so that a number which is reused is never rung.
+  // The master rings a duplicate, so that it never rings a number which is another file's by then.
   ring::OwnDescriptor ring_fd(options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0),
                               environment_.shared->id());
   if (ring_fd.get() < 0 && !options.on_host) {
@@ -792,7 +800,7 @@ void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
       },
       &until);
   if (removed.ok()) return;
-  // It has ended meanwhile, or before.
+  // The master has ended meanwhile, or had ended before.
   const std::unique_lock lock(sync_->mutex);
   if (!ended_ || worker >= workers_.size() || workers_[worker].shared != shared) return;
   CloseSoon(std::move(workers_[worker].ring_fd));
@@ -892,7 +900,7 @@ struct Master::TurnHost {
   Master& master;
 };
 
-// One turn of the ring and one batch. False: it has ended.
+// One turn of the ring and one batch. False: the master has ended.
 bool Master::Step(core::Wait wait) {
   const Inside within(*this);
   return RefusingExceptions([&] { return TurnAndBatch(wait); });
@@ -906,24 +914,25 @@ bool Master::TurnAndBatch(core::Wait wait) {
               .error = -result,
               .text = std::string(failed.message())});
     RefuseWithoutRing(completions_);
-    if (!hosted()) ring_.reset();  // what it watches, it watches no more
+    if (!hosted()) ring_.reset();  // so it watches nothing any more
     EndDriven(failed);
     return false;
   }
   ++wakes_;
   now_ns_ = MonotonicNow();
-  // Only a thread of the master's own spends its time on turns alone.
+  // Only a thread of the master's own spends all its time on turns, so only there does the CPU time
+  // tell what a turn costs.
   if (!hosted() && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
   TurnHost host{*this};
   core::TakeTurn(*engine_, host, completions_, now_ns_, ops_);
   if (waiting_calls_ != nullptr) EndCalls();
-  // A copy of each: the callback is not ours.
+  // A copy of each, because the callback may do something that changes the list.
   for (size_t i = 0; i < engine_->events().size(); ++i) Report(engine_->events()[i]);
   engine_->ClearEvents();
   if (!shutting_down_) return true;
   if (!intake_ended_said_ && SourcesReleased()) SayIntakeEnded();
   if (!Drained(now_ns_) || !(intake_ended_said_ || drain_ended_)) return true;
-  // The last operations close what was refused; they complete within the turn that takes them.
+  // The last operations close what was refused. They complete within the turn that submits them.
   int result = ring_->Turn(ops_, 0, completions_);
   for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
     result = ring_->Turn({}, 0, completions_);
@@ -969,7 +978,7 @@ void Master::RunCalls() {
   }
 }
 
-// What BeginShutdown has asked for.
+// Does what BeginShutdown has asked for.
 void Master::ObeyShutdown() {
   std::optional<int64_t> until_ns;
   {
@@ -981,9 +990,9 @@ void Master::ObeyShutdown() {
   if (!std::exchange(shutting_down_, true)) engine_->StopIntake();
 }
 
-// While shutting down: whether neither the master nor a ticket refers to a source's descriptor. No
-// ticket is claimed any more when all are withdrawn, so a worker that is seen outside of a claim,
-// and without a ticket, gets none.
+// While shutting down: whether neither the master nor a ticket refers to a source's descriptor.
+// When all tickets are withdrawn, none is claimed any more. So a worker that is seen outside of a
+// claim, and without a ticket, gets none.
 bool Master::SourcesReleased() const {
   if (!engine_->IntakeEnded()) return false;
   if (!had_tickets_) return true;
@@ -1001,7 +1010,7 @@ void Master::SayIntakeEnded() {
   environment_.intake_ended();
 }
 
-// Those whose end has come meanwhile.
+// Ends the calls whose condition has become true.
 void Master::EndCalls() {
   const std::unique_lock lock(sync_->mutex);
   for (Call** link = &waiting_calls_; *link != nullptr;) {
@@ -1019,12 +1028,13 @@ void Master::EndCalls() {
 int64_t Master::WaitMax(int64_t now_ns) {
   TurnHost host{*this};
   const int64_t wait_ns = core::WaitAfterTurn(*engine_, host, now_ns);
-  // Past the deadline, the ends of intake that are still to come wake it.
+  // After the deadline, the master is woken by the ends of intake that are still to come.
   if (!shutting_down_ || now_ns >= drain_until_ns_) return wait_ns;
   return std::min(wait_ns, std::max<int64_t>(0, drain_until_ns_ - now_ns));
 }
 
-// While shutting down: whether there is nothing more to wait for.
+// While shutting down: whether there is nothing more to wait for. After the deadline it refuses
+// what is left.
 bool Master::Drained(int64_t now_ns) {
   if (!engine_->IntakeEnded()) return false;
   if (now_ns >= drain_until_ns_ && !drain_ended_) {
@@ -1032,7 +1042,7 @@ bool Master::Drained(int64_t now_ns) {
     RefuseAll();
   }
   if (engine_->Outstanding() > 0) {
-    // What is refused is closed by the next batches, which nothing else would bring about.
+    // The next batches close what is refused. Nothing else would bring these batches about.
     if (drain_ended_) shared_->Knock();
     return false;
   }
@@ -1084,7 +1094,7 @@ void Master::FillStats(BalancerStats& stats) {
     const core::WorkerCount& count = ledger.worker(index);
     const uint32_t open = engine_->open(index);
     uint32_t unclaimed = engine_->Unclaimed(index);
-    // What has ended was taken, also when the worker has not said so yet.
+    // A connection that has ended was taken, even if the worker has not said so yet.
     if (workers_[index].handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.workers.push_back(
@@ -1095,13 +1105,13 @@ void Master::FillStats(BalancerStats& stats) {
          .doorbells = engine_->doorbells(index),
          .stalls = engine_->stalls(index),
          .unclaimed = unclaimed,
-         // What was unclaimed when its inbox was looked at may have ended since.
+         // What was unclaimed when the inbox was looked at may have ended since.
          .open = std::max(open, unclaimed),
          .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
   }
 }
 
-// What the kernel says of the source's queue, and takes note of how often it has overflowed.
+// Asks the kernel about the source's queue, and notes how many connections it has dropped.
 void Master::FillBacklog(uint32_t index, SourceStats& stats) {
   const SourceEntry& source = sources_[index];
   if (source.tells_backlog) {
@@ -1116,8 +1126,8 @@ void Master::FillBacklog(uint32_t index, SourceStats& stats) {
   stats.backlog_overflows = engine_->intake(index).overflows;
 }
 
-// Between two batches. As a rule the kernel has taken all that was submitted; where it has not, a
-// doorbell for the worker may be among the rest, so the ring's number must not be free yet.
+// Between two batches. As a rule the kernel has taken everything that was submitted. If it has not,
+// a doorbell for the worker may be among the rest, so the duplicate of its ring must stay open.
 void Master::ReleaseWorker(uint32_t index) {
   engine_->RemoveWorker(index);
   const core::WorkerCount& count = engine_->ledger().worker(index);
@@ -1156,8 +1166,9 @@ void Master::CloseRings() {
   rings_to_close_.clear();
 }
 
-// Nobody is rung any more. A worker's ring would go on with what it has under way as long as there
-// is a duplicate, and the master's own keeps what it watches.
+// Nobody is rung any more. The rings are let go of, for two reasons: a worker's ring would go on
+// with what it has under way as long as there is a duplicate, and the master's own ring keeps what
+// it watches.
 void Master::LetGoOfRings() {
   if (!hosted()) {
     own_ = nullptr;
@@ -1167,7 +1178,7 @@ void Master::LetGoOfRings() {
   CloseRings();
 }
 
-// Closes what nobody has claimed. The report counts it apart from what was refused before.
+// Closes what nobody has claimed. The report counts this separately from what was refused before.
 void Master::RefuseAll() {
   if (!refused_before_) refused_before_ = Refused();
   engine_->RefuseAll();
@@ -1181,11 +1192,11 @@ uint64_t Master::Refused() const {
   return refused;
 }
 
-// What the ring can close no more, held or offered, is closed here.
+// Closes here what is held or offered, because the ring cannot close it any more.
 void Master::RefuseWithoutRing(std::vector<core::Completion> reported) {
   engine_->StopIntake();
   engine_->Rest();
-  // Read before anything is refused.
+  // Reported completions are read before anything is refused.
   std::swap(completions_, reported);
   if (!completions_.empty()) BatchWithoutRing(/*all_reported=*/false);
   std::swap(completions_, reported);
@@ -1198,7 +1209,7 @@ void Master::RefuseWithoutRing(std::vector<core::Completion> reported) {
   while (engine_->Outstanding() > 0) BatchWithoutRing(/*all_reported=*/true);
 }
 
-// What the ring has reported and nobody has read.
+// Reads what the ring has reported and nobody has read.
 void Master::TakeRemaining() {
   completions_.clear();
   if (engine_->RoomForEach() == 0) engine_->MakeRoom();
@@ -1206,8 +1217,8 @@ void Master::TakeRemaining() {
   if (ring_ != nullptr) ring_->TakeRemaining(completions_);
 }
 
-// Of `completions_`, while the ring cannot be asked for anything. What it would be asked for is
-// added to `not_done`.
+// A batch with `completions_` while the ring cannot be asked for anything. The operations that it
+// would be asked for are added to `not_done`.
 void Master::BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done) {
   engine_->OnBatch(completions_, MonotonicNow(), ops_, all_reported);
   if (engine_->WantsRoom()) engine_->MakeRoom();
@@ -1218,7 +1229,7 @@ void Master::BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done
   ops_.clear();
 }
 
-// On the thread that drives it.
+// Ends the master on the thread that drives it.
 void Master::EndDriven(absl::Status status) {
   if (lent_ != nullptr) {
     lent_->End();
@@ -1229,13 +1240,14 @@ void Master::EndDriven(absl::Status status) {
 }
 
 void Master::End(absl::Status status) {
-  const Inside within(*this);  // the program is told below, also where nobody drives it
+  // The callbacks below are inside the master, also when nobody drives it.
+  const Inside within(*this);
   // Tickets that come from now on are late.
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     shared_->source(source).identity.Set(0);
   }
   SayIntakeEnded();
-  // What it had is free.
+  // The places that it had are free.
   environment_.shared->KnockOthersIfHungry(shared_);
   LetGoOfRings();
   ShutdownReport report;
@@ -1345,7 +1357,7 @@ void Master::CallBack(const Event& event) {
   in_event_ = false;
 }
 
-// Why, and what to do, as far as the moment tells.
+// Says why the worker is said to stall, and what the reason may be.
 std::string Master::StallText(const core::EngineEvent& event) const {
   const bool inbox = workers_[event.worker].handoff == Handoff::kInbox;
   const absl::Duration still =

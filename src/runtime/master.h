@@ -1,5 +1,5 @@
-// One master: what it drives, the thread that does so (or the host that lends its own), and the way
-// in for everybody else.
+// One master: the engine and the ring that it drives, the thread that does so (its own, or that of
+// a host), and the way in for all other threads.
 
 #ifndef RINGMASTER_SRC_RUNTIME_MASTER_H_
 #define RINGMASTER_SRC_RUNTIME_MASTER_H_
@@ -37,8 +37,9 @@ struct MasterEnvironment {
   ring::Features features;
   CpuTopology topology;
   std::shared_ptr<BalancerShared> shared;
-  // Each called once by each master, on the thread that drives it, or that closes it when nobody
-  // does: it refers to no source any more; and it has ended, so its report is there.
+  // Each master calls each of these once, on the thread that drives it; when nobody drives it, on
+  // the thread that closes it. The first says that the master refers to no source any more, the
+  // second that it has ended and its report is there.
   std::function<void()> intake_ended;
   std::function<void()> ended;
 };
@@ -54,15 +55,15 @@ struct NewSource {
 
 // A forked child calls nothing of this, not even the destructor: see Lifeline.
 //
-// Threads: the public functions from any thread but the master's. The master's own functions say
-// so. Set-up runs as calls: a closure that the master runs between two batches, while the caller
-// waits.
+// Threads: any thread may call the public functions, except from within the master itself. The
+// master's own functions say so. Set-up is a Call: a closure that the master runs between two
+// batches, while the caller waits.
 //
-// With a host: as long as nobody drives the master, before the first RunOnce and when the host's
-// thread has ended, nothing of it is armed or under way, and a call is run by its caller at once.
-// The next thread that calls RunOnce is the host.
+// With a host: nobody drives the master before the first RunOnce, and after the host's thread has
+// ended. Then nothing of it is armed or under way, and each caller runs its own call at once. The
+// next thread that calls RunOnce becomes the host.
 //
-// Indexes of sources are the master's own here; everybody else knows them by PublicIndex.
+// Indexes of sources are the master's own here; everybody else knows the source by PublicIndex.
 class Master {
  public:
   // `index` among the masters of the balancer.
@@ -79,12 +80,12 @@ class Master {
   };
   absl::StatusOr<SourceId> AddSource(const NewSource& source, SourceOptions options);
   absl::Status RemoveSource(SourceId source);
-  // `worker` is an index that no worker has.
+  // `worker` is an index that no worker has yet.
   absl::Status AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared);
-  // The worker leaves everything, also when the master has ended already: afterwards nothing here
-  // refers to its ring.
+  // The worker leaves all sources of this master, also when the master has ended already.
+  // Afterwards nothing here refers to the worker's ring.
   void RemoveWorker(uint32_t worker, PortShared* shared);
-  // The same between the next two batches, for callers that the master would have to wait for.
+  // The same between the next two batches, without waiting: for callers in a callback of a master.
   void RemoveWorkerSoon(uint32_t worker, PortShared* shared);
 
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
@@ -101,7 +102,8 @@ class Master {
   // With a host.
   int fd() const;
   absl::Status RunOnce();
-  // On the host's thread, in the middle of its own work: RunOnce, if there is something to do.
+  // On the host's thread, in the middle of its own work: does what RunOnce does, if there is
+  // something to do.
   void ComeBy();
   absl::Status Lend(RingLoan loan);
   bool OnCompletion(const io_uring_cqe& cqe);
@@ -109,7 +111,7 @@ class Master {
   // Asks for the end: the intake stops, and everything ends by `until_ns` of the monotonic clock,
   // or earlier if that was asked for before. Does not wait; on the master's own thread, too.
   void BeginShutdown(int64_t until_ns);
-  // Waits for the end that was asked for. Not where IsInside.
+  // Waits for the end that was asked for. Must not be called where IsInside.
   ShutdownReport FinishShutdown();
   // Null until it has ended.
   std::optional<ShutdownReport> FinalReport() const;
@@ -119,14 +121,14 @@ class Master {
 
   // Whether the calling thread drives this master.
   bool OnMaster() const;
-  // Whether the caller is called by it: what it would wait for would wait for the caller. Takes no
-  // lock.
+  // Whether this master has called the code that asks: then that code must not wait for the master.
+  // Takes no lock.
   bool IsInside() const;
 
  private:
   struct Call {
     absl::FunctionRef<absl::Status()> run;
-    // If any, the call ends only when this is true, which is asked after every batch.
+    // If not null, the call ends only when this is true. It is asked after every batch.
     absl::FunctionRef<bool()>* until = nullptr;
     absl::Status result;
     bool done = false;
@@ -151,9 +153,10 @@ class Master {
     uint32_t window = 0;  // as added
   };
 
-  // While it lives the calling thread is inside `master`: in a step, or in a call that changes it.
-  // What the program's own code (policies, the event callback, the functions of a loan) asks of the
-  // same master then is refused, because it would be done in the middle of something.
+  // While this object lives, the calling thread is inside `master`: in a step, or in a call that
+  // changes it. The master may then call code of the program: policies, the event callback, the
+  // functions of a loan. What that code asks of the same master is refused, because it would be
+  // done in the middle of something.
   class Inside {
    public:
     explicit Inside(const Master& master);
@@ -163,7 +166,7 @@ class Master {
 
    private:
     friend class Master;
-    // The innermost of the thread.
+    // The innermost object of this thread.
     static thread_local const Inside* innermost;
     const Master* const master_;
     const Inside* const outer_;
@@ -183,21 +186,22 @@ class Master {
   absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
                            absl::FunctionRef<bool()>* until = nullptr);
 
-  // The same on the thread of the host, where nobody else would run it: as part of a step, like the
-  // calls of others, so that nothing is set up while operations of the last batch are still pending
-  // here. They name descriptors by their numbers.
+  // The same on the thread of the host, where nobody else would run it. It runs as part of a step,
+  // like the calls of other threads. So nothing is set up while operations of the last batch are
+  // still pending here; those name descriptors by their numbers.
   absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
   absl::Status HandOverLoan();
   void Enqueue(Call& call);
   void Forget(const Call& call);
 
   bool hosted() const { return options_.host != Host::kThread; }
-  // Its host's loop reaps, so nothing can be waited for on the host's thread.
+  // Whether the ring is lent. Then the host's loop reaps, so nothing can be waited for on the
+  // host's thread.
   bool rides() const { return options_.host == Host::kRing; }
   // Whether the ring that was lent has brought more than the engine had room for.
   bool KeepsBack() const { return lent_ != nullptr && lent_->KeepsBack(); }
   absl::Status BecomeHost();
-  // The thread of the host ends; on it, when all else has ended.
+  // Called on the thread of the host when that ends.
   void OnHostEnds();
   bool ComeToRest();
   void LeaveLoan();
@@ -208,8 +212,9 @@ class Master {
 
   // --- On the master's thread. -----------------------------------------------------------------
   void Run();
-  // One turn of the ring and one batch; or as many as there is something to do, without waiting.
-  // False: it has ended.
+  // Step does one turn of the ring and one batch, with what belongs to them. Advance does as many
+  // steps as there is something to do, without waiting. Both return false when the master has
+  // ended.
   bool Step(core::Wait wait);
   bool TurnAndBatch(core::Wait wait);
   struct TurnHost;  // see core/turn.h
@@ -223,7 +228,7 @@ class Master {
   uint32_t PublicIndex(uint32_t source) const {
     return source * environment_.shared->masters() + index_;
   }
-  // Errors when the handle is of no use any more.
+  // These fail when the handle is of no use any more.
   absl::Status CheckSource(SourceId source) const;
   absl::Status CheckWorker(uint32_t worker, const PortShared* shared) const;
   void Report(core::EngineEvent event);
@@ -239,7 +244,8 @@ class Master {
   void CloseSoon(ring::OwnDescriptor ring_fd);
   void CloseRings();
   void LetGoOfRings();
-  // The ring can do nothing any more, but what it has reported is read: `reported` first.
+  // RefuseWithoutRing is for a ring that can do nothing any more. What the ring has reported is
+  // still read, and `reported` before it.
   void RefuseAll();
   uint64_t Refused() const;
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
@@ -258,10 +264,11 @@ class Master {
   std::unique_ptr<core::Engine> engine_;
   pthread_t thread_{};       // of its own
   bool has_thread_ = false;  // written before anybody else knows the master
-  // The thread that drives it, as ThisThread says; 0: nobody does. A thread that finds itself here
-  // has written that itself, hence relaxed.
+  // The thread that drives the master, as ThisThread numbers it; 0: nobody does. A thread that
+  // finds its own number here has written it itself, hence relaxed.
   std::atomic<uint64_t> driver_{0};
-  bool host_leaves_ = false;            // with the lock: its thread ends, and lets go of all this
+  // With the lock: the host's thread is ending, and lets go of the master.
+  bool host_leaves_ = false;
   std::unique_ptr<ThreadWatch> watch_;  // of hosts
 
   // The master's own, once its thread runs.
@@ -287,7 +294,8 @@ class Master {
 
   struct Sync {
     std::mutex mutex;
-    std::mutex departures_mutex;  // apart: a callback may come while its thread has the other one
+    std::mutex departures_mutex;  // a mutex of its own, because a callback may come while its
+                                  // thread holds the other one
     std::condition_variable changed;
   };
   std::unique_ptr<Sync> sync_ = std::make_unique<Sync>();

@@ -1,5 +1,5 @@
-// What may be asked for. Every option that has limits is checked here, before anything is done, in
-// words that say what is wrong, why, and what to do. Pure: nothing but the options is looked at.
+// Checks options. Every option that has limits is checked here, before anything is done. The texts
+// say what is wrong, why, and what to do. Pure: it looks at nothing but the options.
 
 #ifndef RINGMASTER_SRC_RUNTIME_OPTIONS_H_
 #define RINGMASTER_SRC_RUNTIME_OPTIONS_H_
@@ -12,14 +12,14 @@
 namespace ringmaster::internal {
 
 absl::Status CheckOptions(const BalancerOptions& options);
-// For one of so many masters.
+// For a balancer with so many masters.
 absl::Status CheckOptions(const SourceOptions& options, uint32_t masters);
-// For a balancer with that host. Its ring is another matter.
+// For a balancer with that host. The worker's ring is checked elsewhere (ring/target.h).
 absl::Status CheckOptions(const WorkerOptions& options, Host host);
-// The same of a ring that is lent.
+// The same for a ring that is lent.
 absl::Status CheckLoan(const RingLoan& loan);
 
-// What Port::SetCapacity and Port::SetWindow may be asked for.
+// For Port::SetCapacity and Port::SetWindow.
 absl::Status CheckCapacity(uint32_t capacity);
 absl::Status CheckWindow(uint32_t window);
 

@@ -29,7 +29,8 @@ void NoteCpu(core::PortState& state) {
   }
 }
 
-// See core::SourceIdentity. Also ended by a cancellation of the thread within accept4.
+// Marks a worker as redeeming a ticket, see core::SourceIdentity. The destructor also runs when the
+// thread is cancelled within accept4.
 class Redeeming {
  public:
   explicit Redeeming(core::PortState& state) : state_(state) {
@@ -43,8 +44,8 @@ class Redeeming {
   core::PortState& state_;
 };
 
-// One claim, while it lasts; also when what it calls throws. Then the port is as after a claim that
-// has stopped early, and a mailbox stays readable.
+// One claim, while it lasts. If a callback throws, the port is as after a claim that has stopped
+// early, and a mailbox stays readable.
 class Claiming {
  public:
   explicit Claiming(internal::PortShared& shared) : shared_(shared) {
@@ -55,7 +56,7 @@ class Claiming {
       shared_.claimer.End();
       shared_.balancer->KnockIfHungry();
     }
-    if (shared_.left_in_claim) shared_.Unref();  // the port's, which has left
+    if (shared_.left_in_claim) shared_.Unref();  // the holder was the port, which has left
   }
   Claiming(const Claiming&) = delete;
   Claiming& operator=(const Claiming&) = delete;
@@ -167,11 +168,13 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 
 Ticket::~Ticket() {
   if (shared_ == nullptr) return;
-  // Whoever uses the descriptor without Accept, and complains of nothing, has had no trouble.
+  // A worker that uses the descriptor without Accept, and gives no reason by Again, has had no
+  // trouble.
   if (has_place_ && !gave_up_) master_->SayRedeemed(source_, serial_);
   if (has_place_) shared_->ReleasePlace(gate_);
   shared_->tickets.fetch_sub(1, std::memory_order_seq_cst);
-  shared_->balancer->KnockIfHungry();  // not as a lease: it had no descriptor to give back
+  // Not as after a lease, because a ticket has no descriptor of its own.
+  shared_->balancer->KnockIfHungry();
   shared_->Unref();
 }
 
@@ -185,8 +188,8 @@ Connection Ticket::Accept() {
   if (shared_ == nullptr || !shared_->balancer->ours()) return {};
   const Redeeming redeeming(shared_->state);
   if (!master_->source(source_).identity.Is(serial_)) return {};  // it is late
-  // It was non-blocking when it was added, but that belongs to the open file, and others may share
-  // it.
+  // The source was non-blocking when it was added. But O_NONBLOCK belongs to the open file, and
+  // another process may share that and change it.
   if ((fcntl(fd_, F_GETFL) & O_NONBLOCK) == 0) {
     Again(core::kWouldWait);
     return {};
@@ -196,7 +199,7 @@ Connection Ticket::Accept() {
                            ((traits_ & internal::kAcceptsNonBlocking) != 0 ? SOCK_NONBLOCK : 0) |
                                ((traits_ & internal::kAcceptsCloseOnExec) != 0 ? SOCK_CLOEXEC : 0));
     if (fd >= 0) {
-      // Where connections cannot be counted, one ticket stands for all of them.
+      // If the source's connections cannot be counted, one ticket stands for all of them.
       pollfd more{.fd = fd_, .events = POLLIN, .revents = 0};
       if ((traits_ & internal::kCountable) == 0 && poll(&more, 1, 0) == 1) Again();
       master_->SayRedeemed(source_, serial_);
@@ -234,10 +237,11 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   if (shared_ == nullptr || shared_->claimer.under_way()) return false;
   internal::PortShared& shared = *shared_;
   Claiming claiming(shared);
-  // What is called may leave, or move or destroy this port, so nothing is asked of it afterwards.
+  // A callback may make this port leave, or move or destroy it. So nothing is asked of `this`
+  // afterwards.
   const std::shared_ptr<internal::Lifeline> driven = shared.on_host ? lifeline_ : nullptr;
   NoteCpu(shared.state);
-  // Before Begin, and consumed at the end: runtime/mailbox_shared.h says why.
+  // Doorbells are counted before Begin and consumed at the end; runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared.mailbox.get();
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
   core::Claimer& claimer = shared.claimer;
@@ -298,7 +302,7 @@ void Port::Leave() {
   const std::shared_ptr<internal::Lifeline> lifeline = std::move(lifeline_);
   lifeline->RemoveWorker(worker_, shared);
   if (const auto mailbox = std::move(shared->mailbox)) mailbox->GiveBack();
-  // Within a claim of its own, that one lets go of it at its end.
+  // If the port leaves within a claim of its own, the claim lets go of `shared` at its end.
   shared->left_in_claim = shared->claimer.under_way();
   if (!shared->left_in_claim) shared->Unref();
 }

@@ -21,19 +21,21 @@ absl::StatusOr<std::unique_ptr<MasterShared>> MasterShared::Create(uint64_t owne
 }
 
 void MasterShared::Knock() {
-  if (ring::ThisProcess() != process_) return;  // that would wake the parent's
+  if (ring::ThisProcess() != process_) return;  // it would wake the parent's master
   const uint64_t one = 1;
-  // Nobody reads the counter, only its edges matter. It would take 2^64 knocks to fill it.
+  // Nobody reads the counter, because only its edges matter. It would take 2^64 knocks to fill it.
   [[maybe_unused]] const ssize_t written = write(event_fd_.get(), &one, sizeof(one));
 }
 
 bool MasterShared::GiveBack(uint32_t index, uint64_t serial, int error) {
-  // Only not to wake the master for nothing: should the source go now, the master finds that out.
+  // This check only avoids waking the master for nothing. If the source is removed right after it,
+  // the master finds that out.
   if (!sources_[index].identity.Is(serial)) return false;
-  // As completions and system calls say it. There is no errno beyond that range.
+  // Completions and system calls say an errno as a negative number. There is no errno beyond that
+  // range.
   if (error < 0) error = error < -core::GivenBack::kErrorMax ? EIO : -error;
   if (error > core::GivenBack::kErrorMax) error = EIO;
-  // Release, both: whoever sees the second finds the first.
+  // Both with release: a master that sees the second finds the first.
   core::GivenBack& given_back = sources_[index].given_back;
   given_back.Say(serial, error);
   if (error == 0 && given_back.Asked()) given_back.SayRedeemed(serial);

@@ -1,5 +1,5 @@
-// What ports and leases touch: blocks that own what they need and live until their last holder lets
-// go, so that a lease can be released after its port and its balancer are gone.
+// What ports and leases touch. Each block owns what it needs, and lives until its last holder lets
+// go. So a lease can be released after its port and its balancer are gone.
 
 #ifndef RINGMASTER_SRC_RUNTIME_SHARED_H_
 #define RINGMASTER_SRC_RUNTIME_SHARED_H_
@@ -21,15 +21,16 @@
 
 namespace ringmaster::internal {
 
-// How many sources a master can have at a time: a token table of that size is kept for each worker,
-// so that claiming needs no lock.
+// How many sources a master can have at a time. Each worker has a table of so many tokens, so that
+// claiming needs no lock.
 inline constexpr uint32_t kSourcesMax = 1024;
 
 // A capacity as gates take it: 0 is no limit.
 inline uint32_t LimitOf(uint32_t capacity) { return capacity == UINT32_MAX ? 0 : capacity; }
 
-// What a worker must know of a source, by its index at its master. Written when the source is
-// added, before the first offer of it; published to workers by the inbox's tail, hence relaxed.
+// What a worker must know of a source, by the source's index at its master. It is written when the
+// source is added, before the first offer of the source. The inbox's tail publishes it to workers,
+// hence relaxed.
 struct SourceShared {
   std::atomic<int> fd{-1};
   std::atomic<uint32_t> traits{0};  // a set of the bits below
@@ -47,7 +48,7 @@ inline constexpr uint32_t kAcceptsNonBlocking = 1 << 3;  // what is accepted bec
 inline constexpr uint32_t kAcceptsCloseOnExec = 1 << 4;  // and close-on-exec
 inline constexpr uint32_t kLimited = 1 << 5;             // its `gate` is
 
-// A master as those who make credit see it: the flag that asks for a knock, and where to knock.
+// A master as workers and leases see it: the flag that asks for a knock, and where to knock.
 class MasterShared {
  public:
   // `owner` as ring::OwnDescriptor takes it.
@@ -59,23 +60,24 @@ class MasterShared {
   core::Hunger& hunger() { return hunger_; }
   int event_fd() const { return event_fd_.get(); }
 
-  // Wakes the master; nobody in a forked child. Any thread.
+  // Wakes the master. Does nothing in a forked child. Any thread.
   void Knock();
 
   SourceShared& source(uint32_t index) { return sources_[index]; }
 
-  // A ticket of the source comes back, with the errno of what went wrong or 0. Nothing happens when
-  // that source has gone, whoever has its index now; then the answer is false. Any thread.
+  // A ticket of the source is given back, with the errno of what went wrong or 0. Returns false,
+  // and does nothing, when that source was removed, whichever source has its index now. Any thread.
   bool GiveBack(uint32_t index, uint64_t serial, int error);
-  // Something was accepted by a ticket of the source: said only if the master has asked for it.
+  // Something was accepted by a ticket of the source. This is passed on only if the master has
+  // asked for it.
   void SayRedeemed(uint32_t index, uint64_t serial);
-  // Master. Whether any has come back since the last call.
+  // Master. Whether any ticket was given back since the last call.
   bool TakeGivenBack() {
     return given_back_.load(std::memory_order_relaxed) != 0 &&
            given_back_.exchange(0, std::memory_order_acquire) != 0;
   }
-  // After credit was made, or after a lease has ended: wakes the master if it asked for it. Any
-  // thread.
+  // These wake the master if it has asked for it: the first after somebody has made credit, the
+  // second after a lease has ended. Any thread.
   void KnockIfHungry() {
     if (hunger_.TakeKnock()) Knock();
   }
@@ -91,8 +93,8 @@ class MasterShared {
   std::array<SourceShared, kSourcesMax> sources_;
 };
 
-// The indexes of workers: a worker has the same at every master. An index is used again when the
-// last who has the worker in its books has let go of it, see PortShared::LeaveBooks.
+// The indexes of workers. A worker has the same index at every master. The index is used again when
+// nobody has the worker in its books any more, see PortShared::LeaveBooks.
 class WorkerIndexes {
  public:
   // The lowest that is free.
@@ -124,14 +126,14 @@ class BalancerShared {
   core::Gate* limit() { return gate_.limited() ? &gate_ : nullptr; }
   WorkerIndexes& worker_indexes() { return worker_indexes_; }
 
-  // Any thread: as the functions of MasterShared, for whoever waits.
+  // Any thread: as the functions of MasterShared, for all masters.
   void KnockIfHungry() {
     for (const auto& master : masters_) master->KnockIfHungry();
   }
   void KnockAfterLease() {
     for (const auto& master : masters_) master->KnockAfterLease();
   }
-  // A master has given back places that the others may wait for.
+  // Called after a master has given back places that the others may wait for.
   void KnockOthersIfHungry(const MasterShared* but) {
     for (const auto& master : masters_) {
       if (master.get() != but) master->KnockIfHungry();
@@ -146,8 +148,8 @@ class BalancerShared {
   WorkerIndexes worker_indexes_;
 };
 
-// Zeroed memory that a forked child finds zeroed again: its copy of an inbox is empty, so it cannot
-// claim what the parent's worker claims as well.
+// Zeroed memory that the kernel zeroes again in a forked child. So the child's copy of an inbox is
+// empty, and the child cannot claim what the parent's worker claims as well.
 class InboxMemory {
  public:
   static absl::StatusOr<InboxMemory> Create(size_t bytes);
@@ -173,17 +175,17 @@ struct Channel {
   const InboxMemory memory;
   core::Inbox inbox;
   core::Tally tally;  // Handoff::kCompletion
-  // The worker's own value for each source, by its index at the master. Written by Join, before the
-  // master makes the first offer of that source; published to the worker by the inbox's tail, hence
-  // relaxed. Atomic because a worker that leaves a source and joins it again may be looking it up
-  // for an older offer.
+  // The worker's own value for each source, by the source's index at the master. Join writes it,
+  // before the master makes the first offer of that source. The inbox's tail publishes it to the
+  // worker, hence relaxed. It is atomic, because a worker that leaves a source and joins it again
+  // may be reading it for an older offer.
   std::array<std::atomic<uint64_t>, kSourcesMax> tokens{};
 };
 
-// A worker as its port, its leases and the masters see it. Counts its holders itself: a lease is
-// one pointer, and taking one costs one relaxed increment.
+// A worker as its port, its leases and the masters see it. It counts its holders itself, so that a
+// lease is one pointer, and making one costs one relaxed increment.
 struct PortShared {
-  // Inboxes of so many words. With one holder.
+  // Its inboxes have so many words. It has one holder at first.
   static absl::StatusOr<PortShared*> Create(std::shared_ptr<BalancerShared> balancer,
                                             uint32_t words);
 
@@ -193,17 +195,18 @@ struct PortShared {
     if (holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
-  // Who has it in its books under this index: every master, and whoever adds or removes it. When
-  // the last has left them, the index is free.
+  // These count who has the worker in its books under this index: every master, and whoever adds or
+  // removes the worker. When nobody has it any more, the index is free.
   void EnterBooks() { books.fetch_add(1, std::memory_order_relaxed); }
   void LeaveBooks(uint32_t index) {
-    // As Unref: the next worker of this index comes after all that was done for this one.
+    // Memory order as in Unref: the next worker of this index comes after everything that was done
+    // for this one.
     if (books.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       balancer->worker_indexes().GiveBack(index);
     }
   }
 
-  // For a connection that is there already.
+  // Counts a connection that is there already, whatever the limits.
   void TakePlace() {
     state.Take();
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->Force();
@@ -214,26 +217,28 @@ struct PortShared {
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave();
   }
 
-  // Port: up to `count` of what was handed over have been taken out of the ring. Which master had
-  // sent them does not show, and does not matter: no more is taken from a tally than it has, and
-  // together they have what is in the ring. False when there was none.
+  // Port: the worker has taken up to `count` of what was handed over out of its ring. Which master
+  // had sent them does not show. It does not matter either: no more is booked at a tally than it
+  // has, and together the tallies have what is in the ring. Returns false when nothing was untaken.
   bool Took(size_t count);
-  // A master that has it in its books no more: what that one has handed over is the worker's own.
+  // For a master that has the worker in its books no more: what that master has handed over belongs
+  // to the worker.
   void KeepRing(uint32_t master);
-  // After a source was removed: until none of its tickets is being redeemed any more. Each takes no
-  // longer than an accept that does not wait.
+  // After a source was removed: waits until none of its tickets is being redeemed any more.
+  // Redeeming one takes no longer than an accept that does not wait.
   void WaitForRedeemers() const;
 
   core::PortState state;
   std::atomic<uint32_t> holders{1};
-  // Tickets that exist. One that ends is the first half of the hungry dance, as the end of a lease.
+  // How many tickets exist. The end of a ticket is the first half of the hungry dance, as the end
+  // of a lease is.
   std::atomic<uint32_t> tickets{0};
   std::atomic<uint32_t> books{0};
   const std::shared_ptr<BalancerShared> balancer;
   const std::vector<std::unique_ptr<Channel>> channels;  // by master
-  // The port's own: its claims; the channel whose tally comes next, so that no master is always
-  // served last; and, until it leaves, what its doorbells come to: null when that is the worker's
-  // ring.
+  // What belongs to the port alone: its claims; the channel whose tally comes next, so that no
+  // master is always served last; and, until the port leaves, the mailbox that its doorbells come
+  // to (null when that is the worker's ring).
   core::Claimer claimer;
   uint32_t next_tally = 0;
   std::shared_ptr<MailboxShared> mailbox;

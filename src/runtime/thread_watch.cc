@@ -14,7 +14,7 @@ struct ThreadWatch::Link {
 
   const uint64_t process = ring::ThisProcess();
   std::mutex mutex;
-  // Guarded by mutex. Null: nobody wants to know any more.
+  // Guarded by mutex. Null when the watch was destroyed.
   std::function<void()> on_end;
 };
 
@@ -23,13 +23,14 @@ namespace {
 std::atomic<uint64_t> threads{0};
 thread_local uint64_t this_thread = 0;
 
-// What is to be told when a thread ends.
+// The watches that are told when a thread ends.
 struct ThreadEnd {
   std::vector<std::shared_ptr<ThreadWatch::Link>> links;
 
   ~ThreadEnd() {
     for (const auto& link : links) {
-      // Before the lock, which another thread may have had at the moment of the fork.
+      // This check comes before the lock, which another thread may have held at the moment of the
+      // fork.
       if (ring::ThisProcess() != link->process) continue;
       const std::lock_guard lock(link->mutex);
       if (link->on_end) link->on_end();
@@ -55,7 +56,7 @@ ThreadWatch::~ThreadWatch() {
 }
 
 void ThreadWatch::WatchThisThread() {
-  // Those whose watches are gone are forgotten.
+  // Links whose watches are gone are forgotten.
   std::erase_if(thread_end.links, [](const auto& link) { return link.use_count() == 1; });
   thread_end.links.push_back(link_);
 }

@@ -1,4 +1,4 @@
-// Threads that others rely on: who they are, and the news that one ends.
+// Which thread this is, and the news that a thread ends.
 
 #ifndef RINGMASTER_SRC_RUNTIME_THREAD_WATCH_H_
 #define RINGMASTER_SRC_RUNTIME_THREAD_WATCH_H_
@@ -9,24 +9,24 @@
 
 namespace ringmaster::internal {
 
-// The calling thread. No other thread of the process has had this number or will have it, unlike a
-// pthread_t or a thread id of the kernel, which go to a new thread as soon as the old one has
-// ended. Never 0. A forked child's only thread keeps it.
+// A number for the calling thread. No other thread of the process has had it, or will have it. (A
+// pthread_t or a thread id of the kernel goes to a new thread as soon as the old one has ended.)
+// Never 0. A forked child's only thread keeps the number.
 uint64_t ThisThread();
 
 // Calls a function when a thread ends.
 class ThreadWatch {
  public:
-  // `on_end` runs on the thread that ends, when its thread_local objects are destroyed; not in a
-  // forked child.
+  // `on_end` runs on the thread that ends, when its thread_local objects are destroyed. It does not
+  // run in a forked child.
   explicit ThreadWatch(std::function<void()> on_end);
-  // Afterwards `on_end` is not called any more. Waits for it if it is running, so it must not be
-  // destroyed by it.
+  // Afterwards `on_end` is not called any more. The destructor waits for `on_end` if that is
+  // running, so `on_end` must not destroy this object.
   ~ThreadWatch();
   ThreadWatch(const ThreadWatch&) = delete;
   ThreadWatch& operator=(const ThreadWatch&) = delete;
 
-  // The calling thread, from now on beside those before. Allocates.
+  // Watches the calling thread from now on, beside those watched before. Allocates.
   void WatchThisThread();
 
   struct Link;

@@ -19,7 +19,7 @@ std::string ReadLine(const std::string& path) {
   return line;
 }
 
-// A small id for each distinct list of CPUs, so that equal lists get equal ids.
+// Gives each distinct list of CPUs a small number, so that equal lists get equal numbers.
 class Ids {
  public:
   int32_t For(const std::string& cpu_list) {

@@ -9,8 +9,8 @@
 
 namespace ringmaster::internal {
 
-// Reads /sys/devices/system/cpu below `root` ("" in production). What is not there stays unknown:
-// containers and small machines may show little or nothing.
+// Reads /sys/devices/system/cpu below `root` ("" in production). What is not there stays unknown,
+// because containers and small machines may show little or nothing.
 CpuTopology ReadTopology(const std::string& root = "");
 
 }  // namespace ringmaster::internal
