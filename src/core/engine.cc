@@ -94,10 +94,10 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
     if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
     const int64_t due =
         std::max(FirstLimitAt(worker), After(motion.moved_at_ns(), config_.recall_after_ns));
-    at = std::min(at, std::max(due, worker.look_again_ns));
+    at = std::min(at, std::max(due, worker.looks.again_ns()));
     // Looks in vain come by themselves, ever more rarely, and the first that is late enough will
     // do.
-    if (worker.look_pause_ns == 0) at = std::min(at, motion.SilentAtNs(worker.vain_since_ns));
+    if (!worker.looks.rarer()) at = std::min(at, SilentAt(worker));
   }
   at = std::min(at, expires_at_ns_);
   for (const SourceState& source : sources_) {
@@ -590,7 +590,7 @@ bool Engine::Look() {
   }
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
-    if (!worker.wants_taker) continue;
+    if (!worker.looks.wants_taker()) continue;
     for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
       if (MayRecall(index, entry.id) == Recallable::kNow) return true;
     }
@@ -683,10 +683,7 @@ bool Engine::ForgetTicket(SourceState& source) {
 
 void Engine::Moved(uint32_t index) {
   WorkerState& worker = workers_[index];
-  worker.look_pause_ns = 0;
-  worker.look_again_ns = 0;
-  worker.vain_since_ns = 0;
-  worker.wants_taker = false;
+  worker.looks.Moved();
   if (worker.motion.Moved(now_ns_)) Emit(EventKind::kWorkerMoves, 0, index, 0);
 }
 
@@ -721,8 +718,8 @@ void Engine::RecallOverdue() {
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     if (ledger_.worker(index).unclaimed == 0) continue;
-    const int64_t silent_at_ns = worker.motion.SilentAtNs(worker.vain_since_ns);
-    if (!worker.wants_taker && now_ns_ < std::min(FirstLimitAt(worker), silent_at_ns)) continue;
+    const int64_t due_at_ns = std::min(FirstLimitAt(worker), SilentAt(worker));
+    if (!worker.looks.wants_taker() && now_ns_ < due_at_ns) continue;
     if (worker.outbox.unpublished()) {
       again_ = true;  // by (7) it would owe motion for what this batch has offered it
     } else {
@@ -738,7 +735,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
   const int64_t still_ns = now_ns_ - moved_at_ns;
   uint32_t recalled = 0;
   int64_t again_ns = kWaitForever;
-  worker.wants_taker = false;
+  bool wants_taker = false;
   // Newest first, so that the oldest ends up first among what is held.
   for (const Outbox::Entry entry : worker.outbox.newest_first()) {
     const int64_t limit_ns = RecallLimit(entry.id);
@@ -750,7 +747,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
         again_ns = std::min(again_ns, After(std::max(record.offered_at_ns, moved_at_ns), limit_ns));
         continue;
       case Recallable::kWanted:
-        worker.wants_taker = true;
+        wants_taker = true;
         continue;
       case Recallable::kNow:
         break;
@@ -765,19 +762,12 @@ void Engine::RecallOverdueOf(uint32_t index) {
   worker.outbox.SkipHoles();
   if (recalled > 0) {
     if (!worker.motion.stalled() && still_ns >= config_.recall_after_ns) Stall(index, true);
-    worker.look_pause_ns = 0;
-    worker.vain_since_ns = 0;
+    worker.looks.Recalled();
   } else if (!worker.outbox.empty()) {
-    if (worker.vain_since_ns == 0) worker.vain_since_ns = now_ns_;
-    if (now_ns_ >= worker.motion.SilentAtNs(worker.vain_since_ns)) Stall(index, false);  // (19)
+    worker.looks.InVain(now_ns_);
+    if (now_ns_ >= SilentAt(worker)) Stall(index, false);  // by (19)
   }
-  // Where only somebody else can change something, that one knocks; the time is a second means.
-  if (worker.wants_taker || again_ns == kWaitForever) {
-    worker.look_pause_ns = std::clamp(worker.look_pause_ns * 2, config_.recall_after_ns,
-                                      kLookPauseFactorMax * config_.recall_after_ns);
-    again_ns = std::min(again_ns, After(now_ns_, worker.look_pause_ns));
-  }
-  worker.look_again_ns = again_ns;
+  worker.looks.Ended(wants_taker, again_ns, now_ns_, config_.recall_after_ns);
   // It is old although the worker has consumed its doorbell: one more does no harm, and heals a
   // worker that stopped early and did not come back. After a recall, `rung` is also where motion
   // will be seen if no word is left to see it in.
@@ -796,6 +786,10 @@ void Engine::ReapAll(uint32_t index) {
   }
   worker.outbox.SkipHoles();
   if (moved) Moved(index);
+}
+
+int64_t Engine::SilentAt(const WorkerState& worker) {
+  return worker.motion.SilentAtNs(worker.looks.vain_since_ns());
 }
 
 void Engine::Stall(uint32_t index, bool recalled) {
@@ -1509,7 +1503,7 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   const bool touched = worker.outbox.unpublished();
   worker.outbox.Put(id, OfferOf(ledger_.record(id)));
   ledger_.Offer(id, index, now_ns_);
-  worker.look_again_ns = std::min(worker.look_again_ns, After(now_ns_, RecallLimit(id)));
+  worker.looks.Offered(After(now_ns_, RecallLimit(id)));
   if (!touched) {
     touched_.push_back(index);
     Activate(index);
@@ -1549,7 +1543,7 @@ Engine::Waits Engine::WaitsOf(const SourceState& source) const {
 
 Engine::Waits Engine::WaitsOf(const WorkerState& worker) const {
   // Overdue offers that nobody could take.
-  return worker.active && worker.wants_taker ? Waits::kForTaker : Waits::kForNothing;
+  return worker.active && worker.looks.wants_taker() ? Waits::kForTaker : Waits::kForNothing;
 }
 
 // Whether there is work that waits for somebody else to move.

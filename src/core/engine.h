@@ -129,6 +129,7 @@
 #include "core/deadline.h"
 #include "core/inbox.h"
 #include "core/ledger.h"
+#include "core/looks.h"
 #include "core/moderation.h"
 #include "core/motion.h"
 #include "core/op.h"
@@ -152,9 +153,6 @@ inline constexpr int64_t kOverflowLookNs = 100'000'000;
 inline constexpr uint32_t kOverflowLooksPerBatchMax = 64;
 // A backlog that has not overflowed for so long is at the end of an episode.
 inline constexpr int64_t kOverflowCalmNs = 10'000'000'000;
-// While nobody can take what is overdue, its age is looked at ever more rarely, up to this times
-// recall_after; credit that appears meanwhile knocks.
-inline constexpr int64_t kLookPauseFactorMax = 16;
 // An offer whose worker moves is recalled only for an idle worker, at so many times the limit.
 inline constexpr int64_t kIdleRecallFactor = 4;
 // How often the limit of an arrival can double.
@@ -457,16 +455,13 @@ class Engine {
     bool used = false;
     uint32_t generation = 0;
     Motion motion;
+    Looks looks;
     Bell bell;
-    Outbox outbox;              // empty when there is a tally
-    bool active = false;        // in active_
-    bool wants_taker = false;   // it is stuck on an overdue offer and nobody can take it
-    int64_t look_again_ns = 0;  // when overdue offers are looked at again
-    int64_t vain_since_ns = 0;  // they were looked at, and none could be recalled; 0: it has moved
-    int64_t look_pause_ns = 0;  // doubles while looks are in vain
-    uint32_t kept = 0;          // by (16), for all sources
-    uint64_t sent = 0;          // by (8)
-    uint64_t taken = 0;         // as last seen
+    Outbox outbox;                       // empty when there is a tally
+    bool active = false;                 // in active_
+    uint32_t kept = 0;                   // by (16), for all sources
+    uint64_t sent = 0;                   // by (8)
+    uint64_t taken = 0;                  // as last seen
     std::vector<uint64_t> tokens;        // by source, by (8)
     std::vector<uint32_t> sent_tickets;  // sources of what was sent and not taken, oldest first;
                                          // UINT32_MAX: not a ticket
@@ -583,6 +578,7 @@ class Engine {
   uint32_t Credit(uint32_t worker, const SourceState& source) const;
   bool OfferTo(uint32_t worker, ArrivalId id);
   void SendTo(uint32_t worker, ArrivalId id);
+  static int64_t SilentAt(const WorkerState& worker);
   void Stall(uint32_t worker, bool recalled);
 
   // What keeps something from being done now that only a worker, or the end of a lease, can change.
