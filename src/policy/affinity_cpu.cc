@@ -1,19 +1,19 @@
 // Affinity by CPU: serve a connection near the CPU that processed its packets.
 //
 // What it decides. The candidates fall into groups by what the worker's CPU shares with the
-// connection's: the CPU itself, the core, the last-level cache, the memory node, nothing known. The
-// least loaded worker of the nearest group gets the arrival unless it has more than `slack` open
-// connections above the least loaded of all candidates; then the next group is asked in the same
-// way. Equally loaded workers of a group take turns: the one picked longest ago goes first. When
-// either CPU is unknown the worker counts as far away, so without facts this is least-loaded.
+// connection's: the CPU itself, the core, the last-level cache, the memory node, or nothing known.
+// The least loaded worker of the nearest group gets the arrival, unless it has over `slack` open
+// connections more than the least loaded of all candidates. Then the next group is asked in the
+// same way. Equally loaded workers of a group take turns: the one picked longest ago goes first.
+// When either CPU is unknown, the worker counts as far away; so without facts this is least-loaded.
 //
 // Source. Ingo Molnar asked for wake-ups on the CPU where the event ran when the 2015 epoll patches
 // were discussed. Affinity-Accept (EuroSys 2012) measured what locality is worth, inside the
 // kernel. Dragonfly's `conn_use_incoming_cpu` does it in a server, bounded by the least loaded
 // thread plus 5 (hence the default), and reports 15 to 20 % less CPU time (PR #987).
 //
-// Cost. One short pass over the candidates when a worker on the CPU itself takes the arrival, a
-// longer one more when none does; and one getsockopt for each connection, made by the master
+// Cost. One short pass over the candidates when a worker on the CPU itself gets the arrival, and
+// one longer pass more when none does. The master makes one getsockopt for each connection
 // (SO_INCOMING_CPU).
 //
 // When not to use it. When workers are not bound to CPUs, so that their last CPU says little about
@@ -37,7 +37,7 @@ namespace {
 
 using Cpu = CpuTopology::Cpu;
 
-// All unknown when the CPU is not in the topology.
+// Everything is unknown when the CPU is not in the topology.
 Cpu Locate(const CpuTopology& topology, int32_t cpu) {
   const size_t index = static_cast<uint32_t>(cpu);
   return index < topology.cpus.size() ? topology.cpus[index] : Cpu{};
@@ -58,9 +58,10 @@ class AffinityCpuPolicy final : public Policy {
     if (worker_slots > picked_at_.size()) picked_at_.resize(worker_slots);
   }
 
-  // The least loaded of the nearest group that has one within the slack is, of all that are within
-  // it, the first by nearness, load and turn. Most arrivals find a worker on their own CPU, which
-  // shows in the pass that finds the least loaded, without a look at the topology.
+  // Wanted is the least loaded worker of the nearest group that has one within the slack. Among all
+  // workers within the slack, that is the first by nearness, then load, then turn. Most arrivals
+  // find a worker on their own CPU. The pass that finds the least loaded worker also finds that
+  // one, without a look at the topology.
   size_t Pick(const Arrival& arrival, const View& view) override {
     Best on_cpu{.position = view.candidates.size()};
     uint32_t open_min = std::numeric_limits<uint32_t>::max();
@@ -99,7 +100,8 @@ class AffinityCpuPolicy final : public Policy {
   size_t NearestWithin(uint32_t open_min, const Arrival& arrival, const View& view) const {
     const Cpu home = OnlyKnown(Locate(*view.topology, arrival.incoming_cpu));
     return SmallestKey(view.candidates, [&](const Candidate& candidate) {
-      // The least loaded is never beyond the slack. Mostly all are within it, or nearly none.
+      // The least loaded worker is never beyond the slack, so somebody is found. Mostly all workers
+      // are within it, or nearly none.
       const uint32_t excess = candidate.open - open_min;
       if (excess > slack_) return std::numeric_limits<uint64_t>::max();
       const uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
@@ -108,8 +110,7 @@ class AffinityCpuPolicy final : public Policy {
     });
   }
 
-  // Looked up by what is shared, because what the next candidate shares is as good as random to a
-  // branch predictor.
+  // A table, because what the next candidate shares is as good as random to a branch predictor.
   static uint64_t Distance(const Cpu& home, const Cpu& other) {
     constexpr uint8_t kDistances[] = {3, 2, 1, 1, 0, 0, 0, 0};
     const uint32_t core = home.core == other.core;
@@ -124,11 +125,12 @@ class AffinityCpuPolicy final : public Policy {
     return {.core = known(home.core), .cache = known(home.cache), .node = known(home.node)};
   }
 
-  // More makes no difference, so that load, distance and turn fit into one number.
+  // The load is cut off there, so that load, distance and turn fit into one number. More makes no
+  // difference.
   static constexpr uint32_t kExcessMax = (1u << 29) - 1;
 
-  // The longer ago the last pick, the smaller. Wraps, which costs a worker that was left out for
-  // four billion picks its place among equals.
+  // The longer ago the last pick was, the smaller it is. It wraps: a worker that was left out for
+  // four billion picks loses its place among equals.
   uint64_t LoadAndTurn(uint32_t load, uint32_t worker) const {
     return uint64_t{load} << 32 | static_cast<uint32_t>(picked_at_[worker] - picks_);
   }

@@ -1,26 +1,26 @@
 // Affinity by hash: the same client, the same worker.
 //
-// What it decides. Every worker has a score for every peer, a hash of the peer's address without
-// the port and of the worker's stable index; the candidate with the highest score gets the arrival.
-// So each peer has an order of all workers, its own: the first is its home, and only when that one
-// lacks credit or was recalled from the next is asked, without anybody else being shifted. A worker
-// that leaves takes only its own peers out of place, and one that joins attracts only those for
-// which it is the best. A client of a Unix socket is known by its process, user and group. When the
-// peer is unknown this is least-loaded.
+// What it decides. Every worker has a score for every peer: a hash of the peer's address, without
+// the port, and of the worker's stable index. The candidate with the highest score gets the
+// arrival. So each peer has its own order of all workers, and the first of them is its home. Only
+// when the home lacks credit, or was recalled from, does the next worker get the arrival; no other
+// peer is shifted by that. A worker that leaves displaces only its own peers, and one that joins
+// attracts only those for which it has the highest score. A client of a Unix socket is known by its
+// process, user and group. When the peer is unknown, this is least-loaded.
 //
 // Source. Rendezvous hashing (Thaler and Ravishankar, 1996); what `ip_hash` of nginx and
 // `balance source` of HAProxy are for, which shift nearly everybody when the number of servers
 // changes, unless they hash consistently.
 //
-// Cost. One pass over the candidates, one hash each; and one getpeername for each connection, made
-// by the master, with one getsockopt for a Unix socket.
+// Cost. One pass over the candidates, with one hash for each. The master makes one getpeername for
+// each connection, and for a Unix socket one getsockopt more.
 //
 // When not to use it. When it does not matter who serves: peers are not equally busy, so the load
-// is not even. One client behind which many hide (NAT, a proxy, a load test on 127.0.0.1) is one
-// peer, and its home gets all of it; what is over the home's credit goes to the next, so
-// stickiness is a preference and a worker must be able to serve a stranger. Clients that change
-// their address, as IPv6 hosts do for privacy, change their worker. The hash is no secret: who
-// chooses his addresses chooses his worker.
+// is not even. An address behind which many clients hide (NAT, a proxy, a load test on 127.0.0.1)
+// is one peer, and its home gets all of them. What exceeds the home's credit goes to the next
+// worker. So stickiness is a preference, and a worker must be able to serve a stranger. Clients
+// that change their address, as IPv6 hosts do for privacy, change their worker. The hash is no
+// secret: a client that can choose its address can choose its worker.
 
 #include <cstddef>
 #include <cstdint>
@@ -57,8 +57,8 @@ class AffinityHashPolicy final : public Policy {
     unknown_peers_->Prepare(worker_slots);
   }
 
-  // The highest score wins. No two workers have the same one for a peer, because Mix is a bijection
-  // and no two have the same salt.
+  // The highest score wins. No two workers have the same score for a peer, because Mix is a
+  // bijection and no two workers have the same salt.
   size_t Pick(const Arrival& arrival, const View& view) override {
     if (arrival.peer.kind == Peer::Kind::kUnknown) return unknown_peers_->Pick(arrival, view);
     const uint64_t peer = HashOf(arrival.peer);

@@ -1,12 +1,13 @@
-// Exclusive: one arrival wakes one worker, one that waits.
+// Exclusive: one arrival wakes one worker that waits.
 //
-// What it decides. Among the idle candidates the one that was picked last (kLifo: few workers stay
-// hot, the others sleep on) or the one that was picked longest ago (kFifo: all take part, those
-// never picked first). When none is idle, those with the fewest unclaimed offers compete instead,
-// in the same order. Workers that were never picked stand in the order of their indexes. With kLifo
-// a candidate that drives the master stands before all others while it is idle: it is the one that
-// went to sleep last, because it is awake. And with kLifo what comes before the woken worker has
-// come round goes to it too, kRun offers at most: arrivals that come together wake one worker.
+// What it decides. Among the idle candidates it picks the one that was picked last (kLifo: few
+// workers stay hot, the others sleep on) or longest ago (kFifo: all take part, those never picked
+// first). When no candidate is idle, those with the fewest unclaimed offers compete instead, in the
+// same order. Workers that were never picked stand in the order of their indexes. With kLifo, a
+// candidate that drives the master stands before all others while it is idle: since it is awake, it
+// counts as the one that went to sleep last. And with kLifo, what arrives before the woken worker
+// has come round goes to that worker too, kRun offers at most. So arrivals that come together wake
+// one worker.
 //
 // Source. EPOLLEXCLUSIVE (Jason Baron, Linux 4.5) wakes one waiter and leaves open which. Ingo
 // Molnar's question about the 2015 patches was whether it should be the last or the first that went
@@ -14,19 +15,20 @@
 // of EPOLLEXCLUSIVE miss when its fixed order loads a few workers only (PowerDNS #10446).
 //
 // The run. A wake-up takes tens of microseconds, and clients that were answered together come back
-// together; woken one by one, several workers wake for what one of them could have served. (A light
-// load of four clients: 1.3 context switches for each connection instead of 1.8, and half of them
-// answered within 1.15 times what EPOLLEXCLUSIVE takes instead of 1.3; bench/METHOD.md has the
-// commands.) What waits longest waits for kRun - 1 others to be served. A worker that has not come
-// round within kRunNsMax is not about to: it is busy, and the next arrival wakes another.
+// together. If each arrival woke another worker, several workers would wake for what one of them
+// could have served. (Under a light load of four clients, the run makes 1.3 context switches for
+// each connection instead of 1.8, and a p50 of 1.15 times that of EPOLLEXCLUSIVE instead of 1.3;
+// bench/METHOD.md has the commands.) An arrival waits for at most kRun - 1 others to be served. A
+// worker that has not come round within kRunNsMax is busy rather than about to come, and the next
+// arrival wakes another.
 //
 // Cost. One pass over the candidates, one remembered number for each worker.
 //
 // When not to use it. kLifo with long-lived connections: it looks at who waits and never at how
-// many connections are open, so quiet ones pile up on the hot workers; nor where a callback takes
-// milliseconds and others idle, because what comes together waits for one worker (ringmaster-sim,
-// 64 workers, 10 ms each, load 0.95: p99 1.075 times that of one queue, 1.041 with least-loaded).
-// Use least-loaded then.
+// many connections are open, so quiet connections pile up on the hot workers. Nor where a callback
+// takes milliseconds while other workers idle, because what comes together waits for one worker.
+// (In ringmaster-sim with 64 workers, 10 ms each, load 0.95, p99 is 1.075 times that of one queue;
+// with least-loaded it is 1.041.) Use least-loaded then.
 
 #include <cstddef>
 #include <cstdint>
@@ -43,7 +45,7 @@
 namespace ringmaster {
 namespace {
 
-// The most that one wake-up is given, and for how long after it.
+// How many offers one wake-up is given at most, and for how long after it.
 constexpr uint32_t kRun = 4;
 constexpr int64_t kRunNsMax = 200'000;
 constexpr uint32_t kNobody = std::numeric_limits<uint32_t>::max();
@@ -77,10 +79,10 @@ class ExclusivePolicy final : public Policy {
   }
 
  private:
-  // The upper half is the queue at the worker: none when it is idle, and at least one when it is
-  // busy, if only with what it has claimed; twice that, so that the one that is awake fits in
-  // before all others. The lower half is the order among equals. Without branches, because all of
-  // it is as good as random to a branch predictor.
+  // The upper half of the key is twice the queue at the worker. The queue is 0 when the worker is
+  // idle, and at least 1 when it is busy, if only with what it has claimed. It is doubled, so that
+  // the worker that is awake fits in before all others. The lower half is the order among equals.
+  // There are no branches, because all of it is as good as random to a branch predictor.
   template <WakeOrder order>
   size_t First(std::span<const Candidate> candidates) const {
     return SmallestKey(candidates, [&](const Candidate& candidate) {
@@ -105,8 +107,8 @@ class ExclusivePolicy final : public Policy {
   }
 
   const WakeOrder order_;
-  // By index: number of the worker's last pick, 0 before the first. The numbers wrap, which costs a
-  // worker that was left out for four billion picks its place in the order.
+  // By index: number of the worker's last pick, 0 before the first. The numbers wrap: a worker that
+  // was left out for four billion picks loses its place in the order.
   std::vector<uint32_t> picked_at_;
   uint32_t picks_ = 1;  // number of the next pick
   uint32_t last_ = kNobody;

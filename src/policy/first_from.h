@@ -13,8 +13,8 @@
 namespace ringmaster {
 
 // Position of the first candidate whose index is not below `worker`, or the number of candidates
-// when there is none. Indexes ascend, so nobody stands behind the position that equals their index:
-// where all workers have credit, one look finds them.
+// when there is none. Indexes ascend, so a worker's position is never above its index. If all
+// workers have credit, position and index are equal, and one look finds the worker.
 inline size_t FirstFrom(std::span<const Candidate> candidates, uint32_t worker) {
   if (worker < candidates.size() && candidates[worker].worker == worker) return worker;
   const auto end =
@@ -25,7 +25,7 @@ inline size_t FirstFrom(std::span<const Candidate> candidates, uint32_t worker) 
   return static_cast<size_t>(first - candidates.begin());
 }
 
-// The same, from the start again when there is none.
+// The same, but goes on from the start when there is none.
 inline size_t TurnFrom(std::span<const Candidate> candidates, uint32_t worker) {
   const size_t position = FirstFrom(candidates, worker);
   return position == candidates.size() ? 0 : position;

@@ -1,25 +1,26 @@
 // Hermes: sieves out the workers that should not get more, and lets the rest take turns.
 //
-// What it decides. Three sieves, one after the other. First go the candidates behind which offers
-// have waited for over `still_ms_max` without them moving; then those with more than one and a half
-// times the average of open connections; then those with more than one and a half times the average
-// of unclaimed offers. Each average is over those that are still left. A sieve that would leave
-// nobody lets all through; only the first one can, because not everybody is above the average.
-// Those left take turns: the next by index after the last pick.
+// What it decides. Three sieves, one after the other. The first removes candidates that have not
+// moved for over `still_ms_max` although offers wait for them. The second removes candidates with
+// more than one and a half times the average of open connections, the third those with more than
+// one and a half times the average of unclaimed offers. Each average is over the candidates that
+// are still left. A sieve that would leave nobody lets everybody through; that can only be the
+// first, because not everybody is above the average. The candidates that are left take turns: the
+// next by index after the last pick.
 //
 // Source. The cascading filter of Hermes (Alibaba, SIGCOMM 2025): workers that hang, then
-// connections, then pending events, each average with half of it as tolerance, and a loop timeout
-// of 5 ms, hence the default. There every worker computes the set at the end of each turn of its
-// loop, and an eBPF program hashes new connections into it when the SYN comes in, after which
+// connections, then pending events. Each average has half of it as tolerance, and the timeout of a
+// loop is 5 ms, hence the default. There, every worker computes the set at the end of each turn of
+// its loop. An eBPF program hashes new connections into the set when the SYN comes in; after that
 // nothing can be taken back. Here the facts are those of the moment, turns replace the hash, and an
 // offer can still be recalled.
 //
 // Cost. Two passes over the candidates, because an average is known only after everybody has been
-// asked, and a look at those whose turn it is, until one passes.
+// looked at. Then a look at the candidates in turn, until one passes.
 //
-// When not to use it. When one count says it all: it tolerates half an average, so least-loaded is
-// closer to even. And it cannot find out that a worker hangs before an offer waits for it: the
-// first one does until it is recalled.
+// When not to use it. When one count says it all: hermes tolerates half an average, so least-loaded
+// is closer to even. And hermes cannot find out that a worker hangs before an offer waits for it:
+// the first offer waits until it is recalled.
 
 #include <cstddef>
 #include <cstdint>
@@ -36,8 +37,8 @@ namespace {
 
 constexpr int64_t kNsPerMs = 1'000'000;
 
-// How many there are, and of what how much.
-struct Tally {
+// A sum over candidates, and how many candidates are in it: for an average.
+struct Sum {
   uint64_t count = 0;
   uint64_t sum = 0;
 
@@ -45,13 +46,13 @@ struct Tally {
     count += counts;
     sum += load & (uint64_t{0} - counts);
   }
-  // At most one and a half times the average. Without the division, which would take longer than
-  // all the rest where there are few.
+  // Whether `load` is at most one and a half times the average. There is no division, because with
+  // few candidates it would take longer than all the rest.
   bool Tolerates(uint64_t load) const { return 2 * count * load <= 3 * sum; }
 };
 
-// Who hangs is a rare case. Who passes the second sieve is as good as random to a branch predictor,
-// hence no branch there while all are looked at.
+// A worker that hangs is rare, so a branch is right there. Whether a worker passes the second sieve
+// is as good as random to a branch predictor, so there is no branch in that pass.
 class HermesPolicy final : public Policy {
  public:
   explicit HermesPolicy(HermesOptions options) : still_ms_max_(options.still_ms_max) {}
@@ -64,12 +65,12 @@ class HermesPolicy final : public Policy {
   size_t Pick(const Arrival&, const View& view) override {
     const std::span<const Candidate> candidates = view.candidates;
     int64_t still_ns_max = still_ms_max_ * kNsPerMs;
-    Tally open = TallyOpen(candidates, still_ns_max);
+    Sum open = SumOfOpen(candidates, still_ns_max);
     if (open.count == 0) {
       still_ns_max = std::numeric_limits<int64_t>::max();
-      open = TallyOpen(candidates, still_ns_max);
+      open = SumOfOpen(candidates, still_ns_max);
     }
-    Tally unclaimed;
+    Sum unclaimed;
     for (const Candidate& candidate : candidates) {
       if (candidate.still_ns > still_ns_max) [[unlikely]]
         continue;
@@ -88,8 +89,8 @@ class HermesPolicy final : public Policy {
   }
 
  private:
-  static Tally TallyOpen(std::span<const Candidate> candidates, int64_t still_ns_max) {
-    Tally open;
+  static Sum SumOfOpen(std::span<const Candidate> candidates, int64_t still_ns_max) {
+    Sum open;
     for (const Candidate& candidate : candidates) {
       if (candidate.still_ns > still_ns_max) [[unlikely]]
         continue;

@@ -1,21 +1,22 @@
 // Least-loaded: the worker with the fewest open connections.
 //
-// What it decides. The fewest `open` wins: connections that the worker serves or has been offered,
-// from every source and every master. Of equals an idle one is preferred; of equals still, the next
-// by index after the last pick, so that at light load the arrivals go round instead of piling up
-// on the lowest index.
+// What it decides. The worker with the fewest `open` wins. These are the connections that it serves
+// or has been offered, from every source and every master. Among equals an idle worker is
+// preferred. Among those, the next by index after the last pick wins, so that at light load
+// arrivals go round instead of piling up on the lowest index.
 //
-// Source. Envoy's `exact_balance` and Redis 8's io-threads choose so, and Seastar's
-// `connection_distribution`, from whose bugs this learns (#3514, #3524): counts that arrive late
-// and ties that always go to shard 0 give one shard a multiple of the rest. Here the count is the
-// one of this moment, earlier picks of the same batch included.
+// Source. Envoy's `exact_balance`, Redis 8's io-threads and Seastar's `connection_distribution`
+// choose so. This one learns from Seastar's bugs (#3514, #3524): counts that arrive late, and ties
+// that always go to shard 0, give one shard a multiple of the rest. Here the count is that of this
+// moment, earlier picks of the same batch included.
 //
-// Cost. One pass over the candidates, one 64-bit comparison each; no memory but the last pick.
+// Cost. One pass over the candidates, with one 64-bit comparison each. It remembers the last pick
+// and nothing else.
 //
-// When not to use it. When connections are worth very different amounts of work: the count says
-// nothing about it. When a worker joins late among many long-lived connections, it gets everything
-// until it has caught up; its credit is what bounds that. When clients look for a certain worker by
-// connecting again (ScyllaDB #29687), use round-robin.
+// When not to use it. When connections bring very different amounts of work: the count says nothing
+// about that. When a worker joins late among many long-lived connections: it gets everything until
+// it has caught up, bounded only by its credit. When clients look for a certain worker by
+// connecting again (ScyllaDB #29687): use round-robin then.
 
 #include <cstddef>
 #include <cstdint>
@@ -42,8 +43,9 @@ class LeastLoadedPolicy final : public Policy {
  private:
   static constexpr uint32_t kTurnMask = 0x7fff'ffff;
 
-  // From the highest bit: 32 of load, 1 of being busy, 31 of distance from the last pick, which
-  // wraps so that the indexes above it come before those below. No two workers have the same key.
+  // From the highest bit: 32 bits of load, 1 bit for busy, and 31 bits of distance from the last
+  // pick. The distance wraps, so that the indexes above the last pick come before those below. No
+  // two workers have the same key.
   uint64_t Key(const Candidate& candidate) const {
     return uint64_t{candidate.open} << 32 | uint64_t{!candidate.idle} << 31 |
            ((candidate.worker - next_) & kTurnMask);

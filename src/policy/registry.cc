@@ -31,7 +31,8 @@ constexpr std::array<std::string_view, 9> kNames = {
     "round-robin",   "weighted-round-robin", "exclusive",   "exclusive-fifo", "affinity-cpu",
     "affinity-hash", "least-loaded",         "two-choices", "hermes"};
 
-// What people may write who know it from elsewhere, where spelling would not lead to the right one.
+// Names that people may know from other software, and that spelling would not lead to the right
+// one.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 20> kOtherWords = {{
     {"exclusive-lifo", "exclusive"},
     {"lifo", "exclusive"},
@@ -55,7 +56,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 20> kOtherWo
     {"sticky", "affinity-hash"},
 }};
 
-// A longer name is nobody's slip of the pen; it bounds the work of EditDistance.
+// A longer name is not a typing error. This bounds the work of EditDistance.
 constexpr size_t kGuessedNameSizeMax = 32;
 
 // Characters to insert, remove or replace to turn `a` into `b`.
@@ -94,8 +95,8 @@ std::string_view GuessName(std::string_view name) {
   return nearest;
 }
 
-// In quotes, harmless to show whatever it holds. Takes a std::string on its way, because an Abseil
-// may have a string_view of its own.
+// The text in quotes, harmless to show whatever it holds. It becomes a std::string first, because
+// Abseil may have a string_view of its own.
 std::string Quoted(std::string_view text) {
   return '"' + absl::Utf8SafeCEscape(std::string(text)) + '"';
 }
@@ -123,7 +124,7 @@ std::optional<Number> WholeNumber(std::string_view text) {
   return number;
 }
 
-// `what` says what is set and by which numbers.
+// `what` says which parameter it is, and which numbers it may be.
 absl::Status NotAWholeNumber(const char* what, std::string_view parameter) {
   return absl::InvalidArgumentError(std::string(what) + "; it is " + Quoted(parameter) + ".");
 }

@@ -75,7 +75,7 @@ class RoundRobinPolicy final : public Policy {
     bool joined = false;
   };
 
-  // A worker that has left is owed nothing, so that whoever gets its index next starts afresh.
+  // A worker that has left is owed nothing, so that the next worker with its index starts afresh.
   void Forget(uint32_t worker) {
     owed_total_ -= workers_[worker].owed;
     workers_[worker].owed = 0;

@@ -12,10 +12,10 @@
 
 namespace ringmaster {
 
-// Position of the candidate with the smallest `key_of(candidate)`, the first of several. Without
-// branches, because which key is smaller is as good as random to a branch predictor; in two chains,
-// because in a single one each comparison waits for the one before it, and what four of them would
-// have to remember does not fit into registers beside a key that takes work to compute.
+// Position of the candidate with the smallest `key_of(candidate)`; the first of several. There are
+// no branches, because which key is smaller is as good as random to a branch predictor. There are
+// two chains of comparisons, because in a single chain each comparison waits for the one before it.
+// Four chains would need more registers than there are beside a key that takes work to compute.
 template <typename KeyOf>
 size_t SmallestKey(std::span<const Candidate> candidates, KeyOf key_of) {
   struct Best {

@@ -54,13 +54,13 @@ class TwoChoicesPolicy final : public Policy {
     return Mix(state_);
   }
 
-  // 0 to `count` - 1. Not to the last digit with the same chance, but to one part in four million
-  // with 1,024 workers.
+  // A number from 0 to `count` - 1. With 1,024 workers the chances are equal to one part in four
+  // million.
   static size_t Below(size_t count, uint32_t drawn) {
     return static_cast<size_t>(uint64_t{drawn} * count >> 32);
   }
 
-  // The load, and below it whether it is busy.
+  // The load in the higher bits, and whether the worker is busy in the lowest.
   static uint64_t Key(const Candidate& candidate) {
     return uint64_t{candidate.open} << 1 | uint64_t{!candidate.idle};
   }

@@ -1,17 +1,19 @@
 // Weighted round-robin: every worker in turn, in proportion to its weight.
 //
-// What it decides. A pick hands out one turn, and every worker that has joined gets the part of it
-// that its weight is of the whole. What a worker has been handed and not been picked for is due to
-// it; below zero it had more than its part. Of the candidates to which something is due, the one
-// goes first whose next whole turn is complete soonest: 4, 1, 1 gives 0 0 1 0 0 2, equal weights
-// give a plain rotation. A worker without credit goes on getting its parts, and a recall gives its
-// turn back, so both are owed. While a turn is due to the candidates already, none is handed out.
+// What it decides. A pick hands out one turn. Every worker that has joined gets a part of that
+// turn, in proportion to its weight. What a worker has got in parts and has not been picked for is
+// *due* to it; if this is below zero, it had more than its part. Among the candidates to which
+// something is due, the one whose next whole turn is complete soonest is picked. So weights 4, 1, 1
+// give 0 0 1 0 0 2, and equal weights give a plain rotation. A worker without credit goes on
+// getting its parts, and a recall gives a turn back, so both are owed. While a whole turn is due to
+// the candidates already, none is handed out.
 //
 // Invariants, for workers that have joined all the while:
 // (1) When all have credit, the picks of each worker differ from its part of all picks by less than
 //     one, after every pick.
-// (2) The same holds again as soon as what was missed has been made up for. At most kTurnsOwedMax
-//     turns are: a worker that comes back must not shut the others out for as long as it was away.
+// (2) The same holds again as soon as missed turns have been made up for. At most kTurnsOwedMax
+//     turns are made up for, because a worker that comes back must not shut the others out for as
+//     long as it was away.
 //
 // Source. nginx spreads the turns of heavy servers like this ("smooth" weighted round-robin) and
 // picks the one to which most is due. With many unlike weights that strays from (1), by over 1.5
@@ -45,11 +47,11 @@ namespace {
 // How many turns a worker may be owed at most.
 constexpr int64_t kTurnsOwedMax = 1024;
 
-// Keeps everything that is computed far from the limits of 64 bits.
+// A bound that keeps everything that is computed far from the limits of 64 bits.
 constexpr int64_t kClockMax = int64_t{1} << 24;
 
-// Moments are kept in fractions of the clock. Two that differ do so by at least one part in a
-// million, by kWeightMax, so none is taken for another.
+// Moments are kept in fractions of the clock. Because of kWeightMax, two different moments differ
+// by at least one part in a million. So none is mistaken for another.
 constexpr int kMomentBits = 24;
 
 constexpr uint64_t kSignBit = uint64_t{1} << 63;
@@ -98,9 +100,9 @@ class WeightedRoundRobinPolicy final : public Policy {
   }
 
  private:
-  // What is due is counted in parts of which all weights together make one turn, so that it is
-  // exact. Nothing is written when parts are handed out: `clock_` says how many each weight has
-  // been handed since it was zero.
+  // What is due is counted in parts. A turn has as many parts as the sum of all weights, so the
+  // count is exact. Nothing is written when parts are handed out: `clock_` says how many parts each
+  // unit of weight has got since the clock was zero.
   struct Worker {
     int64_t due_from = 0;  // moment after which something is due to it
     int64_t complete = 0;  // moment at which its next turn is complete
@@ -122,13 +124,13 @@ class WeightedRoundRobinPolicy final : public Policy {
     worker.complete = Moment(taken + turn_, worker.weight);
   }
 
-  // When `parts` have been handed to `weight`. The fraction is cut off.
+  // The moment at which a worker of this weight has got `parts`. The fraction is cut off.
   static int64_t Moment(int64_t parts, uint32_t weight) {
     return (parts << kMomentBits) / int64_t{weight};
   }
 
-  // Starts the clock again, with the workers that have joined now. What is due to those that stay
-  // is worth as many turns as before, although a turn has another number of parts.
+  // Starts the clock again, with the workers that have joined now. What is due to workers that stay
+  // is worth as many turns as before, although a turn has another number of parts now.
   void Settle(std::span<const uint32_t> joined) {
     const int64_t turn_before = turn_;
     for (const uint32_t worker : joined_) {
@@ -152,7 +154,8 @@ class WeightedRoundRobinPolicy final : public Policy {
     }
   }
 
-  // As many for each weight as make one turn due to the candidates together.
+  // How many parts each unit of weight must get, so that one turn is due to the candidates
+  // together.
   int64_t PartsToHandOut(const View& view) const {
     int64_t weights = turn_;
     int64_t due = clock_ * turn_ - taken_total_;
@@ -174,7 +177,8 @@ class WeightedRoundRobinPolicy final : public Policy {
     const int64_t now = clock_ << kMomentBits;
     return SmallestKey(candidates, [&](const Candidate& candidate) {
       const Worker& worker = workers_[candidate.worker];
-      // In the order of signed numbers, and behind them all where nothing is due.
+      // Moments compare as signed numbers. A worker to which nothing is due comes behind all
+      // others.
       const uint64_t key = static_cast<uint64_t>(worker.complete) + kSignBit;
       return worker.due_from < now ? key : std::numeric_limits<uint64_t>::max();
     });
