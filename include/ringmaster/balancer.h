@@ -80,6 +80,10 @@ enum class Intake : uint8_t {
   // `hold`. It goes by the limit of descriptors (RLIMIT_NOFILE) at the moment when it was armed: if
   // you lower the limit later, the kernel still accepts beyond it. Source::Pause and Source::Resume
   // arm it anew.
+  //
+  // A multishot accept cannot ask for a place before it accepts. So where the source or the
+  // balancer
+  // has a `capacity`, the master accepts one connection at a time, as with kPollAccept.
   kAccept,
   // One multishot poll watches anything that can be polled: a listener, a datagram socket, an
   // eventfd, a timer, a pipe, a device. The arrival is a Ticket, and the worker that claims it
@@ -253,9 +257,8 @@ struct BalancerOptions {
   // has not moved for this long. 100 microseconds to 1 minute.
   absl::Duration recall_after = absl::Milliseconds(10);
   // How many connections of all sources may be open at once, at least 1. A connection counts from
-  // before it is accepted to the end of its lease. The limit is exact with kPollAccept and
-  // kReadiness. kAccept stops when the limit is reached, and exceeds it by what is under way then.
-  // What is not admitted stays in the backlogs.
+  // before it is accepted to the end of its lease. The limit is exact. What is not admitted stays
+  // in the backlogs.
   uint32_t capacity = UINT32_MAX;
   // Restricts the master's ring to the operations that it uses, for defence in depth.
   bool restrict_ring = true;
@@ -278,10 +281,10 @@ struct SourceOptions {
   // Which of the balancer's masters watches it, from 0; -1: the one that has the fewest sources.
   int master = -1;
   Intake intake = Intake::kPollAccept;
-  // kAccept: how many connections may be accepted ahead of credit before accepting pauses, 1 to
-  // 1,048,576. All sources of a master together never hold more than that maximum. A burst that is
-  // already under way may exceed `hold` by as much as the ring brings before the accept ends: what
-  // its queue holds, and two turns.
+  // kAccept without a capacity: how many connections may be accepted ahead of credit before
+  // accepting pauses, 1 to 1,048,576. All sources of a master together never hold more than that
+  // maximum. A burst that is already under way may exceed `hold` by as much as the ring brings
+  // before the accept ends: what its queue holds, and two turns.
   uint32_t hold = 128;
   // How many connections of this source may be open at once, at least 1. They count as for
   // BalancerOptions::capacity. Workers with Handoff::kCompletion cannot join a source with such a

@@ -286,7 +286,11 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
     return status;
   }
   const bool accepts = IsListener(fd);
-  const bool multishot = options.intake == Intake::kAccept;
+  // A multishot accept cannot ask for a place before it accepts, so where places are limited there
+  // is none.
+  const bool limited =
+      LimitOf(options.capacity) != 0 || LimitOf(environment_.options.capacity) != 0;
+  const bool multishot = options.intake == Intake::kAccept && !limited;
   if (multishot && !environment_.features.multishot_accept) {
     return absl::UnimplementedError(
         "this kernel lacks multishot accept (Linux 5.19): use Intake::kPollAccept");
@@ -301,11 +305,13 @@ absl::StatusOr<NewSource> Lifeline::Examine(int fd, const SourceOptions& options
     return absl::FailedPreconditionError(
         absl::StrCat("source ", fd,
                      " is a blocking socket, and this kernel cannot accept from it without waiting "
-                     "(Linux 6.10 can): make the listener O_NONBLOCK, or use Intake::kAccept"));
+                     "(Linux 6.10 can): make the listener O_NONBLOCK, or use Intake::kAccept and "
+                     "no capacity"));
   }
   return NewSource{.fd = fd,
                    .file = ring::FileOf(fd),
                    .tickets = tickets,
+                   .multishot = multishot,
                    .accepts = accepts,
                    .countable = IsCountable(fd)};
 }

@@ -613,7 +613,6 @@ BalancerStats Master::Stats() {
 // --- Set-up --------------------------------------------------------------------------------------
 
 absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, SourceOptions options) {
-  const bool multishot = options.intake == Intake::kAccept;
   if (options.policy == nullptr) options.policy = LeastLoaded();
   if (absl::Status status = CheckPolicy(*options.policy, source.tickets); !status.ok()) {
     return status;
@@ -635,16 +634,16 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
         id.index,
         {.fd = source.fd,
          .file = source.file,
-         .multishot_accept = multishot,
+         .multishot_accept = source.multishot,
          .readiness = source.tickets,
          .countable = source.tickets && source.countable,
          .listens = source.accepts,
          // When its listener is shut down, the multishot accept of a TCP listener completes with
          // EINVAL; that of a Unix listener never completes.
-         .hides_end = multishot && !source.countable,
+         .hides_end = source.multishot && !source.countable,
          .tells_overflows = overflows >= 0,
          .overflows = std::max(overflows, 0),
-         .hold = multishot ? options.hold : 0,
+         .hold = source.multishot ? options.hold : 0,
          .recall = options.recall,
          .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
                          (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),

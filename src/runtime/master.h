@@ -47,9 +47,10 @@ struct MasterEnvironment {
 // A source as the runtime has examined it.
 struct NewSource {
   int fd = -1;
-  uint64_t file = 0;     // see core::Op
-  bool tickets = false;  // Intake::kReadiness
-  bool accepts = false;  // a listening stream socket
+  uint64_t file = 0;       // see core::Op
+  bool tickets = false;    // Intake::kReadiness
+  bool multishot = false;  // Intake::kAccept, and nothing is limited
+  bool accepts = false;    // a listening stream socket
   bool countable = false;
 };
 

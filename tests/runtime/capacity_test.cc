@@ -81,9 +81,12 @@ class CapacityTest : public BalancerTest, public ::testing::WithParamInterface<I
   std::vector<int> clients_;
 };
 INSTANTIATE_TEST_SUITE_P(Exact, CapacityTest,
-                         ::testing::Values(Intake::kPollAccept, Intake::kReadiness),
-                         [](const auto& param) {
-                           return param.param == Intake::kReadiness ? "Readiness" : "PollAccept";
+                         ::testing::Values(Intake::kPollAccept, Intake::kAccept,
+                                           Intake::kReadiness),
+                         [](const auto& intake) {
+                           return intake.param == Intake::kReadiness ? "Readiness"
+                                  : intake.param == Intake::kAccept  ? "Accept"
+                                                                     : "PollAccept";
                          });
 
 TEST_P(CapacityTest, ASourceHasNoMoreOpenThanToldAndTheRestIsServedLater) {
@@ -149,19 +152,6 @@ TEST_F(CapacityTest, ABalancerCountsWhatIsHandedOverAsCompletions) {
   for (auto& worker : workers) worker = AddKeeper({source}, {.handoff = Handoff::kCompletion});
   Connect(listener, kClients);
   ServeAll(kClients, kCap);
-}
-
-TEST_F(CapacityTest, MultishotAcceptStopsAndGoesOn) {
-  const Listener listener = Listener::Tcp();
-  Source source =
-      balancer_->AddSource(listener.fd(), {.intake = Intake::kAccept, .capacity = kCap}).value();
-  const auto worker = AddKeeper({source});
-  Connect(listener, kClients);
-  for (size_t served = 0; served < kClients;) {
-    ASSERT_TRUE(Eventually([&] { return OpenNow() > 0; })) << served;
-    served += LetGo();
-  }
-  for (const int client : clients_) close(client);
 }
 
 TEST_F(CapacityTest, RefusesImpossibleOnes) {
