@@ -1,5 +1,5 @@
-// The checker's table: what it hears of sources, connections and workers, and the end of a run.
-// What it thinks of the master's decisions is in checker_master.cc.
+// The checker's table: what it hears of sources, connections and workers, and the end of a run. How
+// it judges the master's decisions is in checker_master.cc.
 
 #include "sim/checker.h"
 
@@ -11,11 +11,13 @@
 namespace ringmaster::sim {
 namespace {
 
-// A word as core/inbox.h describes it, taken apart here once more on purpose.
+// A word as core/inbox.h describes it. It is taken apart here once more on purpose, to share no
+// code.
 constexpr uint64_t kPresentBit = uint64_t{1} << 63;
 int32_t FdOf(uint64_t word) { return static_cast<int32_t>(static_cast<uint32_t>(word)); }
 
-// How often a backlog has overflowed is asked for at least so often while something comes.
+// While something comes, the master must ask at least this often how often a backlog has
+// overflowed.
 constexpr int64_t kOverflowLookNs = 100'000'000;
 
 // A worker that could not be reached is tried again after this at the latest.
@@ -183,7 +185,8 @@ void Checker::Opened(uint32_t index) {
   }
   const bool all_exact = std::all_of(sources_.begin(), sources_.end(),
                                      [](const Source& it) { return it.facts.exact; });
-  // What was handed over and has no lease counts only until it was taken out of the ring.
+  // A connection that was handed over, and has no lease, counts only until it is taken out of the
+  // ring.
   const bool all_leased = std::none_of(workers_.begin(), workers_.end(), [](const Worker& it) {
     return it.boxes[0].facts.completions;
   });
@@ -295,9 +298,9 @@ void Checker::OnTicketFailureTold(uint32_t worker, uint32_t source, int64_t now_
   Untake(worker, box, source, now_ns);
 }
 
-// What could not be handed over is not in the ring. If the worker has said that it took it, its
-// place is free already, and what it took was sent by another master; if a lease has the place, it
-// keeps it.
+// A connection that could not be handed over is not in the ring. If the worker has said that it
+// took it, its place is free already, and what the worker took was sent by another master. If a
+// lease has the place, the lease keeps it.
 void Checker::Untake(uint32_t worker, Box& box, uint32_t ticket_of, int64_t now_ns) {
   if (!box.left && box.unclaimed > 0) {
     if (box.covered == box.unclaimed) --box.covered;
@@ -404,7 +407,7 @@ bool Checker::IsTicket(uint32_t master, uint64_t word) const {
 uint32_t Checker::OnTicketClaimed(uint32_t index, uint32_t master, uint64_t word, int64_t now_ns) {
   Worker& worker = workers_[index];
   Box& box = worker.boxes[master];
-  // Several may look alike; the one that was claimed is not in the inbox any more.
+  // Several words may look alike. The one that was claimed is not in the inbox any more.
   uint32_t slot = 0;
   while (slot < box.facts.words_count) {
     uint64_t now = 0;
@@ -579,8 +582,9 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         fine = with_the_dead && !sources_[it.source].facts.recall;
         break;
       case Where::kQueued:
-        // Whoever died may have claimed its ticket; the next edge would bring another.
-        // Without recalls it also keeps what it has not claimed, and newer edges merge into that.
+        // A worker that died may have claimed the ticket; the next edge would bring another.
+        // Without recalls it also keeps a ticket that it has not claimed, and newer edges merge
+        // into that.
         fine = sources_[it.source].claimed_tickets > 0 ||
                (sources_[it.source].facts.tickets && !sources_[it.source].facts.recall &&
                 sources_[it.source].counts.offered + untaken_tickets(it.source) > 0);
@@ -647,7 +651,7 @@ void Checker::RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers,
   }
 }
 
-// kNone for a word that carries an index which no source has.
+// kNone for a word whose index no source has.
 uint32_t Checker::SourceOf(uint32_t master, uint64_t word) const {
   const uint64_t index = (word & ~kPresentBit) >> 32;
   const std::vector<uint32_t>& by_index = masters_[master].by_index;

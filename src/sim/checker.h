@@ -1,41 +1,42 @@
 // The checker: what must be true of a run, told from outside. It shares no code and no state with
-// the engine and the ledger. It hears what the kernel did, what the workers did and when a batch is
-// over, reads the words of the inboxes as they lie in memory, and keeps its own table of every
-// connection: arrived → accepted → reported → offered → claimed → served → closed, or, where
-// connections are handed over as completions, reported → sent → in the ring → served → closed.
+// the engine and the ledger. It hears what the kernel did, what the workers did, and when a batch
+// is over. It reads the words of the inboxes as they lie in memory. It keeps its own table of every
+// connection: arrived → accepted → reported → offered → claimed → served → closed. Where
+// connections are handed over as completions: reported → sent → in the ring → served → closed.
 //
-// A worker has an inbox from each master, or is handed completions by each: its box at that master.
-// Sources belong to one master, so what happens to a connection happens in one box. What is open,
-// and who waits, is a matter of the worker.
+// A worker has an inbox from each master, or is handed completions by each. Either is called its
+// box at that master. A source belongs to one master, so what happens to a connection happens in
+// one box. What is open, and who waits, is a matter of the worker.
 //
 // What it checks, all the time:
 //  * A connection is served once, by the worker to which it was offered, under the token of its
-//    source, and never after it was refused; no descriptor is in two places; nothing is offered,
+//    source, and never after it was refused. No descriptor is in two places. Nothing is offered,
 //    handed over, claimed or closed that is not the master's to give.
-//  * What is handed over is never taken back, and reaches the ring of the worker to whom it was
+//  * What is handed over is never recalled, and reaches the ring of the worker to which it was
 //    sent. What could not be handed over is given to somebody else, or tried again.
-//  * At the moment of an offer, what is unclaimed stays within the window, and offered and open
-//    ones within the capacity.
-//  * Connections of a source are offered for the first time in the order in which they came; what
-//    was recalled or could not be handed over comes before what was never offered, in the order in
-//    which it had been offered.
-//  * After a recall a worker is offered nothing until it has moved; one that has taken nothing out
-//    of its ring for the recall limit is handed over nothing until it has.
-//  * Who had hung up, or was too old, when it was accepted is closed in the batch that hears of it,
-//    and given to nobody; what grows too old is given to nobody either, and nothing is closed
-//    before its time. An age counts from when the client came, where the kernel tells that.
-//  * Nothing is recalled before it is old and from nobody who could not be replaced.
-//  * An offer to a worker that does not move is not left there while somebody else has credit, and
-//    none grows very old while somebody else has nothing to do.
-//  * Nothing is held, or left in the backlog, while a worker that waits has credit that is not kept
-//    for what another source has asked for: whoever makes credit wakes the master.
-//  * Sources of a master take turns: one that has work, which the master knows of, is not passed
-//    over more than a few times by others that are given something by workers which it has joined.
+//  * At the moment of an offer, what is unclaimed stays within the window, and what is open, offers
+//    included, within the capacity.
+//  * Connections of a source are offered for the first time in the order in which they came. A
+//    connection that was recalled, or could not be handed over, comes before those that were never
+//    offered. Several of these keep the order in which they had been offered.
+//  * After a recall a worker is offered nothing until it has moved. A worker that has taken nothing
+//    out of its ring for the recall limit is handed nothing more until it takes something.
+//  * If the client has hung up, or the connection is too old, when it is accepted, it is closed in
+//    the batch that hears of it, and given to nobody. What grows too old later is given to nobody
+//    either, and nothing is closed before its time. An age counts from when the client came, if the
+//    kernel tells that.
+//  * Nothing is recalled before it is old enough, nor from a worker that nobody could replace.
+//  * An offer to a worker that does not move is not left there while somebody else has credit. No
+//    offer grows very old while somebody else has nothing to do.
+//  * Nothing is held, or left in the backlog, while a worker that waits has credit, unless that
+//    credit is kept for what another source has asked for: whoever makes credit wakes the master.
+//  * Sources of a master take turns. A source that has work, which the master knows of, is passed
+//    over at most a few times by sources that get credit from workers which it has joined, too.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
-//    says nothing of another one.
-//  * Clients that a full backlog has dropped are asked for when the source is taken in from 100
-//    milliseconds later, and reported.
-//  * An index belongs to a new source only when nothing of the old one is left and nobody looks
+//    says nothing about another source.
+//  * If a full backlog has dropped clients, the master asks for their number at the next activity
+//    of the source that is at least 100 milliseconds later, and reports it.
+//  * An index belongs to a new source only when nothing of the old source is left, and nobody looks
 //    anything of it up.
 // The first violation is kept as the failure, and nothing is checked after it.
 
@@ -54,7 +55,7 @@
 
 namespace ringmaster::sim {
 
-// What the checker must know of a worker at one master; borrows the inbox's storage until the
+// What the checker must know of a worker at one master. Borrows the inbox's storage until the
 // worker has left.
 struct CheckedBox {
   bool completions = false;          // has no inbox
@@ -89,9 +90,9 @@ struct CheckerOptions {
   int64_t recall_after_ns = 0;
   uint32_t capacity = 0;    // of all sources together; 0: no limit
   int64_t patience_ns = 0;  // how late the master may be by itself
-  int64_t tick_ns = 0;      // in which the kernel tells when clients came
+  int64_t tick_ns = 0;      // the unit in which the kernel tells when clients came
   bool backs_off = false;   // accepts may fail, after which the master waits before the next one
-  bool turns_away = false;  // the ring brings more than it says, and what it brings may be closed
+  bool turns_away = false;  // the ring brings more than it says, so what it brings may be closed
   bool doorbells_are_prompt = true;  // so that a worker that waits is known to wait
 };
 
@@ -112,7 +113,7 @@ class Checker {
   void OnSourceRemoved(uint32_t source, int64_t now_ns);
   void OnSourceGivenUp(uint32_t source) { sources_[source].given_up = true; }
   uint32_t AddWorker(const std::vector<CheckedBox>& boxes);  // by master
-  // At one master.
+  // What the worker may have at one master.
   void OnLimits(uint32_t worker, uint32_t master, uint32_t window, uint32_t capacity,
                 int64_t now_ns);
   void OnJoined(uint32_t source, uint32_t worker, int64_t now_ns);
@@ -125,25 +126,26 @@ class Checker {
   // --- The kernel. ---
   uint32_t OnArrival(uint32_t source, int64_t now_ns);
   void OnReset(uint32_t connection);  // in the backlog
-  // A client was dropped because the backlog is full; the master asks how many were; it says so.
+  // A client was dropped because the backlog is full; the master asks how many were dropped; the
+  // master reports it.
   void OnOverflow(uint32_t source, int64_t now_ns);
   void OnAskedForOverflows(uint32_t source);
   void OnOverflowReported(uint32_t source);
   void OnAccepted(uint32_t connection, int32_t fd);
-  // A connection that was handed over is in the ring of `worker`, under the token of `source`; or
-  // it could not be handed over.
+  // What was handed over is in the ring of `worker` now, under the token of `source`; or it could
+  // not be handed over.
   void OnReceived(uint32_t worker, int32_t fd, uint32_t source);
   void OnSendFailed(int32_t fd);
 
   // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
   // master decides to close one; it is closed. ---
   void OnCounted(uint32_t source, uint32_t count) { sources_[source].counted = count; }
-  // The ring has looked when the client of an accepted connection came, as far as it asks and the
-  // kernel tells (0: not), and whether it has hung up.
+  // The ring has looked when the client of an accepted connection came (0: it did not ask, or the
+  // kernel does not tell), and whether the client has hung up.
   void OnLookedAt(uint32_t connection, int64_t came_at_ns, bool hung_up);
   void OnReported(uint32_t source, int32_t fd);
-  // The master has been told that the source may have something; has asked for one connection of
-  // it, or for the count of what waits; whether there is any has reached it.
+  // The master was told that the source may have something; it has asked for one connection of the
+  // source, or for the count of what waits; the answer has reached it.
   void OnEdge(uint32_t source) { sources_[source].known = true; }
   void OnAsked(uint32_t source);
   void OnAnswered(uint32_t source, bool any);
@@ -152,11 +154,11 @@ class Checker {
   void OnRefusedClosed(int32_t fd);
 
   // --- The workers. ---
-  // It has begun a claim that cleared `rung`.
+  // The worker has begun a claim that cleared `rung`.
   void OnMoved(uint32_t worker, uint32_t master, int64_t now_ns);
-  // It has taken `word`. Returns the connection, kNone after a failure.
+  // It has claimed `word`. Returns the connection, kNone after a failure.
   uint32_t OnClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
-  // The same where the word is a ticket; returns the source.
+  // The same for a word that is a ticket. Returns the source.
   bool IsTicket(uint32_t master, uint64_t word) const;
   uint32_t OnTicketClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
   void OnTicketLookedUp(uint32_t source, uint32_t found);
@@ -164,8 +166,8 @@ class Checker {
   uint32_t OnRedeemed(uint32_t worker, int32_t fd, uint32_t source, int64_t now_ns);
   // It has found nothing, or could not accept: the ticket's place is given back.
   void OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns);
-  // A ticket of the source was handed over to a worker that has taken it out of its ring; that has
-  // accepted something by it; that has done with it.
+  // For a ticket that was handed over: the worker has taken it out of its ring; it has accepted
+  // something by it; it has finished with it.
   void OnTicketTaken(uint32_t source);
   uint32_t OnAcceptedByWorker(uint32_t worker, int32_t fd, uint32_t source);
   void OnTicketSpent(uint32_t source, int64_t now_ns);
@@ -176,17 +178,17 @@ class Checker {
   // It serves `connection`, claimed or taken before.
   void OnServed(uint32_t worker, uint32_t connection);
   void OnClosed(uint32_t connection);
-  // It says that it has taken so many completions out of its ring, which are counted as those of
-  // this master; never more than there are.
+  // It says that it has taken so many completions out of its ring. They are booked as those of this
+  // master; never more than there are.
   void OnTook(uint32_t worker, uint32_t master, uint32_t count, int64_t now_ns);
-  // It has read the flag after that.
+  // It has read the hungry flag after that.
   void OnTookTold(uint32_t worker, int64_t now_ns);
-  // It has made a lease of a connection that was handed over. Until Took, it has the place that the
-  // connection had in the ring.
+  // It has made a lease of a connection that was handed over. Until Took, the lease has the place
+  // that the connection had in the ring.
   void OnAdopted(uint32_t worker);
   // A lease has been released: the place is given back, the fd was closed before.
   void OnReleased(uint32_t worker, uint32_t source, int64_t now_ns);
-  // It waits and has nothing to wait for, its last knock done; it does not wait any more.
+  // It waits, has done its last knock, and has nothing to wait for; it does not wait any more.
   void OnIdle(uint32_t worker, int64_t now_ns);
   void OnBusy(uint32_t worker);
 
@@ -194,7 +196,7 @@ class Checker {
   void OnPromised(uint32_t worker, uint32_t count, int64_t now_ns);
 
   // --- A master. ---
-  // `due_ns` is when it would have acted, had the host's own work not kept it.
+  // `due_ns` is when the master would have acted if its host had not been busy.
   void BeforeBatch(uint32_t master, int64_t due_ns);
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
   // Nobody drives it, so nothing is dealt; or somebody does again.
@@ -203,11 +205,12 @@ class Checker {
   void OnStallSaid(uint32_t worker, uint32_t master, bool stalls);
   // After that.
   void CheckStalls(uint32_t master, int64_t now_ns);
-  // Its host has kept the master from its work until now: it learns now who has moved meanwhile.
+  // The host has kept the master from its work until now, so the master learns only now who has
+  // moved.
   void OnHostReturns(int64_t now_ns) { host_returned_ns_ = now_ns; }
-  // `handed` are those of the batch, in order. `all_reported`: the master knew what has become of
-  // all that it had handed over before.
-  // Those of `closed` it decided to close: refused, or too old.
+  // `handed` is what the batch hands over, in order. `all_reported`: the master knew what has
+  // become of all that it had handed over before.
+  // `closed` are the connections that it decided to close: refused, or too old.
   void AfterBatch(uint32_t master, std::span<const Handed> handed, std::span<const int32_t> closed,
                   bool all_reported, int64_t now_ns);
 
@@ -215,9 +218,9 @@ class Checker {
   // Everything that arrived was served and closed; `may_hold` says for each worker whether it died
   // and may therefore keep what it has, and what nobody may recall from it.
   void AtRest(const std::vector<bool>& may_hold);
-  // After a shutdown: what was accepted was served, is with a worker, or was refused.
+  // After a shutdown: everything that was accepted was served, is with a worker, or was refused.
   void AtShutdown();
-  // The engine is gone and nothing happens any more: what workers had they have served.
+  // The engine is gone and nothing happens any more: workers have served everything that they had.
   void AfterTheEnd(const std::vector<bool>& may_hold);
   // The claimed of the source's busiest and idlest worker differ by at most `bound`.
   void RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers, uint64_t bound);
@@ -234,7 +237,7 @@ class Checker {
     uint64_t too_old_at_once = 0;  // when they were reported
     uint64_t withdrawn = 0;        // tickets
     uint64_t recalled = 0;         // by age, not by leaving
-    uint64_t left = 0;             // taken back because the worker left
+    uint64_t left = 0;             // recalled because the worker left
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
   };
@@ -245,7 +248,7 @@ class Checker {
   // Tickets that were handed over, and their workers have not said that they took them.
   uint32_t untaken_tickets(uint32_t source) const;
   uint32_t source_of(uint32_t connection) const { return connections_[connection].source; }
-  // Offered and not claimed; or handed over and not taken. At one master, or at all.
+  // Offered and not claimed, or handed over and not taken: at one master, or at all of them.
   uint32_t unclaimed(uint32_t worker, uint32_t master) const {
     return workers_[worker].boxes[master].unclaimed;
   }
@@ -368,7 +371,7 @@ class Checker {
     bool resting = false;
   };
 
-  // A word that is not as it was when it was read last.
+  // A word that has changed since it was read last.
   struct Change {
     uint32_t worker = 0;
     uint32_t slot = 0;

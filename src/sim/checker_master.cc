@@ -1,4 +1,4 @@
-// What the checker thinks of the master's decisions: who gets what, when it is taken back, in which
+// How the checker judges the master's decisions: who gets what, when it is recalled, in which
 // order, and whether anything waits that need not.
 
 #include <algorithm>
@@ -14,13 +14,15 @@ namespace {
 constexpr uint64_t kPresentBit = uint64_t{1} << 63;
 int32_t FdOf(uint64_t word) { return static_cast<int32_t>(static_cast<uint32_t>(word)); }
 
-// An offer whose worker moves may be recalled at four times the limit, for a worker that waits.
+// If its worker moves, an offer may be recalled at four times the limit, for another worker that
+// waits.
 constexpr int64_t kLateFactor = 4;
-// How many limits an offer may lie with a worker that does not move while another has credit: its
-// age, the look that finds that the worker has moved meanwhile, and some slack.
+// For how many limits an offer may lie at a worker that does not move while another worker has
+// credit. They are its age, the look that finds that the worker has moved meanwhile, and some
+// slack.
 constexpr int64_t kNeglectFactor = 3;
 constexpr uint32_t kDoublings = 6;
-// So many times for each source of the master may one be passed over that has work.
+// How often a source that has work may be passed over, for each source of the master.
 constexpr uint32_t kTurnsMax = 3;
 
 }  // namespace
@@ -36,9 +38,9 @@ int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) c
         open(index) + worker.promised >= box.facts.capacity) {
       continue;
     }
-    // What others have asked for has credit kept for it, and the window may be 1 by now.
+    // Credit is kept for what other sources have asked for, and the window may be 1 by now.
     if (OthersAsk(index, source)) continue;
-    // How much is sent without being known to have been received is bounded.
+    // How much may be sent before it is known to have arrived is bounded.
     if (box.facts.completions && (!masters_[sources_[source].facts.master].all_reported ||
                                   now_ns < box.unreachable_until_ns)) {
       continue;
@@ -60,7 +62,7 @@ bool Checker::OthersAsk(uint32_t worker, uint32_t index) const {
 void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     workers_[index].places = open(index) + workers_[index].promised;
-    // What the master was late for is not held against the worker.
+    // The master's own lateness is not held against the worker.
     workers_[index].boxes[master].still_since_ns += now_ns_ - due_ns;
   }
   CheckNeglect(master, due_ns);
@@ -117,9 +119,9 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   }
 }
 
-// Who has work, and has neither been given nor asked for anything in this batch, is passed over by
-// others that share a worker and have their turn. What comes of an earlier ask is part of that
-// turn. While connections come unasked there may be no room to ask for more.
+// A source that has work, and has got nothing and asked for nothing in this batch, is passed over
+// by other sources that share a worker with it and have their turn. What comes of an earlier ask is
+// part of that turn. While connections come unasked, there may be no room to ask for more.
 void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
   const bool burst = std::exchange(masters_[master].burst, false);
   uint32_t sources = 0;
@@ -175,8 +177,8 @@ void Checker::OnStallSaid(uint32_t worker, uint32_t master, bool stalls) {
 }
 
 void Checker::CheckStalls(uint32_t master, int64_t now_ns) {
-  // It is looked at ever more rarely, but the look before the last is no later than ten times the
-  // limit.
+  // The offer is looked at ever more rarely, but the look before the last is no later than ten
+  // times the limit.
   constexpr int64_t kSaidAfter = 10 + 16 + 2;
   const int64_t late_ns = kSaidAfter * options_.recall_after_ns + options_.patience_ns;
   for (size_t index = 0; index < workers_.size(); ++index) {
@@ -188,8 +190,9 @@ void Checker::CheckStalls(uint32_t master, int64_t now_ns) {
   }
 }
 
-// Whether somebody has a ticket and may be about to accept. One that was handed over may have been
-// redeemed before its worker says that it took it. That is waited for, but not for ever.
+// Whether somebody has a ticket and may be about to accept. A ticket that was handed over may have
+// been redeemed before its worker says that it took it. The master waits for that, but not for
+// ever.
 bool Checker::Told(uint32_t index, int64_t now_ns) const {
   const Source& source = sources_[index];
   if (source.counts.offered + source.claimed_tickets > 0) return true;
@@ -212,7 +215,7 @@ void Checker::CheckIdleness(uint32_t master, int64_t now_ns) {
     if (sources_[index].facts.master != master || !sources_[index].waits || state.refusing)
       continue;
     const Source& source = sources_[index];
-    // Whoever has a ticket may be about to accept, or have accepted meanwhile.
+    // A worker with a ticket may be about to accept, or may have accepted meanwhile.
     if (source.facts.tickets && (source.queued.empty() || Told(index, now_ns))) continue;
     int64_t since_ns = CreditSince(index, kNone, now_ns);
     if (since_ns < 0) continue;
@@ -226,7 +229,7 @@ void Checker::CheckIdleness(uint32_t master, int64_t now_ns) {
 void Checker::CheckNeglect(uint32_t master, int64_t now_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     const Box& box = workers_[index].boxes[master];
-    // While a host is in a callback nobody takes back what it has.
+    // While a host is in a callback, nobody recalls what it has.
     if (box.unclaimed == 0 || index == options_.host) continue;
     for (const uint64_t word : box.seen) {
       if (word == 0 || IsTicket(master, word)) continue;
@@ -269,7 +272,7 @@ void Checker::Read(Occasion occasion, uint32_t master, uint32_t left, uint32_t l
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     if (!workers_[index].boxes[master].left) NoteChanges(master, index);
   }
-  // What was taken back first, then what was offered: one may be the other.
+  // First what was recalled, then what was offered: the same connection may be both.
   for (const Change& change : changed_) {
     const uint64_t seen = workers_[change.worker].boxes[master].seen[change.slot];
     if (seen == 0) continue;
@@ -487,7 +490,7 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   dealt.ever_dealt = true;
   dealt.worker = index;
   dealt.dealt_at_ns = now_ns;
-  // What lies in inboxes does not tell the order within a batch.
+  // The inboxes do not tell the order within a batch.
   dealt.dealt_as = box.facts.completions ? ++deals_ : deals_;
   dealt_now_.push_back(connection);
   --source.counts.held;
@@ -506,7 +509,7 @@ void Checker::CheckOrder(uint32_t master) {
   }
   for (const uint32_t connection : dealt_now_) {
     const Connection& dealt = connections_[connection];
-    // So many have been dealt at least once; they must be the oldest ones.
+    // This many connections have been dealt at least once. They must be the oldest ones.
     if (dealt.number >= sources_[dealt.source].first_deals) {
       return Fail(Name(connection) + " is dealt before an older one");
     }

@@ -78,8 +78,8 @@ void CompletionWorker::Take() {
   if (ticket_ != Checker::kNone) {
     world_->Note("takes a ticket", {{"worker", id_}, {"source", ticket_}});
     world_->checker().OnTicketTaken(ticket_);
-    // Where one ticket stands for all that waits, it takes some, or all until nothing more is
-    // found.
+    // If one ticket stands for everything that waits, the worker accepts some connections, or all
+    // until nothing more is found.
     const bool drains = !world_->countable(ticket_) && world_->prng().Chance({3, 4});
     accepts_left_ = drains ? std::numeric_limits<uint32_t>::max() : 1;
     serves_next_ = config_.took_first && !left();
@@ -94,7 +94,7 @@ void CompletionWorker::Take() {
 }
 
 void CompletionWorker::Serve() {
-  // Without a balancer there is nothing to count for.
+  // Without a balancer there is nothing to count.
   const bool leased = adopts_ && !left();
   if (leased) Adopt();
   world_->Serve(id_, serving_, leased);
@@ -102,7 +102,7 @@ void CompletionWorker::Serve() {
 }
 
 void CompletionWorker::Redeem() {
-  // Who has left has no business with its former sources.
+  // A worker that has left has nothing more to do with its former sources.
   if (left()) return EndTicket(-EAGAIN);
   if (accepts_left_ == 0) return EndTicket(0);
   const int32_t fd = world_->AcceptFor(ticket_);

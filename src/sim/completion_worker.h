@@ -7,10 +7,10 @@
 // or, with took_first, one by one: take → took → release → knock → adopt → callback → take.
 //
 // What it takes out may be a ticket. Then it accepts from the source, once or until nothing more is
-// found, each with its callback, and says Again if it leaves some. Took comes before all this, or
-// at any time after it.
+// found. Each connection has its callback. It gives the ticket back if it leaves some. Took comes
+// before all this, or at any time after it.
 //
-// What is in its ring when it has left is its own; it serves that and is gone then.
+// What is in its ring when it has left belongs to the worker. It serves that, and is gone then.
 
 #ifndef RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_
 #define RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_
@@ -35,7 +35,7 @@ class CompletionWorker final : public SimWorker {
   // The kernel puts a completion into its ring: the descriptor of a connection, or a ticket.
   void OnSent(int32_t fd) { ring_.push_back({.fd = fd}); }
   void OnTicketSent(uint32_t source) { ring_.push_back({.source = source}); }
-  // It has left: what is in its ring counts nowhere any more.
+  // It has left. What is in its ring does not count any more.
   void KeepRing();
 
  private:

@@ -28,7 +28,7 @@ void DrawWorkers(Prng& prng, SimConfig& config) {
                                               UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
   const uint32_t window = prng.OneOf(windows);
   const uint32_t capacity = prng.OneOf(capacities);
-  // Inboxes only, completions only, and both side by side.
+  // The workers have inboxes only, or completions only, or both side by side.
   const auto completions_of_4 = prng.OneOf(std::array<uint32_t, 5>{0, 0, 1, 2, 4});
   for (SimWorkerConfig& worker : config.workers) {
     if (prng.Below(4) < completions_of_4) DrawHandoff(prng, worker);
@@ -52,15 +52,15 @@ void DrawWorkload(Prng& prng, SimConfig& config) {
       prng.OneOf(std::array<int64_t, 4>{0, 50 * kMicrosecond, kMillisecond, 20 * kMillisecond});
 }
 
-// Faults that are facts of the whole world rather than events in it.
+// Faults that hold for the whole world, rather than events in it.
 void ApplyFaults(Prng& prng, SimConfig& config) {
   config.completion_entries = prng.OneOf(std::array<uint32_t, 3>{16, 32, 64});
   if (prng.Chance(config.faults[Fault::kCqSmall])) {
-    // Fewer than a batch of single accepts and one edge for each source need would be full for
-    // ever.
+    // A queue with fewer entries than a batch of single accepts and one edge for each source need
+    // would be full for ever.
     config.completion_entries = static_cast<uint32_t>(prng.Between(4, 12));
   }
-  // Where a turn brings less than there is, the engine learns late what has failed.
+  // If a turn brings less than there is, the engine learns late what has failed.
   config.completions_max = config.completion_entries;
   if (prng.Chance({1, 3})) {
     const auto few = prng.OneOf(std::array<uint32_t, 3>{2, 6, config.completion_entries});
@@ -90,7 +90,7 @@ void DrawFlood(Prng& prng, SimConfig& config) {
 
 }  // namespace
 
-// Any policy of the library; those with a parameter have it half of the time.
+// Any policy of the library. Policies that take a parameter get one half of the time.
 std::string DrawPolicyName(Prng& prng) {
   std::string name(PolicyNames()[prng.Below(PolicyNames().size())]);
   const uint64_t parameter = prng.Below(6);
@@ -138,7 +138,7 @@ SimConfig DrawConfig(uint64_t seed) {
   }
   config.recall_after_ns =
       prng.OneOf(std::array<int64_t, 3>{kMillisecond, 3 * kMillisecond, 10 * kMillisecond});
-  // Who dies keeps its places for ever.
+  // A worker that dies keeps its places for ever.
   if (config.faults[Fault::kWorkerDies].n == 0 && prng.Chance({1, 4}))
     config.capacity = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
   config.defers_task_work = prng.Chance({3, 4});
@@ -148,7 +148,7 @@ SimConfig DrawConfig(uint64_t seed) {
   config.shuts_down = prng.Chance({1, 4});
   config.shutdown_drain_ns = prng.Between(0, 30 * kMillisecond);
   if (prng.Chance({1, 16})) {
-    // Bursts that the engine does not expect, of sources that hold next to nothing.
+    // Bursts that the engine does not expect, from sources that may hold next to nothing.
     config.entries_told = 1;
     config.completion_entries = 64;
     config.completions_max = prng.OneOf(std::array<uint32_t, 2>{1, 8});

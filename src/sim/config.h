@@ -24,7 +24,7 @@ struct SimSourceConfig {
   uint32_t capacity = 0;              // connections open at once; 0: no limit
   int64_t age_max_ns = 0;             // drops what nobody has claimed by then; 0: never
   bool tells_age = true;              // age_max_ns: the kernel tells when a client came
-  uint32_t backlog_max = UINT32_MAX;  // so many may wait in the kernel
+  uint32_t backlog_max = UINT32_MAX;  // how many may wait in the kernel
   bool local = false;                 // a Unix listener, which keeps its backlog when it is shut
                                       // down, and never tells an accept; not countable
 };
@@ -63,8 +63,8 @@ struct SimConfig {
   uint32_t capacity = 0;             // connections of all sources open at once; 0: no limit
   uint32_t completion_entries = 64;  // of the simulated completion queue
   uint32_t completions_max = 64;     // that one turn may bring
-  // What the engine is told of that queue; 0: the truth. If less, the ring keeps back what the
-  // engine has no room for, or the engine must turn it away.
+  // What the engine is told of that queue; 0: the truth. If it is less, the ring keeps back what
+  // the engine has no room for, or the engine must turn it away.
   uint32_t entries_told = 0;
   bool keeps_back = false;
   int32_t descriptors_max = INT32_MAX;
@@ -80,7 +80,7 @@ struct SimConfig {
   Workload workload;
 };
 
-// Draws everything but the course of events.
+// Draws the whole configuration. The course of events is not part of it.
 SimConfig DrawConfig(uint64_t seed);
 SimSourceConfig DrawSource(Prng& prng);
 std::string DrawPolicyName(Prng& prng);
@@ -100,15 +100,15 @@ enum class Breakage : uint8_t {
   kWorkerLooksUpNeighbour,  // a claim that finds the token of another source
   kWorkerForgetsItsRing,    // a worker that leaves serves nothing of what is in its ring
   kTicketForgotten,         // a worker finds no descriptor and does not give the ticket back
-  kTicketWithoutSerial,     // one that comes back goes to whatever source has the index now
-  kTicketUsesItsNumber,     // one is redeemed by a number that is another socket's by then
+  kTicketWithoutSerial,     // a ticket that is given back goes to whatever source has the index now
+  kTicketUsesItsNumber,     // a ticket is redeemed by a number that is another socket's by then
   kTookGivesNoCredit,       // Took that does not tell the master
   kTookGivesCreditTwice,    // Took that counts double
   kAdoptTakesAnotherPlace,  // Adopt that counts a place that is counted already
   kLeaseNeverKnocks,        // a lease release that does not read `hungry`
   kLeaseReleasesTwice,      // the place of a connection is given back twice
   kLeaseForgotten,          // the place of a connection is never given back
-  kGateForgotten,           // its place in the source's limit is never given back
+  kGateForgotten,           // the place of a connection in the source's limit is never given back
   kGateReleasedTwice,       // the same is given back twice
   kRingLosesDoorbell,       // a doorbell is lost without an error
   kRingLosesSend,           // a connection is handed over and lost without an error
@@ -116,14 +116,14 @@ enum class Breakage : uint8_t {
   kRingSendsTwice,          // a connection is handed over twice
   kRingLosesEdge,           // an edge is dropped
   kRingCountsTooFew,        // a count of what waits leaves one out
-  kRingHidesOverflows,      // it says that a backlog has never overflowed
+  kRingHidesOverflows,      // the ring says that a backlog has never overflowed
   kRingHidesTheHangUp,      // a poll shows that a listener is readable, not that it was shut down
   kSocketDeniesItsEnd,      // a Unix listener that was shut down says that it listens
-  kSocketNeverListens,      // one that listens says that it does not
+  kSocketNeverListens,      // a socket that listens says that it does not
   kRingLosesConnection,     // an accepted connection is never reported
   kRingReportsTwice,        // an accepted connection is reported twice
   kRingHidesTheEnd,         // a multishot operation ends and says that it goes on
-  kRingKeepsNothingBack,    // what there is no room for is returned nevertheless
+  kRingKeepsNothingBack,    // connections that there is no room for are returned nevertheless
   kRingKeepsArmed,          // the intake of a removed source says that it has ended and goes on
   kMasterNeverLooksAtAge,   // the master's timer never fires
   kHostForgetsItself,       // a host does not look for what it was offered in the middle of a claim

@@ -116,8 +116,8 @@ struct Setter {
   }
 };
 
-// Appends the fields that are not as by default: "name", `equals` and the value, `separator` before
-// each but the first.
+// Appends the fields that differ from the defaults: the name, `equals` and the value, with
+// `separator` before each but the first.
 void Append(const Lister& given, const Lister& by_default, char equals, char separator,
             std::string& text) {
   bool first = true;
@@ -182,7 +182,7 @@ bool ParseWord(std::string_view word, SimConfig& config) {
   return setter.done;
 }
 
-// What a run relies on.
+// Checks what a run relies on.
 bool Sound(const SimConfig& config) {
   bool sound = !config.sources.empty() && config.masters > 0 && config.masters <= 16 &&
                config.completion_entries > 0 && config.completions_max > 0 &&

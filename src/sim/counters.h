@@ -15,9 +15,9 @@ namespace ringmaster::sim {
 
 enum class Milestone : uint8_t {
   kServed,              // connections
-  kRecall,              // offers taken back by age
+  kRecall,              // offers recalled by age
   kRecallFromDead,      // of these, from a worker that had died
-  kKnock,               // a hungry master was knocked up
+  kKnock,               // a worker or a lease knocked at a hungry master
   kBackOff,             // accepting ran out of descriptors
   kFullCq,              // a multishot ended because the completion queue was full
   kHoldLimit,           // a multishot accept was ended because too much was held

@@ -1,6 +1,6 @@
-// What may go wrong in a simulated world, and how often. Each fault is a ratio of the occasions at
-// which it could strike; a seed draws a few of them with wildly different weights, because faults
-// that always come together hide each other.
+// What may go wrong in a simulated world, and how often. Each fault has a ratio: how many of the
+// occasions at which it could strike it does. A seed draws a few faults with very different ratios,
+// because faults that always come together hide each other.
 //
 // What io_uring on Linux 6.18 was seen to do that could surprise a master, and where it is here:
 //
@@ -86,7 +86,7 @@ enum class Fault : uint8_t {
   kAcceptDoubtful,      // an accept fails as it does of what is no listener, and it is one
 };
 inline constexpr size_t kFaultCount = 31;
-// Those behind are drawn when everything else has been, so that they leave the worlds of all seeds
+// The faults after this one are drawn after everything else, so that the worlds of older seeds stay
 // as they were.
 inline constexpr size_t kFaultsDrawnFirst = 27;
 
@@ -107,8 +107,8 @@ struct FaultPlan {
   const Ratio& operator[](Fault fault) const { return ratios[static_cast<size_t>(fault)]; }
 };
 
-// No fault at all in one plan of eight; otherwise each is in with the same chance, which is drawn
-// first, so that some plans have one or two faults and some have nearly all.
+// One plan of eight has no fault at all. In the others each fault takes part with the same chance.
+// That chance is drawn first, so that some plans have one or two faults and some have nearly all.
 inline Ratio DrawFault(Prng& prng, uint64_t included_of_8) {
   const bool included = prng.Below(8) < included_of_8;
   const uint32_t of = prng.OneOf(std::array<uint32_t, 5>{2, 5, 20, 100, 500});

@@ -137,7 +137,7 @@ void InboxWorker::LookUp() {
   Go(Next::kCallback, world_->ServiceTime());
 }
 
-// As Ticket::Accept does.
+// Does what Ticket::Accept does.
 void InboxWorker::Accept() {
   const int32_t fd = world_->AcceptFor(source_);
   if (fd >= 0) {
@@ -155,7 +155,7 @@ void InboxWorker::Accept() {
   if (fd != -EAGAIN && !world_->Breaks(Breakage::kTicketForgotten)) {
     world_->GiveBack(id_, source_, -fd);
   }
-  // Its place is given back, and whoever waits for one is told, at once.
+  // In one step, the ticket's place is given back, and masters that wait for a place are told.
   world_->ReleasePlace(id_, source_);
   world_->checker().OnTicketDone(id_, source_, world_->now_ns());
   if (!world_->Breaks(Breakage::kWorkerNeverKnocks)) KnockIfHungry();

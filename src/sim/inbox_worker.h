@@ -4,8 +4,8 @@
 //   waiting → begin → take → look the token up → callback → take → … → end → knock
 //   (Hunger::TakeKnock) → begin again if some are left, or wait
 //
-// What is claimed may be a ticket; between the look-up and the callback there is an accept then,
-// and perhaps no callback.
+// What is claimed may be a ticket. Then there is an accept between the look-up and the callback; if
+// it finds nothing, there is no callback.
 
 #ifndef RINGMASTER_SRC_SIM_INBOX_WORKER_H_
 #define RINGMASTER_SRC_SIM_INBOX_WORKER_H_
@@ -46,7 +46,7 @@ class InboxWorker final : public SimWorker {
   };
 
   void Advance() override;
-  // It has asked between two claims, so there is nothing of its own.
+  // It has asked to leave between two claims, so it has nothing of its own.
   void GoOnAlone() override {}
 
   void Begin();

@@ -10,13 +10,14 @@
 namespace ringmaster::sim {
 namespace {
 
-// Other courses that a reduction is tried with: few at first, more when nothing helps any more.
+// With how many other courses a reduction is tried: few at first, more when nothing helps any more.
 constexpr uint64_t kCoursesMin = 6;
 constexpr uint64_t kCoursesMax = 400;
 
 bool IsDigit(char letter) { return letter >= '0' && letter <= '9'; }
 
-// Without source `index`. What joined the sources behind it joins them at their new places.
+// The configuration without source `index`. Workers that join later sources join them at their new
+// indexes.
 SimConfig WithoutSource(SimConfig config, size_t index) {
   config.sources.erase(config.sources.begin() + static_cast<ptrdiff_t>(index));
   for (SimWorkerConfig& worker : config.workers) {
@@ -168,14 +169,14 @@ class Shrinker {
     smaller |= Plainer([](SimConfig& config) { config.completions_max = 64; });
     smaller |= Plainer([](SimConfig& config) { config.host_steps_max = 16; });
     smaller |= Plainer([](SimConfig& config) { config.completion_entries = 64; });
-    // Where only a full queue fails, a short one is full of fewer.
+    // If the failure needs a full queue, a shorter queue is full with fewer entries.
     if (best_.workload.arrivals > 20 && best_.completion_entries > 12) {
       smaller |= Plainer([](SimConfig& config) {
         config.completion_entries = config.completions_max = 12;
         config.workload.arrivals = 20;
       });
     }
-    // Where only too much that is held fails, less is too much where less may be held.
+    // If the failure needs too much to be held, a smaller hold needs less for that.
     if (best_.workload.arrivals > 20 && best_.entries_told > 0) {
       smaller |= Plainer([](SimConfig& config) {
         for (SimSourceConfig& source : config.sources) source.hold = 1;

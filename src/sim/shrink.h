@@ -1,7 +1,7 @@
-// Makes a world in which something fails small enough to be read. Reductions are tried one after
-// the other (fewer arrivals, workers, sources, faults and changes, plainer settings) and kept if
-// the world still fails in the same way. Any reduction changes the course of events, so each is
-// tried with several courses.
+// Takes a world in which something fails, and makes it small enough to be read. Reductions are
+// tried one after the other: fewer arrivals, workers, sources, faults and changes, and plainer
+// settings. A reduction is kept if the world still fails in the same way. Any reduction changes the
+// course of events, so each is tried with several courses.
 
 #ifndef RINGMASTER_SRC_SIM_SHRINK_H_
 #define RINGMASTER_SRC_SIM_SHRINK_H_
@@ -30,7 +30,7 @@ struct Shrunk {
 Shrunk Shrink(const SimConfig& config, const Outcome& outcome,
               const std::function<Outcome(const SimConfig&)>& run, const ShrinkBudget& budget = {});
 
-// What failures that differ only in numbers have in common.
+// The text of a failure without its numbers, so that failures of the same kind are equal.
 std::string KindOfFailure(const std::string& failure);
 
 }  // namespace ringmaster::sim

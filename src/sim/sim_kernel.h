@@ -1,6 +1,6 @@
 // The simulated kernel beside the ring: listeners with their backlogs, connections, and numbers of
-// descriptors, of which the lowest free one is always used next. So a number that was closed
-// belongs to somebody else soon.
+// descriptors. The lowest free number is always used next, so a number that was closed soon belongs
+// to somebody else.
 
 #ifndef RINGMASTER_SRC_SIM_SIM_KERNEL_H_
 #define RINGMASTER_SRC_SIM_SIM_KERNEL_H_
@@ -41,12 +41,12 @@ class SimKernel {
   SimKernel(World* world, int32_t descriptors_max)
       : world_(world), descriptors_max_(descriptors_max) {}
 
-  // A listener for `source`, at which so many connections may wait; returns its descriptor.
+  // Makes a listener for `source`, at which so many connections may wait. Returns its descriptor.
   int32_t Listen(uint32_t source, uint32_t backlog_max, bool local);
   // What waits in the backlog is reset.
   void CloseListener(uint32_t source);
-  // shutdown(): what waits is reset, nothing more can be accepted. Of a Unix listener it stays, and
-  // can.
+  // shutdown(): connections that wait are reset, and nothing more can be accepted. At a Unix
+  // listener they stay, and can be accepted.
   void ShutDown(uint32_t source);
   bool is_open(uint32_t source) const { return listeners_[source].open; }
   bool shut(uint32_t source) const { return listeners_[source].shut; }
@@ -57,11 +57,11 @@ class SimKernel {
 
   // A client has connected; or the backlog is full and it is dropped: kNobody.
   uint32_t Arrive(uint32_t source);
-  // It hangs up, wherever its connection is by now.
+  // The client hangs up, wherever its connection is by now.
   void HangUp(uint32_t connection);
   bool HasHungUp(uint32_t connection) const { return connections_[connection].hung_up; }
-  // When its client came, as TCP_INFO lets it be known: in ticks, so never too early and up to two
-  // ticks too late.
+  // When the client of the connection came, as TCP_INFO tells it: in ticks, so never too early, and
+  // up to two ticks too late.
   int64_t CameAt(uint32_t connection) const;
   uint32_t ConnectionOf(int32_t fd) const { return connection_numbers_.OwnerOf(fd); }
   int32_t Overflows(uint32_t source) const { return listeners_[source].overflows; }

@@ -28,8 +28,8 @@ bool SameArming(const OpKey& armed, const OpKey& ended) {
 
 void SimRing::Enter(std::span<const Op> ops) {
   submissions_.insert(submissions_.end(), ops.begin(), ops.end());
-  // What is left behind goes with the next turn, unless there is nothing to return: then the ring
-  // tries again at once.
+  // Operations that are left go with the next turn, unless there is nothing to return: then the
+  // ring tries again at once.
   const bool partly = submissions_.size() > 1 && world_->Happens(Fault::kSubmitPartly);
   if (partly) Take(world_->prng().Below(submissions_.size()));
   if (!partly || queue_.empty()) Take(submissions_.size());
@@ -71,7 +71,7 @@ void SimRing::OnArrival(uint32_t source) {
   if (!ring.poll.armed || world_->Breaks(Breakage::kRingLosesEdge, {1, 8})) return;
   if (ring.poll.pending) {
     if (world_->Happens(Fault::kEdgeMerged)) return;
-    RunWork();  // the master's task was in the kernel just then
+    RunWork();  // the master's thread was in the kernel just then
   }
   Wake(ring.poll, OpKind::kPoll, source);
 }
@@ -259,7 +259,7 @@ void SimRing::RunWork() {
 void SimRing::AcceptEach(uint32_t source) {
   Multishot& multishot = sources_[source].accept;
   const SimKernel& kernel = world_->kernel();
-  // A Unix listener that was shut down tells nobody who waits for a connection.
+  // A Unix listener that was shut down does not tell those who wait for a connection.
   const bool refuses = kernel.shut(source) && !kernel.local(source);
   while (multishot.armed && (kernel.Backlog(source) > 0 || kernel.OutOfDescriptors() || refuses)) {
     const Completion accepted = Accept(multishot.key, source);

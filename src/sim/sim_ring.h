@@ -1,6 +1,6 @@
 // The ring of one master over the simulated kernel: Linux's rules for the operations of core/op.h,
-// as far as they can surprise a master. Each rule was observed on Linux 6.18. What Ring::Turn is to
-// the runtime is two halves here, because the time between them belongs to the world.
+// as far as they can surprise a master. Each rule was observed on Linux 6.18. What the runtime does
+// in one call of Ring::Turn is two calls here, because the time between them belongs to the world.
 //
 //  * A multishot poll is edge-triggered: several arrivals before the master looks may be one
 //    completion, and arming reports at once what is there already.
@@ -49,7 +49,7 @@ class SimRing {
   void Leave(std::vector<core::Completion>& completions, uint32_t accepts_max);
 
   bool AllReported() const { return queue_.empty() && submissions_.empty(); }
-  // What has completed is read, and nothing is handed over.
+  // Reads what has completed, and hands nothing over.
   void TakeRemaining(std::vector<core::Completion>& completions, uint32_t accepts_max) {
     Reap(completions, accepts_max);
   }
@@ -64,7 +64,7 @@ class SimRing {
   void OnShutDown(uint32_t source);
   void OnKnock();
 
-  // Whether the kernel still holds something for the master, or of it.
+  // Whether the kernel still holds a completion for the master, or an operation of it.
   bool HasSomething() const { return !queue_.empty() || !work_.empty() || !submissions_.empty(); }
 
   bool polled(uint32_t source) const { return sources_[source].poll.armed; }
@@ -83,7 +83,7 @@ class SimRing {
     Multishot accept;
     Multishot hang_up;  // completes once
   };
-  // What a wake-up leaves to be done by the master's own task.
+  // Task work: what a wake-up leaves to the master's own thread.
   struct Work {
     core::OpKind kind = core::OpKind::kWatch;  // of the multishot
     uint32_t source = 0;

@@ -1,7 +1,7 @@
 // A worker on the simulated machine: what both kinds have in common. InboxWorker claims offers,
 // CompletionWorker takes completions out of its ring. Either goes through the steps of the
-// library's port with the library's own shared state, but each step is an event of its own, so that
-// batches of the master come between any two of them, and faults strike between any two of them.
+// library's port with the library's own shared state. But each step is an event of its own, so that
+// batches of the master, and faults, can come between any two steps.
 //
 // The end of a lease: close the descriptor → PortState::Release → knock, as events of their own.
 
@@ -30,15 +30,15 @@ class SimWorker {
   SimWorker(const SimWorker&) = delete;
   SimWorker& operator=(const SimWorker&) = delete;
 
-  // Adds to what the engine of a master, and the checker, must know of it.
+  // Adds what the engine of a master, and the checker, must know of this worker.
   virtual void Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) = 0;
   // Something has come into its ring: a doorbell, or the news of what OnSent has put there.
   virtual void OnWake() = 0;
   // The next step is due.
   void Step();
-  // Its time has come while it waits.
+  // Its time to leave has come: it leaves at once if it waits.
   void LeaveIfIdle();
-  // The master has taken it out of its books and will not use its ring again.
+  // The master has it in its books no more, and will not use its ring again.
   void OnLeft();
   // Whether it waits although there is something for it.
   virtual bool Oversleeps() const = 0;
@@ -52,7 +52,7 @@ class SimWorker {
   // A lease of it ends: the steps after the descriptor was closed.
   void Release();
   void KnockAfterRelease();
-  // A ticket of it that was kept has ended: the step after its place was given back.
+  // A ticket that it had kept has ended: the step after the ticket's place was given back.
   void KnockAfterTicket();
 
   uint32_t id() const { return id_; }
@@ -74,7 +74,7 @@ class SimWorker {
  protected:
   // Takes the next step.
   virtual void Advance() = 0;
-  // It has left: what it has of its own goes on.
+  // It has left. What belongs to the worker alone goes on.
   virtual void GoOnAlone() = 0;
 
   void StepAfter(int64_t after_ns);

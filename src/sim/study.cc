@@ -31,11 +31,11 @@ constexpr int32_t kRingFd = 5;
 constexpr int32_t kFirstConnectionFd = 10;  // a connection's descriptor is this and its index
 constexpr int32_t kReadable = 1;            // POLLIN
 
-// What CPUs share: pairs of eight a cache, eight of these a node.
+// What CPUs share: eight share a cache, and eight caches a node.
 constexpr uint32_t kCpusPerCache = 8;
 constexpr uint32_t kCpusPerNode = 64;
 
-// How many times recall_after without any motion, when nothing is to come, is for ever.
+// When nothing is to come, and nobody has moved for this many times recall_after, nobody will.
 constexpr int64_t kGivesUpAfter = 1000;
 
 // Something that a multishot poll of a master watches. What happens before the master has read the
@@ -190,7 +190,8 @@ class Study {
     }
   }
 
-  // Until the last request comes: what is served after it has nothing to do with masters.
+  // Counted until the last request comes, because what is served afterwards does not need the
+  // masters.
   void NoteBusyShare() {
     for (const auto& master : masters_) {
       const auto busy_ns = static_cast<double>(std::min(master->busy_ns, now_ns_));
@@ -263,7 +264,7 @@ class Study {
     core::TakeTurn(*master.engine, host, master.reading, now_ns_, master.ops);
     master.engine->ClearEvents();
     const StudyCosts& costs = options_.costs;
-    // Time goes on in any case.
+    // Time always goes on, so that a master which is busy all the time does not stop the run.
     const int64_t took_ns =
         std::max<int64_t>(1, costs.turn_ns + costs.look_ns * load_.workers +
                                  costs.operation_ns * static_cast<int64_t>(master.ops.size()));
@@ -332,7 +333,7 @@ class Study {
         return;
       case OpKind::kPoll:
         master.poll = {.key = op.key, .armed = true};
-        // What is there already is reported at once.
+        // Arming reports at once what is there already.
         if (!master.backlog.empty()) Notice(index, master.poll);
         return;
       case OpKind::kPollEnd:
@@ -343,7 +344,8 @@ class Study {
       case OpKind::kDoorbell:
         return RingWorker(op.key.index);
       default:
-        RINGMASTER_CHECK(false);  // not by a kPollAccept source that nobody ends
+        // A kPollAccept source that nobody ends asks for no other operation.
+        RINGMASTER_CHECK(false);
     }
   }
 
@@ -372,7 +374,7 @@ class Study {
     return arrival;
   }
 
-  // As BalancerShared does: who was woken first is asked last the next time.
+  // Knocks at hungry masters. The one that was woken first is asked last the next time.
   template <typename KnockAt>
   void KnockByTurns(KnockAt knock_at) {
     const auto count = static_cast<uint32_t>(masters_.size());
@@ -399,7 +401,7 @@ class Study {
       masters_[index]->backlog.push_back(connection);
       return Notice(index, masters_[index]->poll);
     }
-    // What comes before the connection is claimed waits in its socket.
+    // A request that comes before the connection is claimed waits in its socket.
     if (taken_by_[connection] != kNoWorker) GiveJob(taken_by_[connection], request, 0);
   }
 
@@ -458,7 +460,7 @@ class Study {
     KnockByTurns([](Master& master) { return master.hunger.TakeKnock(); });
   }
 
-  // In the callback. What the client has sent meanwhile comes after it.
+  // Serves the first request in the callback. What the client has sent meanwhile comes after it.
   void ServeFirst(uint32_t index, uint32_t connection) {
     RINGMASTER_CHECK(taken_by_[connection] == kNoWorker);
     taken_by_[connection] = index;

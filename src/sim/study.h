@@ -12,8 +12,8 @@
 //   the worker claims as Port::Claim does: it serves each connection to its end, in the callback,
 //   before it takes the next; then the lease ends, which knocks a hungry master           wake_ns
 //
-// Beside it stands the ideal: one queue for all, first come, first served, and any worker that is
-// free takes the head at once, at no cost.
+// Beside it stands the ideal: one queue for all, first come, first served. Any worker that is free
+// gets the first request at once, at no cost.
 
 #ifndef RINGMASTER_SRC_SIM_STUDY_H_
 #define RINGMASTER_SRC_SIM_STUDY_H_
@@ -29,9 +29,9 @@
 
 namespace ringmaster::sim {
 
-// What the machinery takes, in virtual time. The defaults follow from what is measured on the
-// machine of bench/METHOD.md: a connection that comes alone takes 25 microseconds longer through
-// the library than through EPOLLEXCLUSIVE, which is one thread more to wake and two turns.
+// What the machinery costs, in virtual time. The defaults follow from measurements on the machine
+// of bench/METHOD.md. There a connection that comes alone takes 25 microseconds longer through the
+// library than through EPOLLEXCLUSIVE: one thread more to wake, and two turns.
 struct StudyCosts {
   int64_t wake_ns = 20'000;      // until a master that sleeps runs
   int64_t doorbell_ns = 20'000;  // until a worker that sleeps runs
@@ -64,8 +64,8 @@ struct StudyOutcome {
 StudyOutcome RunStudy(const StudyOptions& options, const Load& load,
                       const std::function<std::unique_ptr<Policy>()>& make_policy);
 
-// Serves `load` from one queue. Of several free workers the one that is free longest begins, a slow
-// one last.
+// Serves `load` from one queue. Of several free workers, the one that has been free longest begins;
+// a slow worker comes last.
 StudyOutcome ServeFromOneQueue(const Load& load);
 
 struct Distribution {
@@ -76,7 +76,8 @@ struct Distribution {
   int64_t max_ns = 0;
 };
 
-// Of what was served. Quantiles are the smallest value that so many do not exceed.
+// Figures of what was served. A quantile is the smallest value that this part of them does not
+// exceed.
 Distribution Summarize(std::span<const int64_t> values_ns);
 
 // (sum x)^2 / (n sum x^2): 1 when all are equal.

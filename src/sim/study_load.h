@@ -1,8 +1,8 @@
 // The load of a study: when requests come, what each of them needs, and on whose connection. It is
 // drawn before anything is served, so every policy, and the ideal beside them, gets the very same.
 //
-// A connection has one request, apart from LoadKind::kLongLived; then the request comes with the
-// connection. Several come at times of their own, whether the one before has been served or not.
+// A connection has one request, which comes with it. With LoadKind::kLongLived it has several;
+// these come at times of their own, whether the one before has been served or not.
 
 #ifndef RINGMASTER_SRC_SIM_STUDY_LOAD_H_
 #define RINGMASTER_SRC_SIM_STUDY_LOAD_H_
@@ -22,12 +22,12 @@ enum class LoadKind : uint8_t {
   kLongLived,  // connections of many requests, which stay with their worker
 };
 
-// kHeavyTail: P(longer than x) falls with x to the power of -kTailShape; the longest is so many
-// times the shortest.
+// kHeavyTail: P(longer than x) falls with x to the power of -kTailShape. kTailSpread: the longest
+// time as a multiple of the shortest.
 inline constexpr double kTailShape = 1.5;
 inline constexpr double kTailSpread = 1000;
 inline constexpr double kSlowFactor = 10;
-// kOneDead: when so large a part of the load has come.
+// kOneDead: the worker dies when this part of the load has come.
 inline constexpr double kDiesAfter = 0.25;
 // kLongLived: requests of a connection (geometric), and open connections for each worker, on
 // average.
@@ -35,7 +35,7 @@ inline constexpr uint32_t kRequestsMean = 32;
 inline constexpr uint32_t kOpenMean = 8;
 // kBursts: connections of one burst for each worker.
 inline constexpr double kBurstPerWorker = 0.5;
-// Different clients for each worker; they connect equally often.
+// How many different clients there are for each worker. They connect equally often.
 inline constexpr uint32_t kClientsPerWorker = 16;
 
 inline constexpr uint32_t kNoRequest = UINT32_MAX;
@@ -87,12 +87,12 @@ struct TracedArrival {
   int64_t service_ns = 1;
 };
 
-// A recorded load, each request with a connection of its own. With `load` above zero the arrivals
-// are stretched or squeezed until they are such a load; kind, requests and service time of the
-// options are left aside.
+// A recorded load, each request with a connection of its own. With `load` above zero, the times
+// between arrivals are stretched or squeezed until they make that load. The options' kind, requests
+// and service time are ignored.
 Load LoadOfTrace(std::span<const TracedArrival> trace, const LoadOptions& options);
 
-// What part of the workers' capacity the load asks for: all service over the time in which it
+// What part of the workers' time the load needs: all service, divided by the time in which it
 // comes.
 double OfferedLoad(std::span<const TracedArrival> trace, uint32_t workers);
 

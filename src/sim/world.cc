@@ -35,7 +35,8 @@ int64_t TurnCostNs(const SimConfig& config) {
 int64_t Patience(const SimConfig& config) {
   const int64_t slow_ns = Planned(config, {Fault::kMasterSlow}) ? 2 * kMasterSlowNsMax : 0;
   const int64_t gather_ns = std::min(core::kGatherTurns * TurnCostNs(config), core::kGatherNsMax);
-  // A turn may bring as little as one completion, so a look may take as many turns as those.
+  // A turn may bring as little as one completion, so a look may take as many turns as there are
+  // completions.
   return 80 * config.turn_ns_max + config.wake_ns_max + slow_ns + gather_ns + 10 * kMicrosecond;
 }
 
@@ -201,7 +202,7 @@ void World::Arrive() {
   for (uint64_t i = prng_.Below(config_.workload.burst_max); i > 0; --i) ArriveAt(source);
 }
 
-// Where nobody listens any more, a client is refused by the kernel.
+// If nobody listens any more, the kernel refuses the client.
 void World::ArriveAt(uint32_t source) {
   if (arrivals_left_ == 0) return;
   --arrivals_left_;
@@ -214,7 +215,7 @@ void World::ArriveAt(uint32_t source) {
   MasterAt(sources_[source]).ring.OnArrival(source);
 }
 
-// What somebody else may do at any time.
+// What another thread may do at any time.
 void World::MakeMischief() {
   const auto source = static_cast<uint32_t>(prng_.Below(sources_.size()));
   if (!sources_[source].removed) ChangeSource(source);
@@ -237,7 +238,8 @@ void World::ChangeSource(uint32_t source) {
     Schedule(prng_.Between(0, 10 * kMillisecond), Happening::kJoinSource, source, worker);
   }
   if (Happens(Fault::kPolicySwitched)) Ask({.kind = CallKind::kSetPolicy, .source = source});
-  // What takes something away for good must not come at once, or there is nothing left to test.
+  // Changes that take something away for good must not come at once, or there would be nothing left
+  // to test.
   if (!kernel_.shut(source) && prng_.Chance({1, 16}) && Happens(Fault::kSourceShutDown)) {
     Note("shuts down", {{"source", source}});
     kernel_.ShutDown(source);
@@ -331,7 +333,7 @@ int32_t World::Send(const Op& op) {
   const bool ticket = ticket_of != Checker::kNone;
   if (Happens(Fault::kSendFails)) {
     if (!ticket) checker_.OnSendFailed(op.sent);
-    // Perhaps because it is about to go.
+    // It may have failed because the worker is about to leave.
     if (Happens(Fault::kWorkerLeaves)) LeaveIfIdle(id);
     return -prng_.OneOf(std::array<int32_t, 3>{EBADFD, ENOMEM, EOWNERDEAD});
   }
@@ -454,7 +456,8 @@ void World::KeepTicket(uint32_t worker, uint32_t source) {
   Schedule(StallTime() + more_ns, Happening::kRedeem, worker, source);
 }
 
-// By another thread than the one that claims, perhaps after the worker has left.
+// The ticket is redeemed by another thread than the one that claims, perhaps after the worker has
+// left.
 void World::RedeemKept(uint32_t id, uint32_t source) {
   if (worker(id).dead()) return;
   Note("redeems", {{"worker", id}, {"source", source}});
@@ -470,7 +473,7 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
     Serve(id, connection, /*leased=*/true);
     return OnCallbackEnd(connection);
   }
-  // Some use the descriptor by themselves, and say what has become of it.
+  // Some workers use the descriptor by themselves, and say what has come of it.
   const bool says = fd != -EAGAIN || (late && prng_.Chance({1, 2}));
   if (says) GiveBack(id, source, late ? EBADF : -fd);
   if (fd == -EAGAIN) TellResult(id, source, EAGAIN);
@@ -584,7 +587,7 @@ void World::LookForTheEnd() {
   }
   if (now_ns_ - traffic_ended_ns_ > kDrainNsMax) checker_.Fail("the end takes too long");
   if (!AtRest()) return;
-  // Whoever sleeps for a time has a retry or a back-off before it, which come to an end.
+  // A master that sleeps for a time has a retry or a back-off to do. These come to an end.
   const bool quiet = std::any_of(masters_.begin(), masters_.end(), [](const Master& master) {
     return master.quiet_batches >= kQuietBatchesMax;
   });
@@ -636,7 +639,7 @@ void World::FinishDrain() {
   Reached(Milestone::kDrained);
 }
 
-// Whoever has died keeps its places; otherwise nothing has one any more.
+// A worker that has died keeps its places; otherwise nothing has a place any more.
 void World::CheckPlacesAtRest() {
   const std::vector<bool> dead = Dead();
   if (std::find(dead.begin(), dead.end(), true) != dead.end()) return;
@@ -661,7 +664,7 @@ void World::CheckRounds() {
     const bool alive = std::all_of(source.joined.begin(), source.joined.end(),
                                    [this](uint32_t id) { return Live(id); });
     if (!alive) continue;
-    // A place that another master takes costs a turn that nobody counts.
+    // A place that another master has reserved costs a turn that nobody counts.
     const bool limited =
         std::any_of(source.joined.begin(), source.joined.end(),
                     [this](uint32_t id) { return worker(id).config().capacity != UINT32_MAX; });

@@ -2,14 +2,14 @@
 // workers, leases, and masters that run the library's own engine through the seam, turn by turn,
 // exactly as the runtime does. Given the same configuration everything happens in the same order.
 //
-// A master is in the middle of a turn, sleeps in it, or wakes from it. One that is hosted acts only
-// while its host is in no claim, or between two callbacks of it. The time at which it acts
-// next stands beside the events, because what arrives in its ring may move that time forward.
+// A master is in the middle of a turn, sleeps in it, or wakes from it. A hosted master acts only
+// while its host is in no claim, or between two callbacks of a claim. The time at which a master
+// acts next stands beside the events, because what arrives in its ring may move that time forward.
 //
-// A run has three parts. While traffic is on, faults strike and others change the balancer. Then
-// arrivals and faults stop, and all that has arrived must be served within bounded time (or, in
-// some runs, be served or refused by a shutdown). At last the engine is destroyed, and the workers
-// end what they have begun. A bound on events and batches turns every endless loop into a failure.
+// A run has three parts. While traffic is on, faults strike, and other threads change the balancer.
+// Then arrivals and faults stop. Everything that has arrived must be served within bounded time; in
+// some runs a shutdown may also refuse it. At last the engine is destroyed, and the workers end
+// what they have begun. A bound on events and batches turns every endless loop into a failure.
 //
 //   world.cc         time, chance, events, what workers need, the end
 //   world_master.cc  the masters: their turns and batches, and the calls that others make
@@ -73,7 +73,7 @@ class World {
   // Whether a fault strikes on this occasion.
   bool Happens(Fault fault);
   void CountStrike(Fault fault) { ++counters_.faults[static_cast<size_t>(fault)]; }
-  // Whether this run breaks this part, and does so on this occasion.
+  // Whether this run breaks this part on purpose, and does so on this occasion.
   bool breaks(Breakage breakage) const { return breakage == breakage_; }
   bool Breaks(Breakage breakage, Ratio how_often = {1, 1}) {
     return breaks(breakage) && prng_.Chance(how_often);
@@ -111,20 +111,23 @@ class World {
   void ScheduleStep(uint32_t worker, int64_t after_ns);
   void Serve(uint32_t worker, uint32_t connection, bool leased);
   void OnCallbackEnd(uint32_t connection);
-  // After a ticket was redeemed: whether the worker must say that others wait.
+  // After a ticket was redeemed: whether the worker must give it back because other connections
+  // wait.
   bool MoreWaits(uint32_t source) const;
   bool countable(uint32_t source) const { return sources_[source].config.countable; }
   void GiveBack(uint32_t worker, uint32_t source, int32_t error);
-  // Something was accepted by a ticket, or nothing was found (EAGAIN): said if that was asked for.
+  // Something was accepted by a ticket, or nothing was found (EAGAIN). The master hears of it if it
+  // has asked for that.
   void TellResult(uint32_t worker, uint32_t source, int32_t error);
-  // With a ticket of the source, as Ticket::Accept does: a descriptor, or -errno. EAGAIN, too, when
-  // the ticket is late.
+  // Accepts with a ticket of the source, as Ticket::Accept does. Returns a descriptor, or -errno;
+  // -EAGAIN also when the ticket is late.
   int32_t AcceptFor(uint32_t source);
   // The worker keeps a ticket beyond its claim.
   void KeepTicket(uint32_t worker, uint32_t source);
-  // The places that one of the worker has, in its books and in the limits.
+  // Gives back the places that one connection of the worker has: at the worker, and in the limits.
   void ReleasePlace(uint32_t worker, uint32_t source);
-  // Of the balancer's limit: for one that is there already; given back.
+  // The balancer's limit: a place for a connection that is there already; a place that is given
+  // back.
   void TakePlaceAnyway() {
     if (gate_.limited()) gate_.Force();
   }
@@ -134,10 +137,10 @@ class World {
   void Knock(uint32_t master, uint32_t worker);
   // Whether it drives the master.
   bool Hosts(uint32_t worker) const { return config_.hosted && worker == 0; }
-  // The host's loop comes round; or it looks after the master in the middle of a claim.
+  // The host's loop comes round; or the host looks after the master in the middle of a claim.
   void HostComesRound();
   void HostComesBy();
-  // Nobody leaves before it has been introduced to every master.
+  // A worker leaves only when it has been introduced to every master.
   bool MayLeave(uint32_t worker) const { return !running_ || InAllBooks(worker); }
   void AskToLeave(uint32_t worker);
 
@@ -201,7 +204,7 @@ class World {
     uint32_t worker = 0;
     uint32_t value = 0;
   };
-  // One that is served.
+  // A source, and how the world serves it.
   struct Connection {
     uint32_t worker = 0;
     uint32_t source = 0;

@@ -103,7 +103,7 @@ void World::SetUp() {
 
 // A master begins a turn.
 void World::Enter(Master& master) {
-  // What is there already is not waited for.
+  // If completions are there already, the master does not wait.
   if (master.ring.HasSomething()) master.gather_ns = 0;
   master.ring.Enter(master.ops);
   master.ops.clear();
@@ -158,8 +158,8 @@ void World::RunOnce(Master& master) {
 }
 
 // A host goes on until there is nothing more to do now, as Balancer::RunOnce does, and then claims.
-// It has other work, too, so after some steps it stops although operations of the last batch are
-// still pending: they are handed over by the next turn.
+// It has other work, too. So after some steps it stops, although operations of the last batch are
+// still pending: the next turn hands them over.
 void World::RunHosted(Master& master) {
   if (master.due_ns >= 0) checker_.OnHostReturns(now_ns_);
   master.busy = true;
@@ -181,7 +181,7 @@ void World::RunHosted(Master& master) {
   worker(0).OnDriven();
 }
 
-// Whoever sleeps although something has arrived in its ring.
+// Wakes a master that sleeps although something has arrived in its ring.
 void World::WakeMasters() {
   for (Master& master : masters_) {
     if (master.doing != Doing::kSleep || !master.ring.HasSomething()) continue;
@@ -206,8 +206,8 @@ void World::DesertMaster() {
   Schedule(prng_.Chance({1, 2}) ? 0 : prng_.Between(0, 20 * kMillisecond), Happening::kHostEnds);
 }
 
-// Its thread ends. Either what is armed is ended and what is under way comes in, or nothing can be
-// asked of its ring any more, which may be gone, too.
+// The host's thread ends. Either what is armed is ended and what is under way comes in; or nothing
+// can be asked of the host's ring any more, which may be gone, too.
 void World::EndHost() {
   Master& master = masters_.front();
   if (!master.deserted || master.resting) return;
@@ -239,7 +239,7 @@ void World::ComeToRest(Master& master) {
   master.busy = false;
 }
 
-// As the runtime leaves a loan.
+// Does what the runtime does when a loan ends.
 void World::LoseRing(Master& master) {
   Reached(Milestone::kRingLost);
   std::vector<Op> pending = master.ring.Lose();
@@ -280,7 +280,7 @@ void World::BatchAtRest(Master& master, bool all_reported) {
   master.ops.clear();
 }
 
-// Another thread drives it from now on.
+// Another thread drives the master from now on.
 void World::FollowHost() {
   Master& master = masters_.front();
   if (!std::exchange(master.resting, false)) return;
@@ -302,7 +302,7 @@ struct World::TurnHost {
   bool KeepsBack() const { return master.ring.KeepsBack(); }
   bool LeaversWait() const { return !master.leaving.empty(); }
   void LetGoOfRings() const { world.FinishLeaves(master); }
-  // Nothing more comes of a world in which something is wrong already.
+  // In a world in which something is wrong already, nothing more happens.
   bool RunCalls() const {
     world.RunCalls(master);
     world.DropWhatSwitched(master);
@@ -310,7 +310,7 @@ struct World::TurnHost {
   }
   bool AnythingGivenBack() const { return std::exchange(master.given_back, false); }
   core::GivenBack& given_back(uint32_t source) const { return master.at_index[source].given_back; }
-  // Done when the checker has seen what the batch has done.
+  // This comes after the checker has seen what the batch has done.
   void TellOthers() { places_freed = true; }
 
   World& world;
@@ -319,7 +319,7 @@ struct World::TurnHost {
   bool places_freed = false;
 };
 
-// A switch of the policy that loses what comes in the same batch, when it is broken on purpose.
+// When the switch of a policy is broken on purpose, it loses what comes in the same batch.
 void World::DropWhatSwitched(Master& master) {
   if (!master.switched || !Breaks(Breakage::kSwitchDropsArrival)) return;
   std::erase_if(master.completions, [](const Completion& completion) {
@@ -367,7 +367,7 @@ void World::TakeBatch(Master& master, bool all_reported) {
   if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
     master.wait_ns = core::kWaitForever;
   }
-  // A host is not the master's to put to sleep.
+  // The master does not decide when its host sleeps.
   master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},
                  {"for_ns", master.wait_ns == core::kWaitForever ? -1 : master.wait_ns}});
@@ -385,7 +385,7 @@ void World::NotePromises() {
   }
 }
 
-// Places that a master has given back may be what others wait for.
+// Tells the other masters that this one has given back places, which they may wait for.
 void World::TellOthers(const Master& master) {
   if (Breaks(Breakage::kMasterTellsNobody)) return;
   for (Master& other : masters_) {
@@ -414,7 +414,7 @@ void World::TakeIn(const Master& master) {
   }
 }
 
-// What a master that is broken on purpose makes of the completions.
+// Changes the completions as a master that is broken on purpose reads them.
 void World::Misread(Master& master) {
   for (Completion& completion : master.completions) {
     if (breaks(Breakage::kMasterOverlooksHangUps)) completion.gone = false;
@@ -532,7 +532,7 @@ void World::NoteEvents(Master& master) {
   master.engine->ClearEvents();
 }
 
-// Episodes begin and end in turn.
+// Each episode begins, and ends before the next one begins.
 void World::OnShortage(const Master& master, uint32_t index, bool begins) {
   bool& is_short = sources_[master.by_index[index]].is_short;
   if (is_short == begins) {
@@ -542,7 +542,7 @@ void World::OnShortage(const Master& master, uint32_t index, bool begins) {
   is_short = begins;
 }
 
-// The engine's books against the checker's. The engine may not yet know of a claim.
+// Compares the engine's books with the checker's. The engine may not know of a claim yet.
 void World::CompareBooks(const Master& master) {
   for (const uint32_t index : master.by_index) {
     const core::SourceCount& books = master.engine->ledger().source(sources_[index].index);
@@ -556,7 +556,7 @@ void World::CompareBooks(const Master& master) {
       }
       continue;
     }
-    // What is too old when it would be refused anyway may be dropped or refused.
+    // A connection that is too old when it would be refused anyway may be dropped or refused.
     const bool refuses = master.refusing || sources_[index].removed;
     if (books.dropped + books.refused != counts.dropped + counts.refused ||
         (!refuses && books.dropped != counts.dropped) || books.arrivals != counts.reported ||
@@ -600,14 +600,14 @@ void World::CountStates(const Master& master) {
 
 // --- What others ask of it -----------------------------------------------------------------------
 
-// What concerns a source is for its master; workers that come do so at the first.
+// A call about a source is for its master. A new worker comes to the first master first.
 void World::Ask(const Call& call) {
   const bool of_source = call.kind != CallKind::kAddWorker;
   AskSomehow(of_source ? sources_[call.source].master : 0, call);
 }
 
-// With a host, some of the calls are its own, at a moment when it is neither in a turn nor in a
-// claim. Such a call is done in the middle of a turn of its own, as one of another thread is.
+// With a host, some of the calls are the host's own, at a moment when it is neither in a turn nor
+// in a claim. Such a call is done in the middle of a turn, as a call of another thread is.
 void World::AskSomehow(uint32_t master, const Call& call) {
   Master& at = masters_[master];
   if (!config_.hosted || !running_ || at.busy || at.deserted || !worker(0).drives() ||
@@ -629,7 +629,7 @@ void World::AskAt(uint32_t master, const Call& call) {
   Master& at = masters_[master];
   at.calls.push_back(call);
   at.ring.OnKnock();
-  // Where nobody drives it, whoever calls does it, alone; the next batch sees to what follows.
+  // If nobody drives the master, the caller does it alone, and the next batch sees to what follows.
   if (!at.resting || at.busy) return;
   Reached(Milestone::kCalledAtRest);
   checker_.OnBatchBegins(now_ns_);
@@ -678,7 +678,7 @@ void World::Run(Master& master, const Call& call) {
     case CallKind::kAddSource: {
       SimSourceConfig config = DrawSource(prng_);
       config.master = master.index;
-      // Not drawn, so that worlds that are remembered stay as they were.
+      // This is not drawn, so that the worlds in seeds.txt stay as they were.
       config.local = !config.countable && sources_.size() % 2 == 1;
       if (!master.stopped) AddSource(config);
       return;
@@ -722,7 +722,7 @@ bool World::InAllBooks(uint32_t id) const {
   return std::all_of(at.begin(), at.end(), [](const AtMaster& it) { return it.in_books; });
 }
 
-// No master knows it yet.
+// No master knows the worker yet.
 uint32_t World::AddWorker(const SimWorkerConfig& config) {
   const auto id = static_cast<uint32_t>(workers_.size());
   const uint32_t index = FreeIndex();
@@ -752,7 +752,7 @@ uint32_t World::AddWorker(const SimWorkerConfig& config) {
   return id;
 }
 
-// To one master after the other, as the runtime does; then it joins.
+// Introduces the worker to one master after the other, as the runtime does. Then the worker joins.
 void World::Introduce(Master& master, uint32_t id) {
   SimWorker& worker = this->worker(id);
   AtMaster& at = workers_[id].at[master.index];
@@ -787,7 +787,7 @@ void World::JoinAll(uint32_t id) {
       Ask({.kind = CallKind::kJoin, .source = source, .worker = id});
     }
   }
-  // One comes at once, as a proof that the ring can be told.
+  // One doorbell comes at once, as a proof that the ring can be rung.
   Schedule(WorkerWakeCost(), Happening::kWake, id);
 }
 
@@ -806,8 +806,8 @@ void World::RemoveWorker(Master& master, uint32_t id) {
            static_cast<uint32_t>(worker_configs_.size() - 1));
 }
 
-// A master's number of the ring is closed when nothing that was submitted can use it any more. Then
-// it is the next one's turn; after the last the worker is told that its ring is its own.
+// A master closes its number of the worker's ring when nothing that was submitted can use it any
+// more. Then the next master does so. After the last, the worker is told that its ring is its own.
 void World::FinishLeaves(Master& master) {
   if (!master.ring.AllReported() && !breaks(Breakage::kMasterClosesRingTooEarly)) return;
   for (const uint32_t id : master.leaving) {
@@ -829,7 +829,7 @@ void World::FinishLeaves(Master& master) {
 }
 
 void World::AddSource(SimSourceConfig config) {
-  // Who dies keeps its places for ever.
+  // A worker that dies keeps its places for ever.
   if (config_.faults[Fault::kWorkerDies].n > 0) config.capacity = 0;
   const auto id = static_cast<uint32_t>(sources_.size());
   const int32_t fd = kernel_.Listen(id, config.backlog_max, config.local);
@@ -900,7 +900,7 @@ void World::RemoveSource(uint32_t index) {
   CloseRemoved(MasterAt(source));
 }
 
-// Whoever removed a source may close its listener once its intake has ended.
+// The thread that removed a source may close its listener once the intake has ended.
 void World::CloseRemoved(const Master& master) {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
@@ -989,8 +989,8 @@ void World::LeaveSource(uint32_t index, uint32_t id) {
   checker_.OnLeftSource(index, id, now_ns_);
 }
 
-// What faults have taken away for good, the only live worker of a source, say, is replaced. Nobody
-// joins a source that is removed, so its dead are buried.
+// Replaces what faults have taken away for good, for instance the only live worker of a source. No
+// worker joins a source that is removed, so dead workers of such a source are removed, too.
 void World::Replace(const Master& master) {
   bool abandoned = false;
   for (uint32_t index = 0; index < sources_.size(); ++index) {

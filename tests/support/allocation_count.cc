@@ -1,5 +1,5 @@
-// A file of its own: where GCC 12 sees both the replaced operators and their use, it takes them for
-// a mismatched pair.
+// This is a file of its own, because GCC 12 warns of a mismatched pair where it sees both the
+// replaced operators and their use.
 
 #include "support/allocation_count.h"
 

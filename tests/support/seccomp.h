@@ -14,7 +14,8 @@
 
 namespace ringmaster::testing {
 
-// Of seccomp_data::arch. 0, which no call has, where nobody has tried.
+// What seccomp_data::arch is on this machine. 0, which no call has, on machines where nobody has
+// tried.
 #if defined(__x86_64__)
 inline constexpr uint32_t kSeccompArchitecture = AUDIT_ARCH_X86_64;
 #elif defined(__aarch64__)

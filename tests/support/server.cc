@@ -33,7 +33,7 @@ void Require(bool condition, const char* what) {
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-// Where a test forks, the child may set up a balancer of its own, which takes threads.
+// If a test forks, the child may set up a balancer of its own, which starts threads.
 extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
 #endif
 #endif
@@ -170,7 +170,7 @@ void Worker::Run(const SetUp& set_up) {
   }
 }
 
-// What was handed over before the port left is still the worker's.
+// What was handed over before the port left still belongs to the worker.
 void Worker::ServeWhatIsLeft(const std::function<void(Connection)>& serve) {
   io_uring_get_events(&ring_);
   for (io_uring_cqe* cqe; io_uring_peek_cqe(&ring_, &cqe) == 0; io_uring_cqe_seen(&ring_, cqe)) {

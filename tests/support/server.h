@@ -36,7 +36,7 @@ class Listener {
   int fd() const { return fd_; }
   // A connected blocking client socket, or -errno.
   int Connect() const;
-  // A non-blocking one that connects by itself, if it is let; or -errno.
+  // A non-blocking client socket that goes on connecting by itself, if it is let; or -errno.
   int ConnectWithoutWaiting() const;
 
  private:
@@ -65,9 +65,9 @@ class Worker {
   void Stop();
   // Ends the thread without leaving, as a thread that dies; the port is kept until destruction.
   void Die();
-  // Ends the current wait so that the loop claims although nothing was offered.
+  // Ends the current wait, so that the loop claims although nothing was offered.
   void Poke();
-  // For what may be called from another thread.
+  // The port, for calls that another thread may make.
   Port& port() { return port_; }
 
   uint32_t index() const { return index_; }
@@ -88,8 +88,9 @@ class Worker {
   std::atomic<bool> ready_{false};
   std::atomic<uint64_t> claimed_{0};
   std::atomic<uint64_t> wakes_{0};
-  // What the teller did before it happens before what is told: a ring's completion orders both,
-  // but the thread sanitizer does not see through the kernel.
+  // What a thread did before it told this one happens before this one hears of it. A ring's
+  // completion orders the two, but the thread sanitizer does not see through the kernel. So this
+  // does it, too.
   std::atomic<uint64_t> told_{0};
   bool stopped_ = false;
   std::thread thread_;

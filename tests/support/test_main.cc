@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   auto* reasons = new SkipReasons;
   testing::UnitTest& unit_test = *testing::UnitTest::GetInstance();
-  unit_test.listeners().Append(reasons);  // owns it from now on
+  unit_test.listeners().Append(reasons);  // the listeners own it from now on
   const int result = RUN_ALL_TESTS();
   reasons->Print();
   const bool all_skipped = unit_test.skipped_test_count() > 0 &&

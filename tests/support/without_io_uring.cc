@@ -45,7 +45,7 @@ int Forbid(int error) {
   return ringmaster::testing::InstallFilter(filter);
 }
 
-// Whether the filter does what it is for: the call is answered before its argument is looked at.
+// Whether the filter works: then the call fails before the kernel looks at its argument.
 bool Refused(int error) { return syscall(SYS_io_uring_setup, 1, nullptr) == -1 && errno == error; }
 
 }  // namespace
