@@ -81,14 +81,14 @@ int64_t Engine::Gather(int64_t now_ns) const {
 int64_t Engine::WaitMax(int64_t now_ns) const {
   // What was sent is settled by the next turn. That is waited for while stopping, and when so much
   // is unsettled that nothing more may be sent: no worker would knock then.
-  const bool settles = stopping_ ? !sent_.empty() : sent_max_ > 0 && sent_.size() >= sent_max_;
+  const bool settles = stopping_ ? !unsettled_.empty() : unsettled_.full();
   if (again_ || settles) return 0;
   int64_t at = kWaitForever;
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
     at = std::min(at, worker.bell.due_at_ns());
     const Motion& motion = worker.motion;
-    if (worker.config.tally != nullptr && !motion.owes_motion() && worker.sent != worker.taken) {
+    if (worker.sending.untaken() > 0 && !motion.owes_motion()) {
       at = std::min(at, After(motion.still_since_ns(), config_.recall_after_ns));  // by (8)
     }
     if (ledger_.worker(index).unclaimed == 0) continue;  // by (8) nothing else can be recalled
@@ -120,7 +120,7 @@ void Engine::OnCompletion(const Completion& completion) {
       return OnDoorbellFailed(completion);
     case OpKind::kSend:
       if (completion.result >= 0 || !ledger_.IsAt(key.index, Place::kSent)) return;
-      unsent_.push_back({.id = key.index, .error = -completion.result});
+      unsettled_.Failed(key.index, -completion.result);
       return;
     case OpKind::kPoll:
     case OpKind::kCount:
@@ -210,8 +210,8 @@ void Engine::PauseBell(uint32_t index, int32_t error) {
 // By (8): what was sent and has not failed has been received.
 void Engine::Settle(bool all_reported) {
   // The youngest first, so that the oldest ends up first among what is held.
-  for (; !unsent_.empty(); unsent_.pop_back()) {
-    const auto [id, error] = unsent_.back();
+  for (Unsettled::Failure failure; unsettled_.NextFailure(failure);) {
+    const ArrivalId id = failure.id;
     if (!ledger_.IsAt(id, Place::kSent)) continue;  // said twice
     const ArrivalRecord& record = ledger_.record(id);
     WorkerState& worker = workers_[record.worker];
@@ -219,33 +219,37 @@ void Engine::Settle(bool all_reported) {
     // Otherwise the worker gives back, or has given back, the place that the arrival had.
     bool place_is_free = false;
     if (!left) {
-      const Tally::Unsent unsent = worker.config.tally->Unsend();
-      if (unsent != Tally::Unsent::kTaken) ForgetUnsent(worker, record.source);
-      if (unsent != Tally::Unsent::kTaken) --worker.sent;
-      if (unsent == Tally::Unsent::kPlaceIsFree) {
-        TakeBackPlaceOf(record.worker, sources_[record.source]);
+      switch (worker.sending.Unsend()) {
+        case Tally::Unsent::kTaken:
+          TookFromOthers(worker);
+          break;
+        case Tally::Unsent::kLeaseHasIt:
+          ForgetUnsent(worker, record.source);
+          break;
+        case Tally::Unsent::kPlaceIsFree:
+          ForgetUnsent(worker, record.source);
+          TakeBackPlaceOf(record.worker, sources_[record.source]);
+          place_is_free = true;
+          break;
       }
-      if (unsent == Tally::Unsent::kTaken) TookFromOthers(worker);
-      place_is_free = unsent == Tally::Unsent::kPlaceIsFree;
       TellPolicy(record.source, "OnRecall",
                  [&](Policy& policy) { policy.OnRecall(record.worker); });
-      PauseBell(record.worker, error);
+      PauseBell(record.worker, failure.error);
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.motion.owes_motion() && Unclaimed(record.worker) == 0) Moved(record.worker);
     }
     if (!place_is_free && config_.gate != nullptr) config_.gate->Force();
-    std::erase(sent_, id);
+    unsettled_.Forget(id);
     --sources_[record.source].unsettled;
     Expired(record);  // notes when it will be: nobody looked while it was on its way
     ledger_.Unsend(id, left);
     MergeTicket(record.source, id);
   }
   if (!all_reported) return;
-  for (const ArrivalId id : sent_) {
+  unsettled_.SettleAll([this](ArrivalId id) {
     --sources_[ledger_.record(id).source].unsettled;
     ledger_.Settle(id);
-  }
-  sent_.clear();
+  });
 }
 
 // By (10): of what cannot be counted at most one ticket is unclaimed. One that comes back because
@@ -261,12 +265,8 @@ void Engine::MergeTicket(uint32_t index, ArrivalId id) {
 // any more, it was counted for one behind it that was taken meanwhile, and the oldest is that one.
 void Engine::ForgetUnsent(WorkerState& worker, uint32_t index) {
   SourceState& source = sources_[index];
-  std::vector<uint32_t>& sent = worker.sent_tickets;
-  const uint32_t kind = source.config.readiness ? index : UINT32_MAX;
-  const auto newest = std::find(sent.rbegin(), sent.rend(), kind);
-  if (newest == sent.rend()) return ForgetSent(worker, 1, true);
+  if (!worker.sending.ForgetNewest(TicketOf(source, index))) return ForgetSent(worker, 1, true);
   if (source.config.readiness) ForgetTicket(source);
-  sent.erase(std::next(newest).base());
 }
 
 // By (12).
@@ -607,7 +607,7 @@ bool Engine::Quiet(uint32_t index) const {
 
 bool Engine::Reap(uint32_t index) {
   WorkerState& worker = workers_[index];
-  if (worker.config.tally != nullptr) {
+  if (worker.sending.used()) {
     ReapTally(index);
     return false;
   }
@@ -630,14 +630,14 @@ bool Engine::Reap(uint32_t index) {
 // The same of a worker to whom arrivals are handed over.
 void Engine::ReapTally(uint32_t index) {
   WorkerState& worker = workers_[index];
-  const uint32_t taken = worker.config.tally->Taken() - static_cast<uint32_t>(worker.taken);
+  const int64_t still_ns = Still(index);
+  const uint32_t taken = worker.sending.NewlyTaken();
   if (taken > 0) {
-    worker.motion.Took(taken, Still(index));
-    worker.taken += taken;
+    worker.motion.Took(taken, still_ns);
     ForgetSent(worker, taken, true);
     worker.bell.Works();
     Moved(index);
-  } else if (!worker.motion.owes_motion() && Still(index) >= config_.recall_after_ns) {
+  } else if (!worker.motion.owes_motion() && still_ns >= config_.recall_after_ns) {
     worker.motion.OweMotion(now_ns_);  // by (8)
     ForgetTickets(worker);
     Stall(index, false);
@@ -647,30 +647,32 @@ void Engine::ReapTally(uint32_t index) {
 // What has been sent to a worker that takes nothing cannot be taken back. But a ticket is no
 // connection, so somebody else can have another one; that finds nothing, or the first does.
 void Engine::ForgetTickets(WorkerState& worker) {
-  for (uint32_t& source : worker.sent_tickets) {
-    if (source == UINT32_MAX || !sources_[source].config.recall) continue;
-    SourceState& state = sources_[std::exchange(source, UINT32_MAX)];
-    ForgetTicket(state);
-    MayHaveMore(state);
-    state.events |= state.told;
+  worker.sending.GiveUpTickets([this](uint32_t index) {
+    SourceState& source = sources_[index];
+    if (!source.config.recall) return false;
+    ForgetTicket(source);
+    MayHaveMore(source);
+    source.events |= source.told;
     taken_ = true;
-  }
+    return true;
+  });
 }
 
 // The oldest `count` of what was sent to the worker are taken, or of no interest any more. A worker
 // to whom tickets are sent need not say that it has accepted by them. So when all are taken, and of
 // those before none has failed, they count as a success.
 void Engine::ForgetSent(WorkerState& worker, size_t count, bool taken) {
-  std::vector<uint32_t>& sent = worker.sent_tickets;
-  const auto end = sent.begin() + static_cast<ptrdiff_t>(std::min(count, sent.size()));
-  for (auto source = sent.begin(); source != end; ++source) {
-    if (*source == UINT32_MAX) continue;
-    SourceState& state = sources_[*source];
-    const bool went_well = ForgetTicket(state) && taken;
-    if (std::exchange(state.awaits_took, false)) taken_ = true;
-    if (went_well) state.back_off.Succeed();
-  }
-  sent.erase(sent.begin(), end);
+  worker.sending.ForgetOldest(count, [&](uint32_t index) {
+    SourceState& source = sources_[index];
+    const bool went_well = ForgetTicket(source) && taken;
+    if (std::exchange(source.awaits_took, false)) taken_ = true;
+    if (went_well) source.back_off.Succeed();
+  });
+}
+
+// How the books of a worker that is sent to know an arrival of the source.
+uint32_t Engine::TicketOf(const SourceState& source, uint32_t index) {
+  return source.config.readiness ? index : Sending::kNoTicket;
 }
 
 // Nobody waits any more for one of the source's tickets to be taken. Returns whether it was the
@@ -713,7 +715,7 @@ void Engine::RecallOverdue() {
   // First whose ring is tried again: it may take what is overdue at others.
   for (const uint32_t index : active_) {
     WorkerState& worker = workers_[index];
-    if (worker.bell.TryAgain(now_ns_) && worker.config.tally == nullptr) SendDoorbell(index);
+    if (worker.bell.TryAgain(now_ns_) && !worker.sending.used()) SendDoorbell(index);
   }
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];
@@ -1046,7 +1048,7 @@ bool Engine::IssueTickets(uint32_t index) {
   SourceState& source = sources_[index];
   // A ticket that was claimed out of order is not unclaimed: its worker may have redeemed it.
   for (const uint32_t worker : source.joined) {
-    if (ledger_.source(index).offered > 0 && workers_[worker].config.tally == nullptr) {
+    if (ledger_.source(index).offered > 0 && !workers_[worker].sending.used()) {
       ReapAll(worker);
     }
   }
@@ -1324,7 +1326,7 @@ uint32_t Engine::RoomForEach() const {
 
 void Engine::MakeRoom() {
   const uint64_t needed = uint64_t{ledger_.records_used()} + accepts_under_way_ + words_ +
-                          3 * sends_ + holds_ + BurstMax();
+                          unsettled_.room() + holds_ + BurstMax();
   const uint32_t before = ledger_.room();
   ledger_.Reserve(source_slots(), worker_slots(),
                   static_cast<uint32_t>(std::min<uint64_t>(needed, kRecordsMax)));
@@ -1341,7 +1343,7 @@ void Engine::Expire() {
   if (now_ns_ < expires_at_ns_ || resting_) return;
   expires_at_ns_ = kWaitForever;
   for (const uint32_t index : active_) {
-    if (workers_[index].config.tally == nullptr) ExpireOffered(index);
+    if (!workers_[index].sending.used()) ExpireOffered(index);
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {
     if (sources_[index].config.age_max_ns > 0) ExpireHeld(index);
@@ -1436,7 +1438,7 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
 }
 
 bool Engine::Idle(const WorkerState& worker) const {
-  if (!worker.outbox.empty() || worker.sent != worker.taken || worker.outbox.rung() ||
+  if (!worker.outbox.empty() || worker.sending.untaken() > 0 || worker.outbox.rung() ||
       worker.outbox.unpublished() ||
       worker.config.state->serving.load(std::memory_order_relaxed) != 0) {
     return false;
@@ -1479,9 +1481,9 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   const uint32_t places =
       std::max(promised, worker.config.capacity - std::min(others, worker.config.capacity));
   if (places == 0) return 0;
-  if (worker.config.tally != nullptr) {
+  if (worker.sending.used()) {
     // Its ring cannot be reached, or too much is not yet known to have been received.
-    if (worker.bell.owed() || sent_.size() >= sent_max_) return 0;
+    if (worker.bell.owed() || unsettled_.full()) return 0;
     return std::min(window - unclaimed, places);
   }
   // Holes between the oldest unclaimed offer and the tail use up words, too.
@@ -1496,7 +1498,7 @@ bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   if (!TakePlaceOf(index, source)) return false;
   if (KeptBy(source, index) > 0) UseCredit(source, index, 1);
   if (Unclaimed(index) == 0) worker.motion.BeginsToWait(now_ns_);
-  if (worker.config.tally != nullptr) {
+  if (worker.sending.used()) {
     SendTo(index, id);
     return true;
   }
@@ -1516,16 +1518,14 @@ void Engine::SendTo(uint32_t index, ArrivalId id) {
   WorkerState& worker = workers_[index];
   ledger_.Send(id, index, worker.generation);
   const ArrivalRecord& record = ledger_.record(id);
-  ++sources_[record.source].unsettled;
-  ++worker.sent;
-  worker.config.tally->Send();
-  sent_.push_back(id);
+  SourceState& source = sources_[record.source];
+  ++source.unsettled;
+  worker.sending.Send(TicketOf(source, record.source));
+  unsettled_.Sent(id);
   ops_.push_back({.key = {.kind = OpKind::kSend, .index = id},
                   .fd = worker.config.ring_fd,
-                  .tag = worker.tokens[record.source],
+                  .tag = worker.sending.token(record.source),
                   .sent = record.fd});
-  SourceState& source = sources_[record.source];
-  worker.sent_tickets.push_back(source.config.readiness ? record.source : UINT32_MAX);
   if (source.config.readiness) ++source.untaken;
   Activate(index);
 }
@@ -1712,16 +1712,6 @@ void Engine::Emit(const EngineEvent& event) {
 
 // --- Set-up --------------------------------------------------------------------------------------
 
-namespace {
-
-// Room for `count`; twice as much as before, so that many small steps stay cheap.
-template <typename T>
-void Reserve(std::vector<T>& vector, size_t count) {
-  if (count > vector.capacity()) vector.reserve(std::max(count, 2 * vector.capacity()));
-}
-
-}  // namespace
-
 // What a source needs for itself, for as many workers as there are.
 void Engine::ReserveFor(SourceState& source) {
   Reserve(source.joined, workers_.size());
@@ -1732,12 +1722,7 @@ void Engine::ReserveFor(SourceState& source) {
 
 // What all sources and workers share.
 void Engine::ReserveShared() {
-  // The next ones may be sent before it is known that the last ones were received. When the limit
-  // is reached in the middle of a batch, the credit of that batch is still given.
-  sent_max_ = 2 * sends_;
-  const size_t sent_room = 3 * sends_;
-  Reserve(sent_, sent_room);
-  Reserve(unsent_, sent_room);
+  unsettled_.Reserve();
   Reserve(active_, workers_.size());
   Reserve(touched_, workers_.size());
   Reserve(candidates_, workers_.size());
@@ -1749,9 +1734,9 @@ void Engine::ReserveShared() {
   // one arming and one ending, the same of the watch for its end, for its state, and for no more
   // accepts than its workers have credit. Nothing is turned away or dropped at once twice, nor more
   // in all than the batch has brought.
-  const size_t ops = 1 + sent_room + 2 * (kRefusalsPerBatchMax + 1) + config_.completions_max +
-                     kOverflowLooksPerBatchMax + (kDealRoundsMax + 4) * workers_.size() +
-                     6 * sources_.size() + windows_;
+  const size_t ops = 1 + unsettled_.room() + 2 * (kRefusalsPerBatchMax + 1) +
+                     config_.completions_max + kOverflowLooksPerBatchMax +
+                     (kDealRoundsMax + 4) * workers_.size() + 6 * sources_.size() + windows_;
   if (ops > ops_max_) ops_max_ = std::max(ops, 2 * ops_max_);
   Reserve(events_, 64 + 2 * workers_.size() + 2 * sources_.size());
   MakeRoom();
@@ -1760,9 +1745,9 @@ void Engine::ReserveShared() {
 // A worker's largest window was another one before.
 void Engine::NoteWindow(WorkerState& worker, uint32_t before, uint64_t now) {
   windows_ += now - before;
-  if (worker.config.tally == nullptr) return;
-  sends_ += now - before;
-  Reserve(worker.sent_tickets, 2 * now);
+  if (!worker.sending.used()) return;
+  unsettled_.WindowsChange(static_cast<int64_t>(now) - before);
+  worker.sending.Reserve(now);
 }
 
 uint32_t Engine::AddSource(uint32_t index, SourceConfig config) {
@@ -1864,7 +1849,7 @@ void Engine::SetCapacity(uint32_t worker, uint32_t capacity) {
 void Engine::SetWindow(uint32_t index, uint32_t window_max) {
   WorkerState& worker = workers_[index];
   RINGMASTER_CHECK(window_max > 0);
-  RINGMASTER_CHECK(worker.config.tally != nullptr || window_max <= worker.outbox.size() / 2);
+  RINGMASTER_CHECK(worker.sending.used() || window_max <= worker.outbox.size() / 2);
   NoteWindow(worker, worker.motion.window_max(), window_max);
   worker.motion.SetWindowMax(window_max);
   ReserveShared();
@@ -1889,7 +1874,11 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   worker.used = true;
   worker.generation = generation + 1;
   worker.motion = Motion(config.window_max, config_.recall_after_ns);
-  if (config.tally == nullptr) worker.outbox = Outbox(config.inbox);
+  if (config.tally != nullptr) {
+    worker.sending = Sending(config.tally);
+  } else {
+    worker.outbox = Outbox(config.inbox);
+  }
   words_ += worker.outbox.size();
   NoteWindow(worker, 0, config.window_max);
   if (grown) {
@@ -1912,12 +1901,13 @@ void Engine::RemoveWorker(uint32_t index) {
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
   std::erase(touched_, index);
-  ForgetSent(worker, worker.sent_tickets.size(), false);
+  ForgetSent(worker, SIZE_MAX, false);
   words_ -= worker.outbox.size();
-  worker.outbox = {};
   NoteWindow(worker, worker.motion.window_max(), 0);
   worker.active = false;
   worker.used = false;
+  worker.outbox = {};
+  worker.sending = {};
   worker.config = {};
   MakeRoom();  // what it had is held now
 }
@@ -1929,9 +1919,7 @@ bool Engine::Joined(uint32_t source, uint32_t worker) const {
 
 void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
   RINGMASTER_CHECK(workers_[worker].used && !Joined(source, worker) && !sources_[source].removed);
-  std::vector<uint64_t>& tokens = workers_[worker].tokens;
-  if (tokens.size() <= source) tokens.resize(source + 1);
-  tokens[source] = token;
+  workers_[worker].sending.SetToken(source, token);
   std::vector<uint32_t>& joined = sources_[source].joined;
   joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);
 }
@@ -1980,7 +1968,7 @@ bool Engine::Disarmed(const SourceState& source) {
 }
 
 bool Engine::AtRest() const {
-  return accepts_under_way_ == 0 && sent_.empty() &&
+  return accepts_under_way_ == 0 && unsettled_.empty() &&
          std::all_of(sources_.begin(), sources_.end(), Disarmed);
 }
 
@@ -2023,7 +2011,7 @@ void Engine::RefuseAll() {
 }
 
 uint64_t Engine::Outstanding() const {
-  uint64_t outstanding = sent_.size();
+  uint64_t outstanding = unsettled_.size();
   for (uint32_t index = 0; index < source_slots(); ++index) {
     outstanding += ledger_.source(index).held + ledger_.source(index).offered;
   }
@@ -2037,13 +2025,12 @@ uint32_t Engine::open(uint32_t worker) const {
 
 uint32_t Engine::Unclaimed(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  if (worker.config.tally == nullptr) return ledger_.worker(index).unclaimed;
-  return static_cast<uint32_t>(worker.sent - worker.taken);
+  return worker.sending.used() ? worker.sending.untaken() : ledger_.worker(index).unclaimed;
 }
 
 int64_t Engine::OldestUnclaimedNs(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  if (worker.config.tally != nullptr) return Still(index);
+  if (worker.sending.used()) return Still(index);
   int64_t oldest_ns = 0;
   for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
     oldest_ns = std::max(oldest_ns, now_ns_ - ledger_.record(entry.id).offered_at_ns);
@@ -2073,8 +2060,7 @@ void Engine::CheckAll(bool at_rest) {
     const WorkerState& worker = workers_[index];
     if (!worker.used) continue;
     const uint32_t unclaimed = Unclaimed(index);
-    RINGMASTER_CHECK(worker.config.tally != nullptr ||
-                     unclaimed <= worker.outbox.size() / 2);  // (3)
+    RINGMASTER_CHECK(worker.sending.used() || unclaimed <= worker.outbox.size() / 2);  // (3)
     RINGMASTER_CHECK(worker.outbox.room() <= worker.outbox.size());
     RINGMASTER_CHECK(unclaimed == 0 || worker.active);  // (5): WaitMax looks at its age
   }

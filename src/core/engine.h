@@ -136,6 +136,7 @@
 #include "core/outbox.h"
 #include "core/port_state.h"
 #include "core/ring.h"
+#include "core/sending.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::core {
@@ -457,20 +458,10 @@ class Engine {
     Motion motion;
     Looks looks;
     Bell bell;
-    Outbox outbox;                       // empty when there is a tally
-    bool active = false;                 // in active_
-    uint32_t kept = 0;                   // by (16), for all sources
-    uint64_t sent = 0;                   // by (8)
-    uint64_t taken = 0;                  // as last seen
-    std::vector<uint64_t> tokens;        // by source, by (8)
-    std::vector<uint32_t> sent_tickets;  // sources of what was sent and not taken, oldest first;
-                                         // UINT32_MAX: not a ticket
-  };
-
-  // Sent and not received.
-  struct Unsent {
-    ArrivalId id = kNoArrival;
-    int32_t error = 0;
+    Outbox outbox;        // for offers; or
+    Sending sending;      // where arrivals are sent
+    bool active = false;  // in active_
+    uint32_t kept = 0;    // by (16), for all sources
   };
 
   void OnCompletion(const Completion& completion);
@@ -564,6 +555,7 @@ class Engine {
   void DropTickets(uint32_t source);
   void MergeTicket(uint32_t source, ArrivalId id);
   void ForgetSent(WorkerState& worker, size_t count, bool taken);
+  static uint32_t TicketOf(const SourceState& source, uint32_t index);
   static bool ForgetTicket(SourceState& source);
   void ForgetTickets(WorkerState& worker);
   void ForgetUnsent(WorkerState& worker, uint32_t source);
@@ -615,18 +607,15 @@ class Engine {
   std::vector<uint32_t> active_;   // workers with something unclaimed, or rung, or owing motion
   std::vector<uint32_t> touched_;  // workers offered to in this batch
   int64_t expires_at_ns_ = kWaitForever;  // the first of what may grow too old
-  std::vector<ArrivalId> sent_;           // not yet known to have been received
-  std::vector<Unsent> unsent_;            // in this batch
-  std::vector<Candidate> candidates_;     // of the source that is dealt
-  std::vector<uint32_t> credits_;         // of the source that asks, as it has joined
+  Unsettled unsettled_;
+  std::vector<Candidate> candidates_;  // of the source that is dealt
+  std::vector<uint32_t> credits_;      // of the source that asks, as it has joined
   // By (16): all sources, who was served longest ago first; within Deal, those who were served.
   std::vector<uint32_t> turns_;
   std::vector<uint32_t> served_;
-  size_t sent_max_ = 0;
-  // What room is made for: the words of all inboxes, what may be sent and not taken, the windows of
-  // all workers; of multishot accepts, how many there are and what they may hold.
+  // What room is made for beside what may be sent: the words of all inboxes, the windows of all
+  // workers; of multishot accepts, how many there are and what they may hold.
   uint64_t words_ = 0;
-  uint64_t sends_ = 0;
   uint64_t windows_ = 0;
   uint64_t holds_ = 0;
   uint32_t eaches_ = 0;
