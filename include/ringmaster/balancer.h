@@ -81,8 +81,7 @@ enum class Intake : uint8_t {
   // you lower the limit later, the kernel still accepts beyond it. Source::Pause and Source::Resume
   // arm it anew.
   //
-  // A multishot accept cannot ask for a place before it accepts. So where the source or the
-  // balancer
+  // A multishot accept cannot ask for a place before it accepts. So if the source or the balancer
   // has a `capacity`, the master accepts one connection at a time, as with kPollAccept.
   kAccept,
   // One multishot poll watches anything that can be polled: a listener, a datagram socket, an

@@ -5,9 +5,8 @@
 //   calls     set-up calls that threads have made since the last turn are run
 //   tickets   what workers have said of their tickets is handed to the engine
 //   batch     Engine::OnBatch
-//   asking    workers are asked to say when all is well again, of each source whose engine waits
-//   for
-//             that
+//   asking    workers are asked to say when all is well again with a source, if the engine waits
+//             for that
 //   room      is made in the ledger, where the batch has found too little
 //   places    that the batch has set free: the other masters are told
 //

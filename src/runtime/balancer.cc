@@ -68,14 +68,14 @@ absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions o
         "a mailbox holds doorbells, not connections: leave handoff at kInbox, or add the worker by "
         "a ring of its own, whose completions carry the connections");
   }
-  if (absl::Status status = mailbox.shared_->Take(); !status.ok()) return status;
+  if (absl::Status status = mailbox.shared_->Occupy(); !status.ok()) return status;
   options.ring_fd = mailbox.fd();
   absl::StatusOr<Port> port = AddWorker(options);
   if (port.ok()) {
     port->shared_->mailbox = mailbox.shared_;
     mailbox.shared_->SetBalancer(port->shared_->balancer->id());
   } else {
-    mailbox.shared_->GiveBack();
+    mailbox.shared_->Vacate();
   }
   return port;
 }

@@ -419,7 +419,7 @@ absl::StatusOr<Lifeline::NewWorker> Lifeline::AddWorker(const WorkerOptions& opt
       environment_.shared, core::Inbox::WordsFor(completions ? 1 : options.window));
   if (!shared.ok()) return shared.status();
   (*shared)->on_host = options.on_host;
-  const uint32_t index = environment_.shared->worker_indexes().Take();
+  const uint32_t index = environment_.shared->worker_indexes().Allocate();
   (*shared)->EnterBooks();
   for (size_t i = 0; i < masters_.size(); ++i) {
     const absl::Status added = masters_[i]->AddWorker(index, options, *shared);

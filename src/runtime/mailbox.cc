@@ -18,14 +18,14 @@ absl::StatusOr<std::shared_ptr<MailboxShared>> MailboxShared::Create() {
   return std::make_shared<MailboxShared>(*std::move(ring));
 }
 
-absl::Status MailboxShared::Take() {
+absl::Status MailboxShared::Occupy() {
   if (!ours()) {
     return absl::FailedPreconditionError(
         "the mailbox belongs to the process that forked this one: create a mailbox after the fork");
   }
-  // Acquire: pairs with the release in GiveBack, so that the next port reads on where the last one
+  // Acquire: pairs with the release in Vacate, so that the next port reads on where the last one
   // stopped.
-  if (taken_.exchange(true, std::memory_order_acquire)) {
+  if (occupied_.exchange(true, std::memory_order_acquire)) {
     return absl::FailedPreconditionError(
         "the mailbox serves another port already: let that one leave first, or create a mailbox "
         "for each worker");
@@ -33,12 +33,12 @@ absl::Status MailboxShared::Take() {
   return absl::OkStatus();
 }
 
-void MailboxShared::GiveBack() {
+void MailboxShared::Vacate() {
   // Otherwise a loop that watches the mailbox would be woken for doorbells that nobody consumes any
   // more.
   while (const uint32_t counted = Count()) Consume(counted, /*left=*/false);
   SetBalancer(0);
-  taken_.store(false, std::memory_order_release);
+  occupied_.store(false, std::memory_order_release);
 }
 
 }  // namespace internal

@@ -56,8 +56,8 @@
 
 namespace ringmaster::internal {
 
-// Threads: any thread may call Take. The other functions are for the port that has the mailbox, one
-// thread at a time.
+// Threads: any thread may call Occupy. The other functions are for the port that has the mailbox,
+// one thread at a time.
 class MailboxShared {
  public:
   static absl::StatusOr<std::shared_ptr<MailboxShared>> Create();
@@ -66,19 +66,19 @@ class MailboxShared {
   int fd() const { return ring_->fd(); }
 
   // A port gets the mailbox. FailedPrecondition while another port has it, and in a forked child.
-  absl::Status Take();
+  absl::Status Occupy();
   // Notes the balancer of the port: when that closes its descriptors in a forked child, it closes
   // the ring's, too.
   void SetBalancer(uint64_t id) { ring_->SetOwner(id); }
   // The port has left, and no doorbell will come any more. Consumes what is there, and lets another
   // port have the mailbox.
-  void GiveBack();
+  void Vacate();
 
   // Before Begin: how many doorbells are in the ring, see above. 0 in a forked child, because they
   // are the parent's.
   uint32_t Count() { return ours() ? ring_->Waiting() : 0; }
 
-  // After the last Take.
+  // After the last claim of an offer.
   void Consume(uint32_t counted, bool left) {
     if (counted > 0) ring_->Consume(left ? counted - 1 : counted);
   }
@@ -88,7 +88,7 @@ class MailboxShared {
 
   const std::unique_ptr<ring::MailboxRing> ring_;
   const uint64_t process_ = ring::ThisProcess();
-  std::atomic<bool> taken_{false};
+  std::atomic<bool> occupied_{false};
 };
 
 }  // namespace ringmaster::internal

@@ -288,7 +288,7 @@ absl::Status Master::RunOnce() {
     std::unique_lock lock(sync_->mutex);
     // A thread that has heard that the host is gone may go on: it waits here until that is
     // complete.
-    if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_leaves_ || ended_; });
+    if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_ends_ || ended_; });
     if (abandoned_) return Ended();
     if (ended_) {
       // Completions that come late must not keep the descriptor readable.
@@ -323,7 +323,7 @@ absl::Status Master::BecomeHost() {
   if (const int result = ring_->Enable(); result < 0) {
     const absl::Status failed = ring::ErrorStatus(ring::Operation::kEnableRing, -result);
     if (!rides()) return failed;
-    LeaveLoan();
+    RetireLoan();
     return absl::Status(failed.code(),
                         absl::StrCat(failed.message(),
                                      "; this loan has ended: lend a ring that the calling thread "
@@ -401,11 +401,11 @@ void Master::OnHostEnds() {
 void Master::LetHostGo() {
   {
     const std::unique_lock lock(sync_->mutex);
-    host_leaves_ = true;
+    host_ends_ = true;
   }
   engine_->Rest();
   if (rides()) {
-    LeaveLoan();
+    RetireLoan();
   } else if (!ComeToRest()) {
     return;  // it has ended
   }
@@ -427,7 +427,7 @@ void Master::LetHostGo() {
     const std::unique_lock lock(sync_->mutex);
     if (first_call_ != nullptr || end_asked_ns_.has_value()) continue;
     driver_ = 0;
-    host_leaves_ = false;
+    host_ends_ = false;
     sync_->changed.notify_all();
     return;
   }
@@ -458,7 +458,7 @@ bool Master::ComeToRest() {
 // and is of no use any more. If the ring is still open, what is armed in it is ended. Otherwise a
 // multishot accept would go on to be woken for clients, each time instead of somebody who serves
 // them, as long as the ring is open.
-void Master::LeaveLoan() {
+void Master::RetireLoan() {
   std::vector<core::Op> pending = lent_->Retire();
   pending.insert(pending.end(), ops_.begin(), ops_.end());
   ops_.clear();
@@ -486,7 +486,7 @@ void Master::LeaveLoan() {
 absl::Status Master::Lend(RingLoan loan) {
   if (IsInside()) return CalledFromCallback();
   std::unique_lock lock(sync_->mutex);
-  if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_leaves_ || ended_; });
+  if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_ends_ || ended_; });
   if (ended_) return end_status_;
   if (ring_ != nullptr) {
     return absl::FailedPreconditionError(
@@ -663,7 +663,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
                           .tells_backlog = source.countable,
                           .tells_overflows = overflows >= 0};
     shared.fd.store(source.fd, std::memory_order_relaxed);
-    shared.traits.store((source.tickets ? kTickets : 0) | (source.accepts ? kAccepts : 0) |
+    shared.traits.store((source.tickets ? kGivesTickets : 0) | (source.accepts ? kAccepts : 0) |
                             (source.countable ? kCountable : 0) |
                             (options.nonblocking ? kAcceptsNonBlocking : 0) |
                             (options.close_on_exec ? kAcceptsCloseOnExec : 0) |

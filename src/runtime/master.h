@@ -205,7 +205,7 @@ class Master {
   // Called on the thread of the host when that ends.
   void OnHostEnds();
   bool ComeToRest();
-  void LeaveLoan();
+  void RetireLoan();
   void LetHostGo();
   void SayHostGone();
   void EndOnLoan();
@@ -269,7 +269,7 @@ class Master {
   // finds its own number here has written it itself, hence relaxed.
   std::atomic<uint64_t> driver_{0};
   // With the lock: the host's thread is ending, and lets go of the master.
-  bool host_leaves_ = false;
+  bool host_ends_ = false;
   std::unique_ptr<ThreadWatch> watch_;  // of hosts
 
   // The master's own, once its thread runs.

@@ -255,7 +255,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     internal::SourceShared& source = channel.master->source(offer.source);
     shared.Ref();
     const uint32_t traits = source.traits.load(std::memory_order_relaxed);
-    if ((traits & internal::kTickets) != 0) {
+    if ((traits & internal::kGivesTickets) != 0) {
       Redeem(Ticket(&shared, channel, offer.source, traits, static_cast<uint32_t>(offer.fd)),
              traits, serve, redeem);
     } else {
@@ -301,7 +301,7 @@ void Port::Leave() {
   if (shared == nullptr) return;
   const std::shared_ptr<internal::Lifeline> lifeline = std::move(lifeline_);
   lifeline->RemoveWorker(worker_, shared);
-  if (const auto mailbox = std::move(shared->mailbox)) mailbox->GiveBack();
+  if (const auto mailbox = std::move(shared->mailbox)) mailbox->Vacate();
   // If the port leaves within a claim of its own, the claim lets go of `shared` at its end.
   shared->left_in_claim = shared->claimer.under_way();
   if (!shared->left_in_claim) shared->Unref();

@@ -52,7 +52,7 @@ void MasterShared::SayRedeemed(uint32_t index, uint64_t serial) {
   Knock();
 }
 
-uint32_t WorkerIndexes::Take() {
+uint32_t WorkerIndexes::Allocate() {
   const std::lock_guard lock(mutex_);
   const auto free = std::find(used_.begin(), used_.end(), false);
   const auto index = static_cast<uint32_t>(free - used_.begin());
@@ -61,7 +61,7 @@ uint32_t WorkerIndexes::Take() {
   return index;
 }
 
-void WorkerIndexes::GiveBack(uint32_t index) {
+void WorkerIndexes::Free(uint32_t index) {
   const std::lock_guard lock(mutex_);
   used_[index] = false;
 }

@@ -41,7 +41,7 @@ struct SourceShared {
 
   core::Gate* limit() { return gate.limited() ? &gate : nullptr; }
 };
-inline constexpr uint32_t kTickets = 1 << 0;             // its arrivals are tickets
+inline constexpr uint32_t kGivesTickets = 1 << 0;        // its arrivals are tickets
 inline constexpr uint32_t kAccepts = 1 << 1;             // a listening stream socket
 inline constexpr uint32_t kCountable = 1 << 2;           // whose backlog can be counted
 inline constexpr uint32_t kAcceptsNonBlocking = 1 << 3;  // what is accepted becomes non-blocking
@@ -98,8 +98,8 @@ class MasterShared {
 class WorkerIndexes {
  public:
   // The lowest that is free.
-  uint32_t Take();
-  void GiveBack(uint32_t index);
+  uint32_t Allocate();
+  void Free(uint32_t index);
 
  private:
   std::mutex mutex_;
@@ -202,7 +202,7 @@ struct PortShared {
     // Memory order as in Unref: the next worker of this index comes after everything that was done
     // for this one.
     if (books.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      balancer->worker_indexes().GiveBack(index);
+      balancer->worker_indexes().Free(index);
     }
   }
 
