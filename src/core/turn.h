@@ -42,11 +42,12 @@
 namespace ringmaster::core {
 
 // `completions` are read after the calls have run. `ops` is replaced by what the ring is to do.
+// Returns whether room was made in the ledger.
 template <typename Host>
-void TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& completions,
+bool TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& completions,
               int64_t now_ns, std::vector<Op>& ops) {
   host.LetGoOfRings();
-  if (!host.RunCalls()) return;
+  if (!host.RunCalls()) return false;
   const bool given_back = host.AnythingGivenBack();
   for (uint32_t source = 0; given_back && source < engine.source_slots(); ++source) {
     // What comes late, of a source that has gone, is nothing.
@@ -56,8 +57,10 @@ void TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& complet
   for (uint32_t source = 0; source < engine.source_slots(); ++source) {
     if (engine.WaitsForSuccess(source)) host.given_back(source).Ask();
   }
-  if (engine.WantsRoom() || (host.KeepsBack() && engine.RoomForEach() == 0)) engine.MakeRoom();
+  const bool room = engine.WantsRoom() || (host.KeepsBack() && engine.RoomForEach() == 0);
+  if (room) engine.MakeRoom();
   if (engine.PlacesFreed()) host.TellOthers();
+  return room;
 }
 
 // For how long the master may sleep after a turn, in nanoseconds; see Engine::WaitMax.

@@ -334,9 +334,9 @@ void World::TakeBatch(Master& master, bool all_reported) {
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
   TurnHost host{*this, master, all_reported};
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
-  core::TakeTurn(*master.engine, host, master.completions, now_ns_, master.ops);
+  const bool room = core::TakeTurn(*master.engine, host, master.completions, now_ns_, master.ops);
   if (checker_.failed()) return;
-  if (master.engine->WantsRoom()) Reached(Milestone::kRoomMade);
+  if (room) Reached(Milestone::kRoomMade);
   if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: a master spins");
   master.handed.clear();
   master.closed.clear();
