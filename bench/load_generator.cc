@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "bench/measuring_window.h"
 #include "bench/random.h"
 #include "bench/request.h"
 #include "bench/staying_clients.h"
@@ -23,10 +24,8 @@ namespace ringmaster::bench {
 namespace {
 
 constexpr int kEventsPerTurnMax = 256;
-constexpr int kStartsPerTurnMax = 64;  // so that answers are read while many starts are due
-constexpr uint32_t kPayloadBytesMin = 16;
-constexpr uint32_t kPayloadBytesMax = 4096;       // fits into any socket buffer, so a send is whole
-constexpr uint32_t kDescriptorsSpare = 64;        // what the process has open besides
+constexpr int kStartsPerTurnMax = 64;       // so that answers are read while many starts are due
+constexpr uint32_t kDescriptorsSpare = 64;  // what the process has open besides
 constexpr int64_t kRetryNs = 100 * kMicrosecond;  // after a full Unix backlog
 constexpr int64_t kBackOffNs = kMillisecond;      // a closed-loop client after a failure
 constexpr double kAchievedMin = 0.99;
@@ -90,7 +89,6 @@ class Generator {
     uint64_t number;  // of its connection
   };
 
-  void CrossWindow(int64_t now_ns);
   void StartDue(int64_t now_ns);
   void Retry(int64_t now_ns);
   void Release(int64_t now_ns);
@@ -102,9 +100,7 @@ class Generator {
   bool RightAnswer(Client& client, const char* answer, size_t size);
   void OnAnswered(uint32_t index);
   void Finish(uint32_t index, End end, int error = 0);
-  bool Measured(const Client& client) const {
-    return client.intended_ns >= begin_ns_ && client.intended_ns < end_ns_;
-  }
+  bool Measured(const Client& client) const { return window_.Holds(client.intended_ns); }
   void FillPayload(uint64_t number, std::vector<char>& payload) const;
   void NoteAnswer(const Client& client);
   int64_t NextScheduledNs() const;
@@ -129,23 +125,13 @@ class Generator {
   size_t next_start_ = 0;  // open loop: index into the schedule
 
   int64_t origin_ns_ = 0;  // the beginning of the run
-  int64_t begin_ns_ = 0;   // of the window
-  int64_t end_ns_ = 0;     // of the window
-  bool begun_ = false;
-  bool ended_ = false;
-  int64_t window_began_ns_ = 0;
-  int64_t cpu_at_begin_ns_ = 0;
+  MeasuringWindow window_{options_};
   LoadResult result_;
 };
 
 absl::Status Generator::Prepare() {
-  if (options_.payload_bytes < kPayloadBytesMin || options_.payload_bytes > kPayloadBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("the payload must have ", kPayloadBytesMin,
-                                                   " to ", kPayloadBytesMax, " bytes"));
-  }
   const size_t clients = ClientsOf(options_.load);
   if (clients == 0) return absl::InvalidArgumentError("a load needs at least one client");
-  if (absl::Status status = CheckDescriptors(options_.load); !status.ok()) return status;
   clients_.resize(clients);
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
   if (epoll_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an epoll set");
@@ -157,8 +143,7 @@ absl::Status Generator::Prepare() {
 LoadResult Generator::Run() {
   result_.open_loop = open_ != nullptr;
   origin_ns_ = NowNs();
-  begin_ns_ = origin_ns_ + options_.warm_up_ns;
-  end_ns_ = begin_ns_ + options_.duration_ns;
+  window_.Start(origin_ns_);
   for (uint32_t i = 0; i < clients_.size(); ++i) {
     if (open_ != nullptr) idle_.push_back(i);
     // The clients begin one after the other, not in step.
@@ -170,11 +155,11 @@ LoadResult Generator::Run() {
   epoll_event events[kEventsPerTurnMax];
   for (;;) {
     const int64_t now_ns = NowNs();
-    CrossWindow(now_ns);
-    if (ended_ && now_ns >= end_ns_ + options_.grace_ns) break;
+    window_.Cross(now_ns, result_);
+    if (window_.GraceIsOver(now_ns)) break;
     StartDue(now_ns);
     Release(now_ns);
-    if (ended_ && active_ == 0 && NextScheduledNs() == kNever) break;
+    if (window_.ended() && active_ == 0 && NextScheduledNs() == kNever) break;
     Retry(now_ns);
     const int64_t wait_ns = std::max<int64_t>(NextDueNs() - NowNs(), 0);
     const timespec timeout{.tv_sec = wait_ns / kSecond, .tv_nsec = wait_ns % kSecond};
@@ -187,26 +172,11 @@ LoadResult Generator::Run() {
   // Starts for which there was no client in time are part of what was offered: left out, the worst
   // latencies of all would go missing.
   for (; NextScheduledNs() != kNever; ++next_start_) {
-    if (NextScheduledNs() < begin_ns_) continue;
+    if (NextScheduledNs() < window_.begin_ns()) continue;
     ++result_.started;
     ++result_.unanswered;
   }
   return std::move(result_);
-}
-
-void Generator::CrossWindow(int64_t now_ns) {
-  if (!begun_ && now_ns >= begin_ns_) {
-    begun_ = true;
-    window_began_ns_ = now_ns;
-    cpu_at_begin_ns_ = ThreadCpuNs();
-    if (options_.on_window) options_.on_window(true);
-  }
-  if (!ended_ && now_ns >= end_ns_) {
-    ended_ = true;
-    result_.window_ns = now_ns - window_began_ns_;
-    result_.cpu_ns = ThreadCpuNs() - cpu_at_begin_ns_;
-    if (options_.on_window) options_.on_window(false);
-  }
 }
 
 void Generator::StartDue(int64_t now_ns) {
@@ -222,7 +192,7 @@ void Generator::StartDue(int64_t now_ns) {
       std::deque<Wake>* queue = nullptr;
       if (!thinking_.empty() && thinking_.front().at_ns <= now_ns) queue = &thinking_;
       if (!backing_off_.empty() && backing_off_.front().at_ns <= now_ns) queue = &backing_off_;
-      if (queue == nullptr || ended_) return;
+      if (queue == nullptr || window_.ended()) return;
       const uint32_t index = queue->front().client;
       queue->pop_front();
       // A client of a closed loop starts when it is ready to: that is what closes the loop.
@@ -242,7 +212,7 @@ void Generator::Retry(int64_t now_ns) {
 }
 
 void Generator::Release(int64_t now_ns) {
-  while (!held_.empty() && (ended_ || held_.front().until_ns <= now_ns)) {
+  while (!held_.empty() && (window_.ended() || held_.front().until_ns <= now_ns)) {
     const Held held = held_.front();
     held_.pop_front();
     const Client& client = clients_[held.client];
@@ -256,17 +226,15 @@ void Generator::Release(int64_t now_ns) {
 int64_t Generator::NextScheduledNs() const {
   if (open_ == nullptr || next_start_ == open_->starts_ns.size()) return kNever;
   const int64_t intended_ns = origin_ns_ + open_->starts_ns[next_start_];
-  return intended_ns < end_ns_ ? intended_ns : kNever;
+  return intended_ns < window_.end_ns() ? intended_ns : kNever;
 }
 
 int64_t Generator::NextDueNs() const {
-  int64_t due_ns = end_ns_ + options_.grace_ns;
-  if (!ended_) due_ns = end_ns_;
-  if (!begun_) due_ns = std::min(due_ns, begin_ns_);
+  int64_t due_ns = window_.NextEdgeNs();
   if (!blocked_.empty()) due_ns = std::min(due_ns, blocked_.front().at_ns);
   if (!held_.empty()) due_ns = std::min(due_ns, held_.front().until_ns);
   if (!idle_.empty()) due_ns = std::min(due_ns, NextScheduledNs());
-  if (ended_) return due_ns;
+  if (window_.ended()) return due_ns;
   if (!thinking_.empty()) due_ns = std::min(due_ns, thinking_.front().at_ns);
   if (!backing_off_.empty()) due_ns = std::min(due_ns, backing_off_.front().at_ns);
   return due_ns;
@@ -373,14 +341,14 @@ bool Generator::RightAnswer(Client& client, const char* answer, size_t size) {
 void Generator::OnAnswered(uint32_t index) {
   Client& client = clients_[index];
   client.answered_ns = NowNs();
-  if (hold_ns_ == 0 || ended_) return Finish(index, End::kAnswered);
+  if (hold_ns_ == 0 || window_.ended()) return Finish(index, End::kAnswered);
   client.state = State::kHolding;
   held_.push_back({client.answered_ns + hold_ns_, index, client.number});
 }
 
 void Generator::Finish(uint32_t index, End end, int error) {
   Client& client = clients_[index];
-  if (end == End::kAnswered && client.answered_ns >= begin_ns_ && client.answered_ns < end_ns_) {
+  if (end == End::kAnswered && window_.Holds(client.answered_ns)) {
     ++result_.answered_in_window;
   }
   if (Measured(client)) {
@@ -521,6 +489,11 @@ absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options) {
   // The kernel may delay a timer by its slack, 50 µs unless told otherwise, which would be added to
   // every latency that is measured from an intended start.
   prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+  if (options.payload_bytes < kPayloadBytesMin || options.payload_bytes > kPayloadBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("the payload must have ", kPayloadBytesMin,
+                                                   " to ", kPayloadBytesMax, " bytes"));
+  }
+  if (absl::Status status = CheckDescriptors(options.load); !status.ok()) return status;
   if (std::holds_alternative<StayingClients>(options.load)) return RunStaying(options);
   Generator generator(options);
   if (absl::Status status = generator.Prepare(); !status.ok()) return status;

@@ -80,13 +80,17 @@ std::vector<int64_t> PoissonSchedule(double connections_per_second, int64_t dura
 
 using Load = std::variant<ClosedLoop, OpenLoop, StayingClients>;
 
+inline constexpr uint32_t kPayloadBytesMin = 16;
+// Fits into any socket buffer, so a send is whole.
+inline constexpr uint32_t kPayloadBytesMax = 4096;
+
 struct LoadOptions {
   Target target;
   Load load;
   int64_t warm_up_ns = 0;         // served, not counted
   int64_t duration_ns = kSecond;  // the window: counted
   int64_t grace_ns = kSecond;     // for what is under way when the window ends
-  uint32_t payload_bytes = 64;    // at least 16
+  uint32_t payload_bytes = 64;    // kPayloadBytesMin to kPayloadBytesMax
   // How much a worker has to compute for a connection, by its number, in units (request.h); nothing
   // by default.
   std::function<uint32_t(uint64_t number)> work;

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "bench/measuring_window.h"
 #include "bench/random.h"
 #include "bench/request.h"
 
@@ -29,8 +30,6 @@ constexpr double kGapMax = 5;                     // times the average
 constexpr double kUnequalIndex = 1.2;             // of the Pareto distribution
 constexpr double kUnequalMin = 0.29;              // so that the average of what is cut is 1
 constexpr double kUnequalMax = 8;
-constexpr size_t kPayloadBytesMin = 16;
-constexpr size_t kPayloadBytesMax = 4096;
 
 // How many times the average somebody has.
 double DrawUnequal(Random& random) {
@@ -68,7 +67,6 @@ class Clients {
     double rate = 1;          // times the average
   };
 
-  void CrossWindow(int64_t now_ns);
   void TakeSample(int64_t now_ns);
   void Act(uint32_t index, int64_t now_ns);
   void Open(uint32_t index, int64_t now_ns);
@@ -79,12 +77,10 @@ class Clients {
   void Shut(uint32_t index, int64_t opens_ns);
   void WakeAt(uint32_t index, int64_t at_ns);
   int64_t Gap(const Client& client);
-  bool Measured(int64_t intended_ns) const {
-    return intended_ns >= begin_ns_ && intended_ns < end_ns_;
-  }
   // Whether it has a request to send, or waits for an answer, that was to begin before the end.
   bool Busy(const Client& client) const {
-    return client.fd >= 0 && (client.waits || (load_.open_loop && client.next_ns < end_ns_));
+    return client.fd >= 0 &&
+           (client.waits || (load_.open_loop && client.next_ns < window_.end_ns()));
   }
 
   const LoadOptions& options_;
@@ -96,24 +92,14 @@ class Clients {
   std::vector<char> sent_;
   uint64_t connections_ = 0;
   uint64_t requests_ = 0;
-  int64_t begin_ns_ = 0;
-  int64_t end_ns_ = 0;
+  MeasuringWindow window_{options_};
   int64_t all_there_ns_ = 0;  // when the last of the first clients has come
   int64_t next_sample_ns_ = 0;
-  bool begun_ = false;
-  bool ended_ = false;
-  int64_t window_began_ns_ = 0;
-  int64_t cpu_at_begin_ns_ = 0;
   LoadResult result_;
 };
 
 absl::Status Clients::Prepare() {
-  if (options_.payload_bytes < kPayloadBytesMin || options_.payload_bytes > kPayloadBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("the payload must have ", kPayloadBytesMin,
-                                                   " to ", kPayloadBytesMax, " bytes"));
-  }
   if (load_.clients == 0) return absl::InvalidArgumentError("a load needs at least one client");
-  if (absl::Status status = CheckDescriptors(options_.load); !status.ok()) return status;
   clients_.resize(load_.clients);
   sent_.resize(options_.payload_bytes);
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
@@ -125,8 +111,7 @@ LoadResult Clients::Run() {
   result_.open_loop = load_.open_loop;
   result_.staying = true;
   const int64_t origin_ns = NowNs();
-  begin_ns_ = origin_ns + options_.warm_up_ns;
-  end_ns_ = begin_ns_ + options_.duration_ns;
+  window_.Start(origin_ns);
   next_sample_ns_ = origin_ns;
   all_there_ns_ = origin_ns + load_.opening_ns * load_.clients;
   for (uint32_t i = 0; i < clients_.size(); ++i) {
@@ -136,11 +121,11 @@ LoadResult Clients::Run() {
   epoll_event events[kEventsPerTurnMax];
   for (;;) {
     const int64_t now_ns = NowNs();
-    CrossWindow(now_ns);
+    if (window_.Cross(now_ns, result_)) next_sample_ns_ = now_ns;  // the last one
     TakeSample(now_ns);
-    if (ended_ && (now_ns >= end_ns_ + options_.grace_ns ||
-                   std::none_of(clients_.begin(), clients_.end(),
-                                [this](const Client& client) { return Busy(client); }))) {
+    if (window_.GraceIsOver(now_ns) ||
+        (window_.ended() && std::none_of(clients_.begin(), clients_.end(),
+                                         [this](const Client& client) { return Busy(client); }))) {
       break;
     }
     while (!due_.empty() && due_.begin()->first <= now_ns) {
@@ -148,8 +133,7 @@ LoadResult Clients::Run() {
       WakeAt(index, -1);
       Act(index, NowNs());
     }
-    int64_t until_ns = ended_ ? end_ns_ + options_.grace_ns : std::min(end_ns_, next_sample_ns_);
-    if (!begun_) until_ns = std::min(until_ns, begin_ns_);
+    int64_t until_ns = std::min(window_.NextEdgeNs(), next_sample_ns_);
     if (!due_.empty()) until_ns = std::min(until_ns, due_.begin()->first);
     const int64_t wait_ns = std::max<int64_t>(until_ns - NowNs(), 0);
     const timespec timeout{.tv_sec = wait_ns / kSecond, .tv_nsec = wait_ns % kSecond};
@@ -157,12 +141,12 @@ LoadResult Clients::Run() {
     for (int i = 0; i < count; ++i) OnReadable(events[i].data.u32);
   }
   for (Client& client : clients_) {
-    if (client.waits && Measured(client.intended_ns)) ++result_.unanswered;
+    if (client.waits && window_.Holds(client.intended_ns)) ++result_.unanswered;
     // What was to be sent and never was, because an answer before it did not come, is part of what
     // was offered.
-    for (; load_.open_loop && client.fd >= 0 && client.next_ns < end_ns_;
+    for (; load_.open_loop && client.fd >= 0 && client.next_ns < window_.end_ns();
          client.next_ns += Gap(client)) {
-      if (!Measured(client.next_ns)) continue;
+      if (!window_.Holds(client.next_ns)) continue;
       ++result_.started;
       ++result_.unanswered;
     }
@@ -170,33 +154,16 @@ LoadResult Clients::Run() {
   return std::move(result_);
 }
 
-void Clients::CrossWindow(int64_t now_ns) {
-  if (!begun_ && now_ns >= begin_ns_) {
-    begun_ = true;
-    window_began_ns_ = now_ns;
-    cpu_at_begin_ns_ = ThreadCpuNs();
-    if (options_.on_window) options_.on_window(true);
-  }
-  if (!ended_ && now_ns >= end_ns_) {
-    ended_ = true;
-    next_sample_ns_ = now_ns;  // the last one
-    TakeSample(now_ns);
-    result_.window_ns = now_ns - window_began_ns_;
-    result_.cpu_ns = ThreadCpuNs() - cpu_at_begin_ns_;
-    if (options_.on_window) options_.on_window(false);
-  }
-}
-
 void Clients::TakeSample(int64_t now_ns) {
   if (now_ns < next_sample_ns_) return;
   LoadResult::Sample& sample = result_.samples.emplace_back();
-  sample.at_ns = now_ns - begin_ns_;
+  sample.at_ns = now_ns - window_.begin_ns();
   for (const Client& client : clients_) {
     if (client.fd >= 0 && client.worker >= 0) {
       ++sample.connections[static_cast<size_t>(client.worker)];
     }
   }
-  next_sample_ns_ = ended_ ? INT64_MAX : now_ns + kSampleNs;
+  next_sample_ns_ = window_.ended() ? INT64_MAX : now_ns + kSampleNs;
 }
 
 void Clients::WakeAt(uint32_t index, int64_t at_ns) {
@@ -215,10 +182,11 @@ int64_t Clients::Gap(const Client& client) {
 void Clients::Act(uint32_t index, int64_t now_ns) {
   Client& client = clients_[index];
   if (client.fd < 0) {
-    if (!ended_) Open(index, now_ns);
+    if (!window_.ended()) Open(index, now_ns);
   } else if (!client.waits && now_ns >= client.ends_ns) {
-    if (!ended_) Shut(index, now_ns + load_.opening_ns);
-  } else if (!client.waits && (!ended_ || (load_.open_loop && client.next_ns < end_ns_))) {
+    if (!window_.ended()) Shut(index, now_ns + load_.opening_ns);
+  } else if (!client.waits &&
+             (!window_.ended() || (load_.open_loop && client.next_ns < window_.end_ns()))) {
     Ask(index, now_ns);
   }
 }
@@ -236,7 +204,7 @@ void Clients::Open(uint32_t index, int64_t now_ns) {
   const auto* const address = reinterpret_cast<const sockaddr*>(&options_.target.address);
   if (connect(client.fd, address, options_.target.address_size) != 0 && errno != EINPROGRESS) {
     const bool full = errno == EAGAIN;  // of a Unix listener
-    if (!full && Measured(now_ns)) {
+    if (!full && window_.Holds(now_ns)) {
       ++result_.started;
       ++result_.refused;
     }
@@ -265,7 +233,7 @@ void Clients::Ask(uint32_t index, int64_t now_ns) {
   if (count < 0 && (errno == EAGAIN || errno == ENOTCONN)) {
     return WakeAt(index, now_ns + kRetryNs);  // the handshake is not over
   }
-  if (Measured(client.intended_ns)) {
+  if (window_.Holds(client.intended_ns)) {
     ++result_.started;
     if (load_.open_loop) {
       result_.lag_ns.Add(static_cast<uint64_t>(std::max<int64_t>(now_ns - client.intended_ns, 0)));
@@ -309,8 +277,8 @@ void Clients::OnAnswered(uint32_t index) {
   Client& client = clients_[index];
   const int64_t now_ns = NowNs();
   client.waits = false;
-  if (now_ns >= begin_ns_ && now_ns < end_ns_) ++result_.answered_in_window;
-  if (Measured(client.intended_ns)) {
+  if (window_.Holds(now_ns)) ++result_.answered_in_window;
+  if (window_.Holds(client.intended_ns)) {
     ++result_.answered;
     if (client.worker >= 0) ++result_.answered_by[static_cast<size_t>(client.worker)];
     result_.latency_ns.Add(
@@ -326,9 +294,9 @@ void Clients::Lose(uint32_t index, uint64_t LoadResult::*why) {
   const int64_t now_ns = NowNs();
   if (!client.waits) {
     client.intended_ns = now_ns;
-    if (Measured(now_ns)) ++result_.started;
+    if (window_.Holds(now_ns)) ++result_.started;
   }
-  if (Measured(client.intended_ns)) ++(result_.*why);
+  if (window_.Holds(client.intended_ns)) ++(result_.*why);
   Shut(index, now_ns + kReopenNs);
 }
 
