@@ -4,11 +4,11 @@
 // This is what happens when there are to be fewer workers, or when one that has its own listener is
 // restarted; nginx keeps its listeners when it reloads with as many workers as before.
 
-#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "bench/clock.h"
+#include "bench/workloads/on_schedule.h"
 #include "bench/workloads/workloads.h"
 
 namespace ringmaster::bench {
@@ -22,15 +22,14 @@ constexpr int64_t kFreezeNs = 300 * kMillisecond;
 constexpr int64_t kLeaveAtNs = kFreezeAtNs + kFreezeNs / 2;
 constexpr int64_t kWindowNsMin = kSecond;
 
-class CloseOne : public Workload {
+class CloseOne : public OnSchedule {
  public:
-  explicit CloseOne(const WorkloadOptions& options)
-      : rate_(options.rate.value_or(kConnectionsPerSecond)) {}
+  explicit CloseOne(const WorkloadOptions& options) : OnSchedule(options, kConnectionsPerSecond) {}
 
   std::string name() const override { return "close-one"; }
   std::string title() const override { return "One worker leaves"; }
   std::string description() const override {
-    return absl::StrCat(rate_,
+    return absl::StrCat(*rate(),
                         " connections per second on a random schedule that waits for nobody; "
                         "worker 0 stops for ",
                         kFreezeNs / kMillisecond,
@@ -38,20 +37,12 @@ class CloseOne : public Workload {
                         "that got no answer.");
   }
   Question question() const override { return Question::kLoss; }
-  bool open_loop() const override { return true; }
-  std::optional<double> rate() const override { return rate_; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
-  bench::Load Load(const Setting& setting, uint64_t seed) const override {
-    return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
-  }
   std::vector<Incident> Incidents(int64_t) const override {
     // It sees that it is to leave when it moves again.
     return {{.at_ns = kFreezeAtNs, .worker = 0, .freeze_ns = kFreezeNs},
             {.at_ns = kLeaveAtNs, .worker = 0, .leaves = true}};
   }
-
- private:
-  const double rate_;
 };
 
 }  // namespace

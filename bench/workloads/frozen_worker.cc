@@ -3,11 +3,11 @@
 // it takes, a quarter of a second after the window's beginning, and then goes on. Nothing is lost
 // with any mechanism; what differs is how many connections wait for it, and for how long.
 
-#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "bench/clock.h"
+#include "bench/workloads/on_schedule.h"
 #include "bench/workloads/workloads.h"
 
 namespace ringmaster::bench {
@@ -18,32 +18,24 @@ constexpr int64_t kFreezeAtNs = 250 * kMillisecond;
 constexpr int64_t kFreezeNs = kSecond;
 constexpr int64_t kWindowNsMin = 2 * kSecond;
 
-class FrozenWorker : public Workload {
+class FrozenWorker : public OnSchedule {
  public:
   explicit FrozenWorker(const WorkloadOptions& options)
-      : rate_(options.rate.value_or(kConnectionsPerSecond)) {}
+      : OnSchedule(options, kConnectionsPerSecond) {}
 
   std::string name() const override { return "frozen-worker"; }
   std::string title() const override { return "One worker freezes"; }
   std::string description() const override {
-    return absl::StrCat(rate_,
+    return absl::StrCat(*rate(),
                         " connections per second on a random schedule that waits for nobody; "
                         "worker 0 freezes for a second with a connection in its hands. One "
                         "connection has to wait for it. Look at how many do: the p99 tells.");
   }
   Question question() const override { return Question::kTail; }
-  bool open_loop() const override { return true; }
-  std::optional<double> rate() const override { return rate_; }
   int64_t WindowNsMin() const override { return kWindowNsMin; }
-  bench::Load Load(const Setting& setting, uint64_t seed) const override {
-    return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
-  }
   std::vector<Incident> Incidents(int64_t) const override {
     return {{.at_ns = kFreezeAtNs, .worker = 0, .freeze_ns = kFreezeNs}};
   }
-
- private:
-  const double rate_;
 };
 
 }  // namespace

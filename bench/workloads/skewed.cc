@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "bench/random.h"
+#include "bench/workloads/on_schedule.h"
 #include "bench/workloads/workloads.h"
 
 namespace ringmaster::bench {
@@ -23,15 +23,14 @@ constexpr double kShape = 1.2;
 constexpr double kWorkMin = 20;
 constexpr double kWorkMax = 20'000;
 
-class Skewed : public Workload {
+class Skewed : public OnSchedule {
  public:
-  explicit Skewed(const WorkloadOptions& options)
-      : rate_(options.rate.value_or(kConnectionsPerSecond)) {}
+  explicit Skewed(const WorkloadOptions& options) : OnSchedule(options, kConnectionsPerSecond) {}
 
   std::string name() const override { return "skewed"; }
   std::string title() const override { return "Uneven work"; }
   std::string description() const override {
-    return absl::StrCat(rate_,
+    return absl::StrCat(*rate(),
                         " connections per second on a random schedule that waits for nobody; "
                         "each asks for ",
                         kWorkMin, " to ", kWorkMax,
@@ -39,11 +38,6 @@ class Skewed : public Workload {
                         "who waits behind the expensive ones.");
   }
   Question question() const override { return Question::kTail; }
-  bool open_loop() const override { return true; }
-  std::optional<double> rate() const override { return rate_; }
-  bench::Load Load(const Setting& setting, uint64_t seed) const override {
-    return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
-  }
   // The inverse of the distribution function of a bounded Pareto distribution.
   uint32_t Work(uint64_t number, uint64_t seed) const override {
     Random random(seed ^ (number * 0x9e3779b97f4a7c15));
@@ -51,9 +45,6 @@ class Skewed : public Workload {
     const double work = kWorkMin / std::pow(1 - random.Uniform() * tail, 1 / kShape);
     return static_cast<uint32_t>(std::min(work, kWorkMax));
   }
-
- private:
-  const double rate_;
 };
 
 }  // namespace

@@ -5,11 +5,11 @@
 // of few clients shows the throughput: clients that wait behind the slow worker ask for nothing
 // else meanwhile, so a mechanism that keeps giving to it ends up at the slow worker's pace.
 
-#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "bench/clock.h"
+#include "bench/workloads/on_schedule.h"
 #include "bench/workloads/workloads.h"
 
 namespace ringmaster::bench {
@@ -20,24 +20,21 @@ constexpr int64_t kDelayNs = 20 * kMillisecond;
 constexpr uint32_t kClients = 16;
 constexpr int64_t kThinkNs = 500 * kMicrosecond;
 
-class OneSlowWorker : public Workload {
- public:
-  std::vector<WorkerTraits> Workers(uint32_t count) const override {
-    std::vector<WorkerTraits> workers(count);
-    workers.front().delay_ns = kDelayNs;
-    return workers;
-  }
-};
+std::vector<WorkerTraits> OneSlowWorker(uint32_t count) {
+  std::vector<WorkerTraits> workers(count);
+  workers.front().delay_ns = kDelayNs;
+  return workers;
+}
 
-class SlowWorker : public OneSlowWorker {
+class SlowWorker : public OnSchedule {
  public:
   explicit SlowWorker(const WorkloadOptions& options)
-      : rate_(options.rate.value_or(kConnectionsPerSecond)) {}
+      : OnSchedule(options, kConnectionsPerSecond) {}
 
   std::string name() const override { return "slow-worker"; }
   std::string title() const override { return "One slow worker"; }
   std::string description() const override {
-    return absl::StrCat(rate_,
+    return absl::StrCat(*rate(),
                         " connections per second on a random schedule that "
                         "waits for nobody; worker 0 sleeps ",
                         kDelayNs / kMillisecond,
@@ -45,17 +42,10 @@ class SlowWorker : public OneSlowWorker {
                         "here: look at the tail of the latency, and at worker 0.");
   }
   Question question() const override { return Question::kTail; }
-  bool open_loop() const override { return true; }
-  std::optional<double> rate() const override { return rate_; }
-  bench::Load Load(const Setting& setting, uint64_t seed) const override {
-    return OpenLoop{.starts_ns = PoissonSchedule(rate_, setting.TotalNs(), seed)};
-  }
-
- private:
-  const double rate_;
+  std::vector<WorkerTraits> Workers(uint32_t count) const override { return OneSlowWorker(count); }
 };
 
-class SlowWorkerClosed : public OneSlowWorker {
+class SlowWorkerClosed : public Workload {
  public:
   std::string name() const override { return "slow-worker-closed"; }
   std::string title() const override { return "One slow worker, few clients"; }
@@ -69,6 +59,7 @@ class SlowWorkerClosed : public OneSlowWorker {
   }
   Question question() const override { return Question::kThroughput; }
   bool open_loop() const override { return false; }
+  std::vector<WorkerTraits> Workers(uint32_t count) const override { return OneSlowWorker(count); }
   bench::Load Load(const Setting&, uint64_t) const override {
     return ClosedLoop{.clients = kClients, .think_ns = kThinkNs};
   }
