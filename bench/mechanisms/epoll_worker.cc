@@ -1,7 +1,6 @@
 #include "bench/mechanisms/epoll_worker.h"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -135,26 +134,15 @@ absl::Status EpollServer::Start(std::vector<std::unique_ptr<EpollWorker>> worker
   workers_ = std::move(workers);
   // In the workers' order, which is that in which the kernel asks them.
   for (const auto& worker : workers_) {
-    if (absl::Status status = worker->Prepare(stop_fd_); !status.ok()) return status;
+    if (absl::Status status = worker->Prepare(stop_fd()); !status.ok()) return status;
   }
-  for (const auto& worker : workers_) threads_.emplace_back(&EpollWorker::Run, worker.get());
-  return absl::OkStatus();
-}
-
-absl::Status EpollServer::MakeStopFd() {
-  if (stop_fd_ < 0) stop_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (stop_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
+  for (const auto& worker : workers_) threads().emplace_back(&EpollWorker::Run, worker.get());
   return absl::OkStatus();
 }
 
 void EpollServer::Stop() {
-  // Nobody reads it, so it stays readable until all have seen it.
-  if (stop_fd_ >= 0) eventfd_write(stop_fd_, 1);
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  StopThreads();
   workers_.clear();
-  if (stop_fd_ >= 0) close(stop_fd_);
-  stop_fd_ = -1;
 }
 
 }  // namespace ringmaster::bench

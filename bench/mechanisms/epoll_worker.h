@@ -15,11 +15,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "bench/mechanism.h"
+#include "bench/mechanisms/thread_server.h"
 #include "bench/serving.h"
 
 namespace ringmaster::bench {
@@ -88,30 +88,19 @@ class EpollWorker {
   std::vector<bool> open_;     // by descriptor
 };
 
-// Threads that stop together.
-class EpollServer : public Server {
+class EpollServer : public ThreadServer {
  public:
-  EpollServer() = default;
-  EpollServer(const EpollServer&) = delete;
-  EpollServer& operator=(const EpollServer&) = delete;
   ~EpollServer() override { Stop(); }
 
   // Starts the workers in their order.
   absl::Status Start(std::vector<std::unique_ptr<EpollWorker>> workers);
 
  protected:
-  absl::Status MakeStopFd();
-  int stop_fd() const { return stop_fd_; }
-
   // Ends and joins all threads, also those that were added.
   void Stop();
 
-  std::vector<std::thread>& threads() { return threads_; }
-
  private:
-  int stop_fd_ = -1;
   std::vector<std::unique_ptr<EpollWorker>> workers_;
-  std::vector<std::thread> threads_;
 };
 
 }  // namespace ringmaster::bench

@@ -1,7 +1,6 @@
 #include "bench/mechanisms/uring_worker.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -137,26 +136,20 @@ std::string WhyNoWorkerRings() {
 }
 
 absl::Status UringServer::Start(std::vector<std::unique_ptr<UringWorker>> workers) {
-  stop_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (stop_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
+  if (absl::Status status = MakeStopFd(); !status.ok()) return status;
   workers_ = std::move(workers);
   for (const auto& worker : workers_) {
     std::promise<absl::Status> ready;
     std::future<absl::Status> begun = ready.get_future();
-    threads_.emplace_back(&UringWorker::Run, worker.get(), stop_fd_, std::move(ready));
+    threads().emplace_back(&UringWorker::Run, worker.get(), stop_fd(), std::move(ready));
     if (absl::Status status = begun.get(); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
 void UringServer::Stop() {
-  // Nobody reads it, so it stays readable until all have seen it.
-  if (stop_fd_ >= 0) eventfd_write(stop_fd_, 1);
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  StopThreads();
   workers_.clear();
-  if (stop_fd_ >= 0) close(stop_fd_);
-  stop_fd_ = -1;
 }
 
 }  // namespace ringmaster::bench

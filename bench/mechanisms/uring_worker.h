@@ -11,11 +11,11 @@
 #include <future>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "bench/mechanism.h"
+#include "bench/mechanisms/thread_server.h"
 #include "bench/serving.h"
 
 namespace ringmaster::bench {
@@ -81,12 +81,8 @@ class UringWorker {
 // Why this machine has no such rings; empty if it has. Cause and remedy.
 std::string WhyNoWorkerRings();
 
-// Threads that stop together.
-class UringServer : public Server {
+class UringServer : public ThreadServer {
  public:
-  UringServer() = default;
-  UringServer(const UringServer&) = delete;
-  UringServer& operator=(const UringServer&) = delete;
   ~UringServer() override { Stop(); }
 
   // Starts the workers one after the other, so that everybody counts them alike.
@@ -96,9 +92,7 @@ class UringServer : public Server {
   void Stop();
 
  private:
-  int stop_fd_ = -1;
   std::vector<std::unique_ptr<UringWorker>> workers_;
-  std::vector<std::thread> threads_;
 };
 
 }  // namespace ringmaster::bench
