@@ -10,7 +10,8 @@
 
 namespace ringmaster::core {
 
-Engine::Engine(const EngineConfig& config, Hunger* hunger) : config_(config), hunger_(hunger) {
+Engine::Engine(const EngineConfig& config, Hunger* hunger)
+    : config_(config), hunger_(hunger), places_(config.gate) {
   ReserveShared();
 }
 
@@ -170,7 +171,7 @@ void Engine::OnCompletion(const Completion& completion) {
   if (key.kind == OpKind::kAccept) {
     --source.under_way;
     --accepts_under_way_;
-    if (completion.result < 0) LeaveGates(source);
+    if (completion.result < 0) places_.Leave(key.index);
   } else if (!completion.more && key.generation == source.generation) {
     source.arm = Arm::kIdle;
     if (source.config.multishot_accept) OnEachEnded(source, completion.result);
@@ -221,14 +222,14 @@ void Engine::Settle(bool all_reported) {
     if (!left) {
       switch (worker.sending.Unsend()) {
         case Tally::Unsent::kTaken:
-          TookFromOthers(worker);
+          TookFromOthers(record.worker);
           break;
         case Tally::Unsent::kLeaseHasIt:
           ForgetUnsent(worker, record.source);
           break;
         case Tally::Unsent::kPlaceIsFree:
           ForgetUnsent(worker, record.source);
-          TakeBackPlaceOf(record.worker, sources_[record.source]);
+          places_.TakeBack(record.worker, record.source);
           place_is_free = true;
           break;
       }
@@ -238,7 +239,7 @@ void Engine::Settle(bool all_reported) {
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.motion.owes_motion() && Unclaimed(record.worker) == 0) Moved(record.worker);
     }
-    if (!place_is_free && config_.gate != nullptr) config_.gate->Force();
+    if (!place_is_free) places_.ForceShared();
     unsettled_.Forget(id);
     --sources_[record.source].unsettled;
     Expired(record);  // notes when it will be: nobody looked while it was on its way
@@ -258,7 +259,7 @@ void Engine::MergeTicket(uint32_t index, ArrivalId id) {
   SourceState& source = sources_[index];
   if (!source.config.readiness || source.config.countable || UnclaimedTickets(index) < 2) return;
   source.events |= ledger_.Drop(id);
-  LeaveGates(source);
+  places_.Leave(index);
 }
 
 // One of this source was not sent, the newest: which of several does not matter. If there is none
@@ -270,14 +271,14 @@ void Engine::ForgetUnsent(WorkerState& worker, uint32_t index) {
 }
 
 // By (12).
-void Engine::TookFromOthers(WorkerState& worker) {
-  for (Tally* const tally : worker.config.other_tallies) {
+void Engine::TookFromOthers(uint32_t index) {
+  for (Tally* const tally : workers_[index].config.other_tallies) {
     const Tally::Took took = tally->Take(1);
     if (took.count == 0) continue;
-    places_freed_ = true;
+    places_.NoteFreed();
     if (took.places == 0) return;
-    ReleasePlaceOf(worker);
-    if (config_.gate != nullptr) config_.gate->Leave();
+    places_.Release(index);
+    places_.LeaveShared();
     return;
   }
 }
@@ -345,10 +346,7 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   if (age_max_ns > 0 && too_late) return DropAtOnce(index, completion);
   if (!ledger_.HasRoom()) return TurnAway(index, completion);
   ledger_.Arrive(index, completion.result, completion.facts, came_at_ns);
-  if (completion.key.kind == OpKind::kAcceptEach) {
-    if (source.config.gate != nullptr) source.config.gate->Force();
-    if (config_.gate != nullptr) config_.gate->Force();
-  }
+  if (completion.key.kind == OpKind::kAcceptEach) places_.Force(index);
   if (age_max_ns > 0) expires_at_ns_ = std::min(expires_at_ns_, After(came_at_ns, age_max_ns));
   ++source.found;
   ++arrived_;
@@ -360,7 +358,7 @@ void Engine::DropAtOnce(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
   ledger_.DropAtOnce(index, completion.gone);
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
-  if (completion.key.kind == OpKind::kAccept) LeaveGates(source);
+  if (completion.key.kind == OpKind::kAccept) places_.Leave(index);
   ++source.found;
   ++arrived_;
   source.back_off.Succeed();
@@ -370,7 +368,7 @@ void Engine::DropAtOnce(uint32_t index, const Completion& completion) {
 void Engine::TurnAway(uint32_t index, const Completion& completion) {
   ledger_.TurnAway(index);
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
-  if (completion.key.kind == OpKind::kAccept) LeaveGates(sources_[index]);
+  if (completion.key.kind == OpKind::kAccept) places_.Leave(index);
   wants_room_ = true;
   if (!std::exchange(turned_away_, true)) Emit(EventKind::kTurnedAway, index, 0, 0);
 }
@@ -825,7 +823,7 @@ bool Engine::RecallAt(uint32_t index, const Outbox::Entry& entry) {
   WorkerState& worker = workers_[index];
   const ArrivalRecord& record = ledger_.record(entry.id);
   if (!worker.outbox.Recall(entry, OfferOf(record))) return false;
-  TakeBackPlaceOf(index, sources_[record.source]);
+  places_.TakeBack(index, record.source);
   ledger_.Recall(entry.id);
   worker.motion.OweMotion(now_ns_);  // by (7)
   TellPolicy(record.source, "OnRecall", [index](Policy& policy) { policy.OnRecall(index); });
@@ -988,7 +986,7 @@ bool Engine::ArmEach(uint32_t index, bool held_back, Ahead ahead) {
   const bool no_room = !HasRoomFor(0);
   const bool was_full = std::exchange(source.full, false);
   wants_room_ |= no_room && WantsArm(index);
-  source.full = no_room || GatesFull(source);
+  source.full = no_room || places_.Full(index);
   // By (16) it does not take the balancer's last places while who is before it waits for credit.
   source.yields = source.arm == Arm::kIdle &&
                   ((ahead == Ahead::kStarves && CreditOf(source) == 0) ||
@@ -1018,13 +1016,13 @@ uint32_t Engine::Admit(uint32_t index, uint32_t wanted) {
   for (const uint32_t worker : source.joined) {
     // What it still has from before is for whoever is first in the next round.
     const uint32_t credit = Credit(worker, source);
-    credits_.push_back(credit - std::min(credit, KeptBy(source, worker)));
+    credits_.push_back(credit - std::min(credit, places_.Kept(index, worker)));
     any |= credits_.back() > 0;
   }
   uint32_t admitted = 0;
-  while (any && admitted < wanted && HasRoomFor(admitted + 1) && EnterGates(source)) {
-    if (!Keep(source)) {
-      LeaveGates(source);
+  while (any && admitted < wanted && HasRoomFor(admitted + 1) && places_.Enter(index)) {
+    if (!places_.Keep(index, source.joined, credits_)) {
+      places_.Leave(index);
       break;
     }
     ++admitted;
@@ -1072,7 +1070,7 @@ bool Engine::IssueTickets(uint32_t index) {
     return CountBacklog(index);
   }
   uint64_t issued = 0;
-  while (issued < std::min(wanted, credit) && HasRoomFor(1) && EnterGates(source)) {
+  while (issued < std::min(wanted, credit) && HasRoomFor(1) && places_.Enter(index)) {
     source.told |= source.events & ~kReadableMask;
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
@@ -1097,7 +1095,7 @@ bool Engine::CountBacklog(uint32_t index) {
   SourceState& source = sources_[index];
   if (source.counting || Admit(index, 1) == 0) return false;
   source.counting = true;
-  source.entered = true;
+  places_.LeaveToCount(index);
   ops_.push_back({.key = SourceKey(OpKind::kCount, index),
                   .fd = source.config.fd,
                   .file = source.config.file});
@@ -1151,161 +1149,33 @@ void Engine::WithdrawTickets(uint32_t index) {
 void Engine::DropTickets(uint32_t index) {
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
     ledger_.Drop(id);
-    LeaveGates(sources_[index]);
+    places_.Leave(index);
   }
 }
 
-// By (11). The place of a count that has found nothing, if it is still kept, is the first to be
-// had.
-bool Engine::EnterGates(SourceState& source) {
-  if (std::exchange(source.entered, false)) return true;
-  Gate* const own = source.config.gate;
-  if (own != nullptr && !own->Enter()) return false;
-  if (config_.gate == nullptr || config_.gate->Enter()) return true;
-  if (own != nullptr) own->Leave();
-  return false;
-}
-
-void Engine::LeaveGates(SourceState& source) {
-  if (source.config.gate != nullptr) source.config.gate->Leave();
-  if (config_.gate == nullptr) return;
-  config_.gate->Leave();
-  places_freed_ = true;
-}
-
-void Engine::ReleasePlaceOf(WorkerState& worker) {
-  worker.config.state->Release();
-  places_freed_ = true;
-}
-
-// --- Promises, by (13) ---------------------------------------------------------------------------
-
-bool Engine::Promises(const SourceState& source) const {
-  return !source.config.multishot_accept && !source.config.readiness;
-}
-
-uint32_t Engine::PromisedBy(const SourceState& source, uint32_t worker) const {
-  return source.promises == 0 ? 0 : source.promised[worker];
-}
-
-// The place of an arrival that is offered to it: as promised, or a new one.
-bool Engine::TakePlaceOf(uint32_t index, SourceState& source) {
-  if (PromisedBy(source, index) > 0) {
-    --source.promised[index];
-    --source.promises;
-    return true;
-  }
-  const WorkerConfig& config = workers_[index].config;
-  return config.state->Reserve(config.capacity);
-}
-
-// An arrival comes back.
-void Engine::TakeBackPlaceOf(uint32_t index, SourceState& source) {
-  WorkerState& worker = workers_[index];
-  if (Promises(source) && worker.config.capacity != UINT32_MAX) {
-    ++source.promised[index];
-    ++source.promises;
-  } else {
-    ReleasePlaceOf(worker);
-  }
-}
-
-// Of a worker that leaves it, nothing is promised or kept.
-void Engine::Unreserve(SourceState& source, uint32_t index) {
-  for (uint32_t count = PromisedBy(source, index); count > 0; --count) {
-    ReleasePlaceOf(workers_[index]);
-    --source.promised[index];
-    --source.promises;
-  }
-  UseCredit(source, index, KeptBy(source, index));
-}
-
-// --- Credit that is kept, by (16) ----------------------------------------------------------------
+// --- Credit and places that are kept ------------------------------------------------------------
 
 // What it has asked for and may still bring something.
 uint32_t Engine::UnderWay(const SourceState& source) {
   return source.under_way + (source.counting ? 1 : 0);
 }
 
-uint32_t Engine::KeptBy(const SourceState& source, uint32_t worker) const {
-  return source.keeps == 0 ? 0 : source.kept[worker];
-}
-
-// Keeps credit for one more: of `credits_`, where there is the most, which hinders the policies of
-// others the least. Where all workers are limited, a place is promised with it.
-bool Engine::Keep(SourceState& source) {
-  const auto limited = [&](size_t position) {
-    return workers_[source.joined[position]].config.capacity != UINT32_MAX;
-  };
-  for (;;) {
-    size_t best = credits_.size();
-    for (size_t i = 0; i < credits_.size(); ++i) {
-      if (credits_[i] == 0) continue;
-      const bool better = best == credits_.size() || (limited(best) && !limited(i)) ||
-                          (limited(best) == limited(i) && credits_[i] > credits_[best]);
-      if (better) best = i;
-    }
-    if (best == credits_.size()) return false;
-    const uint32_t index = source.joined[best];
-    WorkerState& worker = workers_[index];
-    if (limited(best)) {
-      if (!worker.config.state->Reserve(worker.config.capacity)) {
-        credits_[best] = 0;  // another master has the place
-        continue;
-      }
-      ++source.promised[index];
-      ++source.promises;
-    }
-    --credits_[best];
-    ++source.kept[index];
-    ++source.keeps;
-    ++worker.kept;
-    return true;
-  }
-}
-
-void Engine::UseCredit(SourceState& source, uint32_t index, uint32_t count) {
-  source.kept[index] -= count;
-  source.keeps -= count;
-  workers_[index].kept -= count;
-}
-
 // Lets go of credit, promises and places that it needs no more: of what has found nothing, and of
 // what was offered to another worker, dropped or refused. `fresh`: for what has just been found,
 // and is about to be dealt, it needs them still. Returns whether others may have any.
 bool Engine::LetGo(uint32_t index, uint64_t fresh) {
-  SourceState& source = sources_[index];
-  bool any = false;
-  const uint64_t credit = UnderWay(source) + fresh;
-  for (uint32_t worker = worker_slots(); source.keeps > credit && worker-- > 0;) {
-    const uint64_t surplus = std::min<uint64_t>(source.keeps - credit, source.kept[worker]);
-    UseCredit(source, worker, static_cast<uint32_t>(surplus));
-    any = true;
-  }
-  // The place and the credit that are kept at a worker are for the same arrival.
-  const uint64_t promises = UnderWay(source) + std::max(fresh, ledger_.source(index).held);
-  for (uint32_t worker = worker_slots(); source.promises > promises && worker-- > 0;) {
-    while (source.promises > promises && source.promised[worker] > source.kept[worker]) {
-      ReleasePlaceOf(workers_[worker]);
-      --source.promised[worker];
-      --source.promises;
-      any = true;
-    }
-  }
-  if (source.counting || fresh > 0 || !std::exchange(source.entered, false)) return any;
-  LeaveGates(source);
-  return true;
+  const SourceState& source = sources_[index];
+  const uint64_t under_way = UnderWay(source);
+  const uint64_t to_deal = std::max(fresh, ledger_.source(index).held);
+  const bool any = places_.LetGo(index, under_way + fresh, under_way + to_deal);
+  if (source.counting || fresh > 0) return any;
+  return places_.TakeFromCount(index) || any;
 }
 
 bool Engine::LetGo() {
   bool any = false;
   for (uint32_t index = 0; index < source_slots(); ++index) any |= LetGo(index, 0);
   return any;
-}
-
-bool Engine::GatesFull(const SourceState& source) const {
-  return (source.config.gate != nullptr && source.config.gate->Full()) ||
-         (config_.gate != nullptr && config_.gate->Full());
 }
 
 // --- Room in the ledger, by (14) -----------------------------------------------------------------
@@ -1393,7 +1263,7 @@ bool Engine::DropExpired(uint32_t index, ArrivalId id) {
   }
   ++expired_;
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Drop(id)});
-  LeaveGates(sources_[index]);
+  places_.Leave(index);
   return true;
 }
 
@@ -1411,8 +1281,7 @@ void Engine::RefreshOpen(const SourceState& source) {
 // What has ended was claimed, also when its worker has not been seen to, or has not said so yet.
 void Engine::CountOpen(const SourceState& source, Candidate& candidate) const {
   const uint32_t index = candidate.worker;
-  const uint32_t open = workers_[index].config.state->open.load(std::memory_order_relaxed);
-  candidate.open = open - std::min(open, PromisedBy(source, index));
+  candidate.open = places_.Open(index, source.index);
   candidate.unclaimed = std::min(Unclaimed(index), candidate.open);
   candidate.still_ns = candidate.unclaimed > 0 ? Still(index) : 0;
 }
@@ -1469,17 +1338,11 @@ bool Engine::SlowAtWork(const WorkerState& worker) const {
 uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
   const WorkerState& worker = workers_[index];
   // What others keep is in use.
-  const uint32_t kept = worker.kept - KeptBy(source, index);
+  const uint32_t kept = places_.KeptAt(index) - places_.Kept(source.index, index);
   const uint32_t unclaimed = Unclaimed(index) + kept;
   const uint32_t window = worker.motion.window();
   if (worker.motion.owes_motion() || unclaimed >= window) return 0;
-  const uint32_t promised = PromisedBy(source, index);
-  const uint32_t open = worker.config.state->open.load(std::memory_order_seq_cst);
-  const uint32_t others = open - std::min(open, promised);
-  // What was promised is there also when the capacity has been lowered since. Two that had accepted
-  // by then would otherwise wait for each other's place.
-  const uint32_t places =
-      std::max(promised, worker.config.capacity - std::min(others, worker.config.capacity));
+  const uint32_t places = places_.At(index, source.index);
   if (places == 0) return 0;
   if (worker.sending.used()) {
     // Its ring cannot be reached, or too much is not yet known to have been received.
@@ -1494,9 +1357,7 @@ uint32_t Engine::Credit(uint32_t index, const SourceState& source) const {
 bool Engine::OfferTo(uint32_t index, ArrivalId id) {
   WorkerState& worker = workers_[index];
   RINGMASTER_CHECK(Unclaimed(index) < worker.motion.window());  // (3)
-  SourceState& source = sources_[ledger_.record(id).source];
-  if (!TakePlaceOf(index, source)) return false;
-  if (KeptBy(source, index) > 0) UseCredit(source, index, 1);
+  if (!places_.Take(index, ledger_.record(id).source)) return false;
   if (Unclaimed(index) == 0) worker.motion.BeginsToWait(now_ns_);
   if (worker.sending.used()) {
     SendTo(index, id);
@@ -1593,7 +1454,7 @@ void Engine::Refuse() {
         return;
       }
       ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Refuse(id)});
-      LeaveGates(sources_[index]);
+      places_.Leave(index);
     }
   }
 }
@@ -1715,8 +1576,6 @@ void Engine::Emit(const EngineEvent& event) {
 // What a source needs for itself, for as many workers as there are.
 void Engine::ReserveFor(SourceState& source) {
   Reserve(source.joined, workers_.size());
-  source.promised.resize(workers_.size());
-  source.kept.resize(workers_.size());
   Prepare(source);
 }
 
@@ -1772,10 +1631,14 @@ uint32_t Engine::AddSource(uint32_t index, SourceConfig config) {
   const uint16_t generation = sources_[index].generation;
   sources_[index] = {};
   SourceState& source = sources_[index];
+  source.index = index;
   source.generation = generation;
   source.serial = ++serials_;
   source.config = std::move(config);
   source.facts = FactsOf(source);
+  // What is accepted one by one asks for credit first.
+  const bool promises = !source.config.multishot_accept && !source.config.readiness;
+  places_.SetSource(index, source.config.gate, promises);
   if (source.config.multishot_accept) {
     ++eaches_;
     holds_ += source.config.hold;
@@ -1843,7 +1706,7 @@ std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy
 }
 
 void Engine::SetCapacity(uint32_t worker, uint32_t capacity) {
-  workers_[worker].config.capacity = capacity;
+  places_.SetCapacity(worker, capacity);
 }
 
 void Engine::SetWindow(uint32_t index, uint32_t window_max) {
@@ -1873,6 +1736,7 @@ uint32_t Engine::AddWorker(const WorkerConfig& config) {
   worker.config = config;
   worker.used = true;
   worker.generation = generation + 1;
+  places_.SetWorker(index, config.state, config.capacity);
   worker.motion = Motion(config.window_max, config_.recall_after_ns);
   if (config.tally != nullptr) {
     worker.sending = Sending(config.tally);
@@ -1896,7 +1760,7 @@ void Engine::RemoveWorker(uint32_t index) {
     if (Joined(source, index)) Leave(source, index);
   }
   RecallAllOf(index, UINT32_MAX);
-  for (SourceState& source : sources_) Unreserve(source, index);
+  for (uint32_t source = 0; source < source_slots(); ++source) places_.Leaves(source, index);
   Reap(index);
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
@@ -1909,6 +1773,7 @@ void Engine::RemoveWorker(uint32_t index) {
   worker.outbox = {};
   worker.sending = {};
   worker.config = {};
+  places_.SetWorker(index, nullptr, Places::kUnlimited);
   MakeRoom();  // what it had is held now
 }
 
@@ -1927,7 +1792,7 @@ void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
 void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   RecallAllOf(worker, source);
-  Unreserve(sources_[source], worker);
+  places_.Leaves(source, worker);
   MakeRoom();  // what it had is held now
   TellPolicy(source, "OnLeave", [worker](Policy& policy) { policy.OnLeave(worker); });
   // It may have claimed a ticket that it does not redeem any more.
@@ -1944,7 +1809,7 @@ void Engine::RecallAllOf(uint32_t index, uint32_t source) {
     const ArrivalRecord& record = ledger_.record(entry.id);
     if (source != UINT32_MAX && record.source != source) continue;
     if (!worker.outbox.Recall(entry, OfferOf(record))) continue;
-    TakeBackPlaceOf(index, sources_[record.source]);
+    places_.TakeBack(index, record.source);
     MayHaveMore(sources_[record.source]);
     ledger_.Recall(entry.id);
   }
@@ -1974,7 +1839,8 @@ bool Engine::AtRest() const {
 
 void Engine::ForgetRing() {
   watching_ = false;
-  for (SourceState& source : sources_) {
+  for (uint32_t index = 0; index < source_slots(); ++index) {
+    SourceState& source = sources_[index];
     source.arm = Arm::kIdle;
     source.watches_end = false;
     source.ends_watch = false;
@@ -1985,7 +1851,7 @@ void Engine::ForgetRing() {
     source.ready |= std::exchange(source.counting, false);
     source.asking = false;
     accepts_under_way_ -= source.under_way;
-    for (; source.under_way > 0; --source.under_way) LeaveGates(source);
+    for (; source.under_way > 0; --source.under_way) places_.Leave(index);
   }
   LetGo();
 }
@@ -2040,7 +1906,9 @@ int64_t Engine::OldestUnclaimedNs(uint32_t index) const {
 
 uint32_t Engine::promised(uint32_t worker) const {
   uint32_t promised = 0;
-  for (const SourceState& source : sources_) promised += PromisedBy(source, worker);
+  for (uint32_t source = 0; source < source_slots(); ++source) {
+    promised += places_.Promised(source, worker);
+  }
   return promised;
 }
 
@@ -2054,8 +1922,8 @@ bool Engine::waits_for_took_alone() const {
 }
 
 void Engine::CheckAll(bool at_rest) {
-  std::vector<uint32_t> kept(worker_slots());
   ledger_.CheckAll();
+  places_.CheckAll();
   for (uint32_t index = 0; index < worker_slots(); ++index) {
     const WorkerState& worker = workers_[index];
     if (!worker.used) continue;
@@ -2066,15 +1934,10 @@ void Engine::CheckAll(bool at_rest) {
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    RINGMASTER_CHECK(source.promises <= ledger_.source(index).held + UnderWay(source));  // (13)
-    RINGMASTER_CHECK(source.keeps <= UnderWay(source));                                  // (16)
-    RINGMASTER_CHECK(source.entered == source.counting);                                 // (16)
-    for (uint32_t worker = 0; worker < worker_slots(); ++worker) {
-      kept[worker] += source.kept[worker];
-    }
-  }
-  for (uint32_t index = 0; index < worker_slots(); ++index) {
-    RINGMASTER_CHECK(kept[index] == workers_[index].kept);  // (16)
+    RINGMASTER_CHECK(places_.promises(index) <=
+                     ledger_.source(index).held + UnderWay(source));    // (13)
+    RINGMASTER_CHECK(places_.keeps(index) <= UnderWay(source));         // (16)
+    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.counting);  // (16)
   }
   RINGMASTER_CHECK(accepts_under_way_ <= ledger_.room());  // (14)
   if (!at_rest) return;

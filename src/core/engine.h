@@ -134,6 +134,7 @@
 #include "core/motion.h"
 #include "core/op.h"
 #include "core/outbox.h"
+#include "core/places.h"
 #include "core/port_state.h"
 #include "core/ring.h"
 #include "core/sending.h"
@@ -293,7 +294,7 @@ class Engine {
 
   // By (12): whether places of workers or of the balancer's gate were given back since the last
   // call, other than by workers and leases. Then other masters that are hungry are to be woken.
-  bool PlacesFreed() { return std::exchange(places_freed_, false); }
+  bool PlacesFreed() { return places_.TakeFreed(); }
 
   // --- Set-up: between two batches, followed by one. May allocate. -----------------------------
 
@@ -393,6 +394,7 @@ class Engine {
 
   struct SourceState {
     SourceConfig config;
+    uint32_t index = 0;  // its own
     uint8_t facts = 0;
     Arm arm = Arm::kIdle;
     uint64_t serial = 0;
@@ -442,13 +444,6 @@ class Engine {
     bool found_end = false;        // in this batch an accept found nothing more
     uint32_t found = 0;            // in this batch accepts found so many
     std::vector<uint32_t> joined;  // ascending
-    // By (13), by worker, and all together: no more than are held or under way.
-    std::vector<uint32_t> promised;
-    uint32_t promises = 0;
-    // By (16), the same: no more than are under way.
-    std::vector<uint32_t> kept;
-    uint32_t keeps = 0;
-    bool entered = false;  // readiness: a count has a place by (11) for what it finds
   };
 
   struct WorkerState {
@@ -461,7 +456,6 @@ class Engine {
     Outbox outbox;        // for offers; or
     Sending sending;      // where arrivals are sent
     bool active = false;  // in active_
-    uint32_t kept = 0;    // by (16), for all sources
   };
 
   void OnCompletion(const Completion& completion);
@@ -523,26 +517,16 @@ class Engine {
   bool IssueTickets(uint32_t source);
   bool CountBacklog(uint32_t source);
   void AskForOverflows();
-  bool EnterGates(SourceState& source);
-  void LeaveGates(SourceState& source);
-  void ReleasePlaceOf(WorkerState& worker);
-  bool Promises(const SourceState& source) const;
-  uint32_t PromisedBy(const SourceState& source, uint32_t worker) const;
-  bool TakePlaceOf(uint32_t worker, SourceState& source);
-  void TakeBackPlaceOf(uint32_t worker, SourceState& source);
-  void Unreserve(SourceState& source, uint32_t worker);
   static uint32_t UnderWay(const SourceState& source);
-  uint32_t KeptBy(const SourceState& source, uint32_t worker) const;
-  bool Keep(SourceState& source);
-  void UseCredit(SourceState& source, uint32_t worker, uint32_t count);
   bool LetGo(uint32_t source, uint64_t fresh);
   bool LetGo();
-  void TookFromOthers(WorkerState& worker);
-  bool GatesFull(const SourceState& source) const;
+  void TookFromOthers(uint32_t worker);
   uint32_t BurstMax() const;
   bool HasRoomFor(uint32_t arrivals) const;
   // Neither a place by (11) nor room by (14).
-  bool Full(const SourceState& source) const { return GatesFull(source) || !HasRoomFor(1); }
+  bool Full(const SourceState& source) const {
+    return places_.Full(source.index) || !HasRoomFor(1);
+  }
   void TurnAway(uint32_t source, const Completion& completion);
   void Expire();
   void ExpireHeld(uint32_t source);
@@ -602,6 +586,7 @@ class Engine {
   CpuTopology no_topology_;
 
   Ledger ledger_;
+  Places places_;
   std::vector<SourceState> sources_;
   std::vector<WorkerState> workers_;
   std::vector<uint32_t> active_;   // workers with something unclaimed, or rung, or owing motion
@@ -640,7 +625,6 @@ class Engine {
   bool stopping_ = false;
   bool resting_ = false;
   bool refusing_ = false;
-  bool places_freed_ = false;
 };
 
 }  // namespace ringmaster::core

@@ -1,0 +1,212 @@
+// Places: how many connections may be open, and what is set aside for those that are under way. One
+// for an engine. It knows no arrival, only how many there are.
+//
+// There are two kinds of limits, and every connection needs a place by each:
+//  * Gates, (11) of engine.h: those of a source and of the whole balancer. A place is taken before
+//    an accept is asked for or a ticket issued. It goes with the arrival until that is refused or
+//    dropped, or its lease ends. A count takes one, too, for the ticket that its answer may need.
+//  * Capacities of workers. An arrival takes a place when it is offered.
+//
+// What is set aside at a worker is of two kinds, because a worker has two limits:
+//  * A promise, (13) of engine.h: a place below its capacity, which nobody else may have, not even
+//    another master. Only polled sources have promises, and only at workers that are limited. The
+//    arrival, wherever it is offered, turns a promise into its place or sets it free. What comes
+//    back from a worker keeps its place as a promise.
+//  * Kept credit, (16) of engine.h: room in its window, which no other source of this master may
+//    have. What an accept or a count has asked for is kept until it has completed and was dealt.
+//
+// A place that is given back may be what another master waits for, by (12) of engine.h: TakeFreed
+// says that there was one.
+//
+// Owned and called by one engine. Only set-up allocates. Gates and PortState are shared with other
+// masters, workers and leases; all else is the engine's own.
+
+#ifndef RINGMASTER_SRC_CORE_PLACES_H_
+#define RINGMASTER_SRC_CORE_PLACES_H_
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "core/port_state.h"
+
+namespace ringmaster::core {
+
+class Places {
+ public:
+  static constexpr uint32_t kUnlimited = UINT32_MAX;
+
+  // Borrows the balancer's gate; null: there is none.
+  explicit Places(Gate* gate) : gate_(gate) {}
+
+  // --- Set-up ----------------------------------------------------------------------------------
+
+  // A source is new at its index. Borrows its gate; null: it has none. Its accepts are asked for
+  // one by one: it may have promises.
+  void SetSource(uint32_t source, Gate* gate, bool promises);
+  // A worker is new at its index. Borrows its state.
+  void SetWorker(uint32_t worker, PortState* state, uint32_t capacity);
+  void SetCapacity(uint32_t worker, uint32_t capacity) { workers_[worker].capacity = capacity; }
+  // It leaves the source: nothing of that is promised or kept there any more.
+  void Leaves(uint32_t source, uint32_t worker);
+
+  // --- Gates -----------------------------------------------------------------------------------
+
+  // Takes a place at both gates, or the one that a count has. False, and nothing taken, when there
+  // is none.
+  bool Enter(uint32_t source);
+  // Gives it back.
+  void Leave(uint32_t source);
+  // A connection is there that nobody has asked for.
+  void Force(uint32_t source);
+  bool Full(uint32_t source) const;
+  // The place at the balancer's gate alone.
+  void ForceShared() {
+    if (gate_ != nullptr) gate_->Force();
+  }
+  void LeaveShared();
+
+  // A count is under way and has the place that was taken last.
+  void LeaveToCount(uint32_t source) { sources_[source].count_has_place = true; }
+  bool CountHasPlace(uint32_t source) const { return sources_[source].count_has_place; }
+  // The count needs it no more. Returns whether it had one.
+  bool TakeFromCount(uint32_t source);
+
+  // --- Capacities and promises -----------------------------------------------------------------
+
+  // How many places a source could have at a worker, with what is promised to it.
+  uint32_t At(uint32_t worker, uint32_t source) const {
+    const Worker& at = workers_[worker];
+    const uint32_t promised = Promised(source, worker);
+    const uint32_t open = at.state->open.load(std::memory_order_seq_cst);
+    const uint32_t others = open - std::min(open, promised);
+    // What was promised is there also when the capacity has been lowered since. Two that had
+    // accepted by then would otherwise wait for each other's place.
+    return std::max(promised, at.capacity - std::min(others, at.capacity));
+  }
+  // How many connections the worker has, but for what is promised to this source.
+  uint32_t Open(uint32_t worker, uint32_t source) const {
+    const uint32_t open = workers_[worker].state->open.load(std::memory_order_relaxed);
+    return open - std::min(open, Promised(source, worker));
+  }
+  uint32_t Promised(uint32_t source, uint32_t worker) const {
+    const Source& of = sources_[source];
+    return of.promises == 0 ? 0 : of.promised[worker];
+  }
+  uint32_t promises(uint32_t source) const { return sources_[source].promises; }
+
+  // The place of an arrival that is offered to the worker, as promised or a new one, and the credit
+  // that was kept for it. False, and nothing taken: another master has taken the last place.
+  bool Take(uint32_t worker, uint32_t source);
+  // An arrival comes back from the worker. Its place is promised to the source.
+  void TakeBack(uint32_t worker, uint32_t source);
+  // A place of the worker becomes free.
+  void Release(uint32_t worker) {
+    workers_[worker].state->Release();
+    freed_ = true;
+  }
+
+  // --- Kept credit -----------------------------------------------------------------------------
+
+  // What this source keeps at the worker, and all sources together.
+  uint32_t Kept(uint32_t source, uint32_t worker) const {
+    const Source& of = sources_[source];
+    return of.keeps == 0 ? 0 : of.kept[worker];
+  }
+  uint32_t KeptAt(uint32_t worker) const { return workers_[worker].kept; }
+  uint32_t keeps(uint32_t source) const { return sources_[source].keeps; }
+
+  // Keeps credit for one more: of `credits`, which are those of the workers `joined`, where there
+  // is the most, which hinders the policies of others the least. Where all workers are limited, a
+  // place is promised with it. Lowers what it took from. False: there is none.
+  bool Keep(uint32_t source, std::span<const uint32_t> joined, std::span<uint32_t> credits);
+
+  // Lets go of what exceeds so much credit and so many promises. Returns whether others may have
+  // any.
+  bool LetGo(uint32_t source, uint64_t credit, uint64_t promises) {
+    const Source& of = sources_[source];
+    if (of.keeps <= credit && of.promises <= promises) return false;
+    return LetGoOfSurplus(source, credit, promises);
+  }
+
+  // --- For other masters -----------------------------------------------------------------------
+
+  // Whether places have become free since this was asked last, other than by workers and leases.
+  bool TakeFreed() { return std::exchange(freed_, false); }
+  void NoteFreed() { freed_ = true; }
+
+  // Asserts that the counts agree.
+  void CheckAll() const;
+
+ private:
+  struct Source {
+    Gate* gate = nullptr;
+    bool may_promise = false;
+    bool count_has_place = false;
+    uint32_t promises = 0;  // all together
+    uint32_t keeps = 0;
+    std::vector<uint32_t> promised;  // by worker
+    std::vector<uint32_t> kept;
+  };
+  struct Worker {
+    PortState* state = nullptr;
+    uint32_t capacity = kUnlimited;
+    uint32_t kept = 0;  // by all sources
+  };
+
+  bool LetGoOfSurplus(uint32_t source, uint64_t credit, uint64_t promises);
+  bool Limited(uint32_t worker) const { return workers_[worker].capacity != kUnlimited; }
+  void Promise(Source& source, uint32_t worker) {
+    ++source.promised[worker];
+    ++source.promises;
+  }
+  void UsePromise(Source& source, uint32_t worker) {
+    --source.promised[worker];
+    --source.promises;
+  }
+  void Use(Source& source, uint32_t worker, uint32_t count) {
+    source.kept[worker] -= count;
+    source.keeps -= count;
+    workers_[worker].kept -= count;
+  }
+
+  Gate* const gate_;
+  std::vector<Source> sources_;
+  std::vector<Worker> workers_;
+  bool freed_ = false;
+};
+
+inline void Places::Leave(uint32_t index) {
+  if (Gate* const own = sources_[index].gate; own != nullptr) own->Leave();
+  LeaveShared();
+}
+
+inline void Places::LeaveShared() {
+  if (gate_ == nullptr) return;
+  gate_->Leave();
+  freed_ = true;
+}
+
+inline void Places::Force(uint32_t index) {
+  if (Gate* const own = sources_[index].gate; own != nullptr) own->Force();
+  ForceShared();
+}
+
+inline bool Places::Take(uint32_t worker, uint32_t index) {
+  Source& source = sources_[index];
+  if (Promised(index, worker) > 0) {
+    UsePromise(source, worker);
+  } else if (!workers_[worker].state->Reserve(workers_[worker].capacity)) {
+    return false;
+  }
+  if (Kept(index, worker) > 0) Use(source, worker, 1);
+  return true;
+}
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_PLACES_H_
