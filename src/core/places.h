@@ -25,7 +25,6 @@
 #define RINGMASTER_SRC_CORE_PLACES_H_
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
