@@ -128,8 +128,8 @@ class RunningLoad {
 };
 
 struct Edges {
-  Tally begin;
-  Tally end;
+  ServerCounts begin;
+  ServerCounts end;
 };
 
 // Looks at the server when the window begins and when it ends, lets happen what is to happen in
@@ -148,14 +148,14 @@ absl::StatusOr<Edges> Follow(RunningLoad& load, ServerProcess& server,
     if (waits) deadline_ns = std::min(deadline_ns, load.began_ns() + next->at_ns);
     const Stage stage = load.WaitFor(seen, deadline_ns);
     // Should this thread not have run for the whole window, both are the same and tell nothing.
-    for (Tally* edge : {&edges.begin, &edges.end}) {
+    for (ServerCounts* edge : {&edges.begin, &edges.end}) {
       if (edge->at_ns != 0 || stage < (edge == &edges.begin ? Stage::kWindow : Stage::kGrace)) {
         continue;
       }
-      absl::StatusOr<Tally> tally = server.Look();
+      absl::StatusOr<ServerCounts> counts = server.ReadCounts();
       // The load ends by itself.
-      status.Update(tally.status());
-      *edge = tally.ok() ? *std::move(tally) : Tally{.at_ns = NowNs()};
+      status.Update(counts.status());
+      *edge = counts.ok() ? *std::move(counts) : ServerCounts{.at_ns = NowNs()};
     }
     seen = stage;
     const int64_t now_ns = NowNs();
@@ -200,18 +200,18 @@ Figures FiguresOf(const LoadResult& load, const Edges& edges, const ServerProces
   figures.server_cpu_share = cpu_ns / static_cast<double>(edges.end.at_ns - edges.begin.at_ns);
   if (const auto taken = static_cast<double>(edges.end.Taken() - edges.begin.Taken());
       taken > 0 && !load.staying) {  // with clients that stay most of it goes to their requests
-    const auto per_connection = [&](auto Tally::*count) {
+    const auto per_connection = [&](auto ServerCounts::*count) {
       return static_cast<double>(edges.end.*count - edges.begin.*count) / taken;
     };
-    figures.worker_wakes_per_connection = per_connection(&Tally::wakes);
-    figures.empty_wakes_per_connection = per_connection(&Tally::empty_wakes);
-    figures.arrival_wakes_per_connection = per_connection(&Tally::arrival_wakes);
+    figures.worker_wakes_per_connection = per_connection(&ServerCounts::wakes);
+    figures.empty_wakes_per_connection = per_connection(&ServerCounts::empty_wakes);
+    figures.arrival_wakes_per_connection = per_connection(&ServerCounts::arrival_wakes);
     if (server.books().has_master) {
-      figures.master_wakes_per_connection = per_connection(&Tally::master_wakes);
-      figures.doorbells_per_connection = per_connection(&Tally::doorbells);
+      figures.master_wakes_per_connection = per_connection(&ServerCounts::master_wakes);
+      figures.doorbells_per_connection = per_connection(&ServerCounts::doorbells);
     }
-    figures.context_switches_per_connection = per_connection(&Tally::context_switches);
-    figures.system_calls_per_connection = per_connection(&Tally::system_calls);
+    figures.context_switches_per_connection = per_connection(&ServerCounts::context_switches);
+    figures.system_calls_per_connection = per_connection(&ServerCounts::system_calls);
     figures.cpu_us_per_connection = cpu_ns / kMicrosecond / taken;
   }
   if (load.staying && load.answered_in_window > 0) {

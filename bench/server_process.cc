@@ -148,7 +148,9 @@ absl::Status NoThread(const std::system_error& error) {
       "; raise the limit of threads with ulimit -u, or that of the control group (pids.max)"));
 }
 
-uint64_t Tally::Taken() const { return std::accumulate(taken.begin(), taken.end(), uint64_t{0}); }
+uint64_t ServerCounts::Taken() const {
+  return std::accumulate(taken.begin(), taken.end(), uint64_t{0});
+}
 
 absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const Mechanism& mechanism,
                                                                     const ServerSetUp& set_up) {
@@ -224,28 +226,28 @@ int64_t ServerProcess::CpuNs() const {
   return ReadClock(clock);
 }
 
-absl::StatusOr<Tally> ServerProcess::Look() {
+absl::StatusOr<ServerCounts> ServerProcess::ReadCounts() {
   char byte = kLook;
   if (control_fd_ < 0 || send(control_fd_, &byte, sizeof(byte), MSG_NOSIGNAL) != 1 ||
       !AwaitReady(control_fd_, kStartMsMax) || read(control_fd_, &byte, sizeof(byte)) != 1) {
     return absl::UnavailableError("the server does not answer: it has ended, or hangs");
   }
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  Tally tally{.at_ns = NowNs(), .taken = TakenByWorker()};
+  ServerCounts counts{.at_ns = NowNs(), .taken = TakenByWorker()};
   for (size_t i = 0; i < workers_; ++i) {
     const WorkerBooks& worker = books_->workers[i];
-    tally.wakes += worker.wakes.load(kRelaxed);
-    tally.empty_wakes += worker.empty_wakes.load(kRelaxed);
-    tally.arrival_wakes += worker.arrival_wakes.load(kRelaxed);
-    tally.system_calls += worker.system_calls.load(kRelaxed);
+    counts.wakes += worker.wakes.load(kRelaxed);
+    counts.empty_wakes += worker.empty_wakes.load(kRelaxed);
+    counts.arrival_wakes += worker.arrival_wakes.load(kRelaxed);
+    counts.system_calls += worker.system_calls.load(kRelaxed);
   }
-  tally.master_wakes = books_->master.wakes.load(kRelaxed);
-  tally.doorbells = books_->master.doorbells.load(kRelaxed);
-  tally.system_calls += books_->master.system_calls.load(kRelaxed);
-  tally.recalled = books_->recalled.load(kRelaxed);
-  tally.cpu_ns = CpuNs();
-  tally.context_switches = ContextSwitches(pid_);
-  return tally;
+  counts.master_wakes = books_->master.wakes.load(kRelaxed);
+  counts.doorbells = books_->master.doorbells.load(kRelaxed);
+  counts.system_calls += books_->master.system_calls.load(kRelaxed);
+  counts.recalled = books_->recalled.load(kRelaxed);
+  counts.cpu_ns = CpuNs();
+  counts.context_switches = ContextSwitches(pid_);
+  return counts;
 }
 
 void ServerProcess::Freeze(uint32_t worker, int64_t ns) {

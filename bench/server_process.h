@@ -28,7 +28,7 @@ struct ServerSetUp {
 };
 
 // What has been counted until now. A cost is the difference between two of these.
-struct Tally {
+struct ServerCounts {
   int64_t at_ns = 0;            // monotonic
   std::vector<uint64_t> taken;  // by worker
   // Of all workers together.
@@ -77,7 +77,7 @@ class ServerProcess {
 
   // Everything that is counted, now. Wakes the server's main thread, which asks the mechanism for
   // what it does not publish. Fails when the server is gone. One thread at a time.
-  absl::StatusOr<Tally> Look();
+  absl::StatusOr<ServerCounts> ReadCounts();
 
   // The worker sleeps so long with the next connection that it takes. From any thread.
   void Freeze(uint32_t worker, int64_t ns);

@@ -79,12 +79,12 @@ class Queue {
 };
 
 // Raised by the acceptor when nobody has room; who makes room and sees it, wakes it.
-class Hunger {
+class RoomFlag {
  public:
-  Hunger() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
-  Hunger(const Hunger&) = delete;
-  Hunger& operator=(const Hunger&) = delete;
-  ~Hunger() {
+  RoomFlag() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  RoomFlag(const RoomFlag&) = delete;
+  RoomFlag& operator=(const RoomFlag&) = delete;
+  ~RoomFlag() {
     if (fd_ >= 0) close(fd_);
   }
 
@@ -101,8 +101,8 @@ class Hunger {
 
 class QueueWorker : public EpollWorker {
  public:
-  QueueWorker(const ServerOptions& options, uint32_t index, Queue& queue, Hunger& hunger)
-      : EpollWorker(options, index, {.fd = queue.fd()}), queue_(queue), hunger_(hunger) {}
+  QueueWorker(const ServerOptions& options, uint32_t index, Queue& queue, RoomFlag& room_flag)
+      : EpollWorker(options, index, {.fd = queue.fd()}), queue_(queue), room_flag_(room_flag) {}
 
  private:
   int TakeNext() override {
@@ -115,7 +115,7 @@ class QueueWorker : public EpollWorker {
       connection = queue_.Pop();
     }
     if (connection < 0) return -EAGAIN;
-    hunger_.Knock(serving().call);
+    room_flag_.Knock(serving().call);
     return connection;
   }
 
@@ -127,11 +127,11 @@ class QueueWorker : public EpollWorker {
 
   void OnClosed(int) override {
     queue_.OnClosed();
-    hunger_.Knock(serving().call);
+    room_flag_.Knock(serving().call);
   }
 
   Queue& queue_;
-  Hunger& hunger_;
+  RoomFlag& room_flag_;
 };
 
 class EventfdServer : public EpollServer {
@@ -155,12 +155,12 @@ class EventfdServer : public EpollServer {
     for (uint32_t i = 0; i < traits_.size(); ++i) {
       queues_.push_back(std::make_unique<Queue>());
       if (queues_.back()->fd() < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
-      workers.push_back(std::make_unique<QueueWorker>(options, i, *queues_.back(), hunger_));
+      workers.push_back(std::make_unique<QueueWorker>(options, i, *queues_.back(), room_flag_));
     }
     if (absl::Status status = EpollServer::Start(std::move(workers)); !status.ok()) return status;
     epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an epoll set");
-    for (const int fd : {stop_fd(), hunger_.fd()}) {
+    for (const int fd : {stop_fd(), room_flag_.fd()}) {
       epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
       if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
         return absl::ErrnoToStatus(errno, "cannot watch an eventfd");
@@ -182,9 +182,9 @@ class EventfdServer : public EpollServer {
       bool arrivals = false;
       for (int i = 0; i < count; ++i) {
         if (events[i].data.fd == stop_fd()) return;
-        if (events[i].data.fd == hunger_.fd()) {
+        if (events[i].data.fd == room_flag_.fd()) {
           eventfd_t ignored;
-          call_(eventfd_read, hunger_.fd(), &ignored);
+          call_(eventfd_read, room_flag_.fd(), &ignored);
           resume_ns_ = 0;
         } else {
           arrivals = true;
@@ -200,7 +200,7 @@ class EventfdServer : public EpollServer {
       std::optional<uint32_t> worker = Pick();
       if (!worker.has_value()) {
         // Hungry, then a second look: what was released in between would go unnoticed.
-        hunger_.Raise();
+        room_flag_.Raise();
         worker = Pick();
       }
       if (!worker.has_value()) return CloseDoor(kNever);
@@ -250,7 +250,7 @@ class EventfdServer : public EpollServer {
   const std::vector<WorkerTraits> traits_;
   ServerBooks& books_;
   const PickWorker pick_;
-  Hunger hunger_;
+  RoomFlag room_flag_;
   std::vector<std::unique_ptr<Queue>> queues_;
 
   // The acceptor's alone.

@@ -32,12 +32,12 @@ namespace ringmaster::bench {
 namespace {
 
 // The balancer of a server with its sources, and its side of the books.
-class Master {
+class MeasuredBalancer {
  public:
-  explicit Master(ServerBooks* books) : books_(*books) {}
-  Master(const Master&) = delete;
-  Master& operator=(const Master&) = delete;
-  ~Master() {
+  explicit MeasuredBalancer(ServerBooks* books) : books_(*books) {}
+  MeasuredBalancer(const MeasuredBalancer&) = delete;
+  MeasuredBalancer& operator=(const MeasuredBalancer&) = delete;
+  ~MeasuredBalancer() {
     for (const int listener : listeners_) close(listener);
   }
 
@@ -111,24 +111,24 @@ class Master {
 // Workers with rings.
 class RingmasterServer : public UringServer {
  public:
-  explicit RingmasterServer(ServerBooks* books) : master_(books) {}
+  explicit RingmasterServer(ServerBooks* books) : measured_(books) {}
   ~RingmasterServer() override {
     // A host shuts it down itself.
-    if (!hosted_) master_.Shutdown();
+    if (!hosted_) measured_.Shutdown();
     Stop();
   }
 
   absl::Status Start(const ServerOptions& options, const RingmasterName& name) {
     hosted_ = name.hosted();
-    if (absl::Status status = master_.Start(options, name); !status.ok()) return status;
-    Balancer& balancer = master_.balancer();
-    const std::vector<Source>& sources = master_.sources();
+    if (absl::Status status = measured_.Start(options, name); !status.ok()) return status;
+    Balancer& balancer = measured_.balancer();
+    const std::vector<Source>& sources = measured_.sources();
     std::vector<std::unique_ptr<UringWorker>> workers;
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
       if (hosted_ && i == 0) {
         workers.push_back(
             MakeHostingWorker(options, i, balancer, sources, name.rides(), others_,
-                              [this](const BalancerStats& stats) { master_.Write(stats); }));
+                              [this](const BalancerStats& stats) { measured_.Write(stats); }));
       } else if (name.hands_over()) {
         workers.push_back(MakeCompletionWorker(options, i, balancer, sources));
       } else {
@@ -138,10 +138,10 @@ class RingmasterServer : public UringServer {
     return UringServer::Start(std::move(workers));
   }
 
-  void WriteBooks() override { master_.WriteBooks(); }
+  void WriteBooks() override { measured_.WriteBooks(); }
 
  private:
-  Master master_;
+  MeasuredBalancer measured_;
   bool hosted_ = false;
   std::atomic<uint32_t> others_{0};  // workers that are not the host
 };
@@ -149,22 +149,22 @@ class RingmasterServer : public UringServer {
 // Workers with epoll sets.
 class MailboxServer : public EpollServer {
  public:
-  explicit MailboxServer(ServerBooks* books) : master_(books) {}
+  explicit MailboxServer(ServerBooks* books) : measured_(books) {}
   ~MailboxServer() override {
-    master_.Shutdown();
+    measured_.Shutdown();
     Stop();
   }
 
   absl::Status Start(const ServerOptions& options, const RingmasterName& name) {
-    if (absl::Status status = master_.Start(options, name); !status.ok()) return status;
+    if (absl::Status status = measured_.Start(options, name); !status.ok()) return status;
     std::vector<std::unique_ptr<EpollWorker>> workers;
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
       absl::StatusOr<Mailbox> mailbox = Mailbox::Create();
       if (!mailbox.ok()) return mailbox.status();
       absl::StatusOr<Port> port =
-          master_.balancer().AddWorker(*mailbox, {.capacity = options.workers[i].capacity});
+          measured_.balancer().AddWorker(*mailbox, {.capacity = options.workers[i].capacity});
       if (!port.ok()) return port.status();
-      for (Source source : master_.sources()) {
+      for (Source source : measured_.sources()) {
         if (absl::Status status = source.Join(*port); !status.ok()) return status;
       }
       workers.push_back(MakeMailboxWorker(options, i, *std::move(mailbox), *std::move(port)));
@@ -172,10 +172,10 @@ class MailboxServer : public EpollServer {
     return EpollServer::Start(std::move(workers));
   }
 
-  void WriteBooks() override { master_.WriteBooks(); }
+  void WriteBooks() override { measured_.WriteBooks(); }
 
  private:
-  Master master_;
+  MeasuredBalancer measured_;
 };
 
 template <typename AnyServer>

@@ -48,7 +48,7 @@ struct Watched {
   bool pending = false;  // a completion is to be read
 };
 
-struct Master {
+struct StudyMaster {
   enum class Phase : uint8_t { kAsleep, kWaking, kTurning };
 
   core::Hunger hunger;
@@ -152,7 +152,7 @@ class Study {
 
   void AddMaster(std::unique_ptr<Policy> policy) {
     const auto index = static_cast<uint32_t>(masters_.size());
-    Master& master = *masters_.emplace_back(std::make_unique<Master>());
+    StudyMaster& master = *masters_.emplace_back(std::make_unique<StudyMaster>());
     master.engine = std::make_unique<core::Engine>(
         core::EngineConfig{.recall_after_ns = options_.recall_after_ns,
                            .completion_entries = kCompletionEntries,
@@ -242,16 +242,16 @@ class Study {
     core::GivenBack& given_back(uint32_t /*source*/) const { return master.given_back; }
     void TellOthers() const {
       study.KnockByTurns(
-          [this](Master& other) { return &other != &master && other.hunger.TakeKnock(); });
+          [this](StudyMaster& other) { return &other != &master && other.hunger.TakeKnock(); });
     }
 
     Study& study;
-    Master& master;
+    StudyMaster& master;
   };
 
   void BeginTurn(uint32_t index) {
-    Master& master = *masters_[index];
-    master.phase = Master::Phase::kTurning;
+    StudyMaster& master = *masters_[index];
+    master.phase = StudyMaster::Phase::kTurning;
     // As the runtime does from its CPU time.
     if (++master.turns % kTurnsToMeasure == 0) {
       master.engine->SetTurnCost(master.busy_ns / static_cast<int64_t>(master.turns));
@@ -273,14 +273,14 @@ class Study {
   }
 
   void EndTurn(uint32_t index) {
-    Master& master = *masters_[index];
+    StudyMaster& master = *masters_[index];
     for (const Op& op : master.ops) Submit(index, op);
     master.ops.clear();
     if (!master.completed.empty()) return BeginTurn(index);
     TurnHost host{*this, master};
     const int64_t wait_ns = core::WaitAfterTurn(*master.engine, host, now_ns_);
     if (wait_ns == 0) return BeginTurn(index);
-    master.phase = Master::Phase::kAsleep;
+    master.phase = StudyMaster::Phase::kAsleep;
     ++master.epoch;
     master.sleeps_until_ns = wait_ns == core::kWaitForever
                                  ? core::kWaitForever
@@ -295,7 +295,7 @@ class Study {
   }
 
   void SleepOn(uint32_t index) {
-    const Master& master = *masters_[index];
+    const StudyMaster& master = *masters_[index];
     if (master.sleeps_until_ns == core::kWaitForever) return;
     const int64_t wait_ns = std::max<int64_t>(0, master.sleeps_until_ns - now_ns_);
     Plan(wait_ns, Event::Kind::kTurnBegins, index, master.epoch);
@@ -303,17 +303,17 @@ class Study {
 
   // It has gathered for long enough, or its time has come, or something has completed.
   void OnWoken(uint32_t index) {
-    Master& master = *masters_[index];
+    StudyMaster& master = *masters_[index];
     const bool nothing = std::exchange(master.gathers, false) && master.completed.empty();
     if (nothing && now_ns_ < master.sleeps_until_ns) return SleepOn(index);
     BeginTurn(index);
   }
 
   void Complete(uint32_t index, const Completion& completion) {
-    Master& master = *masters_[index];
+    StudyMaster& master = *masters_[index];
     master.completed.push_back(completion);
-    if (master.phase != Master::Phase::kAsleep || master.gathers) return;
-    master.phase = Master::Phase::kWaking;
+    if (master.phase != StudyMaster::Phase::kAsleep || master.gathers) return;
+    master.phase = StudyMaster::Phase::kWaking;
     ++master.epoch;
     Plan(options_.costs.wake_ns, Event::Kind::kTurnBegins, index, master.epoch);
   }
@@ -325,7 +325,7 @@ class Study {
   }
 
   void Submit(uint32_t index, const Op& op) {
-    Master& master = *masters_[index];
+    StudyMaster& master = *masters_[index];
     switch (op.key.kind) {
       case OpKind::kWatch:
         master.knocks = {.key = op.key, .armed = true};
@@ -350,7 +350,7 @@ class Study {
   }
 
   void Accept(uint32_t index, const Op& op) {
-    Master& master = *masters_[index];
+    StudyMaster& master = *masters_[index];
     if (master.backlog.empty()) return Complete(index, {.key = op.key, .result = -EAGAIN});
     const uint32_t connection = master.backlog.front();
     master.backlog.pop_front();
@@ -382,7 +382,7 @@ class Study {
     bool knocked = false;
     for (uint32_t i = 0; i < count; ++i) {
       const uint32_t index = (begin + i) % count;
-      Master& master = *masters_[index];
+      StudyMaster& master = *masters_[index];
       if (!knock_at(master)) continue;
       master.knocked = true;
       Notice(index, master.knocks);
@@ -457,7 +457,7 @@ class Study {
   void EndClaim(Worker& worker) {
     worker.claimer->End();
     if (!worker.claimer->KnocksAtEnd()) return;
-    KnockByTurns([](Master& master) { return master.hunger.TakeKnock(); });
+    KnockByTurns([](StudyMaster& master) { return master.hunger.TakeKnock(); });
   }
 
   // Serves the first request in the callback. What the client has sent meanwhile comes after it.
@@ -490,14 +490,14 @@ class Study {
     if (load_.requests[request].next != kNoRequest) return;
     // The connection is closed, and its lease ends.
     worker.state.Release();
-    KnockByTurns([](Master& master) { return master.hunger.TakeKnockOfLease(); });
+    KnockByTurns([](StudyMaster& master) { return master.hunger.TakeKnockOfLease(); });
   }
 
   const StudyOptions options_;
   const Load& load_;
   CpuTopology topology_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<std::unique_ptr<Master>> masters_;
+  std::vector<std::unique_ptr<StudyMaster>> masters_;
   std::vector<uint32_t> taken_by_;  // worker, by connection
   std::vector<Event> events_;       // a heap
   uint64_t planned_ = 0;

@@ -110,11 +110,11 @@ TEST_P(EveryMechanism, ServesEveryConnectionOnceAndWritesItDown) {
 
 TEST_P(EveryMechanism, CountsWakesAndSystemCallsAlike) {
   const auto server = StartServer(name(), SetUpOf(2));
-  const Tally before = server->Look().value();
+  const ServerCounts before = server->ReadCounts().value();
   const LoadResult load = RunLoad(OneByOne(server->target(), 100)).value();
   EXPECT_EQ(load.answered, 100u);
   // The end of the last connection may still be on its way; three of its calls are not.
-  const Tally after = server->Look().value();
+  const ServerCounts after = server->ReadCounts().value();
   ASSERT_TRUE(server->Stop().ok());
   EXPECT_EQ(after.Taken() - before.Taken(), 100u);
   EXPECT_GT(after.at_ns, before.at_ns);
@@ -143,7 +143,7 @@ TEST_P(EveryMechanism, StopsWhileConnectionsAreOpen) {
   ASSERT_TRUE(load.ok());
   EXPECT_TRUE(server->Stop().ok());
   EXPECT_FALSE(server->Stop().ok()) << "it has been stopped";
-  EXPECT_FALSE(server->Look().ok()) << "nobody is there to answer";
+  EXPECT_FALSE(server->ReadCounts().ok()) << "nobody is there to answer";
 }
 
 // Ten times as many clients as may be served at once, each of which stays for a while.
