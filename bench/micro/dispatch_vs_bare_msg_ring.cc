@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/micro/arrivals.h"
 #include "bench/micro/pinning.h"
 #include "core/engine.h"
 #include "core/op.h"
@@ -173,16 +174,8 @@ void RunDispatch(benchmark::State& state) {
                       .window_max = kWindow});
     engine.Join(0, i);
   }
-  // The accept that is armed is not submitted: the arrivals are made up.
-  std::vector<core::Completion> arrivals;
   std::vector<core::Op> ops;
-  engine.OnBatch({}, 0, ops);
-  for (const core::Op& op : ops) {
-    if (op.key.kind != core::OpKind::kAcceptEach) continue;
-    for (uint64_t i = 0; i < batch; ++i) {
-      arrivals.push_back({.key = op.key, .result = static_cast<int32_t>(10 + i), .more = true});
-    }
-  }
+  const std::vector<core::Completion> arrivals = MadeUpArrivals(engine, batch, ops);
   std::vector<core::Completion> completions;
   completions.reserve(64);
   uint64_t sent = 0;

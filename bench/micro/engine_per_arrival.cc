@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "bench/micro/arrivals.h"
 #include "core/engine.h"
 #include "core/op.h"
 #include "ringmaster/policy.h"
@@ -35,15 +36,8 @@ void EnginePerArrival(benchmark::State& state) {
                       .window_max = kWindow});
     engine.Join(0, i);
   }
-  std::vector<core::Completion> arrivals;
   std::vector<core::Op> ops;
-  engine.OnBatch({}, 0, ops);
-  for (const core::Op& op : ops) {
-    if (op.key.kind != core::OpKind::kAcceptEach) continue;
-    for (uint32_t i = 0; i < batch; ++i) {
-      arrivals.push_back({.key = op.key, .result = static_cast<int32_t>(10 + i), .more = true});
-    }
-  }
+  const std::vector<core::Completion> arrivals = MadeUpArrivals(engine, batch, ops);
   int64_t now_ns = 0;
   int64_t claimed = 0;
   for (auto _ : state) {
