@@ -7,8 +7,10 @@
 #define RINGMASTER_TESTS_RUNTIME_BALANCER_FIXTURE_H_
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -58,6 +60,62 @@ bool Eventually(Condition condition) {
   }
   return true;
 }
+
+// Each of the clients gets an answer, which begins with a byte. Closes them.
+inline void ExpectAnswers(const std::vector<int>& clients) {
+  for (const int client : clients) {
+    char byte;
+    EXPECT_EQ(read(client, &byte, 1), 1);
+    close(client);
+  }
+}
+
+// Each of the clients is closed without an answer. Closes them, too.
+inline void ExpectEnds(const std::vector<int>& clients) {
+  for (const int client : clients) {
+    char byte;
+    EXPECT_EQ(read(client, &byte, 1), 0);
+    close(client);
+  }
+}
+
+// Clients that ask again and again, each on a connection of its own, until they are stopped. They
+// share the listeners, which must outlive them, evenly.
+class Clients {
+ public:
+  Clients(std::vector<const Listener*> listeners, int count) {
+    for (int i = 0; i < count; ++i) {
+      const Listener* listener = listeners[static_cast<size_t>(i) % listeners.size()];
+      threads_.emplace_back([this, listener] {
+        while (!stop_) ++(AskWhoServes(*listener) >= 0 ? served_ : failed_);
+      });
+    }
+  }
+  Clients(const Clients&) = delete;
+  Clients& operator=(const Clients&) = delete;
+  ~Clients() { Stop(); }
+
+  // Returns when the last answer is there.
+  void Stop() {
+    stop_ = true;
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  // Lets so many more be served.
+  bool Go(uint64_t connections) {
+    const uint64_t before = served_;
+    return Eventually([&] { return served_ >= before + connections; });
+  }
+
+  uint64_t served() const { return served_; }
+  uint64_t failed() const { return failed_; }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> served_{0};
+  std::atomic<uint64_t> failed_{0};
+  std::vector<std::thread> threads_;
+};
 
 class BalancerTest : public ::testing::Test {
  protected:

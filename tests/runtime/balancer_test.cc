@@ -244,11 +244,7 @@ TEST_F(BalancerTest, NeverExceedsTheCapacityOfAWorkerAndLeavesTheRestInTheBacklo
     EXPECT_LE(stats.workers[0].open, kCapacity);
     keeper.LetGo();
   }
-  for (const int client : clients) {
-    char byte;
-    EXPECT_EQ(read(client, &byte, 1), 1);
-    close(client);
-  }
+  ExpectAnswers(clients);
 }
 
 TEST_F(BalancerTest, HoldsNoMoreThanToldWhenNobodyHasCredit) {
@@ -272,11 +268,7 @@ TEST_F(BalancerTest, HoldsNoMoreThanToldWhenNobodyHasCredit) {
     ASSERT_TRUE(Eventually([&] { return keeper.size() == 1; }));
     keeper.LetGo();
   }
-  for (const int client : clients) {
-    char byte;
-    EXPECT_EQ(read(client, &byte, 1), 1);
-    close(client);
-  }
+  ExpectAnswers(clients);
 }
 
 TEST_F(BalancerTest, AcceptsNothingWhilePausedAndEverythingAfterwards) {
@@ -293,11 +285,7 @@ TEST_F(BalancerTest, AcceptsNothingWhilePausedAndEverythingAfterwards) {
     for (int i = 0; i < 20; ++i) clients.push_back(listener.Connect());
     EXPECT_EQ(balancer_->Stats().accepted, 1u);
     ASSERT_TRUE(source.Resume().ok());
-    for (const int client : clients) {
-      char byte;
-      EXPECT_EQ(read(client, &byte, 1), 1);
-      close(client);
-    }
+    ExpectAnswers(clients);
   }
 }
 
@@ -406,11 +394,7 @@ TEST_F(BalancerTest, AStallThatNobodyCanRelieveIsSaid) {
   EXPECT_FALSE(SawEvent(Event::Kind::kWorkerMoves));
   gate.Open();
   EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kWorkerMoves); }));
-  for (const int client : clients) {
-    char byte = 1;
-    EXPECT_EQ(read(client, &byte, 1), 1);
-    close(client);
-  }
+  ExpectAnswers(clients);
   EXPECT_EQ(balancer_->Stats().workers[0].recalled, 0u);
 }
 
@@ -498,16 +482,9 @@ TEST_F(BalancerTest, LosesNothingWhileWorkersComeAndGoAndTheSourcePausesAndResum
     const Listener listener = Listener::Tcp();
     Source source = AddSource(listener, {.policy = RoundRobin(), .intake = intake, .hold = 16});
     auto stays = AddWorker({source}, ServeIndex, {.capacity = 1, .window = 1});
+    Clients clients({&listener}, 3);
     std::atomic<bool> stop{false};
-    std::atomic<uint64_t> served{0};
-    std::atomic<uint64_t> failed{0};
-    std::vector<std::thread> threads;
-    for (int client = 0; client < 3; ++client) {
-      threads.emplace_back([&] {
-        while (!stop) ++(AskWhoServes(listener) >= 0 ? served : failed);
-      });
-    }
-    threads.emplace_back([&] {
+    std::thread pauses([&] {
       while (!stop) {
         EXPECT_TRUE(source.Pause().ok());
         EXPECT_TRUE(source.Resume().ok());
@@ -517,15 +494,15 @@ TEST_F(BalancerTest, LosesNothingWhileWorkersComeAndGoAndTheSourcePausesAndResum
     for (uint32_t i = 0; i < 100; ++i) {
       auto narrow = AddWorker({source}, ServeIndex, {.capacity = 1 + i % 3, .window = 1 + i % 4});
       auto wide = AddWorker({source});
-      const uint64_t before = served;
-      EXPECT_TRUE(Eventually([&] { return served >= before + 5; }));
+      EXPECT_TRUE(clients.Go(5));
     }
     stop = true;
-    for (std::thread& thread : threads) thread.join();
-    EXPECT_EQ(failed, 0u);
+    pauses.join();
+    clients.Stop();
+    EXPECT_EQ(clients.failed(), 0u);
     const BalancerStats stats = balancer_->Stats();
-    EXPECT_EQ(stats.accepted, served);
-    EXPECT_EQ(stats.departed.claimed + stats.workers[0].claimed, served);
+    EXPECT_EQ(stats.accepted, clients.served());
+    EXPECT_EQ(stats.departed.claimed + stats.workers[0].claimed, clients.served());
     const ShutdownReport report = balancer_->Shutdown(absl::Seconds(10));
     EXPECT_TRUE(report.drained);
     EXPECT_EQ(report.refused, 0u);
@@ -596,11 +573,7 @@ TEST_F(BalancerTest, OutOfDescriptorsItWaitsForALeaseAndServesEveryone) {
       keeper.LetGo();
     }
     ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
-    for (const int client : clients) {
-      char byte;
-      EXPECT_EQ(read(client, &byte, 1), 1);
-      close(client);
-    }
+    ExpectAnswers(clients);
   }
 }
 
@@ -1009,11 +982,7 @@ TEST_F(BalancerTest, AMasterWhoseRingFailsClosesWhatNobodyClaimedAndSaysSo) {
   source.Pause().IgnoreError();  // makes the master turn
   ASSERT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kMasterFailed); }));
   EXPECT_FALSE(source.Resume().ok());
-  for (const int client : clients) {
-    char byte;
-    EXPECT_EQ(read(client, &byte, 1), 0);
-    close(client);
-  }
+  ExpectEnds(clients);
   const ShutdownReport report = balancer_->Shutdown(absl::InfiniteDuration());
   EXPECT_EQ(report.refused, 3u);
   EXPECT_FALSE(report.drained);

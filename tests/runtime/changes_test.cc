@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -32,40 +31,6 @@ constexpr int kChanges = 100;
 #else
 constexpr int kChanges = 1000;
 #endif
-
-// Clients that connect one after the other until they are stopped.
-class Clients {
- public:
-  Clients(std::vector<const Listener*> listeners, int count) {
-    for (int i = 0; i < count; ++i) {
-      const Listener* listener = listeners[static_cast<size_t>(i) % listeners.size()];
-      threads_.emplace_back([this, listener] {
-        while (!stop_) ++(AskWhoServes(*listener) >= 0 ? served_ : failed_);
-      });
-    }
-  }
-  ~Clients() { Stop(); }
-
-  void Stop() {
-    stop_ = true;
-    for (std::thread& thread : threads_) thread.join();
-    threads_.clear();
-  }
-  // Lets so many more be served.
-  bool Go(uint64_t connections) {
-    const uint64_t before = served_;
-    return Eventually([&] { return served_ >= before + connections; });
-  }
-
-  uint64_t served() const { return served_; }
-  uint64_t failed() const { return failed_; }
-
- private:
-  std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> served_{0};
-  std::atomic<uint64_t> failed_{0};
-  std::vector<std::thread> threads_;
-};
 
 class ChangesTest : public BalancerTest, public ::testing::WithParamInterface<Intake> {
  protected:
@@ -236,11 +201,7 @@ TEST_F(BalancerTest, WhatARemovedSourceHasAcceptedIsStillServed) {
     port.Claim(serve);
     return served == 6;
   }));
-  for (const int client : clients) {
-    char byte = 0;
-    EXPECT_EQ(read(client, &byte, 1), 1);
-    close(client);
-  }
+  ExpectAnswers(clients);
   port.Leave();
   io_uring_queue_exit(&ring);
 }
@@ -257,11 +218,7 @@ TEST_F(BalancerTest, WhatARemovedSourceHoldsIsRefusedWhenItsLastWorkerLeaves) {
   ASSERT_TRUE(Eventually([&] { return balancer_->Stats().accepted == 3; }));
   EXPECT_TRUE(source.Remove().ok());
   port.Leave();
-  for (const int client : clients) {
-    char byte = 0;
-    EXPECT_EQ(read(client, &byte, 1), 0);
-    close(client);
-  }
+  ExpectEnds(clients);
   EXPECT_TRUE(Eventually([&] { return balancer_->Stats().refused == 3; }));
   io_uring_queue_exit(&ring);
 }

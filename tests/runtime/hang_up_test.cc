@@ -132,11 +132,7 @@ TEST_P(ListenerHangUpTest, WhatHadComeIsServed) {
   for (int i = 0; i < 10; ++i) clients.push_back(listener.Connect());
   ASSERT_EQ(shutdown(listener.fd(), SHUT_RDWR), 0);
   ASSERT_TRUE(source.Resume().ok());
-  for (const int client : clients) {
-    char index = 1;
-    EXPECT_EQ(read(client, &index, 1), 1);
-    close(client);
-  }
+  ExpectAnswers(clients);
   ASSERT_TRUE(IsGivenUp());
   IsQuiet();
 }

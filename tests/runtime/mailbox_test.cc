@@ -301,25 +301,15 @@ TEST_F(MailboxTest, LosesNothingWhileMailboxesComeAndGo) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener, {.policy = RoundRobin()});
   LoopWorker stays(LoopKind::kEpollLevel, 1, *balancer_, {source});
-  std::atomic<bool> stop{false};
-  std::atomic<uint64_t> served{0};
-  std::atomic<uint64_t> failed{0};
-  std::vector<std::thread> clients;
-  for (int client = 0; client < 3; ++client) {
-    clients.emplace_back([&] {
-      while (!stop) ++(AskWhoServes(listener) >= 0 ? served : failed);
-    });
-  }
+  Clients clients({&listener}, 3);
   for (int i = 0; i < 50; ++i) {
     LoopWorker level(LoopKind::kPoll, 1, *balancer_, {source});
     LoopWorker edge(LoopKind::kEpollEdge, 2, *balancer_, {source});
-    const uint64_t before = served;
-    EXPECT_TRUE(Eventually([&] { return served >= before + 5; }));
+    EXPECT_TRUE(clients.Go(5));
   }
-  stop = true;
-  for (std::thread& client : clients) client.join();
-  EXPECT_EQ(failed, 0u);
-  EXPECT_EQ(balancer_->Stats().accepted, served);
+  clients.Stop();
+  EXPECT_EQ(clients.failed(), 0u);
+  EXPECT_EQ(balancer_->Stats().accepted, clients.served());
 }
 
 // --- Doorbells ---------------------------------------------------------------------------------

@@ -193,11 +193,7 @@ TEST_P(Listeners, ABurstIsServedByWorkersThatKnowNothingOfTickets) {
   for (int i = 0; i < kBurst; ++i) clients.push_back(listener.Connect());
   std::vector<std::unique_ptr<Worker>> workers;
   for (uint32_t i = 0; i < kWorkers; ++i) workers.push_back(AddWorker({source}));
-  for (const int client : clients) {
-    char who = 0;
-    EXPECT_EQ(read(client, &who, 1), 1);
-    close(client);
-  }
+  ExpectAnswers(clients);
   // And the ones after the burst, one by one.
   for (int i = 0; i < 100; ++i) EXPECT_GE(AskWhoServes(listener), 0);
   EXPECT_TRUE(Eventually([&] {

@@ -550,11 +550,7 @@ TEST_F(RidingTest, AShutdownOnTheThreadOfTheHostIsOneByZero) {
   host.Do([&] { report = host.balancer().Shutdown(absl::Seconds(60)); });
   EXPECT_FALSE(report.drained);
   EXPECT_EQ(report.refused, 3u);
-  for (const int client : clients) {
-    char byte;
-    EXPECT_EQ(read(client, &byte, 1), 0);
-    close(client);
-  }
+  ExpectEnds(clients);
   // The loop goes on, without the master: the ends of its operations come, and nobody is accepted.
   const int late = listener.Connect();
   host.Do([] {});
