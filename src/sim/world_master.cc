@@ -258,7 +258,8 @@ void World::LoseRing(Master& master) {
     if (op.key.kind == OpKind::kDoorbell) continue;
     const uint32_t ticket_of = TicketOf(op);
     if (ticket_of == Checker::kNone) checker_.OnSendFailed(op.sent);
-    OnSendFailureTold(master.index, op.sent, kernel_.WorkerOf(op.fd), ticket_of);
+    // The worker may have left, and its ring's number be gone.
+    OnSendFailureTold(master.index, op.sent, WorkerOfToken(op.tag), ticket_of);
   }
   master.engine->ForgetRing();
   BatchAtRest(master, /*all_reported=*/true);
