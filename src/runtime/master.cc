@@ -57,29 +57,6 @@ auto RefusingExceptions(const Function& function) {
   }
 }
 
-// Workers that may be redeeming a ticket of a source which was just removed. When they have been
-// waited for, nobody uses the source's descriptor any more. See core::SourceIdentity.
-class Redeemers {
- public:
-  Redeemers() = default;
-  Redeemers(const Redeemers&) = delete;
-  Redeemers& operator=(const Redeemers&) = delete;
-  ~Redeemers() {
-    for (PortShared* const shared : held_) shared->Unref();
-  }
-  void Add(PortShared* shared) {
-    if (shared == nullptr) return;
-    shared->Ref();
-    held_.push_back(shared);
-  }
-  void Wait() const {
-    for (const PortShared* const shared : held_) shared->WaitForRedeemers();
-  }
-
- private:
-  std::vector<PortShared*> held_;
-};
-
 absl::Status Ended() {
   return absl::FailedPreconditionError("the balancer was shut down: create another one");
 }
@@ -139,17 +116,14 @@ Master::Master(const MasterEnvironment* environment, uint32_t index)
     : environment_(*environment),
       options_(environment->options),
       index_(index),
-      shared_(&environment->shared->master(index)) {
+      shared_(&environment->shared->master(index)),
+      roster_(index, environment->shared->masters()) {
   if (hosted()) watch_ = std::make_unique<ThreadWatch>([this] { OnHostEnds(); });
 }
 
 Master::~Master() {
   watch_.reset();
   if (has_thread_ || (hosted() && engine_ != nullptr)) Close();
-  for (const WorkerEntry& worker : workers_) {
-    if (worker.shared != nullptr) worker.shared->Unref();  // the indexes end with the balancer
-  }
-  for (PortShared* const holder : ticket_holders_) holder->Unref();
 }
 
 bool Master::OnMaster() const { return driver_.load(std::memory_order_relaxed) == ThisThread(); }
@@ -579,7 +553,7 @@ ShutdownReport Master::FinishShutdown() {
     pthread_join(thread_, nullptr);
   }
   Redeemers redeemers;
-  for (const WorkerEntry& worker : workers_) redeemers.Add(worker.shared);
+  roster_.AddTo(redeemers);
   ShutdownReport report = report_;
   lock.unlock();
   redeemers.Wait();
@@ -654,14 +628,12 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .age_facts = source.countable ? core::kFactCame : core::kFactGone,
          .policy = std::move(options.policy)});
     id.serial = engine_->source_serial(id.index);
-    if (id.index >= sources_.size()) sources_.resize(id.index + 1);
-    had_tickets_ |= source.tickets;
-    sources_[id.index] = {.used = true,
-                          .serial = id.serial,
-                          .fd = source.fd,
-                          .tickets = source.tickets,
-                          .tells_backlog = source.countable,
-                          .tells_overflows = overflows >= 0};
+    roster_.AddSource(id.index, {.used = true,
+                                 .serial = id.serial,
+                                 .fd = source.fd,
+                                 .tickets = source.tickets,
+                                 .tells_backlog = source.countable,
+                                 .tells_overflows = overflows >= 0});
     shared.fd.store(source.fd, std::memory_order_relaxed);
     shared.traits.store((source.tickets ? kGivesTickets : 0) | (source.accepts ? kAccepts : 0) |
                             (source.countable ? kCountable : 0) |
@@ -678,23 +650,8 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
 
 absl::Status Master::GiveBack(SourceId source, int error) {
   if (shared_->GiveBack(source.index, source.serial, error)) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat("source ", PublicIndex(source.index),
+  return absl::FailedPreconditionError(absl::StrCat("source ", roster_.PublicIndex(source.index),
                                                     " was removed, or its balancer was shut down"));
-}
-
-absl::Status Master::CheckSource(SourceId source) const {
-  if (source.index < sources_.size() && sources_[source.index].used &&
-      sources_[source.index].serial == source.serial) {
-    return absl::OkStatus();
-  }
-  return absl::FailedPreconditionError(absl::StrCat("source ", PublicIndex(source.index),
-                                                    " was removed: add it again with AddSource"));
-}
-
-absl::Status Master::CheckWorker(uint32_t worker, const PortShared* shared) const {
-  if (worker < workers_.size() && workers_[worker].shared == shared) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "the port belongs to no worker of this balancer: see Balancer::AddWorker");
 }
 
 absl::Status Master::RemoveSource(SourceId source) {
@@ -703,11 +660,11 @@ absl::Status Master::RemoveSource(SourceId source) {
   Redeemers redeemers;
   const absl::Status removed = RunOnMaster(
       [&] {
-        absl::Status known = CheckSource(source);
+        absl::Status known = roster_.Check(source);
         if (!known.ok()) return known;
-        sources_[source.index].used = false;
+        roster_.RemoveSource(source.index);
         shared_->source(source.index).identity.Set(0);
-        for (const WorkerEntry& worker : workers_) redeemers.Add(worker.shared);
+        roster_.AddTo(redeemers);
         engine_->RemoveSource(source.index);
         return absl::OkStatus();
       },
@@ -719,8 +676,8 @@ absl::Status Master::RemoveSource(SourceId source) {
 absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
   // The old policy ends up in `policy`, and is destroyed on the caller's thread.
   return RunOnMaster([&] {
-    if (absl::Status known = CheckSource(source); !known.ok()) return known;
-    const bool tickets = sources_[source.index].tickets;
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    const bool tickets = roster_.source(source.index).tickets;
     if (absl::Status fits = CheckPolicy(*policy, tickets); !fits.ok()) return fits;
     policy = engine_->SetPolicy(source.index, std::move(policy));
     return absl::OkStatus();
@@ -729,7 +686,7 @@ absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) 
 
 absl::Status Master::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {
   return RunOnMaster([&] {
-    absl::Status known = CheckWorker(worker, shared);
+    absl::Status known = roster_.Check(worker, shared);
     if (known.ok()) engine_->SetCapacity(worker, capacity);
     return known;
   });
@@ -737,9 +694,9 @@ absl::Status Master::SetCapacity(uint32_t worker, PortShared* shared, uint32_t c
 
 absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {
   return RunOnMaster([&] {
-    absl::Status known = CheckWorker(worker, shared);
+    absl::Status known = roster_.Check(worker, shared);
     if (!known.ok()) return known;
-    const WorkerEntry& entry = workers_[worker];
+    const WorkerEntry& entry = roster_.worker(worker);
     if (entry.handoff == Handoff::kInbox && window > entry.window) {
       return absl::InvalidArgumentError(absl::StrCat(
           "window is ", window, ", but worker ", worker, " was added with ", entry.window,
@@ -777,33 +734,29 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
     engine_->AddWorker(config);
-    if (worker >= workers_.size()) workers_.resize(worker + 1);
-    shared->Ref();
-    shared->EnterBooks();
-    workers_[worker] = {.shared = shared,
-                        .ring_fd = std::move(ring_fd),
-                        .handoff = options.handoff,
-                        .window = options.window};
+    roster_.AddWorker(worker, {.shared = shared,
+                               .ring_fd = std::move(ring_fd),
+                               .handoff = options.handoff,
+                               .window = options.window});
     return absl::OkStatus();
   });
   return added;
 }
 
 void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
-  const auto closed = [&] { return rings_to_close_.empty(); };
+  const auto closed = [&] { return !roster_.rings_to_close(); };
   absl::FunctionRef<bool()> until = closed;
   const absl::Status removed = RunOnMaster(
       [&] {
-        if (worker < workers_.size() && workers_[worker].shared == shared) ReleaseWorker(worker);
+        if (roster_.Has(worker, shared)) ReleaseWorker(worker);
         return absl::OkStatus();
       },
       &until);
   if (removed.ok()) return;
   // The master has ended meanwhile, or had ended before.
   const std::unique_lock lock(sync_->mutex);
-  if (!ended_ || worker >= workers_.size() || workers_[worker].shared != shared) return;
-  CloseSoon(std::move(workers_[worker].ring_fd));
-  ForgetWorker(worker);
+  if (!ended_ || !roster_.Has(worker, shared)) return;
+  roster_.Forget(worker);
   CloseRings();
 }
 
@@ -821,16 +774,16 @@ void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
 absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
   return RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return Ended();
-    if (absl::Status known = CheckSource(source); !known.ok()) return known;
-    if (absl::Status known = CheckWorker(worker, shared); !known.ok()) return known;
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    if (absl::Status known = roster_.Check(worker, shared); !known.ok()) return known;
     if (engine_->Joined(source.index, worker)) {
       return absl::AlreadyExistsError(absl::StrCat("worker ", worker, " has joined source ",
-                                                   PublicIndex(source.index), " already"));
+                                                   roster_.PublicIndex(source.index), " already"));
     }
-    if (workers_[worker].handoff == Handoff::kCompletion &&
+    if (roster_.worker(worker).handoff == Handoff::kCompletion &&
         shared_->source(source.index).gate.limited()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("source ", PublicIndex(source.index),
+          absl::StrCat("source ", roster_.PublicIndex(source.index),
                        " has a capacity, which cannot be kept with Handoff::kCompletion, because a "
                        "connection that comes as a completion does not say which source it is of; "
                        "limit the worker or the balancer, or use Handoff::kInbox"));
@@ -843,10 +796,10 @@ absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, 
 
 absl::Status Master::Leave(SourceId source, uint32_t worker, PortShared* shared) {
   return RunOnMaster([&]() -> absl::Status {
-    if (absl::Status known = CheckSource(source); !known.ok()) return known;
-    if (!CheckWorker(worker, shared).ok() || !engine_->Joined(source.index, worker)) {
-      return absl::NotFoundError(
-          absl::StrCat("worker ", worker, " has not joined source ", PublicIndex(source.index)));
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    if (!roster_.Check(worker, shared).ok() || !engine_->Joined(source.index, worker)) {
+      return absl::NotFoundError(absl::StrCat("worker ", worker, " has not joined source ",
+                                              roster_.PublicIndex(source.index)));
     }
     engine_->Leave(source.index, worker);
     return absl::OkStatus();
@@ -855,7 +808,7 @@ absl::Status Master::Leave(SourceId source, uint32_t worker, PortShared* shared)
 
 absl::Status Master::SetPaused(SourceId source, bool paused) {
   return RunOnMaster([&] {
-    absl::Status known = CheckSource(source);
+    absl::Status known = roster_.Check(source);
     if (!known.ok()) return known;
     if (paused) {
       engine_->Pause(source.index);
@@ -884,7 +837,7 @@ void Master::Run() {
 struct Master::TurnHost {
   bool AllReported() const { return master.ring_->AllReported(); }
   bool KeepsBack() const { return master.KeepsBack(); }
-  bool LeaversWait() const { return !master.rings_to_close_.empty(); }
+  bool LeaversWait() const { return master.roster_.rings_to_close(); }
   void LetGoOfRings() const { master.CloseRings(); }
   bool RunCalls() const {
     master.RunCalls();
@@ -956,7 +909,7 @@ std::vector<Master::Departure> Master::TakeDepartures(bool last) {
 void Master::RunCalls() {
   ObeyShutdown();
   for (const Departure& it : TakeDepartures(false)) {
-    if (workers_[it.worker].shared == it.shared) ReleaseWorker(it.worker);
+    if (roster_.Has(it.worker, it.shared)) ReleaseWorker(it.worker);
   }
   std::unique_lock lock(sync_->mutex);
   while (first_call_ != nullptr) {
@@ -990,19 +943,7 @@ void Master::ObeyShutdown() {
 }
 
 // While shutting down: whether neither the master nor a ticket refers to a source's descriptor.
-// When all tickets are withdrawn, none is claimed any more. So a worker that is seen outside of a
-// claim, and without a ticket, gets none.
-bool Master::SourcesReleased() const {
-  if (!engine_->IntakeEnded()) return false;
-  if (!had_tickets_) return true;
-  const auto holds = [](const PortShared* worker) {
-    return worker != nullptr && (worker->state.serving.load(std::memory_order_seq_cst) != 0 ||
-                                 worker->tickets.load(std::memory_order_seq_cst) != 0);
-  };
-  return std::none_of(workers_.begin(), workers_.end(),
-                      [&](const WorkerEntry& worker) { return holds(worker.shared); }) &&
-         std::none_of(ticket_holders_.begin(), ticket_holders_.end(), holds);
-}
+bool Master::SourcesReleased() const { return engine_->IntakeEnded() && !roster_.TicketsOut(); }
 
 void Master::SayIntakeEnded() {
   if (std::exchange(intake_ended_said_, true)) return;
@@ -1045,15 +986,7 @@ bool Master::Drained(int64_t now_ns) {
     if (drain_ended_) shared_->Knock();
     return false;
   }
-  return drain_ended_ || OpenTotal() == 0;
-}
-
-uint64_t Master::OpenTotal() const {
-  uint64_t open = 0;
-  for (const WorkerEntry& worker : workers_) {
-    if (worker.shared != nullptr) open += worker.shared->state.open.load();
-  }
-  return open;
+  return drain_ended_ || roster_.Open() == 0;
 }
 
 void Master::FillStats(BalancerStats& stats) {
@@ -1072,7 +1005,7 @@ void Master::FillStats(BalancerStats& stats) {
     if (engine_->source_removed(source)) continue;
     const core::IntakeCount& intake = engine_->intake(source);
     SourceStats& entry = stats.sources.emplace_back();
-    entry = {.source = PublicIndex(source),
+    entry = {.source = roster_.PublicIndex(source),
              .accepted = count.arrivals,
              .claimed = count.claimed,
              .refused = count.refused,
@@ -1086,15 +1019,16 @@ void Master::FillStats(BalancerStats& stats) {
     FillBacklog(source, entry);
   }
   stats.master_wakes = wakes_;
-  stats.departed = departed_;
-  stats.recalled = departed_.recalled;
-  for (uint32_t index = 0; index < workers_.size(); ++index) {
-    if (workers_[index].shared == nullptr) continue;
+  stats.departed = roster_.departed();
+  stats.recalled = stats.departed.recalled;
+  for (uint32_t index = 0; index < roster_.workers().size(); ++index) {
+    const WorkerEntry& worker = roster_.worker(index);
+    if (worker.shared == nullptr) continue;
     const core::WorkerCount& count = ledger.worker(index);
     const uint32_t open = engine_->open(index);
     uint32_t unclaimed = engine_->Unclaimed(index);
-    // A connection that has ended was taken, even if the worker has not said so yet.
-    if (workers_[index].handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
+    // What has ended was taken, also when the worker has not said so yet.
+    if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.workers.push_back(
         {.worker = index,
@@ -1112,7 +1046,7 @@ void Master::FillStats(BalancerStats& stats) {
 
 // Asks the kernel about the source's queue, and notes how many connections it has dropped.
 void Master::FillBacklog(uint32_t index, SourceStats& stats) {
-  const SourceEntry& source = sources_[index];
+  const SourceEntry& source = roster_.source(index);
   if (source.tells_backlog) {
     const ring::Backlog backlog = ring::BacklogOf(source.fd);
     if (backlog.length >= 0) {
@@ -1129,40 +1063,12 @@ void Master::FillBacklog(uint32_t index, SourceStats& stats) {
 // a doorbell for the worker may be among the rest, so the duplicate of its ring must stay open.
 void Master::ReleaseWorker(uint32_t index) {
   engine_->RemoveWorker(index);
-  const core::WorkerCount& count = engine_->ledger().worker(index);
-  departed_.assigned += count.assigned;
-  departed_.claimed += count.claimed;
-  departed_.recalled += count.recalled;
-  departed_.doorbells += engine_->doorbells(index);
-  departed_.stalls += engine_->stalls(index);
-  CloseSoon(std::move(workers_[index].ring_fd));
-  std::erase_if(ticket_holders_, [](PortShared* holder) {
-    const bool done = holder->tickets.load(std::memory_order_acquire) == 0;
-    if (done) holder->Unref();
-    return done;
-  });
-  if (had_tickets_) {
-    workers_[index].shared->Ref();
-    ticket_holders_.push_back(workers_[index].shared);
-  }
-  ForgetWorker(index);
+  roster_.Release(index, *engine_);
   CloseRings();
 }
 
-void Master::ForgetWorker(uint32_t index) {
-  PortShared* const shared = std::exchange(workers_[index], {}).shared;
-  shared->KeepRing(index_);
-  shared->LeaveBooks(index);
-  shared->Unref();
-}
-
-void Master::CloseSoon(ring::OwnDescriptor ring_fd) {
-  if (ring_fd.get() >= 0) rings_to_close_.push_back(std::move(ring_fd));
-}
-
 void Master::CloseRings() {
-  if (ring_ != nullptr && !ring_->AllReported()) return;
-  rings_to_close_.clear();
+  if (ring_ == nullptr || ring_->AllReported()) roster_.CloseRings();
 }
 
 // Nobody is rung any more. The rings are let go of, for two reasons: a worker's ring would go on
@@ -1173,7 +1079,7 @@ void Master::LetGoOfRings() {
     own_ = nullptr;
     ring_.reset();
   }
-  for (WorkerEntry& worker : workers_) CloseSoon(std::move(worker.ring_fd));
+  roster_.CloseAllRingsSoon();
   CloseRings();
 }
 
@@ -1242,7 +1148,7 @@ void Master::End(absl::Status status) {
   // The callbacks below are inside the master, also when nobody drives it.
   const Inside within(*this);
   // Tickets that come from now on are late.
-  for (uint32_t source = 0; source < sources_.size(); ++source) {
+  for (uint32_t source = 0; source < roster_.source_slots(); ++source) {
     shared_->source(source).identity.Set(0);
   }
   SayIntakeEnded();
@@ -1250,7 +1156,7 @@ void Master::End(absl::Status status) {
   environment_.shared->KnockOthersIfHungry(shared_);
   LetGoOfRings();
   ShutdownReport report;
-  report.open = OpenTotal();
+  report.open = roster_.Open();
   FillStats(report.stats);
   if (refused_before_) report.refused = report.stats.refused - *refused_before_;
   report.drained = shutting_down_ && report.open == 0 && !drain_ended_;
@@ -1263,7 +1169,7 @@ void Master::End(absl::Status status) {
   end_status_ = std::move(status);
   ended_ = true;
   for (const Departure& it : TakeDepartures(true)) {
-    if (workers_[it.worker].shared == it.shared) ForgetWorker(it.worker);
+    if (roster_.Has(it.worker, it.shared)) roster_.Forget(it.worker);
   }
   for (Call* call = first_call_; call != nullptr;) {
     Call* next = call->next;
@@ -1282,7 +1188,8 @@ void Master::End(absl::Status status) {
 
 void Master::Report(core::EngineEvent event) {
   if (!options_.on_event) return;
-  Event report{.source = PublicIndex(event.source), .worker = event.worker, .error = event.error};
+  Event report{
+      .source = roster_.PublicIndex(event.source), .worker = event.worker, .error = event.error};
   const auto describe = [&](ring::Operation operation, int fd) {
     return std::string(ring::ErrorStatus(operation, event.error, fd).message());
   };
@@ -1296,11 +1203,11 @@ void Master::Report(core::EngineEvent event) {
       break;
     case core::EventKind::kSourceBlocks:
       report.kind = Event::Kind::kSourceBlocks;
-      report.text = describe(ring::Operation::kAccept, sources_[event.source].fd);
+      report.text = describe(ring::Operation::kAccept, roster_.source(event.source).fd);
       break;
     case core::EventKind::kOutOfDescriptors:
       report.kind = Event::Kind::kOutOfDescriptors;
-      report.text = describe(ring::Operation::kAccept, sources_[event.source].fd);
+      report.text = describe(ring::Operation::kAccept, roster_.source(event.source).fd);
       break;
     case core::EventKind::kAccepting:
       report.kind = Event::Kind::kAccepting;
@@ -1308,7 +1215,7 @@ void Master::Report(core::EngineEvent event) {
       break;
     case core::EventKind::kSourceFailed:
       report.kind = Event::Kind::kSourceFailed;
-      report.text = describe(ring::Operation::kWatch, sources_[event.source].fd);
+      report.text = describe(ring::Operation::kWatch, roster_.source(event.source).fd);
       break;
     case core::EventKind::kWorkerStalled:
       report.kind = Event::Kind::kWorkerStalled;
@@ -1320,7 +1227,8 @@ void Master::Report(core::EngineEvent event) {
       break;
     case core::EventKind::kDoorbellFailed:
       report.kind = Event::Kind::kDoorbellFailed;
-      report.text = describe(ring::Operation::kDoorbell, workers_[event.worker].ring_fd.get());
+      report.text =
+          describe(ring::Operation::kDoorbell, roster_.worker(event.worker).ring_fd.get());
       break;
     case core::EventKind::kBacklogOverflow:
       report.kind = Event::Kind::kBacklogOverflow;
@@ -1358,7 +1266,7 @@ void Master::CallBack(const Event& event) {
 
 // Says why the worker is said to stall, and what the reason may be.
 std::string Master::StallText(const core::EngineEvent& event) const {
-  const bool inbox = workers_[event.worker].handoff == Handoff::kInbox;
+  const bool inbox = roster_.worker(event.worker).handoff == Handoff::kInbox;
   const absl::Duration still =
       options_.recall_after * (event.recalled || !inbox ? 1 : core::kSilentStallFactor);
   std::string text =
@@ -1387,11 +1295,11 @@ std::string Master::StallText(const core::EngineEvent& event) const {
 }
 
 std::string Master::DescribeOverflow(uint32_t index) const {
-  const SourceEntry& source = sources_[index];
+  const SourceEntry& source = roster_.source(index);
   const ring::Backlog backlog = ring::BacklogOf(source.fd);
   const uint64_t dropped = engine_->intake(index).overflows;
   return absl::StrCat(
-      "the backlog of source ", PublicIndex(index), " (descriptor ", source.fd,
+      "the backlog of source ", roster_.PublicIndex(index), " (descriptor ", source.fd,
       ") has overflowed: since the source was added the kernel has dropped ", dropped,
       dropped == 1 ? " attempt" : " attempts",
       " to connect, and those clients hang until they try again. ",

@@ -26,6 +26,7 @@
 #include "ring/process.h"
 #include "ring/uring_ring.h"
 #include "ringmaster/balancer.h"
+#include "runtime/roster.h"
 #include "runtime/shared.h"
 #include "runtime/thread_watch.h"
 
@@ -64,7 +65,8 @@ struct NewSource {
 // ended. Then nothing of it is armed or under way, and each caller runs its own call at once. The
 // next thread that calls RunOnce becomes the host.
 //
-// Indexes of sources are the master's own here; everybody else knows the source by PublicIndex.
+// Indexes of sources are the master's own here; everybody else knows the source by
+// Roster::PublicIndex.
 class Master {
  public:
   // `index` among the masters of the balancer.
@@ -74,11 +76,7 @@ class Master {
   Master(const Master&) = delete;
   Master& operator=(const Master&) = delete;
 
-  // The serial tells a source from others that have had its index.
-  struct SourceId {
-    uint32_t index;
-    uint64_t serial;
-  };
+  using SourceId = SourceKey;
   absl::StatusOr<SourceId> AddSource(const NewSource& source, SourceOptions options);
   absl::Status RemoveSource(SourceId source);
   // `worker` is an index that no worker has yet.
@@ -135,25 +133,6 @@ class Master {
     bool done = false;
     Call* next = nullptr;
   };
-  // A source as set-up sees it; by index.
-  struct SourceEntry {
-    bool used = false;
-    uint64_t serial = 0;
-    int fd = -1;
-    bool tickets = false;
-    bool tells_backlog = false;    // ring::BacklogOf works
-    bool tells_overflows = false;  // ring::OverflowsOf works
-  };
-  // A worker as set-up sees it; by index.
-  std::string StallText(const core::EngineEvent& event) const;
-
-  struct WorkerEntry {
-    PortShared* shared = nullptr;  // null: free
-    ring::OwnDescriptor ring_fd;   // our duplicate
-    Handoff handoff = Handoff::kInbox;
-    uint32_t window = 0;  // as added
-  };
-
   // While this object lives, the calling thread is inside `master`: in a step, or in a call that
   // changes it. The master may then call code of the program: policies, the event callback, the
   // functions of a loan. What that code asks of the same master is refused, because it would be
@@ -226,23 +205,15 @@ class Master {
   void SayIntakeEnded();
   void MeasureTurns();
   void EndCalls();
-  uint32_t PublicIndex(uint32_t source) const {
-    return source * environment_.shared->masters() + index_;
-  }
-  // These fail when the handle is of no use any more.
-  absl::Status CheckSource(SourceId source) const;
-  absl::Status CheckWorker(uint32_t worker, const PortShared* shared) const;
   void Report(core::EngineEvent event);
   void CallBack(const Event& event);
+  std::string StallText(const core::EngineEvent& event) const;
   int64_t WaitMax(int64_t now_ns);
   bool Drained(int64_t now_ns);
-  uint64_t OpenTotal() const;
   void FillStats(BalancerStats& stats);
   void FillBacklog(uint32_t source, SourceStats& stats);
   std::string DescribeOverflow(uint32_t source) const;
   void ReleaseWorker(uint32_t worker);
-  void ForgetWorker(uint32_t worker);
-  void CloseSoon(ring::OwnDescriptor ring_fd);
   void CloseRings();
   void LetGoOfRings();
   // RefuseWithoutRing is for a ring that can do nothing any more. What the ring has reported is
@@ -273,11 +244,7 @@ class Master {
   std::unique_ptr<ThreadWatch> watch_;  // of hosts
 
   // The master's own, once its thread runs.
-  std::vector<SourceEntry> sources_;
-  std::vector<WorkerEntry> workers_;
-  std::vector<ring::OwnDescriptor> rings_to_close_;  // of workers that have left
-  std::vector<PortShared*> ticket_holders_;          // that have left with tickets; held
-  WorkerStats departed_;
+  Roster roster_;
   Call* waiting_calls_ = nullptr;
   std::vector<core::Completion> completions_;
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over
@@ -288,7 +255,6 @@ class Master {
   int64_t cpu_ns_ = 0;  // of its thread, when it was last read
   bool shutting_down_ = false;
   bool intake_ended_said_ = false;
-  bool had_tickets_ = false;                // a source with Intake::kReadiness
   std::optional<uint64_t> refused_before_;  // what was left is being refused
   bool drain_ended_ = false;                // at the deadline: what is left is being refused
   int64_t drain_until_ns_ = 0;
