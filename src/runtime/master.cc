@@ -19,6 +19,8 @@
 #include "ring/errors.h"
 #include "ring/translate.h"
 #include "ring/uring_ring.h"
+#include "runtime/event_text.h"
+#include "runtime/statistics.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -878,8 +880,11 @@ bool Master::TurnAndBatch(core::Wait wait) {
   TurnHost host{*this};
   core::TakeTurn(*engine_, host, completions_, now_ns_, ops_);
   if (waiting_calls_ != nullptr) EndCalls();
-  // A copy of each, because the callback may do something that changes the list.
-  for (size_t i = 0; i < engine_->events().size(); ++i) Report(engine_->events()[i]);
+  // A copy of each: the callback is not ours, and what it asks for may move the others.
+  for (size_t i = 0; options_.on_event && i < engine_->events().size(); ++i) {
+    const core::EngineEvent event = engine_->events()[i];
+    CallBack(DescribeEvent(event, options_, *engine_, roster_));
+  }
   engine_->ClearEvents();
   if (!shutting_down_) return true;
   if (!intake_ended_said_ && SourcesReleased()) SayIntakeEnded();
@@ -991,72 +996,8 @@ bool Master::Drained(int64_t now_ns) {
 
 void Master::FillStats(BalancerStats& stats) {
   engine_->CatchUp(MonotonicNow());
-  const core::Ledger& ledger = engine_->ledger();
-  stats.accepted = engine_->departed_sources().arrivals;
-  stats.refused = Refused();
-  stats.dropped = engine_->departed_sources().dropped;
-  stats.gone = engine_->departed_sources().gone;
-  for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
-    const core::SourceCount& count = ledger.source(source);
-    stats.accepted += count.arrivals;
-    stats.dropped += count.dropped;
-    stats.gone += count.gone;
-    stats.held += count.held;
-    if (engine_->source_removed(source)) continue;
-    const core::IntakeCount& intake = engine_->intake(source);
-    SourceStats& entry = stats.sources.emplace_back();
-    entry = {.source = roster_.PublicIndex(source),
-             .accepted = count.arrivals,
-             .claimed = count.claimed,
-             .refused = count.refused,
-             .dropped = count.dropped,
-             .gone = count.gone,
-             .held = count.held,
-             .pauses = intake.pauses,
-             .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
-             .errors = intake.errors,
-             .policy_faults = intake.policy_faults};
-    FillBacklog(source, entry);
-  }
+  internal::FillStats(*engine_, roster_, stats);
   stats.master_wakes = wakes_;
-  stats.departed = roster_.departed();
-  stats.recalled = stats.departed.recalled;
-  for (uint32_t index = 0; index < roster_.workers().size(); ++index) {
-    const WorkerEntry& worker = roster_.worker(index);
-    if (worker.shared == nullptr) continue;
-    const core::WorkerCount& count = ledger.worker(index);
-    const uint32_t open = engine_->open(index);
-    uint32_t unclaimed = engine_->Unclaimed(index);
-    // What has ended was taken, also when the worker has not said so yet.
-    if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
-    stats.recalled += count.recalled;
-    stats.workers.push_back(
-        {.worker = index,
-         .assigned = count.assigned,
-         .claimed = count.claimed,
-         .recalled = count.recalled,
-         .doorbells = engine_->doorbells(index),
-         .stalls = engine_->stalls(index),
-         .unclaimed = unclaimed,
-         // What was unclaimed when the inbox was looked at may have ended since.
-         .open = std::max(open, unclaimed),
-         .oldest_unclaimed = absl::Nanoseconds(engine_->OldestUnclaimedNs(index))});
-  }
-}
-
-// Asks the kernel about the source's queue, and notes how many connections it has dropped.
-void Master::FillBacklog(uint32_t index, SourceStats& stats) {
-  const SourceEntry& source = roster_.source(index);
-  if (source.tells_backlog) {
-    const ring::Backlog backlog = ring::BacklogOf(source.fd);
-    if (backlog.length >= 0) {
-      stats.backlog = static_cast<uint32_t>(backlog.length);
-      stats.backlog_limit = backlog.limit;
-    }
-  }
-  if (!source.tells_overflows) return;
-  engine_->NoteOverflows(index, ring::OverflowsOf(source.fd));
-  stats.backlog_overflows = engine_->intake(index).overflows;
 }
 
 // Between two batches. As a rule the kernel has taken everything that was submitted. If it has not,
@@ -1085,16 +1026,8 @@ void Master::LetGoOfRings() {
 
 // Closes what nobody has claimed. The report counts this separately from what was refused before.
 void Master::RefuseAll() {
-  if (!refused_before_) refused_before_ = Refused();
+  if (!refused_before_) refused_before_ = RefusedBy(*engine_);
   engine_->RefuseAll();
-}
-
-uint64_t Master::Refused() const {
-  uint64_t refused = engine_->departed_sources().refused;
-  for (uint32_t source = 0; source < engine_->source_slots(); ++source) {
-    refused += engine_->ledger().source(source).refused;
-  }
-  return refused;
 }
 
 // Closes here what is held or offered, because the ring cannot close it any more.
@@ -1186,66 +1119,6 @@ void Master::End(absl::Status status) {
   sync_->changed.notify_all();
 }
 
-void Master::Report(core::EngineEvent event) {
-  if (!options_.on_event) return;
-  Event report{
-      .source = roster_.PublicIndex(event.source), .worker = event.worker, .error = event.error};
-  const auto describe = [&](ring::Operation operation, int fd) {
-    return std::string(ring::ErrorStatus(operation, event.error, fd).message());
-  };
-  switch (event.kind) {
-    case core::EventKind::kTurnedAway:
-      report.kind = Event::Kind::kTurnedAway;
-      report.text = absl::StrCat(
-          "source ", report.source,
-          " has brought more connections at once than the master's ring said it could hold. Those "
-          "that there was no room for were closed. This should not happen: please report it");
-      break;
-    case core::EventKind::kSourceBlocks:
-      report.kind = Event::Kind::kSourceBlocks;
-      report.text = describe(ring::Operation::kAccept, roster_.source(event.source).fd);
-      break;
-    case core::EventKind::kOutOfDescriptors:
-      report.kind = Event::Kind::kOutOfDescriptors;
-      report.text = describe(ring::Operation::kAccept, roster_.source(event.source).fd);
-      break;
-    case core::EventKind::kAccepting:
-      report.kind = Event::Kind::kAccepting;
-      report.text = absl::StrCat("source ", report.source, ": accepting goes on");
-      break;
-    case core::EventKind::kSourceFailed:
-      report.kind = Event::Kind::kSourceFailed;
-      report.text = describe(ring::Operation::kWatch, roster_.source(event.source).fd);
-      break;
-    case core::EventKind::kWorkerStalled:
-      report.kind = Event::Kind::kWorkerStalled;
-      report.text = StallText(event);
-      break;
-    case core::EventKind::kWorkerMoves:
-      report.kind = Event::Kind::kWorkerMoves;
-      report.text = absl::StrCat("worker ", event.worker, " moves again");
-      break;
-    case core::EventKind::kDoorbellFailed:
-      report.kind = Event::Kind::kDoorbellFailed;
-      report.text =
-          describe(ring::Operation::kDoorbell, roster_.worker(event.worker).ring_fd.get());
-      break;
-    case core::EventKind::kBacklogOverflow:
-      report.kind = Event::Kind::kBacklogOverflow;
-      report.text = DescribeOverflow(event.source);
-      break;
-    case core::EventKind::kPolicyFailed:
-      report.kind = Event::Kind::kPolicyFailed;
-      report.text =
-          absl::StrCat("source ", report.source, ": ", engine_->policy_fault(event.source),
-                       ". A policy must not do that: mend it. Where it had to pick a worker, the "
-                       "first candidate gets the arrival. This is said once for each policy; "
-                       "SourceStats::policy_faults counts how often it happens");
-      break;
-  }
-  CallBack(report);
-}
-
 void Master::CallBack(const Event& event) {
   if (!options_.on_event) return;
   in_event_ = true;
@@ -1262,52 +1135,6 @@ void Master::CallBack(const Event& event) {
         "master's thread, where nobody could catch it: catch it in the callback");
   }
   in_event_ = false;
-}
-
-// Says why the worker is said to stall, and what the reason may be.
-std::string Master::StallText(const core::EngineEvent& event) const {
-  const bool inbox = roster_.worker(event.worker).handoff == Handoff::kInbox;
-  const absl::Duration still =
-      options_.recall_after * (event.recalled || !inbox ? 1 : core::kSilentStallFactor);
-  std::string text =
-      absl::StrCat("worker ", event.worker, " has not moved for ", absl::FormatDuration(still));
-  if (!inbox) {
-    absl::StrAppend(&text,
-                    ": it has not said by Took that it took what was sent to it, and gets nothing "
-                    "new until it does");
-  } else if (event.recalled) {
-    absl::StrAppend(
-        &text, ": what it had not claimed was recalled, and it gets nothing new until it moves");
-  } else {
-    absl::StrAppend(&text,
-                    ": what it has not claimed waits for it, because no other worker may or ",
-                    "can take that now");
-  }
-  if (event.serving) {
-    absl::StrAppend(&text, ". It is inside a claim: the callback of Claim takes that long");
-  } else if (event.told) {
-    absl::StrAppend(
-        &text,
-        ". It was told by a doorbell and has not called Claim: it does something else, or its loop "
-        "waits for several completions at once, although one doorbell stands for all offers");
-  }
-  return text;
-}
-
-std::string Master::DescribeOverflow(uint32_t index) const {
-  const SourceEntry& source = roster_.source(index);
-  const ring::Backlog backlog = ring::BacklogOf(source.fd);
-  const uint64_t dropped = engine_->intake(index).overflows;
-  return absl::StrCat(
-      "the backlog of source ", roster_.PublicIndex(index), " (descriptor ", source.fd,
-      ") has overflowed: since the source was added the kernel has dropped ", dropped,
-      dropped == 1 ? " attempt" : " attempts",
-      " to connect, and those clients hang until they try again. ",
-      engine_->starved(index)
-          ? "The workers that have joined have no credit now: make them faster, add workers, or "
-            "raise their capacity. For a burst make the backlog longer"
-          : "The backlog is too short for such a burst: make it longer",
-      " (it is ", backlog.limit, " now: the argument of listen(), and at most net.core.somaxconn)");
 }
 
 }  // namespace ringmaster::internal

@@ -205,21 +205,16 @@ class Master {
   void SayIntakeEnded();
   void MeasureTurns();
   void EndCalls();
-  void Report(core::EngineEvent event);
   void CallBack(const Event& event);
-  std::string StallText(const core::EngineEvent& event) const;
   int64_t WaitMax(int64_t now_ns);
   bool Drained(int64_t now_ns);
   void FillStats(BalancerStats& stats);
-  void FillBacklog(uint32_t source, SourceStats& stats);
-  std::string DescribeOverflow(uint32_t source) const;
   void ReleaseWorker(uint32_t worker);
   void CloseRings();
   void LetGoOfRings();
   // RefuseWithoutRing is for a ring that can do nothing any more. What the ring has reported is
   // still read, and `reported` before it.
   void RefuseAll();
-  uint64_t Refused() const;
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
   void TakeRemaining();
   void BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done = nullptr);

@@ -1,0 +1,90 @@
+#include "runtime/statistics.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "ring/translate.h"
+
+namespace ringmaster::internal {
+namespace {
+
+// Asks the kernel about the source's queue, and notes how many connections it has dropped.
+void FillBacklog(uint32_t index, core::Engine& engine, const Roster& roster, SourceStats& stats) {
+  const SourceEntry& source = roster.source(index);
+  if (source.tells_backlog) {
+    const ring::Backlog backlog = ring::BacklogOf(source.fd);
+    if (backlog.length >= 0) {
+      stats.backlog = static_cast<uint32_t>(backlog.length);
+      stats.backlog_limit = backlog.limit;
+    }
+  }
+  if (!source.tells_overflows) return;
+  engine.NoteOverflows(index, ring::OverflowsOf(source.fd));
+  stats.backlog_overflows = engine.intake(index).overflows;
+}
+
+}  // namespace
+
+uint64_t RefusedBy(const core::Engine& engine) {
+  uint64_t refused = engine.departed_sources().refused;
+  for (uint32_t source = 0; source < engine.source_slots(); ++source) {
+    refused += engine.ledger().source(source).refused;
+  }
+  return refused;
+}
+
+void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats) {
+  const core::Ledger& ledger = engine.ledger();
+  stats.accepted = engine.departed_sources().arrivals;
+  stats.refused = RefusedBy(engine);
+  stats.dropped = engine.departed_sources().dropped;
+  stats.gone = engine.departed_sources().gone;
+  for (uint32_t source = 0; source < engine.source_slots(); ++source) {
+    const core::SourceCount& count = ledger.source(source);
+    stats.accepted += count.arrivals;
+    stats.dropped += count.dropped;
+    stats.gone += count.gone;
+    stats.held += count.held;
+    if (engine.source_removed(source)) continue;
+    const core::IntakeCount& intake = engine.intake(source);
+    SourceStats& entry = stats.sources.emplace_back();
+    entry = {.source = roster.PublicIndex(source),
+             .accepted = count.arrivals,
+             .claimed = count.claimed,
+             .refused = count.refused,
+             .dropped = count.dropped,
+             .gone = count.gone,
+             .held = count.held,
+             .pauses = intake.pauses,
+             .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
+             .errors = intake.errors,
+             .policy_faults = intake.policy_faults};
+    FillBacklog(source, engine, roster, entry);
+  }
+  stats.departed = roster.departed();
+  stats.recalled = stats.departed.recalled;
+  for (uint32_t index = 0; index < roster.workers().size(); ++index) {
+    const WorkerEntry& worker = roster.worker(index);
+    if (worker.shared == nullptr) continue;
+    const core::WorkerCount& count = ledger.worker(index);
+    const uint32_t open = engine.open(index);
+    uint32_t unclaimed = engine.Unclaimed(index);
+    // What has ended was taken, also when the worker has not said so yet.
+    if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
+    stats.recalled += count.recalled;
+    stats.workers.push_back(
+        {.worker = index,
+         .assigned = count.assigned,
+         .claimed = count.claimed,
+         .recalled = count.recalled,
+         .doorbells = engine.doorbells(index),
+         .stalls = engine.stalls(index),
+         .unclaimed = unclaimed,
+         // What was unclaimed when the inbox was looked at may have ended since.
+         .open = std::max(open, unclaimed),
+         .oldest_unclaimed = absl::Nanoseconds(engine.OldestUnclaimedNs(index))});
+  }
+}
+
+}  // namespace ringmaster::internal

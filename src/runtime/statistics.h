@@ -1,0 +1,23 @@
+// The statistics of one master, read off its engine and its roster.
+
+#ifndef RINGMASTER_SRC_RUNTIME_STATISTICS_H_
+#define RINGMASTER_SRC_RUNTIME_STATISTICS_H_
+
+#include <cstdint>
+
+#include "core/engine.h"
+#include "ringmaster/stats.h"
+#include "runtime/roster.h"
+
+namespace ringmaster::internal {
+
+// All but `master_wakes`, into an empty `stats`. Asks the kernel for the backlogs, and tells the
+// engine how often they have overflowed. On the thread that drives the master, between two batches.
+void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats);
+
+// How many arrivals were refused so far, of sources that have gone, too.
+uint64_t RefusedBy(const core::Engine& engine);
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_STATISTICS_H_
