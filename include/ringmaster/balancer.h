@@ -91,7 +91,7 @@ enum class Intake : uint8_t {
   // A TCP listener brings as many tickets as connections wait. Anything else brings one ticket at a
   // time; what happens while that is unclaimed merges into it. Make the descriptor non-blocking,
   // because several workers may come for the same event. A policy that needs facts of a connection
-  // gets none for tickets.
+  // is InvalidArgument here, because a ticket has none.
   //
   // With Handoff::kCompletion, `res` of the completion is the poll mask, and a worker gives back
   // what it does not want by Source::Again.
