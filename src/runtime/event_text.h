@@ -9,8 +9,8 @@
 
 namespace ringmaster::internal {
 
-// Says what happened, why, and what to do. On the thread that drives the master, between two
-// batches; `engine` and `roster` are those that the event is of.
+// Says what happened, why, and what to do. `engine` and `roster` are those of the master that the
+// event is about. Called on the thread that drives the master, between two batches.
 Event DescribeEvent(const core::EngineEvent& event, const BalancerOptions& options,
                     const core::Engine& engine, const Roster& roster);
 

@@ -1,7 +1,8 @@
-// Who a master has: its sources and its workers as set-up sees them, by index. The engine has the
-// rest of the books.
+// The sources and the workers of a master as set-up sees them, by index. The engine has the rest of
+// the books.
 //
-// One thread at a time: the one that drives the master, or whoever is alone with it.
+// Threads: one at a time, that is the thread that drives the master, or a caller while nobody
+// drives it.
 
 #ifndef RINGMASTER_SRC_RUNTIME_ROSTER_H_
 #define RINGMASTER_SRC_RUNTIME_ROSTER_H_
@@ -18,7 +19,7 @@
 
 namespace ringmaster::internal {
 
-// A source of one master. The serial tells it from others that have had its index.
+// A source of one master. The serial tells the source from others that have had its index.
 struct SourceKey {
   uint32_t index;
   uint64_t serial;
@@ -40,8 +41,8 @@ struct WorkerEntry {
   uint32_t window = 0;  // as added
 };
 
-// Workers some of whom may be redeeming a ticket whose source has just gone: when they have been
-// waited for, nobody uses its descriptor any more. See core::SourceIdentity.
+// Workers that may be redeeming a ticket of a source which was just removed. When they have been
+// waited for, nobody uses the source's descriptor any more. See core::SourceIdentity.
 class Redeemers {
  public:
   Redeemers() = default;
@@ -57,7 +58,7 @@ class Redeemers {
 
 class Roster {
  public:
-  // The master is the one with this index of so many.
+  // For the master with index `master` among `masters`.
   Roster(uint32_t master, uint32_t masters) : master_(master), masters_(masters) {}
   ~Roster();
   Roster(const Roster&) = delete;
@@ -66,7 +67,7 @@ class Roster {
   // The index by which users know a source of this master.
   uint32_t PublicIndex(uint32_t source) const { return source * masters_ + master_; }
 
-  // Errors when the handle is of no use any more.
+  // These fail when the handle is of no use any more.
   absl::Status Check(SourceKey source) const;
   absl::Status Check(uint32_t worker, const PortShared* shared) const;
 
@@ -75,36 +76,38 @@ class Roster {
   const SourceEntry& source(uint32_t index) const { return sources_[index]; }
   uint32_t source_slots() const { return static_cast<uint32_t>(sources_.size()); }
 
-  // The index is free.
+  // `index` must be free.
   void AddWorker(uint32_t index, WorkerEntry worker);
-  // Whether the worker of this index is that one.
+  // Whether the worker with this index is the one of `shared`.
   bool Has(uint32_t worker, const PortShared* shared) const {
     return worker < workers_.size() && workers_[worker].shared == shared;
   }
   const WorkerEntry& worker(uint32_t index) const { return workers_[index]; }
   const std::vector<WorkerEntry>& workers() const { return workers_; }
-  // All that may be redeeming a ticket now.
+  // Adds all workers that may be redeeming a ticket now.
   void AddTo(Redeemers& redeemers) const;
 
-  // The engine has removed the worker. What is counted of it is kept, and its ring is closed soon:
-  // something that was submitted may still use its number.
+  // The engine has removed the worker. Its counts are added to departed(). Our duplicate of its
+  // ring is closed only by CloseRings, because something that was submitted may still use the
+  // number.
   void Release(uint32_t worker, const core::Engine& engine);
   // The same after the end, when nothing is counted any more.
   void Forget(uint32_t worker);
-  // No worker is rung any more. A worker's ring would go on with what it has under way as long as
-  // there is a duplicate.
+  // No worker is rung any more. The duplicates are let go of, because a worker's ring would go on
+  // with what it has under way as long as there is one.
   void CloseAllRingsSoon();
-  // Closes the rings of workers that have left. The kernel has taken all that was submitted.
+  // Closes our duplicates of the rings of workers that have left. Call it when the kernel has taken
+  // everything that was submitted.
   void CloseRings() { rings_to_close_.clear(); }
   bool rings_to_close() const { return !rings_to_close_.empty(); }
 
-  // While intake has ended: whether a worker may still use the descriptor of a source. No ticket is
-  // claimed any more when all are withdrawn, so a worker that is seen outside of a claim, and
-  // without a ticket, gets none.
+  // After the intake has ended: whether a worker may still use the descriptor of a source. When all
+  // tickets are withdrawn, none is claimed any more. So a worker that is seen outside of a claim,
+  // and without a ticket, gets none.
   bool TicketsOut() const;
   // Connections that the workers have open.
   uint64_t Open() const;
-  // Of workers that have left.
+  // The sums of the workers that have left.
   const WorkerStats& departed() const { return departed_; }
 
  private:

@@ -70,7 +70,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     const core::WorkerCount& count = ledger.worker(index);
     const uint32_t open = engine.open(index);
     uint32_t unclaimed = engine.Unclaimed(index);
-    // What has ended was taken, also when the worker has not said so yet.
+    // A connection that has ended was taken, even if the worker has not said so yet.
     if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.workers.push_back(

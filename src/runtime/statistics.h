@@ -11,11 +11,12 @@
 
 namespace ringmaster::internal {
 
-// All but `master_wakes`, into an empty `stats`. Asks the kernel for the backlogs, and tells the
-// engine how often they have overflowed. On the thread that drives the master, between two batches.
+// Fills an empty `stats`, all but `master_wakes`. Asks the kernel about the backlogs, and tells the
+// engine how often they have overflowed. Called on the thread that drives the master, between two
+// batches.
 void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats);
 
-// How many arrivals were refused so far, of sources that have gone, too.
+// How many arrivals were refused so far, those of removed sources included.
 uint64_t RefusedBy(const core::Engine& engine);
 
 }  // namespace ringmaster::internal
