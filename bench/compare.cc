@@ -70,7 +70,8 @@ std::vector<std::string> PiecesOf(std::string_view list) {
 
 absl::Status AddMechanisms(const CompareOptions& options, Plan& plan) {
   const std::vector<std::string> names = MechanismsOf(options.mechanisms);
-  if (names.empty()) return absl::InvalidArgumentError("no mechanism is named; see --list");
+  if (names.empty())
+    return absl::InvalidArgumentError("--mechanisms names no mechanism; see --list");
   for (const std::string& name : names) {
     absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
     if (!mechanism.ok()) {
@@ -85,7 +86,7 @@ absl::Status AddMechanisms(const CompareOptions& options, Plan& plan) {
 
 absl::Status AddWorkloads(const CompareOptions& options, Plan& plan) {
   const std::vector<std::string> names = WorkloadsOf(options.workloads);
-  if (names.empty()) return absl::InvalidArgumentError("no workload is named; see --list");
+  if (names.empty()) return absl::InvalidArgumentError("--workload names no workload; see --list");
   for (const std::string& name : names) {
     absl::StatusOr<std::unique_ptr<Workload>> workload =
         MakeWorkload(name, {.rate = options.rate, .stay = options.stay});
@@ -148,22 +149,23 @@ std::string CommandOf(const CompareOptions& options, const Plan& plan) {
 absl::Status CheckStay(const CompareOptions& options) {
   const StayOptions& stay = options.stay;
   if (stay.connections == 0 || stay.connections > kConnectionsMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--connections is from 1 to ", kConnectionsMax, ", not ", stay.connections));
+    return absl::InvalidArgumentError(absl::StrCat("--connections must be from 1 to ",
+                                                   kConnectionsMax, ", not ", stay.connections));
   }
   for (const auto& [name, us] :
        {std::pair("--opening-us", stay.opening_us), std::pair("--service-us", stay.service_us),
         std::pair("--think-us", stay.think_us)}) {
     if (us <= kMicrosecondsMax) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(name, " is at most ", kMicrosecondsMax, ", a minute, not ", us));
+        absl::StrCat(name, " must be at most ", kMicrosecondsMax, ", which is a minute, not ", us));
   }
   if (stay.open_loop && stay.think_us == 0) {
-    return absl::InvalidArgumentError("an open loop needs a --think-us between two requests");
+    return absl::InvalidArgumentError(
+        "--open-loop needs a --think-us of at least 1 between two requests");
   }
   if (options.service != "sleep" && options.service != "spin") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--service is sleep or spin, not \"", options.service, "\""));
+        absl::StrCat("--service must be sleep or spin, not \"", options.service, "\""));
   }
   return absl::OkStatus();
 }
@@ -216,13 +218,14 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& given, uint64_t seed) {
   if (absl::Status status = CheckStay(given); !status.ok()) return status;
   if (given.hogs > kHogsMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--hogs is at most ", kHogsMax, ", not ", given.hogs));
+        absl::StrCat("--hogs must be at most ", kHogsMax, ", not ", given.hogs));
   }
   CompareOptions options = given;
   options.stay.service = options.service == "spin" ? Service::kSpin : Service::kSleep;
   if (options.rate && !(*options.rate > 0 && *options.rate <= kRateMax)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a rate is more than 0 and at most ", kRateMax, " connections per second"));
+    return absl::InvalidArgumentError(absl::StrCat("--rate must be more than 0 and at most ",
+                                                   kRateMax, " connections per second, not ",
+                                                   *options.rate));
   }
   absl::StatusOr<Plan> plan = MakePlan({.seconds = options.seconds.value_or(kSecondsIfQuick),
                                         .repetitions = options.repetitions.value_or(

@@ -83,15 +83,16 @@ absl::Status WhetherMeasured(const Report& report) {
 
 absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
   if (!(size.seconds >= kSecondsMin && size.seconds <= kSecondsMax)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a window lasts ", kSecondsMin, " to ", kSecondsMax, " seconds"));
+    return absl::InvalidArgumentError(absl::StrCat("--seconds must be from ", kSecondsMin, " to ",
+                                                   kSecondsMax, ", not ", size.seconds));
   }
   if (size.repetitions < 1 || size.repetitions > kRepetitionsMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("there are 1 to ", kRepetitionsMax, " repetitions"));
+    return absl::InvalidArgumentError(absl::StrCat("--repetitions must be from 1 to ",
+                                                   kRepetitionsMax, ", not ", size.repetitions));
   }
   if (size.workers < 1 || size.workers > kWorkersMax) {
-    return absl::InvalidArgumentError(absl::StrCat("there are 1 to ", kWorkersMax, " workers"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--workers must be from 1 to ", kWorkersMax, ", not ", size.workers));
   }
   Plan plan;
   plan.repetitions = size.repetitions;
@@ -101,7 +102,8 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
   if (size.transport == "unix") {
     plan.transport = Transport::kUnix;
   } else if (size.transport != "tcp") {
-    return absl::InvalidArgumentError("the transport is tcp or unix");
+    return absl::InvalidArgumentError(
+        absl::StrCat("--transport must be tcp or unix, not \"", size.transport, "\""));
   }
   return plan;
 }

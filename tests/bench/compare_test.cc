@@ -135,15 +135,17 @@ TEST(ComparisonPlan, RefusesClientsThatCouldNotStay) {
   const auto message = [](const CompareOptions& options) {
     return std::string(PlanOf(options, 1).status().message());
   };
-  EXPECT_TRUE(Contains(message({.stay = {.connections = 0}}), "--connections is from 1 to"));
+  EXPECT_TRUE(Contains(message({.stay = {.connections = 0}}), "--connections must be from 1 to"));
   EXPECT_TRUE(Contains(message({.stay = {.connections = 1'000'000}}), "not 1000000"));
-  EXPECT_TRUE(Contains(message({.stay = {.opening_us = 60'000'001}}), "--opening-us is at most"));
-  EXPECT_TRUE(Contains(message({.stay = {.service_us = 60'000'001}}), "--service-us is at most"));
-  EXPECT_TRUE(Contains(message({.stay = {.think_us = 60'000'001}}), "--think-us is at most"));
+  EXPECT_TRUE(
+      Contains(message({.stay = {.opening_us = 60'000'001}}), "--opening-us must be at most"));
+  EXPECT_TRUE(
+      Contains(message({.stay = {.service_us = 60'000'001}}), "--service-us must be at most"));
+  EXPECT_TRUE(Contains(message({.stay = {.think_us = 60'000'001}}), "--think-us must be at most"));
   EXPECT_TRUE(
       Contains(message({.stay = {.think_us = 0, .open_loop = true}}), "needs a --think-us"));
   EXPECT_TRUE(Contains(message({.service = "work"}), "sleep or spin, not \"work\""));
-  EXPECT_TRUE(Contains(message({.hogs = 257}), "--hogs is at most 256"));
+  EXPECT_TRUE(Contains(message({.hogs = 257}), "--hogs must be at most 256"));
 }
 
 TEST(ComparisonPlan, RefusesARateThatNobodyCouldStart) {
