@@ -184,7 +184,7 @@ absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
   Call call{.run = run, .until = until};
   std::unique_lock lock(sync_->mutex);
   if (ended_) return end_status_;
-  Enqueue(call);
+  calls_.Add(call);
   shared_->Knock();
   sync_->changed.wait(lock, [&] { return call.done; });
   return call.result;
@@ -196,13 +196,13 @@ absl::Status Master::RunOnHost(absl::FunctionRef<absl::Status()> run,
   {
     const std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
-    Enqueue(call);
+    calls_.Add(call);
   }
   // What the call changes is told to the kernel at once.
   bool goes_on = Advance();
   while (goes_on && !rides() && !call.done) goes_on = Step(kHostPauseNs) && Advance();
   if (call.done) return call.result;
-  Forget(call);
+  calls_.Forget(call);
   return call.result.ok() ? HandOverLoan() : call.result;
 }
 
@@ -217,25 +217,6 @@ absl::Status Master::HandOverLoan() {
   return absl::UnavailableError(
       "it is done, but the queue of the ring that was lent is full: keep the descriptor open until "
       "the loop has submitted");
-}
-
-// With the lock.
-void Master::Enqueue(Call& call) {
-  if (last_call_ == nullptr) {
-    first_call_ = &call;
-  } else {
-    last_call_->next = &call;
-  }
-  last_call_ = &call;
-}
-
-// Takes a call that waits for its end out of the list of those.
-void Master::Forget(const Call& call) {
-  for (Call** link = &waiting_calls_; *link != nullptr; link = &(*link)->next) {
-    if (*link != &call) continue;
-    *link = call.next;
-    return;
-  }
 }
 
 thread_local const Master::Inside* Master::Inside::innermost = nullptr;
@@ -389,7 +370,7 @@ void Master::LetHostGo() {
   bool said = false;
   while (true) {
     RunCalls();
-    EndCalls();
+    calls_.EndDue();
     if (shutting_down_) {
       RefuseWithoutRing();
       return End(Ended());
@@ -401,7 +382,7 @@ void Master::LetHostGo() {
       continue;
     }
     const std::unique_lock lock(sync_->mutex);
-    if (first_call_ != nullptr || end_asked_ns_.has_value()) continue;
+    if (calls_.waiting() || end_asked_ns_.has_value()) continue;
     driver_ = 0;
     host_ends_ = false;
     sync_->changed.notify_all();
@@ -763,13 +744,7 @@ void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
 }
 
 void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
-  {
-    const std::unique_lock lock(sync_->departures_mutex);
-    if (!departures_ended_) {
-      departures_.push_back({.worker = worker, .shared = shared});
-      return shared_->Knock();
-    }
-  }
+  if (departures_.Add(worker, shared)) return shared_->Knock();
   RemoveWorker(worker, shared);
 }
 
@@ -879,7 +854,7 @@ bool Master::TurnAndBatch(core::Wait wait) {
   if (!hosted() && wakes_ % kTurnsToMeasure == 0) MeasureTurns();
   TurnHost host{*this};
   core::TakeTurn(*engine_, host, completions_, now_ns_, ops_);
-  if (waiting_calls_ != nullptr) EndCalls();
+  calls_.EndDue();
   // A copy of each: the callback is not ours, and what it asks for may move the others.
   for (size_t i = 0; options_.on_event && i < engine_->events().size(); ++i) {
     const core::EngineEvent event = engine_->events()[i];
@@ -905,34 +880,12 @@ void Master::MeasureTurns() {
   engine_->SetTurnCost((cpu_ns - std::exchange(cpu_ns_, cpu_ns)) / kTurnsToMeasure);
 }
 
-std::vector<Master::Departure> Master::TakeDepartures(bool last) {
-  const std::unique_lock lock(sync_->departures_mutex);
-  departures_ended_ |= last;
-  return std::exchange(departures_, {});
-}
-
 void Master::RunCalls() {
   ObeyShutdown();
-  for (const Departure& it : TakeDepartures(false)) {
+  for (const Departures::Departure& it : departures_.Take(/*last=*/false)) {
     if (roster_.Has(it.worker, it.shared)) ReleaseWorker(it.worker);
   }
-  std::unique_lock lock(sync_->mutex);
-  while (first_call_ != nullptr) {
-    Call* call = first_call_;
-    first_call_ = call->next;
-    if (first_call_ == nullptr) last_call_ = nullptr;
-    lock.unlock();
-    call->result = call->run();
-    const bool waits = call->result.ok() && call->until != nullptr && !(*call->until)();
-    lock.lock();
-    if (waits) {
-      call->next = waiting_calls_;
-      waiting_calls_ = call;
-      continue;
-    }
-    call->done = true;
-    sync_->changed.notify_all();
-  }
+  calls_.Run();
 }
 
 // Does what BeginShutdown has asked for.
@@ -953,21 +906,6 @@ bool Master::SourcesReleased() const { return engine_->IntakeEnded() && !roster_
 void Master::SayIntakeEnded() {
   if (std::exchange(intake_ended_said_, true)) return;
   environment_.intake_ended();
-}
-
-// Ends the calls whose condition has become true.
-void Master::EndCalls() {
-  const std::unique_lock lock(sync_->mutex);
-  for (Call** link = &waiting_calls_; *link != nullptr;) {
-    Call* const call = *link;
-    if (!(*call->until)()) {
-      link = &call->next;
-      continue;
-    }
-    *link = call->next;
-    call->done = true;
-    sync_->changed.notify_all();
-  }
 }
 
 int64_t Master::WaitMax(int64_t now_ns) {
@@ -1101,22 +1039,10 @@ void Master::End(absl::Status status) {
   lock.lock();
   end_status_ = std::move(status);
   ended_ = true;
-  for (const Departure& it : TakeDepartures(true)) {
+  for (const Departures::Departure& it : departures_.Take(/*last=*/true)) {
     if (roster_.Has(it.worker, it.shared)) roster_.Forget(it.worker);
   }
-  for (Call* call = first_call_; call != nullptr;) {
-    Call* next = call->next;
-    call->result = end_status_;
-    call->done = true;
-    call = next;
-  }
-  first_call_ = last_call_ = nullptr;
-  for (Call* call = std::exchange(waiting_calls_, nullptr); call != nullptr;) {
-    Call* next = call->next;
-    call->done = true;  // there is nothing left to wait for
-    call = next;
-  }
-  sync_->changed.notify_all();
+  calls_.EndAll(end_status_);
 }
 
 void Master::CallBack(const Event& event) {

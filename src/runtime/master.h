@@ -26,6 +26,7 @@
 #include "ring/process.h"
 #include "ring/uring_ring.h"
 #include "ringmaster/balancer.h"
+#include "runtime/calls.h"
 #include "runtime/roster.h"
 #include "runtime/shared.h"
 #include "runtime/thread_watch.h"
@@ -125,14 +126,6 @@ class Master {
   bool IsInside() const;
 
  private:
-  struct Call {
-    absl::FunctionRef<absl::Status()> run;
-    // If not null, the call ends only when this is true. It is asked after every batch.
-    absl::FunctionRef<bool()>* until = nullptr;
-    absl::Status result;
-    bool done = false;
-    Call* next = nullptr;
-  };
   // While this object lives, the calling thread is inside `master`: in a step, or in a call that
   // changes it. The master may then call code of the program: policies, the event callback, the
   // functions of a loan. What that code asks of the same master is refused, because it would be
@@ -151,12 +144,6 @@ class Master {
     const Master* const master_;
     const Inside* const outer_;
   };
-  // See RemoveWorkerSoon.
-  struct Departure {
-    uint32_t worker = 0;
-    PortShared* shared = nullptr;
-  };
-  std::vector<Departure> TakeDepartures(bool last);
 
   Master(const MasterEnvironment* environment, uint32_t index);
 
@@ -171,8 +158,6 @@ class Master {
   // still pending here; those name descriptors by their numbers.
   absl::Status RunOnHost(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until);
   absl::Status HandOverLoan();
-  void Enqueue(Call& call);
-  void Forget(const Call& call);
 
   bool hosted() const { return options_.host != Host::kThread; }
   // Whether the ring is lent. Then the host's loop reaps, so nothing can be waited for on the
@@ -204,7 +189,6 @@ class Master {
   bool SourcesReleased() const;
   void SayIntakeEnded();
   void MeasureTurns();
-  void EndCalls();
   void CallBack(const Event& event);
   int64_t WaitMax(int64_t now_ns);
   bool Drained(int64_t now_ns);
@@ -240,7 +224,6 @@ class Master {
 
   // The master's own, once its thread runs.
   Roster roster_;
-  Call* waiting_calls_ = nullptr;
   std::vector<core::Completion> completions_;
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over
   int64_t now_ns_ = 0;         // of the last batch
@@ -254,19 +237,10 @@ class Master {
   bool drain_ended_ = false;                // at the deadline: what is left is being refused
   int64_t drain_until_ns_ = 0;
 
-  struct Sync {
-    std::mutex mutex;
-    std::mutex departures_mutex;  // a mutex of its own, because a callback may come while its
-                                  // thread holds the other one
-    std::condition_variable changed;
-  };
-  std::unique_ptr<Sync> sync_ = std::make_unique<Sync>();
-  // Guarded by sync_->departures_mutex.
-  std::vector<Departure> departures_;
-  bool departures_ended_ = false;
+  const std::unique_ptr<MasterLock> sync_ = std::make_unique<MasterLock>();
+  CallQueue calls_{sync_.get()};
+  Departures departures_;
   // Guarded by sync_->mutex.
-  Call* first_call_ = nullptr;
-  Call* last_call_ = nullptr;
   bool ended_ = false;
   absl::Status end_status_;  // why calls are refused, once ended_
   ShutdownReport report_;    // just before ended_
