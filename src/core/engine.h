@@ -386,8 +386,9 @@ class Engine {
   uint32_t promised(uint32_t worker) const;
   // Whether it asks to be woken for nothing but the taking of what it has handed over.
   bool waits_for_took_alone() const;
-  // Asserts the numbered rules; (5) only where nothing is under way.
-  void CheckAll(bool at_rest);
+  // Asserts the numbered rules; (5) only where nothing is under way. By (14) there is room for
+  // every accept under way, as long as the ring has brought no more than it said it could.
+  void CheckAll(bool at_rest, bool ring_keeps_its_word = true);
 
  private:
   enum class Arm : uint8_t { kIdle, kArmed, kEnding };

@@ -148,16 +148,19 @@ SimConfig DrawConfig(uint64_t seed) {
   config.shuts_down = prng.Chance({1, 4});
   config.shutdown_drain_ns = prng.Between(0, 30 * kMillisecond);
   if (prng.Chance({1, 16})) {
-    // Bursts that the engine does not expect, from sources that may hold next to nothing.
+    // Bursts that the engine does not expect, from sources that may hold next to nothing. In one
+    // half of these worlds, all sources but the first may accept one by one beside it, as drawn.
     config.entries_told = 1;
     config.completion_entries = 64;
     config.completions_max = prng.OneOf(std::array<uint32_t, 2>{1, 8});
     config.keeps_back = prng.Chance({1, 2});
     config.workload.burst = {1, 2};
     config.workload.burst_max = 50;
+    bool as_drawn = false;
     for (SimSourceConfig& source : config.sources) {
-      source.multishot_accept = !source.readiness;
+      if (!as_drawn) source.multishot_accept = !source.readiness;
       source.hold = 1;
+      as_drawn = config.completions_max == 1;
     }
   }
   if (config.hosted) config.host_steps_max = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});

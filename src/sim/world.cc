@@ -634,7 +634,7 @@ void World::FinishDrain() {
   }
   CheckPlacesAtRest();
   if (checker_.failed()) return;
-  for (Master& master : masters_) master.engine->CheckAll(true);
+  for (Master& master : masters_) master.engine->CheckAll(true, keeps_its_word());
   CheckRounds();
   Reached(Milestone::kDrained);
 }

@@ -361,6 +361,9 @@ class World {
   bool InAllBooks(uint32_t id) const;
   Master& MasterAt(const Source& source) { return masters_[source.master]; }
 
+  // Whether rings bring no more than the engines were told, or keep it back.
+  bool keeps_its_word() const { return config_.entries_told == 0 || config_.keeps_back; }
+
   const SimConfig config_;
   const Breakage breakage_;
   Trace* const trace_;

@@ -363,7 +363,7 @@ void World::TakeBatch(Master& master, bool all_reported) {
   if (checker_.failed()) return;
   CompareBooks(master);
   CountStates(master);
-  master.engine->CheckAll(false);
+  master.engine->CheckAll(false, keeps_its_word());
   master.wait_ns = core::WaitAfterTurn(*master.engine, host, now_ns_);
   if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
     master.wait_ns = core::kWaitForever;
@@ -514,7 +514,7 @@ void World::NoteEvents(Master& master) {
       }
       case core::EventKind::kTurnedAway:
         Reached(Milestone::kTurnedAway);
-        if (config_.entries_told == 0 || config_.keeps_back) {
+        if (keeps_its_word()) {
           checker_.Fail("a connection is turned away although the ring keeps its word");
         }
         break;

@@ -76,6 +76,30 @@ TEST_F(RoomTest, TurnsAwayWhatARingBringsBeyondItsWordAndGoesOn) {
   EXPECT_EQ(Count(OpKind::kClose), 0u);
 }
 
+// Such a ring uses up the room that was kept for accepts under way, too. What they find is turned
+// away, and its places are free again.
+TEST_F(RoomTest, TurnsAwayWhatAnAcceptFindsForWhichARingHasLeftNoRoom) {
+  Gate gate;
+  gate.Limit(4);
+  AddSource({.hold = 1});
+  AddSource({.multishot_accept = false, .gate = &gate});
+  AddWorker({.window = 4});
+  Batch();
+  Batch({Edge(1)});
+  ASSERT_EQ(Count(OpKind::kAccept), 2u);
+  EXPECT_EQ(gate.used(), 2u);
+  ring_keeps_its_word_ = false;
+  Batch(Burst(engine_.ledger().room()));
+  Batch({Accepted(10, 1), Accepted(-EAGAIN, 1)});
+  EXPECT_EQ(Only(OpKind::kClose).fd, 10);
+  EXPECT_EQ(gate.used(), 0u);
+  EXPECT_EQ(engine_.promised(0), 0u);
+  EXPECT_EQ(CountEvents(EventKind::kTurnedAway), 1u);
+  EXPECT_TRUE(MakeRoom());
+  ring_keeps_its_word_ = true;
+  Batch();
+}
+
 // A burst of one source must not keep another one's connections out.
 TEST_F(RoomTest, MakesRoomForOthersBesideWhatIsHeldBeyondTheHold) {
   AddSource({.hold = 1});
