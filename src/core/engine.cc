@@ -145,7 +145,7 @@ void Engine::OnCompletion(const Completion& completion) {
                      : key.kind == OpKind::kOverflows  ? source.asking
                      : key.kind == OpKind::kState      ? source.asking_state
                      : key.kind == OpKind::kHangUp     ? source.watches_end
-                     : key.kind == OpKind::kAccept     ? source.under_way > 0
+                     : key.kind == OpKind::kAccept     ? source.pace.under_way() > 0
                      : key.kind == OpKind::kAcceptEach ? source.config.multishot_accept
                                                        : !source.config.multishot_accept;
   if (!asked) return;
@@ -169,7 +169,7 @@ void Engine::OnCompletion(const Completion& completion) {
   if (key.kind == OpKind::kHangUp) return OnHangUp(key.index, completion.result);
   source.came = true;
   if (key.kind == OpKind::kAccept) {
-    --source.under_way;
+    source.pace.Complete();
     --accepts_under_way_;
     if (completion.result < 0) places_.Leave(key.index);
   } else if (!completion.more && key.generation == source.generation) {
@@ -348,7 +348,7 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   ledger_.Arrive(index, completion.result, completion.facts, came_at_ns);
   if (completion.key.kind == OpKind::kAcceptEach) places_.Force(index);
   if (age_max_ns > 0) expires_at_ns_ = std::min(expires_at_ns_, After(came_at_ns, age_max_ns));
-  ++source.found;
+  source.pace.Found();
   ++arrived_;
   source.back_off.Succeed();
 }
@@ -359,7 +359,7 @@ void Engine::DropAtOnce(uint32_t index, const Completion& completion) {
   ledger_.DropAtOnce(index, completion.gone);
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
   if (completion.key.kind == OpKind::kAccept) places_.Leave(index);
-  ++source.found;
+  source.pace.Found();
   ++arrived_;
   source.back_off.Succeed();
 }
@@ -382,7 +382,7 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       // Later completions of the same batch may still set it again: they are in the order in which
       // things happened.
       source.ready = false;
-      source.found_end = true;
+      source.pace.FoundEnd();
       if (source.hung_up) source.asks_state = true;  // by (17)
       FindNothing(index);
       return;
@@ -536,7 +536,7 @@ void Engine::EndBackOff(SourceState& source) {
   if (!source.back_off.pauses()) return;
   source.back_off.Resume();
   if (source.untaken == 0) source.failed_since = false;
-  source.accept_batch = kAcceptsPerBatchMin;
+  source.pace.BeginAnew();
 }
 
 // Learns from the accepts of the last batch how many to try in the next.
@@ -547,14 +547,7 @@ void Engine::FinishAccepts() {
     if (now_ns_ >= source.back_off.retry_at_ns()) EndBackOff(source);
     // What has found nothing needs no credit any more.
     LetGo(index, ledger_.source(index).held + source.counted);
-    if (source.under_way > 0) continue;
-    if (source.found_end) {
-      source.accept_batch = std::clamp(source.found + 1, kAcceptsPerBatchMin, kAcceptsPerBatchMax);
-    } else if (source.found >= source.accept_batch) {
-      source.accept_batch = std::min(source.accept_batch * 2, kAcceptsPerBatchMax);
-    }
-    source.found = 0;
-    source.found_end = false;
+    source.pace.Learn();
   }
 }
 
@@ -964,18 +957,19 @@ bool Engine::AcceptMore(uint32_t index, Ahead ahead) {
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
   if (source.config.multishot_accept) return ArmEach(index, held_back, ahead);
   const bool may_have_more = source.ready || source.counted;
-  if (!may_have_more || held_back || source.under_way > 0) return false;
+  if (!may_have_more || held_back || source.pace.under_way() > 0) return false;
   if (source.awaits_took && !source.counted) return false;
   if (source.config.readiness) return IssueTickets(index);
-  source.under_way = Admit(index, source.accept_batch);
-  accepts_under_way_ += source.under_way;
-  for (uint32_t i = 0; i < source.under_way; ++i) {
+  const uint32_t asked = Admit(index, source.pace.wanted());
+  source.pace.Ask(asked);
+  accepts_under_way_ += asked;
+  for (uint32_t i = 0; i < asked; ++i) {
     ops_.push_back({.key = SourceKey(OpKind::kAccept, index),
                     .fd = source.config.fd,
                     .accept_flags = source.config.accept_flags,
                     .file = source.config.file});
   }
-  return source.under_way > 0;
+  return asked > 0;
 }
 
 // A multishot accept is ended by (11) or (14), and armed again when a lease ends, or there is room
@@ -1157,7 +1151,7 @@ void Engine::DropTickets(uint32_t index) {
 
 // What it has asked for and may still bring something.
 uint32_t Engine::UnderWay(const SourceState& source) {
-  return source.under_way + (source.counting ? 1 : 0);
+  return source.pace.under_way() + (source.counting ? 1 : 0);
 }
 
 // Lets go of credit, promises and places that it needs no more: of what has found nothing, and of
@@ -1433,7 +1427,7 @@ bool Engine::HasWork(uint32_t index) const {
   if (deals && ledger_.source(index).held > 0) return true;
   if (Shut(source)) return false;
   if (source.arm != Arm::kArmed && !source.failed) return true;
-  const bool looks = source.under_way > 0 || source.counting || source.asking_state;
+  const bool looks = source.pace.under_way() > 0 || source.counting || source.asking_state;
   if (source.asks_state && !looks) return true;
   return !source.config.multishot_accept && !looks && (source.ready || source.counted);
 }
@@ -1687,7 +1681,7 @@ void Engine::RemoveSource(uint32_t source) {
 
 bool Engine::IntakeEnded(uint32_t source) const {
   const SourceState& state = sources_[source];
-  return Disarmed(state) && state.under_way == 0;
+  return Disarmed(state) && state.pace.under_way() == 0;
 }
 
 uint8_t Engine::FactsOf(const SourceState& source) {
@@ -1850,8 +1844,10 @@ void Engine::ForgetRing() {
     }
     source.ready |= std::exchange(source.counting, false);
     source.asking = false;
-    accepts_under_way_ -= source.under_way;
-    for (; source.under_way > 0; --source.under_way) places_.Leave(index);
+    for (uint32_t asked = source.pace.Forget(); asked > 0; --asked) {
+      --accepts_under_way_;
+      places_.Leave(index);
+    }
   }
   LetGo();
 }

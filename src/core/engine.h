@@ -134,6 +134,7 @@
 #include "core/motion.h"
 #include "core/op.h"
 #include "core/outbox.h"
+#include "core/pace.h"
 #include "core/places.h"
 #include "core/port_state.h"
 #include "core/ring.h"
@@ -142,8 +143,6 @@
 
 namespace ringmaster::core {
 
-inline constexpr uint32_t kAcceptsPerBatchMin = 2;  // one that finds, one that finds no more
-inline constexpr uint32_t kAcceptsPerBatchMax = 64;
 inline constexpr uint32_t kRefusalsPerBatchMax = 64;
 inline constexpr uint32_t kDealRoundsMax = 4;
 // By (14): records of arrivals, of all sources together. Each is a descriptor of the process, and
@@ -439,11 +438,8 @@ class Engine {
     bool yields = false;   // multishot accept: it is not armed, by (16)
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
     BackOff back_off;
+    Pace pace;                     // of single accepts
     int64_t blocked_until_ns = 0;  // kSourceBlocks has been reported
-    uint32_t accept_batch = kAcceptsPerBatchMin;
-    uint32_t under_way = 0;        // single accepts submitted and not completed
-    bool found_end = false;        // in this batch an accept found nothing more
-    uint32_t found = 0;            // in this batch accepts found so many
     std::vector<uint32_t> joined;  // ascending
   };
 
