@@ -17,26 +17,17 @@
 #include <string>
 
 #include "bench/mechanism.h"
-#include "bench/mechanisms/listener_server.h"
 #include "bench/mechanisms/mechanisms.h"
 #include "bench/mechanisms/reuseport_listeners.h"
 
 namespace ringmaster::bench {
 namespace {
 
-class ReusePort : public Mechanism {
+class ReusePort : public OwnListeners {
  public:
   std::string name() const override { return "reuseport"; }
   std::string summary() const override {
     return "each worker has a listener on the same port (SO_REUSEPORT); the kernel picks by a hash";
-  }
-  std::string WhyNot(Transport transport) const override { return WhyNoReusePort(transport); }
-  bool shares_port() const override { return true; }
-  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    absl::StatusOr<std::vector<int>> listeners =
-        MakeReusePortListeners(options, options.workers.size());
-    if (!listeners.ok()) return listeners.status();
-    return StartListenerServer(options, {.own_listeners = *listeners});
   }
 };
 

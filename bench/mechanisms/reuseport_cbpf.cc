@@ -11,16 +11,15 @@
 
 #include <linux/filter.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <iterator>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "bench/mechanism.h"
-#include "bench/mechanisms/listener_server.h"
 #include "bench/mechanisms/mechanisms.h"
 #include "bench/mechanisms/reuseport_listeners.h"
 
@@ -41,24 +40,16 @@ absl::Status AttachProgram(int listen_fd, size_t workers) {
   return absl::OkStatus();
 }
 
-class ReusePortCbpf : public Mechanism {
+class ReusePortCbpf : public OwnListeners {
  public:
   std::string name() const override { return "reuseport-cbpf"; }
   std::string summary() const override {
     return "as reuseport, but a program of classic BPF picks, at random";
   }
-  std::string WhyNot(Transport transport) const override { return WhyNoReusePort(transport); }
-  bool shares_port() const override { return true; }
-  absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    absl::StatusOr<std::vector<int>> listeners =
-        MakeReusePortListeners(options, options.workers.size());
-    if (!listeners.ok()) return listeners.status();
-    // From here on the workers own the listeners.
-    auto server = StartListenerServer(options, {.own_listeners = *listeners});
-    if (!server.ok()) return server.status();
-    const absl::Status status = AttachProgram(listeners->front(), listeners->size());
-    if (!status.ok()) return status;
-    return server;
+
+ private:
+  absl::Status OnStart(const std::vector<int>& listeners) const override {
+    return AttachProgram(listeners.front(), listeners.size());
   }
 };
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "absl/status/status.h"
+#include "bench/mechanisms/listener_server.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -49,6 +50,16 @@ absl::StatusOr<std::vector<int>> MakeReusePortListeners(const ServerOptions& opt
   if (status.ok()) return listeners;
   for (const int fd : listeners) close(fd);
   return status;
+}
+
+absl::StatusOr<std::unique_ptr<Server>> OwnListeners::Start(const ServerOptions& options) const {
+  absl::StatusOr<std::vector<int>> listeners =
+      MakeReusePortListeners(options, options.workers.size());
+  if (!listeners.ok()) return listeners.status();
+  auto server = StartListenerServer(options, {.own_listeners = *listeners});
+  if (!server.ok()) return server.status();
+  if (absl::Status status = OnStart(*listeners); !status.ok()) return status;
+  return server;
 }
 
 }  // namespace ringmaster::bench
