@@ -117,6 +117,38 @@ class Clients {
   std::vector<std::thread> threads_;
 };
 
+// What workers keep without serving it, until the test lets go. Any thread may call it.
+class Kept {
+ public:
+  // For a worker that keeps what it claims; this outlives the worker.
+  Worker::Serve serve() {
+    return [this](uint32_t, Connection connection) {
+      std::lock_guard lock(mutex_);
+      connections_.push_back(std::move(connection));
+      most_ = std::max(most_, connections_.size());
+    };
+  }
+  size_t size() {
+    std::lock_guard lock(mutex_);
+    return connections_.size();
+  }
+  // At once, so far.
+  size_t most() {
+    std::lock_guard lock(mutex_);
+    return most_;
+  }
+  // All of them, for the caller to let go.
+  std::vector<Connection> TakeAll() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(connections_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Connection> connections_;
+  size_t most_ = 0;
+};
+
 class BalancerTest : public ::testing::Test {
  protected:
   void SetUp() override {

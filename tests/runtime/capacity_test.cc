@@ -31,14 +31,7 @@ class CapacityTest : public BalancerTest, public ::testing::WithParamInterface<I
  protected:
   // A worker that keeps what it claims.
   std::unique_ptr<Worker> AddKeeper(std::vector<Source> sources, WorkerOptions options = {}) {
-    return AddWorker(
-        std::move(sources),
-        [this](uint32_t, Connection connection) {
-          std::lock_guard lock(mutex_);
-          open_.push_back(std::move(connection));
-          most_ = std::max(most_, open_.size());
-        },
-        options);
+    return AddWorker(std::move(sources), kept_.serve(), options);
   }
   SourceStats StatsOf(const Source& source) {
     for (const SourceStats& stats : balancer_->Stats().sources) {
@@ -46,17 +39,8 @@ class CapacityTest : public BalancerTest, public ::testing::WithParamInterface<I
     }
     return {};
   }
-  size_t OpenNow() {
-    std::lock_guard lock(mutex_);
-    return open_.size();
-  }
   // Lets go what is open, and returns how many that were.
-  size_t LetGo() {
-    std::vector<Connection> leaving;
-    std::lock_guard lock(mutex_);
-    leaving.swap(open_);
-    return leaving.size();
-  }
+  size_t LetGo() { return kept_.TakeAll().size(); }
   void Connect(const Listener& listener, int count) {
     for (int i = 0; i < count; ++i) clients_.push_back(listener.Connect());
   }
@@ -64,20 +48,15 @@ class CapacityTest : public BalancerTest, public ::testing::WithParamInterface<I
   void ServeAll(size_t all, size_t cap) {
     for (size_t served = 0; served < all;) {
       const size_t next = std::min(cap, all - served);
-      ASSERT_TRUE(Eventually([&] { return OpenNow() >= next; })) << served << " " << OpenNow();
+      ASSERT_TRUE(Eventually([&] { return kept_.size() >= next; }))
+          << served << " " << kept_.size();
       served += LetGo();
     }
-    EXPECT_EQ(most_, cap);
-    char byte;
-    for (const int client : clients_) {
-      EXPECT_EQ(read(client, &byte, 1), 0) << "reset";
-      close(client);
-    }
+    EXPECT_EQ(kept_.most(), cap);
+    ExpectEnds(clients_);
   }
 
-  std::mutex mutex_;
-  std::vector<Connection> open_;
-  size_t most_ = 0;
+  Kept kept_;
   std::vector<int> clients_;
 };
 INSTANTIATE_TEST_SUITE_P(Exact, CapacityTest,
@@ -121,9 +100,9 @@ TEST_P(CapacityTest, OneSourceThatIsFullLeavesTheOthersAlone) {
   const auto keeper = AddKeeper({first});
   const auto worker = AddWorker({second});
   Connect(full, 3);
-  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
   for (int i = 0; i < 10; ++i) EXPECT_GE(AskWhoServes(other), 0);
-  EXPECT_EQ(OpenNow(), 1u);
+  EXPECT_EQ(kept_.size(), 1u);
   for (const int client : clients_) close(client);
 }
 
@@ -134,13 +113,13 @@ TEST_P(CapacityTest, ALeaseThatOutlivesItsWorkerKeepsItsPlace) {
       balancer_->AddSource(listener.fd(), {.intake = GetParam(), .capacity = 1}).value();
   auto keeper = AddKeeper({source});
   Connect(listener, 2);
-  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
   keeper.reset();
   const auto another = AddKeeper({source});
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  EXPECT_EQ(OpenNow(), 1u);
+  EXPECT_EQ(kept_.size(), 1u);
   EXPECT_EQ(LetGo(), 1u);
-  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
   for (const int client : clients_) close(client);
 }
 
@@ -179,7 +158,7 @@ TEST_F(CapacityTest, TellsOfAKernelQueueThatOverflows) {
   Source source = AddSource(listener);
   const auto keeper = AddKeeper({source}, {.capacity = 1});
   clients_.push_back(listener.Connect());
-  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
   SourceStats stats = balancer_->Stats().sources[0];
   EXPECT_EQ(stats.backlog, 0u);
   EXPECT_EQ(stats.backlog_limit, uint32_t{kLimit});
@@ -261,7 +240,7 @@ TEST_F(CapacityTest, WhoHasHungUpIsClosedAndNobodyIsAsked) {
           AddSource(listener, {.intake = intake, .hold = 1, .age_max = absl::Seconds(60)});
       auto keeper = AddKeeper({source}, {.capacity = 1});
       const int first = listener.Connect();
-      ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+      ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
       // This one stops the intake: with kAccept it is held, otherwise it stays in the queue.
       const int second = listener.Connect();
       ASSERT_TRUE(Eventually([&] { return StatsOf(source).pauses > 0; }));
@@ -270,7 +249,7 @@ TEST_F(CapacityTest, WhoHasHungUpIsClosedAndNobodyIsAsked) {
       const int last = listener.Connect();
       for (int i = 0; i < 2; ++i) {
         ASSERT_EQ(LetGo(), 1u);
-        ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+        ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
       }
       const SourceStats stats = StatsOf(source);
       EXPECT_EQ(stats.claimed, 3u);
@@ -291,7 +270,7 @@ TEST_F(CapacityTest, TheTimeInTheKernelsQueueCounts) {
   Source source = AddSource(listener, {.age_max = absl::Seconds(1)});
   const auto keeper = AddKeeper({source}, {.capacity = 1});
   clients_.push_back(listener.Connect());
-  ASSERT_TRUE(Eventually([&] { return OpenNow() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return kept_.size() == 1; }));
   Connect(listener, kClients);
   poll(nullptr, 0, 1'100);
   EXPECT_EQ(StatsOf(source).accepted, 1u);

@@ -180,13 +180,7 @@ class SharedLimits : public MastersTest {
   static constexpr size_t kClients = 10 * kCap;
 
   std::unique_ptr<Worker> AddKeeper(std::vector<Source> sources, WorkerOptions options = {}) {
-    return AddWorker(
-        std::move(sources),
-        [this](uint32_t, Connection connection) {
-          std::lock_guard lock(mutex_);
-          open_.push_back(std::move(connection));
-        },
-        options);
+    return AddWorker(std::move(sources), kept_.serve(), options);
   }
   // Floods both listeners with ten times the cap and serves them as those before leave. At no
   // moment are more accepted than may be: neither by the workers' count nor by the masters', whose
@@ -198,33 +192,21 @@ class SharedLimits : public MastersTest {
     }
     for (size_t served = 0; served < kClients;) {
       const size_t next = std::min(cap, kClients - served);
-      ASSERT_TRUE(Eventually([&] { return Open() >= next; })) << served << " " << Open();
+      ASSERT_TRUE(Eventually([&] { return kept_.size() >= next; }))
+          << served << " " << kept_.size();
       if (intake != Intake::kReadiness) {  // whose arrivals are tickets
         EXPECT_LE(balancer_->Stats().accepted, served + cap);
       }
-      std::vector<Connection> leaving;
-      {
-        std::lock_guard lock(mutex_);
-        EXPECT_LE(open_.size(), cap);
-        leaving.swap(open_);
-      }
+      std::vector<Connection> leaving = kept_.TakeAll();
+      EXPECT_LE(leaving.size(), cap);
       served += leaving.size();
       // One after the other, so that places are free one at a time while both masters want them.
       for (Connection& connection : leaving) connection = Connection();
     }
-    char byte;
-    for (const int client : clients) {
-      EXPECT_EQ(read(client, &byte, 1), 0) << "reset";
-      close(client);
-    }
-  }
-  size_t Open() {
-    std::lock_guard lock(mutex_);
-    return open_.size();
+    ExpectEnds(clients);
   }
 
-  std::mutex mutex_;
-  std::vector<Connection> open_;
+  Kept kept_;
 };
 
 TEST_F(SharedLimits, ABalancersCapacityIsExact) {
@@ -282,16 +264,13 @@ TEST_F(SharedLimits, LeastLoadedIsAsEvenAsWithOneMaster) {
       });
     }
     for (std::thread& client : clients) client.join();
-    EXPECT_TRUE(Eventually([&] { return Open() == kConnections; }));
+    EXPECT_TRUE(Eventually([&] { return kept_.size() == kConnections; }));
     uint32_t most = 0;
     for (const WorkerStats& worker : balancer_->Stats().workers) most = std::max(most, worker.open);
     for (const auto& list : connected) {
       for (const int client : list) close(client);
     }
-    {
-      std::lock_guard lock(mutex_);
-      open_.clear();
-    }
+    kept_.TakeAll();
     return static_cast<double>(most) * kWorkers / kConnections;
   };
   EXPECT_LE(max_over_mean(kMasters), 1.05 * max_over_mean(1));
