@@ -463,6 +463,44 @@ TEST_F(EndTest, TicketsKeepTheirSourceUntilTheyEndOrTheDrainDoes) {
   }
 }
 
+// Who asks after the end of the intake is told of that by the own call. If the balancer ends just
+// then, the call tells of that, too, and afterwards. Method: the end comes while the call tells of
+// the intake, and whoever asked before has heard of it.
+TEST_F(EndTest, WhoAsksBetweenTheEndsIsToldOfThemInTheirOrder) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Keeper keeper;
+  const auto worker = AddWorker({source}, keeper.serve());
+  const int client = listener.Connect();
+  ASSERT_TRUE(Eventually([&] { return keeper.has(); }));
+  std::atomic<bool> intake_ended{false};
+  std::atomic<bool> ended{false};
+  ASSERT_TRUE(balancer_
+                  ->BeginShutdown({.drain = kForEver,
+                                   .on_intake_ended = [&] { intake_ended = true; },
+                                   .on_ended = [&](const ShutdownReport&) { ended = true; }})
+                  .ok());
+  ASSERT_TRUE(Eventually([&] { return intake_ended.load(); }));
+  std::atomic<int> told{0};
+  EXPECT_TRUE(balancer_
+                  ->BeginShutdown({.drain = kForEver,
+                                   .on_intake_ended =
+                                       [&] {
+                                         keeper.LetGo();
+                                         EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+                                         poll(nullptr, 0, 20);  // for whoever is told too early
+                                         EXPECT_EQ(told++, 0);
+                                       },
+                                   .on_ended =
+                                       [&](const ShutdownReport& report) {
+                                         EXPECT_EQ(told++, 1);
+                                         EXPECT_TRUE(report.drained);
+                                       }})
+                  .ok());
+  EXPECT_EQ(told, 2);
+  close(client);
+}
+
 // What was refused before, because its source was removed and nobody was left to serve it, was not
 // held or offered at the deadline.
 TEST_F(EndTest, TheReportCountsOnlyWhatItsOwnEndRefused) {
