@@ -230,6 +230,10 @@ struct Event {
     // The policy of a source threw, or picked beyond its candidates. The first candidate got the
     // arrival. Said once for each policy.
     kPolicyFailed,
+    // The policy of a source has picked nobody for an arrival for a second, or has set aside as
+    // many as it may (SourceOptions::hold). `text` has the numbers. Said once, until nothing of the
+    // source is held any more.
+    kSetAside,
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;    // index, where it concerns a source
@@ -284,6 +288,10 @@ struct SourceOptions {
   // accepting pauses, 1 to 1,048,576. All sources of a master together never hold more than that
   // maximum. A burst that is already under way may exceed `hold` by as much as the ring brings
   // before the accept ends: what its queue holds, and two turns.
+  //
+  // With every intake: how many arrivals the policy may set aside (Policy::kNobodyNow) before
+  // nothing more is taken in. A source sets aside at least 1 and at most 1,024, whatever is asked
+  // for.
   uint32_t hold = 128;
   // How many connections of this source may be open at once, at least 1. They count as for
   // BalancerOptions::capacity. Workers with Handoff::kCompletion cannot join a source with such a

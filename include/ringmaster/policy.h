@@ -24,6 +24,13 @@
 //     const uint32_t open_max_;
 //   };
 //
+// Some policies must not give an arrival to just anybody, for instance because each client belongs
+// to one worker. Such a policy answers kNobodyNow while that worker is not among the candidates:
+//
+//     for (size_t i = 0; i < view.candidates.size(); ++i)
+//       if (view.candidates[i].worker == WorkerFor(arrival.peer)) return i;
+//     return kNobodyNow;
+//
 // A policy that remembers workers does so by their indexes, in memory that `Prepare` allocates, and
 // forgets them in `OnLeave`. A policy may replace another one while the source runs. It is prepared
 // in the same way then. It finds workers in `joined` that it has not met, and may be told of
@@ -121,12 +128,13 @@ struct View {
 // balancer.
 //
 // `Pick` and `OnRecall` must not allocate, block or throw. They have no failure to report, because
-// a policy is asked only when some worker has credit.
+// a policy is asked only when some worker has credit, and may answer that nobody shall have the
+// arrival now.
 //
-// If one of these, or `OnLeave`, throws, or `Pick` answers beyond the candidates, nothing is lost:
-// the first candidate gets the arrival. The balancer reports it once (Event::Kind::kPolicyFailed)
-// and counts it each time (SourceStats::policy_faults). If `Prepare` throws, the process ends with
-// a sentence.
+// If one of these, or `OnLeave`, throws, or `Pick` answers anything else beyond the candidates,
+// nothing is lost: the first candidate gets the arrival. The balancer reports it once
+// (Event::Kind::kPolicyFailed) and counts it each time (SourceStats::policy_faults). If `Prepare`
+// throws, the process ends with a sentence.
 class Policy {
  public:
   virtual ~Policy() = default;
@@ -140,7 +148,35 @@ class Policy {
   // and again whenever the number grows. Allocate memory here.
   virtual void Prepare(uint32_t worker_slots) { (void)worker_slots; }
 
-  // Returns a position in `view.candidates`.
+  // What `Pick` returns to set the arrival aside. The built-in policies never do.
+  //
+  // An arrival that is set aside keeps its place in the order in which arrivals came. It holds up
+  // neither those behind it nor other sources, because it has no credit at any worker. The policy
+  // is asked about it again:
+  //  * when a worker becomes a candidate, or a candidate has fewer open connections or unclaimed
+  //    offers than before, or has become idle;
+  //  * when a worker has joined or left, and when another policy takes over;
+  //  * otherwise after 5 to 100 ms, for policies that go by something of their own. The longer
+  //    nothing changes, the longer this takes.
+  //
+  // A source sets aside no more arrivals than SourceOptions::hold, and no more than 1,024. At that
+  // limit nothing more is taken in, and what came with the last of them is held without being asked
+  // about, until the policy picks a worker for one that is set aside. The limit is reported once
+  // (Event::Kind::kSetAside), and so is an arrival that was set aside for a second. SourceStats
+  // counts them. No other worker gets such an arrival, however long that takes. It ends only as
+  // other held arrivals do: by age_max, when the last worker of a removed source leaves, or at the
+  // deadline of a shutdown. A ticket ends with its source, or with the intake.
+  //
+  // A connection that is set aside is open, so it counts in the capacities of the source and of the
+  // balancer. Tickets are set aside like connections, but have no facts to decide by.
+  //
+  // While anything is set aside, each worker of the master wakes it when it makes credit, as when
+  // nobody has credit. An offer may be recalled from a worker that does not move as soon as another
+  // one has credit. If the policy then picks nobody, the arrival waits until its own worker has
+  // moved; SourceOptions::recall switches that off.
+  static constexpr size_t kNobodyNow = SIZE_MAX;
+
+  // Returns a position in `view.candidates`, or kNobodyNow.
   virtual size_t Pick(const Arrival& arrival, const View& view) = 0;
 
   // An offer that was picked for `worker` was recalled because the worker did not move, or could

@@ -54,6 +54,12 @@ struct SourceStats {
   // age_max.
   uint64_t gone = 0;
   uint64_t held = 0;  // accepted, not offered
+  // Of these, how many the policy has set aside, that is picked nobody for (Policy::kNobodyNow);
+  // and for how long the oldest of them has been set aside.
+  uint64_t set_aside = 0;
+  absl::Duration oldest_set_aside = absl::ZeroDuration();
+  // How often an arrival was set aside. Being asked about again does not count.
+  uint64_t times_set_aside = 0;
   // How often the intake stopped: no credit, enough held, out of descriptors, or Source::Pause.
   uint64_t pauses = 0;
   uint64_t rearms = 0;  // how often it was armed after the first time

@@ -104,6 +104,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   for (const SourceState& source : sources_) {
     if (source.back_off.pauses()) at = std::min(at, source.back_off.retry_at_ns());
     at = std::min(at, source.back_off.calm_at_ns());
+    if (AsksAgain(source)) at = std::min(at, source.aside.ask_at_ns());  // by (20)
   }
   if (at == kWaitForever) return kWaitForever;
   return std::max<int64_t>(0, at - now_ns);
@@ -546,7 +547,7 @@ void Engine::FinishAccepts() {
     if (source.back_off.EndsShortage(now_ns_)) Emit(EventKind::kAccepting, index, 0, 0);
     if (now_ns_ >= source.back_off.retry_at_ns()) EndBackOff(source);
     // What has found nothing needs no credit any more.
-    LetGo(index, ledger_.source(index).held + source.counted);
+    LetGo(index, ledger_.ToDeal(index) + source.counted);
     source.pace.Learn();
   }
 }
@@ -572,9 +573,10 @@ bool Engine::Look() {
   if (taken_) return true;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
+    if (HasNews(index)) return true;
     if (!source.starved) continue;
     // What is held has its place already.
-    if (ledger_.source(index).held == 0 && (source.yields || Full(source))) continue;
+    if (ledger_.ToDeal(index) == 0 && (source.yields || Full(source))) continue;
     for (const uint32_t worker : source.joined) {
       if (Credit(worker, source) > 0) return true;
     }
@@ -836,12 +838,12 @@ bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const
 
 // --- Asking policies -----------------------------------------------------------------------------
 
-// A policy cannot lose an arrival: whatever it does, somebody gets that.
+// A policy cannot lose an arrival: whatever it does wrong, somebody gets that.
 size_t Engine::Pick(uint32_t index, const Arrival& arrival, const View& view) {
   size_t position = 0;
   const auto ask = [&](Policy& policy) { position = policy.Pick(arrival, view); };
   TellPolicy(index, "Pick", ask);
-  if (position < view.candidates.size()) return position;
+  if (position < view.candidates.size() || position == Policy::kNobodyNow) return position;
   PolicyFailed(index, "picked position " + std::to_string(position) + " of " +
                           std::to_string(view.candidates.size()) + " candidates");
   return 0;
@@ -914,11 +916,14 @@ void Engine::Deal() {
 bool Engine::DealHeld(uint32_t index) {
   SourceState& source = sources_[index];
   source.starved = false;
-  if (ledger_.source(index).held == 0 || source.joined.empty() || refusing_) return false;
-  if (source.config.readiness && (stopping_ || source.removed)) return false;
+  if (source.aside.active() && ledger_.source(index).held == 0) source.aside.End();
+  if (ledger_.source(index).held == 0 || !Deals(source)) return false;
   Refresh(source);
+  AskAgain(index);
   bool any = false;
-  for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival && !candidates_.empty();
+  bool noted = false;  // what the policy is shown, since it has changed
+  for (ArrivalId id = ledger_.FirstHeld(index);
+       id != kNoArrival && !candidates_.empty() && !AsideFull(source);
        id = ledger_.FirstHeld(index)) {
     if (Expired(ledger_.record(id))) {  // by (15)
       if (!DropExpired(index, id)) break;
@@ -929,6 +934,13 @@ bool Engine::DealHeld(uint32_t index) {
                     .joined = source.joined,
                     .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
     const size_t position = Pick(index, ledger_.record(id).facts, view);
+    if (position == Policy::kNobodyNow) {
+      if (!noted || config_.shares_workers) source.aside.Note(source.joined, candidates_, now_ns_);
+      noted = true;
+      ledger_.SetAside(id, now_ns_);
+      continue;
+    }
+    noted = false;
     Candidate& picked = candidates_[position];
     const bool offered = OfferTo(picked.worker, id);
     picked.idle = false;
@@ -944,23 +956,71 @@ bool Engine::DealHeld(uint32_t index) {
       candidates_.erase(candidates_.begin() + static_cast<ptrdiff_t>(position));
     }
   }
-  source.starved = ledger_.FirstHeld(index) != kNoArrival;
+  const bool full = AsideFull(source);
+  if (full && source.aside.Say()) Emit(EventKind::kSetAside, index, 0, 0);
+  source.starved = !full && ledger_.FirstHeld(index) != kNoArrival;
   return any;
+}
+
+// --- What policies have set aside, by (20) -------------------------------------------------------
+
+uint64_t Engine::SetAside(const SourceState& source) const {
+  return ledger_.source(static_cast<uint32_t>(&source - sources_.data())).aside;
+}
+
+bool Engine::AsksAgain(const SourceState& source) const {
+  return SetAside(source) > 0 && Deals(source);
+}
+
+uint32_t Engine::AsideMax(const SourceState& source) {
+  return std::clamp(source.config.hold, 1u, kAsideMax);
+}
+
+bool Engine::AsideFull(const SourceState& source) const {
+  return SetAside(source) >= AsideMax(source);
+}
+
+int64_t Engine::OldestAsideNs(uint32_t source) const {
+  const int64_t at_ns = ledger_.OldestAside(source);
+  return at_ns == kNotAside ? 0 : now_ns_ - at_ns;
+}
+
+// Whether its policy might pick somebody by now.
+bool Engine::HasNews(uint32_t index) {
+  SourceState& source = sources_[index];
+  if (!AsksAgain(source)) return false;
+  Refresh(source);
+  return source.aside.HasNews(candidates_);
+}
+
+// Takes up what was set aside if that is so, or it is time to. `candidates_` are the source's.
+void Engine::AskAgain(uint32_t index) {
+  SourceState& source = sources_[index];
+  if (!AsksAgain(source)) return;
+  const bool due = now_ns_ >= source.aside.ask_at_ns();
+  if (due) {
+    source.aside.PutOff(now_ns_);
+    const bool is_long = now_ns_ >= After(ledger_.OldestAside(index), kAsideLongNs);
+    if (is_long && source.aside.Say()) Emit(EventKind::kSetAside, index, 0, 0);
+  }
+  if (candidates_.empty() || (!due && !source.aside.HasNews(candidates_))) return;
+  source.aside.AskAgain();
+  ledger_.TakeUp(index);
 }
 
 // Returns whether it has asked for a connection, or had its turn otherwise.
 bool Engine::AcceptMore(uint32_t index, Ahead ahead) {
   SourceState& source = sources_[index];
   // What a count has found while nothing may be issued is looked for again later.
-  const bool held_back =
-      source.starved || source.back_off.pauses() || source.doubt != 0 || Shut(source);
+  const bool held_back = source.starved || AsideFull(source) || source.back_off.pauses() ||
+                         source.doubt != 0 || Shut(source);
   if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
   if (source.config.multishot_accept) return ArmEach(index, held_back, ahead);
   const bool may_have_more = source.ready || source.counted;
   if (!may_have_more || held_back || source.pace.under_way() > 0) return false;
   if (source.awaits_took && !source.counted) return false;
   if (source.config.readiness) return IssueTickets(index);
-  const uint32_t asked = Admit(index, source.pace.wanted());
+  const uint32_t asked = Admit(index, std::min(source.pace.wanted(), MayBring(source)));
   source.pace.Ask(asked);
   accepts_under_way_ += asked;
   for (uint32_t i = 0; i < asked; ++i) {
@@ -970,6 +1030,13 @@ bool Engine::AcceptMore(uint32_t index, Ahead ahead) {
                     .file = source.config.file});
   }
   return asked > 0;
+}
+
+// By (20): how many may be taken in, of what its policy may set aside as well.
+uint32_t Engine::MayBring(const SourceState& source) const {
+  const uint64_t aside = SetAside(source);
+  if (aside == 0) return UINT32_MAX;
+  return AsideMax(source) - static_cast<uint32_t>(aside);
 }
 
 // A multishot accept is ended by (11) or (14), and armed again when a lease ends, or there is room
@@ -1064,17 +1131,20 @@ bool Engine::IssueTickets(uint32_t index) {
     return CountBacklog(index);
   }
   uint64_t issued = 0;
-  while (issued < std::min(wanted, credit) && HasRoomFor(1) && places_.Enter(index)) {
+  const uint64_t allowed = std::min<uint64_t>(wanted, MayBring(source));
+  while (issued < std::min(allowed, credit) && HasRoomFor(1) && places_.Enter(index)) {
     source.told |= source.events & ~kReadableMask;
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
     ++arrived_;
   }
   bool served = DealHeld(index);
-  if (issued < wanted) {
-    source.ready = true;
+  source.ready |= issued < wanted;
+  if (issued < allowed) {
     source.starved = true;
     wants_room_ |= !HasRoomFor(1);
+  } else if (AsideFull(source)) {
+    return served;
   } else if (source.ready) {
     served |= CountBacklog(index);  // an edge came after the count
   } else if (untaken) {
@@ -1141,6 +1211,7 @@ void Engine::WithdrawTickets(uint32_t index) {
 }
 
 void Engine::DropTickets(uint32_t index) {
+  ledger_.TakeUp(index);
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
     ledger_.Drop(id);
     places_.Leave(index);
@@ -1160,7 +1231,7 @@ uint32_t Engine::UnderWay(const SourceState& source) {
 bool Engine::LetGo(uint32_t index, uint64_t fresh) {
   const SourceState& source = sources_[index];
   const uint64_t under_way = UnderWay(source);
-  const uint64_t to_deal = std::max(fresh, ledger_.source(index).held);
+  const uint64_t to_deal = std::max(fresh, ledger_.ToDeal(index));
   const bool any = places_.LetGo(index, under_way + fresh, under_way + to_deal);
   if (source.counting || fresh > 0) return any;
   return places_.TakeFromCount(index) || any;
@@ -1246,9 +1317,13 @@ void Engine::ExpireHeld(uint32_t index) {
   while (id != kNoArrival && Expired(ledger_.record(id)) && DropExpired(index, id)) {
     id = ledger_.FirstHeld(index);
   }
+  id = ledger_.FirstAside(index);
+  while (id != kNoArrival && Expired(ledger_.record(id)) && DropExpired(index, id)) {
+    id = ledger_.FirstAside(index);
+  }
 }
 
-// Drops the first that the source holds. False: no more in this batch.
+// Drops the first that the source holds, or has set aside. False: no more in this batch.
 bool Engine::DropExpired(uint32_t index, ArrivalId id) {
   if (expired_ == kRefusalsPerBatchMax) {
     expires_at_ns_ = now_ns_;
@@ -1393,6 +1468,7 @@ Engine::Waits Engine::WaitsOf(const SourceState& source) const {
   if (source.awaits_took && !Shut(source)) return Waits::kForTook;
   // Only Took says that all went well by a ticket that was handed over.
   if (source.untaken > 0 && source.back_off.waits_for_success()) return Waits::kForTook;
+  if (AsksAgain(source)) return Waits::kForPolicy;
   return Waits::kForNothing;
 }
 
@@ -1419,12 +1495,16 @@ bool Engine::Shut(const SourceState& source) const {
          source.removed || stopping_ || resting_;
 }
 
+// Whether what it has taken in is given to workers.
+bool Engine::Deals(const SourceState& source) const {
+  return !source.joined.empty() && !refusing_ && !resting_ &&
+         !(source.config.readiness && (stopping_ || source.removed));
+}
+
 // Whether something of the source is left to be done and not under way.
 bool Engine::HasWork(uint32_t index) const {
   const SourceState& source = sources_[index];
-  const bool deals = !source.joined.empty() && !refusing_ && !resting_ &&
-                     !(source.config.readiness && (stopping_ || source.removed));
-  if (deals && ledger_.source(index).held > 0) return true;
+  if (Deals(source) && ledger_.ToDeal(index) > 0) return true;
   if (Shut(source)) return false;
   if (source.arm != Arm::kArmed && !source.failed) return true;
   const bool looks = source.pace.under_way() > 0 || source.counting || source.asking_state;
@@ -1442,6 +1522,7 @@ void Engine::Refuse() {
       continue;
     }
     if (!refusing_ && !(sources_[index].removed && sources_[index].joined.empty())) continue;
+    ledger_.TakeUp(index);
     for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
       if (refused++ == kRefusalsPerBatchMax) {
         again_ = true;
@@ -1493,7 +1574,7 @@ bool Engine::WantsArm(uint32_t index) const {
     if (source.hung_up || (source.arm == Arm::kIdle && source.doubt != 0)) return false;
     return ledger_.source(index).held < source.config.hold && !source.full;
   }
-  return !(source.ready && WaitsOf(source) == Waits::kForCredit);
+  return !(source.ready && (WaitsOf(source) == Waits::kForCredit || AsideFull(source)));
 }
 
 void Engine::ArmSources() {
@@ -1570,6 +1651,7 @@ void Engine::Emit(const EngineEvent& event) {
 // What a source needs for itself, for as many workers as there are.
 void Engine::ReserveFor(SourceState& source) {
   Reserve(source.joined, workers_.size());
+  source.aside.Reserve(workers_.size());
   Prepare(source);
 }
 
@@ -1695,6 +1777,8 @@ std::unique_ptr<Policy> Engine::SetPolicy(uint32_t index, std::unique_ptr<Policy
   std::swap(source.config.policy, policy);
   source.facts = FactsOf(source);
   source.policy_fault.clear();
+  source.aside.End();
+  source.aside.Change();
   Prepare(source);
   return policy;
 }
@@ -1781,10 +1865,12 @@ void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
   workers_[worker].sending.SetToken(source, token);
   std::vector<uint32_t>& joined = sources_[source].joined;
   joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);
+  sources_[source].aside.Change();
 }
 
 void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
+  sources_[source].aside.Change();
   RecallAllOf(worker, source);
   places_.Leaves(source, worker);
   MakeRoom();  // what it had is held now
@@ -1818,6 +1904,7 @@ void Engine::GoOn() {
   resting_ = false;
   // What was counted before is of no use any more.
   for (SourceState& source : sources_) source.ready |= std::exchange(source.counted, false);
+  for (SourceState& source : sources_) source.aside.Change();
 }
 
 // Nothing of it is armed or asked for, but for single accepts.
@@ -1908,10 +1995,10 @@ uint32_t Engine::promised(uint32_t worker) const {
   return promised;
 }
 
-bool Engine::waits_for_took_alone() const {
-  const auto waits_for_more = [this](const auto& state) {
+bool Engine::waits_alone(Waits what) const {
+  const auto waits_for_more = [this, what](const auto& state) {
     const Waits waits = WaitsOf(state);
-    return waits != Waits::kForNothing && waits != Waits::kForTook;
+    return waits != Waits::kForNothing && waits != what;
   };
   return hungry_ && !stopping_ && std::none_of(sources_.begin(), sources_.end(), waits_for_more) &&
          std::none_of(workers_.begin(), workers_.end(), waits_for_more);
@@ -1930,19 +2017,21 @@ void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    RINGMASTER_CHECK(places_.promises(index) <=
-                     ledger_.source(index).held + UnderWay(source));    // (13)
-    RINGMASTER_CHECK(places_.keeps(index) <= UnderWay(source));         // (16)
-    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.counting);  // (16)
+    RINGMASTER_CHECK(places_.promises(index) <= ledger_.ToDeal(index) + UnderWay(source));  // (13)
+    RINGMASTER_CHECK(places_.keeps(index) <= UnderWay(source));                             // (16)
+    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.counting);                      // (16)
   }
   RINGMASTER_CHECK(!ring_keeps_its_word || accepts_under_way_ <= ledger_.room());  // (14)
   if (!at_rest) return;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    const bool waits = WaitsOf(source) != Waits::kForNothing;
+    const Waits waits = WaitsOf(source);
+    // A policy that has set something aside keeps nothing else from being done.
+    const bool waits_with_all =
+        AsideFull(source) || (waits != Waits::kForNothing && waits != Waits::kForPolicy);
     RINGMASTER_CHECK((source.arm == Arm::kArmed) == WantsArm(index));  // (5)
-    RINGMASTER_CHECK(waits || !HasWork(index));                        // (5)
-    RINGMASTER_CHECK(!waits || hungry_);                               // (5)
+    RINGMASTER_CHECK(waits_with_all || !HasWork(index));               // (5)
+    RINGMASTER_CHECK(waits == Waits::kForNothing || hungry_);          // (5)
   }
   for (const WorkerState& worker : workers_) {
     RINGMASTER_CHECK(WaitsOf(worker) == Waits::kForNothing || hungry_);  // (5)

@@ -101,6 +101,15 @@
 //     else may or can have what it was offered, by "silent stall" in core/motion.h. That it moves
 //     again is said, too.
 //
+// (20) What a policy picks nobody for is set aside: it is held, but neither dealt nor counted where
+//     credit matters. It keeps no credit by (16) and no promise by (13), so what is accepted may
+//     exceed what workers have places for by as many as are set aside; its place by (11) it keeps.
+//     The policy is asked again about all of it when it would be shown something better than
+//     before (Aside), which whoever makes credit knocks for; and after a pause. The oldest comes
+//     first, also before what has been recalled since. No more than AsideMax is set aside; then
+//     nothing of the source is asked for, and what it holds beyond that waits as well. That, and
+//     what is set aside for kAsideLongNs, is said once until nothing is held.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -124,6 +133,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/aside.h"
 #include "core/back_off.h"
 #include "core/bell.h"
 #include "core/deadline.h"
@@ -170,6 +180,7 @@ enum class EventKind : uint8_t {
   kTurnedAway,      // by (14): the ring has brought more than it said it could
   kBacklogOverflow,
   kPolicyFailed,  // of the source, see policy_fault
+  kSetAside,      // by (20): by its policy, as much as may be, or for long
 };
 
 struct EngineEvent {
@@ -194,7 +205,8 @@ struct SourceConfig {
   bool hides_end = false;         // its multishot accept does not complete when it is shut down
   bool tells_overflows = false;   // kOverflows works
   int32_t overflows = 0;          // what it would complete with now: those are not counted
-  uint32_t hold = 0;              // kAccept: pauses when it holds so many
+  uint32_t hold = 0;              // kAccept: pauses when it holds so many. All: sets aside no more,
+                                  // nor more than kAsideMax, but one in any case
   bool recall = true;
   uint32_t accept_flags = 0;
   Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
@@ -370,6 +382,10 @@ class Engine {
   // Tells the source from all others that have had its index: never 0, never used again.
   uint64_t source_serial(uint32_t source) const { return sources_[source].serial; }
   const IntakeCount& intake(uint32_t source) const { return sources_[source].intake; }
+  // By (20): how long ago the oldest was set aside of what still is, and how many may be.
+  int64_t OldestAsideNs(uint32_t source) const;
+  uint32_t AsideMax(uint32_t source) const { return AsideMax(sources_[source]); }
+  const Policy& policy(uint32_t source) const { return *sources_[source].config.policy; }
   // Whether it has work that nobody has credit for.
   bool starved(uint32_t source) const { return sources_[source].starved; }
   // What the source's policy was the first to do that it must not: a sentence; empty: nothing.
@@ -384,7 +400,9 @@ class Engine {
   // Places that it has reserved at a worker and not used.
   uint32_t promised(uint32_t worker) const;
   // Whether it asks to be woken for nothing but the taking of what it has handed over.
-  bool waits_for_took_alone() const;
+  bool waits_for_took_alone() const { return waits_alone(Waits::kForTook); }
+  // The same for what policies have set aside.
+  bool waits_for_policies_alone() const { return waits_alone(Waits::kForPolicy); }
   // Asserts the numbered rules; (5) only where nothing is under way. By (14) there is room for
   // every accept under way, as long as the ring has brought no more than it said it could.
   void CheckAll(bool at_rest, bool ring_keeps_its_word = true);
@@ -438,6 +456,7 @@ class Engine {
     bool yields = false;   // multishot accept: it is not armed, by (16)
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
     BackOff back_off;
+    Aside aside;
     Pace pace;                     // of single accepts
     int64_t blocked_until_ns = 0;  // kSourceBlocks has been reported
     std::vector<uint32_t> joined;  // ascending
@@ -501,6 +520,13 @@ class Engine {
   void Prepare(const SourceState& source) const;
   void Deal();
   bool DealHeld(uint32_t source);
+  uint64_t SetAside(const SourceState& source) const;
+  bool AsksAgain(const SourceState& source) const;
+  static uint32_t AsideMax(const SourceState& source);
+  bool AsideFull(const SourceState& source) const;
+  uint32_t MayBring(const SourceState& source) const;
+  bool HasNews(uint32_t source);
+  void AskAgain(uint32_t source);
   // Who waits for credit of those that were served longer ago; only at the balancer's limit.
   enum class Ahead : uint8_t { kNobody, kStarves, kGetsCreditSoon };
   bool AcceptMore(uint32_t source, Ahead ahead);
@@ -555,11 +581,20 @@ class Engine {
   void Stall(uint32_t worker, bool recalled);
 
   // What keeps something from being done now that only a worker, or the end of a lease, can change.
-  enum class Waits : uint8_t { kForNothing, kForCredit, kForDescriptors, kForTook, kForTaker };
+  enum class Waits : uint8_t {
+    kForNothing,
+    kForCredit,
+    kForDescriptors,
+    kForTook,
+    kForTaker,
+    kForPolicy
+  };
+  bool waits_alone(Waits what) const;
   Waits WaitsOf(const SourceState& source) const;
   Waits WaitsOf(const WorkerState& worker) const;
   bool Starving() const;
   bool Shut(const SourceState& source) const;
+  bool Deals(const SourceState& source) const;
   static bool Disarmed(const SourceState& source);
   bool HasWork(uint32_t source) const;
 

@@ -10,6 +10,7 @@ void Ledger::Reserve(uint32_t sources, uint32_t workers, uint32_t records) {
   if (sources > sources_.size()) {
     sources_.resize(sources);
     queues_.resize(sources);
+    asides_.resize(sources);
   }
   if (workers > workers_.size()) workers_.resize(workers);
   if (records <= room_max_) return;
@@ -49,20 +50,61 @@ ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t cam
             .number = count.arrivals++,
             .came_at_ns = came_at_ns,
             .next = kNoArrival};
-  Queue& queue = queues_[source];
-  if (queue.last == kNoArrival) {
-    queue.first = id;
-  } else {
-    records_[queue.last].next = id;
-  }
-  queue.last = id;
+  Append(queues_[source], id);
   ++count.held;
   return id;
+}
+
+int64_t Ledger::OldestAside(uint32_t source) const {
+  int64_t oldest_ns = kNotAside;
+  for (ArrivalId id = asides_[source].first; id != kNoArrival; id = records_[id].next) {
+    const int64_t at_ns = records_[id].aside_at_ns;
+    if (oldest_ns == kNotAside || at_ns < oldest_ns) oldest_ns = at_ns;
+  }
+  return oldest_ns;
+}
+
+void Ledger::SetAside(ArrivalId id, int64_t now_ns) {
+  ArrivalRecord& record = records_[PopHeld(id)];
+  record.aside = true;
+  SourceCount& count = sources_[record.source];
+  if (record.aside_at_ns == kNotAside) {
+    record.aside_at_ns = now_ns;
+    ++count.aside_ever;
+  }
+  ++count.held;
+  ++count.aside;
+  Append(asides_[record.source], id);
+}
+
+// What is recalled comes first whatever its number, so both queues are nearly sorted, and the one
+// that waits is walked only as far as what was set aside is older.
+void Ledger::TakeUp(uint32_t source) {
+  Queue& queue = queues_[source];
+  ArrivalId before = kNoArrival;
+  for (ArrivalId id = asides_[source].first; id != kNoArrival;) {
+    ArrivalRecord& record = records_[id];
+    const ArrivalId next_aside = record.next;
+    ArrivalId next = before == kNoArrival ? queue.first : records_[before].next;
+    while (next != kNoArrival && records_[next].number < record.number) {
+      before = next;
+      next = records_[next].next;
+    }
+    (before == kNoArrival ? queue.first : records_[before].next) = id;
+    record.next = next;
+    record.aside = false;
+    if (next == kNoArrival) queue.last = id;
+    before = id;
+    id = next_aside;
+  }
+  asides_[source] = {};
+  sources_[source].aside = 0;
 }
 
 void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
   ArrivalRecord& record = records_[PopHeld(id)];
   record.place = Place::kOffered;
+  record.aside_at_ns = kNotAside;
   record.worker = worker;
   record.offered_at_ns = now_ns;
   ++sources_[record.source].offered;
@@ -102,6 +144,7 @@ void Ledger::Recall(ArrivalId id) {
 void Ledger::Send(ArrivalId id, uint32_t worker, uint32_t worker_generation) {
   ArrivalRecord& record = records_[PopHeld(id)];
   record.place = Place::kSent;
+  record.aside_at_ns = kNotAside;
   record.worker = worker;
   record.worker_generation = worker_generation;
   ++sources_[record.source].claimed;
@@ -149,13 +192,20 @@ int32_t Ledger::Drop(ArrivalId id) {
 
 ArrivalId Ledger::PopHeld(ArrivalId id) {
   ArrivalRecord& record = records_[id];
-  Queue& queue = queues_[record.source];
+  Queue& queue = record.aside ? asides_[record.source] : queues_[record.source];
   RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
   queue.first = record.next;
   if (queue.first == kNoArrival) queue.last = kNoArrival;
   record.next = kNoArrival;
   --sources_[record.source].held;
+  if (record.aside) --sources_[record.source].aside;
+  record.aside = false;
   return id;
+}
+
+void Ledger::Append(Queue& queue, ArrivalId id) {
+  (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
+  queue.last = id;
 }
 
 void Ledger::PushHeldFirst(ArrivalId id) {
@@ -180,11 +230,19 @@ void Ledger::CheckAll() const {
                                            count.dropped);  // (1)
     RINGMASTER_CHECK(count.gone <= count.dropped);
     uint64_t held = 0;
-    for (ArrivalId id = queues_[source].first; id != kNoArrival; id = records_[id].next) {
-      RINGMASTER_CHECK(records_[id].place == Place::kHeld && records_[id].source == source);  // (6)
-      ++held;
+    uint64_t aside = 0;
+    for (const bool set_aside : {false, true}) {
+      const Queue& queue = set_aside ? asides_[source] : queues_[source];
+      for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) {
+        const ArrivalRecord& record = records_[id];
+        RINGMASTER_CHECK(record.place == Place::kHeld && record.source == source);  // (6)
+        RINGMASTER_CHECK(record.aside == set_aside);
+        RINGMASTER_CHECK(record.next != kNoArrival || queue.last == id);
+        ++held;
+        aside += set_aside ? 1 : 0;
+      }
     }
-    RINGMASTER_CHECK(held == count.held);
+    RINGMASTER_CHECK(held == count.held && aside == count.aside);
   }
   std::vector<uint32_t> unclaimed(workers_.size());
   uint32_t used = 0;

@@ -6,6 +6,8 @@
 // (1) per source: arrivals = held + offered + claimed + refused + dropped.
 // (2) per worker, cumulative: assigned = claimed + recalled + unclaimed.
 // (4) each source numbers its arrivals densely from 0; a recall keeps the number.
+// (20) what is held waits to be dealt, or is set aside, because its policy has picked nobody. Taken
+//     up again, it takes its place among what waits by its number.
 // (6) an arrival is in one place: held by its source or offered to one worker. One that was sent to
 //     a worker's ring counts as claimed at once; its record stays until it is known that the
 //     sending has not failed.
@@ -23,12 +25,14 @@ namespace ringmaster::core {
 
 using ArrivalId = uint32_t;
 inline constexpr ArrivalId kNoArrival = UINT32_MAX;
+inline constexpr int64_t kNotAside = -1;
 
 enum class Place : uint8_t { kFree, kHeld, kOffered, kSent };
 
 struct ArrivalRecord {
   Place place = Place::kFree;
   uint8_t doublings = 0;  // how often its recall limit has been doubled
+  bool aside = false;     // kHeld: it is set aside
   uint32_t source = 0;
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint32_t worker_generation = 0;  // kSent: which of those that have had the index
@@ -36,13 +40,16 @@ struct ArrivalRecord {
   Arrival facts;
   uint64_t number = 0;  // within its source, by (4)
   int64_t came_at_ns = 0;
-  int64_t offered_at_ns = 0;  // kOffered
+  int64_t offered_at_ns = 0;        // kOffered
+  int64_t aside_at_ns = kNotAside;  // when it was first set aside, since it was last offered
   ArrivalId next = kNoArrival;
 };
 
 struct SourceCount {
   uint64_t arrivals = 0;
   uint64_t held = 0;
+  uint64_t aside = 0;       // of these, set aside, by (20)
+  uint64_t aside_ever = 0;  // how often an arrival was, not counting when that was asked about anew
   uint64_t offered = 0;
   uint64_t claimed = 0;
   uint64_t refused = 0;
@@ -90,8 +97,20 @@ class Ledger {
   // A new arrival, held at the end of its source's queue. Its age counts from `came_at_ns`.
   ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns = 0);
 
-  // The first of what a source holds; kNoArrival when it holds nothing.
+  // The first of what a source holds and has not set aside; kNoArrival when there is nothing.
   ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }
+
+  // By (20), the same of what it has set aside; and when the one that has been so for the longest
+  // time was: kNotAside when there is none.
+  ArrivalId FirstAside(uint32_t source) const { return asides_[source].first; }
+  int64_t OldestAside(uint32_t source) const;
+
+  // How many a source holds and has not set aside.
+  uint64_t ToDeal(uint32_t source) const { return sources_[source].held - sources_[source].aside; }
+
+  // By (20): the first held arrival of its source is set aside; all that are wait to be dealt.
+  void SetAside(ArrivalId id, int64_t now_ns);
+  void TakeUp(uint32_t source);
 
   // The first held arrival of its source is offered to `worker`.
   void Offer(ArrivalId id, uint32_t worker, int64_t now_ns);
@@ -112,10 +131,11 @@ class Ledger {
   // Sending has not failed; the record is gone.
   void Settle(ArrivalId id);
 
-  // The first held arrival of its source is closed unserved; the record is gone. Returns its fd.
+  // The first held arrival of its source, or the first that is set aside, is closed unserved; the
+  // record is gone. Returns its fd.
   int32_t Refuse(ArrivalId id);
 
-  // The first held arrival of its source is given up; the record is gone. Returns its fd.
+  // The same, given up.
   int32_t Drop(ArrivalId id);
 
   ArrivalRecord& record(ArrivalId id) { return records_[id]; }
@@ -137,11 +157,13 @@ class Ledger {
   };
 
   ArrivalId PopHeld(ArrivalId id);
+  void Append(Queue& queue, ArrivalId id);
   void PushHeldFirst(ArrivalId id);
   void Free(ArrivalId id);
 
   std::vector<ArrivalRecord> records_;  // as many as were ever used at once
   std::vector<Queue> queues_;           // what each source holds
+  std::vector<Queue> asides_;           // but for what it has set aside
   std::vector<SourceCount> sources_;
   std::vector<WorkerCount> workers_;
   ArrivalId free_ = kNoArrival;

@@ -58,6 +58,18 @@ std::string OverflowText(uint32_t index, const core::Engine& engine, const Roste
       " (it is ", backlog.limit, " now: the argument of listen(), and at most net.core.somaxconn)");
 }
 
+std::string AsideText(uint32_t source, const core::Engine& engine, const Roster& roster) {
+  return absl::StrCat(
+      "source ", roster.PublicIndex(source), ": its policy ", engine.policy(source).name(),
+      " has picked nobody for ", engine.ledger().source(source).aside,
+      " arrivals so far, and for the first of them for ",
+      absl::FormatDuration(absl::Nanoseconds(engine.OldestAsideNs(source))),
+      ". While it has set aside ", engine.AsideMax(source),
+      ", nothing more is taken in. The policy is asked again when a worker can take more or has "
+      "less to do, and after 100ms at the latest. See that the workers which it waits for have "
+      "credit, or set age_max, which closes what nobody has taken in time");
+}
+
 }  // namespace
 
 Event DescribeEvent(const core::EngineEvent& event, const BalancerOptions& options,
@@ -114,6 +126,10 @@ Event DescribeEvent(const core::EngineEvent& event, const BalancerOptions& optio
                        ". A policy must not do that: mend it. Where it had to pick a worker, the "
                        "first candidate gets the arrival. This is said once for each policy; "
                        "SourceStats::policy_faults counts how often it happens");
+      break;
+    case core::EventKind::kSetAside:
+      report.kind = Event::Kind::kSetAside;
+      report.text = AsideText(event.source, engine, roster);
       break;
   }
   return report;

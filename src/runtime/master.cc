@@ -600,7 +600,7 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
          .hides_end = source.multishot && !source.countable,
          .tells_overflows = overflows >= 0,
          .overflows = std::max(overflows, 0),
-         .hold = source.multishot ? options.hold : 0,
+         .hold = options.hold,
          .recall = options.recall,
          .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
                          (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),

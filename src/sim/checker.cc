@@ -196,6 +196,8 @@ void Checker::Opened(uint32_t index) {
   }
   uint64_t capacity = 0;
   for (const Worker& it : workers_) capacity += it.boxes[0].facts.capacity;
+  // What is set aside has no place at a worker, nor have those whose places it got in the end.
+  for (const Source& it : sources_) capacity += it.facts.reluctant ? it.facts.aside_max + 64 : 0;
   if (steady_ && open_ > capacity) Fail("more connections are open than the workers may have");
 }
 

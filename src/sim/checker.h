@@ -30,6 +30,10 @@
 //    offer grows very old while somebody else has nothing to do.
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit, unless that
 //    credit is kept for what another source has asked for: whoever makes credit wakes the master.
+//  * What its policy picks somebody for goes to that worker. What it picks nobody for stays held:
+//    no more of a source than may be. The policy is asked about it again when a worker could have
+//    it that could not before, or has fewer connections open, and at least ten times a second.
+//    Nothing else waits for it.
 //  * Sources of a master take turns. A source that has work, which the master knows of, is passed
 //    over at most a few times by sources that get credit from workers which it has joined, too.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
@@ -75,6 +79,8 @@ struct CheckedSource {
   uint32_t capacity = 0;   // 0: no limit
   int64_t age_max_ns = 0;  // 0: no limit
   bool tells_age = true;   // the kernel tells when a client came
+  bool reluctant = false;  // its policy picks nobody now and then
+  uint32_t aside_max = 1;  // for so many at a time
 };
 
 // A connection that the master hands over, or a ticket.
@@ -195,12 +201,24 @@ class Checker {
   // Places that the masters have reserved at it for what they are about to accept.
   void OnPromised(uint32_t worker, uint32_t count, int64_t now_ns);
 
+  // --- The policies. A worker that one was shown, with as many connections open; it picks that
+  // worker for `connection` (kNone: a ticket), or nobody of those. ---
+  struct Shown {
+    uint32_t worker = 0;
+    uint32_t open = 0;
+  };
+  void OnPicked(uint32_t source, uint32_t connection, uint32_t worker);
+  void OnNobody(uint32_t source, uint32_t connection, const std::vector<Shown>& shown);
+
   // --- A master. ---
   // `due_ns` is when the master would have acted if its host had not been busy.
   void BeforeBatch(uint32_t master, int64_t due_ns);
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
   // Nobody drives it, so nothing is dealt; or somebody does again.
-  void OnRest(uint32_t master, bool rests) { masters_[master].resting = rests; }
+  void OnRest(uint32_t master, bool rests) {
+    masters_[master].resting = rests;
+    masters_[master].rested = true;
+  }
   // The engine says that a worker does not move, or moves again.
   void OnStallSaid(uint32_t worker, uint32_t master, bool stalls);
   // After that.
@@ -238,6 +256,7 @@ class Checker {
     uint64_t withdrawn = 0;        // tickets
     uint64_t recalled = 0;         // by age, not by leaving
     uint64_t left = 0;             // recalled because the worker left
+    uint64_t nobody = 0;           // times that its policy picked nobody
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
   };
@@ -247,6 +266,8 @@ class Checker {
   uint32_t claimed_tickets(uint32_t source) const { return sources_[source].claimed_tickets; }
   // Tickets that were handed over, and their workers have not said that they took them.
   uint32_t untaken_tickets(uint32_t source) const;
+  // Connections that its policy has picked nobody for when it was last asked.
+  uint32_t aside(uint32_t source) const { return sources_[source].aside; }
   uint32_t source_of(uint32_t connection) const { return connections_[connection].source; }
   // Offered and not claimed, or handed over and not taken: at one master, or at all of them.
   uint32_t unclaimed(uint32_t worker, uint32_t master) const {
@@ -279,6 +300,12 @@ class Checker {
     kRefused
   };
 
+  // A policy has picked nobody.
+  struct Nobody {
+    int64_t at_ns = -1;
+    std::vector<Shown> shown;
+  };
+
   struct Connection {
     Where where = Where::kQueued;
     uint32_t source = 0;
@@ -297,6 +324,9 @@ class Checker {
     int64_t dealt_at_ns = 0;
     uint64_t dealt_as = 0;      // counts what is dealt
     uint64_t was_dealt_as = 0;  // before it came back
+    uint32_t picked = kNone;    // as its policy said last; kNone: nobody
+    bool aside = false;         // it is held, and that was the answer
+    Nobody nobody;
   };
 
   struct Source {
@@ -324,6 +354,9 @@ class Checker {
     uint64_t first_deals = 0;           // connections dealt at least once
     uint64_t first_deals_now = 0;       // of these, in this reading
     uint32_t came_back = 0;             // held, and dealt before
+    uint32_t aside = 0;                 // held, and the policy has picked nobody
+    Nobody ticket;                      // the last time that it did so of a ticket
+    bool ticket_picked = false;         // since then somebody was for one, the same or another
     uint32_t on_the_way = 0;            // sent, or claimed and its token not looked up
     std::vector<int64_t> joined_at_ns;  // by worker; negative: has not joined
     std::vector<uint64_t> claimed;      // by worker
@@ -369,6 +402,8 @@ class Checker {
     bool stopping = false;
     bool refusing = false;
     bool resting = false;
+    bool rested = false;       // and no batch has come since
+    int64_t asks_from_ns = 0;  // when one had
   };
 
   // A word that has changed since it was read last.
@@ -406,7 +441,14 @@ class Checker {
   void CheckNeglectOf(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckIdleness(uint32_t master, int64_t now_ns);
   void CheckOrder(uint32_t master);
+  void NoteAside();
+  void CheckAside(uint32_t master, int64_t now_ns);
+  void CheckAsideOf(uint32_t source, const Nobody& nobody, const std::string& name, int64_t now_ns);
+  void CheckAsideAfter(uint32_t master, int64_t now_ns);
+  bool MayHaveNews(uint32_t worker, const Nobody& nobody) const;
+  bool HeldUp(const Source& source) const;
   int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const;
+  int64_t CreditSinceOf(uint32_t source, uint32_t worker, int64_t now_ns) const;
   bool OthersAsk(uint32_t worker, uint32_t source) const;
   void CheckTurns(uint32_t master, int64_t now_ns);
   bool Joins(uint32_t source, uint32_t worker) const {
@@ -433,6 +475,8 @@ class Checker {
   };
   std::vector<Given> given_;       // connections and tickets, in this batch
   std::vector<uint32_t> to_drop_;  // connections to be dropped by this batch
+  std::vector<uint32_t> nobody_;   // connections that a policy has picked nobody for in this batch
+  std::vector<uint32_t> aside_;    // those for which that is the last word
   uint64_t reading_ = 0;
   uint64_t deals_ = 0;
   uint64_t served_ = 0;

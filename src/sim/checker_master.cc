@@ -22,6 +22,8 @@ constexpr int64_t kLateFactor = 4;
 // slack.
 constexpr int64_t kNeglectFactor = 3;
 constexpr uint32_t kDoublings = 6;
+// After so long a policy is asked again in any case.
+constexpr int64_t kAskAgainNs = 100'000'000;
 // How often a source that has work may be passed over, for each source of the master.
 constexpr uint32_t kTurnsMax = 3;
 
@@ -31,24 +33,153 @@ constexpr uint32_t kTurnsMax = 3;
 int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const {
   int64_t since_ns = -1;
   for (uint32_t index = 0; index < workers_.size(); ++index) {
-    const Worker& worker = workers_[index];
-    const int64_t joined_ns = sources_[source].joined_at_ns[index];
-    const Box& box = BoxOf(index, source);
-    if (index == except || joined_ns < 0 || !worker.idle || box.owes_motion || box.unclaimed != 0 ||
-        open(index) + worker.promised >= box.facts.capacity) {
-      continue;
-    }
-    // Credit is kept for what other sources have asked for, and the window may be 1 by now.
-    if (OthersAsk(index, source)) continue;
-    // How much may be sent before it is known to have arrived is bounded.
-    if (box.facts.completions && (!masters_[sources_[source].facts.master].all_reported ||
-                                  now_ns < box.unreachable_until_ns)) {
-      continue;
-    }
-    const int64_t this_ns = std::max({joined_ns, worker.credit_since_ns, box.unreachable_until_ns});
-    if (since_ns < 0 || this_ns < since_ns) since_ns = this_ns;
+    const int64_t this_ns = index == except ? -1 : CreditSinceOf(source, index, now_ns);
+    if (this_ns >= 0 && (since_ns < 0 || this_ns < since_ns)) since_ns = this_ns;
   }
   return since_ns;
+}
+
+int64_t Checker::CreditSinceOf(uint32_t source, uint32_t index, int64_t now_ns) const {
+  const Worker& worker = workers_[index];
+  const int64_t joined_ns = sources_[source].joined_at_ns[index];
+  const Box& box = BoxOf(index, source);
+  if (joined_ns < 0 || !worker.idle || box.owes_motion || box.unclaimed != 0 ||
+      open(index) + worker.promised >= box.facts.capacity) {
+    return -1;
+  }
+  // Credit is kept for what other sources have asked for, and the window may be 1 by now.
+  if (OthersAsk(index, source)) return -1;
+  // How much may be sent before it is known to have arrived is bounded.
+  if (box.facts.completions && (!masters_[sources_[source].facts.master].all_reported ||
+                                now_ns < box.unreachable_until_ns)) {
+    return -1;
+  }
+  return std::max({joined_ns, worker.credit_since_ns, box.unreachable_until_ns});
+}
+
+// --- What policies pick nobody for ---------------------------------------------------------------
+
+void Checker::OnPicked(uint32_t source, uint32_t connection, uint32_t worker) {
+  if (connection == kNone) {
+    sources_[source].ticket_picked = true;
+  } else {
+    connections_[connection].picked = worker;
+  }
+}
+
+void Checker::OnNobody(uint32_t source, uint32_t connection, const std::vector<Shown>& shown) {
+  ++sources_[source].counts.nobody;
+  if (connection == kNone) {
+    if (!sources_[source].facts.tickets) Fail("a policy is not shown who connects");
+    sources_[source].ticket = {.at_ns = now_ns_, .shown = shown};
+    sources_[source].ticket_picked = false;
+    return;
+  }
+  Connection& asked = connections_[connection];
+  if (asked.source != source) return Fail("a policy is asked about what is of another source");
+  asked.picked = kNone;
+  asked.nobody = {.at_ns = now_ns_, .shown = shown};
+  nobody_.push_back(connection);
+}
+
+// After what a batch has given away is known.
+void Checker::NoteAside() {
+  const auto gone = [this](uint32_t connection) {
+    Connection& it = connections_[connection];
+    if (it.where == Where::kHeld && it.picked == kNone) return false;
+    it.aside = false;
+    --sources_[it.source].aside;
+    return true;
+  };
+  std::erase_if(aside_, gone);
+  for (const uint32_t connection : nobody_) {
+    Connection& it = connections_[connection];
+    if (it.aside || it.where != Where::kHeld || it.picked != kNone) continue;
+    it.aside = true;
+    ++sources_[it.source].aside;
+    aside_.push_back(connection);
+  }
+  nobody_.clear();
+}
+
+// Whether the policy, when it picked nobody, was not shown this worker, or with more open.
+bool Checker::MayHaveNews(uint32_t worker, const Nobody& nobody) const {
+  const auto shown =
+      std::find_if(nobody.shown.begin(), nobody.shown.end(),
+                   [worker](const Shown& candidate) { return candidate.worker == worker; });
+  return shown == nobody.shown.end() || open(worker) + workers_[worker].promised < shown->open;
+}
+
+// Whether its policy keeps what it has from being dealt, or taken in. Tickets are all alike: others
+// may be set aside when one is given away, but not for long without being asked about.
+bool Checker::HeldUp(const Source& source) const {
+  if (!source.facts.reluctant) return false;
+  const int64_t until_ns = source.ticket.at_ns + kAskAgainNs + options_.patience_ns;
+  const bool ticket = source.ticket.at_ns >= 0 && (!source.ticket_picked || now_ns_ <= until_ns);
+  return ticket || source.aside >= source.facts.aside_max;
+}
+
+void Checker::CheckAside(uint32_t master, int64_t now_ns) {
+  const MasterState& state = masters_[master];
+  if (state.refusing || state.resting || state.rested) return;
+  for (const uint32_t connection : aside_) {
+    const Connection& it = connections_[connection];
+    const Source& source = sources_[it.source];
+    // Beyond what may be, what has come back is asked about first.
+    if (source.facts.master != master || source.aside > source.facts.aside_max) continue;
+    CheckAsideOf(it.source, it.nobody, Name(connection), now_ns);
+  }
+  for (uint32_t index = 0; index < sources_.size(); ++index) {
+    const Source& source = sources_[index];
+    if (source.facts.master != master || source.ticket.at_ns < 0 || source.ticket_picked ||
+        source.removed || state.stopping) {
+      continue;
+    }
+    CheckAsideOf(index, source.ticket, "a ticket of source " + std::to_string(index), now_ns);
+  }
+}
+
+void Checker::CheckAsideOf(uint32_t source, const Nobody& nobody, const std::string& name,
+                           int64_t now_ns) {
+  const MasterState& state = masters_[sources_[source].facts.master];
+  for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
+    const int64_t since_ns = CreditSinceOf(source, worker, now_ns);
+    if (since_ns < 0) continue;
+    const bool news = MayHaveNews(worker, nobody);
+    if (news &&
+        now_ns - std::max({since_ns, nobody.at_ns, state.last_batch_ns}) > options_.patience_ns) {
+      return Fail(name + " is set aside although a worker has more to give than before: the " +
+                  "master was not woken");
+    }
+    if (now_ns - std::max({since_ns, nobody.at_ns, state.asks_from_ns}) >
+        kAskAgainNs + options_.patience_ns) {
+      return Fail(name + " is set aside, and its policy is not asked again");
+    }
+  }
+}
+
+void Checker::CheckAsideAfter(uint32_t master, int64_t now_ns) {
+  MasterState& state = masters_[master];
+  if (std::exchange(state.rested, state.resting)) state.asks_from_ns = now_ns;
+  if (state.refusing || state.resting) return;
+  for (const Source& source : sources_) {
+    if (source.facts.master == master && source.aside > source.facts.aside_max + source.came_back) {
+      return Fail("more is set aside of a source than may be");
+    }
+  }
+  for (const uint32_t connection : aside_) {
+    const Connection& it = connections_[connection];
+    const Source& source = sources_[it.source];
+    if (source.facts.master != master || it.nobody.at_ns == now_ns ||
+        source.aside > source.facts.aside_max) {
+      continue;
+    }
+    for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
+      if (CreditSinceOf(it.source, worker, now_ns) < 0 || !MayHaveNews(worker, it.nobody)) continue;
+      return Fail(Name(connection) +
+                  " is set aside after a batch although a worker has more to give than before");
+    }
+  }
 }
 
 // Whether credit may be kept at the worker for what other sources may bring.
@@ -67,6 +198,7 @@ void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
   }
   CheckNeglect(master, due_ns);
   CheckIdleness(master, due_ns);
+  CheckAside(master, due_ns);
 }
 
 void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
@@ -99,6 +231,8 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   }
   to_drop_.clear();
   if (failed()) return;
+  NoteAside();
+  CheckAsideAfter(master, now_ns);
   if (!state.refusing) CheckOrder(master);
   CheckTurns(master, now_ns);
   for (Source& source : sources_) {
@@ -108,14 +242,14 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
     if (source.facts.master != master) continue;
-    if (source.counts.held > 0 && !state.refusing && !state.resting &&
-        CreditSince(index, kNone, now_ns) >= 0) {
+    const bool held = source.counts.held > source.aside && !HeldUp(source);
+    if (held && !state.refusing && !state.resting && CreditSince(index, kNone, now_ns) >= 0) {
       Fail("something is held after a batch although a worker that waits has credit");
     }
     const bool accepts = !source.paused && !source.removed && !source.given_up && !state.stopping &&
                          !options_.backs_off;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
-    source.waits = source.counts.held > 0 || (accepts && !source.queued.empty() && !full);
+    source.waits = held || (accepts && !source.queued.empty() && !full && !HeldUp(source));
   }
 }
 
@@ -138,7 +272,7 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
     const bool more = accepts && source.known && !source.queued.empty() &&
                       !(source.facts.tickets && Told(index, now_ns));
     const bool idle = masters_[master].refusing || masters_[master].resting;
-    const bool works = !idle && (source.counts.held > 0 || more);
+    const bool works = !idle && (source.counts.held > source.aside || more) && !HeldUp(source);
     const bool served =
         source.asked > 0 ||
         std::any_of(given_.begin(), given_.end(), [&](Given it) { return it.source == index; });
@@ -217,6 +351,7 @@ void Checker::CheckIdleness(uint32_t master, int64_t now_ns) {
     const Source& source = sources_[index];
     // A worker with a ticket may be about to accept, or may have accepted meanwhile.
     if (source.facts.tickets && (source.queued.empty() || Told(index, now_ns))) continue;
+    if (HeldUp(source)) continue;
     int64_t since_ns = CreditSince(index, kNone, now_ns);
     if (since_ns < 0) continue;
     since_ns = std::max({since_ns, state.last_batch_ns, source.told_until_ns});
@@ -480,6 +615,9 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
   Connection& dealt = connections_[connection];
   Source& source = sources_[dealt.source];
   Box& box = BoxOf(index, dealt.source);
+  if (source.facts.reluctant && dealt.picked != index) {
+    return Fail(Name(connection) + " is given to somebody whom its policy has not picked");
+  }
   given_.push_back({.worker = index, .source = dealt.source, .again = dealt.ever_dealt});
   if (dealt.ever_dealt) {
     --source.came_back;
@@ -503,16 +641,19 @@ void Checker::CheckOrder(uint32_t master) {
   for (Source& source : sources_) {
     if (source.facts.master != master) continue;
     source.first_deals += source.first_deals_now;
-    if (source.first_deals_now > 0 && source.came_back > 0) {
+    if (source.first_deals_now > 0 && source.came_back > 0 && !source.facts.reluctant) {
       Fail("a connection is dealt for the first time while one that came back waits");
     }
   }
   for (const uint32_t connection : dealt_now_) {
     const Connection& dealt = connections_[connection];
-    // This many connections have been dealt at least once. They must be the oldest ones.
-    if (dealt.number >= sources_[dealt.source].first_deals) {
+    // This many connections have been dealt at least once. They must be the oldest ones, but for
+    // those that the policy has picked nobody for.
+    const Source& source = sources_[dealt.source];
+    if (dealt.number >= source.first_deals + source.aside) {
       return Fail(Name(connection) + " is dealt before an older one");
     }
+    if (source.facts.reluctant) continue;
     for (const uint32_t held : came_back_) {
       const Connection& waiting = connections_[held];
       if (dealt.source == waiting.source && dealt.came_back_in == waiting.came_back_in &&

@@ -88,6 +88,15 @@ void DrawFlood(Prng& prng, SimConfig& config) {
   for (SimSourceConfig& source : config.sources) source.master = config.sources[0].master;
 }
 
+// Policies that pick nobody for now: by chance, because one worker alone will do, or both.
+void DrawReluctance(Prng& prng, SimConfig& config) {
+  for (SimSourceConfig& source : config.sources) {
+    if (prng.Chance({1, 3})) continue;
+    source.nobody_of_8 = prng.OneOf(std::array<uint32_t, 4>{0, 1, 4, 7});
+    source.strict = prng.Chance({1, 2});
+  }
+}
+
 }  // namespace
 
 // Any policy of the library. Policies that take a parameter get one half of the time.
@@ -175,6 +184,7 @@ SimConfig DrawConfig(uint64_t seed) {
     source.local = !source.countable && prng.Chance({1, 2});
   }
   if (config.sources.size() > 1 && prng.Chance({1, 8})) DrawFlood(prng, config);
+  if (prng.Chance({1, 6})) DrawReluctance(prng, config);
   return config;
 }
 

@@ -25,6 +25,8 @@ struct SimSourceConfig {
   int64_t age_max_ns = 0;             // drops what nobody has claimed by then; 0: never
   bool tells_age = true;              // age_max_ns: the kernel tells when a client came
   uint32_t backlog_max = UINT32_MAX;  // how many may wait in the kernel
+  uint32_t nobody_of_8 = 0;           // so many of eight times its policy picks nobody
+  bool strict = false;                // its policy picks one worker for each client, or nobody
   bool local = false;                 // a Unix listener, which keeps its backlog when it is shut
                                       // down, and never tells an accept; not countable
 };
@@ -134,6 +136,9 @@ enum class Breakage : uint8_t {
   kMasterTellsNobody,       // a master gives places back and wakes no other one
   kMasterClosesRingTooEarly,  // a ring's number is free before all that was submitted was taken
   kPolicySkipsOneWorker,      // the round never comes to the first worker
+  kPolicyNeverPicks,          // a policy picks nobody for ever
+  kMasterForgetsAside,        // a master that waits for nothing but what is set aside sleeps on
+  kMasterAsksTooMuch,         // a master sets aside more than it was told to
   kSwitchDropsArrival,        // what arrives in the batch of a policy switch is dropped
   kMasterOverlooksHangUps,    // a master takes clients that have hung up for waiting
   kMasterCountsFromAccept,    // a master forgets for how long clients have waited before

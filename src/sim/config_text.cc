@@ -29,6 +29,8 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("tells_age", source.tells_age);
   visit("backlog_max", source.backlog_max);
   visit("local", source.local);
+  visit("nobody_of_8", source.nobody_of_8);
+  visit("strict", source.strict);
 }
 
 template <typename Config, typename Visitor>
@@ -198,7 +200,7 @@ bool Sound(const SimConfig& config) {
   for (const SimSourceConfig& source : config.sources) {
     sound &= !source.multishot_accept || source.hold > 0;
     sound &= !source.readiness || (!source.multishot_accept && source.age_max_ns == 0);
-    sound &= source.age_max_ns >= 0 && source.backlog_max > 0;
+    sound &= source.age_max_ns >= 0 && source.backlog_max > 0 && source.nobody_of_8 <= 8;
   }
   return sound;
 }

@@ -92,8 +92,11 @@ enum class Milestone : uint8_t {
   kStallRelieved,       // of the stalls: something was recalled
   kStallInClaim,        // nothing could be, and the worker was inside a claim
   kStallInSilence,      // the same, and it was not
+  kSetAside,            // times that a policy picked nobody
+  kSetAsideSaid,        // the engine said that a policy has set much aside, or for long
+  kAsideFull,           // as much was set aside as may be
 };
-inline constexpr size_t kMilestoneCount = 78;
+inline constexpr size_t kMilestoneCount = 81;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -174,6 +177,9 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "stall_relieved",
     "stall_in_claim",
     "stall_in_silence",
+    "set_aside",
+    "set_aside_said",
+    "aside_full",
 };
 
 struct Counters {

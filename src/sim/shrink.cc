@@ -233,6 +233,8 @@ class Shrinker {
       plainer([](SimSourceConfig& source) { source.tells_age = true; });
       plainer([](SimSourceConfig& source) { source.backlog_max = UINT32_MAX; });
       plainer([](SimSourceConfig& source) { source.local = false; });
+      plainer([](SimSourceConfig& source) { source.strict = false; });
+      plainer([](SimSourceConfig& source) { source.nobody_of_8 = 0; });
       plainer([](SimSourceConfig& source) { source.readiness = source.countable = false; });
     }
     return smaller;

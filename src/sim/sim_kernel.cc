@@ -70,6 +70,8 @@ uint32_t SimKernel::Arrive(uint32_t source) {
   }
   const uint32_t connection = world_->checker().OnArrival(source, world_->now_ns());
   connections_.push_back({.came_at_ns = world_->now_ns(), .facts = DrawFacts()});
+  // By which a watched policy knows it; 0: unknown. No policy of the library looks at it.
+  connections_.back().facts.peer.port = static_cast<uint16_t>(connections_.size());
   listener.backlog.push_back(connection);
   world_->Note("arrives", {{"connection", connection}, {"source", source}});
   return connection;

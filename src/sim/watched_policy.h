@@ -6,29 +6,56 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "ringmaster/policy.h"
 #include "sim/checker.h"
+#include "sim/prng.h"
 
 namespace ringmaster::sim {
+
+// Whether and why it picks nobody; borrows what it points to.
+struct Reluctance {
+  uint32_t nobody_of_8 = 0;
+  bool strict = false;
+  bool for_ever = false;       // also when `over`
+  const bool* over = nullptr;  // it picks as any other then
+  Prng* prng = nullptr;
+  uint32_t source = 0;
+  // Which worker has an index in the engine.
+  std::function<uint32_t(uint32_t index)> worker_at = nullptr;
+
+  bool any() const { return nobody_of_8 > 0 || strict; }
+};
 
 class WatchedPolicy final : public Policy {
  public:
   // Borrows the checker. `skips_one`: never picks the first worker that has joined, if it can.
-  WatchedPolicy(std::unique_ptr<Policy> policy, Checker* checker, bool skips_one)
-      : policy_(std::move(policy)), checker_(checker), skips_one_(skips_one) {}
+  WatchedPolicy(std::unique_ptr<Policy> policy, Checker* checker, bool skips_one,
+                Reluctance reluctance)
+      : policy_(std::move(policy)),
+        checker_(checker),
+        skips_one_(skips_one),
+        reluctance_(std::move(reluctance)) {}
 
   std::string name() const override { return policy_->name(); }
-  FactsNeeded facts() const override { return policy_->facts(); }
+  // One that picks nobody knows by the port which connection that was.
+  FactsNeeded facts() const override {
+    FactsNeeded facts = policy_->facts();
+    facts.peer |= reluctance_.any();
+    return facts;
+  }
   void Prepare(uint32_t worker_slots) override { policy_->Prepare(worker_slots); }
 
   size_t Pick(const Arrival& arrival, const View& view) override {
     ++picks_;
     if (view.candidates.size() < view.joined.size()) ++picks_without_all_;
     CheckView(view);
+    if (reluctance_.any()) return PickReluctantly(arrival, view);
     size_t position = policy_->Pick(arrival, view);
     if (position >= view.candidates.size()) checker_->Fail("a policy picks nobody");
     if (skips_one_ && view.candidates[position].worker == view.joined.front()) {
@@ -49,6 +76,38 @@ class WatchedPolicy final : public Policy {
   uint64_t recalls() const { return recalls_; }
 
  private:
+  size_t PickReluctantly(const Arrival& arrival, const View& view) {
+    const uint32_t connection = SimKernelConnection(arrival);
+    size_t position = Want(connection, arrival, view);
+    const bool unwilling = reluctance_.for_ever || !*reluctance_.over;
+    if (unwilling && reluctance_.prng->Chance({reluctance_.nobody_of_8, 8})) position = kNobodyNow;
+    if (position != kNobodyNow) {
+      checker_->OnPicked(reluctance_.source, connection,
+                         reluctance_.worker_at(view.candidates[position].worker));
+      return position;
+    }
+    shown_.clear();
+    for (const Candidate& candidate : view.candidates) {
+      shown_.push_back({.worker = reluctance_.worker_at(candidate.worker), .open = candidate.open});
+    }
+    checker_->OnNobody(reluctance_.source, connection, shown_);
+    return kNobodyNow;
+  }
+  size_t Want(uint32_t connection, const Arrival& arrival, const View& view) {
+    if (!reluctance_.strict || (*reluctance_.over && !reluctance_.for_ever)) {
+      return policy_->Pick(arrival, view);
+    }
+    const size_t turn = connection == Checker::kNone ? 0 : connection % view.joined.size();
+    for (size_t i = 0; i < view.candidates.size(); ++i) {
+      if (view.candidates[i].worker == view.joined[turn]) return i;
+    }
+    return kNobodyNow;
+  }
+  // As the simulated kernel tells it; Checker::kNone where it was not asked, or of a ticket.
+  static uint32_t SimKernelConnection(const Arrival& arrival) {
+    return arrival.peer.port == 0 ? Checker::kNone : arrival.peer.port - 1u;
+  }
+
   void CheckView(const View& view) {
     if (view.candidates.empty() || view.topology == nullptr) {
       return checker_->Fail("a policy is asked although nobody has credit");
@@ -77,6 +136,8 @@ class WatchedPolicy final : public Policy {
   const std::unique_ptr<Policy> policy_;
   Checker* const checker_;
   const bool skips_one_;
+  const Reluctance reluctance_;
+  std::vector<Checker::Shown> shown_;
   uint64_t picks_ = 0;
   uint64_t picks_without_all_ = 0;
   uint64_t recalls_ = 0;

@@ -290,6 +290,7 @@ void World::EndTraffic() {
   FollowHost();
   phase_ = config_.shuts_down ? Phase::kShutdown : Phase::kDrain;
   traffic_ended_ns_ = now_ns_;
+  willing_ = true;
   kernel_.SetDescriptorsMax(INT32_MAX);
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Ask({.kind = CallKind::kResume, .source = index});
@@ -537,6 +538,7 @@ void World::Run() {
     add(Milestone::kTooOldAtOnce, counts.too_old_at_once);
     add(Milestone::kGone, counts.gone);
     add(Milestone::kTicketWithdrawn, counts.withdrawn);
+    add(Milestone::kSetAside, counts.nobody);
     add(Milestone::kHandedOver, counts.handed_over);
     add(Milestone::kHandedOverAgain, counts.handed_over_again);
   }
@@ -658,7 +660,7 @@ void World::CheckRounds() {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     const Source& source = sources_[index];
     if (source.removed || source.config.policy != "round-robin" || !source.steady ||
-        source.config.readiness) {
+        source.config.readiness || source.config.nobody_of_8 > 0 || source.config.strict) {
       continue;
     }
     const bool alive = std::all_of(source.joined.begin(), source.joined.end(),

@@ -349,7 +349,8 @@ class World {
   void LeaveSource(uint32_t source, uint32_t id);
   void Replace(const Master& master);
   void StopIntake(Master& master);
-  std::unique_ptr<WatchedPolicy> MakePolicy(std::string_view name);
+  std::unique_ptr<WatchedPolicy> MakePolicy(std::string_view name, uint32_t source,
+                                            const SimSourceConfig& config);
   void NoteOps(const Master& master);
   void NoteEvents(Master& master);
   void OnShortage(const Master& master, uint32_t index, bool begins);
@@ -386,6 +387,7 @@ class World {
   std::vector<Connection> connections_;
   int32_t ring_fd_max_ = -1;
   Phase phase_ = Phase::kTraffic;
+  bool willing_ = false;  // policies pick somebody whenever they can
   int64_t traffic_ended_ns_ = 0;
 };
 

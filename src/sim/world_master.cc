@@ -74,6 +74,8 @@ std::string_view NameOf(core::EventKind kind) {
       return "event: backlog overflow";
     case core::EventKind::kPolicyFailed:
       return "event: policy failed";
+    case core::EventKind::kSetAside:
+      return "event: set aside";
   }
   return "";
 }
@@ -353,6 +355,9 @@ void World::TakeBatch(Master& master, bool all_reported) {
   if (breaks(Breakage::kMasterForgetsTook) && master.engine->waits_for_took_alone()) {
     master.hunger.Clear();
   }
+  const bool forgets =
+      breaks(Breakage::kMasterForgetsAside) && master.engine->waits_for_policies_alone();
+  if (forgets) master.hunger.Clear();
   NotePromises();
   if (host.places_freed) TellOthers(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
@@ -368,6 +373,7 @@ void World::TakeBatch(Master& master, bool all_reported) {
   if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
     master.wait_ns = core::kWaitForever;
   }
+  if (forgets && master.wait_ns > 0) master.wait_ns = core::kWaitForever;
   // The master does not decide when its host sleeps.
   master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},
@@ -525,6 +531,9 @@ void World::NoteEvents(Master& master) {
       case core::EventKind::kPolicyFailed:
         checker_.Fail(master.engine->policy_fault(event.source));
         break;
+      case core::EventKind::kSetAside:
+        Reached(Milestone::kSetAsideSaid);
+        break;
       case core::EventKind::kSourceBlocks:
       case core::EventKind::kDoorbellFailed:
         break;
@@ -559,6 +568,12 @@ void World::CompareBooks(const Master& master) {
     }
     // A connection that is too old when it would be refused anyway may be dropped or refused.
     const bool refuses = master.refusing || sources_[index].removed;
+    if (books.aside > checker_.aside(index)) {
+      checker_.Fail("the engine has set aside what its policy has picked somebody for");
+    }
+    if (books.aside >= std::clamp(sources_[index].config.hold, 1u, 1024u)) {
+      Reached(Milestone::kAsideFull);
+    }
     if (books.dropped + books.refused != counts.dropped + counts.refused ||
         (!refuses && books.dropped != counts.dropped) || books.arrivals != counts.reported ||
         books.gone != counts.gone || books.held != counts.held || books.claimed > counts.claimed ||
@@ -681,6 +696,8 @@ void World::Run(Master& master, const Call& call) {
       config.master = master.index;
       // This is not drawn, so that the worlds in seeds.txt stay as they were.
       config.local = !config.countable && sources_.size() % 2 == 1;
+      config.nobody_of_8 = config_.sources[0].nobody_of_8;
+      config.strict = config_.sources[0].strict;
       if (!master.stopped) AddSource(config);
       return;
     }
@@ -836,26 +853,26 @@ void World::AddSource(SimSourceConfig config) {
   const int32_t fd = kernel_.Listen(id, config.backlog_max, config.local);
   for (Master& master : masters_) master.ring.OnListen();
   Master& master = masters_[config.master % masters()];
-  std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy);
+  std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy, id, config);
   WatchedPolicy* const watched = policy.get();
   std::unique_ptr<core::Gate> gate;
   if (config.capacity > 0) {
     gate = std::make_unique<core::Gate>();
     gate->Limit(config.capacity);
   }
-  const uint32_t index =
-      master.engine->AddSource({.fd = fd,
-                                .multishot_accept = config.multishot_accept,
-                                .readiness = config.readiness,
-                                .countable = config.countable,
-                                .hides_end = config.local && config.multishot_accept,
-                                .tells_overflows = true,
-                                .hold = config.hold,
-                                .recall = config.recall,
-                                .gate = gate.get(),
-                                .age_max_ns = config.age_max_ns,
-                                .age_facts = config.tells_age ? core::kFactCame : core::kFactGone,
-                                .policy = std::move(policy)});
+  const uint32_t index = master.engine->AddSource(
+      {.fd = fd,
+       .multishot_accept = config.multishot_accept,
+       .readiness = config.readiness,
+       .countable = config.countable,
+       .hides_end = config.local && config.multishot_accept,
+       .tells_overflows = true,
+       .hold = (breaks(Breakage::kMasterAsksTooMuch) ? 4 : 1) * config.hold,
+       .recall = config.recall,
+       .gate = gate.get(),
+       .age_max_ns = config.age_max_ns,
+       .age_facts = config.tells_age ? core::kFactCame : core::kFactGone,
+       .policy = std::move(policy)});
   checker_.AddSource({.master = master.index,
                       .recall = config.recall,
                       .tickets = config.readiness,
@@ -863,7 +880,9 @@ void World::AddSource(SimSourceConfig config) {
                       .exact = !config.multishot_accept,
                       .capacity = config.capacity,
                       .age_max_ns = config.age_max_ns,
-                      .tells_age = config.tells_age},
+                      .tells_age = config.tells_age,
+                      .reluctant = config.nobody_of_8 > 0 || config.strict,
+                      .aside_max = std::clamp(config.hold, 1u, 1024u)},
                      index);
   std::vector<uint32_t>& by_index = master.by_index;
   if (index < by_index.size()) {
@@ -919,11 +938,28 @@ void World::CloseRemoved(const Master& master) {
   }
 }
 
-std::unique_ptr<WatchedPolicy> World::MakePolicy(std::string_view name) {
+std::unique_ptr<WatchedPolicy> World::MakePolicy(std::string_view name, uint32_t source,
+                                                 const SimSourceConfig& config) {
   absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(name);
   if (!policy.ok()) checker_.Fail("there is no policy " + std::string(name));
+  // At its own master, which alone asks it.
+  const auto worker_at = [this, master = config.master % masters()](uint32_t index) {
+    for (const WorkerEntry& entry : workers_) {
+      if (entry.at[master].in_books && entry.worker->engine_index == index) {
+        return entry.worker->id();
+      }
+    }
+    return Checker::kNone;
+  };
   return std::make_unique<WatchedPolicy>(policy.ok() ? *std::move(policy) : LeastLoaded(),
-                                         &checker_, breaks(Breakage::kPolicySkipsOneWorker));
+                                         &checker_, breaks(Breakage::kPolicySkipsOneWorker),
+                                         Reluctance{.nobody_of_8 = config.nobody_of_8,
+                                                    .strict = config.strict,
+                                                    .for_ever = breaks(Breakage::kPolicyNeverPicks),
+                                                    .over = &willing_,
+                                                    .prng = &prng_,
+                                                    .source = source,
+                                                    .worker_at = worker_at});
 }
 
 void World::SetPolicy(uint32_t index, std::string_view name) {
@@ -931,7 +967,7 @@ void World::SetPolicy(uint32_t index, std::string_view name) {
   Note(name);
   Source& source = sources_[index];
   if (checker_.counts(index).held > 0) Reached(Milestone::kPolicySwitched);
-  std::unique_ptr<WatchedPolicy> policy = MakePolicy(name);
+  std::unique_ptr<WatchedPolicy> policy = MakePolicy(name, index, source.config);
   WatchedPolicy* const watched = policy.get();
   const std::unique_ptr<Policy> old =
       MasterAt(source).engine->SetPolicy(source.index, std::move(policy));

@@ -41,7 +41,7 @@ class CheckedPolicy final : public Policy {
         case 1:
           return view.candidates.size() + random_.Below(3);
         case 2:
-          return SIZE_MAX;
+          return kNobodyNow;
         case 3:
           CallTheBalancer();
           break;

@@ -1,5 +1,5 @@
-// A policy of an application's own: the one of policy.h word for word, and one that remembers
-// something of each worker and learns of recalls and leaves.
+// A policy of an application's own: the one of policy.h word for word, one that remembers something
+// of each worker and learns of recalls and leaves, and one that gives each client to one worker.
 
 #include <gtest/gtest.h>
 
@@ -52,6 +52,36 @@ class MostReliable final : public Policy {
  private:
   std::vector<uint32_t> recalls_;  // by index
 };
+
+// Each tenant, by the network that its clients come from, has a worker that serves nobody else.
+class ByTenant final : public Policy {
+ public:
+  std::string name() const override { return "by-tenant"; }
+  FactsNeeded facts() const override { return {.peer = true}; }
+  size_t Pick(const Arrival& arrival, const View& view) override {
+    for (size_t i = 0; i < view.candidates.size(); ++i)
+      if (view.candidates[i].worker == WorkerFor(arrival.peer)) return i;
+    return kNobodyNow;
+  }
+
+ private:
+  static uint32_t WorkerFor(const Peer& peer) { return peer.address[2]; }
+};
+
+TEST(OwnPolicy, PicksNobodyWhileTheOnlyWorkerThatMayHaveTheArrivalLacksCredit) {
+  Crew crew(3);
+  auto policy = Ready(std::make_unique<ByTenant>(), crew);
+  const Arrival of_first{.peer = {.kind = Peer::Kind::kIpv4, .address = {10, 0, 0, 7}}};
+  const Arrival of_second{.peer = {.kind = Peer::Kind::kIpv4, .address = {10, 0, 1, 7}}};
+  EXPECT_EQ(crew.Pick(*policy, of_second), 1u);
+  crew.OnlyCreditFor({0, 2});
+  EXPECT_EQ(policy->Pick(of_second, crew.MakeView()), Policy::kNobodyNow);
+  EXPECT_EQ(crew.Pick(*policy, of_first), 0u);
+  crew.CreditForAll();
+  EXPECT_EQ(crew.Pick(*policy, of_second), 1u);
+  crew.SetJoined(1, false);
+  EXPECT_EQ(policy->Pick(of_second, crew.MakeView()), Policy::kNobodyNow);
+}
 
 TEST(OwnPolicy, OfTheHeaderFillsTheFirstWorkerBeforeItWakesTheSecond) {
   Crew crew(3);

@@ -120,6 +120,12 @@ INSTANTIATE_TEST_SUITE_P(
                    " told=0 source=policy:least-loaded/age_max_ns:1000000"
                    " faults=source_pauses:1/2"},
         BrokenPart{Breakage::kMasterCountsTooMuch, "MasterCountsTooMuch", "without being told to"},
+        BrokenPart{Breakage::kPolicyNeverPicks, "PolicyNeverPicks", "wakes again and again",
+                   " shuts_down=0 source=policy:least-loaded/nobody_of_8:8"},
+        BrokenPart{Breakage::kMasterForgetsAside, "MasterForgetsAside", "is set aside",
+                   " hosted=0 source=policy:least-loaded/nobody_of_8:4"},
+        BrokenPart{Breakage::kMasterAsksTooMuch, "MasterAsksTooMuch", "more is set aside",
+                   " source=policy:least-loaded/multishot:1/hold:1/nobody_of_8:7"},
         BrokenPart{Breakage::kSwitchDropsArrival, "SwitchDropsArrival", "books differ"},
         BrokenPart{Breakage::kMasterNeverLooksAtAge, "MasterNeverLooksAtAge",
                    "which does not move"},
