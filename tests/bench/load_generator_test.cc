@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "bench/target.h"
+#include "support/descriptor_limit.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -321,11 +321,7 @@ TEST(LoadGeneratorOptions, AreRefusedWhenTheyMeanNothing) {
 
 // Fewer clients would be another load: the starts would wait for each other.
 TEST(LoadGeneratorOptions, AreRefusedWhenThereAreTooFewDescriptorsForThem) {
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  rlimit few = before;
-  few.rlim_cur = 256;
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const DescriptorLimit few(256);
   const Target target = Listener::Create(Transport::kTcp).value().target();
   const LoadOptions many = Open(target, std::vector<int64_t>(1000, 0));
   const absl::Status status = RunLoad(many).status();
@@ -338,7 +334,6 @@ TEST(LoadGeneratorOptions, AreRefusedWhenThereAreTooFewDescriptorsForThem) {
   EXPECT_FALSE(CheckDescriptors(ClosedLoop{.clients = 193}).ok());
   // As many as there are connections to start are enough.
   EXPECT_TRUE(CheckDescriptors(Open(target, std::vector<int64_t>(100, 0)).load).ok());
-  setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {

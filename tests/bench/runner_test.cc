@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "support/descriptor_limit.h"
+
 namespace ringmaster::bench {
 namespace {
 
@@ -134,11 +136,7 @@ TEST(RunPlan, GoesOnWithoutAMechanismThatFails) {
 }
 
 TEST(RunPlan, SkipsAWorkloadForWhoseClientsThereAreTooFewDescriptors) {
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  rlimit few = before;
-  few.rlim_cur = 256;
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const DescriptorLimit few(256);
   Plan plan{.workers = 4, .repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
   plan.mechanisms.push_back(MakeMechanism("epoll-exclusive").value());
   for (const char* name : {"flood", "light"}) {
@@ -147,7 +145,6 @@ TEST(RunPlan, SkipsAWorkloadForWhoseClientsThereAreTooFewDescriptors) {
   EXPECT_NE(plan.WhyNot(*plan.workloads[0]).find("ulimit -n 448"), std::string::npos);
   EXPECT_EQ(plan.WhyNot(*plan.workloads[1]), "");
   const auto results = RunPlan(plan, [](const Progress&) {});
-  setrlimit(RLIMIT_NOFILE, &before);
   ASSERT_TRUE(results.ok()) << results.status();
   EXPECT_EQ(results->at(0).skipped,
             "RLIMIT_NOFILE is 256, too few descriptors for 320 clients; "

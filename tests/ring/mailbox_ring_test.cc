@@ -9,13 +9,13 @@
 #include <liburing.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/select.h>
 #include <unistd.h>
 
 #include <thread>
 
 #include "ring/features.h"
+#include "support/descriptor_limit.h"
 
 namespace ringmaster::ring {
 namespace {
@@ -180,20 +180,15 @@ TEST_F(MailboxRingTest, ShowsADoorbellWithoutASystemCallUnlikeOneThatDefers) {
 TEST_F(MailboxRingTest, IsClosedOnExec) { EXPECT_NE(fcntl(ring_->fd(), F_GETFD) & FD_CLOEXEC, 0); }
 
 TEST_F(MailboxRingTest, SaysWhyItCannotBeMadeAndLeavesNothingOpen) {
-  const int free_fd = dup(ring_->fd());  // the lowest free number
-  close(free_fd);
-  rlimit before;
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  rlimit tight = before;
-  tight.rlim_cur = static_cast<rlim_t>(free_fd);
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
-  const absl::Status refused = MailboxRing::Create().status();
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next_fd = NextDescriptor();
+  absl::Status refused;
+  {
+    const DescriptorLimit none(next_fd);
+    refused = MailboxRing::Create().status();
+  }
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_NE(refused.message().find("RLIMIT_NOFILE"), absl::string_view::npos) << refused;
-  const int next_fd = dup(ring_->fd());
-  EXPECT_EQ(next_fd, free_fd);
-  close(next_fd);
+  EXPECT_EQ(NextDescriptor(), next_fd);
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -14,6 +13,8 @@
 #include <cerrno>
 #include <cstdint>
 #include <utility>
+
+#include "support/descriptor_limit.h"
 
 namespace ringmaster::ring {
 
@@ -93,22 +94,9 @@ class Listener {
 };
 
 // While it lives this process can open no further descriptor.
-class NoDescriptorsLeft {
+class NoDescriptorsLeft : public DescriptorLimit {
  public:
-  NoDescriptorsLeft() {
-    getrlimit(RLIMIT_NOFILE, &before_);
-    const int lowest_free = fcntl(0, F_DUPFD_CLOEXEC, 0);
-    close(lowest_free);
-    rlimit none = before_;
-    none.rlim_cur = static_cast<rlim_t>(lowest_free);
-    setrlimit(RLIMIT_NOFILE, &none);
-  }
-  NoDescriptorsLeft(const NoDescriptorsLeft&) = delete;
-  NoDescriptorsLeft& operator=(const NoDescriptorsLeft&) = delete;
-  ~NoDescriptorsLeft() { setrlimit(RLIMIT_NOFILE, &before_); }
-
- private:
-  rlimit before_{};
+  NoDescriptorsLeft() : DescriptorLimit(NextDescriptor()) {}
 };
 
 }  // namespace ringmaster::ring

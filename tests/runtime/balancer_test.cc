@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,6 +28,7 @@
 #include <thread>
 
 #include "balancer_fixture.h"
+#include "support/descriptor_limit.h"
 #include "support/server.h"
 
 namespace ringmaster {
@@ -558,13 +558,7 @@ TEST_F(BalancerTest, OutOfDescriptorsItWaitsForALeaseAndServesEveryone) {
     // Armed only under the limit, because the kernel samples it when a multishot accept is armed.
     ASSERT_TRUE(source.Pause().ok());
     auto worker = AddWorker({source}, keeper.serve());
-    rlimit before;
-    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-    const int free_fd = dup(listener.fd());  // the lowest free number
-    close(free_fd);
-    rlimit tight = before;
-    tight.rlim_cur = static_cast<rlim_t>(free_fd + kRoom);
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    const DescriptorLimit limit(NextDescriptor() + kRoom);
     ASSERT_TRUE(source.Resume().ok());
     ASSERT_TRUE(Eventually([&] { return keeper.size() == kRoom; }));
     ASSERT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kOutOfDescriptors); }));
@@ -572,7 +566,6 @@ TEST_F(BalancerTest, OutOfDescriptorsItWaitsForALeaseAndServesEveryone) {
       ASSERT_TRUE(Eventually([&] { return keeper.size() > 0; })) << let_go;
       keeper.LetGo();
     }
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     ExpectAnswers(clients);
   }
 }

@@ -11,7 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
-#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -36,6 +35,7 @@
 
 #include "balancer_fixture.h"
 #include "ringmaster/balancer.h"
+#include "support/descriptor_limit.h"
 #include "support/server.h"
 
 namespace ringmaster {
@@ -248,12 +248,8 @@ TEST_P(Listeners, WhatAWorkerHasNoDescriptorForIsServedLater) {
   });
   EXPECT_TRUE(source.Pause().ok());
   for (int i = 0; i < kClients; ++i) clients.push_back(listener.Connect());
-  rlimit before;
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   // Room for three of them.
-  rlimit tight = before;
-  tight.rlim_cur = static_cast<rlim_t>(clients.back()) + 4;
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  const DescriptorLimit limit(clients.back() + 4);
   EXPECT_TRUE(source.Resume().ok());
   EXPECT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kOutOfDescriptors); }));
   const uint64_t wakes = balancer_->Stats().master_wakes;
@@ -272,7 +268,6 @@ TEST_P(Listeners, WhatAWorkerHasNoDescriptorForIsServedLater) {
     }
     served += leaving.size();
   }
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   for (const int client : clients) close(client);
 }
 
