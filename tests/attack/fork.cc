@@ -69,14 +69,8 @@ int Refuses(const Inherited& inherited) {
 
 // The allocator of AddressSanitizer may be locked by another thread at the fork, and stays so in
 // the child.
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef RINGMASTER_TEST_FORKS_NOBODY
 constexpr bool kForks = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kForks = false;
-#else
-constexpr bool kForks = true;
-#endif
 #else
 constexpr bool kForks = true;
 #endif
