@@ -1,0 +1,255 @@
+#include "runtime/master.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ring/errors.h"
+#include "ring/translate.h"
+#include "runtime/master_common.h"
+
+namespace ringmaster::internal {
+namespace {
+
+absl::Status CheckPolicy(const Policy& policy, bool tickets) {
+  if (!tickets || core::FactBits(policy.facts()) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "policy ", policy.name(),
+      " decides by facts of a connection, but with Intake::kReadiness a ticket is dealt before a "
+      "worker accepts the connection: use Intake::kPollAccept, or another policy"));
+}
+
+}  // namespace
+
+absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, SourceOptions options) {
+  if (options.policy == nullptr) options.policy = LeastLoaded();
+  if (absl::Status status = CheckPolicy(*options.policy, source.tickets); !status.ok()) {
+    return status;
+  }
+  SourceId id{};
+  const absl::Status added = RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return BalancerEnded();
+    const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
+    // Asked only once, because workers may make a lower index free at any time.
+    id.index = engine_->NextSource();
+    if (id.index == kSourcesMax) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a master takes at most ", kSourcesMax,
+                       " sources at a time: remove one, or have more masters"));
+    }
+    SourceShared& shared = shared_->source(id.index);
+    shared.gate.Limit(LimitOf(options.capacity));
+    engine_->AddSource(
+        id.index,
+        {.fd = source.fd,
+         .file = source.file,
+         .multishot_accept = source.multishot,
+         .readiness = source.tickets,
+         .countable = source.tickets && source.countable,
+         .listens = source.accepts,
+         // When its listener is shut down, the multishot accept of a TCP listener completes with
+         // EINVAL; that of a Unix listener never completes.
+         .hides_end = source.multishot && !source.countable,
+         .tells_overflows = overflows >= 0,
+         .overflows = std::max(overflows, 0),
+         .hold = options.hold,
+         .recall = options.recall,
+         .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
+                         (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
+         .gate = shared.limit(),
+         .age_max_ns = options.age_max < absl::InfiniteDuration()
+                           ? absl::ToInt64Nanoseconds(options.age_max)
+                           : 0,
+         .age_facts = source.countable ? core::kFactCame : core::kFactGone,
+         .policy = std::move(options.policy)});
+    id.serial = engine_->source_serial(id.index);
+    roster_.AddSource(id.index, {.used = true,
+                                 .serial = id.serial,
+                                 .fd = source.fd,
+                                 .tickets = source.tickets,
+                                 .tells_backlog = source.countable,
+                                 .tells_overflows = overflows >= 0});
+    shared.fd.store(source.fd, std::memory_order_relaxed);
+    shared.traits.store((source.tickets ? kGivesTickets : 0) | (source.accepts ? kAccepts : 0) |
+                            (source.countable ? kCountable : 0) |
+                            (options.nonblocking ? kAcceptsNonBlocking : 0) |
+                            (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
+                            (shared.gate.limited() ? kLimited : 0),
+                        std::memory_order_relaxed);
+    shared.identity.Set(id.serial);
+    return absl::OkStatus();
+  });
+  if (!added.ok()) return added;
+  return id;
+}
+
+absl::Status Master::GiveBack(SourceId source, int error) {
+  if (shared_->GiveBack(source.index, source.serial, error)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("source ", roster_.PublicIndex(source.index),
+                                                    " was removed, or its balancer was shut down"));
+}
+
+absl::Status Master::RemoveSource(SourceId source) {
+  const auto ended = [&] { return engine_->IntakeEnded(source.index); };
+  absl::FunctionRef<bool()> until = ended;
+  Redeemers redeemers;
+  const absl::Status removed = RunOnMaster(
+      [&] {
+        absl::Status known = roster_.Check(source);
+        if (!known.ok()) return known;
+        roster_.RemoveSource(source.index);
+        shared_->source(source.index).identity.Set(0);
+        roster_.AddTo(redeemers);
+        engine_->RemoveSource(source.index);
+        return absl::OkStatus();
+      },
+      &until);
+  redeemers.Wait();
+  return removed;
+}
+
+absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
+  // The old policy ends up in `policy`, and is destroyed on the caller's thread.
+  return RunOnMaster([&] {
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    const bool tickets = roster_.source(source.index).tickets;
+    if (absl::Status fits = CheckPolicy(*policy, tickets); !fits.ok()) return fits;
+    policy = engine_->SetPolicy(source.index, std::move(policy));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {
+  return RunOnMaster([&] {
+    absl::Status known = roster_.Check(worker, shared);
+    if (known.ok()) engine_->SetCapacity(worker, capacity);
+    return known;
+  });
+}
+
+absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {
+  return RunOnMaster([&] {
+    absl::Status known = roster_.Check(worker, shared);
+    if (!known.ok()) return known;
+    const WorkerEntry& entry = roster_.worker(worker);
+    if (entry.handoff == Handoff::kInbox && window > entry.window) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "window is ", window, ", but worker ", worker, " was added with ", entry.window,
+          ", and its inbox has room for that many: add the worker with the largest window that it "
+          "will ever have, then make the window smaller"));
+    }
+    engine_->SetWindow(worker, window);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared) {
+  // The master rings a duplicate, so that it never rings a number which is another file's by then.
+  ring::OwnDescriptor ring_fd(options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0),
+                              environment_.shared->id());
+  if (ring_fd.get() < 0 && !options.on_host) {
+    return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  }
+  Channel& channel = *shared->channels[index_];
+  core::WorkerConfig config{
+      .inbox = &channel.inbox,
+      .state = &shared->state,
+      .tally = options.handoff == Handoff::kCompletion ? &channel.tally : nullptr,
+      .ring_fd = ring_fd.get(),
+      .tag = options.tag,
+      .capacity = options.capacity,
+      .window_max = options.window,
+      .cpu = options.cpu,
+      .index = worker};
+  for (const auto& other : shared->channels) {
+    if (other.get() == &channel) continue;
+    config.other_inboxes.push_back(&other->inbox);
+    config.other_tallies.push_back(&other->tally);
+  }
+  const absl::Status added = RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return BalancerEnded();
+    engine_->AddWorker(config);
+    roster_.AddWorker(worker, {.shared = shared,
+                               .ring_fd = std::move(ring_fd),
+                               .handoff = options.handoff,
+                               .window = options.window});
+    return absl::OkStatus();
+  });
+  return added;
+}
+
+void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
+  const auto closed = [&] { return !roster_.rings_to_close(); };
+  absl::FunctionRef<bool()> until = closed;
+  const absl::Status removed = RunOnMaster(
+      [&] {
+        if (roster_.Has(worker, shared)) ReleaseWorker(worker);
+        return absl::OkStatus();
+      },
+      &until);
+  if (removed.ok()) return;
+  // The master has ended meanwhile, or had ended before.
+  const std::unique_lock lock(sync_->mutex);
+  if (!ended_ || !roster_.Has(worker, shared)) return;
+  roster_.Forget(worker);
+  CloseRings();
+}
+
+void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
+  if (departures_.Add(worker, shared)) return shared_->Knock();
+  RemoveWorker(worker, shared);
+}
+
+absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
+  return RunOnMaster([&]() -> absl::Status {
+    if (shutting_down_) return BalancerEnded();
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    if (absl::Status known = roster_.Check(worker, shared); !known.ok()) return known;
+    if (engine_->Joined(source.index, worker)) {
+      return absl::AlreadyExistsError(absl::StrCat("worker ", worker, " has joined source ",
+                                                   roster_.PublicIndex(source.index), " already"));
+    }
+    if (roster_.worker(worker).handoff == Handoff::kCompletion &&
+        shared_->source(source.index).gate.limited()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("source ", roster_.PublicIndex(source.index),
+                       " has a capacity, which cannot be kept with Handoff::kCompletion, because a "
+                       "connection that comes as a completion does not say which source it is of; "
+                       "limit the worker or the balancer, or use Handoff::kInbox"));
+    }
+    shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
+    engine_->Join(source.index, worker, token);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::Leave(SourceId source, uint32_t worker, PortShared* shared) {
+  return RunOnMaster([&]() -> absl::Status {
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    if (!roster_.Check(worker, shared).ok() || !engine_->Joined(source.index, worker)) {
+      return absl::NotFoundError(absl::StrCat("worker ", worker, " has not joined source ",
+                                              roster_.PublicIndex(source.index)));
+    }
+    engine_->Leave(source.index, worker);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::SetPaused(SourceId source, bool paused) {
+  return RunOnMaster([&] {
+    absl::Status known = roster_.Check(source);
+    if (!known.ok()) return known;
+    if (paused) {
+      engine_->Pause(source.index);
+    } else {
+      engine_->Resume(source.index);
+    }
+    return known;
+  });
+}
+
+}  // namespace ringmaster::internal
