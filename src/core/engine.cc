@@ -491,6 +491,9 @@ void Engine::OnState(uint32_t index, int32_t result) {
   SourceState& source = sources_[index];
   source.asking_state = false;
   const int32_t doubt = std::exchange(source.doubt, 0);
+  // What was doubted after the question is asked about next. Without a doubt of its own that
+  // question would be about the end alone, while there may be something left to accept.
+  if (source.asks_state) source.doubt = doubt;
   const bool hung_up = std::exchange(source.hung_up, false);
   if (source.removed || (source.failed && doubt == 0)) return;
   if (result == kListens || (result >= 0 && !source.config.listens)) {

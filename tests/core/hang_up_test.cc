@@ -223,6 +223,25 @@ TEST_F(HangUpTest, ADoubtAboutWhatEndsDoesNotLoseWhatIsLeft) {
   EXPECT_EQ(GivenUp(), 1u);
 }
 
+// Two accepts go wrong, one of them after the question. The next question is not about the end
+// alone.
+TEST_F(HangUpTest, ADoubtAfterTheQuestionDoesNotLoseWhatIsLeft) {
+  Begin(kPolled);
+  Batch({Edge()});
+  Batch({Accepted(-EOPNOTSUPP)});
+  EXPECT_EQ(Count(OpKind::kState), 1u);
+  Batch({Accepted(-EINVAL)});
+  Batch({State(kListens), Shows(kShut)});
+  EXPECT_EQ(Count(OpKind::kState), 1u);
+  Batch({State(kEnds)});
+  EXPECT_EQ(GivenUp(), 0u);
+  Batch({Accepted(10), Accepted(-EAGAIN)});
+  EXPECT_EQ(Count(OpKind::kState), 1u);
+  Batch({State(kEnds)});
+  EXPECT_EQ(GivenUp(), 1u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
+}
+
 TEST_F(HangUpTest, AMultishotAcceptThatTellsNothingIsWatched) {
   Begin(kEach);
   Watched();
