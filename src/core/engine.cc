@@ -143,7 +143,7 @@ void Engine::OnCompletion(const Completion& completion) {
   if (key.index >= sources_.size()) return;
   SourceState& source = sources_[key.index];
   const bool asked = key.kind == OpKind::kCount        ? source.counting
-                     : key.kind == OpKind::kOverflows  ? source.asking
+                     : key.kind == OpKind::kOverflows  ? source.overflows.asking()
                      : key.kind == OpKind::kState      ? source.asking_state
                      : key.kind == OpKind::kHangUp     ? source.watches_end
                      : key.kind == OpKind::kAccept     ? source.pace.under_way() > 0
@@ -162,13 +162,13 @@ void Engine::OnCompletion(const Completion& completion) {
     return;
   }
   if (key.kind == OpKind::kOverflows) {
-    source.asking = false;
+    source.overflows.Answered();
     NoteOverflows(key.index, completion.result);
     return;
   }
   if (key.kind == OpKind::kState) return OnState(key.index, completion.result);
   if (key.kind == OpKind::kHangUp) return OnHangUp(key.index, completion.result);
-  source.came = true;
+  source.overflows.Came();
   if (key.kind == OpKind::kAccept) {
     source.pace.Complete();
     --accepts_under_way_;
@@ -1174,28 +1174,18 @@ void Engine::AskForOverflows() {
   uint32_t asked = 0;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     SourceState& source = sources_[index];
-    if (!source.config.tells_overflows || source.asking || source.removed ||
-        now_ns_ < source.ask_again_ns || (source.arm == Arm::kArmed && !source.came)) {
-      continue;
-    }
+    if (source.removed || !source.overflows.Due(now_ns_, source.arm == Arm::kArmed)) continue;
     if (asked++ == kOverflowLooksPerBatchMax) return;
-    source.asking = true;
-    source.came = false;
-    source.ask_again_ns = now_ns_ + kOverflowLookNs;
+    source.overflows.Ask(now_ns_);
     ops_.push_back({.key = SourceKey(OpKind::kOverflows, index), .fd = source.config.fd});
   }
 }
 
 void Engine::NoteOverflows(uint32_t index, int32_t overflows) {
   SourceState& source = sources_[index];
-  if (overflows < 0) return;  // the socket is broken, which its intake finds out
-  const int32_t more = (overflows - source.config.overflows) & kOverflowsMask;
-  if (more == 0) return;
-  source.config.overflows = overflows;
-  source.intake.overflows += static_cast<uint32_t>(more);
-  const bool calm = now_ns_ - source.overflowed_at_ns >= kOverflowCalmNs;
-  source.overflowed_at_ns = now_ns_;
-  if (calm) Emit(EventKind::kBacklogOverflow, index, 0, 0);
+  const Overflows::News news = source.overflows.Note(overflows, now_ns_);
+  source.intake.overflows += news.dropped;
+  if (news.begins) Emit(EventKind::kBacklogOverflow, index, 0, 0);
 }
 
 // Held ones included.
@@ -1715,6 +1705,7 @@ uint32_t Engine::AddSource(uint32_t index, SourceConfig config) {
   source.serial = ++serials_;
   source.config = std::move(config);
   source.facts = FactsOf(source);
+  source.overflows = Overflows(source.config.tells_overflows, source.config.overflows);
   // What is accepted one by one asks for credit first.
   const bool promises = !source.config.multishot_accept && !source.config.readiness;
   places_.SetSource(index, source.config.gate, promises);
@@ -1912,8 +1903,8 @@ void Engine::GoOn() {
 
 // Nothing of it is armed or asked for, but for single accepts.
 bool Engine::Disarmed(const SourceState& source) {
-  return source.arm == Arm::kIdle && !source.counting && !source.asking && !source.asking_state &&
-         !source.watches_end;
+  return source.arm == Arm::kIdle && !source.counting && !source.overflows.asking() &&
+         !source.asking_state && !source.watches_end;
 }
 
 bool Engine::AtRest() const {
@@ -1933,7 +1924,7 @@ void Engine::ForgetRing() {
       source.hung_up = source.asks_state = false;  // it shows anew
     }
     source.ready |= std::exchange(source.counting, false);
-    source.asking = false;
+    source.overflows.Answered();
     for (uint32_t asked = source.pace.Forget(); asked > 0; --asked) {
       --accepts_under_way_;
       places_.Leave(index);

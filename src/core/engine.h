@@ -4,7 +4,12 @@
 // Each batch runs through the same steps:
 //   completions → look at the inboxes → recall what is overdue → deal → ring → arm
 //
-// Rules beside those of the ledger:
+// The engine decides by means of its parts, which keep its books: of each source, back_off,
+// overflows and pace; of each worker, motion, looks, bell, outbox and sending; of all together,
+// ledger, places and moderation. A rule that concerns one part alone stands in the header of that
+// part, by name. The numbers are those by which the code cites the rules.
+//
+// Rules:
 // (3) A worker is offered an arrival only when it has credit: unclaimed < window and
 //     open < capacity hold at the moment of the offer.
 // (5) At rest, a source is armed if and only if a worker has joined it, it is neither paused,
@@ -13,11 +18,9 @@
 //     unclaimed offer implies a pending look at its age.
 // (7) After a recall the worker gets no credit until it moves: "owes motion" in core/motion.h.
 // (8) To a worker with a tally an arrival is handed over as a completion of its own ring, and
-//     counts as claimed at once. Handed over and not yet taken, they fill up its window as
-//     unclaimed offers do elsewhere. They cannot be recalled, so a worker that has taken nothing
-//     for recall_after gets no credit until it takes something; what its tickets stand for is
-//     looked for again, if the source allows recalls. If sending fails, which the same turn
-//     reports, the arrival is held again.
+//     counts as claimed at once: core/sending.h. A worker that has taken nothing for recall_after
+//     gets no credit until it takes something. What its tickets stand for is looked for again, if
+//     the source allows recalls.
 // (9) A source that is removed is taken in no more, but what it has accepted is still dealt. Its
 //     index is used again when nothing of it is left and no worker can still be looking up an offer
 //     of it.
@@ -28,9 +31,8 @@
 //     edges merge. A ticket that is unclaimed when its source is removed or intake stops is
 //     withdrawn.
 //
-// (11) Where the number of open connections is limited (Gate), a place is taken before an accept is
-//     asked for or a ticket issued, and goes with the arrival until it is refused, dropped, or its
-//     lease ends. A multishot accept cannot ask first: it is ended when there is no place left.
+// (11) Where the number of open connections is limited, each needs a place: "gates" in
+//     core/places.h. A multishot accept cannot ask first: it is ended when there is no place left.
 //
 // (12) Several masters may serve the same workers. What they share is PortState and the balancer's
 //     gate; a place that one of them gives back may be what another one waits for (PlacesFreed). A
@@ -39,9 +41,8 @@
 //
 // (13) Credit that was there when an accept was asked for may be gone when the connection is there:
 //     a ticket of another source has it, or another master. So a polled source whose workers are
-//     all limited reserves a place at one of them first: a promise, which the arrival, wherever it
-//     is offered, turns into its place or sets free. What comes back from a worker keeps its place
-//     as a promise. No connection is accepted that has none.
+//     all limited reserves a place at one of them first: "a promise" in core/places.h. No
+//     connection is accepted that has none.
 //
 // (14) There is room in the ledger for whatever may arrive, and a batch makes none. A single accept
 //     is asked for, and a ticket issued, only where there is room for it. A multishot accept cannot
@@ -117,11 +118,6 @@
 // because the kernel reports at once what is there already. A source without credit stays armed
 // until the first edge that finds none; it is then ready, disarmed and hungry. Disarming it earlier
 // would cost two operations whenever credit runs out for a moment.
-//
-// How often a backlog has overflowed is asked while the master is awake anyway: of a source that is
-// not armed, or of which something has come since it was asked last. The backlog of any other is
-// empty: what comes completes the arming. A client whose attempt was dropped tries again, so an
-// overflow that comes after the last question is found out when it does.
 
 #ifndef RINGMASTER_SRC_CORE_ENGINE_H_
 #define RINGMASTER_SRC_CORE_ENGINE_H_
@@ -144,6 +140,7 @@
 #include "core/motion.h"
 #include "core/op.h"
 #include "core/outbox.h"
+#include "core/overflows.h"
 #include "core/pace.h"
 #include "core/places.h"
 #include "core/port_state.h"
@@ -158,12 +155,8 @@ inline constexpr uint32_t kDealRoundsMax = 4;
 // By (14): records of arrivals, of all sources together. Each is a descriptor of the process, and
 // fs.nr_open allows no more than so many unless somebody raises it; then the intake pauses here.
 inline constexpr uint32_t kRecordsMax = 1 << 20;
-// A source is not asked more often than this how many connections its backlog has dropped, and so
-// many of them in one batch.
-inline constexpr int64_t kOverflowLookNs = 100'000'000;
+// So many sources are asked in one batch how many connections their backlogs have dropped.
 inline constexpr uint32_t kOverflowLooksPerBatchMax = 64;
-// A backlog that has not overflowed for so long is at the end of an episode.
-inline constexpr int64_t kOverflowCalmNs = 10'000'000'000;
 // An offer whose worker moves is recalled only for an idle worker, at so many times the limit.
 inline constexpr int64_t kIdleRecallFactor = 4;
 // How often the limit of an arrival can double.
@@ -445,16 +438,13 @@ class Engine {
     bool watches_end = false;        // a kHangUp is under way
     bool ends_watch = false;         // the same: and has been told to end
     OpKey end_key;                   // of that
-    bool asking = false;             // a kOverflows is under way
-    bool came = false;               // something has, since the last kOverflows
-    int64_t ask_again_ns = 0;        // not before
-    int64_t overflowed_at_ns = -kOverflowCalmNs;  // when that was last found out
     bool ready = false;
     bool paused = false;
     bool failed = false;
     bool starved = false;  // ready or holding, and no candidate in the last round
     bool yields = false;   // multishot accept: it is not armed, by (16)
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
+    Overflows overflows;
     BackOff back_off;
     Aside aside;
     Pace pace;                     // of single accepts
