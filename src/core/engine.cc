@@ -142,7 +142,7 @@ void Engine::OnCompletion(const Completion& completion) {
   // descriptor in it may be anybody's, and stays open.
   if (key.index >= sources_.size()) return;
   SourceState& source = sources_[key.index];
-  const bool asked = key.kind == OpKind::kCount        ? source.counting
+  const bool asked = key.kind == OpKind::kCount        ? source.tickets.counting()
                      : key.kind == OpKind::kOverflows  ? source.overflows.asking()
                      : key.kind == OpKind::kState      ? source.asking_state
                      : key.kind == OpKind::kHangUp     ? source.watches_end
@@ -151,14 +151,13 @@ void Engine::OnCompletion(const Completion& completion) {
                                                        : !source.config.multishot_accept;
   if (!asked) return;
   if (key.kind == OpKind::kCount) {
-    source.counting = false;
-    source.counted = true;
+    const auto backlog = completion.result >= 0 ? static_cast<uint32_t>(completion.result) : 1;
+    source.tickets.Count(backlog);
     // Edges that completions after this one report came after the count. One that cannot be taken
     // is left to a worker, who finds out why.
     source.ready = false;
     if (completion.result == -kOtherFile) return OnAcceptError(key.index, kOtherFile);
-    source.backlog = completion.result >= 0 ? static_cast<uint32_t>(completion.result) : 1;
-    if (source.backlog == 0) source.back_off.Try(now_ns_);
+    if (backlog == 0) source.back_off.Try(now_ns_);
     return;
   }
   if (key.kind == OpKind::kOverflows) {
@@ -268,7 +267,7 @@ void Engine::MergeTicket(uint32_t index, ArrivalId id) {
 void Engine::ForgetUnsent(WorkerState& worker, uint32_t index) {
   SourceState& source = sources_[index];
   if (!worker.sending.ForgetNewest(TicketOf(source, index))) return ForgetSent(worker, 1, true);
-  if (source.config.readiness) ForgetTicket(source);
+  if (source.config.readiness) source.tickets.Forget();
 }
 
 // By (12).
@@ -284,16 +283,7 @@ void Engine::TookFromOthers(uint32_t index) {
   }
 }
 
-void Engine::Again(uint32_t index, int32_t error) {
-  SourceState& source = sources_[index];
-  if (error == EAGAIN) {
-    source.found_nothing = true;
-  } else if (error == 0) {
-    source.again = true;
-  } else {
-    source.again_error = error;
-  }
-}
+void Engine::Again(uint32_t index, int32_t error) { sources_[index].tickets.GiveBack(error); }
 
 void Engine::Again(uint32_t index, const GivenBack::News& news) {
   if (news.more) Again(index, 0);
@@ -302,7 +292,7 @@ void Engine::Again(uint32_t index, const GivenBack::News& news) {
   if (news.redeemed) Redeemed(index);
 }
 
-void Engine::Redeemed(uint32_t index) { sources_[index].redeemed = true; }
+void Engine::Redeemed(uint32_t index) { sources_[index].tickets.Redeem(); }
 
 bool Engine::WaitsForSuccess(uint32_t index) const {
   return sources_[index].config.readiness && sources_[index].back_off.waits_for_success();
@@ -312,20 +302,17 @@ bool Engine::WaitsForSuccess(uint32_t index) const {
 void Engine::TakeAgain() {
   for (uint32_t index = 0; index < source_slots(); ++index) {
     SourceState& source = sources_[index];
-    const bool again = std::exchange(source.again, false);
-    const bool redeemed = std::exchange(source.redeemed, false);
-    const bool found_nothing = std::exchange(source.found_nothing, false);
-    const int32_t error = std::exchange(source.again_error, 0);
+    const GivenBack::News news = source.tickets.TakeNews();
     if (!source.config.readiness || source.removed) continue;
     // In which order these were is not known. The worst counts, so it comes last. And an edge of
     // this batch may be of what has come since, so nothing here takes `ready` back.
-    if (redeemed) source.back_off.Succeed();
-    if (found_nothing) FindNothing(index);
-    if (again) MayHaveMore(source);
-    if (error == 0) continue;
-    source.failed_since = true;
+    if (news.redeemed) source.back_off.Succeed();
+    if (news.nothing) FindNothing(index);
+    if (news.more) MayHaveMore(source);
+    if (news.error == 0) continue;
+    source.tickets.Fail();
     // What its number stands for is not for a worker to say.
-    OnAcceptError(index, error == kOtherFile ? EBADF : error);
+    OnAcceptError(index, news.error == kOtherFile ? EBADF : news.error);
   }
 }
 
@@ -335,7 +322,7 @@ void Engine::FindNothing(uint32_t index) {
 
 void Engine::MayHaveMore(SourceState& source) {
   source.ready = true;
-  source.awaits_took = false;
+  source.tickets.StopAwaiting();
 }
 
 void Engine::OnAccepted(uint32_t index, const Completion& completion) {
@@ -539,7 +526,7 @@ void Engine::EndBackOffs() {
 void Engine::EndBackOff(SourceState& source) {
   if (!source.back_off.pauses()) return;
   source.back_off.Resume();
-  if (source.untaken == 0) source.failed_since = false;
+  source.tickets.TryAgain();
   source.pace.BeginAnew();
 }
 
@@ -550,7 +537,7 @@ void Engine::FinishAccepts() {
     if (source.back_off.EndsShortage(now_ns_)) Emit(EventKind::kAccepting, index, 0, 0);
     if (now_ns_ >= source.back_off.retry_at_ns()) EndBackOff(source);
     // What has found nothing needs no credit any more.
-    LetGo(index, ledger_.ToDeal(index) + source.counted);
+    LetGo(index, ledger_.ToDeal(index) + source.tickets.counted());
     source.pace.Learn();
   }
 }
@@ -646,7 +633,7 @@ void Engine::ForgetTickets(WorkerState& worker) {
   worker.sending.GiveUpTickets([this](uint32_t index) {
     SourceState& source = sources_[index];
     if (!source.config.recall) return false;
-    ForgetTicket(source);
+    source.tickets.Forget();
     MayHaveMore(source);
     source.events |= source.told;
     taken_ = true;
@@ -660,8 +647,8 @@ void Engine::ForgetTickets(WorkerState& worker) {
 void Engine::ForgetSent(WorkerState& worker, size_t count, bool taken) {
   worker.sending.ForgetOldest(count, [&](uint32_t index) {
     SourceState& source = sources_[index];
-    const bool went_well = ForgetTicket(source) && taken;
-    if (std::exchange(source.awaits_took, false)) taken_ = true;
+    const bool went_well = source.tickets.Forget() && taken;
+    if (source.tickets.StopAwaiting()) taken_ = true;
     if (went_well) source.back_off.Succeed();
   });
 }
@@ -669,14 +656,6 @@ void Engine::ForgetSent(WorkerState& worker, size_t count, bool taken) {
 // How the books of a worker that is sent to know an arrival of the source.
 uint32_t Engine::TicketOf(const SourceState& source, uint32_t index) {
   return source.config.readiness ? index : Sending::kNoTicket;
-}
-
-// Nobody waits any more for one of the source's tickets to be taken. Returns whether it was the
-// last that was waited for, and nothing went wrong meanwhile. What went wrong by these says nothing
-// of those that are sent later, whether these were taken or not.
-bool Engine::ForgetTicket(SourceState& source) {
-  if (--source.untaken > 0) return false;
-  return !std::exchange(source.failed_since, false);
 }
 
 void Engine::Moved(uint32_t index) {
@@ -1017,11 +996,11 @@ bool Engine::AcceptMore(uint32_t index, Ahead ahead) {
   // What a count has found while nothing may be issued is looked for again later.
   const bool held_back = source.starved || AsideFull(source) || source.back_off.pauses() ||
                          source.doubt != 0 || Shut(source);
-  if (held_back && std::exchange(source.counted, false)) MayHaveMore(source);
+  if (held_back && source.tickets.UseCount()) MayHaveMore(source);
   if (source.config.multishot_accept) return ArmEach(index, held_back, ahead);
-  const bool may_have_more = source.ready || source.counted;
+  const bool may_have_more = source.ready || source.tickets.counted();
   if (!may_have_more || held_back || source.pace.under_way() > 0) return false;
-  if (source.awaits_took && !source.counted) return false;
+  if (source.tickets.awaits_took() && !source.tickets.counted()) return false;
   if (source.config.readiness) return IssueTickets(index);
   const uint32_t asked = Admit(index, std::min(source.pace.wanted(), MayBring(source)));
   source.pace.Ask(asked);
@@ -1118,16 +1097,16 @@ bool Engine::IssueTickets(uint32_t index) {
   const uint64_t unclaimed = UnclaimedTickets(index);
   uint64_t wanted = 0;
   // A ticket that was handed over as a completion may have been redeemed before Took says so.
-  const bool untaken = source.untaken > 0;
+  const bool untaken = source.tickets.untaken() > 0;
   if (!source.config.countable) {
     source.ready = false;
     const bool ends = (source.events & ~kReadableMask & ~source.told) != 0;  // (18)
     wanted = unclaimed == 0 || (ends && !source.config.listens) ? 1 : 0;
-  } else if (std::exchange(source.counted, false)) {
+  } else if (source.tickets.UseCount()) {
     // The backlog was read first and then, in this batch, what is unclaimed. A worker claims before
     // it accepts, so what it is about to accept is counted as waiting: a ticket too many, which
     // finds nothing, and never one too few.
-    wanted = source.backlog > unclaimed ? source.backlog - unclaimed : 0;
+    wanted = source.tickets.backlog() - std::min<uint64_t>(source.tickets.backlog(), unclaimed);
     // An error or a hang-up is for a worker to find out about.
     if (source.events != kReadableMask && unclaimed == 0) wanted = std::max<uint64_t>(wanted, 1);
   } else {
@@ -1151,7 +1130,8 @@ bool Engine::IssueTickets(uint32_t index) {
   } else if (source.ready) {
     served |= CountBacklog(index);  // an edge came after the count
   } else if (untaken) {
-    source.ready = source.awaits_took = true;
+    source.ready = true;
+    source.tickets.AwaitTook();
   }
   return served;
 }
@@ -1160,8 +1140,8 @@ bool Engine::IssueTickets(uint32_t index) {
 // are kept for one.
 bool Engine::CountBacklog(uint32_t index) {
   SourceState& source = sources_[index];
-  if (source.counting || Admit(index, 1) == 0) return false;
-  source.counting = true;
+  if (source.tickets.counting() || Admit(index, 1) == 0) return false;
+  source.tickets.AskCount();
   places_.LeaveToCount(index);
   ops_.push_back({.key = SourceKey(OpKind::kCount, index),
                   .fd = source.config.fd,
@@ -1191,7 +1171,7 @@ void Engine::NoteOverflows(uint32_t index, int32_t overflows) {
 // Held ones included.
 uint64_t Engine::UnclaimedTickets(uint32_t index) const {
   const SourceCount& count = ledger_.source(index);
-  return count.held + count.offered + sources_[index].untaken;
+  return count.held + count.offered + sources_[index].tickets.untaken();
 }
 
 // Takes back what nobody has claimed; what it stands for stays with the source.
@@ -1215,7 +1195,7 @@ void Engine::DropTickets(uint32_t index) {
 
 // What it has asked for and may still bring something.
 uint32_t Engine::UnderWay(const SourceState& source) {
-  return source.pace.under_way() + (source.counting ? 1 : 0);
+  return source.pace.under_way() + (source.tickets.counting() ? 1 : 0);
 }
 
 // Lets go of credit, promises and places that it needs no more: of what has found nothing, and of
@@ -1226,7 +1206,7 @@ bool Engine::LetGo(uint32_t index, uint64_t fresh) {
   const uint64_t under_way = UnderWay(source);
   const uint64_t to_deal = std::max(fresh, ledger_.ToDeal(index));
   const bool any = places_.LetGo(index, under_way + fresh, under_way + to_deal);
-  if (source.counting || fresh > 0) return any;
+  if (source.tickets.counting() || fresh > 0) return any;
   return places_.TakeFromCount(index) || any;
 }
 
@@ -1449,7 +1429,7 @@ void Engine::SendTo(uint32_t index, ArrivalId id) {
                   .fd = worker.config.ring_fd,
                   .tag = worker.sending.token(record.source),
                   .sent = record.fd});
-  if (source.config.readiness) ++source.untaken;
+  if (source.config.readiness) source.tickets.Send();
   Activate(index);
 }
 
@@ -1458,9 +1438,9 @@ void Engine::SendTo(uint32_t index, ArrivalId id) {
 Engine::Waits Engine::WaitsOf(const SourceState& source) const {
   if (source.starved) return Waits::kForCredit;
   if (source.back_off.pauses()) return Waits::kForDescriptors;
-  if (source.awaits_took && !Shut(source)) return Waits::kForTook;
+  if (source.tickets.awaits_took() && !Shut(source)) return Waits::kForTook;
   // Only Took says that all went well by a ticket that was handed over.
-  if (source.untaken > 0 && source.back_off.waits_for_success()) return Waits::kForTook;
+  if (source.tickets.untaken() > 0 && source.back_off.waits_for_success()) return Waits::kForTook;
   if (AsksAgain(source)) return Waits::kForPolicy;
   return Waits::kForNothing;
 }
@@ -1500,9 +1480,10 @@ bool Engine::HasWork(uint32_t index) const {
   if (Deals(source) && ledger_.ToDeal(index) > 0) return true;
   if (Shut(source)) return false;
   if (source.arm != Arm::kArmed && !source.failed) return true;
-  const bool looks = source.pace.under_way() > 0 || source.counting || source.asking_state;
+  const bool looks =
+      source.pace.under_way() > 0 || source.tickets.counting() || source.asking_state;
   if (source.asks_state && !looks) return true;
-  return !source.config.multishot_accept && !looks && (source.ready || source.counted);
+  return !source.config.multishot_accept && !looks && (source.ready || source.tickets.counted());
 }
 
 // Closes what nobody will ever take: all after the deadline of a shutdown, and what a removed
@@ -1732,7 +1713,7 @@ bool Engine::SlotIsFree(uint32_t index) {
   SourceState& source = sources_[index];
   const SourceCount& count = ledger_.source(index);
   if (!source.removed || !IntakeEnded(index) || count.held > 0 || count.offered > 0 ||
-      source.unsettled > 0 || source.untaken > 0 ||
+      source.unsettled > 0 || source.tickets.untaken() > 0 ||
       (source.config.gate != nullptr && source.config.gate->used() > 0)) {
     return false;
   }
@@ -1897,13 +1878,13 @@ void Engine::Rest() { resting_ = true; }
 void Engine::GoOn() {
   resting_ = false;
   // What was counted before is of no use any more.
-  for (SourceState& source : sources_) source.ready |= std::exchange(source.counted, false);
+  for (SourceState& source : sources_) source.ready |= source.tickets.UseCount();
   for (SourceState& source : sources_) source.aside.Change();
 }
 
 // Nothing of it is armed or asked for, but for single accepts.
 bool Engine::Disarmed(const SourceState& source) {
-  return source.arm == Arm::kIdle && !source.counting && !source.overflows.asking() &&
+  return source.arm == Arm::kIdle && !source.tickets.counting() && !source.overflows.asking() &&
          !source.asking_state && !source.watches_end;
 }
 
@@ -1923,7 +1904,7 @@ void Engine::ForgetRing() {
     if (source.config.multishot_accept && source.doubt == 0) {
       source.hung_up = source.asks_state = false;  // it shows anew
     }
-    source.ready |= std::exchange(source.counting, false);
+    source.ready |= source.tickets.ForgetCount();
     source.overflows.Answered();
     for (uint32_t asked = source.pace.Forget(); asked > 0; --asked) {
       --accepts_under_way_;
@@ -2013,7 +1994,7 @@ void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
     const SourceState& source = sources_[index];
     RINGMASTER_CHECK(places_.promises(index) <= ledger_.ToDeal(index) + UnderWay(source));  // (13)
     RINGMASTER_CHECK(places_.keeps(index) <= UnderWay(source));                             // (16)
-    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.counting);                      // (16)
+    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.tickets.counting());            // (16)
   }
   RINGMASTER_CHECK(!ring_keeps_its_word || accepts_under_way_ <= ledger_.room());  // (14)
   if (!at_rest) return;

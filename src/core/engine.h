@@ -5,9 +5,9 @@
 //   completions → look at the inboxes → recall what is overdue → deal → ring → arm
 //
 // The engine decides by means of its parts, which keep its books: of each source, back_off,
-// overflows and pace; of each worker, motion, looks, bell, outbox and sending; of all together,
-// ledger, places and moderation. A rule that concerns one part alone stands in the header of that
-// part, by name. The numbers are those by which the code cites the rules.
+// overflows, pace and tickets; of each worker, motion, looks, bell, outbox and sending; of all
+// together, ledger, places and moderation. A rule that concerns one part alone stands in the header
+// of that part, by name. The numbers are those by which the code cites the rules.
 //
 // Rules:
 // (3) A worker is offered an arrival only when it has credit: unclaimed < window and
@@ -146,6 +146,7 @@
 #include "core/port_state.h"
 #include "core/ring.h"
 #include "core/sending.h"
+#include "core/tickets.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::core {
@@ -417,16 +418,6 @@ class Engine {
     bool drained = false;    // removed, and nothing is left of it; `joined` are those who may still
                              // look an offer of it up
     uint32_t unsettled = 0;  // sent and not known to have been received
-    uint32_t untaken = 0;    // readiness: sent by (8) and not taken
-    bool awaits_took = false;        // ready; what arrived may have been taken for these
-    bool again = false;              // readiness: given back since the last batch
-    bool redeemed = false;           // the same: something was accepted
-    bool found_nothing = false;      // the same: there was nothing
-    int32_t again_error = 0;         // the same: what went wrong
-    bool failed_since = false;       // something went wrong since untaken was last 0
-    bool counting = false;           // readiness: a kCount is under way
-    bool counted = false;            // in this batch one has completed
-    uint32_t backlog = 0;            // what it said
     int32_t events = kReadableMask;  // readiness: what polls said since the last ticket
     int32_t told = 0;                // the same: what tickets have said of its end, by (18)
     bool armed_anew = false;         // the same: and no edge has come since
@@ -444,6 +435,7 @@ class Engine {
     bool starved = false;  // ready or holding, and no candidate in the last round
     bool yields = false;   // multishot accept: it is not armed, by (16)
     bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
+    Tickets tickets;       // readiness
     Overflows overflows;
     BackOff back_off;
     Aside aside;
@@ -553,7 +545,6 @@ class Engine {
   void MergeTicket(uint32_t source, ArrivalId id);
   void ForgetSent(WorkerState& worker, size_t count, bool taken);
   static uint32_t TicketOf(const SourceState& source, uint32_t index);
-  static bool ForgetTicket(SourceState& source);
   void ForgetTickets(WorkerState& worker);
   void ForgetUnsent(WorkerState& worker, uint32_t source);
   void Refuse();

@@ -1,0 +1,101 @@
+// Tickets: what a master knows of the tickets of one source with readiness intake, beside what the
+// ledger counts. Its workers accept or read by themselves, so the master hears of it only from
+// them and from the kernel's count.
+//
+//  * The count. Of some listeners the kernel can be asked how many connections wait. One question
+//    is under way at a time; its answer is used once, in the batch that it comes in.
+//  * Untaken tickets. One that was handed over as a completion may have been redeemed before its
+//    worker says Took. So a look while there are any finds out nothing, and what has come since is
+//    looked for when they are taken. A worker need not say that it has accepted by such a ticket:
+//    when all are taken, and none has failed meanwhile, they count as a success.
+//  * News. What workers have said of the source's tickets since the last batch. In which order is
+//    not known.
+//
+// A value class: pure, owned and called by one engine, never allocates.
+
+#ifndef RINGMASTER_SRC_CORE_TICKETS_H_
+#define RINGMASTER_SRC_CORE_TICKETS_H_
+
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+
+#include "core/port_state.h"
+
+namespace ringmaster::core {
+
+class Tickets {
+ public:
+  // --- The count -------------------------------------------------------------------------------
+
+  // The kernel is asked.
+  void AskCount() { counting_ = true; }
+  // It answers.
+  void Count(uint32_t backlog) {
+    counting_ = false;
+    counted_ = true;
+    backlog_ = backlog;
+  }
+  bool counting() const { return counting_; }
+  // Whether there is an answer that was not used, and what it says.
+  bool counted() const { return counted_; }
+  uint32_t backlog() const { return backlog_; }
+  // Uses the answer. Returns whether there was one.
+  bool UseCount() { return std::exchange(counted_, false); }
+  // The answer will never come. Returns whether there was a question.
+  bool ForgetCount() { return std::exchange(counting_, false); }
+
+  // --- Untaken tickets -------------------------------------------------------------------------
+
+  // One is handed over as a completion.
+  void Send() { ++untaken_; }
+  uint32_t untaken() const { return untaken_; }
+  // Nobody waits any more for one of them to be taken. Returns whether it was the last that was
+  // waited for, and nothing went wrong meanwhile. What went wrong by these says nothing of those
+  // that are sent later, whether these were taken or not.
+  bool Forget() {
+    if (--untaken_ > 0) return false;
+    return !std::exchange(failed_, false);
+  }
+  // Something went wrong by a ticket.
+  void Fail() { failed_ = true; }
+  // The source tries again: what went wrong before says nothing of those that are to come, unless
+  // some are untaken still.
+  void TryAgain() {
+    if (untaken_ == 0) failed_ = false;
+  }
+
+  // The source waits for the taking of those that are untaken.
+  void AwaitTook() { awaits_took_ = true; }
+  bool awaits_took() const { return awaits_took_; }
+  // Returns whether it did.
+  bool StopAwaiting() { return std::exchange(awaits_took_, false); }
+
+  // --- News ------------------------------------------------------------------------------------
+
+  // A ticket was given back: 0, EAGAIN or another errno.
+  void GiveBack(int32_t error) {
+    if (error == EAGAIN) {
+      news_.nothing = true;
+    } else if (error == 0) {
+      news_.more = true;
+    } else {
+      news_.error = error;
+    }
+  }
+  void Redeem() { news_.redeemed = true; }
+  GivenBack::News TakeNews() { return std::exchange(news_, {}); }
+
+ private:
+  bool counting_ = false;
+  bool counted_ = false;
+  bool awaits_took_ = false;
+  bool failed_ = false;  // since `untaken_` was last 0
+  uint32_t backlog_ = 0;
+  uint32_t untaken_ = 0;
+  GivenBack::News news_;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_TICKETS_H_

@@ -1,0 +1,95 @@
+// The books of one source's tickets. Method: the test is the kernel that counts, and the workers
+// that take tickets and give them back.
+
+#include "core/tickets.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "core/port_state.h"
+
+namespace ringmaster::core {
+namespace {
+
+TEST(TicketBooksTest, ACountIsUsedOnce) {
+  Tickets tickets;
+  tickets.AskCount();
+  EXPECT_TRUE(tickets.counting());
+  EXPECT_FALSE(tickets.counted());
+  tickets.Count(3);
+  EXPECT_FALSE(tickets.counting());
+  EXPECT_TRUE(tickets.counted());
+  EXPECT_EQ(tickets.backlog(), 3u);
+  EXPECT_TRUE(tickets.UseCount());
+  EXPECT_FALSE(tickets.counted());
+  EXPECT_FALSE(tickets.UseCount());
+}
+
+TEST(TicketBooksTest, AQuestionMayBeForgotten) {
+  Tickets tickets;
+  EXPECT_FALSE(tickets.ForgetCount());
+  tickets.AskCount();
+  EXPECT_TRUE(tickets.ForgetCount());
+  EXPECT_FALSE(tickets.counting());
+}
+
+TEST(TicketBooksTest, TheLastThatIsTakenIsASuccess) {
+  Tickets tickets;
+  tickets.Send();
+  tickets.Send();
+  EXPECT_EQ(tickets.untaken(), 2u);
+  EXPECT_FALSE(tickets.Forget());
+  EXPECT_TRUE(tickets.Forget());
+  EXPECT_EQ(tickets.untaken(), 0u);
+}
+
+TEST(TicketBooksTest, UnlessOneOfThemHasFailed) {
+  Tickets tickets;
+  tickets.Send();
+  tickets.Send();
+  tickets.Fail();
+  EXPECT_FALSE(tickets.Forget());
+  EXPECT_FALSE(tickets.Forget());
+  tickets.Send();  // the failure says nothing of this one
+  EXPECT_TRUE(tickets.Forget());
+}
+
+TEST(TicketBooksTest, AFailureIsForgottenWhenTheSourceTriesAgainAndNothingIsUntaken) {
+  Tickets tickets;
+  tickets.Fail();
+  tickets.TryAgain();
+  tickets.Send();
+  EXPECT_TRUE(tickets.Forget());
+  tickets.Send();
+  tickets.Fail();
+  tickets.TryAgain();
+  EXPECT_FALSE(tickets.Forget());
+}
+
+TEST(TicketBooksTest, WaitsForTookUntilItIsToldToStop) {
+  Tickets tickets;
+  EXPECT_FALSE(tickets.StopAwaiting());
+  tickets.AwaitTook();
+  EXPECT_TRUE(tickets.awaits_took());
+  EXPECT_TRUE(tickets.StopAwaiting());
+  EXPECT_FALSE(tickets.awaits_took());
+}
+
+TEST(TicketBooksTest, RemembersEachKindOfNewsOnce) {
+  Tickets tickets;
+  tickets.GiveBack(0);
+  tickets.GiveBack(EAGAIN);
+  tickets.GiveBack(EMFILE);
+  tickets.GiveBack(ENFILE);
+  tickets.Redeem();
+  const GivenBack::News news = tickets.TakeNews();
+  EXPECT_TRUE(news.more && news.nothing && news.redeemed);
+  EXPECT_EQ(news.error, ENFILE);  // what went wrong last
+  const GivenBack::News none = tickets.TakeNews();
+  EXPECT_FALSE(none.more || none.nothing || none.redeemed);
+  EXPECT_EQ(none.error, 0);
+}
+
+}  // namespace
+}  // namespace ringmaster::core
