@@ -951,7 +951,7 @@ uint64_t Engine::SetAside(const SourceState& source) const {
 }
 
 bool Engine::AsksAgain(const SourceState& source) const {
-  return SetAside(source) > 0 && Deals(source);
+  return ledger_.AnyAside() && SetAside(source) > 0 && Deals(source);
 }
 
 uint32_t Engine::AsideMax(const SourceState& source) {
@@ -959,7 +959,7 @@ uint32_t Engine::AsideMax(const SourceState& source) {
 }
 
 bool Engine::AsideFull(const SourceState& source) const {
-  return SetAside(source) >= AsideMax(source);
+  return ledger_.AnyAside() && SetAside(source) >= AsideMax(source);
 }
 
 int64_t Engine::OldestAsideNs(uint32_t source) const {
@@ -1016,7 +1016,7 @@ bool Engine::AcceptMore(uint32_t index, Ahead ahead) {
 
 // By (20): how many may be taken in, of what its policy may set aside as well.
 uint32_t Engine::MayBring(const SourceState& source) const {
-  const uint64_t aside = SetAside(source);
+  const uint64_t aside = ledger_.AnyAside() ? SetAside(source) : 0;
   if (aside == 0) return UINT32_MAX;
   return AsideMax(source) - static_cast<uint32_t>(aside);
 }

@@ -1,6 +1,7 @@
 #include "core/ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/check.h"
 
@@ -74,12 +75,14 @@ void Ledger::SetAside(ArrivalId id, int64_t now_ns) {
   }
   ++count.held;
   ++count.aside;
+  ++aside_;
   Append(asides_[record.source], id);
 }
 
 // What is recalled comes first whatever its number, so both queues are nearly sorted, and the one
 // that waits is walked only as far as what was set aside is older.
 void Ledger::TakeUp(uint32_t source) {
+  if (sources_[source].aside == 0) return;
   Queue& queue = queues_[source];
   ArrivalId before = kNoArrival;
   for (ArrivalId id = asides_[source].first; id != kNoArrival;) {
@@ -98,7 +101,7 @@ void Ledger::TakeUp(uint32_t source) {
     id = next_aside;
   }
   asides_[source] = {};
-  sources_[source].aside = 0;
+  aside_ -= std::exchange(sources_[source].aside, 0);
 }
 
 void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
@@ -198,8 +201,11 @@ ArrivalId Ledger::PopHeld(ArrivalId id) {
   if (queue.first == kNoArrival) queue.last = kNoArrival;
   record.next = kNoArrival;
   --sources_[record.source].held;
-  if (record.aside) --sources_[record.source].aside;
-  record.aside = false;
+  if (record.aside) {
+    record.aside = false;
+    --sources_[record.source].aside;
+    --aside_;
+  }
   return id;
 }
 
@@ -224,6 +230,7 @@ void Ledger::Free(ArrivalId id) {
 }
 
 void Ledger::CheckAll() const {
+  uint64_t aside_of_all = 0;
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     const SourceCount& count = sources_[source];
     RINGMASTER_CHECK(count.arrivals == count.held + count.offered + count.claimed + count.refused +
@@ -243,7 +250,9 @@ void Ledger::CheckAll() const {
       }
     }
     RINGMASTER_CHECK(held == count.held && aside == count.aside);
+    aside_of_all += aside;
   }
+  RINGMASTER_CHECK(aside_of_all == aside_);
   std::vector<uint32_t> unclaimed(workers_.size());
   uint32_t used = 0;
   for (const ArrivalRecord& record : records_) {

@@ -105,6 +105,9 @@ class Ledger {
   ArrivalId FirstAside(uint32_t source) const { return asides_[source].first; }
   int64_t OldestAside(uint32_t source) const;
 
+  // Whether any source has set anything aside: hardly ever, so this is asked first.
+  bool AnyAside() const { return aside_ > 0; }
+
   // How many a source holds and has not set aside.
   uint64_t ToDeal(uint32_t source) const { return sources_[source].held - sources_[source].aside; }
 
@@ -169,6 +172,7 @@ class Ledger {
   ArrivalId free_ = kNoArrival;
   uint32_t room_max_ = 0;
   uint32_t records_used_ = 0;
+  uint64_t aside_ = 0;  // of all sources
 };
 
 }  // namespace ringmaster::core
