@@ -123,6 +123,7 @@
 #define RINGMASTER_SRC_CORE_ENGINE_H_
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -639,6 +640,17 @@ class Engine {
   bool resting_ = false;
   bool refusing_ = false;
 };
+
+template <typename Tell>
+void Engine::TellPolicy(uint32_t index, const char* function, Tell tell) {
+  try {
+    tell(*sources_[index].config.policy);
+  } catch (const std::exception& thrown) {
+    PolicyFailed(index, std::string("threw \"") + thrown.what() + "\" in " + function);
+  } catch (...) {
+    PolicyFailed(index, std::string("threw something in ") + function);
+  }
+}
 
 }  // namespace ringmaster::core
 
