@@ -134,6 +134,7 @@
 #include "core/back_off.h"
 #include "core/bell.h"
 #include "core/deadline.h"
+#include "core/engine_config.h"
 #include "core/inbox.h"
 #include "core/ledger.h"
 #include "core/looks.h"
@@ -163,89 +164,6 @@ inline constexpr uint32_t kOverflowLooksPerBatchMax = 64;
 inline constexpr int64_t kIdleRecallFactor = 4;
 // How often the limit of an arrival can double.
 inline constexpr uint8_t kDoublingsMax = 6;
-
-enum class EventKind : uint8_t {
-  kOutOfDescriptors,
-  kAccepting,
-  kSourceFailed,
-  kWorkerStalled,
-  kWorkerMoves,
-  kDoorbellFailed,  // or the sending of a connection
-  kSourceBlocks,    // nobody accepts from it: it has become blocking, and who did might wait
-  kTurnedAway,      // by (14): the ring has brought more than it said it could
-  kBacklogOverflow,
-  kPolicyFailed,  // of the source, see policy_fault
-  kSetAside,      // by (20): by its policy, as much as may be, or for long
-};
-
-struct EngineEvent {
-  EventKind kind = EventKind::kAccepting;
-  uint32_t source = 0;
-  uint32_t worker = 0;
-  int32_t error = 0;  // errno
-  // kWorkerStalled of a worker with an inbox: whether anything was recalled from it, it is inside a
-  // claim, and it was told and has not looked.
-  bool recalled = false;
-  bool serving = false;
-  bool told = false;
-};
-
-struct SourceConfig {
-  int32_t fd = -1;
-  uint64_t file = 0;              // see Op
-  bool multishot_accept = false;  // kAccept rather than kPollAccept
-  bool readiness = false;         // kReadiness: arrivals are tickets, by (10)
-  bool countable = false;         // readiness: kCount tells how many connections wait
-  bool listens = true;            // connections come from it; false: readiness of anything else
-  bool hides_end = false;         // its multishot accept does not complete when it is shut down
-  bool tells_overflows = false;   // kOverflows works
-  int32_t overflows = 0;          // what it would complete with now: those are not counted
-  uint32_t hold = 0;              // kAccept: pauses when it holds so many. All: sets aside no more,
-                                  // nor more than kAsideMax, but one in any case
-  bool recall = true;
-  uint32_t accept_flags = 0;
-  Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
-  int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets
-  uint8_t age_facts = 0;   // what is asked for then, by (15): kFactCame or kFactGone
-  std::unique_ptr<Policy> policy;
-};
-
-// What belongs to a worker; borrowed until the worker has left.
-struct WorkerConfig {
-  Inbox* inbox = nullptr;  // unused when there is a tally
-  PortState* state = nullptr;
-  Tally* tally = nullptr;  // arrivals are handed over as completions, by (8)
-  int32_t ring_fd = -1;    // -1: it looks after every batch, and is not rung
-  uint64_t tag = 0;
-  uint32_t capacity = UINT32_MAX;
-  uint32_t window_max = 1;
-  int32_t cpu = -1;
-  // The index that it gets; it is not in use. UINT32_MAX: the lowest that is free.
-  uint32_t index = UINT32_MAX;
-  // What other masters have at the same worker: one that has work from them is not idle.
-  std::vector<const Inbox*> other_inboxes;
-  std::vector<Tally*> other_tallies;
-};
-
-// What a source's intake has gone through.
-struct IntakeCount {
-  uint64_t arms = 0;           // times that it was armed
-  uint64_t pauses = 0;         // times that it stopped by our doing: no credit, enough held, out of
-                               // descriptors, paused
-  uint64_t errors = 0;         // failed accepts
-  uint64_t overflows = 0;      // connections that the kernel has dropped, as far as it was asked
-  uint64_t policy_faults = 0;  // what a policy did that it must not
-};
-
-struct EngineConfig {
-  int64_t recall_after_ns = 10'000'000;
-  uint32_t completion_entries = 0;  // of the ring that is there; see (14)
-  uint32_t completions_max = 512;   // that one batch may bring
-  int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
-  const CpuTopology* topology = nullptr;  // borrowed; null: unknown
-  Gate* gate = nullptr;                   // of all sources together; borrowed, may be null
-  bool shares_workers = false;            // with other masters, who deal at the same time
-};
 
 class Engine {
  public:
