@@ -445,7 +445,17 @@ uint32_t Checker::OnRedeemed(uint32_t index, int32_t fd, uint32_t source, int64_
   return connection;
 }
 
-void Checker::OnTicketTaken(uint32_t source) { ++sources_[source].claimed_tickets; }
+void Checker::OnTicketReceived(uint32_t worker, uint32_t source) {
+  BoxOf(worker, source).tickets.push_back(source);
+}
+
+void Checker::OnTicketTaken(uint32_t worker, uint32_t source) {
+  ++sources_[source].claimed_tickets;
+  std::vector<uint32_t>& tickets = BoxOf(worker, source).tickets;
+  const auto ticket = std::find(tickets.begin(), tickets.end(), source);
+  if (ticket == tickets.end()) return Fail("a ticket is taken that was not handed over");
+  tickets.erase(ticket);
+}
 
 void Checker::OnTicketSpent(uint32_t source, int64_t now_ns) {
   --sources_[source].claimed_tickets;
@@ -588,7 +598,7 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         // A worker that died may have claimed the ticket; the next edge would bring another.
         // Without recalls it also keeps a ticket that it has not claimed, and newer edges merge
         // into that.
-        fine = sources_[it.source].claimed_tickets > 0 ||
+        fine = sources_[it.source].claimed_tickets > 0 || LostTicket(it.source, may_hold) ||
                (sources_[it.source].facts.tickets && !sources_[it.source].facts.recall &&
                 sources_[it.source].counts.offered + untaken_tickets(it.source) > 0);
         break;
@@ -607,6 +617,19 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
       return Fail("a backlog has overflowed, and nobody was told");
     }
   }
+}
+
+// Whether a worker that died has said of a ticket that it took it, and has not. The ticket is in
+// its ring still, but nobody waits for it.
+bool Checker::LostTicket(uint32_t source, const std::vector<bool>& may_hold) const {
+  for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
+    const Box& box = BoxOf(worker, source);
+    const auto untaken = std::count(box.sent.begin(), box.sent.end(), source);
+    if (may_hold[worker] && std::count(box.tickets.begin(), box.tickets.end(), source) > untaken) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void Checker::AtShutdown() {

@@ -141,6 +141,7 @@ class Checker {
   // What was handed over is in the ring of `worker` now, under the token of `source`; or it could
   // not be handed over.
   void OnReceived(uint32_t worker, int32_t fd, uint32_t source);
+  void OnTicketReceived(uint32_t worker, uint32_t source);
   void OnSendFailed(int32_t fd);
 
   // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
@@ -174,7 +175,7 @@ class Checker {
   void OnTicketDone(uint32_t worker, uint32_t source, int64_t now_ns);
   // For a ticket that was handed over: the worker has taken it out of its ring; it has accepted
   // something by it; it has finished with it.
-  void OnTicketTaken(uint32_t source);
+  void OnTicketTaken(uint32_t worker, uint32_t source);
   uint32_t OnAcceptedByWorker(uint32_t worker, int32_t fd, uint32_t source);
   void OnTicketSpent(uint32_t source, int64_t now_ns);
   // It has found the token of `source` for what it has claimed.
@@ -370,6 +371,8 @@ class Checker {
     uint32_t unclaimed = 0;
     uint32_t covered = 0;       // of these, how many have the place of a lease
     std::deque<uint32_t> sent;  // and not taken: the source of a ticket, kNone of a connection
+    // Tickets that are in its ring, by their source. They stay there when it says Took too early.
+    std::vector<uint32_t> tickets;
     bool left = false;
     bool owes_motion = false;
     bool took = false;   // since the last batch
@@ -455,6 +458,7 @@ class Checker {
     return sources_[source].joined_at_ns[worker] >= 0;
   }
   uint32_t SourceOf(uint32_t master, uint64_t word) const;
+  bool LostTicket(uint32_t source, const std::vector<bool>& may_hold) const;
   uint32_t Find(int32_t fd) const;
   std::string Name(uint32_t connection) const;
 

@@ -77,7 +77,7 @@ void CompletionWorker::Take() {
   ticket_ = entry.source;
   if (ticket_ != Checker::kNone) {
     world_->Note("takes a ticket", {{"worker", id_}, {"source", ticket_}});
-    world_->checker().OnTicketTaken(ticket_);
+    world_->checker().OnTicketTaken(id_, ticket_);
     // If one ticket stands for everything that waits, the worker accepts some connections, or all
     // until nothing more is found.
     const bool drains = !world_->countable(ticket_) && world_->prng().Chance({3, 4});

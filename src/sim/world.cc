@@ -341,6 +341,7 @@ int32_t World::Send(const Op& op) {
   if (Breaks(Breakage::kRingLosesSend, {1, 8})) return 0;
   if (ticket) {
     Reached(Milestone::kTicketSent);
+    checker_.OnTicketReceived(id, ticket_of);
     workers_[id].receiver->OnTicketSent(ticket_of);
   } else {
     checker_.OnReceived(id, op.sent, SourceOfToken(op.tag));
