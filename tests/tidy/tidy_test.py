@@ -45,7 +45,7 @@ inline std::atomic<int> word;
         '#include <thread>\n#include "ring/uring_ring.h"\n#include "ringmaster/balancer.h"\n',
     "src/sim/world.cc": '#include "core/op.h"\n#include "policy/first.h"\n#include "sim/world.h"\n',
     "tools/echo/main.cc": '#include "ringmaster/balancer.h"\n#include "options.h"\n',
-    "output/svg.cc": '#include "output/svg.h"\n',
+    "tools/output/svg.cc": '#include "output/svg.h"\n',
     "tools/sim/main.cc": '#include "sim/study.h"\n#include "output/svg.h"\n',
 }
 
@@ -109,7 +109,7 @@ class Layering(Tidy):
                 ("tools/bad.cc", "core/engine.h"),
                 ("tools/bad.cc", "output/svg.h"),
                 ("tools/sim/bad.cc", "bench/clock.h"),
-                ("output/bad.cc", "bench/clock.h"),
+                ("tools/output/bad.cc", "bench/clock.h"),
                 ("tools/sim/bad.cc", "core/engine.h"),
                 ("src/sim/bad.cc", "output/svg.h"),
         ):

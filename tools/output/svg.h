@@ -2,8 +2,8 @@
 // they stand on. Colours and lines are classes of a style, so that they follow light, dark and
 // paper.
 
-#ifndef RINGMASTER_OUTPUT_SVG_H_
-#define RINGMASTER_OUTPUT_SVG_H_
+#ifndef RINGMASTER_TOOLS_OUTPUT_SVG_H_
+#define RINGMASTER_TOOLS_OUTPUT_SVG_H_
 
 #include <string>
 #include <string_view>
@@ -78,4 +78,4 @@ class LogAxis {
 
 }  // namespace ringmaster::output
 
-#endif  // RINGMASTER_OUTPUT_SVG_H_
+#endif  // RINGMASTER_TOOLS_OUTPUT_SVG_H_

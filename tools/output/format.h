@@ -1,7 +1,7 @@
 // How figures are written for people, the same in the terminal and in the page.
 
-#ifndef RINGMASTER_OUTPUT_FORMAT_H_
-#define RINGMASTER_OUTPUT_FORMAT_H_
+#ifndef RINGMASTER_TOOLS_OUTPUT_FORMAT_H_
+#define RINGMASTER_TOOLS_OUTPUT_FORMAT_H_
 
 #include <cstdint>
 #include <optional>
@@ -32,4 +32,4 @@ std::string FormatFigure(const std::optional<double>& figure, Format format) {
 
 }  // namespace ringmaster::output
 
-#endif  // RINGMASTER_OUTPUT_FORMAT_H_
+#endif  // RINGMASTER_TOOLS_OUTPUT_FORMAT_H_

@@ -1,7 +1,7 @@
 // What somebody may have meant who misspelt a name.
 
-#ifndef RINGMASTER_OUTPUT_SUGGEST_H_
-#define RINGMASTER_OUTPUT_SUGGEST_H_
+#ifndef RINGMASTER_TOOLS_OUTPUT_SUGGEST_H_
+#define RINGMASTER_TOOLS_OUTPUT_SUGGEST_H_
 
 #include <cstddef>
 #include <span>
@@ -18,4 +18,4 @@ std::string DidYouMean(std::string_view name, std::span<const std::string> known
 
 }  // namespace ringmaster::output
 
-#endif  // RINGMASTER_OUTPUT_SUGGEST_H_
+#endif  // RINGMASTER_TOOLS_OUTPUT_SUGGEST_H_

@@ -1,7 +1,7 @@
 // The files that a measurement or a simulation leaves behind: whole, or as they were before.
 
-#ifndef RINGMASTER_OUTPUT_OUTPUT_FILE_H_
-#define RINGMASTER_OUTPUT_OUTPUT_FILE_H_
+#ifndef RINGMASTER_TOOLS_OUTPUT_OUTPUT_FILE_H_
+#define RINGMASTER_TOOLS_OUTPUT_OUTPUT_FILE_H_
 
 #include <string>
 
@@ -22,4 +22,4 @@ absl::Status WriteFile(const std::string& path, const std::string& text);
 
 }  // namespace ringmaster::output
 
-#endif  // RINGMASTER_OUTPUT_OUTPUT_FILE_H_
+#endif  // RINGMASTER_TOOLS_OUTPUT_OUTPUT_FILE_H_
