@@ -7,7 +7,9 @@
 //  * A connection that went wrong before it was accepted does not, unless so many do in a row.
 //  * At the limit accepting succeeds and fails in turn, so a success alone does not end a shortage.
 //    It ends when nothing is left to accept, or when none was met for a while and something has
-//    been accepted since, or the kernel was told to accept and has found nothing wrong.
+//    been accepted since, or a connection went wrong, or the kernel was told to accept and has
+//    found nothing wrong. An accept gets its descriptor before it looks at the connection, so one
+//    that went wrong shows that descriptors were there.
 
 #ifndef RINGMASTER_SRC_CORE_BACK_OFF_H_
 #define RINGMASTER_SRC_CORE_BACK_OFF_H_
@@ -42,8 +44,8 @@ class BackOff {
     return std::exchange(short_, false);
   }
 
-  // The kernel was told to accept whatever comes, or there is nothing to accept: until a shortage
-  // is met again, there is none.
+  // The kernel was told to accept whatever comes, or there is nothing to accept, or an accept came
+  // as far as the connection: until a shortage is met again, there is none.
   void Try(int64_t now_ns) {
     if (works_) return;
     works_ = true;

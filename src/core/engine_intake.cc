@@ -297,6 +297,7 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       return Doubt(source, error);
     default:
       ++source.intake.errors;
+      source.back_off.Try(now_ns_);  // by then it had all that is short in a shortage
       return OnConnectionError(index);
   }
 }

@@ -445,6 +445,32 @@ TEST_F(TicketsTest, AShortageEndsAlsoWhenNothingWaitsAnyMore) {
   EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
 }
 
+// A connection that went wrong had a descriptor. Nothing else need come: the worker that gets the
+// next ticket finds nothing, and need not say so.
+TEST_F(TicketsTest, AShortageEndsAlsoWhenAConnectionGoesWrongAfterIt) {
+  AddOther();
+  AddWorker();
+  Batch();
+  engine_.Again(0, EMFILE);
+  Batch({Knock()});
+  now_ns_ += kBackOffNsMin;
+  Batch();
+  ASSERT_EQ(Issued(), 1u);
+  Claim(0);
+  AddWorker({.completions = true});
+  engine_.Leave(0, 0);
+  engine_.Again(0, EPERM);
+  Batch({Knock()});
+  ASSERT_EQ(Count(OpKind::kSend), 1u);
+  Done(1, workers_[1]->tally().Take(1).places);
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kSend), 0u);
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
+  now_ns_ += kDescriptorsCalmNs;
+  Batch();
+  EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
+}
+
 // --- Recall, leaving, ending ---------------------------------------------------------------------
 
 TEST_F(TicketsTest, IsRecalledFromAWorkerThatDoesNotMove) {
