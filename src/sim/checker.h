@@ -438,6 +438,7 @@ class Checker {
   bool Told(uint32_t source, int64_t now_ns) const;
   bool MayHave(uint32_t worker, uint32_t connection, int64_t now_ns);
   bool TooOld(const Connection& connection, int64_t now_ns) const;
+  bool HoldsTooOld(uint32_t source, int64_t now_ns) const;
   void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckRecallIsDue(const Connection& connection, int64_t now_ns);
   void CheckNeglect(uint32_t master, int64_t now_ns);

@@ -26,6 +26,8 @@ constexpr uint32_t kDoublings = 6;
 constexpr int64_t kAskAgainNs = 100'000'000;
 // How often a source that has work may be passed over, for each source of the master.
 constexpr uint32_t kTurnsMax = 3;
+// How many of those that have grown too old a master drops in one batch.
+constexpr uint32_t kDropsMax = 64;
 
 }  // namespace
 
@@ -190,6 +192,12 @@ bool Checker::OthersAsk(uint32_t worker, uint32_t index) const {
   });
 }
 
+bool Checker::HoldsTooOld(uint32_t source, int64_t now_ns) const {
+  return std::any_of(connections_.begin(), connections_.end(), [&](const Connection& it) {
+    return it.source == source && it.where == Where::kHeld && !it.aside && TooOld(it, now_ns);
+  });
+}
+
 void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     workers_[index].places = open(index) + workers_[index].promised;
@@ -221,8 +229,13 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
       OnTicketHanded(it.worker, it.ticket_of, now_ns);
     }
   }
+  uint32_t grown_old = 0;
   for (const int32_t fd : closed) {
-    if (!failed()) OnClosedByMaster(fd, now_ns);
+    if (failed()) break;
+    const uint32_t connection = Find(fd);
+    grown_old += connection != kNone && !connections_[connection].dropped_at_once &&
+                 TooOld(connections_[connection], now_ns);
+    OnClosedByMaster(fd, now_ns);
   }
   for (const uint32_t connection : to_drop_) {
     if (failed() || connections_[connection].where == Where::kRefused) continue;
@@ -243,7 +256,10 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
     Source& source = sources_[index];
     if (source.facts.master != master) continue;
     const bool held = source.counts.held > source.aside && !HeldUp(source);
-    if (held && !state.refusing && !state.resting && CreditSince(index, kNone, now_ns) >= 0) {
+    // What is too old is given to nobody. When a batch may drop no more, the next one does, and
+    // what is behind it waits until then.
+    const bool dealable = held && !(grown_old >= kDropsMax && HoldsTooOld(index, now_ns));
+    if (dealable && !state.refusing && !state.resting && CreditSince(index, kNone, now_ns) >= 0) {
       Fail("something is held after a batch although a worker that waits has credit");
     }
     const bool accepts = !source.paused && !source.removed && !source.given_up && !state.stopping &&
