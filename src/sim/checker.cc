@@ -250,6 +250,7 @@ void Checker::OnAsked(uint32_t source) {
 void Checker::OnAnswered(uint32_t source, bool any) {
   ++sources_[source].answered;
   sources_[source].known = any;
+  sources_[source].known_at_ns = now_ns_;
 }
 
 void Checker::OnReported(uint32_t source, int32_t fd) {

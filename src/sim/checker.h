@@ -153,7 +153,10 @@ class Checker {
   void OnReported(uint32_t source, int32_t fd);
   // The master was told that the source may have something; it has asked for one connection of the
   // source, or for the count of what waits; the answer has reached it.
-  void OnEdge(uint32_t source) { sources_[source].known = true; }
+  void OnEdge(uint32_t source) {
+    sources_[source].known = true;
+    sources_[source].known_at_ns = now_ns_;
+  }
   void OnAsked(uint32_t source);
   void OnAnswered(uint32_t source, bool any);
   void OnSendFailureTold(int32_t fd, int64_t now_ns);
@@ -336,6 +339,7 @@ class Checker {
     uint32_t answered = 0;         // of these, since then
     bool asked_now = false;        // in this batch
     bool known = false;            // the master knows that it may have something
+    int64_t known_at_ns = 0;       // when it was told last
     uint32_t passed_over = 0;      // batches in which others had their turn, since it had its own
     uint32_t counted = 0;          // tickets: as counted last
     uint32_t claimed_tickets = 0;  // and not redeemed

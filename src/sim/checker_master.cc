@@ -285,7 +285,10 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
                          !masters_[master].stopping && !options_.backs_off &&
                          source.facts.capacity == 0 && options_.capacity == 0 &&
                          (source.facts.tickets || source.facts.exact);
-    const bool more = accepts && source.known && !source.queued.empty() &&
+    // A count says nothing of what comes after it: the edge of that may be on its way still.
+    const bool unknown = source.facts.countable && !source.queued.empty() &&
+                         source.queued.front() > source.known_at_ns;
+    const bool more = accepts && source.known && !source.queued.empty() && !unknown &&
                       !(source.facts.tickets && Told(index, now_ns));
     const bool idle = masters_[master].refusing || masters_[master].resting;
     const bool works = !idle && (source.counts.held > source.aside || more) && !HeldUp(source);
