@@ -20,7 +20,7 @@ Engine::Engine(const EngineConfig& config, Hunger* hunger)
 void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, std::vector<Op>& ops,
                      bool all_reported) {
   now_ns_ = now_ns;
-  again_ = false;
+  more_to_do_ = false;
   wants_room_ = false;
   turned_away_ = false;
   expired_ = 0;
@@ -33,7 +33,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   TakeAgain();
   FinishAccepts();
   if (arrived_ > 0) moderation_.NoteArrivals(std::exchange(arrived_, 0), now_ns_);
-  Look();
+  ReadInboxes();
   Expire();
   if (resting_ && std::exchange(hungry_, false)) hunger_->Clear();
   for (uint32_t round = 0; !resting_; ++round) {
@@ -48,17 +48,17 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
     // Raise the flag, then look once more: whoever made credit before it was up did not knock.
     if (hunger_->Set(BackingOff())) {
       EndBackOffs();
-      again_ = true;
+      more_to_do_ = true;
     }
     hungry_ = true;
-    if (!Look()) break;
+    if (!ReadInboxes()) break;
     if (round == kDealRoundsMax) {
-      again_ = true;
+      more_to_do_ = true;
       break;
     }
   }
   Refuse();
-  if (LetGo()) again_ = true;
+  if (LetGo()) more_to_do_ = true;
   RingTouched();
   AskForStates();
   ArmSources();
@@ -68,7 +68,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
 
 void Engine::CatchUp(int64_t now_ns) {
   now_ns_ = now_ns;
-  Look();
+  ReadInboxes();
 }
 
 int64_t Engine::Gather(int64_t now_ns) const {
@@ -83,7 +83,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   // What was sent is settled by the next turn. That is waited for while stopping, and when so much
   // is unsettled that nothing more may be sent: no worker would knock then.
   const bool settles = stopping_ ? !unsettled_.empty() : unsettled_.full();
-  if (again_ || settles) return 0;
+  if (more_to_do_ || settles) return 0;
   int64_t at = kWaitForever;
   for (const uint32_t index : active_) {
     const WorkerState& worker = workers_[index];

@@ -377,7 +377,7 @@ class Engine {
 
   void OnCompletion(const Completion& completion);
   void OnDoorbellFailed(const Completion& completion);
-  void PauseBell(uint32_t worker, int32_t error);
+  void BackOffBell(uint32_t worker, int32_t error);
   void Settle(bool all_reported);
   void OnAccepted(uint32_t source, const Completion& completion);
   void DropAtOnce(uint32_t source, const Completion& completion);
@@ -396,11 +396,11 @@ class Engine {
   void EndBackOff(SourceState& source);
   void FinishAccepts();
 
-  bool Look();
-  bool Reap(uint32_t worker);
-  void ReapTally(uint32_t worker);
+  bool ReadInboxes();
+  bool ReadInbox(uint32_t worker);
+  void ReadTally(uint32_t worker);
   bool Quiet(uint32_t worker) const;
-  void ReapAll(uint32_t worker);
+  void ReadAll(uint32_t worker);
   void Moved(uint32_t worker);
   void RecallOverdue();
   void RecallOverdueOf(uint32_t worker);
@@ -473,7 +473,7 @@ class Engine {
   void AddCandidates(SourceState& source, bool slow_too);
   bool SlowAtWork(const WorkerState& worker) const;
   bool Idle(const WorkerState& worker) const;
-  int64_t Still(uint32_t worker) const;
+  int64_t StillNs(uint32_t worker) const;
   uint32_t Credit(uint32_t worker, const SourceState& source) const;
   bool OfferTo(uint32_t worker, ArrivalId id);
   void SendTo(uint32_t worker, ArrivalId id);
@@ -505,7 +505,7 @@ class Engine {
   void WatchEnd(uint32_t source);
   bool WantsArm(uint32_t source) const;
   OpKey SourceKey(OpKind kind, uint32_t source) const;
-  bool SlotIsFree(uint32_t source);
+  bool FreeIndex(uint32_t source);
   void Activate(uint32_t worker);
   void Emit(EventKind kind, uint32_t source, uint32_t worker, int32_t error);
   void Emit(const EngineEvent& event);
@@ -552,7 +552,7 @@ class Engine {
   uint64_t serials_ = 0;      // of sources, given out
   bool watching_ = false;
   bool hungry_ = false;
-  bool again_ = false;  // there is more to do than one batch takes
+  bool more_to_do_ = false;  // there is more to do than one batch takes
   bool taken_ = false;  // what a source waited for, by a Took that was seen since the last round
   bool stopping_ = false;
   bool resting_ = false;

@@ -226,7 +226,7 @@ bool Engine::WaitsForWorker(const SourceState& source) const {
   return std::any_of(source.joined.begin(), source.joined.end(), [this](uint32_t index) {
     const WorkerState& worker = workers_[index];
     return !worker.motion.owes_motion() && !worker.bell.owed() &&
-           Unclaimed(index) >= worker.motion.window() && Still(index) < config_.recall_after_ns;
+           Unclaimed(index) >= worker.motion.window() && StillNs(index) < config_.recall_after_ns;
   });
 }
 
@@ -270,7 +270,7 @@ bool Engine::IssueTickets(uint32_t index) {
   // A ticket that was claimed out of order is not unclaimed: its worker may have redeemed it.
   for (const uint32_t worker : source.joined) {
     if (ledger_.source(index).offered > 0 && !workers_[worker].sending.used()) {
-      ReapAll(worker);
+      ReadAll(worker);
     }
   }
   const uint64_t credit = CreditOf(source);
@@ -419,7 +419,7 @@ void Engine::MakeRoom() {
   ledger_.Reserve(source_slots(), worker_slots(),
                   static_cast<uint32_t>(std::min<uint64_t>(needed, kRecordsMax)));
   // What was not taken in is looked at anew.
-  if (wants_room_ && ledger_.room() > before) again_ = true;
+  if (wants_room_ && ledger_.room() > before) more_to_do_ = true;
   wants_room_ = false;
 }
 

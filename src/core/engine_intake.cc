@@ -95,11 +95,11 @@ void Engine::OnDoorbellFailed(const Completion& completion) {
   WorkerState& worker = workers_[index];
   if (!worker.used || static_cast<uint16_t>(worker.generation) != completion.key.generation) return;
   if (!worker.outbox.rung()) return;  // it has looked without having been told
-  PauseBell(index, -completion.result);
+  BackOffBell(index, -completion.result);
 }
 
 // The worker's ring cannot be reached just now.
-void Engine::PauseBell(uint32_t index, int32_t error) {
+void Engine::BackOffBell(uint32_t index, int32_t error) {
   if (workers_[index].bell.Fail(now_ns_)) Emit(EventKind::kDoorbellFailed, 0, index, error);
   Activate(index);
 }
@@ -131,7 +131,7 @@ void Engine::Settle(bool all_reported) {
       }
       TellPolicy(record.source, "OnRecall",
                  [&](Policy& policy) { policy.OnRecall(record.worker); });
-      PauseBell(record.worker, failure.error);
+      BackOffBell(record.worker, failure.error);
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.motion.owes_motion() && Unclaimed(record.worker) == 0) Moved(record.worker);
     }

@@ -34,7 +34,7 @@ bool Engine::Expired(const ArrivalRecord& record) {
 // Newest first, so that the oldest ends up first among what is held.
 void Engine::ExpireOffered(uint32_t index) {
   // So that no claim from before is taken for motion after it.
-  ReapAll(index);
+  ReadAll(index);
   WorkerState& worker = workers_[index];
   bool recalled = false;
   for (const Outbox::Entry entry : worker.outbox.newest_first()) {
@@ -63,7 +63,7 @@ void Engine::ExpireHeld(uint32_t index) {
 bool Engine::DropExpired(uint32_t index, ArrivalId id) {
   if (expired_ == kRefusalsPerBatchMax) {
     expires_at_ns_ = now_ns_;
-    again_ = true;
+    more_to_do_ = true;
     return false;
   }
   ++expired_;
@@ -88,7 +88,7 @@ void Engine::CountOpen(const SourceState& source, Candidate& candidate) const {
   const uint32_t index = candidate.worker;
   candidate.open = places_.Open(index, source.index);
   candidate.unclaimed = std::min(Unclaimed(index), candidate.open);
-  candidate.still_ns = candidate.unclaimed > 0 ? Still(index) : 0;
+  candidate.still_ns = candidate.unclaimed > 0 ? StillNs(index) : 0;
 }
 
 // The workers with credit; those that are slow at work only if asked for.
@@ -127,7 +127,7 @@ bool Engine::Idle(const WorkerState& worker) const {
 }
 
 // How long what waits for it has waited without it moving.
-int64_t Engine::Still(uint32_t index) const {
+int64_t Engine::StillNs(uint32_t index) const {
   return Unclaimed(index) == 0 ? 0 : workers_[index].motion.StillNs(now_ns_);
 }
 
@@ -262,7 +262,7 @@ void Engine::Refuse() {
     ledger_.TakeUp(index);
     for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
       if (refused++ == kRefusalsPerBatchMax) {
-        again_ = true;
+        more_to_do_ = true;
         return;
       }
       ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Refuse(id)});

@@ -8,11 +8,11 @@ namespace ringmaster::core {
 
 // Takes note of what the workers have done. Returns whether anyone has credit that it did not have
 // when its source was last dealt, or has taken what a source waited for.
-bool Engine::Look() {
+bool Engine::ReadInboxes() {
   taken_ = false;
   for (size_t i = 0; i < active_.size();) {
     const uint32_t index = active_[i];
-    Reap(index);
+    ReadInbox(index);
     WorkerState& worker = workers_[index];
     if (Quiet(index)) {
       worker.active = false;
@@ -50,10 +50,10 @@ bool Engine::Quiet(uint32_t index) const {
          !worker.outbox.unpublished();
 }
 
-bool Engine::Reap(uint32_t index) {
+bool Engine::ReadInbox(uint32_t index) {
   WorkerState& worker = workers_[index];
   if (worker.sending.used()) {
-    ReapTally(index);
+    ReadTally(index);
     return false;
   }
   bool moved = false;
@@ -73,9 +73,9 @@ bool Engine::Reap(uint32_t index) {
 }
 
 // The same of a worker to whom arrivals are handed over.
-void Engine::ReapTally(uint32_t index) {
+void Engine::ReadTally(uint32_t index) {
   WorkerState& worker = workers_[index];
-  const int64_t still_ns = Still(index);
+  const int64_t still_ns = StillNs(index);
   const uint32_t taken = worker.sending.NewlyTaken();
   if (taken > 0) {
     worker.motion.Took(taken, still_ns);
@@ -160,7 +160,7 @@ void Engine::RecallOverdue() {
     const int64_t due_at_ns = std::min(FirstLimitAt(worker), SilentAt(worker));
     if (!worker.looks.wants_taker() && now_ns_ < due_at_ns) continue;
     if (worker.outbox.unpublished()) {
-      again_ = true;  // by (7) it would owe motion for what this batch has offered it
+      more_to_do_ = true;  // by (7) it would owe motion for what this batch has offered it
     } else {
       RecallOverdueOf(index);
     }
@@ -169,7 +169,7 @@ void Engine::RecallOverdue() {
 
 void Engine::RecallOverdueOf(uint32_t index) {
   WorkerState& worker = workers_[index];
-  ReapAll(index);
+  ReadAll(index);
   const int64_t moved_at_ns = worker.motion.moved_at_ns();
   const int64_t still_ns = now_ns_ - moved_at_ns;
   uint32_t recalled = 0;
@@ -215,7 +215,7 @@ void Engine::RecallOverdueOf(uint32_t index) {
 
 // Takes note also of what was claimed out of order. A worker that leaves a source and joins it
 // again while it is inside a callback can find a younger offer in the word of an older one.
-void Engine::ReapAll(uint32_t index) {
+void Engine::ReadAll(uint32_t index) {
   WorkerState& worker = workers_[index];
   bool moved = false;
   for (const Outbox::Entry entry : worker.outbox.oldest_first()) {

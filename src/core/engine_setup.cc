@@ -89,7 +89,7 @@ uint32_t Engine::AddSource(uint32_t index, SourceConfig config) {
 
 uint32_t Engine::NextSource() {
   uint32_t index = 0;
-  while (index < sources_.size() && !SlotIsFree(index)) ++index;
+  while (index < sources_.size() && !FreeIndex(index)) ++index;
   return index;
 }
 
@@ -97,7 +97,7 @@ uint32_t Engine::NextSource() {
 // ends, and uses the books of the source while it redeems a ticket. So one that is found to do
 // neither, after all offers were taken, does not look any more: later it finds that its ticket is
 // late.
-bool Engine::SlotIsFree(uint32_t index) {
+bool Engine::FreeIndex(uint32_t index) {
   SourceState& source = sources_[index];
   const SourceCount& count = ledger_.source(index);
   if (!source.removed || !IntakeEnded(index) || count.held > 0 || count.offered > 0 ||
@@ -202,7 +202,7 @@ void Engine::RemoveWorker(uint32_t index) {
   }
   RecallAllOf(index, UINT32_MAX);
   for (uint32_t source = 0; source < source_slots(); ++source) places_.Leaves(source, index);
-  Reap(index);
+  ReadInbox(index);
   RINGMASTER_CHECK(ledger_.worker(index).unclaimed == 0);
   std::erase(active_, index);
   std::erase(touched_, index);
@@ -318,7 +318,7 @@ void Engine::RefuseAll() {
   for (uint32_t index = 0; index < worker_slots(); ++index) {
     if (!workers_[index].used) continue;
     RecallAllOf(index, UINT32_MAX);
-    Reap(index);
+    ReadInbox(index);
   }
 }
 
@@ -342,7 +342,7 @@ uint32_t Engine::Unclaimed(uint32_t index) const {
 
 int64_t Engine::OldestUnclaimedNs(uint32_t index) const {
   const WorkerState& worker = workers_[index];
-  if (worker.sending.used()) return Still(index);
+  if (worker.sending.used()) return StillNs(index);
   int64_t oldest_ns = 0;
   for (const Outbox::Entry entry : worker.outbox.oldest_first()) {
     oldest_ns = std::max(oldest_ns, now_ns_ - ledger_.record(entry.id).offered_at_ns);
