@@ -21,7 +21,6 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -437,6 +436,7 @@ TEST_P(Waiters, SeeEveryConnectionThatIsHeldBack) {
 TEST_F(ReadinessTest, AWaiterSeesNoFewerConnectionsThanBesideAnotherEpollSet) {
   const AllOnOneCpu pinned;
   constexpr int kTurns = 30;
+  constexpr int kRoundsMax = 6;
   constexpr int kConnections = 20;
   const auto seen_in_a_turn = [&](const Listener& listener) {
     std::atomic<bool> stop{false};
@@ -466,19 +466,24 @@ TEST_F(ReadinessTest, AWaiterSeesNoFewerConnectionsThanBesideAnotherEpollSet) {
     Source source = balancer_->AddSource(listener.fd(), {.intake = intake}).value();
     std::vector<std::unique_ptr<Worker>> workers;
     for (uint32_t i = 0; i < 2; ++i) workers.push_back(AddWorker({source}));
-    int seen = 0;
-    int reference = 0;
-    for (int turn = 0; turn < kTurns; ++turn) {
-      reference += seen_in_a_turn(beside_epoll);
-      seen += seen_in_a_turn(listener);
+    // Beside a busy neighbour the two differ by a factor of four by chance, either way. A waiter
+    // that really sees fewer does so in every round.
+    bool no_fewer = false;
+    for (int round = 0; round < kRoundsMax && !no_fewer; ++round) {
+      int seen = 0;
+      int reference = 0;
+      for (int turn = 0; turn < kTurns; ++turn) {
+        reference += seen_in_a_turn(beside_epoll);
+        seen += seen_in_a_turn(listener);
+      }
+      std::printf(
+          "of %d connections an edge-triggered waiter saw %d beside %s, %d beside an "
+          "ordinary epoll set\n",
+          kTurns * kConnections, seen, intake == Intake::kReadiness ? "kReadiness" : "kPollAccept",
+          reference);
+      no_fewer = seen >= reference * 3 / 4;
     }
-    std::printf(
-        "of %d connections an edge-triggered waiter saw %d beside %s, %d beside an "
-        "ordinary epoll set\n",
-        kTurns * kConnections, seen, intake == Intake::kReadiness ? "kReadiness" : "kPollAccept",
-        reference);
-    // On a busy machine both see a handful, and such counts differ by their square root by chance.
-    EXPECT_GE(seen + 3 * std::sqrt(reference), reference * 3 / 4);
+    EXPECT_TRUE(no_fewer);
     // Before its listener is closed, whose number the next one gets.
     EXPECT_TRUE(source.Remove().ok());
   }
