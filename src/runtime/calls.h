@@ -28,10 +28,12 @@ struct Call {
   // If not null, the call ends only when this is true. It is asked after every batch.
   absl::FunctionRef<bool()>* until = nullptr;
   absl::Status result;
-  bool done = false;     // with the lock, or on the master
-  Call* next = nullptr;  // the queue's
+  bool done = false;     // read and written with the lock, or on the thread of the master
+  Call* next = nullptr;  // for the queue alone
 };
 
+// The calls of one master: those that have come and are to be run, and those that were run and wait
+// for their condition. Borrows the lock. "With the lock" means that the caller holds its mutex.
 class CallQueue {
  public:
   explicit CallQueue(MasterLock* lock) : lock_(*lock) {}
@@ -43,15 +45,17 @@ class CallQueue {
   // With the lock: whether calls have come and not been run.
   bool waiting() const { return first_ != nullptr; }
 
-  // On the master, without the lock. Runs what has come, one after the other, without the lock.
+  // On the thread of the master, without the lock. Runs the calls that have come, one after the
+  // other. The lock is free while a call runs, because the call may take it.
   void Run();
-  // The same: ends the calls whose condition has become true.
+  // On the thread of the master, without the lock. Ends the calls whose condition has become true.
   void EndDue();
-  // The same: a call that waits for its condition is not waited for any more.
+  // On the thread of the master, without the lock. The call no longer waits for its condition, so
+  // that its caller may return.
   void Forget(const Call& call);
 
-  // With the lock, at the end of the master: those not run get `status`, those that wait are done,
-  // because there is nothing left to wait for.
+  // With the lock, at the end of the master. Calls that were not run get `status` as their result.
+  // Calls that wait for their condition are done, because nothing can change it any more.
   void EndAll(const absl::Status& status);
 
  private:
@@ -72,9 +76,9 @@ class Departures {
     PortShared* shared = nullptr;
   };
 
-  // False after the last Take: the caller sees to it himself.
+  // False after the last Take: then the caller must remove the worker by itself.
   bool Add(uint32_t worker, PortShared* shared);
-  // All that have come. `last`: none is taken in any more.
+  // Returns all that have come since the last call. `last`: Add refuses all that come later.
   std::vector<Departure> Take(bool last);
 
  private:

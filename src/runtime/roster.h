@@ -87,11 +87,10 @@ class Roster {
   // Adds all workers that may be redeeming a ticket now.
   void AddTo(Redeemers& redeemers) const;
 
-  // The engine has removed the worker. Its counts are added to departed(). Our duplicate of its
-  // ring is closed only by CloseRings, because something that was submitted may still use the
-  // number.
+  // The engine has removed the worker. The roster keeps what was counted of it. CloseRings closes
+  // our duplicate of its ring, which something that was submitted may still use until then.
   void Release(uint32_t worker, const core::Engine& engine);
-  // The same after the end, when nothing is counted any more.
+  // As Release, but keeps no counts: for workers that leave when the master has ended.
   void Forget(uint32_t worker);
   // No worker is rung any more. The duplicates are let go of, because a worker's ring would go on
   // with what it has under way as long as there is one.
