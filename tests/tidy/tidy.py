@@ -9,6 +9,8 @@
     tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare
     tidy.py format ROOT                clang-format has nothing to change
     tidy.py wrapping ROOT              no comment or text is broken off behind a full line
+    tidy.py links ROOT                 what documents link to is there, headings included
+    tidy.py figures ROOT               figures that stand twice are the same in both places
 
 Prints each violation as file:line: what is wrong. Exits with 0 if there is none, with 1 if there is
 one or if nothing was found to check, with 77 (skipped) if a tool is missing.
@@ -385,6 +387,97 @@ def check_wrapping(root):
     return complaints, len(files)
 
 
+# --- Documents -----------------------------------------------------------------------------------
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+ELSEWHERE = re.compile(r"[a-z]+:")
+
+
+def documents(root):
+    return source_files(root, ("",), endings=(".md",))
+
+
+def without_code(text):
+    """Of a document; lines stay where they are."""
+    def blank(found):
+        return "\n" * found[0].count("\n")
+    text = re.sub(r"^```.*?^```", blank, text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "``", text)
+
+
+def anchors_of(text):
+    """As the usual renderers make them of headings."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.*?)\s*$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def check_links(root):
+    complaints = []
+    looked_at = 0
+    for path in documents(root):
+        for number, line in enumerate(without_code(read(root, path)).split("\n"), start=1):
+            for found in LINK.finditer(line):
+                link = found[1] or found[2]
+                if ELSEWHERE.match(link):
+                    continue
+                looked_at += 1
+                file, _, anchor = link.partition("#")
+                target = path
+                if file:
+                    target = os.path.normpath(os.path.join(os.path.dirname(path), file))
+                if not os.path.exists(os.path.join(root, target)):
+                    complaints.append(f"{path}:{number}: links to {link}, which is not there")
+                elif anchor and anchor not in anchors_of(read(root, target)):
+                    complaints.append(f"{path}:{number}: {target} has no heading #{anchor}")
+    return complaints, looked_at
+
+
+# A table or paragraph behind `<!-- figures: FILE -->` (a path from the root) repeats figures of that
+# document. All figures of a row must stand in one row there; those of a paragraph, anywhere.
+REPEATS = re.compile(r"<!-- figures: (\S+) -->")
+FIGURE = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?: ?(?:µs|ms|s|%)(?!\w))?")
+
+
+def figures_of(text):
+    return {figure.rstrip(",") for figure in FIGURE.findall(text.replace("*", ""))}
+
+
+def check_figures(root):
+    complaints = []
+    looked_at = 0
+    for path in documents(root):
+        lines = read(root, path).split("\n")
+        for number, line in enumerate(lines):
+            found = REPEATS.fullmatch(line.strip())
+            if not found:
+                continue
+            if not os.path.exists(os.path.join(root, found[1])):
+                complaints.append(f"{path}:{number + 1}: {found[1]} is not there")
+                continue
+            there = read(root, found[1]).split("\n")
+            rows = [figures_of(row) for row in there if row.startswith("|")]
+            everywhere = figures_of("\n".join(there))
+            block = []
+            for at in range(number + 1, len(lines)):
+                if lines[at].strip():
+                    block.append((at + 1, lines[at]))
+                elif block:
+                    break
+            for at, text in block:
+                figures = figures_of(text)
+                looked_at += len(figures)
+                if not text.startswith("|"):
+                    missing = figures - everywhere
+                    if missing:
+                        complaints.append(f"{path}:{at}: {found[1]} does not have "
+                                          f"{', '.join(sorted(missing))}")
+                elif figures and not any(figures <= row for row in rows):
+                    complaints.append(f"{path}:{at}: no row of {found[1]} has all of "
+                                      f"{', '.join(sorted(figures))}")
+    return complaints, looked_at
+
+
 def missing_tool(check):
     """Why the check cannot run here; None if it can."""
     if check == "symbols" and not shutil.which("nm"):
@@ -408,6 +501,8 @@ CHECKS = {
     "symbols": check_symbols,
     "format": check_format,
     "wrapping": check_wrapping,
+    "links": check_links,
+    "figures": check_figures,
 }
 
 

@@ -374,6 +374,56 @@ class Wrapping(Tidy):
         self.keeps("src/core/fine.cc", f'F("{self.FULL}",\n  "end",\n  "another");\n')
 
 
+class Links(Tidy):
+    def setUp(self):
+        super().setUp()
+        self.write("docs/B.md", "# The first thing\n\n```\n# no heading\n```\n\n## `Two`: more\n")
+
+    def test_what_is_there_may_be_linked_to(self):
+        self.write("docs/A.md", "[b](B.md), [policy](../include/ringmaster/policy.h),"
+                                " [two](B.md#two-more) and [here](#a)\n\n# A\n\n"
+                                "[elsewhere](https://example.org/nothing)\n"
+                                "![picture](B.md)\n\n`[code](nowhere.md)`\n")
+        self.assert_keeps(tidy.check_links)
+
+    def test_what_is_not_there_is_reported(self):
+        for link, says in (("C.md", "not there"), ("B.md#no-heading", "no heading"),
+                           ("B.md#three", "no heading")):
+            self.write("docs/A.md", f"# A\n\nSee [it]({link}).\n")
+            self.assert_breaks(tidy.check_links, where="docs/A.md:3:", says=says)
+
+
+class Figures(Tidy):
+    THERE = ("# Method\n\n| what | p50 | p99 |\n|---|---:|---:|\n| fast | 1.5 ms | 2,860 |\n"
+             "| slow | 7 ms | 912 |\n")
+    MARK = "<!-- figures: docs/METHOD.md -->\n"
+
+    def shows(self, text):
+        self.write("docs/METHOD.md", self.THERE)
+        self.write("README.md", self.MARK + text)
+
+    def test_a_row_that_stands_there_may_stand_twice(self):
+        self.shows("| a | b | c |\n|---|---|---|\n| the fast one | **1.5 ms** | 2,860 |\n\n"
+                   "99 is free\n")
+        self.assert_keeps(tidy.check_figures)
+        self.shows("Of 912, half have 1.5 ms,\nwith p99 free.\n")
+        self.assert_keeps(tidy.check_figures)
+
+    def test_another_figure_is_reported(self):
+        self.shows("| a | b | c |\n|---|---|---|\n| the fast one | 1.6 ms | 2,860 |\n")
+        self.assert_breaks(tidy.check_figures, where="README.md:4:", says="1.6 ms")
+        self.shows("Half have\n1.5 s.\n")
+        self.assert_breaks(tidy.check_figures, where="README.md:3:", says="1.5 s")
+
+    def test_the_figures_of_a_row_come_from_one_row(self):
+        self.shows("| a | b | c |\n|---|---|---|\n| the fast one | 1.5 ms | 912 |\n")
+        self.assert_breaks(tidy.check_figures, where="README.md:4:", says="no row")
+
+    def test_a_document_that_is_gone_is_reported(self):
+        self.write("README.md", self.MARK + "Half have 1.5 ms.\n")
+        self.assert_breaks(tidy.check_figures, where="README.md:1:", says="not there")
+
+
 class CommandLine(Tidy):
     def status(self, *arguments):
         command = [sys.executable, tidy.__file__, *arguments]
