@@ -458,12 +458,15 @@ def check_figures(root):
             there = read(root, found[1]).split("\n")
             rows = [figures_of(row) for row in there if row.startswith("|")]
             everywhere = figures_of("\n".join(there))
-            block = []
+            block = []  # each row of a table, or a whole paragraph; and its first line
             for at in range(number + 1, len(lines)):
-                if lines[at].strip():
+                if not lines[at].strip():
+                    if block:
+                        break
+                elif block and not lines[at].startswith("|"):
+                    block[-1] = (block[-1][0], block[-1][1] + " " + lines[at].strip())
+                else:
                     block.append((at + 1, lines[at]))
-                elif block:
-                    break
             for at, text in block:
                 figures = figures_of(text)
                 looked_at += len(figures)

@@ -412,8 +412,8 @@ class Figures(Tidy):
     def test_another_figure_is_reported(self):
         self.shows("| a | b | c |\n|---|---|---|\n| the fast one | 1.6 ms | 2,860 |\n")
         self.assert_breaks(tidy.check_figures, where="README.md:4:", says="1.6 ms")
-        self.shows("Half have\n1.5 s.\n")
-        self.assert_breaks(tidy.check_figures, where="README.md:3:", says="1.5 s")
+        self.shows("Half have 1.5\ns.\n")
+        self.assert_breaks(tidy.check_figures, where="README.md:2:", says="1.5 s")
 
     def test_the_figures_of_a_row_come_from_one_row(self):
         self.shows("| a | b | c |\n|---|---|---|\n| the fast one | 1.5 ms | 912 |\n")
