@@ -31,7 +31,7 @@ void OneThread(benchmark::State& state) {
     inbox.Publish(tail);
     benchmark::DoNotOptimize(inbox.Ring());
     inbox.Begin();
-    while (inbox.Take() != 0) {
+    while (inbox.Claim() != 0) {
     }
   }
   state.SetItemsProcessed(static_cast<int64_t>(tail));
@@ -46,7 +46,7 @@ void Pipelined(benchmark::State& state) {
   std::thread worker([&] {
     while (!stop.load(std::memory_order_relaxed)) {
       inbox.Begin();
-      while (inbox.Take() != 0) {
+      while (inbox.Claim() != 0) {
       }
     }
   });
@@ -54,7 +54,7 @@ void Pipelined(benchmark::State& state) {
   for (auto _ : state) {
     for (uint64_t i = 0; i < batch; ++i, ++tail) {
       // The word of a lap ago; the inbox has room for two windows.
-      while (!inbox.Taken(tail)) std::this_thread::yield();
+      while (!inbox.Empty(tail)) std::this_thread::yield();
       inbox.Write(tail, {.source = 0, .fd = 7});
     }
     inbox.Publish(tail);

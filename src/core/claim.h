@@ -74,7 +74,7 @@ class Claimer {
     for (; empty_ < inboxes_.size(); ++empty_) {
       const uint32_t inbox = turn_;
       turn_ = turn_ + 1 == inboxes_.size() ? 0 : turn_ + 1;
-      const uint64_t word = inboxes_[inbox]->Take();
+      const uint64_t word = inboxes_[inbox]->Claim();
       if (word == 0) continue;
       empty_ = 0;
       took_ = true;

@@ -112,7 +112,7 @@
 //     what is set aside for kAsideLongNs, is said once until nothing is held.
 //
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
-// failed accept, a ticket given back (Again) and a worker that leaves; only a look that finds
+// failed accept, a ticket given back (GiveBack) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
 // redeemed, so what has come since is looked for when they are taken. Arming need not set it,
 // because the kernel reports at once what is there already. A source without credit stays armed
@@ -185,8 +185,8 @@ class Engine {
   // found nothing; with another errno, that it could not accept from it. What a batch has an edge
   // of may be younger than any of these. The caller has told late tickets apart
   // (GivenBack), whose source has gone. Between two batches, followed by one.
-  void Again(uint32_t source, int32_t error);
-  void Again(uint32_t source, const GivenBack::News& news);
+  void GiveBack(uint32_t source, int32_t error);
+  void GiveBack(uint32_t source, const GivenBack::News& news);
   // The same of a worker that has accepted something. It need not say so each time, only when that
   // would change the books of the source.
   void Redeemed(uint32_t source);

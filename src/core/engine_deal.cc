@@ -243,9 +243,9 @@ uint32_t Engine::Admit(uint32_t index, uint32_t wanted) {
     any |= credits_.back() > 0;
   }
   uint32_t admitted = 0;
-  while (any && admitted < wanted && HasRoomFor(admitted + 1) && places_.Enter(index)) {
+  while (any && admitted < wanted && HasRoomFor(admitted + 1) && places_.Reserve(index)) {
     if (!places_.Keep(index, source.joined, credits_)) {
-      places_.Leave(index);
+      places_.GiveBack(index);
       break;
     }
     ++admitted;
@@ -294,7 +294,7 @@ bool Engine::IssueTickets(uint32_t index) {
   }
   uint64_t issued = 0;
   const uint64_t allowed = std::min<uint64_t>(wanted, MayBring(source));
-  while (issued < std::min(allowed, credit) && HasRoomFor(1) && places_.Enter(index)) {
+  while (issued < std::min(allowed, credit) && HasRoomFor(1) && places_.Reserve(index)) {
     source.told |= source.events & ~kReadableMask;
     ledger_.Arrive(index, std::exchange(source.events, kReadableMask), {}, now_ns_);
     ++issued;
@@ -367,7 +367,7 @@ void Engine::DropTickets(uint32_t index) {
   ledger_.TakeUp(index);
   for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
     ledger_.Drop(id);
-    places_.Leave(index);
+    places_.GiveBack(index);
   }
 }
 

@@ -67,7 +67,7 @@ void Engine::OnCompletion(const Completion& completion) {
   if (key.kind == OpKind::kAccept) {
     source.pace.Complete();
     --accepts_under_way_;
-    if (completion.result < 0) places_.Leave(key.index);
+    if (completion.result < 0) places_.GiveBack(key.index);
   } else if (!completion.more && key.generation == source.generation) {
     source.arm = Arm::kIdle;
     if (source.config.multishot_accept) OnEachEnded(source, completion.result);
@@ -135,7 +135,7 @@ void Engine::Settle(bool all_reported) {
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.motion.owes_motion() && Unclaimed(record.worker) == 0) Moved(record.worker);
     }
-    if (!place_is_free) places_.ForceShared();
+    if (!place_is_free) places_.ForceReserveShared();
     unsettled_.Forget(id);
     --sources_[record.source].unsettled;
     Expired(record);  // notes when it will be: nobody looked while it was on its way
@@ -155,7 +155,7 @@ void Engine::MergeTicket(uint32_t index, ArrivalId id) {
   SourceState& source = sources_[index];
   if (!source.config.readiness || source.config.countable || UnclaimedTickets(index) < 2) return;
   source.events |= ledger_.Drop(id);
-  places_.Leave(index);
+  places_.GiveBack(index);
 }
 
 // One of this source was not sent, the newest: which of several does not matter. If there is none
@@ -174,17 +174,17 @@ void Engine::TookFromOthers(uint32_t index) {
     places_.NoteFreed();
     if (took.places == 0) return;
     places_.Release(index);
-    places_.LeaveShared();
+    places_.GiveBackShared();
     return;
   }
 }
 
-void Engine::Again(uint32_t index, int32_t error) { sources_[index].tickets.GiveBack(error); }
+void Engine::GiveBack(uint32_t index, int32_t error) { sources_[index].tickets.GiveBack(error); }
 
-void Engine::Again(uint32_t index, const GivenBack::News& news) {
-  if (news.more) Again(index, 0);
-  if (news.nothing) Again(index, EAGAIN);
-  if (news.error != 0) Again(index, news.error);
+void Engine::GiveBack(uint32_t index, const GivenBack::News& news) {
+  if (news.more) GiveBack(index, 0);
+  if (news.nothing) GiveBack(index, EAGAIN);
+  if (news.error != 0) GiveBack(index, news.error);
   if (news.redeemed) Redeemed(index);
 }
 
@@ -230,7 +230,7 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   if (age_max_ns > 0 && too_late) return DropAtOnce(index, completion);
   if (!ledger_.HasRoom()) return TurnAway(index, completion);
   ledger_.Arrive(index, completion.result, completion.facts, came_at_ns);
-  if (completion.key.kind == OpKind::kAcceptEach) places_.Force(index);
+  if (completion.key.kind == OpKind::kAcceptEach) places_.ForceReserve(index);
   if (age_max_ns > 0) expires_at_ns_ = std::min(expires_at_ns_, After(came_at_ns, age_max_ns));
   source.pace.Found();
   ++arrived_;
@@ -242,7 +242,7 @@ void Engine::DropAtOnce(uint32_t index, const Completion& completion) {
   SourceState& source = sources_[index];
   ledger_.DropAtOnce(index, completion.gone);
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
-  if (completion.key.kind == OpKind::kAccept) places_.Leave(index);
+  if (completion.key.kind == OpKind::kAccept) places_.GiveBack(index);
   source.pace.Found();
   ++arrived_;
   source.back_off.Succeed();
@@ -252,7 +252,7 @@ void Engine::DropAtOnce(uint32_t index, const Completion& completion) {
 void Engine::TurnAway(uint32_t index, const Completion& completion) {
   ledger_.TurnAway(index);
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = completion.result});
-  if (completion.key.kind == OpKind::kAccept) places_.Leave(index);
+  if (completion.key.kind == OpKind::kAccept) places_.GiveBack(index);
   wants_room_ = true;
   if (!std::exchange(turned_away_, true)) Emit(EventKind::kTurnedAway, index, 0, 0);
 }

@@ -68,7 +68,7 @@ bool Engine::DropExpired(uint32_t index, ArrivalId id) {
   }
   ++expired_;
   ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Drop(id)});
-  places_.Leave(index);
+  places_.GiveBack(index);
   return true;
 }
 
@@ -266,7 +266,7 @@ void Engine::Refuse() {
         return;
       }
       ops_.push_back({.key = SourceKey(OpKind::kClose, index), .fd = ledger_.Refuse(id)});
-      places_.Leave(index);
+      places_.GiveBack(index);
     }
   }
 }

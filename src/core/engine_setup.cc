@@ -296,7 +296,7 @@ void Engine::ForgetRing() {
     source.overflows.Answered();
     for (uint32_t asked = source.pace.Forget(); asked > 0; --asked) {
       --accepts_under_way_;
-      places_.Leave(index);
+      places_.GiveBack(index);
     }
   }
   LetGo();

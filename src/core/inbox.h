@@ -10,10 +10,10 @@
 //   master                                     worker
 //   ------                                     ------
 //   Write: word = offer (was zero)             Begin: rung.exchange(0), then read tail
-//   Publish: tail += n                         Take:  word.exchange(0), cursor to tail, one by one
-//   Ring: rung.exchange(1); was 0: doorbell    (end)  Hunger::TakeKnock: see core/claim.h
+//   Publish: tail += n                         Claim: word.exchange(0), cursor to tail, one by one
+//   Ring: rung.exchange(1); was 0: doorbell    (end)  Hunger::HearKnock: see core/claim.h
 //   Recall: word.compare_exchange(offer, 0)
-//   Taken, Rung: looks
+//   Empty, Rung: looks
 //
 // Why nothing is lost.
 // (1) Ring happens after Publish, Begin reads tail after its exchange. Both exchanges are on one
@@ -31,11 +31,11 @@
 //     before its turn; that is a claim like any other, and the master notices it when its look gets
 //     there.
 //
-// Memory orders: the word is stored with release, so that whoever takes it sees what was set up
-// before it, also by (4) ahead of the tail that publishes it. Taken and Rung are sequentially
+// Memory orders: the word is stored with release, so that whoever empties it sees what was set up
+// before it, also by (4) ahead of the tail that publishes it. Empty and Rung are sequentially
 // consistent loads, because they are the master's second look in the hungry dance (see Hunger), as
 // the worker's exchanges are its first half. A recall is acquire-release on success, relaxed on
-// failure, because then only Taken is asked. No fences: the thread sanitizer does not understand
+// failure, because then only Empty is asked. No fences: the thread sanitizer does not understand
 // them.
 //
 // Threads: the master's functions by the master, the worker's by the worker; each side is one
@@ -111,12 +111,12 @@ class Inbox {
   // Master. Whether the doorbell has been rung and the worker has not begun a claim since.
   bool Rung() const { return header_->rung.load(std::memory_order_seq_cst) != 0; }
 
-  // Master. Whether the offer at `position` has been taken.
-  bool Taken(uint64_t position) const {
+  // Master. Whether the word at `position` is zero: the offer there was claimed or recalled.
+  bool Empty(uint64_t position) const {
     return Word(position).load(std::memory_order_seq_cst) == 0;
   }
 
-  // Master. Takes back the offer at `position`; false when the worker was faster.
+  // Master. Gets back the offer at `position`; false when the worker was faster.
   bool Recall(uint64_t position, Offer offer) {
     uint64_t expected = offer.word();
     return Word(position).compare_exchange_strong(expected, 0, std::memory_order_acq_rel,
@@ -134,7 +134,7 @@ class Inbox {
   }
 
   // Worker. Claims the next offer of this claim; zero when there is none left.
-  uint64_t Take() {
+  uint64_t Claim() {
     while (header_->cursor != header_->claim_end) {
       const uint64_t word = Word(header_->cursor++).exchange(0, std::memory_order_seq_cst);
       if (word != 0) return word;  // a zero is a hole that a recall left

@@ -77,12 +77,12 @@ class Outbox {
   // The oldest, if the worker has claimed it; it is gone then. kNoArrival: it has not, or there is
   // none.
   ArrivalId NextClaimed() {
-    if (!SkipHoles() || !inbox_->Taken(head_)) return kNoArrival;
+    if (!SkipHoles() || !inbox_->Empty(head_)) return kNoArrival;
     return std::exchange(Slot(head_++), kNoArrival);
   }
   // Whether the worker has claimed this one, maybe before its turn; it is a hole then.
   bool Claimed(const Entry& entry) {
-    if (!inbox_->Taken(entry.position)) return false;
+    if (!inbox_->Empty(entry.position)) return false;
     Slot(entry.position) = kNoArrival;
     return true;
   }

@@ -35,12 +35,12 @@ void Places::Leaves(uint32_t index, uint32_t worker) {
 
 // --- Gates ---------------------------------------------------------------------------------------
 
-bool Places::Enter(uint32_t index) {
+bool Places::Reserve(uint32_t index) {
   if (std::exchange(sources_[index].count_has_place, false)) return true;
   Gate* const own = sources_[index].gate;
-  if (own != nullptr && !own->Enter()) return false;
-  if (gate_ == nullptr || gate_->Enter()) return true;
-  if (own != nullptr) own->Leave();
+  if (own != nullptr && !own->Reserve()) return false;
+  if (gate_ == nullptr || gate_->Reserve()) return true;
+  if (own != nullptr) own->GiveBack();
   return false;
 }
 
@@ -51,7 +51,7 @@ bool Places::Full(uint32_t index) const {
 
 bool Places::TakeFromCount(uint32_t index) {
   if (!std::exchange(sources_[index].count_has_place, false)) return false;
-  Leave(index);
+  GiveBack(index);
   return true;
 }
 

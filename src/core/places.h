@@ -2,9 +2,10 @@
 // for an engine. It knows no arrival, only how many there are.
 //
 // There are two kinds of limits, and every connection needs a place by each:
-//  * Gates, (11) of engine.h: those of a source and of the whole balancer. A place is taken before
-//    an accept is asked for or a ticket issued. It goes with the arrival until that is refused or
-//    dropped, or its lease ends. A count takes one, too, for the ticket that its answer may need.
+//  * Gates, (11) of engine.h: those of a source and of the whole balancer. A place is reserved
+//    before an accept is asked for or a ticket issued. It goes with the arrival until that is
+//    refused or dropped, or its lease ends. A count reserves one, too, for the ticket that its
+//    answer may need.
 //  * Capacities of workers. An arrival takes a place when it is offered.
 //
 // What is set aside at a worker is of two kinds, because a worker has two limits:
@@ -55,21 +56,21 @@ class Places {
 
   // --- Gates -----------------------------------------------------------------------------------
 
-  // Takes a place at both gates, or the one that a count has. False, and nothing taken, when there
-  // is none.
-  bool Enter(uint32_t source);
+  // Reserves a place at both gates, or hands out the one that a count has. False, and nothing
+  // reserved, when there is none.
+  bool Reserve(uint32_t source);
   // Gives it back.
-  void Leave(uint32_t source);
+  void GiveBack(uint32_t source);
   // A connection is there that nobody has asked for.
-  void Force(uint32_t source);
+  void ForceReserve(uint32_t source);
   bool Full(uint32_t source) const;
   // The place at the balancer's gate alone.
-  void ForceShared() {
-    if (gate_ != nullptr) gate_->Force();
+  void ForceReserveShared() {
+    if (gate_ != nullptr) gate_->ForceReserve();
   }
-  void LeaveShared();
+  void GiveBackShared();
 
-  // A count is under way and has the place that was taken last.
+  // A count is under way and has the place that was reserved last.
   void LeaveToCount(uint32_t source) { sources_[source].count_has_place = true; }
   bool CountHasPlace(uint32_t source) const { return sources_[source].count_has_place; }
   // The count needs it no more. Returns whether it had one.
@@ -179,20 +180,20 @@ class Places {
   bool freed_ = false;
 };
 
-inline void Places::Leave(uint32_t index) {
-  if (Gate* const own = sources_[index].gate; own != nullptr) own->Leave();
-  LeaveShared();
+inline void Places::GiveBack(uint32_t index) {
+  if (Gate* const own = sources_[index].gate; own != nullptr) own->GiveBack();
+  GiveBackShared();
 }
 
-inline void Places::LeaveShared() {
+inline void Places::GiveBackShared() {
   if (gate_ == nullptr) return;
-  gate_->Leave();
+  gate_->GiveBack();
   freed_ = true;
 }
 
-inline void Places::Force(uint32_t index) {
-  if (Gate* const own = sources_[index].gate; own != nullptr) own->Force();
-  ForceShared();
+inline void Places::ForceReserve(uint32_t index) {
+  if (Gate* const own = sources_[index].gate; own != nullptr) own->ForceReserve();
+  ForceReserveShared();
 }
 
 inline bool Places::Take(uint32_t worker, uint32_t index) {

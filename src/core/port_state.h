@@ -33,14 +33,14 @@ struct PortState {
   std::atomic<uint32_t> redeeming{0};
 
   // Worker, around each claim. The end is sequentially consistent: a master that finds `serving`
-  // clear, after an offer was taken, concludes that nothing is looked up for that offer any more;
+  // clear, after an offer was claimed, concludes that nothing is looked up for that offer any more;
   // and one that is shutting down may wait for it, and is knocked at afterwards.
   void StartServing() { serving.store(1, std::memory_order_relaxed); }
   void EndServing() { serving.store(0, std::memory_order_seq_cst); }
 
-  // Master: takes one place below `capacity`. False, and nothing taken, when there is none. Never
-  // above it for a moment and back: another master might find no place because of that moment, and
-  // nobody would knock at its end.
+  // Master: reserves one place below `capacity`. False, and nothing reserved, when there is none.
+  // Never above it for a moment and back: another master might find no place because of that
+  // moment, and nobody would knock at its end.
   bool Reserve(uint32_t capacity) {
     uint32_t now = open.load(std::memory_order_seq_cst);
     while (now < capacity) {
@@ -48,34 +48,35 @@ struct PortState {
     }
     return false;
   }
-  // Worker: takes one place whatever the capacity, for a connection that it has already.
-  void Take() { open.fetch_add(1, std::memory_order_seq_cst); }
+  // Worker: reserves one place whatever the capacity, for a connection that it has already.
+  void ForceReserve() { open.fetch_add(1, std::memory_order_seq_cst); }
   // Master (recall), worker or lease (end): gives places back.
   void Release(uint32_t count = 1) { open.fetch_sub(count, std::memory_order_seq_cst); }
 };
 
 // How many connections may be open at once, of one source or of a whole balancer: from before they
 // are accepted, or from when their ticket is issued, to the end of their lease. Exact, because a
-// place is taken before the accept is asked for; the balancer's is shared by its masters. All are
-// sequentially consistent for the same reason as PortState::open.
+// place is reserved before the accept is asked for; the balancer's is shared by its masters. All
+// are sequentially consistent for the same reason as PortState::open.
 class Gate {
  public:
   // Set-up. 0: there is no limit, and nothing is counted.
   void Limit(uint32_t limit) { limit_ = limit; }
   bool limited() const { return limit_ != 0; }
 
-  // Master: takes one place. False, and nothing taken, when there is none; as Reserve does it.
-  bool Enter() {
+  // Master: reserves one place, as PortState does it. False, and nothing reserved, when there is
+  // none.
+  bool Reserve() {
     uint32_t now = used_.load(std::memory_order_seq_cst);
     while (now < limit_) {
       if (used_.compare_exchange_weak(now, now + 1, std::memory_order_seq_cst)) return true;
     }
     return false;
   }
-  // Either side: takes one whatever the limit, for a connection that is there already.
-  void Force() { used_.fetch_add(1, std::memory_order_seq_cst); }
+  // Either side: reserves one whatever the limit, for a connection that is there already.
+  void ForceReserve() { used_.fetch_add(1, std::memory_order_seq_cst); }
   // Either side: gives places back.
-  void Leave(uint32_t count = 1) { used_.fetch_sub(count, std::memory_order_seq_cst); }
+  void GiveBack(uint32_t count = 1) { used_.fetch_sub(count, std::memory_order_seq_cst); }
   bool Full() const { return used_.load(std::memory_order_seq_cst) >= limit_; }
   uint32_t used() const { return used_.load(std::memory_order_acquire); }
 
@@ -119,7 +120,7 @@ class GivenBack {
   };
 
   // Any thread. A ticket of the source comes back, with the errno of what went wrong or 0. Release:
-  // the master that takes it sees what was done before. One of a source that has gone does not
+  // the master that hears of it sees what was done before. One of a source that has gone does not
   // replace what is known of the present one.
   void Say(uint64_t serial, int32_t error) {
     if (error == EAGAIN) return Add(serial, kNothing);
@@ -140,7 +141,7 @@ class GivenBack {
   }
 
   // Master. What was said of this source since the last call.
-  News Take(uint64_t serial) {
+  News Hear(uint64_t serial) {
     if (word_.load(std::memory_order_relaxed) == 0) return {};
     const uint64_t word = word_.exchange(0, std::memory_order_acquire);
     if (word >> kSerialShift != serial) return {};
@@ -290,12 +291,12 @@ class Hunger {
   }
 
   // Worker, after it has made credit. True for exactly one caller, who knocks.
-  bool TakeKnock() {
+  bool HearKnock() {
     return (wants_.load(std::memory_order_seq_cst) & kCredit) != 0 &&
            (wants_.fetch_and(~kCredit, std::memory_order_seq_cst) & kCredit) != 0;
   }
   // The same of a lease that has ended, and most likely its descriptor before it.
-  bool TakeKnockOfLease() {
+  bool HearKnockOfLease() {
     return wants_.load(std::memory_order_seq_cst) != 0 &&
            wants_.exchange(0, std::memory_order_seq_cst) != 0;
   }

@@ -51,7 +51,7 @@ bool TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& complet
   const bool given_back = host.AnythingGivenBack();
   for (uint32_t source = 0; given_back && source < engine.source_slots(); ++source) {
     // What comes late, of a source that has gone, is nothing.
-    engine.Again(source, host.given_back(source).Take(engine.source_serial(source)));
+    engine.GiveBack(source, host.given_back(source).Hear(engine.source_serial(source)));
   }
   engine.OnBatch(completions, now_ns, ops, host.AllReported());
   for (uint32_t source = 0; source < engine.source_slots(); ++source) {

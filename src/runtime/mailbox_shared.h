@@ -4,7 +4,7 @@
 // On the port of a mailbox, a claim does
 //
 //  counted = Count()         doorbells that are in the ring now
-//  Begin, Take …             as core/inbox.h says, for the inbox of each master
+//  Begin, Claim …            as core/inbox.h says, for the inbox of each master
 //  Consume(counted, left)    consumes these and no others; one fewer when offers are left
 //
 // Which doorbell belongs to an offer? The Ring that follows its Publish either sends one (it got 0

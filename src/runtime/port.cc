@@ -205,7 +205,7 @@ Connection Ticket::Accept() {
       master_->SayRedeemed(source_, serial_);
       if (!std::exchange(has_place_, false)) {
         shared_->TakePlace();
-        if (gate_ != nullptr) gate_->Force();
+        if (gate_ != nullptr) gate_->ForceReserve();
       }
       shared_->Ref();
       return Connection(fd, token_, Lease(shared_, gate_));

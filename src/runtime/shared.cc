@@ -102,7 +102,7 @@ bool PortShared::Took(size_t count) {
   }
   if (places > 0) {
     state.Release(places);
-    if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave(places);
+    if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack(places);
   }
   return left < count;
 }
@@ -111,7 +111,7 @@ void PortShared::KeepRing(uint32_t master) {
   const core::Tally::Took took = channels[master]->tally.Take(std::numeric_limits<size_t>::max());
   if (took.places == 0) return;
   state.Release(took.places);
-  if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave(took.places);
+  if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack(took.places);
   balancer->KnockIfHungry();
 }
 

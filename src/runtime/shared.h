@@ -79,10 +79,10 @@ class MasterShared {
   // These wake the master if it has asked for it: the first after somebody has made credit, the
   // second after a lease has ended. Any thread.
   void KnockIfHungry() {
-    if (hunger_.TakeKnock()) Knock();
+    if (hunger_.HearKnock()) Knock();
   }
   void KnockAfterLease() {
-    if (hunger_.TakeKnockOfLease()) Knock();
+    if (hunger_.HearKnockOfLease()) Knock();
   }
 
  private:
@@ -208,13 +208,13 @@ struct PortShared {
 
   // Counts a connection that is there already, whatever the limits.
   void TakePlace() {
-    state.Take();
-    if (core::Gate* const all = balancer->limit(); all != nullptr) all->Force();
+    state.ForceReserve();
+    if (core::Gate* const all = balancer->limit(); all != nullptr) all->ForceReserve();
   }
   void ReleasePlace(core::Gate* of_source) {
     state.Release();
-    if (of_source != nullptr) of_source->Leave();
-    if (core::Gate* const all = balancer->limit(); all != nullptr) all->Leave();
+    if (of_source != nullptr) of_source->GiveBack();
+    if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack();
   }
 
   // Port: the worker has taken up to `count` of what was handed over out of its ring. Which master

@@ -122,7 +122,7 @@ void CompletionWorker::EndTicket(int32_t result) {
   const bool waits = result == 0 && world_->MoreWaits(source);
   if (result == -EAGAIN) world_->Reached(Milestone::kTicketTooMany);
   if (!left() && (waits || (result < 0 && says && !world_->Breaks(Breakage::kTicketForgotten)))) {
-    if (taken_ > 0) world_->Reached(Milestone::kAgainBeforeTook);
+    if (taken_ > 0) world_->Reached(Milestone::kGivenBackUntaken);
     world_->GiveBack(id_, source, -result);
   }
   world_->checker().OnTicketSpent(source, world_->now_ns());
@@ -135,7 +135,7 @@ void CompletionWorker::Adopt() {
   const bool has_place = std::any_of(tallies_.begin(), tallies_.end(),
                                      [](core::Tally& tally) { return tally.Lease(); });
   if (!has_place || world_->Breaks(Breakage::kAdoptTakesAnotherPlace, {1, 8})) {
-    port_state_.Take();
+    port_state_.ForceReserve();
     world_->TakePlaceAnyway();
   }
   world_->checker().OnAdopted(id_);
@@ -171,7 +171,7 @@ void CompletionWorker::Took() {
 
 void CompletionWorker::ReleasePlaces() {
   if (released_ > 0) {
-    world_->LeaveGate(released_);
+    world_->GiveBackToGate(released_);
     port_state_.Release(std::exchange(released_, 0));
   }
   Go(Next::kKnock, world_->StepCost());
@@ -188,7 +188,7 @@ void CompletionWorker::More() {
 
 void CompletionWorker::KeepRing() {
   for (core::Tally& tally : tallies_) {
-    world_->LeaveGate(tally.Take(std::numeric_limits<uint32_t>::max()).places);
+    world_->GiveBackToGate(tally.Take(std::numeric_limits<uint32_t>::max()).places);
   }
 }
 

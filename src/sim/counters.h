@@ -83,7 +83,7 @@ enum class Milestone : uint8_t {
   kShortageEnded,       // the engine said that descriptors are not short any more
   kSuccessTold,         // a worker said so of a ticket, because it was asked
   kTicketSent,          // tickets, as completions
-  kAgainBeforeTook,     // one of these was given back before it was said that it was taken
+  kGivenBackUntaken,    // one of these was given back before it was said that it was taken
   kCameToRest,          // the thread of a host ended
   kRingLost,            // the same, and its ring was out of reach
   kCalledAtRest,        // calls that came before another host did
@@ -168,7 +168,7 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "shortage_ended",
     "success_told",
     "ticket_sent",
-    "again_before_took",
+    "given_back_untaken",
     "came_to_rest",
     "ring_lost",
     "called_at_rest",

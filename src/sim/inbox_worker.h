@@ -2,7 +2,7 @@
 // core/claim.h, as Port::Claim does, and what Port::Claim does between them:
 //
 //   waiting → begin → take → look the token up → callback → take → … → end → knock
-//   (Hunger::TakeKnock) → begin again if some are left, or wait
+//   (Hunger::HearKnock) → begin again if some are left, or wait
 //
 // What is claimed may be a ticket. Then there is an accept between the look-up and the callback; if
 // it finds nothing, there is no callback.

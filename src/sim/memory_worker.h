@@ -66,7 +66,7 @@ class MemoryWorker {
       if (fds != nullptr) fds->push_back(core::Offer::FromWord(word).fd);
     }
     claimer_.End();
-    return claimer_.KnocksAtEnd() && hunger.TakeKnock();
+    return claimer_.KnocksAtEnd() && hunger.HearKnock();
   }
 
   // A whole claim whose connections are over at once. Returns how many there were.
@@ -75,13 +75,13 @@ class MemoryWorker {
     claimer_.Begin(/*on_host=*/false);
     for (; claimer_.Take().word != 0; ++claimed) state_.Release();
     claimer_.End();
-    if (claimer_.KnocksAtEnd()) hunger.TakeKnock();
+    if (claimer_.KnocksAtEnd()) hunger.HearKnock();
     return claimed;
   }
 
   // Inside a claim that the test has begun at the inbox: the next offer, if any.
   bool TakeOne(std::vector<int32_t>* fds = nullptr) {
-    const uint64_t word = box_.inbox.Take();
+    const uint64_t word = box_.inbox.Claim();
     if (word != 0 && fds != nullptr) fds->push_back(core::Offer::FromWord(word).fd);
     return word != 0;
   }
@@ -89,7 +89,7 @@ class MemoryWorker {
   // The end of a lease. Returns whether it knocks.
   bool Release(core::Hunger& hunger) {
     state_.Release();
-    return hunger.TakeKnockOfLease();
+    return hunger.HearKnockOfLease();
   }
 
  private:

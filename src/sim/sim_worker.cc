@@ -51,7 +51,7 @@ void SimWorker::Release() {
 void SimWorker::KnockAfterRelease() {
   if (world_->Breaks(Breakage::kLeaseNeverKnocks)) return;
   for (uint32_t master = 0; master < world_->masters(); ++master) {
-    if (world_->hunger(master).TakeKnockOfLease()) world_->Knock(master, id_);
+    if (world_->hunger(master).HearKnockOfLease()) world_->Knock(master, id_);
   }
 }
 
@@ -78,7 +78,7 @@ void SimWorker::AskToLeave() {
 
 void SimWorker::KnockIfHungry() {
   for (uint32_t master = 0; master < world_->masters(); ++master) {
-    if (world_->hunger(master).TakeKnock()) world_->Knock(master, id_);
+    if (world_->hunger(master).HearKnock()) world_->Knock(master, id_);
   }
 }
 

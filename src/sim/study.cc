@@ -242,7 +242,7 @@ class Study {
     core::GivenBack& given_back(uint32_t /*source*/) const { return master.given_back; }
     void TellOthers() const {
       study.KnockByTurns(
-          [this](StudyMaster& other) { return &other != &master && other.hunger.TakeKnock(); });
+          [this](StudyMaster& other) { return &other != &master && other.hunger.HearKnock(); });
     }
 
     Study& study;
@@ -457,7 +457,7 @@ class Study {
   void EndClaim(Worker& worker) {
     worker.claimer->End();
     if (!worker.claimer->KnocksAtEnd()) return;
-    KnockByTurns([](StudyMaster& master) { return master.hunger.TakeKnock(); });
+    KnockByTurns([](StudyMaster& master) { return master.hunger.HearKnock(); });
   }
 
   // Serves the first request in the callback. What the client has sent meanwhile comes after it.
@@ -490,7 +490,7 @@ class Study {
     if (load_.requests[request].next != kNoRequest) return;
     // The connection is closed, and its lease ends.
     worker.state.Release();
-    KnockByTurns([](StudyMaster& master) { return master.hunger.TakeKnockOfLease(); });
+    KnockByTurns([](StudyMaster& master) { return master.hunger.HearKnockOfLease(); });
   }
 
   const StudyOptions options_;

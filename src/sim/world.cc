@@ -65,7 +65,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
       worker_configs_(config.workers) {
   gate_.Limit(config.capacity);
   for (uint32_t index = 0; index < config.masters; ++index) {
-    Master& master = masters_.emplace_back(this, index, config.completion_entries);
+    SimMaster& master = masters_.emplace_back(this, index, config.completion_entries);
     master.engine.emplace(core::EngineConfig{.recall_after_ns = config.recall_after_ns,
                                              .completion_entries = config.entries_told > 0
                                                                        ? config.entries_told
@@ -99,8 +99,8 @@ void World::DoNext() {
 
 // The next event, or what a master does next, whichever comes first.
 void World::Advance() {
-  Master* first = &masters_.front();
-  for (Master& master : masters_) {
+  SimMaster* first = &masters_.front();
+  for (SimMaster& master : masters_) {
     if (master.at_ns < first->at_ns) first = &master;
   }
   if (!events_.empty() && events_.front().at_ns <= first->at_ns) {
@@ -417,7 +417,7 @@ void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
   Note("gives back", {{"worker", worker}, {"source", source}, {"error", error}});
   Source& of = sources_[source];
   if (error != 0 && error != EAGAIN) ++of.errors_said;
-  Master& master = masters_[of.master];
+  SimMaster& master = masters_[of.master];
   AtIndex& at = master.at_index[of.index];
   if (!at.identity.Is(of.serial)) Reached(Milestone::kTicketLate);
   const bool reused = at.identity.serial() > of.serial;
@@ -487,9 +487,9 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
 void World::ReleasePlace(uint32_t id, uint32_t source) {
   worker(id).Release();
   core::Gate* const gate = sources_[source].gate.get();
-  if (gate != nullptr && !Breaks(Breakage::kGateForgotten, {1, 8})) gate->Leave();
-  if (gate != nullptr && Breaks(Breakage::kGateReleasedTwice, {1, 8})) gate->Leave();
-  LeaveGate(1);
+  if (gate != nullptr && !Breaks(Breakage::kGateForgotten, {1, 8})) gate->GiveBack();
+  if (gate != nullptr && Breaks(Breakage::kGateReleasedTwice, {1, 8})) gate->GiveBack();
+  GiveBackToGate(1);
 }
 
 void World::Knock(uint32_t master, uint32_t worker) {
@@ -500,12 +500,12 @@ void World::Knock(uint32_t master, uint32_t worker) {
 
 void World::HostComesRound() {
   if (!running_) return;
-  Master& master = masters_.front();
+  SimMaster& master = masters_.front();
   if (master.due_ns >= 0 && !master.deserted) master.at_ns = now_ns_;
 }
 
 void World::HostComesBy() {
-  Master& master = masters_.front();
+  SimMaster& master = masters_.front();
   const bool time_is_up = now_ns_ >= master.until_ns;  // a completion, too
   if (!running_ || master.deserted || (!master.ring.HasSomething() && !time_is_up)) return;
   Reached(Milestone::kCameBy);
@@ -547,14 +547,14 @@ void World::Run() {
 }
 
 bool World::Asleep() const {
-  return std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+  return std::all_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
     return master.doing == Doing::kSleep && !master.ring.HasSomething();
   });
 }
 
 bool World::AtRest() const {
   return events_.empty() && Asleep() &&
-         std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+         std::all_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
            return master.ops.empty() && master.calls.empty() && !master.given_back &&
                   master.leaving.empty();
          });
@@ -570,7 +570,7 @@ bool World::ExcusedWake() const {
 }
 
 void World::LookForTheEnd() {
-  const bool for_ever = std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+  const bool for_ever = std::all_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
     return master.at_ns == core::kWaitForever;
   });
   if (phase_ == Phase::kTraffic) {
@@ -578,7 +578,7 @@ void World::LookForTheEnd() {
     return;
   }
   if (phase_ == Phase::kShutdown &&
-      std::all_of(masters_.begin(), masters_.end(), [](const Master& master) {
+      std::all_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
         return master.engine->IntakeEnded() && master.engine->Outstanding() == 0 &&
                master.ops.empty() && master.ring.AllReported() && master.leaving.empty() &&
                master.calls.empty();
@@ -591,7 +591,7 @@ void World::LookForTheEnd() {
   if (now_ns_ - traffic_ended_ns_ > kDrainNsMax) checker_.Fail("the end takes too long");
   if (!AtRest()) return;
   // A master that sleeps for a time has a retry or a back-off to do. These come to an end.
-  const bool quiet = std::any_of(masters_.begin(), masters_.end(), [](const Master& master) {
+  const bool quiet = std::any_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
     return master.quiet_batches >= kQuietBatchesMax;
   });
   if (!for_ever && !quiet) return;
@@ -613,7 +613,7 @@ void World::FinishDrain() {
   checker_.AtRest(Dead());
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     const Source& source = sources_[index];
-    const Master& master = MasterAt(source);
+    const SimMaster& master = MasterAt(source);
     const bool armed = master.ring.accepted_from(index) || master.ring.polled(index);
     const bool should = !source.removed && !kernel_.shut(index);
     if (armed != should)
@@ -637,7 +637,7 @@ void World::FinishDrain() {
   }
   CheckPlacesAtRest();
   if (checker_.failed()) return;
-  for (Master& master : masters_) master.engine->CheckAll(true, keeps_its_word());
+  for (SimMaster& master : masters_) master.engine->CheckAll(true, keeps_its_word());
   CheckRounds();
   Reached(Milestone::kDrained);
 }
@@ -682,7 +682,7 @@ void World::CheckRounds() {
 // nothing had happened.
 void World::Outlive() {
   running_ = false;
-  for (Master& master : masters_) {
+  for (SimMaster& master : masters_) {
     master.engine.reset();
     master.ops.clear();
     master.calls.clear();

@@ -129,10 +129,10 @@ class World {
   // The balancer's limit: a place for a connection that is there already; a place that is given
   // back.
   void TakePlaceAnyway() {
-    if (gate_.limited()) gate_.Force();
+    if (gate_.limited()) gate_.ForceReserve();
   }
-  void LeaveGate(uint32_t count) {
-    if (gate_.limited()) gate_.Leave(count);
+  void GiveBackToGate(uint32_t count) {
+    if (gate_.limited()) gate_.GiveBack(count);
   }
   void Knock(uint32_t master, uint32_t worker);
   // Whether it drives the master.
@@ -241,8 +241,8 @@ class World {
     bool doorbell_failed = false;
   };
   enum class Doing : uint8_t { kTurn, kSleep, kWake };
-  struct Master {
-    Master(World* world, uint32_t number, uint32_t completion_entries)
+  struct SimMaster {
+    SimMaster(World* world, uint32_t number, uint32_t completion_entries)
         : index(number), ring(world, number, completion_entries) {}
 
     const uint32_t index;
@@ -310,57 +310,57 @@ class World {
 
   // world_master.cc
   void SetUp();
-  void Enter(Master& master);
-  void SleepIn(Master& master);
-  void Act(Master& master);
+  void Enter(SimMaster& master);
+  void SleepIn(SimMaster& master);
+  void Act(SimMaster& master);
   void WakeMasters();
-  void RunOnce(Master& master);
-  void RunHosted(Master& master);
-  void Batch(Master& master);
-  void TakeBatch(Master& master, bool all_reported);
-  void DropWhatSwitched(Master& master);
+  void RunOnce(SimMaster& master);
+  void RunHosted(SimMaster& master);
+  void Batch(SimMaster& master);
+  void TakeBatch(SimMaster& master, bool all_reported);
+  void DropWhatSwitched(SimMaster& master);
   void NotePromises();
   bool MayDesert() const;
   void DesertMaster();
   void EndHost();
-  void ComeToRest(Master& master);
-  void LoseRing(Master& master);
-  void BatchAtRest(Master& master, bool all_reported);
+  void ComeToRest(SimMaster& master);
+  void LoseRing(SimMaster& master);
+  void BatchAtRest(SimMaster& master, bool all_reported);
   void FollowHost();
-  void TakeIn(const Master& master);
-  void Misread(Master& master);
+  void TakeIn(const SimMaster& master);
+  void Misread(SimMaster& master);
   void Ask(const Call& call);
   void AskSomehow(uint32_t master, const Call& call);
   void AskAt(uint32_t master, const Call& call);
-  void RunCalls(Master& master);
-  void Run(Master& master, const Call& call);
+  void RunCalls(SimMaster& master);
+  void Run(SimMaster& master, const Call& call);
   uint32_t AddWorker(const SimWorkerConfig& config);
-  void Introduce(Master& master, uint32_t id);
+  void Introduce(SimMaster& master, uint32_t id);
   void JoinAll(uint32_t id);
-  void RemoveWorker(Master& master, uint32_t id);
-  void FinishLeaves(Master& master);
+  void RemoveWorker(SimMaster& master, uint32_t id);
+  void FinishLeaves(SimMaster& master);
   void AddSource(SimSourceConfig config);
   void RemoveSource(uint32_t source);
-  void CloseRemoved(const Master& master);
+  void CloseRemoved(const SimMaster& master);
   void SetPolicy(uint32_t source, std::string_view name);
   void SetPaused(uint32_t source, bool paused);
-  void SetLimits(Master& master, uint32_t id, uint32_t window, uint32_t capacity);
+  void SetLimits(SimMaster& master, uint32_t id, uint32_t window, uint32_t capacity);
   void JoinSource(uint32_t source, uint32_t id);
   void LeaveSource(uint32_t source, uint32_t id);
-  void Replace(const Master& master);
-  void StopIntake(Master& master);
+  void Replace(const SimMaster& master);
+  void StopIntake(SimMaster& master);
   std::unique_ptr<WatchedPolicy> MakePolicy(std::string_view name, uint32_t source,
                                             const SimSourceConfig& config);
-  void NoteOps(const Master& master);
-  void NoteEvents(Master& master);
-  void OnShortage(const Master& master, uint32_t index, bool begins);
+  void NoteOps(const SimMaster& master);
+  void NoteEvents(SimMaster& master);
+  void OnShortage(const SimMaster& master, uint32_t index, bool begins);
   struct TurnHost;  // see core/turn.h
-  void TellOthers(const Master& master);
-  void CompareBooks(const Master& master);
-  void CountStates(const Master& master);
+  void TellOthers(const SimMaster& master);
+  void CompareBooks(const SimMaster& master);
+  void CountStates(const SimMaster& master);
   uint32_t FreeIndex() const;
   bool InAllBooks(uint32_t id) const;
-  Master& MasterAt(const Source& source) { return masters_[source.master]; }
+  SimMaster& MasterAt(const Source& source) { return masters_[source.master]; }
 
   // Whether rings bring no more than the engines were told, or keep it back.
   bool keeps_its_word() const { return config_.entries_told == 0 || config_.keeps_back; }
@@ -379,7 +379,7 @@ class World {
 
   SimKernel kernel_;
   core::Gate gate_;
-  std::deque<Master> masters_;
+  std::deque<SimMaster> masters_;
   bool running_ = false;  // set-up is over, and the engines are there
   std::vector<WorkerEntry> workers_;
   std::vector<SimWorkerConfig> worker_configs_;

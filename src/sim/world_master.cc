@@ -93,18 +93,18 @@ void World::SetUp() {
       Schedule(at_ns, Happening::kJoin, index);
     } else {
       const uint32_t id = AddWorker(config_.workers[index]);
-      for (Master& master : masters_) Introduce(master, id);
+      for (SimMaster& master : masters_) Introduce(master, id);
       JoinAll(id);
     }
   }
   if (config_.completion_entries <= 12) CountStrike(Fault::kCqSmall);
   ScheduleArrival();
   running_ = true;
-  for (Master& master : masters_) Enter(master);
+  for (SimMaster& master : masters_) Enter(master);
 }
 
 // A master begins a turn.
-void World::Enter(Master& master) {
+void World::Enter(SimMaster& master) {
   // If completions are there already, the master does not wait.
   if (master.ring.HasSomething()) master.gather_ns = 0;
   master.ring.Enter(master.ops);
@@ -112,7 +112,7 @@ void World::Enter(Master& master) {
   SleepIn(master);
 }
 
-void World::SleepIn(Master& master) {
+void World::SleepIn(SimMaster& master) {
   master.until_ns = core::After(now_ns_, master.wait_ns);
   master.gathers_until_ns = now_ns_ + master.gather_ns;
   master.doing = Doing::kTurn;
@@ -120,7 +120,7 @@ void World::SleepIn(Master& master) {
 }
 
 // Its time has come.
-void World::Act(Master& master) {
+void World::Act(SimMaster& master) {
   if (config_.hosted && !worker(0).drives()) {
     if (master.due_ns < 0) master.due_ns = now_ns_;
     master.at_ns = core::kWaitForever;
@@ -153,7 +153,7 @@ void World::Act(Master& master) {
   RunOnce(master);
 }
 
-void World::RunOnce(Master& master) {
+void World::RunOnce(SimMaster& master) {
   if (config_.hosted) return RunHosted(master);
   Batch(master);
   if (!checker_.failed()) Enter(master);
@@ -162,7 +162,7 @@ void World::RunOnce(Master& master) {
 // A host goes on until there is nothing more to do now, as Balancer::RunOnce does, and then claims.
 // It has other work, too. So after some steps it stops, although operations of the last batch are
 // still pending: the next turn hands them over.
-void World::RunHosted(Master& master) {
+void World::RunHosted(SimMaster& master) {
   if (master.due_ns >= 0) checker_.OnHostReturns(now_ns_);
   master.busy = true;
   bool more = true;
@@ -185,7 +185,7 @@ void World::RunHosted(Master& master) {
 
 // Wakes a master that sleeps although something has arrived in its ring.
 void World::WakeMasters() {
-  for (Master& master : masters_) {
+  for (SimMaster& master : masters_) {
     if (master.doing != Doing::kSleep || !master.ring.HasSomething()) continue;
     master.doing = Doing::kWake;
     master.at_ns = now_ns_ + MasterWakeCost();
@@ -193,13 +193,13 @@ void World::WakeMasters() {
 }
 
 bool World::MayDesert() const {
-  const Master& master = masters_.front();
+  const SimMaster& master = masters_.front();
   return config_.hosted && running_ && !master.deserted && !master.busy && worker(0).drives();
 }
 
 // The host has left its loop, and its thread ends some time later.
 void World::DesertMaster() {
-  Master& master = masters_.front();
+  SimMaster& master = masters_.front();
   Note("the host leaves its loop");
   master.deserted = true;
   if (master.due_ns < 0) master.due_ns = now_ns_;
@@ -211,7 +211,7 @@ void World::DesertMaster() {
 // The host's thread ends. Either what is armed is ended and what is under way comes in; or nothing
 // can be asked of the host's ring any more, which may be gone, too.
 void World::EndHost() {
-  Master& master = masters_.front();
+  SimMaster& master = masters_.front();
   if (!master.deserted || master.resting) return;
   Note("the host ends");
   Reached(Milestone::kCameToRest);
@@ -226,7 +226,7 @@ void World::EndHost() {
   Schedule(prng_.Between(0, 30 * kMillisecond), Happening::kHostFollows);
 }
 
-void World::ComeToRest(Master& master) {
+void World::ComeToRest(SimMaster& master) {
   master.busy = true;
   const auto comes = [&master] {
     return master.engine->AtRest() && master.ops.empty() && master.ring.AllReported();
@@ -242,7 +242,7 @@ void World::ComeToRest(Master& master) {
 }
 
 // Does what the runtime does when a loan ends.
-void World::LoseRing(Master& master) {
+void World::LoseRing(SimMaster& master) {
   Reached(Milestone::kRingLost);
   std::vector<Op> pending = master.ring.Lose();
   pending.insert(pending.end(), master.ops.begin(), master.ops.end());
@@ -268,7 +268,7 @@ void World::LoseRing(Master& master) {
 }
 
 // Nobody drives the master, so nothing can be asked of its ring: not even to close something.
-void World::BatchAtRest(Master& master, bool all_reported) {
+void World::BatchAtRest(SimMaster& master, bool all_reported) {
   if (checker_.failed()) return;
   TakeBatch(master, all_reported);
   for (const Op& op : master.ops) {
@@ -285,7 +285,7 @@ void World::BatchAtRest(Master& master, bool all_reported) {
 
 // Another thread drives the master from now on.
 void World::FollowHost() {
-  Master& master = masters_.front();
+  SimMaster& master = masters_.front();
   if (!std::exchange(master.resting, false)) return;
   master.deserted = false;
   Note("a host follows");
@@ -295,7 +295,7 @@ void World::FollowHost() {
   master.at_ns = now_ns_;
 }
 
-void World::Batch(Master& master) {
+void World::Batch(SimMaster& master) {
   master.ring.Leave(master.completions, master.engine->RoomForEach());
   TakeBatch(master, master.ring.AllReported());
 }
@@ -317,20 +317,20 @@ struct World::TurnHost {
   void TellOthers() { places_freed = true; }
 
   World& world;
-  Master& master;
+  SimMaster& master;
   const bool all_reported;
   bool places_freed = false;
 };
 
 // When the switch of a policy is broken on purpose, it loses what comes in the same batch.
-void World::DropWhatSwitched(Master& master) {
+void World::DropWhatSwitched(SimMaster& master) {
   if (!master.switched || !Breaks(Breakage::kSwitchDropsArrival)) return;
   std::erase_if(master.completions, [](const Completion& completion) {
     return completion.key.kind == OpKind::kAcceptEach && completion.result >= 0 && completion.more;
   });
 }
 
-void World::TakeBatch(Master& master, bool all_reported) {
+void World::TakeBatch(SimMaster& master, bool all_reported) {
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
   Misread(master);
@@ -383,7 +383,7 @@ void World::TakeBatch(Master& master, bool all_reported) {
 void World::NotePromises() {
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     uint32_t promised = 0;
-    for (const Master& each : masters_) {
+    for (const SimMaster& each : masters_) {
       if (workers_[id].at[each.index].in_books) {
         promised += each.engine->promised(worker(id).engine_index);
       }
@@ -393,17 +393,17 @@ void World::NotePromises() {
 }
 
 // Tells the other masters that this one has given back places, which they may wait for.
-void World::TellOthers(const Master& master) {
+void World::TellOthers(const SimMaster& master) {
   if (Breaks(Breakage::kMasterTellsNobody)) return;
-  for (Master& other : masters_) {
-    if (other.index == master.index || !other.hunger.TakeKnock()) continue;
+  for (SimMaster& other : masters_) {
+    if (other.index == master.index || !other.hunger.HearKnock()) continue;
     Note("tells", {{"master", other.index}});
     Reached(Milestone::kMasterTold);
     other.ring.OnKnock();
   }
 }
 
-void World::TakeIn(const Master& master) {
+void World::TakeIn(const SimMaster& master) {
   for (const Completion& completion : master.completions) {
     const OpKind kind = completion.key.kind;
     Note(NameOf(kind), {{"completes", completion.result},
@@ -422,7 +422,7 @@ void World::TakeIn(const Master& master) {
 }
 
 // Changes the completions as a master that is broken on purpose reads them.
-void World::Misread(Master& master) {
+void World::Misread(SimMaster& master) {
   for (Completion& completion : master.completions) {
     if (breaks(Breakage::kMasterOverlooksHangUps)) completion.gone = false;
     if (completion.came_at_ns == 0) continue;
@@ -431,7 +431,7 @@ void World::Misread(Master& master) {
   }
 }
 
-void World::NoteOps(const Master& master) {
+void World::NoteOps(const SimMaster& master) {
   for (const Op& op : master.ops) {
     Note(NameOf(op.key.kind), {{"submitted for fd", op.fd}, {"index", op.key.index}});
     const OpKind kind = op.key.kind;
@@ -465,7 +465,7 @@ void World::NoteOps(const Master& master) {
   }
 }
 
-void World::NoteEvents(Master& master) {
+void World::NoteEvents(SimMaster& master) {
   for (const core::EngineEvent& event : master.engine->events()) {
     Note(NameOf(event.kind), {{"source", event.source}, {"worker", event.worker}});
     switch (event.kind) {
@@ -543,7 +543,7 @@ void World::NoteEvents(Master& master) {
 }
 
 // Each episode begins, and ends before the next one begins.
-void World::OnShortage(const Master& master, uint32_t index, bool begins) {
+void World::OnShortage(const SimMaster& master, uint32_t index, bool begins) {
   bool& is_short = sources_[master.by_index[index]].is_short;
   if (is_short == begins) {
     checker_.Fail(begins ? "a shortage begins that has begun before"
@@ -553,7 +553,7 @@ void World::OnShortage(const Master& master, uint32_t index, bool begins) {
 }
 
 // Compares the engine's books with the checker's. The engine may not know of a claim yet.
-void World::CompareBooks(const Master& master) {
+void World::CompareBooks(const SimMaster& master) {
   for (const uint32_t index : master.by_index) {
     const core::SourceCount& books = master.engine->ledger().source(sources_[index].index);
     const Checker::Counts& counts = checker_.counts(index);
@@ -585,7 +585,8 @@ void World::CompareBooks(const Master& master) {
     if (!InAllBooks(id)) continue;
     const uint32_t open = worker(id).port_state().open;
     uint32_t expected = checker_.open(id) + worker(id).places_in_hand();
-    for (const Master& each : masters_) expected += each.engine->promised(worker(id).engine_index);
+    for (const SimMaster& each : masters_)
+      expected += each.engine->promised(worker(id).engine_index);
     if (open != expected) {
       checker_.Fail("worker " + std::to_string(id) + " has another number of connections open (" +
                     std::to_string(expected) + ") than its state says (" + std::to_string(open) +
@@ -594,7 +595,7 @@ void World::CompareBooks(const Master& master) {
   }
 }
 
-void World::CountStates(const Master& master) {
+void World::CountStates(const SimMaster& master) {
   for (const Source& source : sources_) {
     if (source.gate != nullptr && source.gate->Full()) Reached(Milestone::kSourceFull);
   }
@@ -625,7 +626,7 @@ void World::Ask(const Call& call) {
 // With a host, some of the calls are the host's own, at a moment when it is neither in a turn nor
 // in a claim. Such a call is done in the middle of a turn, as a call of another thread is.
 void World::AskSomehow(uint32_t master, const Call& call) {
-  Master& at = masters_[master];
+  SimMaster& at = masters_[master];
   if (!config_.hosted || !running_ || at.busy || at.deserted || !worker(0).drives() ||
       !prng_.Chance({1, 2})) {
     return AskAt(master, call);
@@ -642,7 +643,7 @@ void World::AskSomehow(uint32_t master, const Call& call) {
 }
 
 void World::AskAt(uint32_t master, const Call& call) {
-  Master& at = masters_[master];
+  SimMaster& at = masters_[master];
   at.calls.push_back(call);
   at.ring.OnKnock();
   // If nobody drives the master, the caller does it alone, and the next batch sees to what follows.
@@ -652,7 +653,7 @@ void World::AskAt(uint32_t master, const Call& call) {
   RunCalls(at);
 }
 
-void World::RunCalls(Master& master) {
+void World::RunCalls(SimMaster& master) {
   master.calls_running.clear();
   std::swap(master.calls_running, master.calls);
   for (const Call& call : master.calls_running) {
@@ -662,7 +663,7 @@ void World::RunCalls(Master& master) {
 
 // Refuses what the runtime refuses: what concerns a source or a worker that is gone, and everything
 // new once the balancer shuts down.
-void World::Run(Master& master, const Call& call) {
+void World::Run(SimMaster& master, const Call& call) {
   const bool source_gone = call.source < sources_.size() && sources_[call.source].removed;
   const bool worker_gone =
       call.worker < workers_.size() && !workers_[call.worker].at[master.index].in_books;
@@ -771,7 +772,7 @@ uint32_t World::AddWorker(const SimWorkerConfig& config) {
 }
 
 // Introduces the worker to one master after the other, as the runtime does. Then the worker joins.
-void World::Introduce(Master& master, uint32_t id) {
+void World::Introduce(SimMaster& master, uint32_t id) {
   SimWorker& worker = this->worker(id);
   AtMaster& at = workers_[id].at[master.index];
   core::WorkerConfig config{.state = &worker.port_state(),
@@ -809,7 +810,7 @@ void World::JoinAll(uint32_t id) {
   Schedule(WorkerWakeCost(), Happening::kWake, id);
 }
 
-void World::RemoveWorker(Master& master, uint32_t id) {
+void World::RemoveWorker(SimMaster& master, uint32_t id) {
   Note("removes", {{"master", master.index}, {"worker", id}});
   master.engine->RemoveWorker(worker(id).engine_index);
   workers_[id].at[master.index].in_books = false;
@@ -826,7 +827,7 @@ void World::RemoveWorker(Master& master, uint32_t id) {
 
 // A master closes its number of the worker's ring when nothing that was submitted can use it any
 // more. Then the next master does so. After the last, the worker is told that its ring is its own.
-void World::FinishLeaves(Master& master) {
+void World::FinishLeaves(SimMaster& master) {
   if (!master.ring.AllReported() && !breaks(Breakage::kMasterClosesRingTooEarly)) return;
   for (const uint32_t id : master.leaving) {
     Note("lets go", {{"master", master.index}, {"worker", id}});
@@ -837,8 +838,8 @@ void World::FinishLeaves(Master& master) {
     }
     if (workers_[id].receiver != nullptr) {
       workers_[id].receiver->KeepRing();
-      for (Master& each : masters_) {
-        if (each.hunger.TakeKnock()) Knock(each.index, id);
+      for (SimMaster& each : masters_) {
+        if (each.hunger.HearKnock()) Knock(each.index, id);
       }
     }
     worker(id).OnLeft();
@@ -851,8 +852,8 @@ void World::AddSource(SimSourceConfig config) {
   if (config_.faults[Fault::kWorkerDies].n > 0) config.capacity = 0;
   const auto id = static_cast<uint32_t>(sources_.size());
   const int32_t fd = kernel_.Listen(id, config.backlog_max, config.local);
-  for (Master& master : masters_) master.ring.OnListen();
-  Master& master = masters_[config.master % masters()];
+  for (SimMaster& master : masters_) master.ring.OnListen();
+  SimMaster& master = masters_[config.master % masters()];
   std::unique_ptr<WatchedPolicy> policy = MakePolicy(config.policy, id, config);
   WatchedPolicy* const watched = policy.get();
   std::unique_ptr<core::Gate> gate;
@@ -921,7 +922,7 @@ void World::RemoveSource(uint32_t index) {
 }
 
 // The thread that removed a source may close its listener once the intake has ended.
-void World::CloseRemoved(const Master& master) {
+void World::CloseRemoved(const SimMaster& master) {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
     if (source.master != master.index || !source.removed || source.closed ||
@@ -989,7 +990,7 @@ void World::SetPaused(uint32_t index, bool paused) {
   }
 }
 
-void World::SetLimits(Master& master, uint32_t id, uint32_t window, uint32_t capacity) {
+void World::SetLimits(SimMaster& master, uint32_t id, uint32_t window, uint32_t capacity) {
   Note("limits", {{"worker", id}, {"window", window}, {"capacity", capacity}});
   AtMaster& at = workers_[id].at[master.index];
   if (window < checker_.unclaimed(id, master.index) || capacity < checker_.open(id)) {
@@ -1028,7 +1029,7 @@ void World::LeaveSource(uint32_t index, uint32_t id) {
 
 // Replaces what faults have taken away for good, for instance the only live worker of a source. No
 // worker joins a source that is removed, so dead workers of such a source are removed, too.
-void World::Replace(const Master& master) {
+void World::Replace(const SimMaster& master) {
   bool abandoned = false;
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     const Source& source = sources_[index];
@@ -1045,7 +1046,7 @@ void World::Replace(const Master& master) {
             .worker = static_cast<uint32_t>(worker_configs_.size() - 1)});
 }
 
-void World::StopIntake(Master& master) {
+void World::StopIntake(SimMaster& master) {
   Note("stops intake", {{"master", master.index}});
   const bool removing = std::any_of(sources_.begin(), sources_.end(), [&](const Source& source) {
     return source.master == master.index && source.removed && !source.closed;

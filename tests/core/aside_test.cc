@@ -135,7 +135,7 @@ TEST_F(AsideTest, ALeaseThatEndsWhileThePolicyIsAskedIsNotMissed) {
               return view.candidates[0].open < 1 ? size_t{0} : Policy::kNobodyNow;
             }));
   AddWorker({.window = 8});
-  workers_[0]->state().Take();
+  workers_[0]->state().ForceReserve();
   Batch();
   Batch({Arrival(10)});
   EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
@@ -526,7 +526,7 @@ TEST_F(AsideTest, AWorkerToWhomCompletionsAreSentSaysByTookThatItCanHaveMore) {
   Batch();
   const Tally::Took took = workers_[0]->tally().Take(1);
   workers_[0]->state().Release(took.places);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   EXPECT_EQ(Only(OpKind::kSend).sent, 11);
 }

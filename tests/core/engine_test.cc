@@ -205,7 +205,7 @@ TEST_F(EngineTest, BacksOffWithoutDescriptorsAndTriesAgainAtAKnock) {
   EXPECT_TRUE(workers_[0]->Claim(hunger_));
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kAccept), 0u);  // a claim closes nothing
-  workers_[0]->state().Take();
+  workers_[0]->state().ForceReserve();
   EXPECT_TRUE(workers_[0]->Release(hunger_));
   Batch({Knock()});
   EXPECT_GT(Count(OpKind::kAccept), 0u);
@@ -235,7 +235,7 @@ TEST_F(EngineTest, BacksOffWithAMultishotAcceptToo) {
   Batch();
   Batch({End(-EMFILE)});
   EXPECT_EQ(Count(OpKind::kAcceptEach), 0u);
-  workers_[0]->state().Take();
+  workers_[0]->state().ForceReserve();
   EXPECT_TRUE(workers_[0]->Release(hunger_));
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
@@ -847,7 +847,7 @@ class SendingEngineTest : public EngineTest {
   // The worker says that it took so many. Returns whether it knocks.
   bool Take(uint32_t worker, uint64_t count) {
     workers_[worker]->state().Release(workers_[worker]->tally().Take(count).places);
-    return hunger_.TakeKnock();
+    return hunger_.HearKnock();
   }
 };
 
@@ -1631,7 +1631,7 @@ TEST_F(EngineTest, RestsUntilSomebodyDrivesItAgain) {
   AddWorker({.window = 1});
   Batch();
   Batch({Arrival(10), Arrival(11)});
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   engine_.Rest();
   Batch();
   EXPECT_EQ(Count(OpKind::kAcceptEnd), 1u);
@@ -1643,7 +1643,7 @@ TEST_F(EngineTest, RestsUntilSomebodyDrivesItAgain) {
   EXPECT_TRUE(ops_.empty());
   EXPECT_TRUE(engine_.AtRest());
   EXPECT_EQ(Held(), 2u);
-  EXPECT_FALSE(hunger_.TakeKnock());
+  EXPECT_FALSE(hunger_.HearKnock());
   // Set-up goes on.
   AddSource();
   AddWorker({.window = 8});

@@ -23,8 +23,8 @@ class GateTest : public EngineTest {
     explicit Leases(Gate& gate)
         : thread_([this, &gate] {
             while (!stop_.load(std::memory_order_relaxed)) {
-              gate.Force();
-              gate.Leave();
+              gate.ForceReserve();
+              gate.GiveBack();
             }
           }) {}
     ~Leases() {
@@ -38,7 +38,7 @@ class GateTest : public EngineTest {
   };
 
   // Whether a lease that ends now makes the master look again, or it looks by itself.
-  bool WillLook() { return engine_.WaitMax(now_ns_) == 0 || hunger_.TakeKnock(); }
+  bool WillLook() { return engine_.WaitMax(now_ns_) == 0 || hunger_.HearKnock(); }
 
   Gate gate_;
 };

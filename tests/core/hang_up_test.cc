@@ -112,7 +112,7 @@ TEST_F(HangUpTest, AMultishotAcceptIsArmedAgainWhenItIsKnown) {
 TEST_F(HangUpTest, WhatAWorkerSaysIsAskedAbout) {
   Begin({.readiness = true, .countable = true});
   for (const int32_t error : {EINVAL, EBADF, ENOTSOCK, EOPNOTSUPP, kOtherFile}) {
-    engine_.Again(0, error);
+    engine_.GiveBack(0, error);
     Batch({Knock()});
     EXPECT_EQ(Count(OpKind::kState), 1u) << error;
     EXPECT_EQ(Count(OpKind::kCount), 0u);
@@ -121,12 +121,12 @@ TEST_F(HangUpTest, WhatAWorkerSaysIsAskedAbout) {
     Batch({Counted(0)});
   }
   EXPECT_EQ(GivenUp(), 0u);
-  engine_.Again(0, EOPNOTSUPP);
+  engine_.GiveBack(0, EOPNOTSUPP);
   Batch({Knock()});
   Batch({State(-kOtherFile)});
   EXPECT_EQ(GivenUp(), 1u);
   EXPECT_EQ(engine_.events().back().error, kOtherFile);
-  engine_.Again(0, EINVAL);  // what comes late is nobody's concern
+  engine_.GiveBack(0, EINVAL);  // what comes late is nobody's concern
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kState), 0u);
   EXPECT_EQ(GivenUp(), 1u);
@@ -135,12 +135,12 @@ TEST_F(HangUpTest, WhatAWorkerSaysIsAskedAbout) {
 // What never listened cannot have ceased to.
 TEST_F(HangUpTest, OfWhatIsNoListenerOnlyTheNumberIsAskedAbout) {
   Begin(kOther);
-  engine_.Again(0, EINVAL);
+  engine_.GiveBack(0, EINVAL);
   Batch({Knock()});
   Batch({State(0)});
   EXPECT_EQ(GivenUp(), 0u);
   EXPECT_EQ(Issued(), 1u);
-  engine_.Again(0, EBADF);
+  engine_.GiveBack(0, EBADF);
   Batch({Knock()});
   Batch({State(-EBADF)});
   EXPECT_EQ(GivenUp(), 1u);
@@ -330,19 +330,19 @@ TEST_F(HangUpTest, WhatWorkersAcceptFromIsGivenUpAtOnceAndDrained) {
   Batch({State(kEnds)});
   EXPECT_EQ(GivenUp(), 1u);
   EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
-  engine_.Again(0, 0);
+  engine_.GiveBack(0, 0);
   Batch({End(-ECANCELED), Knock()});
   EXPECT_EQ(Issued(), 2u);
   EXPECT_EQ(Count(OpKind::kPoll), 0u);
   EXPECT_EQ(Claim(0).size(), 1u);
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
   now_ns_ += kBackOffNsMin;
   Batch();
   EXPECT_EQ(Issued(), 3u);
   Claim(0);
-  engine_.Again(0, EAGAIN);
+  engine_.GiveBack(0, EAGAIN);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 3u);
   EXPECT_EQ(GivenUp(), 1u);
@@ -355,11 +355,11 @@ TEST_F(HangUpTest, TheDrainEndsWithAnErrorThatIsConfirmed) {
   Batch({Shows(kShut)});
   Batch({State(kEnds)});
   Claim(0);
-  engine_.Again(0, EINVAL);
+  engine_.GiveBack(0, EINVAL);
   Batch({Knock()});
   Batch({State(kEnds)});
   EXPECT_EQ(GivenUp(), 1u);
-  engine_.Again(0, 0);
+  engine_.GiveBack(0, 0);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 1u);
 }

@@ -32,7 +32,7 @@ class InboxTest : public testing::Test {
   }
   // The worker's next offer, -1 for none.
   int32_t TakeFd() {
-    const uint64_t word = inbox_.Take();
+    const uint64_t word = inbox_.Claim();
     return word == 0 ? -1 : Offer::FromWord(word).fd;
   }
 
@@ -110,16 +110,16 @@ TEST_F(InboxTest, TellsTheMasterWhatWasTaken) {
   const uint64_t first = Put(1);
   const uint64_t second = Put(2);
   inbox_.Begin();
-  EXPECT_FALSE(inbox_.Taken(first));
+  EXPECT_FALSE(inbox_.Empty(first));
   TakeFd();
-  EXPECT_TRUE(inbox_.Taken(first));
-  EXPECT_FALSE(inbox_.Taken(second));
+  EXPECT_TRUE(inbox_.Empty(first));
+  EXPECT_FALSE(inbox_.Empty(second));
 }
 
 TEST_F(InboxTest, GivesARecalledOfferToTheMasterAlone) {
   const uint64_t position = Put(1);
   EXPECT_TRUE(inbox_.Recall(position, OfferOf(1)));
-  EXPECT_TRUE(inbox_.Taken(position));
+  EXPECT_TRUE(inbox_.Empty(position));
   EXPECT_FALSE(inbox_.Recall(position, OfferOf(1)));
   inbox_.Begin();
   EXPECT_EQ(TakeFd(), -1);
@@ -215,31 +215,31 @@ TEST(PortState, ReservesUpToTheCapacity) {
 
 TEST(Hunger, IsKnockedForOnce) {
   Hunger hunger;
-  EXPECT_FALSE(hunger.TakeKnock());
+  EXPECT_FALSE(hunger.HearKnock());
   hunger.Set();
-  EXPECT_TRUE(hunger.TakeKnock());
-  EXPECT_FALSE(hunger.TakeKnock());
+  EXPECT_TRUE(hunger.HearKnock());
+  EXPECT_FALSE(hunger.HearKnock());
   hunger.Set();
   hunger.Clear();
-  EXPECT_FALSE(hunger.TakeKnock());
-  EXPECT_FALSE(hunger.TakeKnockOfLease());
+  EXPECT_FALSE(hunger.HearKnock());
+  EXPECT_FALSE(hunger.HearKnockOfLease());
 }
 
 // Only the end of a lease helps against a shortage of descriptors.
 TEST(Hunger, TellsWhetherALeaseHasEnded) {
   Hunger hunger;
   EXPECT_FALSE(hunger.Set(true));
-  EXPECT_TRUE(hunger.TakeKnock());
+  EXPECT_TRUE(hunger.HearKnock());
   EXPECT_FALSE(hunger.LeaseEnded());
-  EXPECT_TRUE(hunger.TakeKnockOfLease());  // although credit was announced already
-  EXPECT_FALSE(hunger.TakeKnockOfLease());
+  EXPECT_TRUE(hunger.HearKnockOfLease());  // although credit was announced already
+  EXPECT_FALSE(hunger.HearKnockOfLease());
   EXPECT_TRUE(hunger.LeaseEnded());
   EXPECT_FALSE(hunger.LeaseEnded());  // is told once
   EXPECT_FALSE(hunger.Set(true));
-  EXPECT_TRUE(hunger.TakeKnockOfLease());
+  EXPECT_TRUE(hunger.HearKnockOfLease());
   EXPECT_TRUE(hunger.Set(true));
   EXPECT_FALSE(hunger.Set(false));
-  EXPECT_TRUE(hunger.TakeKnockOfLease());  // it makes credit, too
+  EXPECT_TRUE(hunger.HearKnockOfLease());  // it makes credit, too
   EXPECT_FALSE(hunger.LeaseEnded());
 }
 
@@ -269,7 +269,7 @@ TEST(Inbox, GivesEachOfferToExactlyOneSideAcrossTwoThreads) {
       heard = rung;
       do {
         inbox.Begin();
-        for (uint64_t word = inbox.Take(); word != 0; word = inbox.Take()) {
+        for (uint64_t word = inbox.Claim(); word != 0; word = inbox.Claim()) {
           ++claimed[static_cast<size_t>(Offer::FromWord(word).fd)];
         }
       } while (inbox.Left());
@@ -288,7 +288,7 @@ TEST(Inbox, GivesEachOfferToExactlyOneSideAcrossTwoThreads) {
     return out.size() < kWindow && (out.empty() || tail - out.front().position < kWords);
   };
   while (next < kOffers || !out.empty()) {
-    while (!out.empty() && inbox.Taken(out.front().position)) out.pop_front();
+    while (!out.empty() && inbox.Empty(out.front().position)) out.pop_front();
     if (++looks % 3 == 0 && !out.empty()) {
       const Out last = out.back();
       if (inbox.Recall(last.position, OfferOf(last.fd))) {

@@ -152,7 +152,7 @@ TEST_F(OutboxTest, AClaimBeforeItsTurnIsFoundByAWalk) {
   EXPECT_TRUE(Recall(1));
   EXPECT_TRUE(outbox_.SkipHoles());
   Put({9});
-  ASSERT_EQ(Offer::FromWord(worker_.inbox().Take()).fd, 9);
+  ASSERT_EQ(Offer::FromWord(worker_.inbox().Claim()).fd, 9);
   EXPECT_EQ(Claimed(), Ids{});
   for (const Outbox::Entry entry : outbox_.oldest_first()) {
     EXPECT_EQ(outbox_.Claimed(entry), entry.id == 9) << entry.id;

@@ -48,22 +48,22 @@ class PlacesTest : public ::testing::Test {
 // --- Gates ---------------------------------------------------------------------------------------
 
 TEST_F(PlacesTest, APlaceIsTakenAtBothGatesOrAtNone) {
-  EXPECT_TRUE(places_.Enter(kPolled));
-  EXPECT_TRUE(places_.Enter(kPolled));
+  EXPECT_TRUE(places_.Reserve(kPolled));
+  EXPECT_TRUE(places_.Reserve(kPolled));
   EXPECT_TRUE(places_.Full(kPolled));
-  EXPECT_FALSE(places_.Enter(kPolled));
+  EXPECT_FALSE(places_.Reserve(kPolled));
   EXPECT_EQ(shared_.used(), 2u);
-  EXPECT_TRUE(places_.Enter(kMultishot));
+  EXPECT_TRUE(places_.Reserve(kMultishot));
   EXPECT_TRUE(places_.Full(kMultishot));
-  own_.Leave();  // the end of a lease
-  EXPECT_FALSE(places_.Enter(kPolled));
+  own_.GiveBack();  // the end of a lease
+  EXPECT_FALSE(places_.Reserve(kPolled));
   EXPECT_EQ(own_.used(), 1u);
 }
 
 TEST_F(PlacesTest, GivingOneBackAtTheBalancersGateIsForOtherMastersToo) {
-  places_.Enter(kPolled);
+  places_.Reserve(kPolled);
   EXPECT_FALSE(places_.TakeFreed());
-  places_.Leave(kPolled);
+  places_.GiveBack(kPolled);
   EXPECT_EQ(own_.used() + shared_.used(), 0u);
   EXPECT_TRUE(places_.TakeFreed());
   EXPECT_FALSE(places_.TakeFreed());
@@ -72,23 +72,23 @@ TEST_F(PlacesTest, GivingOneBackAtTheBalancersGateIsForOtherMastersToo) {
 TEST_F(PlacesTest, WithoutGatesThereIsAlwaysAPlace) {
   Places places(nullptr);
   places.SetSource(0, nullptr, true);
-  EXPECT_TRUE(places.Enter(0));
+  EXPECT_TRUE(places.Reserve(0));
   EXPECT_FALSE(places.Full(0));
-  places.Force(0);
-  places.Leave(0);
+  places.ForceReserve(0);
+  places.GiveBack(0);
   EXPECT_FALSE(places.TakeFreed());
 }
 
 TEST_F(PlacesTest, WhatComesUnaskedTakesOneWhateverTheLimit) {
-  for (int i = 0; i < 5; ++i) places_.Force(kPolled);
+  for (int i = 0; i < 5; ++i) places_.ForceReserve(kPolled);
   EXPECT_EQ(own_.used(), 5u);
   EXPECT_EQ(shared_.used(), 5u);
 }
 
 TEST_F(PlacesTest, TheNextToEnterHasThePlaceOfACount) {
-  places_.Enter(kPolled);
+  places_.Reserve(kPolled);
   places_.LeaveToCount(kPolled);
-  EXPECT_TRUE(places_.Enter(kPolled));
+  EXPECT_TRUE(places_.Reserve(kPolled));
   EXPECT_EQ(own_.used(), 1u);
   EXPECT_FALSE(places_.TakeFromCount(kPolled));
   places_.LeaveToCount(kPolled);
@@ -139,7 +139,7 @@ TEST_F(PlacesTest, WhatComesBackOtherwiseIsFree) {
 TEST_F(PlacesTest, APromiseHoldsAlsoWhenTheCapacityIsLowered) {
   SetWorkers(2, 2);
   ASSERT_TRUE(Keep({1, 0}));
-  states_[kFirst].Take();
+  states_[kFirst].ForceReserve();
   places_.SetCapacity(kFirst, 1);
   EXPECT_EQ(places_.At(kFirst, kPolled), 1u);
   EXPECT_EQ(places_.At(kFirst, kMultishot), 0u);
@@ -179,7 +179,7 @@ TEST_F(PlacesTest, WhereAllAreLimitedAPlaceIsPromisedWithIt) {
 
 TEST_F(PlacesTest, APlaceThatAnotherMasterHasTakenIsLookedForElsewhere) {
   SetWorkers(1, 1);
-  states_[kFirst].Take();
+  states_[kFirst].ForceReserve();
   EXPECT_TRUE(Keep({1, 1}));
   EXPECT_EQ(places_.Promised(kPolled, kSecond), 1u);
   EXPECT_FALSE(Keep({1, 1}));

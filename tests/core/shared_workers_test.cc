@@ -52,7 +52,7 @@ struct TestMaster {
     return Batch(completions, now_ns);
   }
   // What it would be woken by, if it waits for credit.
-  bool Hears() { return hunger.TakeKnock(); }
+  bool Hears() { return hunger.HearKnock(); }
 
   Hunger hunger;
   Engine engine;
@@ -126,7 +126,7 @@ TEST_F(SharedWorkersTest, APromiseDoesNotDecideWhoGetsTheConnection) {
   Arm();
   // Exclusive, last in first out: the second worker was picked last.
   first_.engine.SetPolicy(0, LeastLoaded());
-  of_first_[0]->state().Take();
+  of_first_[0]->state().ForceReserve();
   ASSERT_EQ(first_.Edge(), 2u);
   EXPECT_EQ(Open(0) + Open(1), 3u);
   first_.Accepts({10, -EAGAIN});

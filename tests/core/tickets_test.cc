@@ -140,7 +140,7 @@ TEST_F(TicketsTest, NeverLetsAWorkerHaveMoreThanItsCapacity) {
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
   Done(0);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   Batch({Counted(6)});
   EXPECT_EQ(Issued(), 3u);
@@ -214,7 +214,7 @@ TEST_F(TicketsTest, WaitsWithoutCreditForWhoeverMakesSome) {
   EXPECT_EQ(Issued(), 1u);
   EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
   Done(0);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
 }
@@ -228,7 +228,7 @@ TEST_F(TicketsTest, ATicketGivenBackIsIssuedAgainToSomebody) {
   Batch();
   Batch({Edge()});
   Claim(0);
-  engine_.Again(0, 0);
+  engine_.GiveBack(0, 0);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
   EXPECT_EQ(Claim(1).size(), 1u);
@@ -267,7 +267,7 @@ TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
   Batch({Edge()});
   Batch({Counted(1)});
   Claim(0);
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
   EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
   EXPECT_EQ(Count(OpKind::kCount), 0u);
@@ -275,10 +275,10 @@ TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
   // Nor must the place of the ticket, which is given back later, or the end of the claim.
   Done(0);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kCount), 0u);
-  EXPECT_TRUE(hunger_.TakeKnockOfLease());
+  EXPECT_TRUE(hunger_.HearKnockOfLease());
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kCount), 1u);
 }
@@ -290,7 +290,7 @@ TEST_F(TicketsTest, AShortageEndsByItselfAfterAWhile) {
   Batch({Edge()});
   Batch({Counted(1)});
   Claim(0);
-  engine_.Again(0, ENFILE);
+  engine_.GiveBack(0, ENFILE);
   Batch({Knock()});
   now_ns_ += kBackOffNsMin;
   Batch();
@@ -304,7 +304,7 @@ TEST_F(TicketsTest, ASourceThatIsNoListenerAnyMoreIsGivenUp) {
   Batch({Edge()});
   Batch({Counted(1)});
   Claim(0);
-  engine_.Again(0, EINVAL);
+  engine_.GiveBack(0, EINVAL);
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kState), 1u);
   Batch({State(0)});
@@ -319,7 +319,7 @@ TEST_F(TicketsTest, HavingFoundNothingDoesNotTakeANewerEdgeBack) {
     if (countable) AddWorker();
     if (!countable) engine_.Join(source, 0);
     Batch();
-    engine_.Again(source, EAGAIN);
+    engine_.GiveBack(source, EAGAIN);
     Batch({Edge(source)});
     EXPECT_EQ(Count(OpKind::kCount) + Issued(source), 1u) << countable;
   }
@@ -330,8 +330,8 @@ TEST_F(TicketsTest, HavingFoundNothingDoesNotTakeBackWhatAnotherOneHasSeen) {
   AddOther();
   AddWorker();
   Batch();
-  engine_.Again(0, 0);
-  engine_.Again(0, EAGAIN);
+  engine_.GiveBack(0, 0);
+  engine_.GiveBack(0, EAGAIN);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 1u);
 }
@@ -341,7 +341,7 @@ TEST_F(TicketsTest, HavingFoundNothingIssuesNothing) {
   AddOther();
   AddWorker();
   Batch();
-  engine_.Again(0, EAGAIN);
+  engine_.GiveBack(0, EAGAIN);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 0u);
 }
@@ -352,7 +352,7 @@ TEST_F(TicketsTest, ATicketThatIsRedeemedBeginsANewRowOfErrors) {
   AddWorker();
   Batch();
   for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
-    engine_.Again(0, ECONNABORTED);
+    engine_.GiveBack(0, ECONNABORTED);
     Batch({Knock()});
     EXPECT_TRUE(engine_.WaitsForSuccess(0));
     engine_.Redeemed(0);
@@ -367,9 +367,9 @@ TEST_F(TicketsTest, SoDoesOneThatFindsNothing) {
   AddWorker();
   Batch();
   for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
-    engine_.Again(0, ECONNABORTED);
+    engine_.GiveBack(0, ECONNABORTED);
     Batch({Knock()});
-    engine_.Again(0, EAGAIN);
+    engine_.GiveBack(0, EAGAIN);
     Batch({Knock()});
   }
   EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
@@ -380,7 +380,7 @@ TEST_F(TicketsTest, NothingButErrorsPauses) {
   AddWorker();
   Batch();
   for (uint32_t i = 0; i < kAcceptErrorsInRowMax; ++i) {
-    engine_.Again(0, ECONNABORTED);
+    engine_.GiveBack(0, ECONNABORTED);
     Batch({Knock()});
   }
   EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
@@ -391,7 +391,7 @@ TEST_F(TicketsTest, TheEndOfAShortageIsSaidAfterACalmTime) {
   AddWorker();
   Batch();
   for (uint32_t episode = 1; episode <= 2; ++episode) {
-    engine_.Again(0, EMFILE);
+    engine_.GiveBack(0, EMFILE);
     Batch({Knock()});
     EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), episode);
     engine_.Redeemed(0);
@@ -410,9 +410,9 @@ TEST_F(TicketsTest, TheEndOfAShortageIsSaidAtOnceWhenAWorkerFindsNothing) {
   AddOther();
   AddWorker();
   Batch();
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
-  engine_.Again(0, EAGAIN);
+  engine_.GiveBack(0, EAGAIN);
   Batch({Knock()});
   EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u);
 }
@@ -422,9 +422,9 @@ TEST_F(TicketsTest, AShortageAndASuccessInOneBatchAreAShortage) {
   AddListener();
   AddWorker();
   Batch();
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   engine_.Redeemed(0);
-  engine_.Again(0, EAGAIN);
+  engine_.GiveBack(0, EAGAIN);
   Batch({Knock()});
   EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
   EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
@@ -435,7 +435,7 @@ TEST_F(TicketsTest, AShortageEndsAlsoWhenNothingWaitsAnyMore) {
   AddListener();
   AddWorker();
   Batch();
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
   now_ns_ += kBackOffNsMin;
   Batch();
@@ -451,7 +451,7 @@ TEST_F(TicketsTest, AShortageEndsAlsoWhenAConnectionGoesWrongAfterIt) {
   AddOther();
   AddWorker();
   Batch();
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
   now_ns_ += kBackOffNsMin;
   Batch();
@@ -459,7 +459,7 @@ TEST_F(TicketsTest, AShortageEndsAlsoWhenAConnectionGoesWrongAfterIt) {
   Claim(0);
   AddWorker({.completions = true});
   engine_.Leave(0, 0);
-  engine_.Again(0, EPERM);
+  engine_.GiveBack(0, EPERM);
   Batch({Knock()});
   ASSERT_EQ(Count(OpKind::kSend), 1u);
   Done(1, workers_[1]->tally().Take(1).places);
@@ -614,11 +614,11 @@ TEST_F(TicketsTest, WaitsForTookOnceAnEdgeHasComeBeforeIt) {
   AddWorker({.completions = true});
   Batch();
   Batch({Edge()});
-  EXPECT_FALSE(hunger_.TakeKnock());
+  EXPECT_FALSE(hunger_.HearKnock());
   Batch({Edge()});
   engine_.CheckAll(true);
   Done(0, workers_[0]->tally().Take(1).places);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
   engine_.CheckAll(true);
@@ -630,12 +630,12 @@ TEST_F(TicketsTest, WaitsForTookOnceACountHasComeBeforeIt) {
   Batch();
   Batch({Edge()});
   Batch({Counted(1)});
-  EXPECT_FALSE(hunger_.TakeKnock());
+  EXPECT_FALSE(hunger_.HearKnock());
   Batch({Edge()});
   Batch({Counted(1)});
   engine_.CheckAll(true);
   Done(0, workers_[0]->tally().Take(1).places);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
 }
 
 // It counts once for each edge, not again and again while it waits.
@@ -659,12 +659,12 @@ TEST_F(TicketsTest, OneGivenBackBeforeTookIsIssuedAgainAfterIt) {
   AddWorker({.completions = true});
   Batch();
   Batch({Edge()});
-  engine_.Again(0, 0);
+  engine_.GiveBack(0, 0);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 1u);
   engine_.CheckAll(true);
   Done(0, workers_[0]->tally().Take(1).places);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
 }
@@ -693,7 +693,7 @@ TEST_F(TicketsTest, DoesNotWaitForTookWhenTheSourceIsGone) {
   Batch({Edge()});
   engine_.RemoveSource(0);
   Batch({End(-ECANCELED)});
-  EXPECT_FALSE(hunger_.TakeKnock());
+  EXPECT_FALSE(hunger_.HearKnock());
   engine_.CheckAll(true);
 }
 
@@ -705,7 +705,7 @@ TEST_F(TicketsTest, WhatIsTakenAndNotGivenBackCountsAsASuccess) {
   for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
     for (const int32_t error : {ECONNABORTED, 0}) {
       Batch({Edge()});
-      if (error != 0) engine_.Again(0, error);
+      if (error != 0) engine_.GiveBack(0, error);
       Done(0, workers_[0]->tally().Take(4).places);
       Batch({Knock()});
       Done(0, workers_[0]->tally().Take(4).places);
@@ -730,7 +730,7 @@ TEST_F(TicketsTest, WhatIsTakenAndAlwaysGivenBackIsNoSuccess) {
         Done(0, workers_[0]->tally().Take(4).places);
         Batch({Knock()});
       }
-      engine_.Again(source, ECONNABORTED);
+      engine_.GiveBack(source, ECONNABORTED);
       Batch({Knock()});
       if (!took_first) Done(0, workers_[0]->tally().Take(4).places);
       Batch({Knock()});
@@ -770,7 +770,7 @@ TEST_F(TicketsTest, AFailureIsForgottenTogetherWithItsTicket) {
     const uint32_t worker = AddWorker({.completions = true});
     Batch();
     Batch({Edge(source)});
-    engine_.Again(source, EMFILE);
+    engine_.GiveBack(source, EMFILE);
     Batch();
     now_ns_ += kBackOffNsMin;
     Batch();  // tries again when it is taken
@@ -807,18 +807,18 @@ TEST_F(TicketsTest, WaitsForTookWhileAShortageIsToEnd) {
   AddWorker({.completions = true});
   Batch();
   Batch({Edge()});
-  engine_.Again(0, EMFILE);
+  engine_.GiveBack(0, EMFILE);
   Batch();
   Done(0, workers_[0]->tally().Take(1).places);
-  EXPECT_TRUE(hunger_.TakeKnockOfLease());
+  EXPECT_TRUE(hunger_.HearKnockOfLease());
   Batch({Knock()});
   ASSERT_EQ(Count(OpKind::kSend), 1u);
   engine_.CheckAll(false);
   Done(0, workers_[0]->tally().Take(1).places);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Knock()});
   EXPECT_FALSE(engine_.WaitsForSuccess(0));
-  EXPECT_FALSE(hunger_.TakeKnock());
+  EXPECT_FALSE(hunger_.HearKnock());
 }
 
 // A connection of another source that could not be sent is not taken for the first that was.
@@ -896,13 +896,13 @@ bool IsNothing(const GivenBack::News& news) {
 TEST(Identity, ATicketOfASourceThatHasGoneSaysNothingOfTheNextOne) {
   GivenBack given_back;
   given_back.Say(7, EBADF);
-  EXPECT_TRUE(IsNothing(given_back.Take(8)));
-  EXPECT_TRUE(IsNothing(given_back.Take(8)));
+  EXPECT_TRUE(IsNothing(given_back.Hear(8)));
+  EXPECT_TRUE(IsNothing(given_back.Hear(8)));
   given_back.Say(8, 0);
-  EXPECT_TRUE(given_back.Take(8).more);
-  EXPECT_TRUE(IsNothing(given_back.Take(8)));
+  EXPECT_TRUE(given_back.Hear(8).more);
+  EXPECT_TRUE(IsNothing(given_back.Hear(8)));
   given_back.Say(8, EMFILE);
-  EXPECT_EQ(given_back.Take(8).error, EMFILE);
+  EXPECT_EQ(given_back.Hear(8).error, EMFILE);
 }
 
 // Both come back between two looks of the master.
@@ -910,17 +910,17 @@ TEST(Identity, ALateTicketDoesNotHideOneOfTheNextSource) {
   GivenBack given_back;
   given_back.Say(8, ENFILE);
   given_back.Say(7, EBADF);
-  EXPECT_EQ(given_back.Take(8).error, ENFILE);
+  EXPECT_EQ(given_back.Hear(8).error, ENFILE);
   given_back.Say(7, EBADF);
   given_back.Say(8, ENFILE);
-  EXPECT_EQ(given_back.Take(8).error, ENFILE);
+  EXPECT_EQ(given_back.Hear(8).error, ENFILE);
 }
 
 TEST(Identity, AReasonThatIsNoErrnoIsNone) {
   GivenBack given_back;
   for (const int32_t error : {-1, INT32_MIN, 4096, INT32_MAX}) {
     given_back.Say(1, error);
-    const GivenBack::News news = given_back.Take(1);
+    const GivenBack::News news = given_back.Hear(1);
     EXPECT_TRUE(news.more) << error;
     EXPECT_EQ(news.error, 0) << error;
   }
@@ -933,18 +933,18 @@ TEST(GivenBackTest, WhatSeveralSayIsAllHeard) {
   given_back.Say(1, EAGAIN);
   given_back.Say(1, EMFILE);
   given_back.SayRedeemed(1);
-  const GivenBack::News news = given_back.Take(1);
+  const GivenBack::News news = given_back.Hear(1);
   EXPECT_TRUE(news.more && news.nothing && news.redeemed);
   EXPECT_EQ(news.error, EMFILE);
-  EXPECT_TRUE(IsNothing(given_back.Take(1)));
+  EXPECT_TRUE(IsNothing(given_back.Hear(1)));
 }
 
 TEST(GivenBackTest, HavingFoundNothingIsNoReasonToLookAgain) {
   GivenBack given_back;
   given_back.Say(1, EAGAIN);
-  EXPECT_FALSE(given_back.Take(1).more);
+  EXPECT_FALSE(given_back.Hear(1).more);
   given_back.Say(1, EMFILE);
-  EXPECT_FALSE(given_back.Take(1).more);
+  EXPECT_FALSE(given_back.Hear(1).more);
 }
 
 TEST(GivenBackTest, OneIsAskedToSayThatAllIsWell) {

@@ -157,7 +157,7 @@ class Turns {
   void EndLeases(Worker& worker) {
     for (; !worker.leases_until.empty() && worker.leases_until.front() <= step_;
          worker.leases_until.pop_front()) {
-      if (limits_.gate > 0) gate_.Leave();
+      if (limits_.gate > 0) gate_.GiveBack();
       worker.memory->Release(hunger_);
     }
   }
@@ -172,12 +172,12 @@ class Turns {
       worker.ring.pop_front();
       lease = worker.memory->tally().Lease();
       worker.memory->state().Release(worker.memory->tally().Take(1).places);
-      hunger_.TakeKnock();
+      hunger_.HearKnock();
     } else {
       std::vector<int32_t> fds;
       worker.memory->inbox().Begin();
-      const uint64_t word = worker.memory->inbox().Take();
-      hunger_.TakeKnock();
+      const uint64_t word = worker.memory->inbox().Claim();
+      hunger_.HearKnock();
       if (word == 0) return;
       source = Offer::FromWord(word).source;
     }
@@ -186,7 +186,7 @@ class Turns {
     if (it.tickets) {
       const bool found = it.backlog > 0;
       if (found) Served(it);
-      if (it.is.intake == Intake::kEvent && it.backlog > 0) engine_.Again(source, 0);
+      if (it.is.intake == Intake::kEvent && it.backlog > 0) engine_.GiveBack(source, 0);
     } else {
       ++it.served;
     }
@@ -502,7 +502,7 @@ TEST_F(TurnsTest, WhatFindsNothingLeavesItsCreditToOthersInTheSameBatch) {
   EXPECT_EQ(Count(OpKind::kCount), 1u);
   Batch({Arrival(10), Arrival(11), Arrival(12)});
   EXPECT_EQ(Held(), 3u);
-  EXPECT_TRUE(hunger_.TakeKnock());
+  EXPECT_TRUE(hunger_.HearKnock());
   Batch({Accepted(-EAGAIN, 1)});
   EXPECT_EQ(Claim(0), (std::vector<int32_t>{10}));
   Batch({Accepted(-EAGAIN, 1), Counted(0, 2)});
