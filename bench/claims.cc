@@ -240,24 +240,65 @@ bool IsDefault(const std::string& mechanism) {
          absl::StartsWith(mechanism, absl::StrCat(kOursByDefault, "/"));
 }
 
-// The other half of the headline: whoever reads of the spread should read what it costs or gains.
-std::string ThroughputHalf(const Report& report, const Sides& sides) {
+// The two sides under one workload.
+struct Pair {
+  const Result* rival = nullptr;
+  const Result* ours = nullptr;
+};
+
+// Under the first workload that asks `question` and has `figure` of both sides; none: null.
+Pair PairUnder(const Report& report, const Sides& sides, Question question,
+               Figure Figures::*figure) {
   for (const WorkloadText& workload : report.workloads) {
+    if (workload.question != question) continue;
     const Result* rival = Find(report, workload.name, sides.rival);
     const Result* ours = Find(report, workload.name, sides.ours);
-    if (workload.question != Question::kThroughput || rival == nullptr || ours == nullptr) continue;
-    const Figure& ratio = ours->ratio.connections_per_second;
-    if (!ratio) return "";
-    switch (Compare(*ours, *rival, &Figures::connections_per_second)) {
-      case Verdict::kEven:
-        return "; under full load they are even";
-      case Verdict::kBetter:
-      case Verdict::kWorse:
-        return absl::StrCat("; under full load it serves ", PercentText(*ratio),
-                            *ratio < 1 ? " % fewer" : " % more");
-    }
+    if (rival == nullptr || ours == nullptr) continue;
+    if (Has(*rival, figure) && Has(*ours, figure)) return {rival, ours};
   }
-  return "";
+  return {};
+}
+
+// Who has the connections. Empty where nothing was asked about that.
+std::string ShareOfHeadline(const Report& report, const Sides& sides, Question question,
+                            const char* connections) {
+  const auto [rival, ours] = PairUnder(report, sides, question, &Figures::max_over_mean);
+  if (rival == nullptr) return "";
+  return absl::StrCat(rival->mechanism, " gave the busiest of ", rival->workers, " workers ",
+                      ShareOfBusiest(*rival), " of the ", connections, ", ",
+                      Names(report).Clear(ours->mechanism), " ", ShareOfBusiest(*ours));
+}
+
+std::string TimesText(double ratio) { return absl::StrCat(FormatFixed(ratio, 2), " times"); }
+
+// What those get whose connections stay.
+std::string RequestsOfHeadline(const Report& report, const Sides& sides) {
+  const auto figure = &Figures::requests_per_second;
+  const auto [rival, ours] = PairUnder(report, sides, Question::kStaying, figure);
+  if (rival == nullptr || !(ours->ratio.*figure)) return "";
+  if (Compare(*ours, *rival, figure) == Verdict::kEven) return "; both answer as many requests";
+  return absl::StrCat(", which answers ", TimesText(*(ours->ratio.*figure)), " the requests");
+}
+
+// Whoever reads of the spread should read what it costs or gains.
+std::string ThroughputOfHeadline(const Report& report, const Sides& sides) {
+  const auto figure = &Figures::connections_per_second;
+  const auto [rival, ours] = PairUnder(report, sides, Question::kThroughput, figure);
+  if (rival == nullptr || !(ours->ratio.*figure)) return "";
+  const double ratio = *(ours->ratio.*figure);
+  if (Compare(*ours, *rival, figure) == Verdict::kEven) return "; under full load they are even";
+  return absl::StrCat("; under full load it serves ", PercentText(ratio),
+                      ratio < 1 ? " % fewer" : " % more");
+}
+
+// And what a connection costs that comes and goes while nobody is busy.
+std::string PriceOfHeadline(const Report& report, const Sides& sides) {
+  const auto figure = &Figures::p50_us;
+  const auto [rival, ours] = PairUnder(report, sides, Question::kShare, figure);
+  if (rival == nullptr || !(ours->ratio.*figure)) return "";
+  if (Compare(*ours, *rival, figure) == Verdict::kEven) return "; at light load they are even";
+  return absl::StrCat("; at light load its p50 is ", TimesText(*(ours->ratio.*figure)),
+                      " the other’s");
 }
 
 }  // namespace
@@ -310,15 +351,15 @@ std::vector<Claim> ClaimsOf(const Report& report) {
 
 std::string HeadlineOf(const Report& report) {
   const Sides sides = SidesOf(report);
-  for (const WorkloadText& workload : report.workloads) {
-    const Result* rival = Find(report, workload.name, sides.rival);
-    const Result* ours = Find(report, workload.name, sides.ours);
-    if (workload.question != Question::kShare || rival == nullptr || ours == nullptr) continue;
-    if (!Has(*rival, &Figures::max_over_mean) || !Has(*ours, &Figures::max_over_mean)) continue;
-    return absl::StrCat(rival->mechanism, " gave the busiest of ", rival->workers, " workers ",
-                        ShareOfBusiest(*rival), " of the connections, ",
-                        Names(report).Clear(ours->mechanism), " ", ShareOfBusiest(*ours),
-                        ThroughputHalf(report, sides), ".");
+  if (const std::string staying =
+          ShareOfHeadline(report, sides, Question::kStaying, "connections that stay");
+      !staying.empty()) {
+    return absl::StrCat(staying, RequestsOfHeadline(report, sides),
+                        ThroughputOfHeadline(report, sides), PriceOfHeadline(report, sides), ".");
+  }
+  if (const std::string share = ShareOfHeadline(report, sides, Question::kShare, "connections");
+      !share.empty()) {
+    return absl::StrCat(share, ThroughputOfHeadline(report, sides), ".");
   }
   return absl::StrCat(report.results.size(), " measurements of who serves, and how fast.");
 }

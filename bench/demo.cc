@@ -82,10 +82,11 @@ absl::Status RunDemo(const DemoOptions& given) {
   if (!status.ok()) return status;
   std::printf(
       "\nWhat to try next:\n"
-      "  build/tools/echo/ringmaster-echo --help            a server to use it with\n"
-      "  build/bench/ringmaster-bench demo --seconds 5      longer windows, steadier figures\n"
-      "  build/bench/ringmaster-bench demo --transport unix the same without TCP\n"
-      "  build/bench/ringmaster-bench compare --list        every rival there is\n");
+      "  build/tools/echo/ringmaster-echo --help              a server to use it with\n"
+      "  build/bench/ringmaster-bench demo --seconds 5        longer windows, steadier figures\n"
+      "  build/bench/ringmaster-bench demo --workloads mixed  newcomers beside those that stay\n"
+      "  build/bench/ringmaster-bench demo --transport unix   the same without TCP\n"
+      "  build/bench/ringmaster-bench compare --list          every rival there is\n");
   std::fflush(stdout);
   return absl::OkStatus();
 }

@@ -35,6 +35,7 @@ expect 0 "$bench" --help
 contains demo
 expect 0 "$bench" demo --help
 contains --policies
+contains stay,saturated,slow-worker,light
 expect 0 "$bench" --version
 contains "ringmaster-bench 0."
 expect 2 "$bench"

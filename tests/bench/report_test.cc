@@ -333,6 +333,21 @@ Report StayingReport() {
   return report;
 }
 
+// The connections that stay come first; what is lost elsewhere stands in the same sentence.
+TEST(Headline, BeginsWithTheConnectionsThatStay) {
+  const std::string begin =
+      "epoll-exclusive gave the busiest of 4 workers 100 % of the connections that stay, "
+      "ringmaster:least-loaded 25 %, which answers 3.00 times the requests";
+  Report report = StayingReport();
+  EXPECT_EQ(HeadlineOf(report), begin + ".");
+  const Report others = MadeReport();
+  report.workloads.insert(report.workloads.end(), others.workloads.begin(), others.workloads.end());
+  report.results.insert(report.results.end(), others.results.begin(), others.results.end());
+  EXPECT_EQ(HeadlineOf(report), begin +
+                                    "; under full load it serves 10 % more"
+                                    "; at light load its p50 is 1.50 times the other’s.");
+}
+
 TEST(Claims, SpeakOfRequestsWhereClientsStay) {
   const std::vector<Claim> claims = ClaimsOf(StayingReport());
   ASSERT_EQ(claims.size(), 4u);
