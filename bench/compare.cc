@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <random>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -20,12 +19,10 @@
 #include "bench/mechanism.h"
 #include "bench/workload.h"
 #include "output/format.h"
-#include "output/suggest.h"
 
 namespace ringmaster::bench {
 namespace {
 
-using output::DidYouMean;
 using output::FormatFixed;
 using output::FormatMinutes;
 
@@ -66,38 +63,6 @@ std::vector<std::string> PiecesOf(std::string_view list) {
   std::vector<std::string> pieces = absl::StrSplit(std::string(list), ',', absl::SkipWhitespace());
   for (std::string& piece : pieces) absl::StripAsciiWhitespace(&piece);
   return pieces;
-}
-
-absl::Status AddMechanisms(const CompareOptions& options, Plan& plan) {
-  const std::vector<std::string> names = MechanismsOf(options.mechanisms);
-  if (names.empty())
-    return absl::InvalidArgumentError("--mechanisms names no mechanism; see --list");
-  for (const std::string& name : names) {
-    absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
-    if (!mechanism.ok()) {
-      return absl::Status(
-          mechanism.status().code(),
-          absl::StrCat(mechanism.status().message(), DidYouMean(name, MechanismNames())));
-    }
-    plan.mechanisms.push_back(*std::move(mechanism));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status AddWorkloads(const CompareOptions& options, Plan& plan) {
-  const std::vector<std::string> names = WorkloadsOf(options.workloads);
-  if (names.empty()) return absl::InvalidArgumentError("--workload names no workload; see --list");
-  for (const std::string& name : names) {
-    absl::StatusOr<std::unique_ptr<Workload>> workload =
-        MakeWorkload(name, {.rate = options.rate, .stay = options.stay});
-    if (!workload.ok()) {
-      return absl::Status(
-          workload.status().code(),
-          absl::StrCat(workload.status().message(), DidYouMean(name, WorkloadNames())));
-    }
-    plan.workloads.push_back(*std::move(workload));
-  }
-  return absl::OkStatus();
 }
 
 // A window in which nothing is to start would measure nothing, and look like a server at rest.
@@ -234,8 +199,19 @@ absl::StatusOr<Plan> PlanOf(const CompareOptions& given, uint64_t seed) {
                                         .transport = options.transport},
                                        seed);
   if (!plan.ok()) return plan.status();
-  if (absl::Status status = AddMechanisms(options, *plan); !status.ok()) return status;
-  if (absl::Status status = AddWorkloads(options, *plan); !status.ok()) return status;
+  const std::vector<std::string> mechanisms = MechanismsOf(options.mechanisms);
+  if (mechanisms.empty()) {
+    return absl::InvalidArgumentError("--mechanisms names no mechanism; see --list");
+  }
+  const std::vector<std::string> workloads = WorkloadsOf(options.workloads);
+  if (workloads.empty()) {
+    return absl::InvalidArgumentError("--workload names no workload; see --list");
+  }
+  if (absl::Status status = AddMechanisms(mechanisms, *plan); !status.ok()) return status;
+  const WorkloadOptions workload_options = {.rate = options.rate, .stay = options.stay};
+  if (absl::Status status = AddWorkloads(workloads, workload_options, *plan); !status.ok()) {
+    return status;
+  }
   plan->pin = options.pin;
   plan->hogs = options.hogs;
   if (!options.seconds && !options.quick) {
@@ -299,13 +275,9 @@ absl::Status ListComparison(const CompareOptions& options) {
 }
 
 absl::Status RunComparison(const CompareOptions& options) {
-  uint64_t seed = options.seed.value_or(0);
-  if (!options.seed.has_value()) seed = std::random_device()();
-  const absl::StatusOr<Plan> plan = PlanOf(options, seed);
+  const absl::StatusOr<Plan> plan = ReadyPlan(options.seed, options.report_path, options.json_path,
+                                              [&](uint64_t seed) { return PlanOf(options, seed); });
   if (!plan.ok()) return plan.status();
-  if (absl::Status status = CheckFiles(options.report_path, options.json_path); !status.ok()) {
-    return status;
-  }
   std::fputs(HeaderOf(*plan).c_str(), stdout);
   for (const auto& mechanism : plan->mechanisms) {
     if (const std::string why = plan->WhyNot(*mechanism); !why.empty()) {

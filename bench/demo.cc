@@ -1,7 +1,6 @@
 #include "bench/demo.h"
 
 #include <cstdio>
-#include <random>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -27,19 +26,15 @@ absl::StatusOr<Plan> PlanOf(const DemoOptions& options, uint64_t seed) {
   for (const std::string& policy : options.policies) {
     mechanisms.push_back(absl::StrCat("ringmaster:", policy));
   }
-  for (const std::string& name : mechanisms) {
-    absl::StatusOr<std::unique_ptr<Mechanism>> mechanism = MakeMechanism(name);
-    if (!mechanism.ok()) return mechanism.status();
+  if (absl::Status status = AddMechanisms(mechanisms, *plan); !status.ok()) return status;
+  for (const auto& mechanism : plan->mechanisms) {
     // With nothing to compare there is nothing to show.
-    if (const std::string why = plan->WhyNot(**mechanism); !why.empty()) {
+    if (const std::string why = plan->WhyNot(*mechanism); !why.empty()) {
       return absl::UnavailableError(why);
     }
-    plan->mechanisms.push_back(*std::move(mechanism));
   }
-  for (const std::string& name : options.workloads) {
-    absl::StatusOr<std::unique_ptr<Workload>> workload = MakeWorkload(name);
-    if (!workload.ok()) return workload.status();
-    plan->workloads.push_back(*std::move(workload));
+  if (absl::Status status = AddWorkloads(options.workloads, {}, *plan); !status.ok()) {
+    return status;
   }
   return plan;
 }
@@ -61,22 +56,18 @@ absl::Status RunDemo(const DemoOptions& given) {
   for (std::vector<std::string>* const names : {&options.policies, &options.workloads}) {
     for (std::string& name : *names) absl::StripAsciiWhitespace(&name);
   }
-  uint64_t seed = options.seed.value_or(0);
-  if (!options.seed.has_value()) seed = std::random_device()();
-  const absl::StatusOr<Plan> plan = PlanOf(options, seed);
+  const absl::StatusOr<Plan> plan = ReadyPlan(options.seed, options.report_path, options.json_path,
+                                              [&](uint64_t seed) { return PlanOf(options, seed); });
   if (!plan.ok()) return plan.status();
-  if (absl::Status status = CheckFiles(options.report_path, options.json_path); !status.ok()) {
-    return status;
-  }
   std::printf("ringmaster-bench: %zu mechanisms, %zu workloads, %u repetitions, seed %llu\n",
               plan->mechanisms.size(), plan->workloads.size(), plan->repetitions,
-              static_cast<unsigned long long>(seed));
+              static_cast<unsigned long long>(plan->seed));
   for (const auto& mechanism : plan->mechanisms) {
     std::printf("  %-24s %s\n", mechanism->name().c_str(), mechanism->summary().c_str());
   }
   std::printf("About %s.\n\n", FormatMinutes(plan->ExpectedNs()).c_str());
   std::fflush(stdout);
-  const absl::Status status = MeasureAndReport(*plan, {.command = CommandOf(options, seed),
+  const absl::Status status = MeasureAndReport(*plan, {.command = CommandOf(options, plan->seed),
                                                        .report_path = options.report_path,
                                                        .json_path = options.json_path});
   if (!status.ok()) return status;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <random>
 #include <set>
 #include <string>
 #include <utility>
@@ -18,10 +19,12 @@
 #include "bench/report.h"
 #include "output/format.h"
 #include "output/output_file.h"
+#include "output/suggest.h"
 
 namespace ringmaster::bench {
 namespace {
 
+using output::DidYouMean;
 using output::IsSameFile;
 using output::PrepareFile;
 using output::WriteFile;
@@ -42,6 +45,31 @@ absl::Status NothingToMeasure(const Plan& plan) {
   }
   return absl::FailedPreconditionError(
       absl::StrCat("nothing can be measured here; ", absl::StrJoin(reasons, "; ")));
+}
+
+// Makes each of `names` and adds it to `made`.
+template <typename Make, typename Made>
+absl::Status Add(std::span<const std::string> names, Make make, std::vector<std::string> (*known)(),
+                 std::vector<Made>& made) {
+  for (const std::string& name : names) {
+    absl::StatusOr<Made> one = make(name);
+    if (!one.ok()) {
+      return absl::Status(one.status().code(),
+                          absl::StrCat(one.status().message(), DidYouMean(name, known())));
+    }
+    made.push_back(*std::move(one));
+  }
+  return absl::OkStatus();
+}
+
+// InvalidArgument if the figures and the page would be the same file.
+absl::Status CheckFiles(const std::string& report_path, const std::string& json_path) {
+  if (report_path.empty() || json_path.empty() || !IsSameFile(report_path, json_path)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--json and --report both name the file ", report_path,
+                   ", and one would overwrite the other; name two files"));
 }
 
 absl::StatusOr<Report> MakeReport(const Plan& plan, const MeasurementOptions& options) {
@@ -108,13 +136,24 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
   return plan;
 }
 
-absl::Status CheckFiles(const std::string& report_path, const std::string& json_path) {
-  if (report_path.empty() || json_path.empty() || !IsSameFile(report_path, json_path)) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--json and --report both name the file ", report_path,
-                   ", and one would overwrite the other; name two files"));
+absl::Status AddMechanisms(std::span<const std::string> names, Plan& plan) {
+  return Add(names, MakeMechanism, MechanismNames, plan.mechanisms);
+}
+
+absl::Status AddWorkloads(std::span<const std::string> names, const WorkloadOptions& options,
+                          Plan& plan) {
+  return Add(
+      names, [&](const std::string& name) { return MakeWorkload(name, options); }, WorkloadNames,
+      plan.workloads);
+}
+
+absl::StatusOr<Plan> ReadyPlan(std::optional<uint64_t> seed, const std::string& report_path,
+                               const std::string& json_path,
+                               const std::function<absl::StatusOr<Plan>(uint64_t seed)>& make) {
+  absl::StatusOr<Plan> plan = make(seed.has_value() ? *seed : std::random_device()());
+  if (!plan.ok()) return plan;
+  if (absl::Status status = CheckFiles(report_path, json_path); !status.ok()) return status;
+  return plan;
 }
 
 absl::Status MeasureAndReport(const Plan& plan, const MeasurementOptions& options) {

@@ -47,6 +47,10 @@ expect 2 "$bench" demo --workers 0
 expect 2 "$bench" demo --transport pigeon
 expect 2 "$bench" demo --policies nonsense
 contains least-loaded
+expect 2 "$bench" demo --policies leest-loaded
+contains "did you mean \"least-loaded\"?"
+expect 2 "$bench" demo --workloads lihgt
+contains "did you mean light?"
 expect 2 "$bench" demo --workloads nonsense
 contains slow-worker
 
