@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "balancer_fixture.h"
+#include "errands.h"
 #include "ringmaster/balancer.h"
 #include "support/allocation_count.h"
 #include "support/server.h"
@@ -46,18 +46,11 @@ class HostThread {
   ~HostThread() { Stop(); }
   void Stop() {
     if (!thread_.joinable()) return;
-    stop_ = true;
-    eventfd_write(stop_fd_, 1);
+    errands_.Stop();
     thread_.join();
-    close(stop_fd_);
   }
   // Runs on the host's thread, between two calls of RunOnce.
-  void Do(std::function<void()> job) {
-    job_ = std::move(job);
-    has_job_ = true;
-    eventfd_write(stop_fd_, 1);
-    ASSERT_TRUE(Eventually([&] { return !has_job_; }));
-  }
+  void Do(std::function<void()> job) { errands_.Do(std::move(job)); }
   uint64_t served() const { return served_; }
 
  private:
@@ -69,18 +62,13 @@ class HostThread {
     };
     EXPECT_TRUE(balancer_.RunOnce().ok());
     watch(balancer_.fd());
-    watch(stop_fd_);
+    watch(errands_.fd());
     if (mailbox_ != nullptr) watch(mailbox_->fd());
-    while (!stop_) {
+    while (!errands_.stopped()) {
       epoll_event event;
       if (epoll_wait(epoll_fd, &event, 1, -1) != 1) continue;  // EINTR: task work of the ring
-      if (event.data.fd == stop_fd_) {
-        eventfd_t value;
-        eventfd_read(stop_fd_, &value);
-        if (has_job_) {
-          job_();
-          has_job_ = false;
-        }
+      if (event.data.fd == errands_.fd()) {
+        errands_.OnReadable();
       } else if (event.data.fd == balancer_.fd()) {
         balancer_.RunOnce().IgnoreError();
       }
@@ -96,10 +84,7 @@ class HostThread {
   Balancer& balancer_;
   Port port_;
   const Mailbox* const mailbox_;
-  const int stop_fd_ = eventfd(0, EFD_NONBLOCK);
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> has_job_{false};
-  std::function<void()> job_;
+  Errands errands_;
   std::atomic<uint64_t> served_{0};
   std::thread thread_;
 };

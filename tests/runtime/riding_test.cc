@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <liburing.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 
 #include "absl/strings/match.h"
 #include "balancer_fixture.h"
+#include "errands.h"
 #include "ringmaster/balancer.h"
 #include "support/server.h"
 
@@ -27,7 +27,7 @@ namespace {
 
 constexpr uint64_t kMask = uint64_t{0xff} << 56;
 constexpr uint64_t kMaster = uint64_t{0x5a} << 56;
-constexpr uint64_t kStop = 1;
+constexpr uint64_t kErrand = 1;
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
 
@@ -63,18 +63,11 @@ class RidingHost {
   Balancer& balancer() { return *balancer_; }
   uint64_t served() const { return served_; }
   // Runs on the host's thread, between two turns of its loop.
-  void Do(std::function<void()> job) {
-    job_ = std::move(job);
-    has_job_ = true;
-    eventfd_write(stop_fd_, 1);
-    EXPECT_TRUE(Eventually([this] { return !has_job_; }));
-  }
+  void Do(std::function<void()> job) { errands_.Do(std::move(job)); }
   void Stop() {
     if (!thread_.joinable()) return;
-    stop_ = true;
-    eventfd_write(stop_fd_, 1);
+    errands_.Stop();
     thread_.join();
-    close(stop_fd_);
   }
 
  private:
@@ -87,11 +80,11 @@ class RidingHost {
     Port port;
     if (options_.serves) port = balancer_->AddWorker({.on_host = true}).value();
     set_up(*balancer_, port);
-    WatchStop();
+    WatchErrands();
     EXPECT_TRUE(balancer_->Lend(Lend(ring_)).ok());
     EXPECT_TRUE(balancer_->RunOnce().ok());
     ready_ = true;
-    while (!stop_) Turn(port);
+    while (!errands_.stopped()) Turn(port);
     port.Leave();
     balancer_.reset();
     io_uring_queue_exit(&ring_);
@@ -105,8 +98,8 @@ class RidingHost {
     io_uring_for_each_cqe(&ring_, head, cqe) {
       ++seen;
       const bool masters = balancer_->OnCompletion(*cqe);
-      EXPECT_EQ(masters, cqe->user_data != kStop);
-      stopped_ |= !masters;
+      EXPECT_EQ(masters, cqe->user_data != kErrand);
+      errand_ |= !masters;
     }
     io_uring_cq_advance(&ring_, seen);
     if (options_.dawdles) std::this_thread::sleep_for(std::chrono::milliseconds(3));
@@ -115,34 +108,27 @@ class RidingHost {
       ++served_;
       ServeIndex(port.worker(), std::move(connection));
     });
-    if (!std::exchange(stopped_, false)) return;
-    eventfd_t value;
-    eventfd_read(stop_fd_, &value);
-    WatchStop();
-    if (!has_job_) return;
-    job_();
-    has_job_ = false;
+    if (!std::exchange(errand_, false)) return;
+    WatchErrands();
+    errands_.OnReadable();
   }
 
-  void WatchStop() {
+  void WatchErrands() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (sqe == nullptr) {
       io_uring_submit(&ring_);
       sqe = io_uring_get_sqe(&ring_);
     }
-    io_uring_prep_poll_add(sqe, stop_fd_, POLLIN);
-    io_uring_sqe_set_data64(sqe, kStop);
+    io_uring_prep_poll_add(sqe, errands_.fd(), POLLIN);
+    io_uring_sqe_set_data64(sqe, kErrand);
   }
 
   const Options options_;
-  const int stop_fd_ = eventfd(0, EFD_NONBLOCK);
+  Errands errands_;
   io_uring ring_{};
   std::unique_ptr<Balancer> balancer_;
   std::atomic<bool> ready_{false};
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> has_job_{false};
-  std::function<void()> job_;
-  bool stopped_ = false;
+  bool errand_ = false;  // `errands_` was readable
   std::atomic<uint64_t> served_{0};
   std::thread thread_;
 };

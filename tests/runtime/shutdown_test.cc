@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "balancer_fixture.h"
+#include "errands.h"
 #include "ringmaster/balancer.h"
 #include "support/server.h"
 
@@ -112,40 +113,28 @@ class Driver {
     EXPECT_TRUE(Eventually([this] { return started_.load(); }));
   }
   void Stop() {
-    stop_ = true;
-    eventfd_write(wake_fd_, 1);
+    errands_.Stop();
     if (thread_.joinable()) thread_.join();
   }
   // Runs where the balancer is driven, or here when it has a thread.
   void Do(std::function<void()> job) {
     if (host_ == Host::kThread) return job();
-    job_ = std::move(job);
-    has_job_ = true;
-    eventfd_write(wake_fd_, 1);
-    EXPECT_TRUE(Eventually([this] { return !has_job_; }));
+    errands_.Do(std::move(job));
   }
 
  private:
-  void OnWake() {
-    eventfd_t value;
-    eventfd_read(wake_fd_, &value);
-    if (!has_job_) return;
-    job_();
-    has_job_ = false;
-  }
-
   void RunLoop(Balancer& balancer) {
     EXPECT_TRUE(balancer.RunOnce().ok());
     const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    for (const int fd : {balancer.fd(), wake_fd_}) {
+    for (const int fd : {balancer.fd(), errands_.fd()}) {
       epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
       EXPECT_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event), 0);
     }
     started_ = true;
-    while (!stop_) {
+    while (!errands_.stopped()) {
       epoll_event event;
       if (epoll_wait(epoll_fd, &event, 1, -1) != 1) continue;
-      if (event.data.fd == wake_fd_) OnWake();
+      if (event.data.fd == errands_.fd()) errands_.OnReadable();
       balancer.RunOnce().IgnoreError();
     }
     close(epoll_fd);
@@ -157,7 +146,7 @@ class Driver {
     ASSERT_EQ(io_uring_queue_init(64, &ring, 0), 0);
     const auto watch = [&] {
       io_uring_sqe* const sqe = io_uring_get_sqe(&ring);
-      io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
+      io_uring_prep_poll_add(sqe, errands_.fd(), POLLIN);
       io_uring_sqe_set_data64(sqe, 0);
     };
     EXPECT_TRUE(balancer
@@ -170,7 +159,7 @@ class Driver {
     EXPECT_TRUE(balancer.RunOnce().ok());
     watch();
     started_ = true;
-    while (!stop_) {
+    while (!errands_.stopped()) {
       io_uring_submit_and_wait(&ring, 1);
       bool woken = false;
       io_uring_cqe* cqe;
@@ -179,7 +168,7 @@ class Driver {
         io_uring_cqe_seen(&ring, cqe);
       }
       if (woken) {
-        OnWake();
+        errands_.OnReadable();
         watch();
       }
       balancer.RunOnce().IgnoreError();
@@ -190,11 +179,8 @@ class Driver {
 
   const Host host_;
   const uint32_t masters_;
-  const int wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  Errands errands_;
   std::atomic<bool> started_{false};
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> has_job_{false};
-  std::function<void()> job_;
   std::thread thread_;
 };
 
