@@ -70,6 +70,12 @@ struct io_uring_sqe;
 
 namespace ringmaster {
 
+namespace internal {
+class BalancerImpl;
+class Master;
+struct SourceKey;
+}  // namespace internal
+
 // How the balancer obtains arrivals from a source.
 enum class Intake : uint8_t {
   // One multishot poll watches the source, and the master accepts one connection at a time, as many
@@ -424,9 +430,14 @@ class Source {
 
  private:
   friend class Balancer;
-  std::shared_ptr<internal::Lifeline> lifeline_;
+  internal::SourceKey key() const;
+
+  std::shared_ptr<internal::BalancerImpl> balancer_;
+  internal::Master* master_ = nullptr;  // whose source it is; null: of none
   uint32_t index_ = 0;
-  uint64_t serial_ = 0;  // tells it from others that have had the same index
+  uint32_t index_at_master_ = 0;
+  uint64_t serial_ = 0;  // tells it from others that have had the same index at the master
+  uint64_t number_ = 0;  // tells it from all others that the balancer ever had
 };
 
 // How a balancer ends. A server may be replaced while clients come, for instance by a successor
@@ -577,8 +588,8 @@ class Balancer {
   BalancerStats Stats() const;
 
  private:
-  explicit Balancer(std::shared_ptr<internal::Lifeline> lifeline);
-  std::shared_ptr<internal::Lifeline> lifeline_;
+  explicit Balancer(std::shared_ptr<internal::BalancerImpl> impl);
+  std::shared_ptr<internal::BalancerImpl> impl_;
 };
 
 // In a forked child: closes the child's copies of everything that the balancers and mailboxes of

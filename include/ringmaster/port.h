@@ -42,7 +42,7 @@ class Gate;
 namespace internal {
 struct Channel;
 struct PortShared;
-class Lifeline;
+class BalancerImpl;
 class MasterShared;
 }  // namespace internal
 
@@ -279,7 +279,7 @@ class [[nodiscard]] Port {
                  size_t arrivals_max);
 
   internal::PortShared* shared_ = nullptr;
-  std::shared_ptr<internal::Lifeline> lifeline_;  // reaches the balancer while there is one
+  std::shared_ptr<internal::BalancerImpl> balancer_;  // reaches the balancer while there is one
   uint32_t worker_ = 0;
 };
 

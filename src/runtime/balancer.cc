@@ -5,7 +5,7 @@
 
 #include "ring/process.h"
 #include "runtime/apart.h"
-#include "runtime/lifeline.h"
+#include "runtime/balancer_impl.h"
 #include "runtime/mailbox_shared.h"
 
 namespace ringmaster {
@@ -19,35 +19,38 @@ absl::Status NoBalancer() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Balancer>> Balancer::Create(BalancerOptions options) {
-  absl::StatusOr<std::shared_ptr<internal::Lifeline>> lifeline;
+  absl::StatusOr<std::shared_ptr<internal::BalancerImpl>> impl;
   const absl::Status created = internal::RunApart([&] {
-    lifeline = internal::Lifeline::Create(std::move(options));
-    return lifeline.status();
+    impl = internal::BalancerImpl::Create(std::move(options));
+    return impl.status();
   });
   if (!created.ok()) return created;
-  return std::unique_ptr<Balancer>(new Balancer(*std::move(lifeline)));
+  return std::unique_ptr<Balancer>(new Balancer(*std::move(impl)));
 }
 
-Balancer::Balancer(std::shared_ptr<internal::Lifeline> lifeline) : lifeline_(std::move(lifeline)) {}
+Balancer::Balancer(std::shared_ptr<internal::BalancerImpl> impl) : impl_(std::move(impl)) {}
 
-Balancer::~Balancer() { lifeline_->Close(); }
+Balancer::~Balancer() { impl_->Close(); }
 
 absl::StatusOr<Source> Balancer::AddSource(int fd, SourceOptions options) {
-  const absl::StatusOr<internal::Lifeline::SourceId> id =
-      lifeline_->AddSource(fd, std::move(options));
-  if (!id.ok()) return id.status();
+  const absl::StatusOr<internal::BalancerImpl::AddedSource> added =
+      impl_->AddSource(fd, std::move(options));
+  if (!added.ok()) return added.status();
   Source source;
-  source.lifeline_ = lifeline_;
-  source.index_ = id->index;
-  source.serial_ = id->serial;
+  source.balancer_ = impl_;
+  source.master_ = added->master;
+  source.index_ = added->master->PublicIndex(added->key);
+  source.index_at_master_ = added->key.index;
+  source.serial_ = added->key.serial;
+  source.number_ = added->number;
   return source;
 }
 
 absl::StatusOr<Port> Balancer::AddWorker(WorkerOptions options) {
-  const absl::StatusOr<internal::Lifeline::NewWorker> worker = lifeline_->AddWorker(options);
+  const absl::StatusOr<internal::BalancerImpl::AddedWorker> worker = impl_->AddWorker(options);
   if (!worker.ok()) return worker.status();
   Port port;
-  port.lifeline_ = lifeline_;
+  port.balancer_ = impl_;
   port.shared_ = worker->shared;
   port.worker_ = worker->index;
   return port;
@@ -86,65 +89,68 @@ void AfterForkInChild() {
   errno = error;
 }
 
-int Balancer::fd() const { return lifeline_->fd(); }
+int Balancer::fd() const { return impl_->first_master().fd(); }
 
-absl::Status Balancer::Lend(RingLoan loan) { return lifeline_->Lend(std::move(loan)); }
+absl::Status Balancer::Lend(RingLoan loan) { return impl_->first_master().Lend(std::move(loan)); }
 
-bool Balancer::OnCompletion(const io_uring_cqe& cqe) { return lifeline_->OnCompletion(cqe); }
-
-absl::Status Balancer::RunOnce() { return lifeline_->RunOnce(); }
-
-ShutdownReport Balancer::Shutdown(absl::Duration drain) {
-  return lifeline_->Shutdown({.drain = drain});
+bool Balancer::OnCompletion(const io_uring_cqe& cqe) {
+  return impl_->first_master().OnCompletion(cqe);
 }
 
+absl::Status Balancer::RunOnce() { return impl_->first_master().RunOnce(); }
+
+ShutdownReport Balancer::Shutdown(absl::Duration drain) { return Shutdown({.drain = drain}); }
+
 ShutdownReport Balancer::Shutdown(ShutdownOptions options) {
-  return lifeline_->Shutdown(std::move(options));
+  return impl_->Shutdown(std::move(options));
 }
 
 absl::Status Balancer::BeginShutdown(ShutdownOptions options) {
-  return lifeline_->BeginShutdown(std::move(options));
+  return impl_->BeginShutdown(std::move(options));
 }
 
-std::optional<ShutdownReport> Balancer::Ended() const { return lifeline_->Ended(); }
+std::optional<ShutdownReport> Balancer::Ended() const { return impl_->Ended(); }
 
-BalancerStats Balancer::Stats() const { return lifeline_->Stats(); }
+BalancerStats Balancer::Stats() const { return impl_->Stats(); }
+
+internal::SourceKey Source::key() const { return {.index = index_at_master_, .serial = serial_}; }
 
 absl::Status Source::Join(Port& port, JoinOptions options) {
-  if (lifeline_ == nullptr) return NoBalancer();
-  if (port.lifeline_ != lifeline_) {
+  if (master_ == nullptr) return NoBalancer();
+  if (port.balancer_ != balancer_) {
     return absl::InvalidArgumentError(
         port.joined() ? "the port belongs to another balancer than the source"
                       : "the port has left or was never added: see Balancer::AddWorker");
   }
-  return lifeline_->Join({index_, serial_}, port.worker_, port.shared_, options.token);
+  if (absl::Status status = balancer_->CheckOpen(number_); !status.ok()) return status;
+  return master_->Join(key(), port.worker_, port.shared_, options.token);
 }
 
 absl::Status Source::Leave(Port& port) {
-  if (lifeline_ == nullptr) return NoBalancer();
-  return lifeline_->Leave({index_, serial_}, port.worker_, port.shared_);
+  return master_ == nullptr ? NoBalancer() : master_->Leave(key(), port.worker_, port.shared_);
 }
 
 absl::Status Source::Again(int error) {
-  return lifeline_ == nullptr ? NoBalancer() : lifeline_->Again({index_, serial_}, error);
+  return master_ == nullptr ? NoBalancer() : master_->GiveBack(key(), error);
 }
 
 absl::Status Source::Pause() {
-  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused({index_, serial_}, true);
+  return master_ == nullptr ? NoBalancer() : master_->SetPaused(key(), true);
 }
 
 absl::Status Source::Resume() {
-  return lifeline_ == nullptr ? NoBalancer() : lifeline_->SetPaused({index_, serial_}, false);
+  return master_ == nullptr ? NoBalancer() : master_->SetPaused(key(), false);
 }
 
 absl::Status Source::SetPolicy(std::unique_ptr<Policy> policy) {
-  if (lifeline_ == nullptr) return NoBalancer();
+  if (master_ == nullptr) return NoBalancer();
   if (policy == nullptr) return absl::InvalidArgumentError("the policy is null");
-  return lifeline_->SetPolicy({index_, serial_}, std::move(policy));
+  return master_->SetPolicy(key(), std::move(policy));
 }
 
 absl::Status Source::Remove() {
-  return lifeline_ == nullptr ? NoBalancer() : lifeline_->RemoveSource({index_, serial_});
+  if (master_ == nullptr) return NoBalancer();
+  return balancer_->RemoveSource({.master = master_, .key = key(), .number = number_});
 }
 
 }  // namespace ringmaster

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ring/errors.h"
+#include "ring/translate.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -89,6 +90,41 @@ bool SameFile(const FileId& left, const FileId& right) {
   // 0: the same. Where the kernel does not tell, two numbers are two files.
   const long process = getpid();
   return syscall(SYS_kcmp, process, process, KCMP_FILE, left.fd, right.fd) == 0;
+}
+
+absl::StatusOr<NewSource> Examine(int fd, Intake intake, bool limited,
+                                  const ring::Features& features) {
+  const bool tickets = intake == Intake::kReadiness;
+  if (absl::Status status = tickets ? CheckPollable(fd) : CheckListener(fd); !status.ok()) {
+    return status;
+  }
+  const bool accepts = IsListener(fd);
+  // A multishot accept cannot ask for a place before it accepts, so where places are limited there
+  // is none.
+  const bool multishot = intake == Intake::kAccept && !limited;
+  if (multishot && !features.multishot_accept) {
+    return absl::UnimplementedError(
+        "this kernel lacks multishot accept (Linux 5.19): use Intake::kPollAccept");
+  }
+  if (tickets && accepts && IsBlocking(fd)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("source ", fd,
+                     " is a blocking listener: a worker that comes too late for a connection would "
+                     "wait for the next one; make it O_NONBLOCK, or use Intake::kPollAccept"));
+  }
+  if (!tickets && !multishot && !features.accept_dontwait && IsBlocking(fd)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("source ", fd,
+                     " is a blocking socket, and this kernel cannot accept from it without waiting "
+                     "(Linux 6.10 can): make the listener O_NONBLOCK, or use Intake::kAccept and "
+                     "no capacity"));
+  }
+  return NewSource{.fd = fd,
+                   .file = ring::FileOf(fd),
+                   .tickets = tickets,
+                   .multishot = multishot,
+                   .accepts = accepts,
+                   .countable = IsCountable(fd)};
 }
 
 }  // namespace ringmaster::internal

@@ -5,8 +5,12 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ring/features.h"
+#include "ringmaster/balancer.h"
 
 namespace ringmaster::internal {
 
@@ -41,6 +45,21 @@ inline bool IsOther(const FileId& before, const FileId& now) {
 // their inode with strangers. Two of these are the same only if the kernel says that they are the
 // same open file.
 bool SameFile(const FileId& left, const FileId& right);
+
+// A source as the runtime has examined it.
+struct NewSource {
+  int fd = -1;
+  uint64_t file = 0;       // see core::Op
+  bool tickets = false;    // Intake::kReadiness
+  bool multishot = false;  // Intake::kAccept, and nothing is limited
+  bool accepts = false;    // a listening stream socket
+  bool countable = false;
+};
+
+// Whether and how a balancer can watch `fd` with that intake. `limited`: by a capacity, of the
+// source or of the balancer. Borrows `fd`. Any thread; waits for nothing.
+absl::StatusOr<NewSource> Examine(int fd, Intake intake, bool limited,
+                                  const ring::Features& features);
 
 }  // namespace ringmaster::internal
 

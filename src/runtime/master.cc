@@ -35,6 +35,12 @@ absl::Status CalledFromCallback() {
       "waits for that callback. Call from another thread, or when the callback has returned");
 }
 
+absl::Status BalancerOfParent() {
+  return absl::FailedPreconditionError(
+      "this balancer belongs to the process that forked this one: create a balancer after the "
+      "fork, and see AfterForkInChild");
+}
+
 absl::Status BalancerEnded() {
   return absl::FailedPreconditionError("the balancer was shut down: create another one");
 }
@@ -124,7 +130,9 @@ absl::Status Master::StartThread() {
 
 absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
                                  absl::FunctionRef<bool()>* until) {
-  if (IsInside()) return CalledFromCallback();  // before the lock, which this thread may hold
+  // Before the lock: in a forked child it may be held for ever, in a callback by this thread.
+  if (!environment_.shared->ours()) return BalancerOfParent();
+  if (IsInside()) return CalledFromCallback();
   if (hosted()) {
     std::unique_lock lock(sync_->mutex);
     if (ended_) return end_status_;
@@ -159,7 +167,7 @@ Master::Inside::~Inside() { innermost = outer_; }
 
 bool Master::IsInside() const {
   for (const Inside* it = Inside::innermost; it != nullptr; it = it->outer_) {
-    if (it->master_ == this) return true;
+    if (&it->master_->environment_ == &environment_) return true;
   }
   return false;
 }

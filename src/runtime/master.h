@@ -26,6 +26,7 @@
 #include "ring/uring_ring.h"
 #include "ringmaster/balancer.h"
 #include "runtime/calls.h"
+#include "runtime/descriptor.h"
 #include "runtime/roster.h"
 #include "runtime/shared.h"
 #include "runtime/thread_watch.h"
@@ -45,17 +46,9 @@ struct MasterEnvironment {
   std::function<void()> ended;
 };
 
-// A source as the runtime has examined it.
-struct NewSource {
-  int fd = -1;
-  uint64_t file = 0;       // see core::Op
-  bool tickets = false;    // Intake::kReadiness
-  bool multishot = false;  // Intake::kAccept, and nothing is limited
-  bool accepts = false;    // a listening stream socket
-  bool countable = false;
-};
-
-// A forked child calls nothing of this, not even the destructor: see Lifeline.
+// A handle calls the master of its source directly. So what is true of every call is checked here:
+// a forked child is refused, and so is code that a master of this balancer has called (IsInside). A
+// forked child runs no destructor, see BalancerImpl.
 //
 // Threads: any thread may call the public functions, except from within the master itself. The
 // master's own functions say so. Set-up is a Call: a closure that the master runs between two
@@ -76,9 +69,11 @@ class Master {
   Master(const Master&) = delete;
   Master& operator=(const Master&) = delete;
 
-  using SourceId = SourceKey;
-  absl::StatusOr<SourceId> AddSource(const NewSource& source, SourceOptions options);
-  absl::Status RemoveSource(SourceId source);
+  // By which users know the source.
+  uint32_t PublicIndex(SourceKey source) const { return roster_.PublicIndex(source.index); }
+
+  absl::StatusOr<SourceKey> AddSource(const NewSource& source, SourceOptions options);
+  absl::Status RemoveSource(SourceKey source);
   // `worker` is an index that no worker has yet.
   absl::Status AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared);
   // The worker leaves all sources of this master, also when the master has ended already.
@@ -90,13 +85,13 @@ class Master {
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
   absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
 
-  absl::Status Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token);
-  absl::Status Leave(SourceId source, uint32_t worker, PortShared* shared);
-  absl::Status SetPaused(SourceId source, bool paused);
-  absl::Status SetPolicy(SourceId source, std::unique_ptr<Policy> policy);
+  absl::Status Join(SourceKey source, uint32_t worker, PortShared* shared, uint64_t token);
+  absl::Status Leave(SourceKey source, uint32_t worker, PortShared* shared);
+  absl::Status SetPaused(SourceKey source, bool paused);
+  absl::Status SetPolicy(SourceKey source, std::unique_ptr<Policy> policy);
   // Any thread; does not wait. FailedPrecondition when the source was removed, or the master has
   // ended.
-  absl::Status GiveBack(SourceId source, int error);
+  absl::Status GiveBack(SourceKey source, int error);
 
   // With a host.
   int fd() const;
@@ -120,8 +115,9 @@ class Master {
 
   // Whether the calling thread drives this master.
   bool OnMaster() const;
-  // Whether this master has called the code that asks: then that code must not wait for the master.
-  // Takes no lock.
+  // Whether this master, or another one of the same balancer, has called the code that asks. Then
+  // that code must not wait for any of them: another master may be waiting for its turn to call
+  // back. Takes no lock.
   bool IsInside() const;
 
  private:
@@ -148,7 +144,7 @@ class Master {
 
   absl::Status StartThread();
   // Runs `run` on the master's thread between two batches and waits for it. FailedPrecondition in a
-  // forked child, after the end, and on the master's thread itself.
+  // forked child, after the end, and inside a master of this balancer.
   absl::Status RunOnMaster(absl::FunctionRef<absl::Status()> run,
                            absl::FunctionRef<bool()>* until = nullptr);
 
@@ -252,6 +248,9 @@ class Master {
 int64_t MonotonicNow();
 
 absl::Status CalledFromCallback();
+
+// A forked child has called.
+absl::Status BalancerOfParent();
 
 }  // namespace ringmaster::internal
 

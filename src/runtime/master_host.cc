@@ -7,8 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "ring/errors.h"
+#include "ring/target.h"
 #include "ring/translate.h"
 #include "runtime/master_common.h"
+#include "runtime/options.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -50,6 +52,7 @@ absl::Status Master::HandOverLoan() {
 }
 
 absl::Status Master::RunOnce() {
+  if (!environment_.shared->ours()) return BalancerOfParent();
   if (!hosted()) {
     return absl::FailedPreconditionError(
         "this balancer has a thread of its own: create it with BalancerOptions::host = "
@@ -111,7 +114,8 @@ absl::Status Master::BecomeHost() {
 
 // The last callback of the host may have taken long, and so may the next one.
 void Master::ComeBy() {
-  if (ring_ != nullptr && !rides() && !IsInside() && ring_->HasSomething()) RunOnce().IgnoreError();
+  if (!environment_.shared->ours() || IsInside()) return;
+  if (ring_ != nullptr && !rides() && ring_->HasSomething()) RunOnce().IgnoreError();
 }
 
 // Steps until there is nothing more to do now, or it has done enough for once. False: the master
@@ -226,6 +230,13 @@ void Master::RetireLoan() {
 }
 
 absl::Status Master::Lend(RingLoan loan) {
+  if (!environment_.shared->ours()) return BalancerOfParent();
+  if (!rides()) {
+    return absl::FailedPreconditionError(
+        "a ring is lent, but this balancer does not use one: create it with Host::kRing");
+  }
+  if (absl::Status status = CheckLoan(loan); !status.ok()) return status;
+  if (absl::Status status = ring::CheckLendable(loan.ring_fd); !status.ok()) return status;
   if (IsInside()) return CalledFromCallback();
   std::unique_lock lock(sync_->mutex);
   if (!OnMaster()) sync_->changed.wait(lock, [this] { return !host_ends_ || ended_; });
@@ -256,6 +267,7 @@ absl::Status Master::Lend(RingLoan loan) {
 }
 
 bool Master::OnCompletion(const io_uring_cqe& cqe) {
+  if (!environment_.shared->ours()) return false;
   // After the end, a port that leaves looks at the same things from another thread.
   std::unique_lock lock(sync_->mutex, std::defer_lock);
   if (loan_ended_) lock.lock();
@@ -286,6 +298,8 @@ void Master::EndOnLoan() {
   EndDriven(BalancerEnded());
 }
 
-int Master::fd() const { return hosted() && own_ != nullptr ? own_->fd() : -1; }
+int Master::fd() const {
+  return environment_.shared->ours() && hosted() && own_ != nullptr ? own_->fd() : -1;
+}
 
 }  // namespace ringmaster::internal

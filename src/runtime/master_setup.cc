@@ -25,12 +25,12 @@ absl::Status CheckPolicy(const Policy& policy, bool tickets) {
 
 }  // namespace
 
-absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, SourceOptions options) {
+absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptions options) {
   if (options.policy == nullptr) options.policy = LeastLoaded();
   if (absl::Status status = CheckPolicy(*options.policy, source.tickets); !status.ok()) {
     return status;
   }
-  SourceId id{};
+  SourceKey id{};
   const absl::Status added = RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return BalancerEnded();
     const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
@@ -87,13 +87,14 @@ absl::StatusOr<Master::SourceId> Master::AddSource(const NewSource& source, Sour
   return id;
 }
 
-absl::Status Master::GiveBack(SourceId source, int error) {
+absl::Status Master::GiveBack(SourceKey source, int error) {
+  if (!environment_.shared->ours()) return BalancerOfParent();
   if (shared_->GiveBack(source.index, source.serial, error)) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("source ", roster_.PublicIndex(source.index),
                                                     " was removed, or its balancer was shut down"));
 }
 
-absl::Status Master::RemoveSource(SourceId source) {
+absl::Status Master::RemoveSource(SourceKey source) {
   const auto ended = [&] { return engine_->IntakeEnded(source.index); };
   absl::FunctionRef<bool()> until = ended;
   Redeemers redeemers;
@@ -112,7 +113,7 @@ absl::Status Master::RemoveSource(SourceId source) {
   return removed;
 }
 
-absl::Status Master::SetPolicy(SourceId source, std::unique_ptr<Policy> policy) {
+absl::Status Master::SetPolicy(SourceKey source, std::unique_ptr<Policy> policy) {
   // The old policy ends up in `policy`, and is destroyed on the caller's thread.
   return RunOnMaster([&] {
     if (absl::Status known = roster_.Check(source); !known.ok()) return known;
@@ -204,7 +205,7 @@ void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
   RemoveWorker(worker, shared);
 }
 
-absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, uint64_t token) {
+absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared, uint64_t token) {
   return RunOnMaster([&]() -> absl::Status {
     if (shutting_down_) return BalancerEnded();
     if (absl::Status known = roster_.Check(source); !known.ok()) return known;
@@ -227,7 +228,7 @@ absl::Status Master::Join(SourceId source, uint32_t worker, PortShared* shared, 
   });
 }
 
-absl::Status Master::Leave(SourceId source, uint32_t worker, PortShared* shared) {
+absl::Status Master::Leave(SourceKey source, uint32_t worker, PortShared* shared) {
   return RunOnMaster([&]() -> absl::Status {
     if (absl::Status known = roster_.Check(source); !known.ok()) return known;
     if (!roster_.Check(worker, shared).ok() || !engine_->Joined(source.index, worker)) {
@@ -239,7 +240,7 @@ absl::Status Master::Leave(SourceId source, uint32_t worker, PortShared* shared)
   });
 }
 
-absl::Status Master::SetPaused(SourceId source, bool paused) {
+absl::Status Master::SetPaused(SourceKey source, bool paused) {
   return RunOnMaster([&] {
     absl::Status known = roster_.Check(source);
     if (!known.ok()) return known;

@@ -15,7 +15,7 @@
 #include "core/claim.h"
 #include "core/inbox.h"
 #include "core/op.h"
-#include "runtime/lifeline.h"
+#include "runtime/balancer_impl.h"
 #include "runtime/mailbox_shared.h"
 #include "runtime/shared.h"
 
@@ -109,14 +109,14 @@ Connection::~Connection() {
 
 Port::Port(Port&& other) noexcept
     : shared_(std::exchange(other.shared_, nullptr)),
-      lifeline_(std::move(other.lifeline_)),
+      balancer_(std::move(other.balancer_)),
       worker_(other.worker_) {}
 
 Port& Port::operator=(Port&& other) noexcept {
   if (this != &other) {
     Leave();
     shared_ = std::exchange(other.shared_, nullptr);
-    lifeline_ = std::move(other.lifeline_);
+    balancer_ = std::move(other.balancer_);
     worker_ = other.worker_;
   }
   return *this;
@@ -239,7 +239,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   Claiming claiming(shared);
   // A callback may make this port leave, or move or destroy it. So nothing is asked of `this`
   // afterwards.
-  const std::shared_ptr<internal::Lifeline> driven = shared.on_host ? lifeline_ : nullptr;
+  const std::shared_ptr<internal::BalancerImpl> driven = shared.on_host ? balancer_ : nullptr;
   NoteCpu(shared.state);
   // Doorbells are counted before Begin and consumed at the end; runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared.mailbox.get();
@@ -247,7 +247,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   core::Claimer& claimer = shared.claimer;
   while (!claimer.all_begun()) claimer.BeginNext();
   for (size_t claimed = 0; claimed < arrivals_max; ++claimed) {
-    if (driven != nullptr && claimer.MasterIsDue()) driven->ComeBy();
+    if (driven != nullptr && claimer.MasterIsDue()) driven->first_master().ComeBy();
     const core::Claimer::Taken taken = claimer.Take();
     if (taken.word == 0) break;
     internal::Channel& channel = *shared.channels[taken.inbox];
@@ -288,19 +288,19 @@ Connection Port::Adopt(int fd, uint64_t token) {
 
 absl::Status Port::SetCapacity(uint32_t capacity) {
   if (shared_ == nullptr) return NotJoined();
-  return lifeline_->SetCapacity(worker_, shared_, capacity);
+  return balancer_->SetCapacity(worker_, shared_, capacity);
 }
 
 absl::Status Port::SetWindow(uint32_t window) {
   if (shared_ == nullptr) return NotJoined();
-  return lifeline_->SetWindow(worker_, shared_, window);
+  return balancer_->SetWindow(worker_, shared_, window);
 }
 
 void Port::Leave() {
   internal::PortShared* const shared = std::exchange(shared_, nullptr);
   if (shared == nullptr) return;
-  const std::shared_ptr<internal::Lifeline> lifeline = std::move(lifeline_);
-  lifeline->RemoveWorker(worker_, shared);
+  const std::shared_ptr<internal::BalancerImpl> balancer = std::move(balancer_);
+  balancer->RemoveWorker(worker_, shared);
   if (const auto mailbox = std::move(shared->mailbox)) mailbox->Vacate();
   // If the port leaves within a claim of its own, the claim lets go of `shared` at its end.
   shared->left_in_claim = shared->claimer.under_way();

@@ -24,6 +24,18 @@ void FillBacklog(uint32_t index, core::Engine& engine, const Roster& roster, Sou
   stats.backlog_overflows = engine.intake(index).overflows;
 }
 
+void Add(WorkerStats& sum, const WorkerStats& more) {
+  sum.assigned += more.assigned;
+  sum.claimed += more.claimed;
+  sum.recalled += more.recalled;
+  sum.doorbells += more.doorbells;
+  sum.stalls += more.stalls;
+  sum.unclaimed += more.unclaimed;
+  // The masters share `open`, but read it one after the other.
+  sum.open = std::max(more.open, sum.unclaimed);
+  sum.oldest_unclaimed = std::max(sum.oldest_unclaimed, more.oldest_unclaimed);
+}
+
 }  // namespace
 
 uint64_t RefusedBy(const core::Engine& engine) {
@@ -88,6 +100,40 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
          .open = std::max(open, unclaimed),
          .oldest_unclaimed = absl::Nanoseconds(engine.OldestUnclaimedNs(index))});
   }
+}
+
+void Add(BalancerStats& sum, const BalancerStats& more) {
+  sum.accepted += more.accepted;
+  sum.refused += more.refused;
+  sum.dropped += more.dropped;
+  sum.gone += more.gone;
+  sum.recalled += more.recalled;
+  sum.held += more.held;
+  sum.master_wakes += more.master_wakes;
+  sum.sources.insert(sum.sources.end(), more.sources.begin(), more.sources.end());
+  std::sort(
+      sum.sources.begin(), sum.sources.end(),
+      [](const SourceStats& left, const SourceStats& right) { return left.source < right.source; });
+  for (const WorkerStats& worker : more.workers) {
+    const auto at = std::lower_bound(sum.workers.begin(), sum.workers.end(), worker,
+                                     [](const WorkerStats& left, const WorkerStats& right) {
+                                       return left.worker < right.worker;
+                                     });
+    if (at == sum.workers.end() || at->worker != worker.worker) {
+      sum.workers.insert(at, worker);
+    } else {
+      Add(*at, worker);
+    }
+  }
+  Add(sum.departed, more.departed);
+}
+
+void Add(ShutdownReport& sum, const ShutdownReport& more) {
+  sum.drained = sum.drained && more.drained;
+  sum.refused += more.refused;
+  // A master that had drained before another master's last connections were claimed saw none open.
+  sum.open = std::max(sum.open, more.open);
+  Add(sum.stats, more.stats);
 }
 
 }  // namespace ringmaster::internal

@@ -1,4 +1,4 @@
-// The statistics of one master, read off its engine and its roster.
+// The statistics of one master, read off its engine and its roster, and of several, added up.
 
 #ifndef RINGMASTER_SRC_RUNTIME_STATISTICS_H_
 #define RINGMASTER_SRC_RUNTIME_STATISTICS_H_
@@ -18,6 +18,10 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
 
 // How many arrivals were refused so far, those of removed sources included.
 uint64_t RefusedBy(const core::Engine& engine);
+
+// These add up what several masters have counted.
+void Add(BalancerStats& sum, const BalancerStats& more);
+void Add(ShutdownReport& sum, const ShutdownReport& more);
 
 }  // namespace ringmaster::internal
 
