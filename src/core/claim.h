@@ -42,7 +42,9 @@ class Claimer {
 
   // All are borrowed; at least one inbox.
   Claimer(PortState* state, std::vector<Inbox*> inboxes)
-      : state_(state), inboxes_(std::move(inboxes)) {}
+      : state_(state),
+        inboxes_(std::move(inboxes)),
+        count_(static_cast<uint32_t>(inboxes_.size())) {}
 
   // From Start to End.
   bool under_way() const { return under_way_; }
@@ -61,24 +63,29 @@ class Claimer {
     rung_ |= was_rung;
     return was_rung;
   }
-  bool all_begun() const { return begun_ == inboxes_.size(); }
+  bool all_begun() const { return begun_ == count_; }
   // Start and every BeginNext at once.
   void Begin(bool on_host) {
     Start(on_host);
-    while (!all_begun()) BeginNext();
+    bool rung = false;
+    for (Inbox* const inbox : inboxes_) rung |= inbox->Begin();
+    begun_ = count_;
+    rung_ = rung;
   }
 
   // The next offer. The turns of the inboxes go on from claim to claim, so no master is always
   // served last.
   Taken Take() {
-    for (; empty_ < inboxes_.size(); ++empty_) {
+    while (empty_ < count_) {
       const uint32_t inbox = turn_;
-      turn_ = turn_ + 1 == inboxes_.size() ? 0 : turn_ + 1;
+      if (count_ > 1) turn_ = inbox + 1 == count_ ? 0 : inbox + 1;
       const uint64_t word = inboxes_[inbox]->Claim();
-      if (word == 0) continue;
-      empty_ = 0;
-      took_ = true;
-      return {.inbox = inbox, .word = word};
+      if (word != 0) {
+        empty_ = 0;
+        took_ = true;
+        return {.inbox = inbox, .word = word};
+      }
+      ++empty_;
     }
     return {};
   }
@@ -109,6 +116,7 @@ class Claimer {
  private:
   PortState* const state_;
   const std::vector<Inbox*> inboxes_;  // by master
+  const uint32_t count_;               // of them
   uint32_t turn_ = 0;                  // the inbox that is taken from next
   uint32_t begun_ = 0;                 // of this claim, as all that follow
   uint32_t empty_ = 0;                 // inboxes in which nothing was found, in a row
