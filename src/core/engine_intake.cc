@@ -226,12 +226,15 @@ void Engine::OnAccepted(uint32_t index, const Completion& completion) {
   const int64_t age_max_ns = source.config.age_max_ns;
   const int64_t came_at_ns =
       completion.came_at_ns > 0 ? std::min(completion.came_at_ns, now_ns_) : now_ns_;
-  const bool too_late = completion.gone || now_ns_ >= After(came_at_ns, age_max_ns);
-  if (age_max_ns > 0 && too_late) return DropAtOnce(index, completion);
+  int64_t expires_at_ns = kWaitForever;
+  if (age_max_ns > 0) {
+    expires_at_ns = After(came_at_ns, age_max_ns);
+    if (completion.gone || now_ns_ >= expires_at_ns) return DropAtOnce(index, completion);
+  }
   if (!ledger_.HasRoom()) return TurnAway(index, completion);
   ledger_.Arrive(index, completion.result, completion.facts, came_at_ns);
   if (completion.key.kind == OpKind::kAcceptEach) places_.ForceReserve(index);
-  if (age_max_ns > 0) expires_at_ns_ = std::min(expires_at_ns_, After(came_at_ns, age_max_ns));
+  expires_at_ns_ = std::min(expires_at_ns_, expires_at_ns);
   source.pace.Found();
   ++arrived_;
   source.back_off.Succeed();

@@ -32,30 +32,6 @@ void Ledger::ResetSource(uint32_t source) {
   sources_[source] = {};
 }
 
-ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns) {
-  RINGMASTER_CHECK(HasRoom());
-  // One that was used before, as long as there is one: no more memory is touched than was needed.
-  if (free_ == kNoArrival) {
-    free_ = static_cast<ArrivalId>(records_.size());
-    records_.emplace_back();
-  }
-  const ArrivalId id = free_;
-  ArrivalRecord& record = records_[id];
-  free_ = record.next;
-  ++records_used_;
-  SourceCount& count = sources_[source];
-  record = {.place = Place::kHeld,
-            .source = source,
-            .fd = fd,
-            .facts = facts,
-            .number = count.arrivals++,
-            .came_at_ns = came_at_ns,
-            .next = kNoArrival};
-  Append(queues_[source], id);
-  ++count.held;
-  return id;
-}
-
 int64_t Ledger::OldestAside(uint32_t source) const {
   int64_t oldest_ns = kNotAside;
   for (ArrivalId id = asides_[source].first; id != kNoArrival; id = records_[id].next) {
@@ -102,32 +78,6 @@ void Ledger::TakeUp(uint32_t source) {
   }
   asides_[source] = {};
   aside_ -= std::exchange(sources_[source].aside, 0);
-}
-
-void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
-  ArrivalRecord& record = records_[PopHeld(id)];
-  record.place = Place::kOffered;
-  record.aside_at_ns = kNotAside;
-  record.worker = worker;
-  record.offered_at_ns = now_ns;
-  ++sources_[record.source].offered;
-  WorkerCount& count = workers_[worker];
-  ++count.assigned;
-  ++count.unclaimed;
-}
-
-void Ledger::Claim(ArrivalId id) {
-  const ArrivalRecord& record = records_[id];
-  RINGMASTER_CHECK(record.place == Place::kOffered);
-  SourceCount& source = sources_[record.source];
-  RINGMASTER_CHECK(source.offered > 0);
-  --source.offered;
-  ++source.claimed;
-  WorkerCount& count = workers_[record.worker];
-  RINGMASTER_CHECK(count.unclaimed > 0);
-  --count.unclaimed;
-  ++count.claimed;
-  Free(id);
 }
 
 void Ledger::Recall(ArrivalId id) {
@@ -193,27 +143,6 @@ int32_t Ledger::Drop(ArrivalId id) {
   return fd;
 }
 
-ArrivalId Ledger::PopHeld(ArrivalId id) {
-  ArrivalRecord& record = records_[id];
-  Queue& queue = record.aside ? asides_[record.source] : queues_[record.source];
-  RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
-  queue.first = record.next;
-  if (queue.first == kNoArrival) queue.last = kNoArrival;
-  record.next = kNoArrival;
-  --sources_[record.source].held;
-  if (record.aside) {
-    record.aside = false;
-    --sources_[record.source].aside;
-    --aside_;
-  }
-  return id;
-}
-
-void Ledger::Append(Queue& queue, ArrivalId id) {
-  (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
-  queue.last = id;
-}
-
 void Ledger::PushHeldFirst(ArrivalId id) {
   ArrivalRecord& record = records_[id];
   record.place = Place::kHeld;
@@ -221,12 +150,6 @@ void Ledger::PushHeldFirst(ArrivalId id) {
   record.next = queue.first;
   queue.first = id;
   if (queue.last == kNoArrival) queue.last = id;
-}
-
-void Ledger::Free(ArrivalId id) {
-  records_[id] = {.next = free_};
-  free_ = id;
-  --records_used_;
 }
 
 void Ledger::CheckAll() const {

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/check.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::core {
@@ -174,6 +175,87 @@ class Ledger {
   uint32_t records_used_ = 0;
   uint64_t aside_ = 0;  // of all sources
 };
+
+// --- What every arrival passes through -----------------------------------------------------------
+
+inline void Ledger::Append(Queue& queue, ArrivalId id) {
+  (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
+  queue.last = id;
+}
+
+inline ArrivalId Ledger::PopHeld(ArrivalId id) {
+  ArrivalRecord& record = records_[id];
+  Queue& queue = record.aside ? asides_[record.source] : queues_[record.source];
+  RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
+  queue.first = record.next;
+  if (queue.first == kNoArrival) queue.last = kNoArrival;
+  record.next = kNoArrival;
+  --sources_[record.source].held;
+  if (record.aside) {
+    record.aside = false;
+    --sources_[record.source].aside;
+    --aside_;
+  }
+  return id;
+}
+
+inline void Ledger::Free(ArrivalId id) {
+  ArrivalRecord& record = records_[id];
+  record.place = Place::kFree;  // Arrive writes the rest anew
+  record.next = free_;
+  free_ = id;
+  --records_used_;
+}
+
+inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns) {
+  RINGMASTER_CHECK(HasRoom());
+  // One that was used before, as long as there is one: no more memory is touched than was needed.
+  if (free_ == kNoArrival) {
+    free_ = static_cast<ArrivalId>(records_.size());
+    records_.emplace_back();
+  }
+  const ArrivalId id = free_;
+  ArrivalRecord& record = records_[id];
+  free_ = record.next;
+  ++records_used_;
+  SourceCount& count = sources_[source];
+  record = {.place = Place::kHeld,
+            .source = source,
+            .fd = fd,
+            .facts = facts,
+            .number = count.arrivals++,
+            .came_at_ns = came_at_ns,
+            .next = kNoArrival};
+  Append(queues_[source], id);
+  ++count.held;
+  return id;
+}
+
+inline void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
+  ArrivalRecord& record = records_[PopHeld(id)];
+  record.place = Place::kOffered;
+  record.aside_at_ns = kNotAside;
+  record.worker = worker;
+  record.offered_at_ns = now_ns;
+  ++sources_[record.source].offered;
+  WorkerCount& count = workers_[worker];
+  ++count.assigned;
+  ++count.unclaimed;
+}
+
+inline void Ledger::Claim(ArrivalId id) {
+  const ArrivalRecord& record = records_[id];
+  RINGMASTER_CHECK(record.place == Place::kOffered);
+  SourceCount& source = sources_[record.source];
+  RINGMASTER_CHECK(source.offered > 0);
+  --source.offered;
+  ++source.claimed;
+  WorkerCount& count = workers_[record.worker];
+  RINGMASTER_CHECK(count.unclaimed > 0);
+  --count.unclaimed;
+  ++count.claimed;
+  Free(id);
+}
 
 }  // namespace ringmaster::core
 

@@ -39,7 +39,8 @@ class Outbox {
   // Of a worker without an inbox: it is always empty.
   Outbox() = default;
   // Borrows `inbox`, which is empty.
-  explicit Outbox(Inbox* inbox) : inbox_(inbox), slots_(inbox->size(), kNoArrival) {}
+  explicit Outbox(Inbox* inbox)
+      : inbox_(inbox), mask_(inbox->size() - 1), slots_(inbox->size(), kNoArrival) {}
 
   // How many positions there are, and how many of them are free. Holes between head and tail are
   // not free.
@@ -113,10 +114,11 @@ class Outbox {
   Walk<-1> newest_first() const;
 
  private:
-  ArrivalId& Slot(uint64_t position) { return slots_[position & (slots_.size() - 1)]; }
-  ArrivalId At(uint64_t position) const { return slots_[position & (slots_.size() - 1)]; }
+  ArrivalId& Slot(uint64_t position) { return slots_[position & mask_]; }
+  ArrivalId At(uint64_t position) const { return slots_[position & mask_]; }
 
   Inbox* inbox_ = nullptr;
+  uint64_t mask_ = 0;  // one less than there are positions, which is a power of two
   uint64_t head_ = 0;
   uint64_t tail_ = 0;
   uint64_t published_ = 0;        // the tail that the worker may see
