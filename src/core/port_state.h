@@ -17,6 +17,17 @@ namespace ringmaster::core {
 // differ between compiler flags and this layout is shared by differently compiled code.
 inline constexpr size_t kCacheLine = 64;
 
+// Counts one more below `limit`. False, and nothing counted, when that is reached. Never above it
+// for a moment and back: another master might find no place because of that moment, and nobody
+// would knock at its end.
+inline bool CountBelow(uint32_t limit, std::atomic<uint32_t>& count) {
+  uint32_t now = count.load(std::memory_order_seq_cst);
+  while (now < limit) {
+    if (count.compare_exchange_weak(now, now + 1, std::memory_order_seq_cst)) return true;
+  }
+  return false;
+}
+
 // One for each worker.
 struct PortState {
   // Connections that the worker serves or has been offered. A master reserves before it offers
@@ -39,15 +50,7 @@ struct PortState {
   void EndServing() { serving.store(0, std::memory_order_seq_cst); }
 
   // Master: reserves one place below `capacity`. False, and nothing reserved, when there is none.
-  // Never above it for a moment and back: another master might find no place because of that
-  // moment, and nobody would knock at its end.
-  bool Reserve(uint32_t capacity) {
-    uint32_t now = open.load(std::memory_order_seq_cst);
-    while (now < capacity) {
-      if (open.compare_exchange_weak(now, now + 1, std::memory_order_seq_cst)) return true;
-    }
-    return false;
-  }
+  bool Reserve(uint32_t capacity) { return CountBelow(capacity, open); }
   // Worker: reserves one place whatever the capacity, for a connection that it has already.
   void ForceReserve() { open.fetch_add(1, std::memory_order_seq_cst); }
   // Master (recall), worker or lease (end): gives places back.
@@ -64,15 +67,8 @@ class Gate {
   void Limit(uint32_t limit) { limit_ = limit; }
   bool limited() const { return limit_ != 0; }
 
-  // Master: reserves one place, as PortState does it. False, and nothing reserved, when there is
-  // none.
-  bool Reserve() {
-    uint32_t now = used_.load(std::memory_order_seq_cst);
-    while (now < limit_) {
-      if (used_.compare_exchange_weak(now, now + 1, std::memory_order_seq_cst)) return true;
-    }
-    return false;
-  }
+  // Master: reserves one place. False, and nothing reserved, when there is none.
+  bool Reserve() { return CountBelow(limit_, used_); }
   // Either side: reserves one whatever the limit, for a connection that is there already.
   void ForceReserve() { used_.fetch_add(1, std::memory_order_seq_cst); }
   // Either side: gives places back.
