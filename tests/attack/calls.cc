@@ -248,21 +248,18 @@ void Spoil(Actor& actor) {
 
 // --- Ports of others.
 
-void JoinOther(Actor& actor) {
+// Calls it with a port that stays meanwhile, and with a source, if there are both.
+template <typename OnOther>
+void WithOther(Actor& actor, OnOther call) {
   const auto box = actor.world.AnyPort(actor.random);
   const auto record = actor.world.AnySource(actor.random);
   if (box == nullptr || record == nullptr) return;
   const std::shared_lock stays(box->stays, std::try_to_lock);
-  if (stays.owns_lock()) Join(*box, *record);
+  if (stays.owns_lock()) call(*box, *record);
 }
 
-void LeaveOther(Actor& actor) {
-  const auto box = actor.world.AnyPort(actor.random);
-  const auto record = actor.world.AnySource(actor.random);
-  if (box == nullptr || record == nullptr) return;
-  const std::shared_lock stays(box->stays, std::try_to_lock);
-  if (stays.owns_lock()) LeaveSource(*box, *record);
-}
+void JoinOther(Actor& actor) { WithOther(actor, Join); }
+void LeaveOther(Actor& actor) { WithOther(actor, LeaveSource); }
 
 // A port that joins and never claims: what it is offered must be recalled.
 void AddSpare(Actor& actor) {

@@ -7,20 +7,17 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "support/split_mix.h"
+
 namespace ringmaster::attack {
 
-// One stream of draws (splitmix64). For one thread at a time.
+// One stream of draws. For one thread at a time.
 class Random {
  public:
   explicit Random(uint64_t seed, uint64_t stream = 0)
-      : state_(seed * 0x9e3779b97f4a7c15 + stream * 0xd1342543de82ef95) {}
+      : bits_(seed * testing::SplitMix::kStep + stream * 0xd1342543de82ef95) {}
 
-  uint64_t Next() {
-    uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
+  uint64_t Next() { return bits_.Next(); }
   // 0 to bound - 1.
   uint32_t Below(size_t bound) { return static_cast<uint32_t>((Next() >> 32) * bound >> 32); }
   uint32_t Between(uint32_t least, uint32_t most) { return least + Below(most - least + 1); }
@@ -31,7 +28,7 @@ class Random {
   }
 
  private:
-  uint64_t state_;
+  testing::SplitMix bits_;
 };
 
 }  // namespace ringmaster::attack

@@ -14,26 +14,20 @@
 #include <vector>
 
 #include "ringmaster/policy.h"
+#include "support/split_mix.h"
 
 namespace ringmaster::testing {
 
-// SplitMix64: the same numbers everywhere, unlike the standard library's distributions.
 class Chance {
  public:
-  explicit Chance(uint64_t seed) : state_(seed) {}
+  explicit Chance(uint64_t seed) : bits_(seed) {}
 
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
   // 0 to `bound` - 1.
-  uint32_t Below(uint32_t bound) { return static_cast<uint32_t>(Next() % bound); }
+  uint32_t Below(uint32_t bound) { return static_cast<uint32_t>(bits_.Next() % bound); }
   bool OneIn(uint32_t n) { return Below(n) == 0; }
 
  private:
-  uint64_t state_;
+  SplitMix bits_;
 };
 
 // The first of the seeds of a random test: --gtest_random_seed=N when given. Printed, so that a
@@ -118,6 +112,23 @@ class Crew {
 inline std::unique_ptr<Policy> Ready(std::unique_ptr<Policy> policy, const Crew& crew) {
   policy->Prepare(crew.size());
   return policy;
+}
+
+// `steps` picks, while chance gives and takes credit and recalls. `net` has what each worker was
+// given and what was not recalled from it.
+inline void Disturb(Crew& crew, Policy& policy, Chance& chance, size_t steps,
+                    std::vector<int64_t>& net) {
+  for (size_t step = 0; step < steps; ++step) {
+    for (uint32_t worker = 0; worker < crew.size(); ++worker) {
+      if (chance.OneIn(3)) crew.facts(worker).credit = chance.Below(2);
+    }
+    if (!crew.HasCandidate()) continue;
+    const uint32_t worker = crew.Pick(policy);
+    ++net[worker];
+    if (!chance.OneIn(16)) continue;
+    policy.OnRecall(worker);
+    --net[worker];
+  }
 }
 
 // What failing assertions show; spelt out so that the expected sequences stay readable.

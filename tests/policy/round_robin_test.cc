@@ -151,20 +151,7 @@ class RoundRobinRun {
       : chance_(seed), crew_(workers), policy_(Ready(RoundRobin(), crew_)), net_(workers) {}
 
   // `steps` picks under random credit. Fewer than kTurnsOwedMax, so that no turn is forgiven.
-  void Disturb(size_t steps) {
-    for (size_t step = 0; step < steps; ++step) {
-      for (uint32_t worker = 0; worker < crew_.size(); ++worker) {
-        if (chance_.OneIn(3)) crew_.facts(worker).credit = chance_.Below(2);
-      }
-      if (!crew_.HasCandidate()) continue;
-      const uint32_t worker = crew_.Pick(*policy_);
-      ++net_[worker];
-      if (chance_.OneIn(16)) {
-        policy_->OnRecall(worker);
-        --net_[worker];
-      }
-    }
-  }
+  void Disturb(size_t steps) { testing::Disturb(crew_, *policy_, chance_, steps, net_); }
 
   // Pays all debts.
   void Settle() {

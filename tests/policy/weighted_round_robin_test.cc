@@ -223,18 +223,7 @@ TEST(WeightedRoundRobin, IsExactAgainOnceDebtsArePaidWhateverTheCredit) {
     std::vector<int64_t> net(count);  // picked and not recalled
     for (int phase = 0; phase < 4; ++phase) {
       // Too short a time to be owed more than the bound.
-      for (int step = 0; step < 100; ++step) {
-        for (uint32_t worker = 0; worker < count; ++worker) {
-          if (chance.OneIn(3)) crew.facts(worker).credit = chance.Below(2);
-        }
-        if (!crew.HasCandidate()) continue;
-        const uint32_t worker = crew.Pick(*policy);
-        ++net[worker];
-        if (chance.OneIn(16)) {
-          policy->OnRecall(worker);
-          --net[worker];
-        }
-      }
+      Disturb(crew, *policy, chance, 100, net);
       crew.CreditForAll();
       for (uint32_t i = 0; i < count * kTurnsOwedMax; ++i) ++net[crew.Pick(*policy)];
       for (int64_t i = 0; i < 2 * sum; ++i) {

@@ -1,6 +1,7 @@
 #include "child_process.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -150,6 +151,19 @@ std::chrono::nanoseconds ChildProcess::CpuTime() const {
     total_ns += run_ns;
   }
   return std::chrono::nanoseconds(total_ns);
+}
+
+Outcome RunToEnd(const ChildOptions& options, std::chrono::milliseconds deadline) {
+  ChildProcess child(options);
+  Outcome outcome;
+  outcome.status = child.WaitForExit(deadline);
+  outcome.out = child.out();
+  outcome.err = child.err();
+  return outcome;
+}
+
+void ExpectContains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "\"" << part << "\" is missing in: " << text;
 }
 
 }  // namespace ringmaster::testing

@@ -13,6 +13,9 @@
 
 namespace ringmaster::testing {
 
+// Longer than anything here takes on a loaded machine under a sanitizer: a bound, not an estimate.
+inline constexpr std::chrono::seconds kSoon(30);
+
 struct ChildOptions {
   std::vector<std::string> command;  // the program's path first
   // RLIMIT_NOFILE for the child, soft and hard.
@@ -66,6 +69,23 @@ class ChildProcess {
   Stream out_;
   Stream err_;
   std::optional<int> status_;
+};
+
+// What a program did that was run to its end.
+struct Outcome {
+  std::optional<int> status;  // nothing: it had not ended after `deadline`
+  std::string out;
+  std::string err;
+};
+Outcome RunToEnd(const ChildOptions& options, std::chrono::milliseconds deadline = kSoon);
+
+// `text` has `part` in it.
+void ExpectContains(const std::string& text, const std::string& part);
+
+// A command line, and what the program says against it.
+struct WrongLine {
+  std::vector<std::string> arguments;
+  std::string complaint;
 };
 
 }  // namespace ringmaster::testing

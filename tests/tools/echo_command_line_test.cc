@@ -28,10 +28,6 @@ void ExpectOneSentence(const std::string& text) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
 }
 
-void ExpectContains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << "\"" << part << "\" is missing in: " << text;
-}
-
 TEST(EchoCommandLine, HelpNamesEveryOptionAndPolicy) {
   const Outcome help = RunEcho({"--help"});
   EXPECT_EQ(help.status, 0);
@@ -52,11 +48,6 @@ TEST(EchoCommandLine, VersionIsOneLine) {
   EXPECT_EQ(version.out, "ringmaster-echo " RINGMASTER_VERSION "\n");
   EXPECT_EQ(version.err, "");
 }
-
-struct WrongLine {
-  std::vector<std::string> arguments;
-  std::string complaint;
-};
 
 class EchoWrongOptions : public TestWithParam<WrongLine> {};
 

@@ -22,12 +22,7 @@ std::string EchoProgram() {
 Outcome RunEcho(const std::vector<std::string>& arguments, ChildOptions options) {
   options.command.push_back(EchoProgram());
   options.command.insert(options.command.end(), arguments.begin(), arguments.end());
-  ChildProcess child(options);
-  Outcome outcome;
-  outcome.status = child.WaitForExit(kSoon);
-  outcome.out = child.out();
-  outcome.err = child.err();
-  return outcome;
+  return RunToEnd(options);
 }
 
 EchoServer::EchoServer(std::vector<std::string> arguments, ChildOptions options) {

@@ -15,18 +15,10 @@
 
 namespace ringmaster::testing {
 
-// Longer than anything here takes on a loaded machine under a sanitizer: a bound, not an estimate.
-inline constexpr std::chrono::seconds kSoon(30);
-
 // Path of the program under test, from the environment variable RINGMASTER_ECHO.
 std::string EchoProgram();
 
-// Runs the program to its end.
-struct Outcome {
-  std::optional<int> status;  // nothing: it had not ended after kSoon
-  std::string out;
-  std::string err;
-};
+// Runs the program to its end, as RunToEnd does.
 Outcome RunEcho(const std::vector<std::string>& arguments, ChildOptions options = {});
 
 // A server that runs. It listens on a port that the kernel chooses unless `arguments` say where.

@@ -9,7 +9,6 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,26 +23,11 @@ namespace fs = std::filesystem;
 using ::testing::TestWithParam;
 using ::testing::Values;
 
-struct Outcome {
-  std::optional<int> status;  // nothing: it had not ended in time
-  std::string out;
-  std::string err;
-};
-
 Outcome RunSim(const std::vector<std::string>& arguments) {
   const char* const path = std::getenv("RINGMASTER_SIM");
   ChildOptions options{.command = {path == nullptr ? "" : path}};
   options.command.insert(options.command.end(), arguments.begin(), arguments.end());
-  ChildProcess child(options);
-  Outcome outcome;
-  outcome.status = child.WaitForExit(std::chrono::seconds(60));
-  outcome.out = child.out();
-  outcome.err = child.err();
-  return outcome;
-}
-
-void ExpectContains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << "\"" << part << "\" is missing in: " << text;
+  return RunToEnd(options, std::chrono::seconds(60));
 }
 
 class Folder {
@@ -105,11 +89,6 @@ TEST(SimCommandLine, ListSaysWhatThereIs) {
 TEST(SimCommandLine, VersionIsOneLine) {
   EXPECT_EQ(RunSim({"--version"}).out, "ringmaster-sim " RINGMASTER_VERSION "\n");
 }
-
-struct WrongLine {
-  std::vector<std::string> arguments;
-  std::string complaint;
-};
 
 class SimWrongOptions : public TestWithParam<WrongLine> {};
 
