@@ -559,8 +559,9 @@ class Balancer {
   // claimed, and ends the master's thread. For the listeners see ShutdownOptions: while they are
   // open, they attract clients that nobody will serve.
   //
-  // The workers must go on claiming. They are not told of the shutdown: a server whose connections
-  // stay open without traffic must close them itself, or the drain lasts until its deadline.
+  // The workers must go on claiming. They are told of the shutdown (Port::draining): a connection
+  // that stays open without traffic is for its worker to close, or the drain lasts until its
+  // deadline.
   //
   // Another thread may call it during a drain. That ends the drain at the new deadline if that is
   // earlier. Both calls return the same report, and so does every later call.

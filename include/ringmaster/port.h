@@ -266,6 +266,33 @@ class [[nodiscard]] Port {
   // balancer lets go of the ring when the callback has returned.
   void Leave();
 
+  // How the balancer ends, as a worker sees it. From the beginning of a shutdown
+  // (Balancer::Shutdown, BeginShutdown) `draining` is true: nothing new is accepted, and what was
+  // accepted is still dealt. The shutdown waits until every lease is released, or until its
+  // deadline. So close connections that are idle now, and each of the others when its request is
+  // done. When the balancer has ended, `ended` is true as well: nothing more can be claimed. Then
+  // close what is left, and end the loop:
+  //
+  //   while (!port.ended()) {
+  //     …                              // wait; claim when the doorbell arrives
+  //     if (port.draining()) …         // close what is idle
+  //   }
+  //
+  // The worker is told of both by a doorbell, as of an offer. Ask after the Claim that the doorbell
+  // leads to: what the doorbell announces is true by then. Two kinds of worker have no doorbell.
+  // One with `on_host` asks after each RunOnce. One with Handoff::kCompletion must be woken by the
+  // program. Nobody is told of the end, either, by a master that cannot reach rings any more:
+  // because it has failed (Event::Kind::kMasterFailed), or because its host's thread has ended or
+  // was never there.
+  //
+  // Source::Remove does not make a port drain, because other sources go on. Whoever removes a
+  // source tells the workers if they are to close its connections.
+  //
+  // Both are true for a port that has left, or was never added, and in a forked child. Any thread
+  // may ask, as long as no other thread uses the port at that time. They make no system call.
+  bool draining() const;
+  bool ended() const;
+
   // Whether it belongs to a balancer and has not left.
   bool joined() const { return shared_ != nullptr; }
 

@@ -59,6 +59,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   }
   Refuse();
   if (LetGo()) more_to_do_ = true;
+  if (std::exchange(tells_, false)) TouchAll();
   RingTouched();
   AskForStates();
   ArmSources();
@@ -111,6 +112,16 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
 }
 
 // --- Ringing and arming --------------------------------------------------------------------------
+
+// By (21). Whoever has been offered something in this batch is touched already.
+void Engine::TouchAll() {
+  for (uint32_t index = 0; index < worker_slots(); ++index) {
+    const WorkerState& worker = workers_[index];
+    if (worker.used && !worker.sending.used() && !worker.outbox.unpublished()) {
+      touched_.push_back(index);
+    }
+  }
+}
 
 void Engine::RingTouched() {
   for (const uint32_t index : touched_) {

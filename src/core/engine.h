@@ -111,6 +111,12 @@
 //     nothing of the source is asked for, and what it holds beyond that waits as well. That, and
 //     what is set aside for kAsideLongNs, is said once until nothing is held.
 //
+// (21) Workers are told when the intake stops, and when the master ends. What they are told stands
+//     elsewhere; it was written before, and here they are only rung. Such a doorbell is one as any
+//     other: by (1) of core/inbox.h a claim that begins after it finds what was written before it,
+//     and if it fails it is owed. Workers to whom arrivals are sent are not rung, because nothing
+//     but arrivals comes into their rings.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (GiveBack) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -271,8 +277,10 @@ class Engine {
   void ForgetRing();
 
   // Ends all intake for good; what has been accepted is still dealt. From now on `hungry` stays
-  // raised, so that every claim and every lease wakes the master.
+  // raised, so that every claim and every lease wakes the master. Tells the workers.
   void StopIntake();
+  // By (21): rings every worker in the next batch, also those to whom nothing is offered.
+  void TellWorkers() { tells_ = true; }
   // After StopIntake: nothing is armed or under way any more.
   bool IntakeEnded() const;
   // After StopIntake: closes everything that is held or offered, a bounded number in each batch.
@@ -499,6 +507,7 @@ class Engine {
   bool HasWork(uint32_t source) const;
 
   void RingTouched();
+  void TouchAll();
   void RingWorker(uint32_t worker);
   void SendDoorbell(uint32_t worker);
   void ArmSources();
@@ -555,6 +564,7 @@ class Engine {
   bool more_to_do_ = false;  // there is more to do than one batch takes
   bool taken_ = false;  // what a source waited for, by a Took that was seen since the last round
   bool stopping_ = false;
+  bool tells_ = false;  // by (21): in the next batch
   bool resting_ = false;
   bool refusing_ = false;
 };

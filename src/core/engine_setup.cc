@@ -304,6 +304,7 @@ void Engine::ForgetRing() {
 
 void Engine::StopIntake() {
   stopping_ = true;
+  TellWorkers();
   for (uint32_t index = 0; index < source_slots(); ++index) WithdrawTickets(index);
 }
 

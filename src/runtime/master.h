@@ -197,6 +197,9 @@ class Master {
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
   void TakeRemaining();
   void BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done = nullptr);
+  void LastTurns();
+  void TellEnd();
+  void CountEnd();
   void End(absl::Status status);
 
   const MasterEnvironment& environment_;
@@ -227,6 +230,7 @@ class Master {
   uint64_t wakes_ = 0;
   int64_t cpu_ns_ = 0;  // of its thread, when it was last read
   bool shutting_down_ = false;
+  bool end_counted_ = false;
   bool intake_ended_said_ = false;
   std::optional<uint64_t> refused_before_;  // what was left is being refused
   bool drain_ended_ = false;                // at the deadline: what is left is being refused

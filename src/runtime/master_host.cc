@@ -291,10 +291,8 @@ void Master::EndOnLoan() {
   for (int turns = 0; turns < kLastTurnsMax && engine_->Outstanding() > 0; ++turns) {
     if (!Step(0)) return;
   }
-  ring_->Turn(ops_, 0, completions_);
-  ops_.clear();
-  // Connections that came with the last turn came too late.
-  ring::CloseAccepted(completions_);
+  LastTurns();
+  TellEnd();
   EndDriven(BalancerEnded());
 }
 

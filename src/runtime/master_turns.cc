@@ -90,13 +90,35 @@ bool Master::TurnAndBatch(core::Wait wait) {
   if (!shutting_down_) return true;
   if (!intake_ended_said_ && SourcesReleased()) SayIntakeEnded();
   if (!Drained(now_ns_) || !(intake_ended_said_ || drain_ended_)) return true;
-  // The last operations close what was refused. They complete within the turn that submits them.
-  int result = ring_->Turn(ops_, 0, completions_);
-  for (int turns = 1; result == 0 && !ring_->AllReported() && turns < kLastTurnsMax; ++turns) {
-    result = ring_->Turn({}, 0, completions_);
-  }
+  // The last operations close what was refused.
+  LastTurns();
+  TellEnd();
   EndDriven(BalancerEnded());
   return false;
+}
+
+// Hands over `ops_`, which complete within the turn that submits them. Connections that come with
+// these turns come too late.
+void Master::LastTurns() {
+  for (int turns = 0; turns < kLastTurnsMax; ++turns) {
+    const int result = ring_->Turn(ops_, 0, completions_);
+    ops_.clear();
+    ring::CloseAccepted(completions_);
+    if (result != 0 || ring_->AllReported()) return;
+  }
+}
+
+// Rings all workers once more, because the master ends. That fails where a worker's ring was never
+// enabled, or the kernel is out of memory; then nobody tries again.
+void Master::TellEnd() {
+  CountEnd();
+  engine_->TellWorkers();
+  engine_->OnBatch({}, now_ns_, ops_, ring_->AllReported());
+  LastTurns();
+}
+
+void Master::CountEnd() {
+  if (!std::exchange(end_counted_, true)) environment_.shared->CountEnded();
 }
 
 void Master::MeasureTurns() {
@@ -123,7 +145,9 @@ void Master::ObeyShutdown() {
   }
   if (!until_ns.has_value()) return;
   drain_until_ns_ = shutting_down_ ? std::min(drain_until_ns_, *until_ns) : *until_ns;
-  if (!std::exchange(shutting_down_, true)) engine_->StopIntake();
+  if (std::exchange(shutting_down_, true)) return;
+  environment_.shared->BeginDrain();
+  engine_->StopIntake();
 }
 
 // While shutting down: whether neither the master nor a ticket refers to a source's descriptor.
@@ -249,6 +273,7 @@ void Master::End(absl::Status status) {
     shared_->source(source).identity.Set(0);
   }
   SayIntakeEnded();
+  CountEnd();
   // The places that it had are free.
   environment_.shared->KnockOthersIfHungry(shared_);
   LetGoOfRings();

@@ -296,6 +296,10 @@ absl::Status Port::SetWindow(uint32_t window) {
   return balancer_->SetWindow(worker_, shared_, window);
 }
 
+bool Port::draining() const { return shared_ == nullptr || shared_->balancer->draining(); }
+
+bool Port::ended() const { return shared_ == nullptr || shared_->balancer->ended(); }
+
 void Port::Leave() {
   internal::PortShared* const shared = std::exchange(shared_, nullptr);
   if (shared == nullptr) return;

@@ -126,6 +126,17 @@ class BalancerShared {
   core::Gate* limit() { return gate_.limited() ? &gate_ : nullptr; }
   WorkerIndexes& worker_indexes() { return worker_indexes_; }
 
+  // What ports ask about the end. A master says each before it rings the workers because of it: a
+  // claim that begins after the doorbell finds it written, by (1) of core/inbox.h. Once the last
+  // master has said it, all have ended, so the doorbell of that one tells the worker so.
+  void BeginDrain() { draining_.store(true, std::memory_order_release); }
+  void CountEnded() { masters_ended_.fetch_add(1, std::memory_order_acq_rel); }
+  // Any thread. A forked child receives nothing, as after the end.
+  bool draining() const { return draining_.load(std::memory_order_acquire) || ended(); }
+  bool ended() const {
+    return masters_ended_.load(std::memory_order_acquire) == masters() || !ours();
+  }
+
   // Any thread: as the functions of MasterShared, for all masters.
   void KnockIfHungry() {
     for (const auto& master : masters_) master->KnockIfHungry();
@@ -146,6 +157,8 @@ class BalancerShared {
   const std::vector<std::unique_ptr<MasterShared>> masters_;
   core::Gate gate_;  // of all sources together
   WorkerIndexes worker_indexes_;
+  std::atomic<bool> draining_{false};
+  std::atomic<uint32_t> masters_ended_{0};
 };
 
 // Zeroed memory that the kernel zeroes again in a forked child. So the child's copy of an inbox is

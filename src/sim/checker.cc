@@ -665,6 +665,17 @@ void Checker::AfterTheEnd(const std::vector<bool>& may_hold) {
   }
 }
 
+bool Checker::NotTold(uint32_t worker) const {
+  const std::vector<Box>& boxes = workers_[worker].boxes;
+  for (uint32_t master = 0; master < boxes.size(); ++master) {
+    if (masters_[master].stopping && !boxes[master].facts.completions &&
+        !boxes[master].knows_the_end) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void Checker::RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers, uint64_t bound) {
   uint64_t most = 0;
   uint64_t least = UINT64_MAX;

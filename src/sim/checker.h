@@ -164,7 +164,12 @@ class Checker {
   void OnRefusedClosed(int32_t fd);
 
   // --- The workers. ---
-  // The worker has begun a claim that cleared `rung`.
+  // The worker has begun a claim at the inbox of a master. What that has told it before is known to
+  // it now.
+  void OnBegun(uint32_t worker, uint32_t master) {
+    workers_[worker].boxes[master].knows_the_end = masters_[master].stopping;
+  }
+  // It has begun a claim that cleared `rung`.
   void OnMoved(uint32_t worker, uint32_t master, int64_t now_ns);
   // It has claimed `word`. Returns the connection, kNone after a failure.
   uint32_t OnClaimed(uint32_t worker, uint32_t master, uint64_t word, int64_t now_ns);
@@ -244,6 +249,8 @@ class Checker {
   void AtShutdown();
   // The engine is gone and nothing happens any more: workers have served everything that they had.
   void AfterTheEnd(const std::vector<bool>& may_hold);
+  // Whether a worker that takes offers has not been told that the intake of a master has stopped.
+  bool NotTold(uint32_t worker) const;
   // The claimed of the source's busiest and idlest worker differ by at most `bound`.
   void RoundIsEven(uint32_t source, const std::vector<uint32_t>& workers, uint64_t bound);
 
@@ -378,6 +385,7 @@ class Checker {
     // Tickets that are in its ring, by their source. They stay there when it says Took too early.
     std::vector<uint32_t> tickets;
     bool left = false;
+    bool knows_the_end = false;  // it has looked since the intake was stopped
     bool owes_motion = false;
     bool took = false;   // since the last batch
     bool moved = false;  // the same

@@ -84,6 +84,7 @@ void InboxWorker::Begin() {
 void InboxWorker::BeginOne() {
   const uint32_t master = begun_++;
   const bool was_rung = claimer_->BeginNext();
+  world_->checker().OnBegun(id_, master);
   if (world_->Breaks(Breakage::kWorkerKeepsRung)) {
     boxes_[master]->inbox.Ring();
   } else if (was_rung) {

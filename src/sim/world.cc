@@ -694,6 +694,10 @@ void World::Outlive() {
   while (!events_.empty() && !checker_.failed()) DoNext();
   checker_.AfterTheEnd(Dead());
   for (uint32_t id = 0; id < workers_.size(); ++id) {
+    // A doorbell that is still owed is rung by a master that ends. Here none has an end of its own.
+    if (InAllBooks(id) && Live(id) && !workers_[id].doorbell_failed && checker_.NotTold(id)) {
+      checker_.Fail("worker " + std::to_string(id) + " was not told that the intake has stopped");
+    }
     const uint32_t open = worker(id).port_state().open;
     if (InAllBooks(id) && Live(id) && open != 0) {
       checker_.Fail("worker " + std::to_string(id) + " has " + std::to_string(open) +

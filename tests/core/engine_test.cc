@@ -1413,6 +1413,42 @@ TEST_F(EngineTest, ClosesWhatIsHeldAndOfferedAtTheDeadlineABoundedNumberAtATime)
   EXPECT_EQ(workers_[0]->state().open, 0u);
 }
 
+TEST_F(EngineTest, TellsEveryWorkerThatTheIntakeHasStopped) {
+  AddSource();
+  for (int i = 0; i < 3; ++i) AddWorker();
+  AddWorker({.completions = true});  // nothing but arrivals comes into its ring
+  Batch();
+  Batch({Arrival(10)});
+  ASSERT_EQ(Only(OpKind::kDoorbell).key.index, 0u);
+  engine_.StopIntake();
+  Batch();
+  // The first one's doorbell is on its way, and tells it that, too.
+  ASSERT_EQ(Count(OpKind::kDoorbell), 2u);
+  EXPECT_TRUE(workers_[0]->inbox().Rung());
+  for (uint32_t worker = 0; worker < 3; ++worker) Claim(worker);
+  Batch({End(-ECANCELED)});
+  EXPECT_EQ(Count(OpKind::kDoorbell), 0u);
+  engine_.TellWorkers();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kDoorbell), 3u);
+}
+
+TEST_F(EngineTest, TellsAWorkerLaterWhoseDoorbellOfTheEndFails) {
+  AddSource();
+  AddWorker();
+  Batch();
+  engine_.StopIntake();
+  Batch();
+  Batch({Failed(Only(OpKind::kDoorbell), EBADFD), End(-ECANCELED)});
+  EXPECT_EQ(Count(OpKind::kDoorbell), 0u);
+  now_ns_ += engine_.WaitMax(now_ns_);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+  Claim(0);
+  Batch();
+  EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
+}
+
 // --- Descriptors that others have changed
 // ----------------------------------------------------------
 

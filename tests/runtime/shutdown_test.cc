@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -367,7 +368,131 @@ TEST_P(ShutdownTest, AWorkerBeginsItInItsOwnCallbackAndTheDeadlineHolds) {
   close(client);
 }
 
+// A worker that sleeps until it is told something. It keeps what it claims until the balancer
+// drains, and ends when the balancer has ended. Returns whether it was told of both.
+bool SleepUntilTheEnd(Balancer& balancer, std::vector<Source> sources, bool has_ring,
+                      std::atomic<int>& joined, std::atomic<int>& kept) {
+  constexpr int kLongMs = 30'000;  // when a worker that was not told gives up
+  io_uring ring;
+  EXPECT_EQ(io_uring_queue_init(8, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN),
+            0);
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = has_ring ? balancer.AddWorker({.ring_fd = ring.ring_fd, .tag = 1}).value()
+                       : balancer.AddWorker(mailbox).value();
+  for (Source& source : sources) EXPECT_TRUE(source.Join(port).ok());
+  ++joined;
+  std::vector<Connection> connections;
+  bool told = false;
+  while (!port.ended()) {
+    if (has_ring) {
+      __kernel_timespec patience{.tv_sec = kLongMs / 1000, .tv_nsec = 0};
+      io_uring_cqe* completion;
+      const int result = io_uring_wait_cqe_timeout(&ring, &completion, &patience);
+      if (result == -ETIME) return false;
+      if (result == 0) io_uring_cqe_seen(&ring, completion);
+    } else {
+      pollfd mail{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+      if (poll(&mail, 1, kLongMs) == 0) return false;
+    }
+    port.Claim([&](Connection connection) {
+      connections.push_back(std::move(connection));
+      ++kept;
+    });
+    if (port.draining()) {
+      told = true;
+      connections.clear();
+    }
+  }
+  port.Leave();
+  io_uring_queue_exit(&ring);
+  return told;
+}
+
+TEST_P(ShutdownTest, WorkersThatSleepAreToldOfTheDrainAndOfTheEnd) {
+  std::atomic<int> joined{0};
+  std::atomic<int> kept{0};
+  std::atomic<int> told{0};
+  std::vector<std::thread> workers;
+  for (int i = 0; i < 4; ++i) {
+    workers.emplace_back([this, i, &joined, &kept, &told] {
+      told += SleepUntilTheEnd(*balancer_, sources_, /*has_ring=*/i % 2 == 0, joined, kept);
+    });
+  }
+  ASSERT_TRUE(Eventually([&] { return joined == 4; }));
+  std::array<int, 6> silent;
+  for (int& client : silent) client = Connect(address_);
+  ASSERT_TRUE(Eventually([&] { return kept == 6; }));
+  EXPECT_TRUE(balancer_->Shutdown(kForEver).drained);
+  for (std::thread& worker : workers) worker.join();
+  EXPECT_EQ(told, 4);
+  for (const int client : silent) close(client);
+}
+
 class EndTest : public BalancerTest {};
+
+TEST_F(EndTest, AWorkerOnTheHostAsksAfterItHasDrivenTheMaster) {
+  Create({.host = Host::kLoop});
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Port port = balancer_->AddWorker({.on_host = true}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  ASSERT_TRUE(balancer_->RunOnce().ok());
+  EXPECT_FALSE(port.draining());
+  const int client = listener.Connect();
+  Connection kept;
+  const auto wake = [&] {
+    pollfd master{.fd = balancer_->fd(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&master, 1, 30'000), 1);
+    balancer_->RunOnce().IgnoreError();
+  };
+  while (kept.fd() < 0) {
+    wake();
+    port.Claim([&](Connection connection) { kept = std::move(connection); });
+  }
+  std::thread([this] { EXPECT_TRUE(balancer_->BeginShutdown({.drain = kForEver}).ok()); }).join();
+  while (!port.draining()) wake();
+  EXPECT_FALSE(port.ended());
+  kept = {};
+  while (!port.ended()) wake();
+  EXPECT_TRUE(balancer_->Ended()->drained);
+  close(client);
+}
+
+// Nothing but connections comes into its ring, so it asks of its own accord.
+TEST_F(EndTest, AWorkerThatIsSentItsConnectionsIsNotRung) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port =
+      balancer_->AddWorker({.ring_fd = ring.ring_fd, .handoff = Handoff::kCompletion}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  EXPECT_FALSE(port.draining());
+  EXPECT_FALSE(port.ended());
+  EXPECT_TRUE(balancer_->Shutdown(kForEver).drained);
+  EXPECT_TRUE(port.draining());
+  EXPECT_TRUE(port.ended());
+  io_uring_cqe* completion;
+  EXPECT_EQ(io_uring_peek_cqe(&ring, &completion), -EAGAIN);
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+TEST_F(EndTest, APortWithoutABalancerHasNothingMoreToWaitFor) {
+  EXPECT_TRUE(Port().draining());
+  EXPECT_TRUE(Port().ended());
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  EXPECT_FALSE(port.ended());
+  const pid_t child = fork();
+  if (child == 0) _exit(port.draining() && port.ended() ? 0 : 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  port.Leave();
+  EXPECT_TRUE(port.draining());
+  EXPECT_TRUE(port.ended());
+}
 
 TEST_F(EndTest, TheEventCallbackMayBeginIt) {
   std::atomic<bool> begun{false};
