@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "bench/client_set.h"
 #include "bench/measuring_window.h"
 #include "bench/random.h"
 #include "bench/request.h"
@@ -52,14 +53,6 @@ class Generator {
         closed_(std::get_if<ClosedLoop>(&options.load)),
         open_(std::get_if<OpenLoop>(&options.load)),
         hold_ns_(open_ != nullptr ? open_->hold_ns : closed_->hold_ns) {}
-  Generator(const Generator&) = delete;
-  Generator& operator=(const Generator&) = delete;
-  ~Generator() {
-    for (const Client& client : clients_) {
-      if (client.fd >= 0) close(client.fd);
-    }
-    if (epoll_fd_ >= 0) close(epoll_fd_);
-  }
 
   absl::Status Prepare();
   LoadResult Run();
@@ -111,8 +104,7 @@ class Generator {
   const OpenLoop* const open_;
   const int64_t hold_ns_;
 
-  int epoll_fd_ = -1;
-  std::vector<Client> clients_;
+  ClientSet<Client> clients_;
   std::vector<uint32_t> idle_;    // open loop: clients to use
   std::deque<Wake> thinking_;     // closed loop, ascending: every think is equally long
   std::deque<Wake> backing_off_;  // closed loop, ascending
@@ -130,14 +122,9 @@ class Generator {
 };
 
 absl::Status Generator::Prepare() {
-  const size_t clients = ClientsOf(options_.load);
-  if (clients == 0) return absl::InvalidArgumentError("a load needs at least one client");
-  clients_.resize(clients);
-  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an epoll set");
   sent_.resize(options_.payload_bytes);
   received_.resize(options_.payload_bytes);
-  return absl::OkStatus();
+  return clients_.Make(ClientsOf(options_.load));
 }
 
 LoadResult Generator::Run() {
@@ -161,9 +148,7 @@ LoadResult Generator::Run() {
     Release(now_ns);
     if (window_.ended() && active_ == 0 && NextScheduledNs() == kNever) break;
     Retry(now_ns);
-    const int64_t wait_ns = std::max<int64_t>(NextDueNs() - NowNs(), 0);
-    const timespec timeout{.tv_sec = wait_ns / kSecond, .tv_nsec = wait_ns % kSecond};
-    const int count = epoll_pwait2(epoll_fd_, events, kEventsPerTurnMax, &timeout, nullptr);
+    const int count = clients_.WaitUntil(NextDueNs(), events);
     for (int i = 0; i < count; ++i) OnEvent(events[i].data.u32, events[i].events);
   }
   for (const Client& client : clients_) {
@@ -295,8 +280,8 @@ void Generator::Send(uint32_t index) {
 void Generator::Watch(uint32_t index, uint32_t events) {
   epoll_event event{.events = events, .data = {.u32 = index}};
   const int fd = clients_[index].fd;
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) == 0) return;
-  if (errno == EEXIST && epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, fd, &event) == 0) return;
+  if (epoll_ctl(clients_.epoll_fd(), EPOLL_CTL_ADD, fd, &event) == 0) return;
+  if (errno == EEXIST && epoll_ctl(clients_.epoll_fd(), EPOLL_CTL_MOD, fd, &event) == 0) return;
   Finish(index, End::kFailed, errno);
 }
 

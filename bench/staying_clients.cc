@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "bench/client_set.h"
 #include "bench/measuring_window.h"
 #include "bench/random.h"
 #include "bench/request.h"
@@ -41,14 +42,6 @@ class Clients {
  public:
   explicit Clients(const LoadOptions& options)
       : options_(options), load_(std::get<StayingClients>(options.load)), random_(load_.seed) {}
-  Clients(const Clients&) = delete;
-  Clients& operator=(const Clients&) = delete;
-  ~Clients() {
-    for (const Client& client : clients_) {
-      if (client.fd >= 0) close(client.fd);
-    }
-    if (epoll_fd_ >= 0) close(epoll_fd_);
-  }
 
   absl::Status Prepare();
   LoadResult Run();
@@ -86,8 +79,7 @@ class Clients {
   const LoadOptions& options_;
   const StayingClients& load_;
   Random random_;
-  int epoll_fd_ = -1;
-  std::vector<Client> clients_;
+  ClientSet<Client> clients_;
   std::set<std::pair<int64_t, uint32_t>> due_;  // by time, those whose turn comes by itself
   std::vector<char> sent_;
   uint64_t connections_ = 0;
@@ -99,12 +91,8 @@ class Clients {
 };
 
 absl::Status Clients::Prepare() {
-  if (load_.clients == 0) return absl::InvalidArgumentError("a load needs at least one client");
-  clients_.resize(load_.clients);
   sent_.resize(options_.payload_bytes);
-  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_fd_ < 0) return absl::ErrnoToStatus(errno, "cannot make an epoll set");
-  return absl::OkStatus();
+  return clients_.Make(load_.clients);
 }
 
 LoadResult Clients::Run() {
@@ -135,9 +123,7 @@ LoadResult Clients::Run() {
     }
     int64_t until_ns = std::min(window_.NextEdgeNs(), next_sample_ns_);
     if (!due_.empty()) until_ns = std::min(until_ns, due_.begin()->first);
-    const int64_t wait_ns = std::max<int64_t>(until_ns - NowNs(), 0);
-    const timespec timeout{.tv_sec = wait_ns / kSecond, .tv_nsec = wait_ns % kSecond};
-    const int count = epoll_pwait2(epoll_fd_, events, kEventsPerTurnMax, &timeout, nullptr);
+    const int count = clients_.WaitUntil(until_ns, events);
     for (int i = 0; i < count; ++i) OnReadable(events[i].data.u32);
   }
   for (Client& client : clients_) {
@@ -211,7 +197,7 @@ void Clients::Open(uint32_t index, int64_t now_ns) {
     return Shut(index, now_ns + (full ? kRetryNs : kReopenNs));
   }
   epoll_event event{.events = EPOLLIN, .data = {.u32 = index}};
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, client.fd, &event) != 0) {
+  if (epoll_ctl(clients_.epoll_fd(), EPOLL_CTL_ADD, client.fd, &event) != 0) {
     return Shut(index, now_ns + kReopenNs);
   }
   ++connections_;
