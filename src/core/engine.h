@@ -117,6 +117,15 @@
 //     and if it fails it is owed. Workers to whom arrivals are sent are not rung, because nothing
 //     but arrivals comes into their rings.
 //
+// (22) A worker passes a connection on that it has claimed: another way in which one comes to be
+//     held. It goes to the end of the queue, its age counts from then, and by (11) it has its place
+//     still. No promise by (13) is for it, because nobody has asked for it. Room by (14) is made
+//     when it is taken in, beyond kRecordsMax if need be: its descriptor is there already.
+//     As long as its giver, who has passed it on, has joined its source, and somebody else has,
+//     too, the giver does not get it. Its policy is shown neither the giver's candidacy nor that it
+//     has joined. If nobody else has credit it waits, and holds up nothing that the giver may have;
+//     nor does the intake wait for it. It is not recalled for the giver.
+//
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (GiveBack) and a worker that leaves; only a look that finds
 // nothing clears it. A look while tickets are untaken (8) finds out nothing: some may have been
@@ -232,6 +241,16 @@ class Engine {
   // At an index that NextSource has given for it. Workers may have made a lower one free since.
   uint32_t AddSource(uint32_t index, SourceConfig config);
   uint32_t AddWorker(const WorkerConfig& config);
+
+  // By (22): what workers have passed on of sources that have not been removed, or not long ago:
+  // the index still is that of the source that is meant.
+  void PassOn(std::span<const PassedOn> passed_on, int64_t now_ns);
+  // The same of one that is closed instead, by whoever calls.
+  void RefuseAtOnce(uint32_t source);
+  // The facts that the policy of a source needs, as kFact bits.
+  uint8_t FactsOfPolicy(uint32_t source) const {
+    return FactBits(sources_[source].config.policy->facts());
+  }
 
   // By (14), when WantsRoom says so. Rare: bursts have brought more than the sources may hold, and
   // it is still held. The memory at least doubles, so it is allocated some twenty times at most.
@@ -359,10 +378,11 @@ class Engine {
     bool ready = false;
     bool paused = false;
     bool failed = false;
-    bool starved = false;  // ready or holding, and no candidate in the last round
-    bool yields = false;   // multishot accept: it is not armed, by (16)
-    bool full = false;     // multishot accept: no place or no room in the last round, by (11), (14)
-    Tickets tickets;       // readiness
+    bool starved = false;           // ready or holding, and no candidate in the last round
+    bool waits_for_others = false;  // by (22): it holds what only givers had credit for
+    bool yields = false;            // multishot accept: it is not armed, by (16)
+    bool full = false;  // multishot accept: no place or no room in the last round, by (11), (14)
+    Tickets tickets;    // readiness
     Overflows overflows;
     BackOff back_off;
     Aside aside;
@@ -420,7 +440,7 @@ class Engine {
   int64_t FirstLimitAt(const WorkerState& worker) const;
   bool RecallAt(uint32_t worker, const Outbox::Entry& entry);
   void RecallAllOf(uint32_t worker, uint32_t source);
-  bool TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const;
+  bool TakerFor(const ArrivalRecord& record, uint32_t except, bool must_be_idle) const;
 
   size_t Pick(uint32_t source, const Arrival& arrival, const View& view);
   template <typename Tell>
@@ -429,6 +449,12 @@ class Engine {
   void Prepare(const SourceState& source) const;
   void Deal();
   bool DealHeld(uint32_t source);
+  ArrivalId NextToDeal(const SourceState& source) const;
+  bool Excludes(const ArrivalRecord& record) const;
+  size_t PickFor(uint32_t source, const ArrivalRecord& record);
+  View ViewFor(const SourceState& source) const;
+  bool OthersHaveCredit(const SourceState& source) const;
+  void MakeRoomFor(uint64_t arrivals, uint64_t records_max);
   uint64_t SetAside(const SourceState& source) const;
   bool AsksAgain(const SourceState& source) const;
   static uint32_t AsideMax(const SourceState& source);
@@ -495,7 +521,8 @@ class Engine {
     kForDescriptors,
     kForTook,
     kForTaker,
-    kForPolicy
+    kForPolicy,
+    kForOthers
   };
   bool waits_alone(Waits what) const;
   Waits WaitsOf(const SourceState& source) const;
@@ -536,6 +563,7 @@ class Engine {
   Unsettled unsettled_;
   std::vector<Candidate> candidates_;  // of the source that is dealt
   std::vector<uint32_t> credits_;      // of the source that asks, as it has joined
+  std::vector<uint32_t> others_;       // by (22): who has joined, but for a giver
   // By (16): all sources, who was served longest ago first; within Deal, those who were served.
   std::vector<uint32_t> turns_;
   std::vector<uint32_t> served_;

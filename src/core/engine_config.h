@@ -87,6 +87,14 @@ struct IntakeCount {
   uint64_t policy_faults = 0;  // what a policy did that it must not
 };
 
+// A connection that a worker has claimed and passed on.
+struct PassedOn {
+  uint32_t source = 0;
+  int32_t fd = -1;
+  uint32_t giver = UINT32_MAX;  // the worker, or one that has left; UINT32_MAX: nobody of them
+  Arrival facts;                // as far as the policy needs them
+};
+
 struct EngineConfig {
   int64_t recall_after_ns = 10'000'000;
   uint32_t completion_entries = 0;  // of the ring that is there; see (14)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -78,24 +79,21 @@ void Engine::Deal() {
 bool Engine::DealHeld(uint32_t index) {
   SourceState& source = sources_[index];
   source.starved = false;
+  source.waits_for_others = false;
   if (source.aside.active() && ledger_.source(index).held == 0) source.aside.End();
   if (ledger_.source(index).held == 0 || !Deals(source)) return false;
   Refresh(source);
   AskAgain(index);
   bool any = false;
   bool noted = false;  // what the policy is shown, since it has changed
-  for (ArrivalId id = ledger_.FirstHeld(index);
-       id != kNoArrival && !candidates_.empty() && !AsideFull(source);
-       id = ledger_.FirstHeld(index)) {
+  for (ArrivalId id = NextToDeal(source); id != kNoArrival && !AsideFull(source);
+       id = NextToDeal(source)) {
     if (Expired(ledger_.record(id))) {  // by (15)
       if (!DropExpired(index, id)) break;
       continue;
     }
     if (config_.shares_workers) RefreshOpen(source);
-    const View view{.candidates = candidates_,
-                    .joined = source.joined,
-                    .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
-    const size_t position = Pick(index, ledger_.record(id).facts, view);
+    const size_t position = PickFor(index, ledger_.record(id));
     if (position == Policy::kNobodyNow) {
       if (!noted || config_.shares_workers) source.aside.Note(source.joined, candidates_, now_ns_);
       noted = true;
@@ -120,8 +118,65 @@ bool Engine::DealHeld(uint32_t index) {
   }
   const bool full = AsideFull(source);
   if (full && source.aside.Say()) Emit(EventKind::kSetAside, index, 0, 0);
-  source.starved = !full && ledger_.FirstHeld(index) != kNoArrival;
+  if (full) return any;
+  source.starved = ledger_.FirstHeld(index) != kNoArrival;
+  if (!ledger_.AnyGivers() || ledger_.FirstPassedOn(index, kNoGiver) == kNoArrival) return any;
+  source.starved |= candidates_.empty();
+  source.waits_for_others = !source.starved;
   return any;
+}
+
+// What the source holds and somebody could have: the oldest. By (22) a giver alone could not have
+// what it has passed on, unless nobody else has joined.
+ArrivalId Engine::NextToDeal(const SourceState& source) const {
+  if (candidates_.empty()) return kNoArrival;
+  const ArrivalId held = ledger_.FirstHeld(source.index);
+  if (!ledger_.AnyGivers()) return held;
+  const bool alone = candidates_.size() == 1 && source.joined.size() > 1;
+  const ArrivalId passed_on =
+      ledger_.FirstPassedOn(source.index, alone ? candidates_.front().worker : kNoGiver);
+  if (held == kNoArrival || passed_on == kNoArrival) return std::min(held, passed_on);
+  return ledger_.record(held).number < ledger_.record(passed_on).number ? held : passed_on;
+}
+
+// By (22): whether its giver does not get it.
+bool Engine::Excludes(const ArrivalRecord& record) const {
+  return record.giver != kNoGiver && sources_[record.source].joined.size() > 1;
+}
+
+View Engine::ViewFor(const SourceState& source) const {
+  return {.candidates = candidates_,
+          .joined = source.joined,
+          .topology = config_.topology != nullptr ? config_.topology : &no_topology_};
+}
+
+// The position of the candidate that the policy has picked.
+size_t Engine::PickFor(uint32_t index, const ArrivalRecord& record) {
+  const SourceState& source = sources_[index];
+  View view = ViewFor(source);
+  if (!Excludes(record)) return Pick(index, record.facts, view);
+  others_.clear();
+  std::copy_if(source.joined.begin(), source.joined.end(), std::back_inserter(others_),
+               [&record](uint32_t worker) { return worker != record.giver; });
+  view.joined = others_;
+  const auto at = std::find_if(
+      candidates_.begin(), candidates_.end(),
+      [&record](const Candidate& candidate) { return candidate.worker == record.giver; });
+  if (at == candidates_.end()) return Pick(index, record.facts, view);
+  const auto giver_at = static_cast<size_t>(at - candidates_.begin());
+  const Candidate giver = *at;
+  candidates_.erase(at);
+  view.candidates = candidates_;
+  const size_t position = Pick(index, record.facts, view);
+  candidates_.insert(candidates_.begin() + static_cast<ptrdiff_t>(giver_at), giver);
+  return position != Policy::kNobodyNow && position >= giver_at ? position + 1 : position;
+}
+
+// Whether anybody could have what by (22) was held because only its giver had credit.
+bool Engine::OthersHaveCredit(const SourceState& source) const {
+  return std::any_of(source.joined.begin(), source.joined.end(), [&](uint32_t worker) {
+    return ledger_.FirstPassedOn(source.index, worker) != kNoArrival && Credit(worker, source) > 0;
+  });
 }
 
 // --- What policies have set aside, by (20) -------------------------------------------------------
@@ -384,7 +439,7 @@ uint32_t Engine::UnderWay(const SourceState& source) {
 bool Engine::LetGo(uint32_t index, uint64_t fresh) {
   const SourceState& source = sources_[index];
   const uint64_t under_way = UnderWay(source);
-  const uint64_t to_deal = std::max(fresh, ledger_.ToDeal(index));
+  const uint64_t to_deal = std::max(fresh, ledger_.NewToDeal(index));
   const bool any = places_.LetGo(index, under_way + fresh, under_way + to_deal);
   if (source.tickets.counting() || fresh > 0) return any;
   return places_.TakeFromCount(index) || any;
@@ -413,14 +468,18 @@ uint32_t Engine::RoomForEach() const {
 }
 
 void Engine::MakeRoom() {
-  const uint64_t needed = uint64_t{ledger_.records_used()} + accepts_under_way_ + words_ +
-                          unsettled_.room() + holds_ + BurstMax();
   const uint32_t before = ledger_.room();
-  ledger_.Reserve(source_slots(), worker_slots(),
-                  static_cast<uint32_t>(std::min<uint64_t>(needed, kRecordsMax)));
+  MakeRoomFor(0, kRecordsMax);
   // What was not taken in is looked at anew.
   if (wants_room_ && ledger_.room() > before) more_to_do_ = true;
   wants_room_ = false;
+}
+
+void Engine::MakeRoomFor(uint64_t arrivals, uint64_t records_max) {
+  const uint64_t needed = uint64_t{ledger_.records_used()} + arrivals + accepts_under_way_ +
+                          words_ + unsettled_.room() + holds_ + BurstMax();
+  ledger_.Reserve(source_slots(), worker_slots(),
+                  static_cast<uint32_t>(std::min(needed, records_max)));
 }
 
 }  // namespace ringmaster::core

@@ -437,7 +437,7 @@ void Engine::FinishAccepts() {
     if (source.back_off.EndsShortage(now_ns_)) Emit(EventKind::kAccepting, index, 0, 0);
     if (now_ns_ >= source.back_off.retry_at_ns()) EndBackOff(source);
     // What has found nothing needs no credit any more.
-    LetGo(index, ledger_.ToDeal(index) + source.tickets.counted());
+    LetGo(index, ledger_.NewToDeal(index) + source.tickets.counted());
     source.pace.Learn();
   }
 }

@@ -49,13 +49,14 @@ void Engine::ExpireOffered(uint32_t index) {
 // kernel's clock does not tell apart. So one that is too old may be behind one that is not. It is
 // dropped when its turn comes (DealHeld).
 void Engine::ExpireHeld(uint32_t index) {
-  ArrivalId id = ledger_.FirstHeld(index);
-  while (id != kNoArrival && Expired(ledger_.record(id)) && DropExpired(index, id)) {
-    id = ledger_.FirstHeld(index);
-  }
-  id = ledger_.FirstAside(index);
-  while (id != kNoArrival && Expired(ledger_.record(id)) && DropExpired(index, id)) {
-    id = ledger_.FirstAside(index);
+  const auto expire = [this, index](auto first) {
+    ArrivalId id = first();
+    while (id != kNoArrival && Expired(ledger_.record(id)) && DropExpired(index, id)) id = first();
+  };
+  expire([this, index] { return ledger_.FirstHeld(index); });
+  expire([this, index] { return ledger_.FirstAside(index); });
+  for (uint32_t worker = 0; ledger_.AnyGivers() && worker < worker_slots(); ++worker) {
+    expire([this, index, worker] { return ledger_.FirstOf(index, worker); });
   }
 }
 
@@ -73,8 +74,11 @@ bool Engine::DropExpired(uint32_t index, ArrivalId id) {
 }
 
 void Engine::Refresh(SourceState& source) {
-  AddCandidates(source, false);
-  if (candidates_.empty()) AddCandidates(source, true);
+  // By (22) somebody who is slow will do for what only a giver could have otherwise.
+  const bool slow_too =
+      ledger_.AnyGivers() && ledger_.FirstPassedOn(source.index, kNoGiver) != kNoArrival;
+  AddCandidates(source, slow_too);
+  if (candidates_.empty() && !slow_too) AddCandidates(source, true);
 }
 
 // What other masters give to the same workers in the middle of a batch. Two that both filled up the
@@ -205,6 +209,7 @@ Engine::Waits Engine::WaitsOf(const SourceState& source) const {
   // Only Took says that all went well by a ticket that was handed over.
   if (source.tickets.untaken() > 0 && source.back_off.waits_for_success()) return Waits::kForTook;
   if (AsksAgain(source)) return Waits::kForPolicy;
+  if (source.waits_for_others) return Waits::kForOthers;
   return Waits::kForNothing;
 }
 
@@ -240,7 +245,8 @@ bool Engine::Deals(const SourceState& source) const {
 // Whether something of the source is left to be done and not under way.
 bool Engine::HasWork(uint32_t index) const {
   const SourceState& source = sources_[index];
-  if (Deals(source) && ledger_.ToDeal(index) > 0) return true;
+  const uint64_t waits = source.waits_for_others ? ledger_.WithGivers(index) : 0;  // by (22)
+  if (Deals(source) && ledger_.ToDeal(index) > waits) return true;
   if (Shut(source)) return false;
   if (source.arm != Arm::kArmed && !source.failed) return true;
   const bool looks =
@@ -260,6 +266,7 @@ void Engine::Refuse() {
     }
     if (!refusing_ && !(sources_[index].removed && sources_[index].joined.empty())) continue;
     ledger_.TakeUp(index);
+    ledger_.ForgetGivers(index);
     for (ArrivalId id = ledger_.FirstHeld(index); id != kNoArrival; id = ledger_.FirstHeld(index)) {
       if (refused++ == kRefusalsPerBatchMax) {
         more_to_do_ = true;

@@ -26,6 +26,7 @@ bool Engine::ReadInboxes() {
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
     if (HasNews(index)) return true;
+    if (source.waits_for_others && OthersHaveCredit(source)) return true;
     if (!source.starved) continue;
     // What is held has its place already.
     if (ledger_.ToDeal(index) == 0 && (source.yields || Full(source))) continue;
@@ -245,14 +246,16 @@ void Engine::Stall(uint32_t index, bool recalled) {
 Engine::Recallable Engine::MayRecall(uint32_t index, ArrivalId id) const {
   const ArrivalRecord& record = ledger_.record(id);
   const SourceState& source = sources_[record.source];
-  if (!source.config.recall || source.joined.size() < 2) return Recallable::kNever;
+  const bool without_giver = Excludes(record) && record.giver != index;  // by (22)
+  if (!source.config.recall || source.joined.size() < (without_giver ? 3 : 2)) {
+    return Recallable::kNever;
+  }
   const int64_t age_ns = now_ns_ - record.offered_at_ns;
   const int64_t limit_ns = RecallLimit(id);
   if (age_ns < limit_ns) return Recallable::kNotYet;
   const bool stuck = now_ns_ - workers_[index].motion.moved_at_ns() >= limit_ns;
   const bool late = age_ns >= kIdleRecallFactor * limit_ns;
-  if ((stuck && TakerFor(record.source, index, false)) ||
-      (late && TakerFor(record.source, index, true))) {
+  if ((stuck && TakerFor(record, index, false)) || (late && TakerFor(record, index, true))) {
     return Recallable::kNow;
   }
   return stuck ? Recallable::kWanted : Recallable::kNotYet;
@@ -269,10 +272,12 @@ bool Engine::RecallAt(uint32_t index, const Outbox::Entry& entry) {
   return true;
 }
 
-// Whether somebody else could take an arrival of `source` now.
-bool Engine::TakerFor(uint32_t source, uint32_t except, bool must_be_idle) const {
-  for (const uint32_t index : sources_[source].joined) {
-    if (index == except || SlowAtWork(workers_[index]) || Credit(index, sources_[source]) == 0) {
+// Whether somebody else could take it now.
+bool Engine::TakerFor(const ArrivalRecord& record, uint32_t except, bool must_be_idle) const {
+  const SourceState& source = sources_[record.source];
+  for (const uint32_t index : source.joined) {
+    if (index == except || (index == record.giver && Excludes(record)) ||
+        SlowAtWork(workers_[index]) || Credit(index, source) == 0) {
       continue;
     }
     if (!must_be_idle || Idle(workers_[index])) return true;

@@ -24,6 +24,7 @@ void Engine::ReserveShared() {
   Reserve(touched_, workers_.size());
   Reserve(candidates_, workers_.size());
   Reserve(credits_, workers_.size());
+  Reserve(others_, workers_.size());
   Reserve(turns_, sources_.size());
   Reserve(served_, sources_.size());
   // In one batch a worker is rung at most once in each round because something is overdue, once
@@ -60,6 +61,7 @@ uint32_t Engine::AddSource(uint32_t index, SourceConfig config) {
     }
     const SourceCount& count = ledger_.source(index);
     departed_sources_.arrivals += count.arrivals;
+    departed_sources_.passed_on += count.passed_on;
     departed_sources_.claimed += count.claimed;
     departed_sources_.refused += count.refused;
     departed_sources_.dropped += count.dropped;
@@ -234,6 +236,7 @@ void Engine::Join(uint32_t source, uint32_t worker, uint64_t token) {
 void Engine::Leave(uint32_t source, uint32_t worker) {
   std::erase(sources_[source].joined, worker);
   sources_[source].aside.Change();
+  ledger_.ForgetGiver(source, worker);
   RecallAllOf(worker, source);
   places_.Leaves(source, worker);
   MakeRoom();  // what it had is held now
@@ -257,6 +260,24 @@ void Engine::RecallAllOf(uint32_t index, uint32_t source) {
     ledger_.Recall(entry.id);
   }
   worker.outbox.SkipHoles();
+}
+
+void Engine::PassOn(std::span<const PassedOn> passed_on, int64_t now_ns) {
+  MakeRoomFor(passed_on.size(), UINT32_MAX);
+  for (const PassedOn& it : passed_on) {
+    const SourceState& source = sources_[it.source];
+    RINGMASTER_CHECK(!source.config.readiness && source.config.listens);
+    const bool joined = it.giver != UINT32_MAX && Joined(it.source, it.giver);
+    const ArrivalId id =
+        ledger_.PassOn(it.source, it.fd, it.facts, joined ? it.giver : kNoGiver, now_ns);
+    now_ns_ = std::max(now_ns_, now_ns);
+    Expired(ledger_.record(id));  // notes when it will be
+  }
+}
+
+void Engine::RefuseAtOnce(uint32_t source) {
+  ledger_.RefuseAtOnce(source);
+  places_.GiveBack(source);
 }
 
 void Engine::Pause(uint32_t source) { sources_[source].paused = true; }
@@ -381,18 +402,21 @@ void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
   }
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
-    RINGMASTER_CHECK(places_.promises(index) <= ledger_.ToDeal(index) + UnderWay(source));  // (13)
-    RINGMASTER_CHECK(places_.keeps(index) <= UnderWay(source));                             // (16)
-    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.tickets.counting());            // (16)
+    RINGMASTER_CHECK(places_.promises(index) <=
+                     ledger_.NewToDeal(index) + UnderWay(source));                // (13)
+    RINGMASTER_CHECK(places_.keeps(index) <= UnderWay(source));                   // (16)
+    RINGMASTER_CHECK(places_.CountHasPlace(index) == source.tickets.counting());  // (16)
   }
   RINGMASTER_CHECK(!ring_keeps_its_word || accepts_under_way_ <= ledger_.room());  // (14)
   if (!at_rest) return;
   for (uint32_t index = 0; index < source_slots(); ++index) {
     const SourceState& source = sources_[index];
     const Waits waits = WaitsOf(source);
-    // A policy that has set something aside keeps nothing else from being done.
+    // A policy that has set something aside keeps nothing else from being done, nor does what was
+    // passed on.
     const bool waits_with_all =
-        AsideFull(source) || (waits != Waits::kForNothing && waits != Waits::kForPolicy);
+        AsideFull(source) ||
+        (waits != Waits::kForNothing && waits != Waits::kForPolicy && waits != Waits::kForOthers);
     RINGMASTER_CHECK((source.arm == Arm::kArmed) == WantsArm(index));  // (5)
     RINGMASTER_CHECK(waits_with_all || !HasWork(index));               // (5)
     RINGMASTER_CHECK(waits == Waits::kForNothing || hungry_);          // (5)

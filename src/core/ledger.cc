@@ -12,8 +12,10 @@ void Ledger::Reserve(uint32_t sources, uint32_t workers, uint32_t records) {
     sources_.resize(sources);
     queues_.resize(sources);
     asides_.resize(sources);
+    passed_on_.resize(sources);
   }
   if (workers > workers_.size()) workers_.resize(workers);
+  for (std::vector<Queue>& by_giver : passed_on_) by_giver.resize(workers_.size());
   if (records <= room_max_) return;
   room_max_ = records;
   // Twice as much each time, so that many small steps stay cheap.
@@ -30,6 +32,74 @@ void Ledger::ResetWorker(uint32_t worker) {
 void Ledger::ResetSource(uint32_t source) {
   RINGMASTER_CHECK(sources_[source].held == 0 && sources_[source].offered == 0);
   sources_[source] = {};
+}
+
+ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t giver,
+                         int64_t now_ns) {
+  const ArrivalId id = TakeRecord();
+  ArrivalRecord& record = records_[id];
+  SourceCount& count = sources_[source];
+  record = {.place = Place::kHeld,
+            .passed_on = true,
+            .source = source,
+            .fd = fd,
+            .facts = facts,
+            .giver = giver,
+            .number = count.arrivals + count.passed_on++,
+            .came_at_ns = now_ns,
+            .next = kNoArrival};
+  Append(QueueOf(record), id);
+  ++count.held;
+  ++count.passed_on_to_deal;
+  givers_ += giver == kNoGiver ? 0 : 1;
+  return id;
+}
+
+ArrivalId Ledger::FirstPassedOn(uint32_t source, uint32_t except) const {
+  ArrivalId oldest = kNoArrival;
+  for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {
+    const ArrivalId first = passed_on_[source][giver].first;
+    if (first == kNoArrival || giver == except) continue;
+    if (oldest == kNoArrival || records_[first].number < records_[oldest].number) oldest = first;
+  }
+  return oldest;
+}
+
+uint64_t Ledger::WithGivers(uint32_t source) const {
+  uint64_t held = 0;
+  for (const Queue& queue : passed_on_[source]) {
+    for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) ++held;
+  }
+  return held;
+}
+
+void Ledger::ForgetGiver(uint32_t source, uint32_t giver) {
+  if (givers_ == 0) return;
+  Merge(source, giver);
+  for (ArrivalRecord& record : records_) {
+    if (record.place != Place::kFree && record.source == source && record.giver == giver) {
+      Forget(record);
+    }
+  }
+}
+
+void Ledger::ForgetGivers(uint32_t source) {
+  if (givers_ == 0) return;
+  for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) Merge(source, giver);
+  for (ArrivalRecord& record : records_) {
+    if (record.place != Place::kFree && record.source == source) Forget(record);
+  }
+}
+
+// Puts what a giver's queue has into that of the source.
+void Ledger::Merge(uint32_t source, uint32_t giver) {
+  ArrivalId before = kNoArrival;
+  for (ArrivalId id = passed_on_[source][giver].first; id != kNoArrival;) {
+    const ArrivalId next = records_[id].next;
+    before = PutByNumber(queues_[source], id, before);
+    id = next;
+  }
+  passed_on_[source][giver] = {};
 }
 
 int64_t Ledger::OldestAside(uint32_t source) const {
@@ -55,29 +125,38 @@ void Ledger::SetAside(ArrivalId id, int64_t now_ns) {
   Append(asides_[record.source], id);
 }
 
-// What is recalled comes first whatever its number, so both queues are nearly sorted, and the one
-// that waits is walked only as far as what was set aside is older.
+// What is recalled comes first whatever its number, so all queues are nearly sorted, and one that
+// waits is walked only as far as what was set aside is older.
 void Ledger::TakeUp(uint32_t source) {
   if (sources_[source].aside == 0) return;
-  Queue& queue = queues_[source];
   ArrivalId before = kNoArrival;
   for (ArrivalId id = asides_[source].first; id != kNoArrival;) {
     ArrivalRecord& record = records_[id];
-    const ArrivalId next_aside = record.next;
-    ArrivalId next = before == kNoArrival ? queue.first : records_[before].next;
-    while (next != kNoArrival && records_[next].number < record.number) {
-      before = next;
-      next = records_[next].next;
-    }
-    (before == kNoArrival ? queue.first : records_[before].next) = id;
-    record.next = next;
+    const ArrivalId next = record.next;
     record.aside = false;
-    if (next == kNoArrival) queue.last = id;
-    before = id;
-    id = next_aside;
+    sources_[source].passed_on_to_deal += record.passed_on ? 1 : 0;
+    const ArrivalId put =
+        PutByNumber(QueueOf(record), id, record.giver == kNoGiver ? before : kNoArrival);
+    if (record.giver == kNoGiver) before = put;
+    id = next;
   }
   asides_[source] = {};
   aside_ -= std::exchange(sources_[source].aside, 0);
+}
+
+// Puts it before the first with a larger number behind `before`, which is in the queue, or
+// kNoArrival. Returns it.
+ArrivalId Ledger::PutByNumber(Queue& queue, ArrivalId id, ArrivalId before) {
+  ArrivalRecord& record = records_[id];
+  ArrivalId next = before == kNoArrival ? queue.first : records_[before].next;
+  while (next != kNoArrival && records_[next].number < record.number) {
+    before = next;
+    next = records_[next].next;
+  }
+  (before == kNoArrival ? queue.first : records_[before].next) = id;
+  record.next = next;
+  if (next == kNoArrival) queue.last = id;
+  return id;
 }
 
 void Ledger::Recall(ArrivalId id) {
@@ -146,7 +225,8 @@ int32_t Ledger::Drop(ArrivalId id) {
 void Ledger::PushHeldFirst(ArrivalId id) {
   ArrivalRecord& record = records_[id];
   record.place = Place::kHeld;
-  Queue& queue = queues_[record.source];
+  sources_[record.source].passed_on_to_deal += record.passed_on ? 1 : 0;
+  Queue& queue = QueueOf(record);
   record.next = queue.first;
   queue.first = id;
   if (queue.last == kNoArrival) queue.last = id;
@@ -156,38 +236,56 @@ void Ledger::CheckAll() const {
   uint64_t aside_of_all = 0;
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     const SourceCount& count = sources_[source];
-    RINGMASTER_CHECK(count.arrivals == count.held + count.offered + count.claimed + count.refused +
-                                           count.dropped);  // (1)
+    RINGMASTER_CHECK(count.arrivals + count.passed_on == count.held + count.offered +
+                                                             count.claimed + count.refused +
+                                                             count.dropped);  // (1)
     RINGMASTER_CHECK(count.gone <= count.dropped);
-    uint64_t held = 0;
-    uint64_t aside = 0;
-    for (const bool set_aside : {false, true}) {
-      const Queue& queue = set_aside ? asides_[source] : queues_[source];
-      for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) {
-        const ArrivalRecord& record = records_[id];
-        RINGMASTER_CHECK(record.place == Place::kHeld && record.source == source);  // (6)
-        RINGMASTER_CHECK(record.aside == set_aside);
-        RINGMASTER_CHECK(record.next != kNoArrival || queue.last == id);
-        ++held;
-        aside += set_aside ? 1 : 0;
-      }
+    const uint64_t aside = CheckQueue(asides_[source], source, true, kNoGiver);
+    uint64_t to_deal = CheckQueue(queues_[source], source, false, kNoGiver);
+    for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {
+      to_deal += CheckQueue(passed_on_[source][giver], source, false, giver);
     }
-    RINGMASTER_CHECK(held == count.held && aside == count.aside);
+    RINGMASTER_CHECK(aside + to_deal == count.held && aside == count.aside);
+    RINGMASTER_CHECK(count.passed_on_to_deal <= to_deal);
     aside_of_all += aside;
   }
   RINGMASTER_CHECK(aside_of_all == aside_);
   std::vector<uint32_t> unclaimed(workers_.size());
+  std::vector<uint64_t> passed_on(sources_.size());
   uint32_t used = 0;
+  uint64_t givers = 0;
   for (const ArrivalRecord& record : records_) {
     if (record.place != Place::kFree) ++used;
     if (record.place == Place::kOffered) ++unclaimed[record.worker];
+    if (record.giver != kNoGiver) ++givers;
+    if (record.place == Place::kHeld && record.passed_on && !record.aside) {
+      ++passed_on[record.source];
+    }
+    RINGMASTER_CHECK(record.passed_on || record.giver == kNoGiver);
   }
-  RINGMASTER_CHECK(used == records_used_ && used <= room_max_);
+  RINGMASTER_CHECK(used == records_used_ && used <= room_max_ && givers == givers_);
+  for (uint32_t source = 0; source < sources_.size(); ++source) {
+    RINGMASTER_CHECK(passed_on[source] == sources_[source].passed_on_to_deal);
+  }
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     const WorkerCount& count = workers_[worker];
     RINGMASTER_CHECK(count.unclaimed == unclaimed[worker]);
     RINGMASTER_CHECK(count.assigned == count.claimed + count.recalled + count.unclaimed);  // (2)
   }
+}
+
+// How many a queue has. `giver` is that of all of them; of what is set aside, each has its own.
+uint64_t Ledger::CheckQueue(const Queue& queue, uint32_t source, bool aside, uint32_t giver) const {
+  uint64_t held = 0;
+  for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) {
+    const ArrivalRecord& record = records_[id];
+    RINGMASTER_CHECK(record.place == Place::kHeld && record.source == source);  // (6)
+    RINGMASTER_CHECK(record.aside == aside);
+    RINGMASTER_CHECK(aside || record.giver == giver);  // (22)
+    RINGMASTER_CHECK(record.next != kNoArrival || queue.last == id);
+    ++held;
+  }
+  return held;
 }
 
 }  // namespace ringmaster::core

@@ -3,20 +3,24 @@
 // records, which only Reserve allocates; memory that no record has used yet is not touched.
 //
 // Conservation:
-// (1) per source: arrivals = held + offered + claimed + refused + dropped.
+// (1) per source: arrivals + passed on = held + offered + claimed + refused + dropped.
 // (2) per worker, cumulative: assigned = claimed + recalled + unclaimed.
-// (4) each source numbers its arrivals densely from 0; a recall keeps the number.
+// (4) each source numbers densely from 0 what arrives and what is passed on; a recall keeps the
+//     number.
 // (20) what is held waits to be dealt, or is set aside, because its policy has picked nobody. Taken
 //     up again, it takes its place among what waits by its number.
 // (6) an arrival is in one place: held by its source or offered to one worker. One that was sent to
 //     a worker's ring counts as claimed at once; its record stays until it is known that the
 //     sending has not failed.
+// (22) what a worker has passed on is held in the queue of that worker, its giver, until the giver
+//     leaves the source. So it holds up nothing that the giver may have.
 // ((3) and (5) concern credit and armed sources: see engine.h.)
 
 #ifndef RINGMASTER_SRC_CORE_LEDGER_H_
 #define RINGMASTER_SRC_CORE_LEDGER_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/check.h"
@@ -27,6 +31,7 @@ namespace ringmaster::core {
 using ArrivalId = uint32_t;
 inline constexpr ArrivalId kNoArrival = UINT32_MAX;
 inline constexpr int64_t kNotAside = -1;
+inline constexpr uint32_t kNoGiver = UINT32_MAX;
 
 enum class Place : uint8_t { kFree, kHeld, kOffered, kSent };
 
@@ -34,12 +39,14 @@ struct ArrivalRecord {
   Place place = Place::kFree;
   uint8_t doublings = 0;  // how often its recall limit has been doubled
   bool aside = false;     // kHeld: it is set aside
+  bool passed_on = false;
   uint32_t source = 0;
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint32_t worker_generation = 0;  // kSent: which of those that have had the index
   int32_t fd = -1;                 // of a ticket: the poll mask
   Arrival facts;
-  uint64_t number = 0;  // within its source, by (4)
+  uint32_t giver = kNoGiver;  // who has passed it on, as long as that has joined its source
+  uint64_t number = 0;        // within its source, by (4)
   int64_t came_at_ns = 0;
   int64_t offered_at_ns = 0;        // kOffered
   int64_t aside_at_ns = kNotAside;  // when it was first set aside, since it was last offered
@@ -48,9 +55,11 @@ struct ArrivalRecord {
 
 struct SourceCount {
   uint64_t arrivals = 0;
+  uint64_t passed_on = 0;
   uint64_t held = 0;
   uint64_t aside = 0;       // of these, set aside, by (20)
   uint64_t aside_ever = 0;  // how often an arrival was, not counting when that was asked about anew
+  uint64_t passed_on_to_deal = 0;  // of what is held and not set aside, passed on
   uint64_t offered = 0;
   uint64_t claimed = 0;
   uint64_t refused = 0;
@@ -98,8 +107,37 @@ class Ledger {
   // A new arrival, held at the end of its source's queue. Its age counts from `came_at_ns`.
   ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns = 0);
 
-  // The first of what a source holds and has not set aside; kNoArrival when there is nothing.
+  // What a worker has claimed of a source and passed on: held at the end of the giver's queue, or
+  // of the source's when there is no giver (kNoGiver). Its age counts from `now_ns`.
+  ArrivalId PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t giver, int64_t now_ns);
+
+  // The same of what is closed at once: it counts as passed on and as refused, and leaves no
+  // record.
+  void RefuseAtOnce(uint32_t source) {
+    ++sources_[source].passed_on;
+    ++sources_[source].refused;
+  }
+
+  // The first of what a source holds and has not set aside; kNoArrival when there is nothing. By
+  // (22) what has a giver is in other queues.
   ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }
+  // By (22) the oldest of what has a giver other than `except` (kNoGiver: of all).
+  ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const;
+  // The first of what this giver has passed on, and how much all have.
+  ArrivalId FirstOf(uint32_t source, uint32_t giver) const {
+    return passed_on_[source][giver].first;
+  }
+  uint64_t WithGivers(uint32_t source) const;
+  // Whether anything in the ledger has a giver: hardly ever, so this is asked first.
+  bool AnyGivers() const { return givers_ > 0; }
+  // Of what is not set aside, how many have not been passed on.
+  uint64_t NewToDeal(uint32_t source) const {
+    return ToDeal(source) - sources_[source].passed_on_to_deal;
+  }
+  // By (22): what `giver` has passed on of the source has no giver any more, wherever it is.
+  void ForgetGiver(uint32_t source, uint32_t giver);
+  // The same of all givers.
+  void ForgetGivers(uint32_t source);
 
   // By (20), the same of what it has set aside; and when the one that has been so for the longest
   // time was: kNotAside when there is none.
@@ -116,27 +154,27 @@ class Ledger {
   void SetAside(ArrivalId id, int64_t now_ns);
   void TakeUp(uint32_t source);
 
-  // The first held arrival of its source is offered to `worker`.
+  // The first of a queue of what its source holds is offered to `worker`.
   void Offer(ArrivalId id, uint32_t worker, int64_t now_ns);
 
   // The worker has taken it; the record is gone.
   void Claim(ArrivalId id);
 
-  // It was taken back and is held again, before everything else that its source holds.
+  // It was taken back and is held again, before everything else in its queue.
   void Recall(ArrivalId id);
 
-  // The first held arrival of its source is sent to the ring of `worker`.
+  // The first of a queue of what its source holds is sent to the ring of `worker`.
   void Send(ArrivalId id, uint32_t worker, uint32_t worker_generation);
 
-  // Sending failed: it is held again, before everything else that its source holds. The worker's
-  // counts are corrected unless it has left since.
+  // Sending failed: it is held again, before everything else in its queue. The worker's counts are
+  // corrected unless it has left since.
   void Unsend(ArrivalId id, bool worker_left);
 
   // Sending has not failed; the record is gone.
   void Settle(ArrivalId id);
 
-  // The first held arrival of its source, or the first that is set aside, is closed unserved; the
-  // record is gone. Returns its fd.
+  // The first of a queue of what its source holds, or the first that is set aside, is closed
+  // unserved; the record is gone. Returns its fd.
   int32_t Refuse(ArrivalId id);
 
   // The same, given up.
@@ -160,20 +198,31 @@ class Ledger {
     ArrivalId last = kNoArrival;
   };
 
+  ArrivalId TakeRecord();
+  Queue& QueueOf(const ArrivalRecord& record) {
+    return record.giver == kNoGiver ? queues_[record.source]
+                                    : passed_on_[record.source][record.giver];
+  }
   ArrivalId PopHeld(ArrivalId id);
   void Append(Queue& queue, ArrivalId id);
+  ArrivalId PutByNumber(Queue& queue, ArrivalId id, ArrivalId before);
+  void Merge(uint32_t source, uint32_t giver);
+  void Forget(ArrivalRecord& record);
+  uint64_t CheckQueue(const Queue& queue, uint32_t source, bool aside, uint32_t giver) const;
   void PushHeldFirst(ArrivalId id);
   void Free(ArrivalId id);
 
-  std::vector<ArrivalRecord> records_;  // as many as were ever used at once
-  std::vector<Queue> queues_;           // what each source holds
-  std::vector<Queue> asides_;           // but for what it has set aside
+  std::vector<ArrivalRecord> records_;         // as many as were ever used at once
+  std::vector<Queue> queues_;                  // what each source holds
+  std::vector<Queue> asides_;                  // but for what it has set aside
+  std::vector<std::vector<Queue>> passed_on_;  // and what has a giver, by (22)
   std::vector<SourceCount> sources_;
   std::vector<WorkerCount> workers_;
   ArrivalId free_ = kNoArrival;
   uint32_t room_max_ = 0;
   uint32_t records_used_ = 0;
-  uint64_t aside_ = 0;  // of all sources
+  uint64_t aside_ = 0;   // of all sources
+  uint64_t givers_ = 0;  // records that have one, wherever they are
 };
 
 // --- What every arrival passes through -----------------------------------------------------------
@@ -185,29 +234,37 @@ inline void Ledger::Append(Queue& queue, ArrivalId id) {
 
 inline ArrivalId Ledger::PopHeld(ArrivalId id) {
   ArrivalRecord& record = records_[id];
-  Queue& queue = record.aside ? asides_[record.source] : queues_[record.source];
+  Queue& queue = record.aside ? asides_[record.source] : QueueOf(record);
   RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
   queue.first = record.next;
   if (queue.first == kNoArrival) queue.last = kNoArrival;
   record.next = kNoArrival;
-  --sources_[record.source].held;
+  SourceCount& count = sources_[record.source];
+  --count.held;
   if (record.aside) {
     record.aside = false;
-    --sources_[record.source].aside;
+    --count.aside;
     --aside_;
+  } else if (record.passed_on) {
+    --count.passed_on_to_deal;
   }
   return id;
 }
 
+inline void Ledger::Forget(ArrivalRecord& record) {
+  if (std::exchange(record.giver, kNoGiver) != kNoGiver) --givers_;
+}
+
 inline void Ledger::Free(ArrivalId id) {
   ArrivalRecord& record = records_[id];
+  Forget(record);
   record.place = Place::kFree;  // Arrive writes the rest anew
   record.next = free_;
   free_ = id;
   --records_used_;
 }
 
-inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns) {
+inline ArrivalId Ledger::TakeRecord() {
   RINGMASTER_CHECK(HasRoom());
   // One that was used before, as long as there is one: no more memory is touched than was needed.
   if (free_ == kNoArrival) {
@@ -215,15 +272,20 @@ inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int6
     records_.emplace_back();
   }
   const ArrivalId id = free_;
-  ArrivalRecord& record = records_[id];
-  free_ = record.next;
+  free_ = records_[id].next;
   ++records_used_;
+  return id;
+}
+
+inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns) {
+  const ArrivalId id = TakeRecord();
+  ArrivalRecord& record = records_[id];
   SourceCount& count = sources_[source];
   record = {.place = Place::kHeld,
             .source = source,
             .fd = fd,
             .facts = facts,
-            .number = count.arrivals++,
+            .number = count.arrivals++ + count.passed_on,
             .came_at_ns = came_at_ns,
             .next = kNoArrival};
   Append(queues_[source], id);

@@ -4,6 +4,7 @@
 //   rings     of workers that have left are let go of, once everything submitted has been taken
 //   calls     set-up calls that threads have made since the last turn are run
 //   tickets   what workers have said of their tickets is handed to the engine
+//   passed on what workers have passed on is handed to the engine
 //   batch     Engine::OnBatch
 //   asking    workers are asked to say when all is well again with a source, if the engine waits
 //             for that
@@ -22,7 +23,9 @@
 //   bool LeaversWait()               whether a worker that has left waits for its ring to be let go
 //   void LetGoOfRings()              the first step; does nothing before AllReported
 //   bool RunCalls()                  false: the turn ends here
-//   bool AnythingGivenBack()         whether a worker has said anything of a ticket since it was
+//   span PassedOn()                  connections that workers have passed on since it was asked
+//   last bool AnythingGivenBack()         whether a worker has said anything of a ticket since it
+//   was
 //                                    asked last
 //   GivenBack& given_back(source)    what they said
 //   void TellOthers()                the other masters, if they are hungry
@@ -48,6 +51,7 @@ bool TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& complet
               int64_t now_ns, std::vector<Op>& ops) {
   host.LetGoOfRings();
   if (!host.RunCalls()) return false;
+  if (const auto passed_on = host.PassedOn(); !passed_on.empty()) engine.PassOn(passed_on, now_ns);
   const bool given_back = host.AnythingGivenBack();
   for (uint32_t source = 0; given_back && source < engine.source_slots(); ++source) {
     // What comes late, of a source that has gone, is nothing.

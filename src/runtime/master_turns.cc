@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -46,6 +47,7 @@ struct Master::TurnHost {
     master.RunCalls();
     return true;
   }
+  std::span<const core::PassedOn> PassedOn() const { return {}; }
   bool AnythingGivenBack() const { return master.shared_->TakeGivenBack(); }
   core::GivenBack& given_back(uint32_t source) const {
     return master.shared_->source(source).given_back;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cerrno>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -311,6 +312,7 @@ struct World::TurnHost {
     world.DropWhatSwitched(master);
     return !world.checker_.failed();
   }
+  std::span<const core::PassedOn> PassedOn() const { return {}; }
   bool AnythingGivenBack() const { return std::exchange(master.given_back, false); }
   core::GivenBack& given_back(uint32_t source) const { return master.at_index[source].given_back; }
   // This comes after the checker has seen what the batch has done.

@@ -92,6 +92,60 @@ TEST_F(LedgerTest, HandsOutTheDescriptorOfARefusedArrival) {
   ledger_.CheckAll();
 }
 
+TEST_F(LedgerTest, HoldsWhatIsPassedOnInTheQueueOfItsGiverUntilThatHasLeft) {
+  const ArrivalId first = ledger_.PassOn(0, 10, {.incoming_cpu = 3}, 1, 100);
+  const ArrivalId second = ledger_.Arrive(0, 11, {});
+  const ArrivalId third = ledger_.PassOn(0, 12, {}, 2, 100);
+  const ArrivalId fourth = ledger_.PassOn(0, 13, {}, kNoGiver, 100);
+  EXPECT_EQ(ledger_.record(fourth).number, 3u);
+  EXPECT_EQ(ledger_.FirstHeld(0), second);
+  EXPECT_EQ(ledger_.FirstPassedOn(0, kNoGiver), first);
+  EXPECT_EQ(ledger_.FirstPassedOn(0, 1), third);
+  EXPECT_EQ(ledger_.FirstPassedOn(1, kNoGiver), kNoArrival);
+  EXPECT_EQ(ledger_.ToDeal(0), 4u);
+  EXPECT_EQ(ledger_.NewToDeal(0), 1u);
+  EXPECT_EQ(ledger_.WithGivers(0), 2u);
+  ledger_.CheckAll();
+  ledger_.ForgetGiver(0, 1);
+  EXPECT_EQ(ledger_.FirstHeld(0), first);
+  EXPECT_EQ(ledger_.FirstPassedOn(0, kNoGiver), third);
+  EXPECT_EQ(ledger_.NewToDeal(0), 1u);
+  ledger_.ForgetGivers(0);
+  EXPECT_FALSE(ledger_.AnyGivers());
+  for (const ArrivalId id : {first, second, third, fourth}) {
+    EXPECT_EQ(ledger_.FirstHeld(0), id);
+    ledger_.Offer(id, 0, 200);
+    ledger_.Claim(id);
+  }
+  EXPECT_EQ(ledger_.source(0).passed_on, 3u);
+  EXPECT_EQ(ledger_.source(0).claimed, 4u);
+  ledger_.CheckAll();
+}
+
+TEST_F(LedgerTest, WhatComesBackGoesToTheQueueOfItsGiverIfThatIsStillThere) {
+  const ArrivalId first = ledger_.PassOn(0, 10, {}, 1, 100);
+  const ArrivalId second = ledger_.PassOn(0, 11, {}, 1, 100);
+  ledger_.SetAside(first, 100);
+  ledger_.SetAside(second, 100);
+  EXPECT_EQ(ledger_.NewToDeal(0), 0u);
+  const ArrivalId third = ledger_.PassOn(0, 12, {}, 1, 100);
+  ledger_.TakeUp(0);
+  EXPECT_EQ(ledger_.FirstOf(0, 1), first);
+  ledger_.Offer(first, 2, 100);
+  EXPECT_EQ(ledger_.FirstOf(0, 1), second);
+  ledger_.Recall(first);
+  EXPECT_EQ(ledger_.FirstOf(0, 1), first);
+  ledger_.Offer(first, 2, 100);
+  ledger_.ForgetGiver(0, 1);
+  ledger_.Recall(first);
+  EXPECT_EQ(ledger_.FirstOf(0, 1), kNoArrival);
+  for (const ArrivalId id : {first, second, third}) {
+    EXPECT_EQ(ledger_.FirstHeld(0), id);
+    ledger_.Refuse(id);
+  }
+  ledger_.CheckAll();
+}
+
 TEST_F(LedgerTest, HasRoomForAsManyAsReserved) {
   std::vector<ArrivalId> ids;
   while (ledger_.HasRoom()) ids.push_back(ledger_.Arrive(0, static_cast<int32_t>(ids.size()), {}));
@@ -134,9 +188,12 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
   uint64_t arrived = 0;
   for (int step = 0; step < 20'000; ++step) {
     const auto source = static_cast<uint32_t>(prng.Below(3));
-    const ArrivalId held = ledger.FirstHeld(source);
+    const ArrivalId passed_on = ledger.FirstPassedOn(source, kNoGiver);
+    const ArrivalId held =
+        passed_on == kNoArrival || prng.Chance({1, 2}) ? ledger.FirstHeld(source) : passed_on;
+    const auto worker = static_cast<uint32_t>(prng.Below(4));
     const size_t pick = offered.empty() ? 0 : prng.Below(offered.size());
-    switch (prng.Below(5)) {
+    switch (prng.Below(8)) {
       case 0:
       case 1:
         if (!ledger.HasRoom()) break;
@@ -145,7 +202,7 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
         break;
       case 2:
         if (held == kNoArrival) break;
-        ledger.Offer(held, static_cast<uint32_t>(prng.Below(4)), step);
+        ledger.Offer(held, worker, step);
         offered.push_back(held);
         break;
       case 3:
@@ -155,6 +212,18 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
         break;
       case 4:
         if (held != kNoArrival && prng.Chance({1, 4})) ledger.Refuse(held);
+        break;
+      case 5:
+        if (!ledger.HasRoom()) break;
+        ledger.PassOn(source, step, {}, prng.Chance({1, 4}) ? kNoGiver : worker, step);
+        break;
+      case 6:
+        if (held != kNoArrival) ledger.SetAside(held, step);
+        if (prng.Chance({1, 2})) ledger.TakeUp(source);
+        break;
+      case 7:
+        if (prng.Chance({1, 4})) ledger.ForgetGiver(source, worker);
+        if (prng.Chance({1, 16})) ledger.ForgetGivers(source);
         break;
     }
     ledger.CheckAll();
