@@ -219,6 +219,7 @@ void Engine::AskAgain(uint32_t index) {
     source.aside.PutOff(now_ns_);
     const bool is_long = now_ns_ >= After(ledger_.OldestAside(index), kAsideLongNs);
     if (is_long && source.aside.Say()) Emit(EventKind::kSetAside, index, 0, 0);
+    if (candidates_.empty()) source.aside.Change();  // it is asked as soon as somebody has credit
   }
   if (candidates_.empty() || (!due && !source.aside.HasNews(candidates_))) return;
   source.aside.AskAgain();

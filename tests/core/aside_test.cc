@@ -191,6 +191,25 @@ TEST_F(AsideTest, IsAskedAgainAfterAWhileAndNeverSpins) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
 }
 
+// It was due while its worker had no credit. Nothing is better afterwards than it was shown before.
+TEST_F(AsideTest, WhatIsDueWhileNobodyHasCreditIsAskedAboutWhenSomebodyHas) {
+  AddSource({}, Says([](const auto& arrival, const View&) {
+              return arrival.peer.port == 0 ? size_t{0} : Policy::kNobodyNow;
+            }));
+  AddWorker({.window = 1});
+  Batch();
+  Batch({Of(1, Arrival(10)), Of(0, Arrival(11))});
+  EXPECT_EQ(picks_, 2u);
+  SleepFor(kAskAgainNsMin);
+  EXPECT_EQ(picks_, 2u);
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{11});
+  workers_[0]->Release(hunger_);
+  Batch({Knock()});
+  EXPECT_EQ(picks_, 3u);
+  Batch({Knock()});
+  EXPECT_EQ(picks_, 3u);
+}
+
 TEST_F(AsideTest, SaysOnceThatSomethingWaitsForLongAndThatNoMoreMayBe) {
   size_t answer = Policy::kNobodyNow;
   AddSource({.hold = 3}, Says([&answer](const auto&, const View&) { return answer; }));
