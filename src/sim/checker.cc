@@ -249,7 +249,9 @@ void Checker::OnAsked(uint32_t source) {
 
 void Checker::OnAnswered(uint32_t source, bool any) {
   ++sources_[source].answered;
-  sources_[source].known = any;
+  // What was found by an accept that was asked for together with one that has found nothing says
+  // nothing about what is left.
+  sources_[source].known &= any;
   sources_[source].known_at_ns = now_ns_;
 }
 
