@@ -92,10 +92,14 @@ struct Candidate {
   // How long it has not moved (claimed an offer, or begun to claim) although offers wait for it, in
   // nanoseconds; 0 when no offer waits.
   int64_t still_ns = 0;
-  // The balancer presumes that the worker waits: it has nothing unclaimed, has consumed its
-  // doorbell, and is not inside Port::Claim. What it does after Claim cannot be seen. So an offer
-  // to an idle worker may wait for its next Claim, or for the recall.
+  // The worker waits, and has nothing unclaimed. Of a worker that gives hints (Port::BeforeWait)
+  // this is a fact. Of any other it is presumed: it has consumed its doorbell and is not inside
+  // Port::Claim. What such a worker does after Claim cannot be seen, so an offer to it may wait for
+  // its next Claim, or for the recall.
   bool idle = false;
+  // The worker gives hints, and has said that it does not wait: it does something, and comes to new
+  // offers later. Always false of a worker that gives none.
+  bool busy = false;
   // The worker drives the master (Host::kLoop, Host::kRing). So it is awake now, and what it is
   // offered needs no wake-up.
   bool on_host = false;
@@ -154,7 +158,7 @@ class Policy {
   // neither those behind it nor other sources, because it has no credit at any worker. The policy
   // is asked about it again:
   //  * when a worker becomes a candidate, or a candidate has fewer open connections or unclaimed
-  //    offers than before, or has become idle;
+  //    offers than before, has become idle, or is busy no more;
   //  * when a worker has joined or left, and when another policy takes over;
   //  * otherwise after 5 to 100 ms, for policies that go by something of their own. The longer
   //    nothing changes, the longer this takes.
@@ -188,8 +192,12 @@ class Policy {
   virtual void OnLeave(uint32_t worker) { (void)worker; }
 };
 
+// Some policies prefer one that waits among workers of which they would take either: see
+// Candidate::busy, which only workers that give hints can be. Each says so below.
+
 // Every worker in turn. A worker that lacks credit at its turn, or whose offer was recalled, is
-// owed that turn. It gets the turn as soon as it has credit.
+// owed that turn. It gets the turn as soon as it has credit. Turns are exact, so it does not matter
+// who waits.
 std::unique_ptr<Policy> RoundRobin();
 
 // The largest weight of a worker.
@@ -201,7 +209,8 @@ struct WeightedRoundRobinOptions {
 };
 
 // Every worker in turn, in proportion to its weight. The turns of heavy workers are spread out.
-// Turns are owed as in round-robin. InvalidArgument names a weight that is out of range.
+// Turns are owed, and exact, as in round-robin. InvalidArgument names a weight that is out of
+// range.
 absl::StatusOr<std::unique_ptr<Policy>> WeightedRoundRobin(WeightedRoundRobinOptions options = {});
 
 // The order in which waiting workers are woken.
@@ -221,7 +230,8 @@ struct AffinityCpuOptions {
 };
 
 // The worker nearest to the CPU on which the connection came in: the same CPU, else the same core,
-// else the same cache, else the same node. Needs the fact incoming_cpu.
+// else the same cache, else the same node. Among equally near ones it decides like least-loaded.
+// Needs the fact incoming_cpu.
 std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 
 // The same worker for the same client. A client is known by its address without the port; at a Unix
@@ -230,14 +240,16 @@ std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 // clients that it wins or loses. Needs the fact peer.
 std::unique_ptr<Policy> AffinityHash();
 
-// The worker with the fewest open connections. Among equals, the workers take turns.
+// The worker with the fewest open connections; a busy one counts as having one more. Among equals,
+// the workers take turns.
 std::unique_ptr<Policy> LeastLoaded();
 
 struct TwoChoicesOptions {
   uint64_t seed = 0;  // the same seed and the same history give the same picks
 };
 
-// Draws two workers at random, and picks the one with fewer open connections.
+// Draws two workers at random, and picks the one with fewer open connections; a busy one counts as
+// having one more.
 std::unique_ptr<Policy> TwoChoices(TwoChoicesOptions options = {});
 
 struct HermesOptions {
@@ -246,7 +258,8 @@ struct HermesOptions {
 };
 
 // Turns among the workers that pass three tests: they move, and have neither many more open
-// connections nor many more unclaimed offers than the average.
+// connections nor many more unclaimed offers than the average. Of these, among the ones that are
+// not busy, if there are any.
 std::unique_ptr<Policy> Hermes(HermesOptions options = {});
 
 // Makes a policy from a name: "round-robin", "weighted-round-robin:WEIGHT,…", "exclusive",

@@ -247,6 +247,35 @@ class [[nodiscard]] Port {
   // then it counts as one more. Takes ownership of `fd`.
   Connection Adopt(int fd, uint64_t token = 0);
 
+  // Hints: what this worker does outside of Claim. Without them the balancer knows only that a
+  // worker is in no claim, and takes it for one that waits even while it works on connections that
+  // it has. With them policies prefer workers that do wait (Candidate::idle, Candidate::busy), so
+  // a new connection does not stand behind a busy loop while another worker has nothing to do.
+  //
+  // Call BeforeWait right before the call in which the loop waits, and AfterWait right after it:
+  //
+  //     port.BeforeWait();
+  //     const int count = epoll_wait(epoll_fd, events, events_max, timeout_ms);
+  //     port.AfterWait();
+  //
+  //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
+  //    last, such as one with timeout 0, needs neither.
+  //  * libuv: BeforeWait in a prepare handle, AfterWait in a check handle, libevent (2.2) the same
+  //    with evwatch_prepare_new and evwatch_check_new. Start them before the other handles.
+  //  * Asio: around each io_context::run_one, after poll() has found nothing more to do. With run()
+  //    the loop cannot be seen: leave the hints out.
+  //
+  // If the worker has several ports, call both for each of them. Call both or neither: a worker
+  // that has called AfterWait counts as busy until it calls BeforeWait. One that calls neither is
+  // treated as in no claim, as said above.
+  //
+  // They cost some nanoseconds, and BeforeWait makes a system call only if a master wants to know
+  // who waits. A wrong hint leads to a worse choice, never to a lost connection. On the worker's
+  // thread only. On a port that has left, of a worker on the host (WorkerOptions::on_host), or in a
+  // forked child they do nothing.
+  void BeforeWait();
+  void AfterWait();
+
   // These change WorkerOptions::capacity and WorkerOptions::window, from the next decision on. A
   // worker that has more than its new limit gets nothing until it has less. Any thread may call
   // them, as long as no other thread uses the port at that time.

@@ -3,7 +3,8 @@
 // would be shown something better; and by when it is asked again in any case.
 //
 //  * Better is a candidate that was none before, or has fewer open connections or unclaimed offers,
-//    or waits now. Other things do not let a policy change its mind, or too often.
+//    or waits now, or is busy no more. Other things do not let a policy change its mind, or too
+//    often.
 //  * Several arrivals may have been shown different things. What is remembered is the least that
 //    any of them was shown, so none misses what is better for it.
 //  * A policy may also go by something of its own, which nobody tells of. So it is asked again
@@ -50,10 +51,15 @@ class Aside {
       }
       const Candidate& now = candidates[next++];
       if (anew_) {
-        shown = {.candidate = true, .idle = now.idle, .open = now.open, .unclaimed = now.unclaimed};
+        shown = {.candidate = true,
+                 .idle = now.idle,
+                 .busy = now.busy,
+                 .open = now.open,
+                 .unclaimed = now.unclaimed};
         continue;
       }
       shown.idle &= now.idle;
+      shown.busy |= now.busy;
       shown.open = std::max(shown.open, now.open);
       shown.unclaimed = std::max(shown.unclaimed, now.unclaimed);
     }
@@ -71,7 +77,7 @@ class Aside {
     return std::any_of(candidates.begin(), candidates.end(), [this](const Candidate& now) {
       const Shown& shown = shown_[now.worker];
       return !shown.candidate || now.open < shown.open || now.unclaimed < shown.unclaimed ||
-             (now.idle && !shown.idle);
+             (now.idle && !shown.idle) || (!now.busy && shown.busy);
     });
   }
 
@@ -103,6 +109,7 @@ class Aside {
   struct Shown {
     bool candidate = false;
     bool idle = false;
+    bool busy = false;
     uint32_t open = 0;
     uint32_t unclaimed = 0;
   };

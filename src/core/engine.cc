@@ -40,6 +40,8 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
     RecallOverdue();
     Deal();
     LetGo();
+    // By (20) a policy that has set something aside wants to hear of who waits, too.
+    hunger_->WantWaiter(ledger_.AnyAside());
     if (!Starving()) {
       if (hungry_) hunger_->Clear();
       hungry_ = false;

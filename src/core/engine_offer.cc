@@ -110,6 +110,7 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
                            .credit = credit,
                            .cpu = cpu,
                            .idle = Idle(worker),
+                           .busy = worker.config.state->Busy(),
                            .on_host = worker.config.ring_fd < 0});
     CountOpen(source, candidates_.back());
   }
@@ -117,8 +118,7 @@ void Engine::AddCandidates(SourceState& source, bool slow_too) {
 
 bool Engine::Idle(const WorkerState& worker) const {
   if (!worker.outbox.empty() || worker.sending.untaken() > 0 || worker.outbox.rung() ||
-      worker.outbox.unpublished() ||
-      worker.config.state->serving.load(std::memory_order_relaxed) != 0) {
+      worker.outbox.unpublished() || !worker.config.state->MayWait()) {
     return false;
   }
   for (const Inbox* const inbox : worker.config.other_inboxes) {

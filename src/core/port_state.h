@@ -1,4 +1,4 @@
-// What a worker publishes besides its inboxes, and the flag by which a master asks to be woken.
+// What a worker publishes besides its inboxes, and the flags by which a master asks to be woken.
 // Shared by the worker, its leases (any thread) and all masters. With core/inbox.h the only place
 // where atomics live.
 
@@ -28,6 +28,13 @@ inline bool CountBelow(uint32_t limit, std::atomic<uint32_t>& count) {
   return false;
 }
 
+// What a worker has said of its loop, if it gives hints (Port::BeforeWait).
+enum class Hint : uint32_t {
+  kNone,     // nothing: it may wait whenever it is in no claim
+  kBusy,     // it woke, and has not come back to its wait
+  kWaiting,  // it waits, or is about to
+};
+
 // One for each worker.
 struct PortState {
   // Connections that the worker serves or has been offered. A master reserves before it offers
@@ -40,6 +47,7 @@ struct PortState {
   // connection.
   alignas(kCacheLine) std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
   std::atomic<int32_t> cpu{-1};                          // where it last claimed
+  std::atomic<Hint> hint{Hint::kNone};
   // How many of its tickets are being redeemed at this moment, by any thread: see SourceIdentity.
   std::atomic<uint32_t> redeeming{0};
 
@@ -48,6 +56,14 @@ struct PortState {
   // and one that is shutting down may wait for it, and is knocked at afterwards.
   void StartServing() { serving.store(1, std::memory_order_relaxed); }
   void EndServing() { serving.store(0, std::memory_order_seq_cst); }
+
+  // Worker, around its wait. That it waits is sequentially consistent: the first half of the dance
+  // by which a master asks for somebody who waits, see Hunger.
+  void SayWaiting() { hint.store(Hint::kWaiting, std::memory_order_seq_cst); }
+  void SayBusy() { hint.store(Hint::kBusy, std::memory_order_relaxed); }
+  // Master. Whether it is known not to wait; and whether it does, as far as is known.
+  bool Busy() const { return hint.load(std::memory_order_seq_cst) == Hint::kBusy; }
+  bool MayWait() const { return !Busy() && serving.load(std::memory_order_relaxed) == 0; }
 
   // Master: reserves one place below `capacity`. False, and nothing reserved, when there is none.
   bool Reserve(uint32_t capacity) { return CountBelow(capacity, open); }
@@ -267,6 +283,12 @@ class Tally {
 // All four accesses are sequentially consistent, so at least one side sees the other: either the
 // master's second look finds the credit, or the worker finds the flag and knocks. With anything
 // weaker both may read the old value (store buffering) and the work waits for ever.
+//
+// Beside both a third, "somebody who waits may have something": for workers that give hints. It is
+// a flag of its own, because a worker comes to its wait far more often than it makes credit, and
+// must not knock each time while credit is short. The dance is the same: the worker says that it
+// waits (PortState::SayWaiting) and then reads the flag; the master raises the flag and then looks
+// once more who waits.
 class Hunger {
  public:
   // Master. `descriptors`: these are short, too. Returns whether it had said so before and a lease
@@ -297,11 +319,24 @@ class Hunger {
            wants_.exchange(0, std::memory_order_seq_cst) != 0;
   }
 
+  // Master. It wants to hear of the next worker that waits, or not any more.
+  void WantWaiter(bool wants) {
+    if (wants || waiter_.load(std::memory_order_relaxed)) {
+      waiter_.store(wants, std::memory_order_seq_cst);
+    }
+  }
+  // Worker, after it has said that it waits. True for exactly one caller, who knocks.
+  bool HearKnockOfWaiter() {
+    return waiter_.load(std::memory_order_seq_cst) &&
+           waiter_.exchange(false, std::memory_order_seq_cst);
+  }
+
  private:
   static constexpr uint32_t kCredit = 1;
   static constexpr uint32_t kDescriptor = 2;
 
   alignas(kCacheLine) std::atomic<uint32_t> wants_{0};
+  std::atomic<bool> waiter_{false};
   bool short_ = false;  // of descriptors, as the master last said
 };
 

@@ -4,7 +4,9 @@
 // connection's: the CPU itself, the core, the last-level cache, the memory node, or nothing known.
 // The least loaded worker of the nearest group gets the arrival, unless it has over `slack` open
 // connections more than the least loaded of all candidates. Then the next group is asked in the
-// same way. Equally loaded workers of a group take turns: the one picked longest ago goes first.
+// same way. Within a group a worker that says that it does not wait (`busy`) counts as having one
+// connection more. Equally loaded workers of a group take turns: the one picked longest ago goes
+// first.
 // When either CPU is unknown, the worker counts as far away; so without facts this is least-loaded.
 //
 // Source. Ingo Molnar asked for wake-ups on the CPU where the event ran when the 2015 epoll patches
@@ -30,6 +32,7 @@
 #include <vector>
 
 #include "policy/smallest_key.h"
+#include "policy/wait_slack.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -69,10 +72,11 @@ class AffinityCpuPolicy final : public Policy {
     for (size_t i = 0; i < view.candidates.size(); ++i) {
       const Candidate& candidate = view.candidates[i];
       open_min = std::min(open_min, candidate.open);
-      if (candidate.cpu == cpu) on_cpu.Offer(i, LoadAndTurn(candidate.open, candidate.worker));
+      if (candidate.cpu == cpu) on_cpu.Offer(i, LoadAndTurn(LoadOf(candidate), candidate.worker));
     }
     const uint64_t open_max = uint64_t{open_min} + slack_;
-    const bool stays = on_cpu.position < view.candidates.size() && on_cpu.key >> 32 <= open_max;
+    const bool stays = on_cpu.position < view.candidates.size() &&
+                       view.candidates[on_cpu.position].open <= open_max;
     const size_t position = stays ? on_cpu.position : NearestWithin(open_min, arrival, view);
     picked_at_[view.candidates[position].worker] = picks_++;
     return position;
@@ -105,7 +109,7 @@ class AffinityCpuPolicy final : public Policy {
       const uint32_t excess = candidate.open - open_min;
       if (excess > slack_) return std::numeric_limits<uint64_t>::max();
       const uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
-      const uint32_t load = std::min(excess, kExcessMax);
+      const uint64_t load = std::min<uint64_t>(LoadOf(candidate) - open_min, kExcessMax);
       return distance << 61 | LoadAndTurn(load, candidate.worker);
     });
   }
@@ -131,8 +135,8 @@ class AffinityCpuPolicy final : public Policy {
 
   // The longer ago the last pick was, the smaller it is. It wraps: a worker that was left out for
   // four billion picks loses its place among equals.
-  uint64_t LoadAndTurn(uint32_t load, uint32_t worker) const {
-    return uint64_t{load} << 32 | static_cast<uint32_t>(picked_at_[worker] - picks_);
+  uint64_t LoadAndTurn(uint64_t load, uint32_t worker) const {
+    return load << 32 | static_cast<uint32_t>(picked_at_[worker] - picks_);
   }
 
   const uint32_t slack_;

@@ -6,7 +6,8 @@
 // when the home lacks credit, or was recalled from, does the next worker get the arrival; no other
 // peer is shifted by that. A worker that leaves displaces only its own peers, and one that joins
 // attracts only those for which it has the highest score. A client of a Unix socket is known by its
-// process, user and group. When the peer is unknown, this is least-loaded.
+// process, user and group. When the peer is unknown, this is least-loaded. Who waits does not
+// matter otherwise: a client has one home.
 //
 // Source. Rendezvous hashing (Thaler and Ravishankar, 1996); what `ip_hash` of nginx and
 // `balance source` of HAProxy are for, which shift nearly everybody when the number of servers

@@ -6,7 +6,8 @@
 // one and a half times the average of unclaimed offers. Each average is over the candidates that
 // are still left. A sieve that would leave nobody lets everybody through; that can only be the
 // first, because not everybody is above the average. The candidates that are left take turns: the
-// next by index after the last pick.
+// next by index after the last pick that does not say that it is `busy`; if all that are left do,
+// the next by index.
 //
 // Source. The cascading filter of Hermes (Alibaba, SIGCOMM 2025): workers that hang, then
 // connections, then pending events. Each average has half of it as tolerance, and the timeout of a
@@ -16,7 +17,7 @@
 // offer can still be recalled.
 //
 // Cost. Two passes over the candidates, because an average is known only after everybody has been
-// looked at. Then a look at the candidates in turn, until one passes.
+// looked at. Then a look at the candidates in turn, until one passes that is not busy.
 //
 // When not to use it. When one count says it all: hermes tolerates half an average, so least-loaded
 // is closer to even. And hermes cannot find out that a worker hangs before an offer waits for it:
@@ -80,9 +81,14 @@ class HermesPolicy final : public Policy {
       return candidate.still_ns <= still_ns_max && open.Tolerates(candidate.open) &&
              unclaimed.Tolerates(candidate.unclaimed);
     };
-    size_t position = TurnFrom(candidates, next_);
-    while (!passes(candidates[position])) {
-      if (++position == candidates.size()) position = 0;
+    const size_t first = TurnFrom(candidates, next_);
+    size_t position = candidates.size();  // the first that passes, until one waits
+    for (size_t at = first, left = candidates.size(); left > 0; --left) {
+      if (passes(candidates[at]) && (position == candidates.size() || !candidates[at].busy)) {
+        position = at;
+        if (!candidates[at].busy) break;
+      }
+      if (++at == candidates.size()) at = 0;
     }
     next_ = candidates[position].worker + 1;
     return position;

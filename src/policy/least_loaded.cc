@@ -1,9 +1,11 @@
 // Least-loaded: the worker with the fewest open connections.
 //
 // What it decides. The worker with the fewest `open` wins. These are the connections that it serves
-// or has been offered, from every source and every master. Among equals an idle worker is
-// preferred. Among those, the next by index after the last pick wins, so that at light load
-// arrivals go round instead of piling up on the lowest index.
+// or has been offered, from every source and every master. A worker that says that it does not wait
+// (`busy`) counts as having one more, so one that waits is preferred although it has one more; two
+// more, and the load decides. Among equals an idle worker is preferred. Among those, the next by
+// index after the last pick wins, so that at light load arrivals go round instead of piling up on
+// the lowest index.
 //
 // Source. Envoy's `exact_balance`, Redis 8's io-threads and Seastar's `connection_distribution`
 // choose so. This one learns from Seastar's bugs (#3514, #3524): counts that arrive late, and ties
@@ -25,6 +27,7 @@
 #include <string>
 
 #include "policy/smallest_key.h"
+#include "policy/wait_slack.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -43,11 +46,11 @@ class LeastLoadedPolicy final : public Policy {
  private:
   static constexpr uint32_t kTurnMask = 0x7fff'ffff;
 
-  // From the highest bit: 32 bits of load, 1 bit for busy, and 31 bits of distance from the last
-  // pick. The distance wraps, so that the indexes above the last pick come before those below. No
-  // two workers have the same key.
+  // From the highest bit: 32 bits of load, 1 bit for not idle, and 31 bits of distance from the
+  // last pick. The distance wraps, so that the indexes above the last pick come before those below.
+  // No two workers have the same key.
   uint64_t Key(const Candidate& candidate) const {
-    return uint64_t{candidate.open} << 32 | uint64_t{!candidate.idle} << 31 |
+    return LoadOf(candidate) << 32 | uint64_t{!candidate.idle} << 31 |
            ((candidate.worker - next_) & kTurnMask);
   }
 

@@ -3,7 +3,8 @@
 // What it decides. The rotation goes over all workers that have joined, not over those that have
 // credit just now, so a worker's place in it never shifts. A turn that finds its worker without
 // credit is owed to that worker, and so is a turn whose offer was recalled. A candidate that is
-// owed turns is served before the rotation goes on; when there are several, they take turns.
+// owed turns is served before the rotation goes on; when there are several, they take turns. Who
+// waits does not matter, because turns are exact.
 //
 // Invariants, for workers that have joined all the while:
 // (1) turns = assigned + owed + forgiven - recalled, for each worker.

@@ -1,9 +1,9 @@
 // Two choices: the better one of two candidates drawn at random.
 //
 // What it decides. Two different candidates are drawn, each pair with the same chance. The one with
-// fewer `open` connections gets the arrival; of equals an idle one; of equals still, the one drawn
-// first. The numbers come from a generator of its own, so the same seed and history give the same
-// picks.
+// fewer `open` connections gets the arrival, where a worker that says that it does not wait
+// (`busy`) counts as having one more; of equals an idle one; of equals still, the one drawn first.
+// The numbers come from a generator of its own, so the same seed and history give the same picks.
 //
 // Source. Azar, Broder, Karlin and Upfal (1994) and Mitzenmacher (1996): with one random choice the
 // fullest worker is above the average by a number that grows with the connections; with the better
@@ -23,6 +23,7 @@
 #include <string>
 
 #include "policy/mix.h"
+#include "policy/wait_slack.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -60,9 +61,9 @@ class TwoChoicesPolicy final : public Policy {
     return static_cast<size_t>(uint64_t{drawn} * count >> 32);
   }
 
-  // The load in the higher bits, and whether the worker is busy in the lowest.
+  // The load in the higher bits, and whether the worker is not idle in the lowest.
   static uint64_t Key(const Candidate& candidate) {
-    return uint64_t{candidate.open} << 1 | uint64_t{!candidate.idle};
+    return LoadOf(candidate) << 1 | uint64_t{!candidate.idle};
   }
 
   const uint64_t seed_;

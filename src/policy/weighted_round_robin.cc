@@ -6,7 +6,7 @@
 // something is due, the one whose next whole turn is complete soonest is picked. So weights 4, 1, 1
 // give 0 0 1 0 0 2, and equal weights give a plain rotation. A worker without credit goes on
 // getting its parts, and a recall gives a turn back, so both are owed. While a whole turn is due to
-// the candidates already, none is handed out.
+// the candidates already, none is handed out. Who waits does not matter, because turns are exact.
 //
 // Invariants, for workers that have joined all the while:
 // (1) When all have credit, the picks of each worker differ from its part of all picks by less than

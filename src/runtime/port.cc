@@ -286,6 +286,18 @@ Connection Port::Adopt(int fd, uint64_t token) {
   return Connection(fd, token, Lease(shared_, nullptr));
 }
 
+// A worker on the host drives the master while it is awake, so it is never seen waiting.
+void Port::BeforeWait() {
+  if (shared_ == nullptr || shared_->on_host) return;
+  shared_->state.SayWaiting();
+  shared_->balancer->KnockIfWaiterWanted();
+}
+
+void Port::AfterWait() {
+  if (shared_ == nullptr || shared_->on_host) return;
+  shared_->state.SayBusy();
+}
+
 absl::Status Port::SetCapacity(uint32_t capacity) {
   if (shared_ == nullptr) return NotJoined();
   return balancer_->SetCapacity(worker_, shared_, capacity);

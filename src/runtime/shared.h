@@ -77,12 +77,15 @@ class MasterShared {
            given_back_.exchange(0, std::memory_order_acquire) != 0;
   }
   // These wake the master if it has asked for it: the first after somebody has made credit, the
-  // second after a lease has ended. Any thread.
+  // second after a lease has ended, the third after a worker has said that it waits. Any thread.
   void KnockIfHungry() {
     if (hunger_.HearKnock()) Knock();
   }
   void KnockAfterLease() {
     if (hunger_.HearKnockOfLease()) Knock();
+  }
+  void KnockIfWaiterWanted() {
+    if (hunger_.HearKnockOfWaiter()) Knock();
   }
 
  private:
@@ -143,6 +146,9 @@ class BalancerShared {
   }
   void KnockAfterLease() {
     for (const auto& master : masters_) master->KnockAfterLease();
+  }
+  void KnockIfWaiterWanted() {
+    for (const auto& master : masters_) master->KnockIfWaiterWanted();
   }
   // Called after a master has given back places that the others may wait for.
   void KnockOthersIfHungry(const MasterShared* but) {

@@ -32,7 +32,8 @@
 //    credit is kept for what another source has asked for: whoever makes credit wakes the master.
 //  * What its policy picks somebody for goes to that worker. What it picks nobody for stays held:
 //    no more of a source than may be. The policy is asked about it again when a worker could have
-//    it that could not before, or has fewer connections open, and at least ten times a second.
+//    it that could not before, or has fewer connections open, or waits again, and at least ten
+//    times a second.
 //    Nothing else waits for it.
 //  * Sources of a master take turns. A source that has work, which the master knows of, is passed
 //    over at most a few times by sources that get credit from workers which it has joined, too.
@@ -215,6 +216,7 @@ class Checker {
   struct Shown {
     uint32_t worker = 0;
     uint32_t open = 0;
+    bool busy = false;
   };
   void OnPicked(uint32_t source, uint32_t connection, uint32_t worker);
   void OnNobody(uint32_t source, uint32_t connection, const std::vector<Shown>& shown);

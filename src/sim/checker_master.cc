@@ -104,12 +104,14 @@ void Checker::NoteAside() {
   nobody_.clear();
 }
 
-// Whether the policy, when it picked nobody, was not shown this worker, or with more open.
+// Whether the policy, when it picked nobody, was not shown this worker that waits now, or with more
+// open, or as one that is busy.
 bool Checker::MayHaveNews(uint32_t worker, const Nobody& nobody) const {
   const auto shown =
       std::find_if(nobody.shown.begin(), nobody.shown.end(),
                    [worker](const Shown& candidate) { return candidate.worker == worker; });
-  return shown == nobody.shown.end() || open(worker) + workers_[worker].promised < shown->open;
+  return shown == nobody.shown.end() || shown->busy ||
+         open(worker) + workers_[worker].promised < shown->open;
 }
 
 // Whether its policy keeps what it has from being dealt, or taken in. Tickets are all alike: others

@@ -27,12 +27,18 @@ uint32_t CompletionWorker::Untaken() const {
 }
 
 void CompletionWorker::OnWake() {
-  if (dead() || leaving()) return;
-  if (waiting_) Go(Next::kBegin, world_->WorkerWakeCost());
+  if (!dead() && !leaving() && waiting_) WakeUp();
+}
+
+void CompletionWorker::WakeUp() {
+  const bool says = GivesHints() && !left();
+  Go(says ? Next::kWoke : Next::kBegin, world_->WorkerWakeCost());
 }
 
 void CompletionWorker::Advance() {
   switch (next_) {
+    case Next::kWoke:
+      return Go(Next::kBegin, Woke());
     case Next::kBegin:
       return Begin();
     case Next::kTake:
@@ -55,6 +61,13 @@ void CompletionWorker::Advance() {
       return Go(ticket_ != Checker::kNone ? Next::kRedeem : Next::kServe, world_->StepCost());
     case Next::kMore:
       return More();
+    case Next::kSayWaiting:
+      SayWaiting();
+      return Go(Next::kTellThatItWaits, world_->StepCost());
+    case Next::kTellThatItWaits:
+      TellThatItWaits();
+      if (!ring_.empty()) return Go(Next::kWoke, world_->StepCost());
+      return Wait();
   }
 }
 
@@ -183,6 +196,7 @@ void CompletionWorker::More() {
     return AskToLeave();
   }
   if (!ring_.empty()) return Go(Next::kBegin, world_->StepCost());
+  if (GivesHints() && !left()) return Go(Next::kSayWaiting, world_->StepCost());
   Wait();
 }
 

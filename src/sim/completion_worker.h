@@ -40,6 +40,7 @@ class CompletionWorker final : public SimWorker {
 
  private:
   enum class Next : uint8_t {
+    kWoke,
     kBegin,
     kTake,
     kServe,
@@ -48,7 +49,9 @@ class CompletionWorker final : public SimWorker {
     kTook,
     kRelease,
     kKnock,
-    kMore
+    kMore,
+    kSayWaiting,
+    kTellThatItWaits
   };
   struct Entry {
     int32_t fd = -1;
@@ -56,6 +59,7 @@ class CompletionWorker final : public SimWorker {
   };
 
   void Advance() override;
+  void WakeUp() override;
   void GoOnAlone() override;
 
   void Begin();

@@ -97,6 +97,15 @@ void DrawReluctance(Prng& prng, SimConfig& config) {
   }
 }
 
+// Workers that say when they wait, and are busy with other things now and then.
+void DrawHints(Prng& prng, SimConfig& config) {
+  const bool all = prng.Chance({1, 2});
+  for (SimWorkerConfig& worker : config.workers) {
+    worker.hints = all || prng.Chance({1, 2});
+    if (worker.hints) worker.works_of_8 = prng.OneOf(std::array<uint32_t, 4>{0, 1, 4, 7});
+  }
+}
+
 }  // namespace
 
 // Any policy of the library. Policies that take a parameter get one half of the time.
@@ -185,6 +194,7 @@ SimConfig DrawConfig(uint64_t seed) {
   }
   if (config.sources.size() > 1 && prng.Chance({1, 8})) DrawFlood(prng, config);
   if (prng.Chance({1, 6})) DrawReluctance(prng, config);
+  if (prng.Chance({1, 2})) DrawHints(prng, config);
   return config;
 }
 

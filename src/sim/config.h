@@ -40,6 +40,9 @@ struct SimWorkerConfig {
   int32_t cpu = -1;
   uint32_t sources = 0xff;  // bit i: joins the sources i, i + 8, i + 16 …
   int64_t joins_at_ns = 0;
+  bool hints = false;       // it says when it waits; not of a host
+  uint32_t works_of_8 = 0;  // hints: so many of eight times it has something else to do before it
+                            // claims, and wakes for that
 };
 
 // How connections come and how long they are served.
@@ -99,6 +102,7 @@ enum class Breakage : uint8_t {
   kWorkerServesTwice,       // a claimed offer is served a second time
   kWorkerDropsOffer,        // a claimed offer is never served
   kWorkerNeverKnocks,       // a claim that does not read `hungry`
+  kWorkerHidesThatItWaits,  // a worker that is about to wait does not read whether anybody wants it
   kWorkerLooksUpNeighbour,  // a claim that finds the token of another source
   kWorkerForgetsItsRing,    // a worker that leaves serves nothing of what is in its ring
   kTicketForgotten,         // a worker finds no descriptor and does not give the ticket back

@@ -43,6 +43,8 @@ void VisitWorker(Config& worker, Visitor& visit) {
   visit("cpu", worker.cpu);
   visit("sources", worker.sources);
   visit("joins_at_ns", worker.joins_at_ns);
+  visit("hints", worker.hints);
+  visit("works_of_8", worker.works_of_8);
 }
 
 template <typename Config, typename Visitor>

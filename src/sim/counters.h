@@ -95,8 +95,10 @@ enum class Milestone : uint8_t {
   kSetAside,            // times that a policy picked nobody
   kSetAsideSaid,        // the engine said that a policy has set much aside, or for long
   kAsideFull,           // as much was set aside as may be
+  kBusyFirst,           // a worker that woke was busy with something else before it claimed
+  kWaiterWanted,        // a worker that was about to wait knocked, because a master wanted to know
 };
-inline constexpr size_t kMilestoneCount = 81;
+inline constexpr size_t kMilestoneCount = 83;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -180,6 +182,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "set_aside",
     "set_aside_said",
     "aside_full",
+    "busy_first",
+    "waiter_wanted",
 };
 
 struct Counters {

@@ -37,8 +37,10 @@ bool InboxWorker::Oversleeps() const {
 void InboxWorker::OnWake() {
   if (dead() || leaving() || left()) return;
   ++doorbells_;
-  if (waiting_) Go(Next::kBegin, world_->WorkerWakeCost());
+  if (waiting_) WakeUp();
 }
+
+int64_t InboxWorker::WakeCost() const { return world_->WorkerWakeCost(); }
 
 void InboxWorker::OnDriven() {
   if (!dead() && !leaving() && !left() && waiting_) Go(Next::kBegin, world_->StepCost());
@@ -46,6 +48,8 @@ void InboxWorker::OnDriven() {
 
 void InboxWorker::Advance() {
   switch (next_) {
+    case Next::kWoke:
+      return Go(Next::kBegin, Woke());
     case Next::kBegin:
       return Begin();
     case Next::kBeginOne:
@@ -67,6 +71,13 @@ void InboxWorker::Advance() {
       return Go(Next::kMore, world_->StepCost());
     case Next::kMore:
       return More();
+    case Next::kSayWaiting:
+      SayWaiting();
+      return Go(Next::kTellThatItWaits, world_->StepCost());
+    case Next::kTellThatItWaits:
+      TellThatItWaits();
+      if (doorbells_ > 0) return Go(Next::kWoke, world_->StepCost());
+      return Wait();
   }
 }
 
@@ -184,6 +195,7 @@ void InboxWorker::More() {
   }
   if (world_->MayLeave(id_) && world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
   if (doorbells_ > 0) return Go(Next::kBegin, world_->StepCost());
+  if (GivesHints()) return Go(Next::kSayWaiting, world_->StepCost());
   Wait();
 }
 

@@ -4,6 +4,9 @@
 //   waiting → begin → take → look the token up → callback → take → … → end → knock
 //   (Hunger::HearKnock) → begin again if some are left, or wait
 //
+// One that gives hints says before its wait that it waits, reads the flag of those who want to
+// know, and says after it that it woke. It may have other things to do then, before it begins.
+//
 // What is claimed may be a ticket. Then there is an accept between the look-up and the callback; if
 // it finds nothing, there is no callback.
 
@@ -34,6 +37,7 @@ class InboxWorker final : public SimWorker {
 
  private:
   enum class Next : uint8_t {
+    kWoke,
     kBegin,
     kBeginOne,
     kTake,
@@ -42,10 +46,14 @@ class InboxWorker final : public SimWorker {
     kCallback,
     kEnd,
     kKnock,
-    kMore
+    kMore,
+    kSayWaiting,
+    kTellThatItWaits
   };
 
   void Advance() override;
+  void WakeUp() override { Go(GivesHints() ? Next::kWoke : Next::kBegin, WakeCost()); }
+  int64_t WakeCost() const;
   // It has asked to leave between two claims, so it has nothing of its own.
   void GoOnAlone() override {}
 

@@ -79,6 +79,13 @@ class MemoryWorker {
     return claimed;
   }
 
+  // Around its wait, if it gives hints. Whether it knocks.
+  bool BeforeWait(core::Hunger& hunger) {
+    state_.SayWaiting();
+    return hunger.HearKnockOfWaiter();
+  }
+  void AfterWait() { state_.SayBusy(); }
+
   // Inside a claim that the test has begun at the inbox: the next offer, if any.
   bool TakeOne(std::vector<int32_t>* fds = nullptr) {
     const uint64_t word = box_.inbox.Claim();

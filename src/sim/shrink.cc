@@ -209,6 +209,11 @@ class Shrinker {
       plainer([](SimWorkerConfig& worker) { worker.cpu = -1; });
       plainer([](SimWorkerConfig& worker) { worker.sources = 0xff; });
       plainer([](SimWorkerConfig& worker) { worker.joins_at_ns = 0; });
+      plainer([](SimWorkerConfig& worker) { worker.works_of_8 = 0; });
+      plainer([](SimWorkerConfig& worker) {
+        worker.hints = false;
+        worker.works_of_8 = 0;
+      });
       plainer([](SimWorkerConfig& worker) { worker.window = 1; });
       plainer([](SimWorkerConfig& worker) { worker.window = std::min(worker.window, 4u); });
     }

@@ -1,11 +1,15 @@
 #include "sim/sim_worker.h"
 
+#include <utility>
+
 #include "sim/world.h"
 
 namespace ringmaster::sim {
 
 SimWorker::SimWorker(World* world, uint32_t id, const SimWorkerConfig& config)
-    : world_(world), id_(id), config_(config), tokens_(world->masters()) {}
+    : world_(world), id_(id), config_(config), tokens_(world->masters()) {
+  if (GivesHints()) port_state_.SayWaiting();
+}
 
 void SimWorker::Step() {
   if (dead_) return;
@@ -22,6 +26,12 @@ void SimWorker::Step() {
     return StepAfter(stall_ns);
   }
   Advance();
+}
+
+void SimWorker::OnOwnWork() {
+  if (!waiting_ || dead_ || leaving_ || left_) return;
+  has_own_work_ = true;
+  WakeUp();
 }
 
 void SimWorker::LeaveIfIdle() {
@@ -69,6 +79,7 @@ void SimWorker::Wait() {
   waiting_ = true;
   if (!left_) world_->checker().OnIdle(id_, world_->now_ns());
   if (world_->Hosts(id_)) world_->HostComesRound();
+  if (GivesHints() && !left_) world_->ScheduleOwnWork(id_);
 }
 
 void SimWorker::AskToLeave() {
@@ -80,6 +91,31 @@ void SimWorker::KnockIfHungry() {
   for (uint32_t master = 0; master < world_->masters(); ++master) {
     if (world_->hunger(master).HearKnock()) world_->Knock(master, id_);
   }
+}
+
+bool SimWorker::GivesHints() const { return config_.hints && !world_->Hosts(id_); }
+
+void SimWorker::SayWaiting() {
+  world_->Note("is about to wait", {{"worker", id_}});
+  port_state_.SayWaiting();
+}
+
+void SimWorker::TellThatItWaits() {
+  if (world_->Breaks(Breakage::kWorkerHidesThatItWaits)) return;
+  for (uint32_t master = 0; master < world_->masters(); ++master) {
+    if (!world_->hunger(master).HearKnockOfWaiter()) continue;
+    world_->Reached(Milestone::kWaiterWanted);
+    world_->Knock(master, id_);
+  }
+}
+
+int64_t SimWorker::Woke() {
+  port_state_.SayBusy();
+  const bool works = world_->prng().Below(8) < config_.works_of_8;
+  if (!std::exchange(has_own_work_, false) && !works) return world_->StepCost();
+  world_->Note("is busy", {{"worker", id_}});
+  world_->Reached(Milestone::kBusyFirst);
+  return world_->ServiceTime();
 }
 
 }  // namespace ringmaster::sim

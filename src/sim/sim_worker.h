@@ -36,6 +36,8 @@ class SimWorker {
   virtual void OnWake() = 0;
   // The next step is due.
   void Step();
+  // Something else than the balancer has work for it.
+  void OnOwnWork();
   // Its time to leave has come: it leaves at once if it waits.
   void LeaveIfIdle();
   // The master has it in its books no more, and will not use its ring again.
@@ -74,6 +76,8 @@ class SimWorker {
  protected:
   // Takes the next step.
   virtual void Advance() = 0;
+  // It wakes, and says so with its next step. Called while it waits.
+  virtual void WakeUp() = 0;
   // It has left. What belongs to the worker alone goes on.
   virtual void GoOnAlone() = 0;
 
@@ -81,6 +85,14 @@ class SimWorker {
   void Wait();
   void AskToLeave();
   void KnockIfHungry();
+
+  // The hints of Port::BeforeWait and Port::AfterWait, step by step: it says that it waits; it
+  // reads whether anybody wants to know; it woke. The last says how long it is busy with other
+  // things before it looks what it was offered.
+  bool GivesHints() const;
+  void SayWaiting();
+  void TellThatItWaits();
+  int64_t Woke();
 
   World* const world_;
   const uint32_t id_;
@@ -90,6 +102,7 @@ class SimWorker {
   bool waiting_ = true;
 
  private:
+  bool has_own_work_ = false;
   bool dead_ = false;
   bool leaving_ = false;  // has asked the master and waits for the answer
   bool left_ = false;

@@ -88,7 +88,9 @@ class WatchedPolicy final : public Policy {
     }
     shown_.clear();
     for (const Candidate& candidate : view.candidates) {
-      shown_.push_back({.worker = reluctance_.worker_at(candidate.worker), .open = candidate.open});
+      shown_.push_back({.worker = reluctance_.worker_at(candidate.worker),
+                        .open = candidate.open,
+                        .busy = candidate.busy});
     }
     checker_->OnNobody(reluctance_.source, connection, shown_);
     return kNobodyNow;
@@ -122,6 +124,9 @@ class WatchedPolicy final : public Policy {
       }
       if (!std::binary_search(view.joined.begin(), view.joined.end(), candidate.worker)) {
         checker_->Fail("a policy sees a candidate that has not joined");
+      }
+      if (candidate.idle && (candidate.busy || candidate.unclaimed > 0)) {
+        checker_->Fail("a policy sees an idle worker that has something to do");
       }
       if (candidate.credit == 0) checker_->Fail("a policy sees a worker without credit");
       if (candidate.unclaimed > candidate.open) {

@@ -144,6 +144,8 @@ void World::Do(const Event& event) {
     case Happening::kWake:
       Note("wakes", {{"worker", event.a}});
       return worker(event.a).OnWake();
+    case Happening::kOwnWork:
+      return worker(event.a).OnOwnWork();
     case Happening::kClose:
       return CloseConnection(event.a);
     case Happening::kRelease:
@@ -380,6 +382,11 @@ void World::CloseRefused(int32_t fd) {
 
 void World::ScheduleStep(uint32_t worker, int64_t after_ns) {
   Schedule(after_ns, Happening::kStep, worker);
+}
+
+void World::ScheduleOwnWork(uint32_t id) {
+  if (phase_ != Phase::kTraffic || prng_.Below(8) >= worker(id).config().works_of_8) return;
+  Schedule(prng_.Exponential(2 * config_.workload.gap_ns_mean), Happening::kOwnWork, id);
 }
 
 void World::Serve(uint32_t worker, uint32_t connection, bool leased) {

@@ -109,6 +109,8 @@ class World {
   // --- For the workers. ---
   core::Hunger& hunger(uint32_t master) { return masters_[master].hunger; }
   void ScheduleStep(uint32_t worker, int64_t after_ns);
+  // A worker that gives hints waits: something else may wake it while traffic is on.
+  void ScheduleOwnWork(uint32_t worker);
   void Serve(uint32_t worker, uint32_t connection, bool leased);
   void OnCallbackEnd(uint32_t connection);
   // After a ticket was redeemed: whether the worker must give it back because other connections
@@ -149,6 +151,7 @@ class World {
     kArrival,
     kStep,
     kWake,          // a worker learns that something is in its ring
+    kOwnWork,       // a worker has something else to do
     kClose,         // a lease ends: its descriptor
     kRelease,       // its place
     kReleaseKnock,  // its knock

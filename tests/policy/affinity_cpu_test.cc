@@ -153,6 +153,22 @@ TEST(AffinityCpu, DoesNotTakeUnknownIdsForShared) {
   EXPECT_EQ(crew.Pick(*policy, On(0)), 0u);
 }
 
+TEST(AffinityCpu, PrefersAWorkerThatWaitsWithinAGroupOnly) {
+  Crew crew(3);
+  crew.facts(0).cpu = crew.facts(1).cpu = 7;
+  crew.facts(2).cpu = 9;
+  auto policy = Ready(AffinityCpu(), crew);
+  crew.SetBusy(0, true);
+  EXPECT_EQ(crew.PickMany(*policy, 3, On(7)), (Workers{1, 1, 1}));
+  crew.facts(1).open = 2;
+  EXPECT_EQ(crew.PickMany(*policy, 2, On(7)), (Workers{0, 0}));
+  crew.SetBusy(1, true);
+  crew.facts(1).open = 0;
+  EXPECT_EQ(crew.PickMany(*policy, 2, On(7)), (Workers{1, 0}));
+  // Those that are far away, too.
+  EXPECT_EQ(crew.PickMany(*policy, 3, On(5)), (Workers{2, 2, 2}));
+}
+
 TEST(AffinityCpu, KnowsTheSameCpuWithoutATopology) {
   Crew crew(4);
   for (uint32_t worker = 0; worker < 4; ++worker) {
@@ -192,6 +208,7 @@ TEST(AffinityCpu, NeverExceedsTheSlackAndNeverPassesOverANearerWorkerWithinIt) {
         Candidate& facts = crew.facts(worker);
         facts.credit = chance.Below(2);
         facts.open = chance.Below(12);
+        facts.busy = chance.OneIn(3);
         facts.cpu = static_cast<int32_t>(chance.Below(kCpus + 1)) - 1;
       }
       if (!crew.HasCandidate()) continue;
@@ -205,7 +222,7 @@ TEST(AffinityCpu, NeverExceedsTheSlackAndNeverPassesOverANearerWorkerWithinIt) {
         if (one.open > open_min + slack) continue;
         ASSERT_LE(nearness(incoming, picked.cpu), nearness(incoming, one.cpu));
         if (nearness(incoming, picked.cpu) == nearness(incoming, one.cpu)) {
-          ASSERT_LE(picked.open, one.open);
+          ASSERT_LE(picked.open + picked.busy, one.open + one.busy);
         }
       }
     }

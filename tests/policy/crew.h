@@ -50,6 +50,11 @@ class Crew {
 
   uint32_t size() const { return static_cast<uint32_t>(slots_.size()); }
   Candidate& facts(uint32_t worker) { return slots_[worker].facts; }
+  // The worker gives hints: it waits with nothing unclaimed, or it does not wait.
+  void SetBusy(uint32_t worker, bool busy) {
+    facts(worker).busy = busy;
+    facts(worker).idle = !busy;
+  }
   CpuTopology& topology() { return topology_; }
 
   void SetJoined(uint32_t worker, bool joined) { slots_[worker].joined = joined; }

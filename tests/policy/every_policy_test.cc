@@ -34,7 +34,8 @@ void Shake(Crew& crew, Chance& chance) {
     facts.unclaimed = std::min(facts.open, chance.Below(3));
     facts.cpu = static_cast<int32_t>(chance.Below(9)) - 1;
     facts.still_ns = facts.unclaimed == 0 ? 0 : chance.Below(20'000'000);
-    facts.idle = facts.unclaimed == 0 && chance.OneIn(2);
+    facts.busy = chance.OneIn(3);
+    facts.idle = facts.unclaimed == 0 && !facts.busy && chance.OneIn(2);
   }
   if (crew.HasCandidate()) return;
   crew.SetJoined(0, true);

@@ -76,6 +76,27 @@ TEST(Hermes, ToleratesExactlyOneAndAHalfTimesTheAverage) {
   EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 0}));
 }
 
+TEST(Hermes, PassesOverBusyWorkersUnlessAllAre) {
+  Crew crew(4);
+  auto policy = Ready(Hermes(), crew);
+  crew.SetBusy(1, true);
+  crew.SetBusy(2, true);
+  EXPECT_EQ(crew.PickMany(*policy, 4), (Workers{0, 3, 0, 3}));
+  crew.SetBusy(0, true);
+  crew.SetBusy(3, true);
+  EXPECT_EQ(crew.PickMany(*policy, 5), (Workers{0, 1, 2, 3, 0}));
+}
+
+// That a worker waits does not let it through a sieve.
+TEST(Hermes, DoesNotPreferAWorkerThatWaitsWithManyConnections) {
+  Crew crew(3);
+  auto policy = Ready(Hermes(), crew);
+  crew.SetBusy(0, true);
+  crew.SetBusy(1, true);
+  crew.facts(2).open = 9;
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0}));
+}
+
 TEST(Hermes, LeavesOutThoseWithOverOneAndAHalfTimesTheAverageOfUnclaimedOffers) {
   Crew crew(3);
   auto policy = Ready(Hermes(), crew);
@@ -121,6 +142,7 @@ TEST(Hermes, FollowsItsRuleUnderAnyFacts) {
         facts.open = chance.Below(12);
         facts.unclaimed = chance.Below(4);
         facts.still_ns = chance.OneIn(2) ? 0 : chance.Below(8) * kMs;
+        facts.busy = chance.OneIn(2);
       }
       if (!crew.HasCandidate()) continue;
       const View view = crew.MakeView();
@@ -139,6 +161,7 @@ TEST(Hermes, FollowsItsRuleUnderAnyFacts) {
       sieve([](const Candidate& one) { return one.still_ns <= 5 * kMs; });
       sieve_by(&Candidate::open);
       sieve_by(&Candidate::unclaimed);
+      sieve([](const Candidate& one) { return !one.busy; });
       const auto turn = std::find_if(left.begin(), left.end(),
                                      [&](const Candidate& one) { return one.worker >= next; });
       const uint32_t expected = turn != left.end() ? turn->worker : left.front().worker;

@@ -46,6 +46,38 @@ TEST(LeastLoaded, PrefersAnIdleWorkerAmongEqualsOnly) {
   EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0}));
 }
 
+TEST(LeastLoaded, PrefersAWorkerThatWaitsToABusyOneWithOneConnectionLess) {
+  Crew crew(3);
+  auto policy = Ready(LeastLoaded(), crew);
+  crew.SetBusy(0, true);
+  crew.SetBusy(1, true);
+  crew.facts(2).open = 1;
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{2, 2}));
+  crew.facts(2).open = 2;
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0}));
+}
+
+// A worker that gives no hints is neither preferred nor passed over.
+TEST(LeastLoaded, TakesAWorkerWithoutHintsAsOneThatWaits) {
+  Crew crew(3);
+  auto policy = Ready(LeastLoaded(), crew);
+  crew.SetBusy(1, true);
+  EXPECT_EQ(crew.PickMany(*policy, 4), (Workers{0, 2, 0, 2}));
+  crew.facts(0).idle = false;  // it is in a claim
+  crew.facts(2).open = 1;
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 0}));
+}
+
+TEST(LeastLoaded, LevelsWorkersThatAreAllBusyOrAllWait) {
+  for (const bool busy : {false, true}) {
+    Crew crew(4);
+    auto policy = Ready(LeastLoaded(), crew);
+    for (uint32_t worker = 0; worker < 4; ++worker) crew.SetBusy(worker, busy);
+    for (int i = 0; i < 64; ++i) ++crew.facts(crew.Pick(*policy)).open;
+    for (uint32_t worker = 0; worker < 4; ++worker) EXPECT_EQ(crew.facts(worker).open, 16u);
+  }
+}
+
 TEST(LeastLoaded, KeepsItsPlaceWhenWorkersLackCreditForAWhile) {
   Crew crew(4);
   auto policy = Ready(LeastLoaded(), crew);
@@ -79,7 +111,7 @@ TEST(LeastLoaded, LevelsUnevenWorkers) {
   for (uint32_t worker = 0; worker < 3; ++worker) EXPECT_EQ(crew.facts(worker).open, 6u);
 }
 
-TEST(LeastLoaded, NeverPicksAboveTheMinimumNorABusyOneBesideAnEqualIdleOne) {
+TEST(LeastLoaded, NeverPicksFarAboveTheMinimumNorOneThatIsNotIdleBesideAnEqualIdleOne) {
   const uint64_t first = FirstSeed();
   for (uint64_t seed = first; seed < first + 50; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed=" << seed);
@@ -91,13 +123,14 @@ TEST(LeastLoaded, NeverPicksAboveTheMinimumNorABusyOneBesideAnEqualIdleOne) {
         Candidate& facts = crew.facts(worker);
         facts.credit = chance.Below(2);
         facts.open = chance.Below(4);
-        facts.idle = chance.OneIn(3);
+        facts.busy = chance.OneIn(3);
+        facts.idle = !facts.busy && chance.OneIn(2);
       }
       if (!crew.HasCandidate()) continue;
       const View view = crew.MakeView();
       const Candidate picked = crew.facts(crew.Pick(*policy));
       for (const Candidate& one : view.candidates) {
-        ASSERT_LE(picked.open, one.open);
+        ASSERT_LE(picked.open + picked.busy, one.open + one.busy);
         if (one.open == picked.open && one.idle) {
           ASSERT_TRUE(picked.idle);
         }

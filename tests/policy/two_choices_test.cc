@@ -33,6 +33,16 @@ TEST(TwoChoices, PrefersAnIdleWorkerAmongEqualsOnly) {
   EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 0));
 }
 
+TEST(TwoChoices, PrefersAWorkerThatWaitsToABusyOneWithOneConnectionLess) {
+  Crew crew(2);
+  auto policy = Ready(TwoChoices(), crew);
+  crew.SetBusy(0, true);
+  crew.facts(1).open = 1;
+  EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 1));
+  crew.facts(1).open = 2;
+  EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 0));
+}
+
 TEST(TwoChoices, NeverPicksTheOneThatLosesAgainstEverybody) {
   Crew crew(5);
   auto policy = Ready(TwoChoices(), crew);

@@ -53,6 +53,9 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kWorkerServesTwice, "WorkerServesTwice", "a second time"},
         BrokenPart{Breakage::kWorkerDropsOffer, "WorkerDropsOffer", "was not served"},
         BrokenPart{Breakage::kWorkerNeverKnocks, "WorkerNeverKnocks", "was not woken"},
+        BrokenPart{Breakage::kWorkerHidesThatItWaits, "WorkerHidesThatItWaits", "was not woken",
+                   " hosted=0 source=policy:least-loaded/nobody_of_8:4"
+                   " worker=window:4/hints:1/works_of_8:4 worker=window:4/hints:1/works_of_8:4"},
         BrokenPart{Breakage::kWorkerLooksUpNeighbour, "WorkerLooksUpNeighbour",
                    "under the token of another source"},
         BrokenPart{Breakage::kWorkerForgetsItsRing, "WorkerForgetsItsRing", "was not served"},

@@ -1,0 +1,118 @@
+// Workers that say when they wait, on the real ring. Method: the test itself is the workers, whose
+// mailboxes it polls, so it decides what each of them has said when a client comes.
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "balancer_fixture.h"
+#include "ringmaster/balancer.h"
+#include "ringmaster/mailbox.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+// Whoever is idle, and else nobody.
+class IdleOnly final : public Policy {
+ public:
+  explicit IdleOnly(std::atomic<int>* asked) : asked_(asked) {}
+  std::string name() const override { return "idle-only"; }
+  size_t Pick(const Arrival&, const View& view) override {
+    ++*asked_;
+    for (size_t i = 0; i < view.candidates.size(); ++i) {
+      if (view.candidates[i].idle) return i;
+    }
+    return kNobodyNow;
+  }
+
+ private:
+  std::atomic<int>* const asked_;
+};
+
+class WaitsTest : public BalancerTest {
+ protected:
+  struct Loop {
+    Mailbox mailbox;
+    Port port;
+  };
+
+  Loop AddLoop(std::vector<Source> sources) {
+    Loop loop{.mailbox = Mailbox::Create().value()};
+    loop.port = balancer_->AddWorker(loop.mailbox).value();
+    for (Source& source : sources) EXPECT_TRUE(source.Join(loop.port).ok());
+    return loop;
+  }
+  // Waits until something is there for the worker, which has said so, and serves it. Returns how
+  // much it was.
+  static size_t WaitAndServe(Loop& loop) {
+    pollfd entry{.fd = loop.mailbox.fd(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&entry, 1, 10'000), 1);
+    loop.port.AfterWait();
+    size_t served = 0;
+    loop.port.Claim([&](Connection connection) {
+      ++served;
+      ServeIndex(loop.port.worker(), std::move(connection));
+    });
+    return served;
+  }
+};
+
+TEST_F(WaitsTest, AConnectionGoesToAWorkerThatWaitsNotToOneThatIsBusy) {
+  const Listener listener = Listener::Tcp();
+  const Source source = AddSource(listener, {.policy = LeastLoaded()});
+  Loop busy = AddLoop({source});
+  Loop waits = AddLoop({source});
+  busy.port.AfterWait();
+  for (int i = 0; i < 20; ++i) {
+    waits.port.BeforeWait();
+    const int client = listener.Connect();
+    EXPECT_EQ(WaitAndServe(waits), 1u);
+    ExpectAnswers({client});
+  }
+  EXPECT_FALSE(busy.port.Claim([](Connection) { ADD_FAILURE(); }));
+}
+
+TEST_F(WaitsTest, AWorkerThatIsAboutToWaitIsAskedForWhatNobodyIdleCouldHave) {
+  std::atomic<int> asked{0};
+  const Listener listener = Listener::Tcp();
+  const Source source = AddSource(listener, {.policy = std::make_unique<IdleOnly>(&asked)});
+  Loop one = AddLoop({source});
+  Loop other = AddLoop({source});
+  one.port.AfterWait();
+  for (int i = 0; i < 20; ++i) {
+    other.port.AfterWait();
+    const int before = asked;
+    const int client = listener.Connect();
+    ASSERT_TRUE(Eventually([&] { return asked > before; }));
+    other.port.BeforeWait();
+    EXPECT_EQ(WaitAndServe(other), 1u);
+    ExpectAnswers({client});
+  }
+}
+
+TEST_F(WaitsTest, HintsOfAPortThatHasLeftDoNothing) {
+  const Listener listener = Listener::Tcp();
+  const Source source = AddSource(listener);
+  Loop loop = AddLoop({source});
+  Port moved = std::move(loop.port);
+  loop.port.BeforeWait();
+  loop.port.AfterWait();
+  moved.BeforeWait();
+  moved.Leave();
+  moved.BeforeWait();
+  moved.AfterWait();
+  Loop outlives = AddLoop({source});
+  balancer_.reset();
+  outlives.port.BeforeWait();
+  outlives.port.AfterWait();
+}
+
+}  // namespace
+}  // namespace ringmaster
