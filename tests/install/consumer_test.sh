@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the build into a directory of its own, builds the README's examples against it through
-# pkg-config, the first once with the shared library and once with the static one, and runs them:
-# whoever links the library sees exactly this.
+# Installs the build into a directory of its own, builds the programs of README.md and HOSTS.md
+# against it through pkg-config, the first once with the shared library and once with the static
+# one, and runs them: whoever links the library sees exactly this.
 #
 #   consumer_test.sh BUILD_DIRECTORY SOURCE_DIRECTORY COMPILER
 set -euo pipefail
@@ -17,20 +17,20 @@ prefix=$(pkg-config --variable=prefix ringmaster)
 defines=(--define-variable=prefix="$scratch/root$prefix")
 lib=$(pkg-config "${defines[@]}" --variable=libdir ringmaster)
 
-# block N: the Nth C++ block of the README.
+# block DOCUMENT: its first C++ block.
 block() {
-  awk -v wanted="$1" '/^```cpp$/ { ++block; inside = 1; next } /^```$/ { inside = 0 }
-                      inside && block == wanted' "$source/README.md"
+  awk '/^```cpp$/ { ++block; inside = 1; next } /^```$/ { inside = 0 }
+       inside && block == 1' "$source/$1"
 }
-# The second block is a worker for the main function of the first.
+# That of HOSTS.md is a worker for the main function of the README's.
 port=$((20000 + $$ % 10000))
 for program in shared static epoll; do
   if [ $program = epoll ]; then
-    { block 2; block 1 | sed -n '/^int main/,$p'; }
+    { block tools/docs/HOSTS.md; block README.md | sed -n '/^#include/p; /^int main/,$p'; }
   else
-    block 1
+    block README.md
   fi | sed "s/7777/$port/" >"$scratch/$program.cc"
-  [ "$(wc -l <"$scratch/$program.cc")" -gt 15 ] || { echo "no example in README.md"; exit 1; }
+  [ "$(wc -l <"$scratch/$program.cc")" -gt 15 ] || { echo "no example for $program"; exit 1; }
 done
 
 # As README.md says it, with a prefix of one's own.
@@ -85,7 +85,13 @@ ask() {
 # free: until then a client would still find the old listener.
 end() {
   kill "$server"
-  wait "$server" 2>/dev/null || true
+  local status=0
+  wait "$server" 2>/dev/null || status=$?
+  if [ $status -ne 0 ]; then
+    echo "the server does not end by itself when it is asked to, but with $status:"
+    cat "$scratch/out"
+    exit 1
+  fi
   for _ in $(seq 100); do
     if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return; fi
     sleep 0.1

@@ -11,6 +11,7 @@
     tidy.py wrapping ROOT              no comment or text is broken off behind a full line
     tidy.py links ROOT                 what documents link to is there, headings included
     tidy.py figures ROOT               figures that stand twice are the same in both places
+    tidy.py readme ROOT                the README is short enough to be read
 
 Prints each violation as file:line: what is wrong. Exits with 0 if there is none, with 1 if there is
 one or if nothing was found to check, with 77 (skipped) if a tool is missing.
@@ -481,6 +482,18 @@ def check_figures(root):
     return complaints, looked_at
 
 
+# Programs included. What is for reference has documents of its own.
+README_WORDS_MAX = 900
+
+
+def check_readme(root):
+    words = len(read(root, "README.md").split())
+    if words <= README_WORDS_MAX:
+        return [], words
+    return [f"README.md:1: has {words} words, more than {README_WORDS_MAX}: move what is not for "
+            "everybody into tools/docs"], words
+
+
 def missing_tool(check):
     """Why the check cannot run here; None if it can."""
     if check == "symbols" and not shutil.which("nm"):
@@ -506,6 +519,7 @@ CHECKS = {
     "wrapping": check_wrapping,
     "links": check_links,
     "figures": check_figures,
+    "readme": check_readme,
 }
 
 

@@ -424,6 +424,14 @@ class Figures(Tidy):
         self.assert_breaks(tidy.check_figures, where="README.md:1:", says="not there")
 
 
+class Readme(Tidy):
+    def test_its_words_are_counted(self):
+        self.write("README.md", "word " * 900)
+        self.assert_keeps(tidy.check_readme)
+        self.write("README.md", "word " * 901)
+        self.assert_breaks(tidy.check_readme, where="README.md:1:", says="901 words")
+
+
 class CommandLine(Tidy):
     def status(self, *arguments):
         command = [sys.executable, tidy.__file__, *arguments]
