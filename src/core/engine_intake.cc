@@ -264,8 +264,9 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
   SourceState& source = sources_[index];
   // Of what is ended anyway nobody need hear.
   if (source.removed || (source.failed && !source.drains)) return;
-  switch (error) {
-    case EAGAIN:
+  switch (AcceptErrorOf(error)) {
+    case AcceptError::kNone:
+      if (error != EAGAIN) return;
       // Later completions of the same batch may still set it again: they are in the order in which
       // things happened.
       source.ready = false;
@@ -273,32 +274,24 @@ void Engine::OnAcceptError(uint32_t index, int32_t error) {
       if (source.hung_up) source.asks_state = true;  // by (17)
       FindNothing(index);
       return;
-    case ECANCELED:
-      return;
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM:
-    case ENOBUFS:
+    case AcceptError::kShortage:
       ++source.intake.errors;
       if (source.back_off.RunOut(now_ns_)) Emit(EventKind::kOutOfDescriptors, index, 0, error);
       PauseIntake(index);
       return;
-    case kWouldWait:
+    case AcceptError::kBlocks:
       ++source.intake.errors;
       if (now_ns_ >= source.blocked_until_ns) Emit(EventKind::kSourceBlocks, index, 0, error);
       source.blocked_until_ns = After(now_ns_, kDescriptorsCalmNs);
       PauseIntake(index);
       return;
-    case kOtherFile:
+    case AcceptError::kWrongFile:
       ++source.intake.errors;
       return GiveUp(index, error);
-    case EINVAL:
-    case EBADF:
-    case ENOTSOCK:
-    case EOPNOTSUPP:
+    case AcceptError::kDoubt:
       ++source.intake.errors;
       return Doubt(source, error);
-    default:
+    case AcceptError::kConnection:
       ++source.intake.errors;
       source.back_off.Try(now_ns_);  // by then it had all that is short in a shortage
       return OnConnectionError(index);

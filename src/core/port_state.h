@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/accept_error.h"
+
 namespace ringmaster::core {
 
 // Cache lines that different sides write are kept apart. A constant, because the standard's own may
@@ -128,7 +130,7 @@ class GivenBack {
     bool more = false;      // there may be more: somebody else may have a look
     bool redeemed = false;  // something was accepted
     bool nothing = false;   // nothing was found (EAGAIN)
-    int32_t error = 0;      // the errno of what went wrong last, or 0
+    int32_t error = 0;      // the gravest errno of what went wrong, or 0
   };
 
   // Any thread. A ticket of the source comes back, with the errno of what went wrong or 0. Release:
@@ -160,7 +162,7 @@ class GivenBack {
     return {.more = (word & kMore) != 0,
             .redeemed = (word & kRedeemed) != 0,
             .nothing = (word & kNothing) != 0,
-            .error = static_cast<int32_t>(word & kErrorMask)};
+            .error = ErrorOf(word)};
   }
 
  private:
@@ -170,13 +172,15 @@ class GivenBack {
   static constexpr uint64_t kRedeemed = 1 << 13;
   static constexpr uint64_t kNothing = 1 << 14;
 
+  static int32_t ErrorOf(uint64_t word) { return static_cast<int32_t>(word & kErrorMask); }
+
   void Add(uint64_t serial, uint64_t news) {
     uint64_t before = word_.load(std::memory_order_relaxed);
     while (before >> kSerialShift <= serial) {
       uint64_t word = serial << kSerialShift | news;
       if (before >> kSerialShift == serial) {
-        const uint64_t error = (news & kErrorMask) != 0 ? news & kErrorMask : before & kErrorMask;
-        word = ((word | before) & ~kErrorMask) | error;
+        const int32_t error = Graver(ErrorOf(before), ErrorOf(news));
+        word = ((word | before) & ~kErrorMask) | static_cast<uint64_t>(error);
       }
       if (word_.compare_exchange_weak(before, word, std::memory_order_release,
                                       std::memory_order_relaxed)) {

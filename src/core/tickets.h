@@ -9,7 +9,7 @@
 //    looked for when they are taken. A worker need not say that it has accepted by such a ticket:
 //    when all are taken, and none has failed meanwhile, they count as a success.
 //  * News. What workers have said of the source's tickets since the last batch. In which order is
-//    not known.
+//    not known. Of several errors the gravest is kept.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/accept_error.h"
 #include "core/port_state.h"
 
 namespace ringmaster::core {
@@ -80,7 +81,7 @@ class Tickets {
     } else if (error == 0) {
       news_.more = true;
     } else {
-      news_.error = error;
+      news_.error = Graver(news_.error, error);
     }
   }
   void Redeem() { news_.redeemed = true; }

@@ -6,7 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 
+#include "core/op.h"
 #include "core/port_state.h"
 
 namespace ringmaster::core {
@@ -85,10 +89,23 @@ TEST(TicketBooksTest, RemembersEachKindOfNewsOnce) {
   tickets.Redeem();
   const GivenBack::News news = tickets.TakeNews();
   EXPECT_TRUE(news.more && news.nothing && news.redeemed);
-  EXPECT_EQ(news.error, ENFILE);  // what went wrong last
+  EXPECT_EQ(news.error, EMFILE);  // the first of those that are equally grave
   const GivenBack::News none = tickets.TakeNews();
   EXPECT_FALSE(none.more || none.nothing || none.redeemed);
   EXPECT_EQ(none.error, 0);
+}
+
+// In which order they were said is not known.
+TEST(TicketBooksTest, KeepsTheGravestOfSeveralErrors) {
+  const int32_t by_gravity[] = {ECONNABORTED, EMFILE, kWouldWait, EBADF, kOtherFile};
+  for (size_t i = 0; i + 1 < std::size(by_gravity); ++i) {
+    for (const bool gravest_last : {true, false}) {
+      Tickets tickets;
+      tickets.GiveBack(by_gravity[gravest_last ? i : i + 1]);
+      tickets.GiveBack(by_gravity[gravest_last ? i + 1 : i]);
+      EXPECT_EQ(tickets.TakeNews().error, by_gravity[i + 1]) << i << gravest_last;
+    }
+  }
 }
 
 }  // namespace

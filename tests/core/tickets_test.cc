@@ -50,6 +50,23 @@ class TicketsTest : public EngineTest {
   uint64_t Dropped(uint32_t source = 0) const { return engine_.ledger().source(source).dropped; }
   // The worker has done with so many tickets that it claimed.
   void Done(uint32_t worker, uint32_t count = 1) { workers_[worker]->state().Release(count); }
+  // The only worker of a listener claims the only ticket.
+  void ClaimTheOnlyOne() {
+    AddListener();
+    AddWorker();
+    Batch();
+    Batch({Edge()});
+    Batch({Counted(1)});
+    Claim(0);
+  }
+  // Descriptors are short, and the source pauses. Then it tries again.
+  void RunOutAndTryAgain(uint32_t source = 0) {
+    engine_.GiveBack(source, EMFILE);
+    Batch({Knock()});
+    EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+    now_ns_ += kBackOffNsMin;
+    Batch();
+  }
 };
 
 // --- Of what can be counted ----------------------------------------------------------------------
@@ -261,12 +278,7 @@ TEST_F(TicketsTest, OneThatWasClaimedOutOfOrderIsNotUnclaimed) {
 
 // The knock that announces it must not end the pause at once.
 TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
-  AddListener();
-  AddWorker();
-  Batch();
-  Batch({Edge()});
-  Batch({Counted(1)});
-  Claim(0);
+  ClaimTheOnlyOne();
   engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
   EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
@@ -284,12 +296,7 @@ TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
 }
 
 TEST_F(TicketsTest, AShortageEndsByItselfAfterAWhile) {
-  AddListener();
-  AddWorker();
-  Batch();
-  Batch({Edge()});
-  Batch({Counted(1)});
-  Claim(0);
+  ClaimTheOnlyOne();
   engine_.GiveBack(0, ENFILE);
   Batch({Knock()});
   now_ns_ += kBackOffNsMin;
@@ -298,12 +305,7 @@ TEST_F(TicketsTest, AShortageEndsByItselfAfterAWhile) {
 }
 
 TEST_F(TicketsTest, ASourceThatIsNoListenerAnyMoreIsGivenUp) {
-  AddListener();
-  AddWorker();
-  Batch();
-  Batch({Edge()});
-  Batch({Counted(1)});
-  Claim(0);
+  ClaimTheOnlyOne();
   engine_.GiveBack(0, EINVAL);
   Batch({Knock()});
   EXPECT_EQ(Count(OpKind::kState), 1u);
@@ -431,14 +433,26 @@ TEST_F(TicketsTest, AShortageAndASuccessInOneBatchAreAShortage) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
 }
 
+// Nor is it known which of two errors is the newer.
+TEST_F(TicketsTest, ABadConnectionInTheSameBatchDoesNotHideAShortage) {
+  for (const bool shortage_last : {true, false}) {
+    const uint32_t source = AddListener();
+    if (shortage_last) AddWorker();
+    if (!shortage_last) engine_.Join(source, 0);
+    Batch();
+    engine_.GiveBack(source, shortage_last ? ECONNABORTED : EMFILE);
+    engine_.GiveBack(source, shortage_last ? EMFILE : ECONNABORTED);
+    Batch({Knock()});
+    EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), shortage_last ? 1u : 2u);
+    EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  }
+}
+
 TEST_F(TicketsTest, AShortageEndsAlsoWhenNothingWaitsAnyMore) {
   AddListener();
   AddWorker();
   Batch();
-  engine_.GiveBack(0, EMFILE);
-  Batch({Knock()});
-  now_ns_ += kBackOffNsMin;
-  Batch();
+  RunOutAndTryAgain();
   Batch({Counted(0)});
   now_ns_ += kDescriptorsCalmNs;
   Batch();
@@ -451,10 +465,7 @@ TEST_F(TicketsTest, AShortageEndsAlsoWhenAConnectionGoesWrongAfterIt) {
   AddOther();
   AddWorker();
   Batch();
-  engine_.GiveBack(0, EMFILE);
-  Batch({Knock()});
-  now_ns_ += kBackOffNsMin;
-  Batch();
+  RunOutAndTryAgain();
   ASSERT_EQ(Issued(), 1u);
   Claim(0);
   AddWorker({.completions = true});
@@ -770,10 +781,7 @@ TEST_F(TicketsTest, AFailureIsForgottenTogetherWithItsTicket) {
     const uint32_t worker = AddWorker({.completions = true});
     Batch();
     Batch({Edge(source)});
-    engine_.GiveBack(source, EMFILE);
-    Batch();
-    now_ns_ += kBackOffNsMin;
-    Batch();  // tries again when it is taken
+    RunOutAndTryAgain(source);  // when it is taken
     uint32_t next = worker;
     if (leaves) {
       next = AddWorker({.completions = true});
@@ -937,6 +945,16 @@ TEST(GivenBackTest, WhatSeveralSayIsAllHeard) {
   EXPECT_TRUE(news.more && news.nothing && news.redeemed);
   EXPECT_EQ(news.error, EMFILE);
   EXPECT_TRUE(IsNothing(given_back.Hear(1)));
+}
+
+// A bad connection must not hide a shortage from the master, or the source would not back off.
+TEST(GivenBackTest, OfSeveralErrorsTheGravestIsHeard) {
+  for (const bool gravest_last : {true, false}) {
+    GivenBack given_back;
+    given_back.Say(1, gravest_last ? ECONNABORTED : EMFILE);
+    given_back.Say(1, gravest_last ? EMFILE : ECONNABORTED);
+    EXPECT_EQ(given_back.Hear(1).error, EMFILE) << gravest_last;
+  }
 }
 
 TEST(GivenBackTest, HavingFoundNothingIsNoReasonToLookAgain) {
