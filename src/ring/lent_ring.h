@@ -54,10 +54,8 @@ class LentRing final : public MasterRing {
   // If the entry is the master's, keeps what it says for the next turn. Returns false if it is not.
   bool Take(const io_uring_cqe& cqe);
 
-  // How many connections of multishot accepts the next turn may return.
-  void SetAcceptsMax(uint32_t accepts_max) { accepts_max_ = accepts_max; }
-  // Whether more has come than the last turn was allowed to return.
-  bool KeepsBack() const { return !accepted_.empty(); }
+  void SetAcceptsMax(uint32_t accepts_max) override { accepts_max_ = accepts_max; }
+  bool KeepsBack() const override { return !accepted_.empty(); }
 
   // Asks the ring for something that completes at once. This finds out whether the calling thread
   // can use the ring.

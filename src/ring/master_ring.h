@@ -20,6 +20,12 @@ class MasterRing : public core::Ring {
   // Any thread, when the owner makes no more calls.
   virtual void TakeRemaining(std::vector<core::Completion>& completions) = 0;
 
+  // For a ring to whose completion queue connections come unasked, of multishot accepts: how many
+  // of these the next turn may return, and whether more have come than the last turn could return.
+  // Other rings hold no more than the master has room for.
+  virtual void SetAcceptsMax(uint32_t /*accepts_max*/) {}
+  virtual bool KeepsBack() const { return false; }
+
   // For a host: makes it come by in `wait_ns` at the latest. With kWaitForever no time makes it
   // come. A time that was asked for before may still make it come earlier, in vain. Also submits
   // everything that waits to be submitted. Returns as Turn does.

@@ -13,8 +13,10 @@
 #include "ring/features.h"
 #include "ring/process.h"
 #include "ring/target.h"
+#include "ring/translate.h"
 #include "runtime/descriptor.h"
 #include "runtime/options.h"
+#include "runtime/refusals.h"
 #include "runtime/statistics.h"
 #include "runtime/topology.h"
 
@@ -65,7 +67,7 @@ absl::StatusOr<std::shared_ptr<BalancerImpl>> BalancerImpl::Create(BalancerOptio
   balancer->files_ = std::make_unique<WatchedFiles>(environment.options.masters);
   balancer->ending_ = std::make_unique<Ending>(environment.options.masters);
   for (uint32_t index = 0; index < environment.options.masters; ++index) {
-    absl::StatusOr<std::unique_ptr<Master>> master = Master::Create(&environment, index);
+    absl::StatusOr<std::unique_ptr<Master>> master = Master::Create(environment, index);
     if (!master.ok()) return master.status();
     balancer->masters_.push_back(*std::move(master));
   }
@@ -123,7 +125,7 @@ absl::Status BalancerImpl::BeginShutdown(ShutdownOptions options) {
   if (!ours()) return BalancerOfParent();
   ending_->Note(options, [this] { return *Ended(); });
   const int64_t drain_ns = std::max<int64_t>(0, absl::ToInt64Nanoseconds(options.drain));
-  const int64_t until_ns = core::After(MonotonicNow(), drain_ns);
+  const int64_t until_ns = core::After(ring::NowNs(), drain_ns);
   for (const auto& master : masters_) master->BeginShutdown(until_ns);
   return absl::OkStatus();
 }

@@ -1,270 +1,357 @@
 #include "runtime/master.h"
 
-#include <sched.h>
-#include <signal.h>
-#include <time.h>
-#include <unistd.h>
+#include <fcntl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "ring/errors.h"
-#include "ring/uring_ring.h"
-#include "runtime/master_common.h"
+#include "ring/translate.h"
+#include "runtime/inside.h"
+#include "runtime/refusals.h"
 
 namespace ringmaster::internal {
 namespace {
 
-constexpr uint32_t kSubmissionEntries = 256;
-constexpr uint32_t kCompletionsPerTurnMax = 512;  // what a batch brings at most
+absl::Status CheckPolicy(const Policy& policy, bool tickets) {
+  if (!tickets || core::FactBits(policy.facts()) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "policy ", policy.name(),
+      " decides by facts of a connection, but with Intake::kReadiness a ticket is dealt before a "
+      "worker accepts the connection: use Intake::kPollAccept, or another policy"));
+}
 
 }  // namespace
 
-int64_t MonotonicNow() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-absl::Status CalledFromCallback() {
-  return absl::FailedPreconditionError(
-      "called from the event callback or from a policy: the call would wait for the master, which "
-      "waits for that callback. Call from another thread, or when the callback has returned");
-}
-
-absl::Status BalancerOfParent() {
-  return absl::FailedPreconditionError(
-      "this balancer belongs to the process that forked this one: create a balancer after the "
-      "fork, and see AfterForkInChild");
-}
-
-absl::Status BalancerEnded() {
-  return absl::FailedPreconditionError("the balancer was shut down: create another one");
-}
-
-absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment* environment,
+absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment& environment,
                                                        uint32_t index) {
-  std::unique_ptr<Master> master(new Master(environment, index));
-  const BalancerOptions& options = environment->options;
-  // How much room is needed follows from the ring that was made, not from what was asked for. A
-  // lent ring keeps back what there is no room for.
-  uint32_t completion_entries = options.completion_entries;
-  if (!master->rides()) {
-    absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = ring::UringRing::Create(
-        {.submission_entries = std::min(kSubmissionEntries, options.completion_entries),
-         .completion_entries = options.completion_entries,
-         .pollable = master->hosted(),
-         .restrict = options.restrict_ring,
-         .features = environment->features,
-         .owner = environment->shared->id()});
-    if (!ring.ok()) return ring.status();
-    completion_entries = (*ring)->completion_entries();
-    master->own_ = ring->get();
-    master->ring_ = *std::move(ring);
-  }
-  master->engine_ = std::make_unique<core::Engine>(
-      core::EngineConfig{.recall_after_ns = absl::ToInt64Nanoseconds(options.recall_after),
-                         .completion_entries = completion_entries,
-                         .completions_max = kCompletionsPerTurnMax,
-                         .watch_fd = master->shared_->event_fd(),
-                         .topology = &environment->topology,
-                         .gate = environment->shared->limit(),
-                         .shares_workers = options.masters > 1},
-      &master->shared_->hunger());
-  master->completions_.reserve(kCompletionsPerTurnMax);
-  if (master->hosted()) return master;
-  if (absl::Status status = master->StartThread(); !status.ok()) return status;
-  return master;
+  absl::StatusOr<std::unique_ptr<Driver>> driver = Driver::Create(environment, index);
+  if (!driver.ok()) return driver.status();
+  if (absl::Status status = (*driver)->Start(); !status.ok()) return status;
+  return std::unique_ptr<Master>(new Master(environment, index, *std::move(driver)));
 }
 
-Master::Master(const MasterEnvironment* environment, uint32_t index)
-    : environment_(*environment),
-      options_(environment->options),
+Master::Master(const MasterEnvironment& environment, uint32_t index, std::unique_ptr<Driver> driver)
+    : environment_(environment),
       index_(index),
-      shared_(&environment->shared->master(index)),
-      roster_(index, environment->shared->masters()) {
-  if (hosted()) watch_ = std::make_unique<ThreadWatch>([this] { OnHostEnds(); });
+      driver_(std::move(driver)),
+      turns_(driver_->turns()),
+      shared_(turns_.shared()),
+      engine_(turns_.engine()),
+      roster_(turns_.roster()) {}
+
+Master::~Master() { Close(); }
+
+bool Master::IsInside() const { return Inside::Is(environment_); }
+
+absl::Status Master::CheckCaller() const {
+  // First, because in a forked child a lock may be held for ever.
+  if (!ours()) return BalancerOfParent();
+  return IsInside() ? CalledFromCallback() : absl::OkStatus();
 }
 
-Master::~Master() {
-  watch_.reset();
-  if (has_thread_ || (hosted() && engine_ != nullptr)) Close();
-}
-
-bool Master::OnMaster() const { return driver_.load(std::memory_order_relaxed) == ThisThread(); }
-
-absl::Status Master::StartThread() {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  if (options_.cpu >= 0) {
-    cpu_set_t cpus;
-    CPU_ZERO(&cpus);
-    CPU_SET(static_cast<size_t>(options_.cpu), &cpus);
-    pthread_attr_setaffinity_np(&attributes, sizeof(cpus), &cpus);
-  }
-  const auto run = [](void* self) -> void* {
-    static_cast<Master*>(self)->Run();
-    return nullptr;
-  };
-  // The program's signals are for its own threads to take.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_attr_setsigmask_np(&attributes, &all);
-  const int error = pthread_create(&thread_, &attributes, run, this);
-  pthread_attr_destroy(&attributes);
-  if (error != 0) {
-    return ring::ErrorStatus(error == EINVAL && options_.cpu >= 0 ? ring::Operation::kBindThread
-                                                                  : ring::Operation::kStartThread,
-                             error);
-  }
-  has_thread_ = true;
-  const std::string number = options_.masters > 1 ? absl::StrCat("-", index_) : "";
-  pthread_setname_np(thread_, absl::StrCat(options_.thread_name, number).c_str());
-  // The first call returns when the thread drives its ring, or with the reason why it cannot.
-  absl::Status started = RunOnMaster([] { return absl::OkStatus(); });
-  return started;
-}
-
-absl::Status Master::RunOnMaster(absl::FunctionRef<absl::Status()> run,
-                                 absl::FunctionRef<bool()>* until) {
-  // Before the lock: in a forked child it may be held for ever, in a callback by this thread.
-  if (!environment_.shared->ours()) return BalancerOfParent();
-  if (IsInside()) return CalledFromCallback();
-  if (hosted()) {
-    std::unique_lock lock(sync_->mutex);
-    if (ended_) return end_status_;
-    if (abandoned_) return BalancerEnded();
-    // Without a host nothing is under way, so the caller is alone as long as it holds the lock.
-    if (driver_ == 0) {
-      const Inside within(*this);
-      return RefusingExceptions(run);
-    }
-    if (OnMaster()) {
-      lock.unlock();
-      return RunOnHost(run, until);
-    }
-  } else if (OnMaster()) {
-    return CalledFromCallback();
-  }
+absl::Status Master::Run(absl::FunctionRef<absl::Status()> run, absl::FunctionRef<bool()>* until) {
+  if (absl::Status status = CheckCaller(); !status.ok()) return status;
   Call call{.run = run, .until = until};
-  std::unique_lock lock(sync_->mutex);
-  if (ended_) return end_status_;
-  calls_.Add(call);
-  shared_->Knock();
-  sync_->changed.wait(lock, [&] { return call.done; });
-  return call.result;
+  return driver_->Run(call);
 }
 
-thread_local const Master::Inside* Master::Inside::innermost = nullptr;
+// --- Sources -------------------------------------------------------------------------------------
 
-Master::Inside::Inside(const Master& master)
-    : master_(&master), outer_(std::exchange(innermost, this)) {}
-
-Master::Inside::~Inside() { innermost = outer_; }
-
-bool Master::IsInside() const {
-  for (const Inside* it = Inside::innermost; it != nullptr; it = it->outer_) {
-    if (&it->master_->environment_ == &environment_) return true;
+absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptions options) {
+  if (options.policy == nullptr) options.policy = LeastLoaded();
+  if (absl::Status status = CheckPolicy(*options.policy, source.tickets); !status.ok()) {
+    return status;
   }
-  return false;
-}
-
-void Master::Close() {
-  if (hosted() && !OnMaster()) {
-    bool ended = false;
-    {
-      std::unique_lock lock(sync_->mutex);
-      ended = ended_;
-      driver_ = ThisThread();
+  SourceKey id{};
+  const absl::Status added = Run([&]() -> absl::Status {
+    if (turns_.end().begun()) return BalancerEnded();
+    const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
+    // Asked only once, because workers may make a lower index free at any time.
+    id.index = engine_.NextSource();
+    if (id.index == kSourcesMax) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("a master takes at most ", kSourcesMax,
+                       " sources at a time: remove one, or have more masters"));
     }
-    // The host has ended, has never come, or drives the master no more. What is under way ends with
-    // the ring.
-    if (!ended) {
-      const Inside within(*this);
-      RefuseWithoutRing();
-      lent_ = nullptr;
-      own_ = nullptr;
-      ring_.reset();
-      End(BalancerEnded());
-    }
-  } else {
-    BeginShutdown(MonotonicNow());
-    FinishShutdown();
-  }
-  // Nobody drives it any more. The lock is needed, because a port that leaves now looks at the
-  // ring.
-  const std::unique_lock lock(sync_->mutex);
-  lent_ = nullptr;
-  own_ = nullptr;
-  ring_.reset();
-  CloseRings();
+    SourceShared& shared = shared_.source(id.index);
+    shared.gate.Limit(LimitOf(options.capacity));
+    engine_.AddSource(
+        id.index,
+        {.fd = source.fd,
+         .file = source.file,
+         .multishot_accept = source.multishot,
+         .readiness = source.tickets,
+         .countable = source.tickets && source.countable,
+         .listens = source.accepts,
+         // When its listener is shut down, the multishot accept of a TCP listener completes with
+         // EINVAL; that of a Unix listener never completes.
+         .hides_end = source.multishot && !source.countable,
+         .tells_overflows = overflows >= 0,
+         .overflows = std::max(overflows, 0),
+         .hold = options.hold,
+         .recall = options.recall,
+         .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
+                         (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
+         .gate = shared.limit(),
+         .age_max_ns = options.age_max < absl::InfiniteDuration()
+                           ? absl::ToInt64Nanoseconds(options.age_max)
+                           : 0,
+         .age_facts = source.countable ? core::kFactCame : core::kFactGone,
+         .policy = std::move(options.policy)});
+    id.serial = engine_.source_serial(id.index);
+    roster_.AddSource(id.index, {.used = true,
+                                 .serial = id.serial,
+                                 .fd = source.fd,
+                                 .tickets = source.tickets,
+                                 .tells_backlog = source.countable,
+                                 .tells_overflows = overflows >= 0});
+    shared.fd.store(source.fd, std::memory_order_relaxed);
+    shared.traits.store((source.tickets ? kGivesTickets : 0) | (source.accepts ? kAccepts : 0) |
+                            (source.countable ? kCountable : 0) |
+                            (options.nonblocking ? kAcceptsNonBlocking : 0) |
+                            (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
+                            (shared.gate.limited() ? kLimited : 0),
+                        std::memory_order_relaxed);
+    shared.identity.Set(id.serial);
+    return absl::OkStatus();
+  });
+  if (!added.ok()) return added;
+  return id;
 }
 
-void Master::BeginShutdown(int64_t until_ns) {
-  bool abandoned = false;
-  {
-    const std::unique_lock lock(sync_->mutex);
-    if (ended_ || abandoned_) return;
-    end_asked_ns_ = std::min(end_asked_ns_.value_or(until_ns), until_ns);
-    abandoned = abandoned_ = hosted() && driver_ == 0;
-    if (abandoned) driver_ = ThisThread();
-  }
-  if (!abandoned) return shared_->Knock();
-  // Nobody drives the master, and from now on nobody will.
-  const Inside within(*this);
-  RefuseWithoutRing();
-  End(BalancerEnded());
+absl::Status Master::GiveBack(SourceKey source, int error) {
+  if (!ours()) return BalancerOfParent();
+  if (shared_.GiveBack(source.index, source.serial, error)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("source ", roster_.PublicIndex(source.index),
+                                                    " was removed, or its balancer was shut down"));
 }
+
+absl::Status Master::RemoveSource(SourceKey source) {
+  const auto ended = [&] { return engine_.IntakeEnded(source.index); };
+  absl::FunctionRef<bool()> until = ended;
+  Redeemers redeemers;
+  const absl::Status removed = Run(
+      [&] {
+        absl::Status known = roster_.Check(source);
+        if (!known.ok()) return known;
+        roster_.RemoveSource(source.index);
+        shared_.source(source.index).identity.Set(0);
+        roster_.AddTo(redeemers);
+        engine_.RemoveSource(source.index);
+        return absl::OkStatus();
+      },
+      &until);
+  redeemers.Wait();
+  return removed;
+}
+
+absl::Status Master::SetPolicy(SourceKey source, std::unique_ptr<Policy> policy) {
+  // The old policy ends up in `policy`, and is destroyed on the caller's thread.
+  return Run([&] {
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    const bool tickets = roster_.source(source.index).tickets;
+    if (absl::Status fits = CheckPolicy(*policy, tickets); !fits.ok()) return fits;
+    policy = engine_.SetPolicy(source.index, std::move(policy));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity) {
+  return Run([&] {
+    absl::Status known = roster_.Check(worker, shared);
+    if (known.ok()) engine_.SetCapacity(worker, capacity);
+    return known;
+  });
+}
+
+absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {
+  return Run([&] {
+    absl::Status known = roster_.Check(worker, shared);
+    if (!known.ok()) return known;
+    const WorkerEntry& entry = roster_.worker(worker);
+    if (entry.handoff == Handoff::kInbox && window > entry.window) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "window is ", window, ", but worker ", worker, " was added with ", entry.window,
+          ", and its inbox has room for that many: add the worker with the largest window that it "
+          "will ever have, then make the window smaller"));
+    }
+    engine_.SetWindow(worker, window);
+    return absl::OkStatus();
+  });
+}
+
+// --- Workers -------------------------------------------------------------------------------------
+
+absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, PortShared* shared) {
+  // The master rings a duplicate, so that it never rings a number which is another file's by then.
+  ring::OwnDescriptor ring_fd(options.on_host ? -1 : fcntl(options.ring_fd, F_DUPFD_CLOEXEC, 0),
+                              environment_.shared->id());
+  if (ring_fd.get() < 0 && !options.on_host) {
+    return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  }
+  Channel& channel = *shared->channels[index_];
+  core::WorkerConfig config{
+      .inbox = &channel.inbox,
+      .state = &shared->state,
+      .tally = options.handoff == Handoff::kCompletion ? &channel.tally : nullptr,
+      .ring_fd = ring_fd.get(),
+      .tag = options.tag,
+      .capacity = options.capacity,
+      .window_max = options.window,
+      .cpu = options.cpu,
+      .index = worker};
+  for (const auto& other : shared->channels) {
+    if (other.get() == &channel) continue;
+    config.other_inboxes.push_back(&other->inbox);
+    config.other_tallies.push_back(&other->tally);
+  }
+  const absl::Status added = Run([&]() -> absl::Status {
+    if (turns_.end().begun()) return BalancerEnded();
+    engine_.AddWorker(config);
+    roster_.AddWorker(worker, {.shared = shared,
+                               .ring_fd = std::move(ring_fd),
+                               .handoff = options.handoff,
+                               .window = options.window});
+    return absl::OkStatus();
+  });
+  return added;
+}
+
+void Master::RemoveWorker(uint32_t worker, PortShared* shared) {
+  const auto closed = [&] { return !roster_.rings_to_close(); };
+  absl::FunctionRef<bool()> until = closed;
+  const absl::Status removed = Run(
+      [&] {
+        if (roster_.Has(worker, shared)) turns_.ReleaseWorker(worker);
+        return absl::OkStatus();
+      },
+      &until);
+  if (removed.ok()) return;
+  // The master has ended meanwhile, or had ended before.
+  const std::lock_guard lock(turns_.lock().mutex);
+  if (!turns_.end().ended() || !roster_.Has(worker, shared)) return;
+  roster_.Forget(worker);
+  turns_.CloseRings();
+}
+
+void Master::RemoveWorkerSoon(uint32_t worker, PortShared* shared) {
+  if (turns_.departures().Add(worker, shared)) return shared_.Knock();
+  RemoveWorker(worker, shared);
+}
+
+absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared, uint64_t token) {
+  return Run([&]() -> absl::Status {
+    if (turns_.end().begun()) return BalancerEnded();
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    if (absl::Status known = roster_.Check(worker, shared); !known.ok()) return known;
+    if (engine_.Joined(source.index, worker)) {
+      return absl::AlreadyExistsError(absl::StrCat("worker ", worker, " has joined source ",
+                                                   roster_.PublicIndex(source.index), " already"));
+    }
+    if (roster_.worker(worker).handoff == Handoff::kCompletion &&
+        shared_.source(source.index).gate.limited()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("source ", roster_.PublicIndex(source.index),
+                       " has a capacity, which cannot be kept with Handoff::kCompletion, because a "
+                       "connection that comes as a completion does not say which source it is of; "
+                       "limit the worker or the balancer, or use Handoff::kInbox"));
+    }
+    shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
+    engine_.Join(source.index, worker, token);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::Leave(SourceKey source, uint32_t worker, PortShared* shared) {
+  return Run([&]() -> absl::Status {
+    if (absl::Status known = roster_.Check(source); !known.ok()) return known;
+    if (!roster_.Check(worker, shared).ok() || !engine_.Joined(source.index, worker)) {
+      return absl::NotFoundError(absl::StrCat("worker ", worker, " has not joined source ",
+                                              roster_.PublicIndex(source.index)));
+    }
+    engine_.Leave(source.index, worker);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Master::SetPaused(SourceKey source, bool paused) {
+  return Run([&] {
+    absl::Status known = roster_.Check(source);
+    if (!known.ok()) return known;
+    if (paused) {
+      engine_.Pause(source.index);
+    } else {
+      engine_.Resume(source.index);
+    }
+    return known;
+  });
+}
+
+// --- Hosts ---------------------------------------------------------------------------------------
+
+absl::Status Master::RunOnce() {
+  absl::Status status = CheckCaller();
+  return status.ok() ? driver_->RunOnce() : status;
+}
+
+void Master::ComeBy() {
+  if (ours() && !IsInside()) driver_->ComeBy();
+}
+
+absl::Status Master::Lend(RingLoan loan) {
+  absl::Status status = CheckCaller();
+  return status.ok() ? driver_->Lend(std::move(loan)) : status;
+}
+
+// --- The end, and statistics ---------------------------------------------------------------------
 
 ShutdownReport Master::FinishShutdown() {
-  if (hosted() && OnMaster()) {
-    ObeyShutdown();
-    bool goes_on = !FinalReport().has_value();
-    if (rides()) {
-      if (goes_on) EndOnLoan();
-    } else {
-      while (goes_on) goes_on = Step(WaitMax(now_ns_));
-    }
-  }
-  std::unique_lock lock(sync_->mutex);
-  sync_->changed.wait(lock, [&] { return ended_; });
-  if (has_thread_ && !thread_joined_) {
-    thread_joined_ = true;  // once ended_ is seen, the thread takes no lock any more
-    pthread_join(thread_, nullptr);
-  }
+  driver_->WaitForEnd();
   Redeemers redeemers;
+  std::unique_lock lock(turns_.lock().mutex);
   roster_.AddTo(redeemers);
-  ShutdownReport report = report_;
+  ShutdownReport report = *turns_.end().report();
   lock.unlock();
   redeemers.Wait();
   return report;
 }
 
 std::optional<ShutdownReport> Master::FinalReport() const {
-  const std::unique_lock lock(sync_->mutex);
-  return has_report_ ? std::optional(report_) : std::nullopt;
+  const std::lock_guard lock(turns_.lock().mutex);
+  return turns_.end().report();
+}
+
+void Master::Close() {
+  if (!driver_->EndAlone()) {
+    BeginShutdown(ring::NowNs());
+    FinishShutdown();
+  }
+  driver_->CloseRing();
 }
 
 BalancerStats Master::Stats() {
   BalancerStats stats;
   if (IsInside()) {
-    if (in_event_) {
-      FillStats(stats);  // between two batches, as always
+    if (turns_.in_event()) {
+      turns_.FillStats(stats);  // between two batches, as always
     } else {
       stats.status = CalledFromCallback();
     }
     return stats;
   }
-  const absl::Status read = RunOnMaster([&] {
-    FillStats(stats);
+  const absl::Status read = Run([&] {
+    turns_.FillStats(stats);
     return absl::OkStatus();
   });
   if (read.ok()) return stats;
-  std::unique_lock lock(sync_->mutex);
-  return ended_ ? report_.stats : stats;
+  const std::optional<ShutdownReport> report = FinalReport();
+  return report.has_value() ? report->stats : stats;
 }
 
 }  // namespace ringmaster::internal

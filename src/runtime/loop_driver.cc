@@ -1,0 +1,67 @@
+#include "runtime/loop_driver.h"
+
+#include <utility>
+#include <vector>
+
+#include "core/op.h"
+#include "ring/errors.h"
+
+namespace ringmaster::internal {
+namespace {
+
+// How many of the turns that bring a master to rest, the first ones, do not wait.
+constexpr int kPromptTurns = 4;
+constexpr size_t kLateCompletionsMax = 64;  // of one look after the end
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Driver>> LoopDriver::Create(const MasterEnvironment& environment,
+                                                           uint32_t index) {
+  absl::StatusOr<std::unique_ptr<ring::UringRing>> ring = MakeRing(environment, /*pollable=*/true);
+  if (!ring.ok()) return ring.status();
+  return std::unique_ptr<Driver>(new LoopDriver(environment, index, *std::move(ring)));
+}
+
+LoopDriver::LoopDriver(const MasterEnvironment& environment, uint32_t index,
+                       std::unique_ptr<ring::UringRing> ring)
+    : HostDriver(environment, index, ring->completion_entries()), ring_(std::move(ring)) {
+  turns_.UseRing(ring_.get());
+}
+
+// The last callback of the host may have taken long, and so may the next one.
+void LoopDriver::ComeBy() {
+  if (ring_ != nullptr && ring_->HasSomething()) RunOnce().IgnoreError();
+}
+
+absl::Status LoopDriver::EnableRing() {
+  const int result = ring_->Enable();
+  return result < 0 ? ring::ErrorStatus(ring::Operation::kEnableRing, -result) : absl::OkStatus();
+}
+
+absl::Status LoopDriver::FinishCall(Call& call, bool goes_on) {
+  while (goes_on && !call.done) goes_on = Step(kHostPauseNs) && Advance();
+  return call.result;
+}
+
+bool LoopDriver::ComeToRest() {
+  for (int turns = 0; turns < kLastTurnsMax; ++turns) {
+    if (!Step(turns < kPromptTurns ? 0 : kHostPauseNs)) return false;
+    if (turns_.AtRest()) break;
+  }
+  ring_->LetGo();
+  return true;
+}
+
+void LoopDriver::DriveToEnd() {
+  while (Step(turns_.WaitMax())) {
+  }
+}
+
+// Completions that come late must not keep the descriptor readable.
+void LoopDriver::ReapAfterEnd() {
+  std::vector<core::Completion> late;
+  late.reserve(kLateCompletionsMax);
+  ring_->Turn({}, 0, late);
+}
+
+}  // namespace ringmaster::internal

@@ -1,0 +1,302 @@
+#include "runtime/turns.h"
+
+#include <algorithm>
+#include <exception>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "core/check.h"
+#include "core/turn.h"
+#include "ring/errors.h"
+#include "ring/translate.h"
+#include "runtime/event_text.h"
+#include "runtime/inside.h"
+#include "runtime/refusals.h"
+#include "runtime/statistics.h"
+
+namespace ringmaster::internal {
+namespace {
+
+constexpr uint32_t kCompletionsPerTurnMax = 512;  // what a batch brings at most
+
+}  // namespace
+
+Turns::Turns(const MasterEnvironment& environment, uint32_t index, uint32_t completion_entries)
+    : environment_(environment),
+      shared_(environment.shared->master(index)),
+      engine_({.recall_after_ns = absl::ToInt64Nanoseconds(environment.options.recall_after),
+               .completion_entries = completion_entries,
+               .completions_max = kCompletionsPerTurnMax,
+               .watch_fd = shared_.event_fd(),
+               .topology = &environment.topology,
+               .gate = environment.shared->limit(),
+               .shares_workers = environment.options.masters > 1},
+              &shared_.hunger()),
+      roster_(index, environment.shared->masters()) {
+  completions_.reserve(kCompletionsPerTurnMax);
+}
+
+void Turns::Begin() {
+  now_ns_ = ring::NowNs();
+  engine_.OnBatch({}, now_ns_, ops_);
+}
+
+void Turns::GoOn() {
+  engine_.GoOn();
+  now_ns_ = ring::NowNs();
+}
+
+struct Turns::TurnHost {
+  bool AllReported() const { return turns.ring_->AllReported(); }
+  bool KeepsBack() const { return turns.ring_->KeepsBack(); }
+  bool LeaversWait() const { return turns.roster_.rings_to_close(); }
+  void LetGoOfRings() const { turns.CloseRings(); }
+  bool RunCalls() const {
+    turns.RunCalls();
+    return true;
+  }
+  std::span<const core::PassedOn> PassedOn() const { return {}; }
+  bool AnythingGivenBack() const { return turns.shared_.TakeGivenBack(); }
+  core::GivenBack& given_back(uint32_t source) const {
+    return turns.shared_.source(source).given_back;
+  }
+  void TellOthers() const { turns.environment_.shared->KnockOthersIfHungry(&turns.shared_); }
+
+  Turns& turns;
+};
+
+bool Turns::Take(core::Wait wait, absl::Status& why) {
+  ring_->SetAcceptsMax(engine_.RoomForEach());
+  if (const int result = ring_->Turn(ops_, wait, completions_); result < 0) {
+    why = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
+    CallBack(
+        {.kind = Event::Kind::kMasterFailed, .error = -result, .text = std::string(why.message())});
+    RefuseWithoutRing(completions_);
+    return false;
+  }
+  ++turns_;
+  now_ns_ = ring::NowNs();
+  TurnHost host{*this};
+  core::TakeTurn(engine_, host, completions_, now_ns_, ops_);
+  calls_.EndDue();
+  // A copy of each: the callback is not ours, and what it asks for may move the others.
+  for (size_t i = 0; environment_.options.on_event && i < engine_.events().size(); ++i) {
+    const core::EngineEvent event = engine_.events()[i];
+    CallBack(DescribeEvent(event, environment_.options, engine_, roster_));
+  }
+  engine_.ClearEvents();
+  if (!end_.begun()) return true;
+  if (!end_.intake_ended_said() && SourcesReleased()) SayIntakeEnded();
+  if (!Drained() || !(end_.intake_ended_said() || end_.given_up())) return true;
+  TakeLast();
+  why = BalancerEnded();
+  return false;
+}
+
+core::Wait Turns::NextWait() {
+  const int64_t wait_ns = WaitMax();
+  return {wait_ns, std::min(wait_ns, engine_.Gather(now_ns_))};
+}
+
+int64_t Turns::WaitMax() {
+  TurnHost host{*this};
+  return end_.Limit(core::WaitAfterTurn(engine_, host, now_ns_), now_ns_);
+}
+
+bool Turns::AtRest() const { return engine_.AtRest() && ops_.empty() && ring_->AllReported(); }
+
+void Turns::RunCalls() {
+  Obey();
+  for (const Departures::Departure& it : departures_.Take(/*last=*/false)) {
+    if (roster_.Has(it.worker, it.shared)) ReleaseWorker(it.worker);
+  }
+  calls_.Run();
+}
+
+void Turns::Obey() {
+  if (!end_.Obey()) return;
+  environment_.shared->BeginDrain();
+  engine_.StopIntake();
+}
+
+// While shutting down: whether neither the master nor a ticket refers to a source's descriptor.
+bool Turns::SourcesReleased() const { return engine_.IntakeEnded() && !roster_.TicketsOut(); }
+
+void Turns::SayIntakeEnded() {
+  if (end_.SayIntakeEnded()) environment_.intake_ended();
+}
+
+// While shutting down: whether there is nothing more to wait for. After the deadline it refuses
+// what is left.
+bool Turns::Drained() {
+  if (!engine_.IntakeEnded()) return false;
+  if (end_.Due(now_ns_) && !end_.given_up()) {
+    end_.GiveUp();
+    RefuseAll();
+  }
+  if (engine_.Outstanding() > 0) {
+    // The next batches close what is refused. Nothing else would bring these batches about.
+    if (end_.given_up()) shared_.Knock();
+    return false;
+  }
+  return end_.given_up() || roster_.Open() == 0;
+}
+
+void Turns::FillStats(BalancerStats& stats) {
+  engine_.CatchUp(ring::NowNs());
+  internal::FillStats(engine_, roster_, stats);
+  stats.master_wakes = turns_;
+}
+
+void Turns::ReleaseWorker(uint32_t worker) {
+  engine_.RemoveWorker(worker);
+  roster_.Release(worker, engine_);
+  CloseRings();
+}
+
+void Turns::CloseRings() {
+  if (ring_ == nullptr || ring_->AllReported()) roster_.CloseRings();
+}
+
+void Turns::RefuseAll() {
+  end_.Refuse(RefusedBy(engine_));
+  engine_.RefuseAll();
+}
+
+void Turns::RefuseNow() {
+  end_.GiveUpNow();
+  RefuseAll();
+}
+
+// The last operations close what was refused. Then all workers are rung once more, because the
+// master ends. That fails where a worker's ring was never enabled, or the kernel is out of memory;
+// then nobody tries again.
+void Turns::TakeLast() {
+  HandOverLast();
+  CountEnd();
+  engine_.TellWorkers();
+  engine_.OnBatch({}, now_ns_, ops_, ring_->AllReported());
+  HandOverLast();
+}
+
+// Hands over `ops_`, which complete within the turn that submits them. Connections that come with
+// these turns come too late.
+void Turns::HandOverLast() {
+  for (int turns = 0; turns < kLastTurnsMax; ++turns) {
+    const int result = ring_->Turn(ops_, 0, completions_);
+    ops_.clear();
+    ring::CloseAccepted(completions_);
+    if (result != 0 || ring_->AllReported()) return;
+  }
+}
+
+void Turns::CountEnd() {
+  if (end_.CountEnd()) environment_.shared->CountEnded();
+}
+
+// Closes here what is held or offered, because the ring cannot close it any more.
+void Turns::RefuseWithoutRing(std::vector<core::Completion> reported) {
+  engine_.StopIntake();
+  engine_.Rest();
+  // Reported completions are read before anything is refused.
+  std::swap(completions_, reported);
+  if (!completions_.empty()) BatchWithoutRing(/*all_reported=*/false);
+  std::swap(completions_, reported);
+  do {
+    TakeRemaining();
+    BatchWithoutRing(/*all_reported=*/completions_.empty());
+  } while (!completions_.empty());
+  if (engine_.Outstanding() > 0) end_.GiveUp();
+  RefuseAll();
+  while (engine_.Outstanding() > 0) BatchWithoutRing(/*all_reported=*/true);
+}
+
+std::vector<core::Op> Turns::TakePending() {
+  std::vector<core::Op> pending = ops_;
+  ops_.clear();
+  return pending;
+}
+
+void Turns::ReadWithoutRing(std::vector<core::Op>& not_done) {
+  do {
+    TakeRemaining();
+    BatchWithoutRing(/*all_reported=*/false, &not_done);
+  } while (!completions_.empty());
+}
+
+void Turns::ForgetRing(std::vector<core::Completion> failed) {
+  engine_.ForgetRing();
+  std::swap(completions_, failed);
+  BatchWithoutRing(/*all_reported=*/true);
+  std::swap(completions_, failed);
+}
+
+// Reads what the ring has reported and nobody has read.
+void Turns::TakeRemaining() {
+  completions_.clear();
+  if (engine_.RoomForEach() == 0) engine_.MakeRoom();
+  if (ring_ == nullptr) return;
+  ring_->SetAcceptsMax(engine_.RoomForEach());
+  ring_->TakeRemaining(completions_);
+}
+
+void Turns::BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done) {
+  engine_.OnBatch(completions_, ring::NowNs(), ops_, all_reported);
+  if (engine_.WantsRoom()) engine_.MakeRoom();
+  for (const core::Op& op : ops_) {
+    if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
+  }
+  if (not_done != nullptr) not_done->insert(not_done->end(), ops_.begin(), ops_.end());
+  ops_.clear();
+}
+
+void Turns::End(absl::Status why) {
+  // The callbacks below are inside the master, also when nobody drives it.
+  const Inside within(environment_);
+  // Tickets that come from now on are late.
+  for (uint32_t source = 0; source < roster_.source_slots(); ++source) {
+    shared_.source(source).identity.Set(0);
+  }
+  SayIntakeEnded();
+  CountEnd();
+  // The places that it had are free.
+  environment_.shared->KnockOthersIfHungry(&shared_);
+  // Nobody is rung any more. The duplicates are let go of, because a worker's ring would go on with
+  // what it has under way as long as there is one.
+  roster_.CloseAllRingsSoon();
+  CloseRings();
+  ShutdownReport report;
+  report.open = roster_.Open();
+  FillStats(report.stats);
+  end_.Report(std::move(report));
+  environment_.ended();
+  const std::lock_guard lock(lock_.mutex);
+  end_.Complete(why);
+  for (const Departures::Departure& it : departures_.Take(/*last=*/true)) {
+    if (roster_.Has(it.worker, it.shared)) roster_.Forget(it.worker);
+  }
+  calls_.EndAll(why);
+}
+
+void Turns::CallBack(const Event& event) {
+  if (!environment_.options.on_event) return;
+  in_event_ = true;
+  try {
+    environment_.options.on_event(event);
+  } catch (const std::exception& thrown) {
+    core::Misused(absl::StrCat("the event callback threw \"", thrown.what(),
+                               "\". It must not throw, because it is called on the master's "
+                               "thread, where nobody could catch it: catch it in the callback")
+                      .c_str());
+  } catch (...) {
+    core::Misused(
+        "the event callback threw something. It must not throw, because it is called on the "
+        "master's thread, where nobody could catch it: catch it in the callback");
+  }
+  in_event_ = false;
+}
+
+}  // namespace ringmaster::internal

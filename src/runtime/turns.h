@@ -1,0 +1,138 @@
+// What one master does on the thread that drives it: turns of its ring, each with a batch of the
+// engine, and the end. Which thread that is, and whose ring, the driver knows (runtime/driver.h).
+
+#ifndef RINGMASTER_SRC_RUNTIME_TURNS_H_
+#define RINGMASTER_SRC_RUNTIME_TURNS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/engine.h"
+#include "core/op.h"
+#include "core/ring.h"
+#include "ring/master_ring.h"
+#include "ringmaster/stats.h"
+#include "runtime/calls.h"
+#include "runtime/environment.h"
+#include "runtime/master_end.h"
+#include "runtime/roster.h"
+#include "runtime/shared.h"
+
+namespace ringmaster::internal {
+
+// How many turns a master takes at most to have the kernel take everything at the end.
+inline constexpr int kLastTurnsMax = 64;
+
+// Threads: one at a time, that is the thread that drives the master, or a caller while nobody
+// drives it. Some of the parts have a way in for other threads; their headers say so.
+//
+// The caller is inside the master (runtime/inside.h), unless a function says otherwise.
+class Turns {
+ public:
+  // `completion_entries`: of the ring, see core::EngineConfig.
+  Turns(const MasterEnvironment& environment, uint32_t index, uint32_t completion_entries);
+  Turns(const Turns&) = delete;
+  Turns& operator=(const Turns&) = delete;
+
+  // The parts.
+  MasterShared& shared() { return shared_; }
+  core::Engine& engine() { return engine_; }
+  Roster& roster() { return roster_; }
+  MasterLock& lock() { return lock_; }
+  CallQueue& calls() { return calls_; }
+  Departures& departures() { return departures_; }
+  MasterEnd& end() { return end_; }
+
+  // Borrows the ring, until another one or none (null) is set.
+  void UseRing(ring::MasterRing* ring) { ring_ = ring; }
+
+  // Before the first turn: a batch without completions, which says what is armed at first.
+  void Begin();
+  // The first turn on another thread comes next, see Rest of the engine.
+  void GoOn();
+
+  // One turn of the ring and one batch, with what belongs to them. False: the master has nothing
+  // more to do, or its ring has failed. Then `why` says why calls are refused from now on, and End
+  // is to be called.
+  bool Take(core::Wait wait, absl::Status& why);
+  // How long the next turn may wait. Not inside.
+  core::Wait NextWait();
+  int64_t WaitMax();
+  // Whether the last batch has left operations for the next turn.
+  bool pending() const { return !ops_.empty(); }
+  // After engine().Rest(): whether nothing is armed or under way any more.
+  bool AtRest() const;
+  // The first steps of a turn: does what BeginShutdown has asked for, removes workers that have
+  // left from a callback, and runs calls.
+  void RunCalls();
+  void Obey();
+
+  // Whether the calling thread is in the event callback of this master, which asks between two
+  // batches. Only for a caller that is inside.
+  bool in_event() const { return in_event_; }
+  void CallBack(const Event& event);
+  void FillStats(BalancerStats& stats);
+
+  // Between two batches. As a rule the kernel has taken everything that was submitted. If it has
+  // not, a doorbell for the worker may be among the rest, so the duplicate of its ring stays open
+  // until CloseRings finds that it has.
+  void ReleaseWorker(uint32_t worker);
+  void CloseRings();
+
+  // --- When the ring can do nothing any more -----------------------------------------------------
+
+  // Refuses what nobody has claimed. What the ring has reported is read before, and `reported`
+  // before that.
+  void RefuseWithoutRing(std::vector<core::Completion> reported = {});
+  // Returns the operations of the last batch, which are not handed over any more.
+  std::vector<core::Op> TakePending();
+  // Reads what the ring has reported. The operations that it would be asked for are added to
+  // `not_done`.
+  void ReadWithoutRing(std::vector<core::Op>& not_done);
+  // The ring is another one from now on; `failed` is what has failed of what it was asked for.
+  void ForgetRing(std::vector<core::Completion> failed);
+  // Refuses what is left. For a master that cannot be waited for.
+  void RefuseNow();
+  // The last turns, after which nothing is accepted any more. They tell the workers, too.
+  void TakeLast();
+
+  // Ends the master. The ring must be let go of. Afterwards every call is refused with `why`. Not
+  // necessarily inside.
+  void End(absl::Status why);
+
+ private:
+  struct TurnHost;  // see core/turn.h
+
+  bool SourcesReleased() const;
+  void SayIntakeEnded();
+  bool Drained();
+  void HandOverLast();
+  void CountEnd();
+  // Closes what nobody has claimed. The report counts this separately from what was refused before.
+  void RefuseAll();
+  void TakeRemaining();
+  // A batch with `completions_` while the ring cannot be asked for anything.
+  void BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done = nullptr);
+
+  const MasterEnvironment& environment_;
+  MasterShared& shared_;
+  ring::MasterRing* ring_ = nullptr;
+  core::Engine engine_;
+  Roster roster_;
+  std::vector<core::Completion> completions_;
+  std::vector<core::Op> ops_;  // of the last batch, not yet handed over
+  int64_t now_ns_ = 0;         // of the last batch
+  bool in_event_ = false;      // in the event callback
+  uint64_t turns_ = 0;
+
+  MasterLock lock_;
+  CallQueue calls_{&lock_};
+  Departures departures_;
+  MasterEnd end_{&lock_};
+};
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_TURNS_H_
