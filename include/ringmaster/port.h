@@ -260,8 +260,12 @@ class [[nodiscard]] Port {
   //
   //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
   //    last, such as one with timeout 0, needs neither.
-  //  * libuv: BeforeWait in a prepare handle, AfterWait in a check handle, libevent (2.2) the same
-  //    with evwatch_prepare_new and evwatch_check_new. Start them before the other handles.
+  //  * libevent (2.2): in the callbacks of evwatch_prepare_new and evwatch_check_new.
+  //  * libuv: BeforeWait in a prepare handle. A check handle is too late for AfterWait, because
+  //  libuv
+  //    has called the callbacks of that wait by then. So call AfterWait at the beginning of each
+  //    callback that may take long, and in a check handle for the others. A second call does no
+  //    harm.
   //  * Asio: around each io_context::run_one, after poll() has found nothing more to do. With run()
   //    the loop cannot be seen: leave the hints out.
   //
