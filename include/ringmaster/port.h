@@ -261,9 +261,8 @@ class [[nodiscard]] Port {
   //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
   //    last, such as one with timeout 0, needs neither.
   //  * libevent (2.2): in the callbacks of evwatch_prepare_new and evwatch_check_new.
-  //  * libuv: BeforeWait in a prepare handle. A check handle is too late for AfterWait, because
-  //  libuv
-  //    has called the callbacks of that wait by then. So call AfterWait at the beginning of each
+  //  * libuv: BeforeWait in a prepare handle. A check handle is too late for AfterWait: libuv has
+  //    called the callbacks of that wait by then. So call AfterWait at the beginning of each
   //    callback that may take long, and in a check handle for the others. A second call does no
   //    harm.
   //  * Asio: around each io_context::run_one, after poll() has found nothing more to do. With run()
