@@ -18,6 +18,7 @@
 #include "bench/load_generator.h"
 #include "bench/runner.h"
 #include "bench/server_process.h"
+#include "bench/serving.h"
 #include "bench/workload.h"
 
 namespace ringmaster::bench {
@@ -203,14 +204,15 @@ TEST_P(EveryMechanism, LosesNothingWhenAWorkerLeaves) {
   EXPECT_EQ(RunLoad(OneByOne(server->target(), 50)).value().answered, 50u);
   server->TellToLeave(0);
   const uint64_t taken = server->TakenByWorker()[0];
-  const LoadResult load = RunLoad(OneByOne(server->target(), 500)).value();
+  const LoadResult load = RunLoad(OneByOne(server->target(), 1000)).value();
   // One can have waited in the queue of the worker's own listener.
   const uint64_t lost_max = MakeMechanism(name()).value()->shares_port() ? 1 : 0;
   EXPECT_LE(load.lost(), lost_max);
   ASSERT_TRUE(server->Stop().ok());
-  // It leaves at the end of its next turn, and one client at a time makes short turns; a few more
-  // come in while a multishot accept is being cancelled.
-  EXPECT_LE(server->TakenByWorker()[0] - taken, 10u);
+  // It leaves at the end of its next turn. One client at a time makes short turns, but on a busy
+  // machine the next connection may always be there when it looks. A few more come in while a
+  // multishot accept is being cancelled.
+  EXPECT_LE(server->TakenByWorker()[0] - taken, kTakesPerTurnMax + 10u);
 }
 
 TEST_P(EveryMechanism, KeepsTheConnectionsOfAWorkerThatFreezesWaiting) {
