@@ -161,7 +161,7 @@ bool Engine::WantsArm(uint32_t index) const {
   }
   if (source.config.multishot_accept) {
     if (source.hung_up || (source.arm == Arm::kIdle && source.doubt != 0)) return false;
-    return ledger_.source(index).held < source.config.hold && !source.full;
+    return ledger_.HeldOfIntake(index) < source.config.hold && !source.full;
   }
   return !(source.ready && (WaitsOf(source) == Waits::kForCredit || AsideFull(source)));
 }

@@ -124,7 +124,7 @@
 //     As long as its giver, who has passed it on, has joined its source, and somebody else has,
 //     too, the giver does not get it. Its policy is shown neither the giver's candidacy nor that it
 //     has joined. If nobody else has credit it waits, and holds up nothing that the giver may have;
-//     nor does the intake wait for it. It is not recalled for the giver.
+//     nor does the intake wait for it, or `hold` count it. It is not recalled for the giver.
 //
 // A polled source carries one sticky bit, `ready`: it may have more. An edge sets it, and so do a
 // failed accept, a ticket given back (GiveBack) and a worker that leaves; only a look that finds
@@ -341,8 +341,10 @@ class Engine {
   uint32_t promised(uint32_t worker) const;
   // Whether it asks to be woken for nothing but the taking of what it has handed over.
   bool waits_for_took_alone() const { return waits_alone(Waits::kForTook); }
-  // The same for what policies have set aside.
+  // The same for what policies have set aside, and for others than givers.
   bool waits_for_policies_alone() const { return waits_alone(Waits::kForPolicy); }
+  bool waits_for_others_alone() const { return waits_alone(Waits::kForOthers); }
+  bool waits_for_others(uint32_t source) const { return sources_[source].waits_for_others; }
   // Asserts the numbered rules; (5) only where nothing is under way. By (14) there is room for
   // every accept under way, as long as the ring has brought no more than it said it could.
   void CheckAll(bool at_rest, bool ring_keeps_its_word = true);
@@ -454,6 +456,7 @@ class Engine {
   size_t PickFor(uint32_t source, const ArrivalRecord& record);
   View ViewFor(const SourceState& source) const;
   bool OthersHaveCredit(const SourceState& source) const;
+  uint64_t Dealable(const SourceState& source) const;
   void MakeRoomFor(uint64_t arrivals, uint64_t records_max);
   uint64_t SetAside(const SourceState& source) const;
   bool AsksAgain(const SourceState& source) const;

@@ -172,6 +172,13 @@ size_t Engine::PickFor(uint32_t index, const ArrivalRecord& record) {
   return position != Policy::kNobodyNow && position >= giver_at ? position + 1 : position;
 }
 
+// What waits to be dealt and not for others than its giver, by (22).
+uint64_t Engine::Dealable(const SourceState& source) const {
+  const uint64_t waits =
+      source.waits_for_others ? ledger_.source(source.index).with_givers : uint64_t{0};
+  return ledger_.ToDeal(source.index) - waits;
+}
+
 // Whether anybody could have what by (22) was held because only its giver had credit.
 bool Engine::OthersHaveCredit(const SourceState& source) const {
   return std::any_of(source.joined.begin(), source.joined.end(), [&](uint32_t worker) {

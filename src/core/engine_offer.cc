@@ -245,8 +245,7 @@ bool Engine::Deals(const SourceState& source) const {
 // Whether something of the source is left to be done and not under way.
 bool Engine::HasWork(uint32_t index) const {
   const SourceState& source = sources_[index];
-  const uint64_t waits = source.waits_for_others ? ledger_.WithGivers(index) : 0;  // by (22)
-  if (Deals(source) && ledger_.ToDeal(index) > waits) return true;
+  if (Deals(source) && Dealable(source) > 0) return true;
   if (Shut(source)) return false;
   if (source.arm != Arm::kArmed && !source.failed) return true;
   const bool looks =

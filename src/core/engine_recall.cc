@@ -29,7 +29,7 @@ bool Engine::ReadInboxes() {
     if (source.waits_for_others && OthersHaveCredit(source)) return true;
     if (!source.starved) continue;
     // What is held has its place already.
-    if (ledger_.ToDeal(index) == 0 && (source.yields || Full(source))) continue;
+    if (Dealable(source) == 0 && (source.yields || Full(source))) continue;
     for (const uint32_t worker : source.joined) {
       if (Credit(worker, source) > 0) return true;
     }

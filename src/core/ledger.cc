@@ -51,7 +51,10 @@ ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t gi
   Append(QueueOf(record), id);
   ++count.held;
   ++count.passed_on_to_deal;
-  givers_ += giver == kNoGiver ? 0 : 1;
+  if (giver != kNoGiver) {
+    ++count.with_givers;
+    ++givers_;
+  }
   return id;
 }
 
@@ -63,14 +66,6 @@ ArrivalId Ledger::FirstPassedOn(uint32_t source, uint32_t except) const {
     if (oldest == kNoArrival || records_[first].number < records_[oldest].number) oldest = first;
   }
   return oldest;
-}
-
-uint64_t Ledger::WithGivers(uint32_t source) const {
-  uint64_t held = 0;
-  for (const Queue& queue : passed_on_[source]) {
-    for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) ++held;
-  }
-  return held;
 }
 
 void Ledger::ForgetGiver(uint32_t source, uint32_t giver) {
@@ -98,6 +93,7 @@ void Ledger::Merge(uint32_t source, uint32_t giver) {
     const ArrivalId next = records_[id].next;
     before = PutByNumber(queues_[source], id, before);
     id = next;
+    --sources_[source].with_givers;
   }
   passed_on_[source][giver] = {};
 }
@@ -134,7 +130,7 @@ void Ledger::TakeUp(uint32_t source) {
     ArrivalRecord& record = records_[id];
     const ArrivalId next = record.next;
     record.aside = false;
-    sources_[source].passed_on_to_deal += record.passed_on ? 1 : 0;
+    CountPassedOn(record);
     const ArrivalId put =
         PutByNumber(QueueOf(record), id, record.giver == kNoGiver ? before : kNoArrival);
     if (record.giver == kNoGiver) before = put;
@@ -157,6 +153,13 @@ ArrivalId Ledger::PutByNumber(Queue& queue, ArrivalId id, ArrivalId before) {
   record.next = next;
   if (next == kNoArrival) queue.last = id;
   return id;
+}
+
+// It waits to be dealt again.
+void Ledger::CountPassedOn(const ArrivalRecord& record) {
+  SourceCount& count = sources_[record.source];
+  if (record.passed_on) ++count.passed_on_to_deal;
+  if (record.giver != kNoGiver) ++count.with_givers;
 }
 
 void Ledger::Recall(ArrivalId id) {
@@ -225,7 +228,7 @@ int32_t Ledger::Drop(ArrivalId id) {
 void Ledger::PushHeldFirst(ArrivalId id) {
   ArrivalRecord& record = records_[id];
   record.place = Place::kHeld;
-  sources_[record.source].passed_on_to_deal += record.passed_on ? 1 : 0;
+  CountPassedOn(record);
   Queue& queue = QueueOf(record);
   record.next = queue.first;
   queue.first = id;
@@ -241,10 +244,12 @@ void Ledger::CheckAll() const {
                                                              count.dropped);  // (1)
     RINGMASTER_CHECK(count.gone <= count.dropped);
     const uint64_t aside = CheckQueue(asides_[source], source, true, kNoGiver);
-    uint64_t to_deal = CheckQueue(queues_[source], source, false, kNoGiver);
+    uint64_t with_givers = 0;
     for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {
-      to_deal += CheckQueue(passed_on_[source][giver], source, false, giver);
+      with_givers += CheckQueue(passed_on_[source][giver], source, false, giver);
     }
+    const uint64_t to_deal = CheckQueue(queues_[source], source, false, kNoGiver) + with_givers;
+    RINGMASTER_CHECK(with_givers == count.with_givers);
     RINGMASTER_CHECK(aside + to_deal == count.held && aside == count.aside);
     RINGMASTER_CHECK(count.passed_on_to_deal <= to_deal);
     aside_of_all += aside;

@@ -60,6 +60,7 @@ struct SourceCount {
   uint64_t aside = 0;       // of these, set aside, by (20)
   uint64_t aside_ever = 0;  // how often an arrival was, not counting when that was asked about anew
   uint64_t passed_on_to_deal = 0;  // of what is held and not set aside, passed on
+  uint64_t with_givers = 0;        // of these, in the queues of givers, by (22)
   uint64_t offered = 0;
   uint64_t claimed = 0;
   uint64_t refused = 0;
@@ -123,14 +124,17 @@ class Ledger {
   ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }
   // By (22) the oldest of what has a giver other than `except` (kNoGiver: of all).
   ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const;
-  // The first of what this giver has passed on, and how much all have.
+  // The first of what this giver has passed on.
   ArrivalId FirstOf(uint32_t source, uint32_t giver) const {
     return passed_on_[source][giver].first;
   }
-  uint64_t WithGivers(uint32_t source) const;
   // Whether anything in the ledger has a giver: hardly ever, so this is asked first.
   bool AnyGivers() const { return givers_ > 0; }
-  // Of what is not set aside, how many have not been passed on.
+  // Without what was passed on and is not set aside: how many are held, and how many are to be
+  // dealt.
+  uint64_t HeldOfIntake(uint32_t source) const {
+    return sources_[source].held - sources_[source].passed_on_to_deal;
+  }
   uint64_t NewToDeal(uint32_t source) const {
     return ToDeal(source) - sources_[source].passed_on_to_deal;
   }
@@ -206,6 +210,7 @@ class Ledger {
   ArrivalId PopHeld(ArrivalId id);
   void Append(Queue& queue, ArrivalId id);
   ArrivalId PutByNumber(Queue& queue, ArrivalId id, ArrivalId before);
+  void CountPassedOn(const ArrivalRecord& record);
   void Merge(uint32_t source, uint32_t giver);
   void Forget(ArrivalRecord& record);
   uint64_t CheckQueue(const Queue& queue, uint32_t source, bool aside, uint32_t giver) const;
@@ -247,6 +252,7 @@ inline ArrivalId Ledger::PopHeld(ArrivalId id) {
     --aside_;
   } else if (record.passed_on) {
     --count.passed_on_to_deal;
+    if (record.giver != kNoGiver) --count.with_givers;
   }
   return id;
 }

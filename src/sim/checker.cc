@@ -79,7 +79,14 @@ void Checker::OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns) {
     }
   }
   sources_[source].joined_at_ns[worker] = -1;
+  ForgetGiver(source, worker);
   steady_ = false;
+}
+
+void Checker::ForgetGiver(uint32_t source, uint32_t worker) {
+  for (Connection& connection : connections_) {
+    if (connection.source == source && connection.giver == worker) connection.giver = kNone;
+  }
 }
 
 void Checker::OnLeft(uint32_t index, uint32_t master, int64_t now_ns) {
@@ -88,8 +95,10 @@ void Checker::OnLeft(uint32_t index, uint32_t master, int64_t now_ns) {
   if (!box.facts.completions && box.unclaimed != 0) {
     Fail("an offer stays with a worker that has left");
   }
-  for (Source& source : sources_) {
-    if (source.facts.master == master) source.joined_at_ns[index] = -1;
+  for (uint32_t source = 0; source < sources_.size(); ++source) {
+    if (sources_[source].facts.master != master) continue;
+    sources_[source].joined_at_ns[index] = -1;
+    ForgetGiver(source, index);
   }
   box.left = true;
   workers_[index].idle = false;
@@ -271,7 +280,7 @@ void Checker::OnReported(uint32_t source, int32_t fd) {
   if (reported.dropped_at_once) {
     to_drop_.push_back(connection);
   } else {
-    reported.number = sources_[source].numbers++;
+    reported_.push_back(connection);
   }
   const int64_t overflowed_at_ns = sources_[source].overflowed_at_ns;
   masters_[sources_[source].facts.master].burst |=
@@ -335,7 +344,8 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   Source& source = sources_[refused.source];
   const bool too_old = refused.gone || TooOld(refused, now_ns);
   // By rule (14) also what a single accept finds: the room that was there for it is used up.
-  const bool too_many = options_.turns_away && !refused.ever_dealt && !refused.aside;
+  const bool too_many =
+      options_.turns_away && !refused.ever_dealt && !refused.aside && !refused.passed_on;
   if (!too_old && !too_many && !masters_[source.facts.master].refusing &&
       !(source.removed && NobodyJoined(refused.source))) {
     return Fail("the master refuses " + Name(connection) + " without being told to");
@@ -545,6 +555,42 @@ void Checker::OnTookTold(uint32_t index, int64_t now_ns) {
   workers_[index].said.clear();
 }
 
+void Checker::OnPassedOn(uint32_t connection, int64_t now_ns) {
+  Connection& it = connections_[connection];
+  if (it.where != Where::kServed) return Fail(Name(connection) + " is passed on unserved");
+  it.where = Where::kPassedOn;
+  it.passed_on = true;
+  it.giver = it.worker;
+  it.passed_on_at_ns = now_ns;
+  passed_on_.push_back(connection);
+  steady_ = false;
+}
+
+void Checker::OnPassedOnPlace(uint32_t worker, int64_t now_ns) {
+  if (workers_[worker].leased == 0) return Fail("a place is given back that nobody had");
+  --workers_[worker].leased;
+  workers_[worker].credit_since_ns = now_ns;
+}
+
+void Checker::OnTakenIn(int32_t fd) {
+  const uint32_t connection = Find(fd);
+  if (connection == kNone || connections_[connection].where != Where::kPassedOn) {
+    return Fail("fd " + std::to_string(fd) + " is taken in, which was not passed on");
+  }
+  Connection& it = connections_[connection];
+  Source& source = sources_[it.source];
+  it.where = Where::kHeld;
+  it.came_at_ns = now_ns_;
+  it.gone = false;
+  it.number = source.numbers++;
+  it.recalls = 0;
+  it.ever_dealt = false;
+  it.failed_before = false;
+  if (it.giver != kNone && source.joined_at_ns[it.giver] < 0) it.giver = kNone;
+  ++source.counts.held;
+  ++source.counts.passed_on;
+}
+
 void Checker::OnAdopted(uint32_t index) {
   Worker& worker = workers_[index];
   for (Box& box : worker.boxes) {
@@ -609,6 +655,7 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
       case Where::kHeld:
       case Where::kSent:
       case Where::kUnsent:
+      case Where::kPassedOn:
         break;
     }
     if (!fine) return Fail(Name(connection) + " was not served");
@@ -651,6 +698,7 @@ void Checker::AtShutdown() {
       case Where::kOffered:
       case Where::kSent:
       case Where::kUnsent:
+      case Where::kPassedOn:
         return Fail(Name(connection) + " is neither served nor refused after the shutdown");
     }
   }

@@ -30,6 +30,8 @@
 //    offer grows very old while somebody else has nothing to do.
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit, unless that
 //    credit is kept for what another source has asked for: whoever makes credit wakes the master.
+//  * What a worker passes on reaches its master at once. As long as somebody else has joined, it is
+//    not given to the worker that has passed it on, unless that has left the source meanwhile.
 //  * What its policy picks somebody for goes to that worker. What it picks nobody for stays held:
 //    no more of a source than may be. The policy is asked about it again when a worker could have
 //    it that could not before, or has fewer connections open, or waits again, and at least ten
@@ -199,6 +201,10 @@ class Checker {
   void OnTook(uint32_t worker, uint32_t master, uint32_t count, int64_t now_ns);
   // It has read the hungry flag after that.
   void OnTookTold(uint32_t worker, int64_t now_ns);
+  // It passes on what it serves; it has given its place back; the master has taken it in.
+  void OnPassedOn(uint32_t connection, int64_t now_ns);
+  void OnPassedOnPlace(uint32_t worker, int64_t now_ns);
+  void OnTakenIn(int32_t fd);
   // It has made a lease of a connection that was handed over. Until Took, the lease has the place
   // that the connection had in the ring.
   void OnAdopted(uint32_t worker);
@@ -259,17 +265,19 @@ class Checker {
   // --- What it has counted. ---
   struct Counts {
     uint64_t reported = 0;
+    uint64_t passed_on = 0;  // and taken in
     uint64_t held = 0;
     uint64_t offered = 0;
     uint64_t claimed = 0;  // or handed over
     uint64_t refused = 0;
     uint64_t dropped = 0;  // too old, or gone
     uint64_t gone = 0;
-    uint64_t too_old_at_once = 0;  // when they were reported
-    uint64_t withdrawn = 0;        // tickets
-    uint64_t recalled = 0;         // by age, not by leaving
-    uint64_t left = 0;             // recalled because the worker left
-    uint64_t nobody = 0;           // times that its policy picked nobody
+    uint64_t too_old_at_once = 0;     // when they were reported
+    uint64_t withdrawn = 0;           // tickets
+    uint64_t recalled = 0;            // by age, not by leaving
+    uint64_t left = 0;                // recalled because the worker left
+    uint64_t passed_on_recalled = 0;  // by age, of what had been passed on
+    uint64_t nobody = 0;              // times that its policy picked nobody
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
   };
@@ -309,6 +317,7 @@ class Checker {
     kUnsent,  // handing it over has failed, and the master has not been told
     kInRing,
     kServed,
+    kPassedOn,  // and the master has not taken it in
     kClosed,
     kRefused
   };
@@ -337,8 +346,11 @@ class Checker {
     int64_t dealt_at_ns = 0;
     uint64_t dealt_as = 0;      // counts what is dealt
     uint64_t was_dealt_as = 0;  // before it came back
-    uint32_t picked = kNone;    // as its policy said last; kNone: nobody
-    bool aside = false;         // it is held, and that was the answer
+    bool passed_on = false;     // since it was reported
+    uint32_t giver = kNone;     // who did that last, if it has joined its source since
+    int64_t passed_on_at_ns = 0;
+    uint32_t picked = kNone;  // as its policy said last; kNone: nobody
+    bool aside = false;       // it is held, and that was the answer
     Nobody nobody;
   };
 
@@ -367,8 +379,11 @@ class Checker {
     int64_t told_until_ns = 0;          // tickets: when somebody last ceased to have one
     uint64_t first_deals = 0;           // connections dealt at least once
     uint64_t first_deals_now = 0;       // of these, in this reading
+    bool deals_new_now = false;         // any of these had not been passed on
     uint32_t came_back = 0;             // held, and dealt before
     uint32_t aside = 0;                 // held, and the policy has picked nobody
+    uint32_t passed_on = 0;             // held, and passed on, and not that
+    uint32_t passed_on_held = 0;        // held, and passed on
     Nobody ticket;                      // the last time that it did so of a ticket
     bool ticket_picked = false;         // since then somebody was for one, the same or another
     uint32_t on_the_way = 0;            // sent, or claimed and its token not looked up
@@ -461,11 +476,20 @@ class Checker {
   void CheckOrder(uint32_t master);
   void NoteAside();
   void CheckAside(uint32_t master, int64_t now_ns);
-  void CheckAsideOf(uint32_t source, const Nobody& nobody, const std::string& name, int64_t now_ns);
+  void CheckAsideOf(uint32_t source, const Nobody& nobody, uint32_t excluded,
+                    const std::string& name, int64_t now_ns);
   void CheckAsideAfter(uint32_t master, int64_t now_ns);
   bool MayHaveNews(uint32_t worker, const Nobody& nobody) const;
   bool HeldUp(const Source& source) const;
-  int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const;
+  int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns,
+                      uint32_t giver = kNone) const;
+  uint32_t ExcludedFrom(const Connection& connection) const;
+  void ForgetGiver(uint32_t source, uint32_t worker);
+  void NotePassedOn();
+  void CheckPassedOn(uint32_t master, int64_t now_ns);
+  uint64_t HeldNew(const Source& source) const {
+    return source.counts.held - source.aside - source.passed_on;
+  }
   int64_t CreditSinceOf(uint32_t source, uint32_t worker, int64_t now_ns) const;
   bool OthersAsk(uint32_t worker, uint32_t source) const;
   void CheckTurns(uint32_t master, int64_t now_ns);
@@ -492,10 +516,12 @@ class Checker {
     uint32_t source = 0;
     bool again = false;  // it came back, and has kept its place
   };
-  std::vector<Given> given_;       // connections and tickets, in this batch
-  std::vector<uint32_t> to_drop_;  // connections to be dropped by this batch
-  std::vector<uint32_t> nobody_;   // connections that a policy has picked nobody for in this batch
-  std::vector<uint32_t> aside_;    // those for which that is the last word
+  std::vector<Given> given_;        // connections and tickets, in this batch
+  std::vector<uint32_t> to_drop_;   // connections to be dropped by this batch
+  std::vector<uint32_t> nobody_;    // connections that a policy has picked nobody for in this batch
+  std::vector<uint32_t> reported_;  // connections, and not numbered
+  std::vector<uint32_t> aside_;     // those for which that is the last word
+  std::vector<uint32_t> passed_on_;  // connections on their way to a master, or held
   uint64_t reading_ = 0;
   uint64_t deals_ = 0;
   uint64_t served_ = 0;

@@ -32,10 +32,12 @@ constexpr uint32_t kDropsMax = 64;
 }  // namespace
 
 // Since when somebody else has had credit for a connection of `source`; negative: nobody has.
-int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns) const {
+int64_t Checker::CreditSince(uint32_t source, uint32_t except, int64_t now_ns,
+                             uint32_t giver) const {
   int64_t since_ns = -1;
   for (uint32_t index = 0; index < workers_.size(); ++index) {
-    const int64_t this_ns = index == except ? -1 : CreditSinceOf(source, index, now_ns);
+    const int64_t this_ns =
+        index == except || index == giver ? -1 : CreditSinceOf(source, index, now_ns);
     if (this_ns >= 0 && (since_ns < 0 || this_ns < since_ns)) since_ns = this_ns;
   }
   return since_ns;
@@ -57,6 +59,52 @@ int64_t Checker::CreditSinceOf(uint32_t source, uint32_t index, int64_t now_ns) 
     return -1;
   }
   return std::max({joined_ns, worker.credit_since_ns, box.unreachable_until_ns});
+}
+
+// --- What workers have passed on -----------------------------------------------------------------
+
+// Who must not have it, because it has passed it on; kNone: anybody may.
+uint32_t Checker::ExcludedFrom(const Connection& connection) const {
+  const std::vector<int64_t>& joined = sources_[connection.source].joined_at_ns;
+  const auto others =
+      std::count_if(joined.begin(), joined.end(), [](int64_t at) { return at >= 0; });
+  return others > 1 ? connection.giver : kNone;
+}
+
+// Counts what is held and not set aside of what was passed on.
+void Checker::NotePassedOn() {
+  std::erase_if(passed_on_, [this](uint32_t connection) {
+    const Where where = connections_[connection].where;
+    return where != Where::kPassedOn && where != Where::kHeld;
+  });
+  for (Source& source : sources_) source.passed_on = source.passed_on_held = 0;
+  for (const uint32_t connection : passed_on_) {
+    const Connection& it = connections_[connection];
+    if (it.where != Where::kHeld) continue;
+    sources_[it.source].passed_on += !it.aside;
+    ++sources_[it.source].passed_on_held;
+  }
+}
+
+void Checker::CheckPassedOn(uint32_t master, int64_t now_ns) {
+  const MasterState& state = masters_[master];
+  if (state.resting || state.refusing) return;
+  for (const uint32_t connection : passed_on_) {
+    const Connection& it = connections_[connection];
+    if (sources_[it.source].facts.master != master) continue;
+    if (it.where == Where::kPassedOn) {
+      const int64_t waits_ns = now_ns - std::max(it.passed_on_at_ns, state.last_batch_ns);
+      if (waits_ns <= options_.patience_ns) continue;
+      return Fail(Name(connection) + " was passed on, and the master was not woken");
+    }
+    if (it.aside || HeldUp(sources_[it.source])) continue;
+    const int64_t since_ns = CreditSince(it.source, kNone, now_ns, ExcludedFrom(it));
+    if (since_ns < 0 || now_ns - std::max(since_ns, state.last_batch_ns) <= options_.patience_ns) {
+      continue;
+    }
+    return Fail(Name(connection) +
+                " waits that was passed on although another has credit: the master was not woken");
+  }
 }
 
 // --- What policies pick nobody for ---------------------------------------------------------------
@@ -131,7 +179,7 @@ void Checker::CheckAside(uint32_t master, int64_t now_ns) {
     const Source& source = sources_[it.source];
     // Beyond what may be, what has come back is asked about first.
     if (source.facts.master != master || source.aside > source.facts.aside_max) continue;
-    CheckAsideOf(it.source, it.nobody, Name(connection), now_ns);
+    CheckAsideOf(it.source, it.nobody, ExcludedFrom(it), Name(connection), now_ns);
   }
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     const Source& source = sources_[index];
@@ -139,16 +187,17 @@ void Checker::CheckAside(uint32_t master, int64_t now_ns) {
         source.removed || state.stopping) {
       continue;
     }
-    CheckAsideOf(index, source.ticket, "a ticket of source " + std::to_string(index), now_ns);
+    CheckAsideOf(index, source.ticket, kNone, "a ticket of source " + std::to_string(index),
+                 now_ns);
   }
 }
 
-void Checker::CheckAsideOf(uint32_t source, const Nobody& nobody, const std::string& name,
-                           int64_t now_ns) {
+void Checker::CheckAsideOf(uint32_t source, const Nobody& nobody, uint32_t excluded,
+                           const std::string& name, int64_t now_ns) {
   const MasterState& state = masters_[sources_[source].facts.master];
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     const int64_t since_ns = CreditSinceOf(source, worker, now_ns);
-    if (since_ns < 0) continue;
+    if (since_ns < 0 || worker == excluded) continue;
     const bool news = MayHaveNews(worker, nobody);
     if (news &&
         now_ns - std::max({since_ns, nobody.at_ns, state.last_batch_ns}) > options_.patience_ns) {
@@ -167,7 +216,9 @@ void Checker::CheckAsideAfter(uint32_t master, int64_t now_ns) {
   if (std::exchange(state.rested, state.resting)) state.asks_from_ns = now_ns;
   if (state.refusing || state.resting) return;
   for (const Source& source : sources_) {
-    if (source.facts.master == master && source.aside > source.facts.aside_max + source.came_back) {
+    // What has come back, or was passed on, may be asked about first.
+    const uint32_t aside_max = source.facts.aside_max + source.came_back + source.passed_on_held;
+    if (source.facts.master == master && source.aside > aside_max) {
       return Fail("more is set aside of a source than may be");
     }
   }
@@ -179,7 +230,10 @@ void Checker::CheckAsideAfter(uint32_t master, int64_t now_ns) {
       continue;
     }
     for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
-      if (CreditSinceOf(it.source, worker, now_ns) < 0 || !MayHaveNews(worker, it.nobody)) continue;
+      if (worker == ExcludedFrom(it) || CreditSinceOf(it.source, worker, now_ns) < 0 ||
+          !MayHaveNews(worker, it.nobody)) {
+        continue;
+      }
       return Fail(Name(connection) +
                   " is set aside after a batch although a worker has more to give than before");
     }
@@ -209,6 +263,7 @@ void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
   CheckNeglect(master, due_ns);
   CheckIdleness(master, due_ns);
   CheckAside(master, due_ns);
+  CheckPassedOn(master, due_ns);
 }
 
 void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
@@ -216,6 +271,11 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   MasterState& state = masters_[master];
   state.all_reported = all_reported;
   given_.clear();
+  // What was passed on comes before what the same batch brings.
+  for (const uint32_t connection : reported_) {
+    connections_[connection].number = sources_[connections_[connection].source].numbers++;
+  }
+  reported_.clear();
   for (Worker& worker : workers_) {
     Box& box = worker.boxes[master];
     if (box.took || box.moved || state.resting) box.still_since_ns = now_ns;
@@ -247,6 +307,7 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   to_drop_.clear();
   if (failed()) return;
   NoteAside();
+  NotePassedOn();
   CheckAsideAfter(master, now_ns);
   if (!state.refusing) CheckOrder(master);
   CheckTurns(master, now_ns);
@@ -257,7 +318,7 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
     if (source.facts.master != master) continue;
-    const bool held = source.counts.held > source.aside && !HeldUp(source);
+    const bool held = HeldNew(source) > 0 && !HeldUp(source);
     // What is too old is given to nobody. When a batch may drop no more, the next one does, and
     // what is behind it waits until then.
     const bool dealable = held && !(grown_old >= kDropsMax && HoldsTooOld(index, now_ns));
@@ -268,6 +329,18 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
                          !options_.backs_off;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
     source.waits = held || (accepts && !source.queued.empty() && !full && !HeldUp(source));
+  }
+  if (state.refusing || state.resting) return;
+  for (const uint32_t connection : passed_on_) {
+    const Connection& it = connections_[connection];
+    const Source& source = sources_[it.source];
+    if (source.facts.master != master || it.where != Where::kHeld || it.aside || HeldUp(source) ||
+        (grown_old >= kDropsMax && HoldsTooOld(it.source, now_ns))) {
+      continue;
+    }
+    if (CreditSince(it.source, kNone, now_ns, ExcludedFrom(it)) >= 0) {
+      Fail(Name(connection) + " is held that was passed on although another has credit");
+    }
   }
 }
 
@@ -293,7 +366,7 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
     const bool more = accepts && source.known && !source.queued.empty() && !unknown &&
                       !(source.facts.tickets && Told(index, now_ns));
     const bool idle = masters_[master].refusing || masters_[master].resting;
-    const bool works = !idle && (source.counts.held > source.aside || more) && !HeldUp(source);
+    const bool works = !idle && (HeldNew(source) > 0 || more) && !HeldUp(source);
     const bool served =
         source.asked > 0 ||
         std::any_of(given_.begin(), given_.end(), [&](Given it) { return it.source == index; });
@@ -399,7 +472,7 @@ void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns
   const Connection& offered = connections_[connection];
   if (!sources_[offered.source].facts.recall) return;
   const int64_t limit_ns = options_.recall_after_ns << std::min(offered.recalls, kDoublings);
-  const int64_t credit_since_ns = CreditSince(offered.source, index, now_ns);
+  const int64_t credit_since_ns = CreditSince(offered.source, index, now_ns, ExcludedFrom(offered));
   if (credit_since_ns < 0) return;
   const int64_t old_ns =
       now_ns - std::max({offered.dealt_at_ns, credit_since_ns, host_returned_ns_});
@@ -423,7 +496,10 @@ void Checker::Read(Occasion occasion, uint32_t master, uint32_t left, uint32_t l
   ++reading_;
   ++deals_;
   dealt_now_.clear();
-  for (Source& source : sources_) source.first_deals_now = 0;
+  for (Source& source : sources_) {
+    source.first_deals_now = 0;
+    source.deals_new_now = false;
+  }
   changed_.clear();
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     if (!workers_[index].boxes[master].left) NoteChanges(master, index);
@@ -503,6 +579,7 @@ void Checker::TakeBack(uint32_t master, const Change& change, Occasion occasion,
     box.owes_motion = true;
     ++recalled.recalls;
     ++source.counts.recalled;
+    source.counts.passed_on_recalled += recalled.passed_on;
   } else {
     ++source.counts.left;
   }
@@ -521,6 +598,7 @@ void Checker::ComeBack(uint32_t connection, uint32_t from) {
   it.came_back_in = reading_;
   it.was_dealt_as = it.dealt_as;
   came_back_.push_back(connection);
+  if (it.passed_on) passed_on_.push_back(connection);
   ++sources_[it.source].came_back;
   ++sources_[it.source].counts.held;
 }
@@ -535,7 +613,8 @@ void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
   if (!source.facts.recall) Fail("a recall where recalls are off");
   const auto others = static_cast<size_t>(std::count_if(
       source.joined_at_ns.begin(), source.joined_at_ns.end(), [](int64_t at) { return at >= 0; }));
-  if (others < 2) Fail("a recall although there is nobody else");
+  const bool without_giver = connection.giver != kNone && connection.giver != connection.worker;
+  if (others < (without_giver ? 3 : 2)) Fail("a recall although there is nobody else");
 }
 
 // --- Who gets what -------------------------------------------------------------------------------
@@ -626,6 +705,7 @@ bool Checker::MayHave(uint32_t index, uint32_t connection, int64_t now_ns) {
   const char* why_not = it.where != Where::kHeld        ? " and is in another place already"
                         : it.dropped_at_once && it.gone ? " although its client has hung up"
                         : TooOld(it, now_ns)            ? " although it is too old"
+                        : ExcludedFrom(it) == index     ? ", which has passed it on"
                                                         : WhyNot(index, it.source, now_ns);
   if (why_not == nullptr) return true;
   Fail(Name(connection) + " is given to worker " + std::to_string(index) + why_not);
@@ -645,6 +725,7 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
     std::erase(came_back_, connection);
   } else {
     ++source.first_deals_now;
+    source.deals_new_now |= !dealt.passed_on;
   }
   dealt.ever_dealt = true;
   dealt.worker = index;
@@ -662,22 +743,27 @@ void Checker::CheckOrder(uint32_t master) {
   for (Source& source : sources_) {
     if (source.facts.master != master) continue;
     source.first_deals += source.first_deals_now;
-    if (source.first_deals_now > 0 && source.came_back > 0 && !source.facts.reluctant) {
+    const bool waits = std::any_of(came_back_.begin(), came_back_.end(), [&](uint32_t connection) {
+      const Connection& it = connections_[connection];
+      return &sources_[it.source] == &source && !it.passed_on;
+    });
+    if (source.deals_new_now && waits && !source.facts.reluctant) {
       Fail("a connection is dealt for the first time while one that came back waits");
     }
   }
   for (const uint32_t connection : dealt_now_) {
     const Connection& dealt = connections_[connection];
     // This many connections have been dealt at least once. They must be the oldest ones, but for
-    // those that the policy has picked nobody for.
+    // those that the policy has picked nobody for, or that wait for others than their givers.
     const Source& source = sources_[dealt.source];
-    if (dealt.number >= source.first_deals + source.aside) {
+    if (dealt.number >= source.first_deals + source.aside + source.passed_on) {
       return Fail(Name(connection) + " is dealt before an older one");
     }
     if (source.facts.reluctant) continue;
     for (const uint32_t held : came_back_) {
       const Connection& waiting = connections_[held];
-      if (dealt.source == waiting.source && dealt.came_back_in == waiting.came_back_in &&
+      if (dealt.source == waiting.source && !dealt.passed_on && !waiting.passed_on &&
+          dealt.came_back_in == waiting.came_back_in &&
           dealt.came_back_from == waiting.came_back_from &&
           dealt.was_dealt_as > waiting.was_dealt_as) {
         return Fail(Name(held) + " waits after it came back, and " + Name(connection) +

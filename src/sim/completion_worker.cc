@@ -48,7 +48,7 @@ void CompletionWorker::Advance() {
     case Next::kRedeem:
       return Redeem();
     case Next::kCallback:
-      world_->OnCallbackEnd(serving_);
+      world_->OnCallbackEnd(id_, serving_);
       return Go(ticket_ != Checker::kNone ? Next::kRedeem : Next::kTake, world_->StepCost());
     case Next::kTook:
       return Took();

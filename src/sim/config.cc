@@ -182,7 +182,7 @@ SimConfig DrawConfig(uint64_t seed) {
     }
   }
   if (config.hosted) config.host_steps_max = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 16});
-  for (size_t i = kFaultsDrawnFirst; i < kFaultCount; ++i) {
+  for (size_t i = kFaultsDrawnFirst; i < kFaultsDrawnSecond; ++i) {
     config.faults.ratios[i] = DrawFault(prng, 4);
   }
   config.tick_ns = prng.OneOf(std::array<int64_t, 3>{0, kMillisecond / 4, kMillisecond});
@@ -195,6 +195,9 @@ SimConfig DrawConfig(uint64_t seed) {
   if (config.sources.size() > 1 && prng.Chance({1, 8})) DrawFlood(prng, config);
   if (prng.Chance({1, 6})) DrawReluctance(prng, config);
   if (prng.Chance({1, 2})) DrawHints(prng, config);
+  for (size_t i = kFaultsDrawnSecond; i < kFaultCount; ++i) {
+    config.faults.ratios[i] = DrawFault(prng, 2);
+  }
   return config;
 }
 

@@ -147,6 +147,11 @@ enum class Breakage : uint8_t {
   kMasterOverlooksHangUps,    // a master takes clients that have hung up for waiting
   kMasterCountsFromAccept,    // a master forgets for how long clients have waited before
   kMasterCountsTooMuch,       // a master takes clients for older than they are
+  kPassedOnForgotten,         // a connection that is passed on never reaches its master
+  kPassedOnKeepsItsPlace,     // whoever has passed a connection on never gives its place back
+  kPassedOnWakesNobody,       // whoever passes a connection on does not wake its master
+  kMasterForgetsGivers,       // a master does not know who has passed something on
+  kMasterForgetsOthers,       // a master that waits for nothing but others than givers sleeps on
 };
 
 }  // namespace ringmaster::sim

@@ -97,8 +97,13 @@ enum class Milestone : uint8_t {
   kAsideFull,           // as much was set aside as may be
   kBusyFirst,           // a worker that woke was busy with something else before it claimed
   kWaiterWanted,        // a worker that was about to wait knocked, because a master wanted to know
+  kPassedOn,            // connections
+  kPassedOnTogether,    // of these, after others that one batch took in with them
+  kPassedOnByLeaver,    // of these, by a worker that left
+  kPassedOnRecalled,    // recalls of connections that had been passed on
+  kWaitsForOthers,      // what was passed on waited, and only its giver had credit
 };
-inline constexpr size_t kMilestoneCount = 83;
+inline constexpr size_t kMilestoneCount = 88;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -184,6 +189,11 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "aside_full",
     "busy_first",
     "waiter_wanted",
+    "passed_on",
+    "passed_on_together",
+    "passed_on_by_leaver",
+    "passed_on_recalled",
+    "waits_for_others",
 };
 
 struct Counters {

@@ -84,11 +84,14 @@ enum class Fault : uint8_t {
   kHostEnds,            // the thread of a host ends, perhaps with its ring; another one follows
   kClientHangsUp,       // a client hangs up soon, whether it has been accepted by then or not
   kAcceptDoubtful,      // an accept fails as it does of what is no listener, and it is one
+  kPassedOn,            // a worker passes a connection on, or all that it has when it leaves
 };
-inline constexpr size_t kFaultCount = 31;
+inline constexpr size_t kFaultCount = 32;
 // The faults after this one are drawn after everything else, so that the worlds of older seeds stay
 // as they were.
 inline constexpr size_t kFaultsDrawnFirst = 27;
+// The same of those after this one, beside what else was drawn by then.
+inline constexpr size_t kFaultsDrawnSecond = 31;
 
 inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "cq_small",        "submit_partly",  "doorbell_fails", "doorbell_late",     "send_fails",
@@ -97,7 +100,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
     "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
     "policy_switched", "limits_changed", "ticket_kept",    "host_ends",         "client_hangs_up",
-    "accept_doubtful",
+    "accept_doubtful", "passed_on",
 };
 
 struct FaultPlan {

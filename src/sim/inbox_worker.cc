@@ -175,7 +175,7 @@ void InboxWorker::Accept() {
 }
 
 void InboxWorker::EndCallback() {
-  if (serving_ != Checker::kNone) world_->OnCallbackEnd(serving_);
+  if (serving_ != Checker::kNone) world_->OnCallbackEnd(id_, serving_);
   Go(Next::kTake, world_->StepCost());
 }
 

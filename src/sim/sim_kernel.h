@@ -71,6 +71,7 @@ class SimKernel {
   bool OutOfDescriptors() const { return connection_numbers_.open_count() >= descriptors_max_; }
   void SetDescriptorsMax(int32_t descriptors_max) { descriptors_max_ = descriptors_max; }
   int32_t FdOf(uint32_t connection) const { return connections_[connection].fd; }
+  const Arrival& FactsOf(uint32_t connection) const { return connections_[connection].facts; }
   void CloseConnection(int32_t fd) { connection_numbers_.Close(fd); }
 
   // The ring of a worker.

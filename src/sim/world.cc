@@ -22,6 +22,8 @@ constexpr uint64_t kEventsMax = 400'000;
 constexpr uint32_t kQuietBatchesMax = 100;
 constexpr int64_t kMasterSlowNsMax = 5 * kMillisecond;
 constexpr size_t kSourcesMax = 40;
+// So often one connection is passed on, and once less.
+constexpr uint32_t kTimesPassedOnMax = 16;
 
 bool Planned(const SimConfig& config, std::initializer_list<Fault> faults) {
   return std::any_of(faults.begin(), faults.end(),
@@ -147,7 +149,11 @@ void World::Do(const Event& event) {
     case Happening::kOwnWork:
       return worker(event.a).OnOwnWork();
     case Happening::kClose:
-      return CloseConnection(event.a);
+      // It may have been passed on meanwhile.
+      if (connections_[event.a].served && connections_[event.a].times == event.b) {
+        EndConnection(event.a);
+      }
+      return;
     case Happening::kRelease:
       if (Breaks(Breakage::kLeaseForgotten, {1, 8})) return;
       Note("releases", {{"worker", event.a}, {"source", event.b}});
@@ -156,6 +162,13 @@ void World::Do(const Event& event) {
       return Schedule(StepCost(), Happening::kReleaseKnock, event.a);
     case Happening::kReleaseKnock:
       return worker(event.a).KnockAfterRelease();
+    case Happening::kPassOnPlace:
+      if (Breaks(Breakage::kPassedOnKeepsItsPlace)) return;
+      worker(event.a).Release();
+      checker_.OnPassedOnPlace(event.a, now_ns_);
+      return Schedule(StepCost(), Happening::kPassOnKnock, event.a);
+    case Happening::kPassOnKnock:
+      return worker(event.a).KnockAfterTicket();
     case Happening::kHangUp:
       return kernel_.HangUp(event.a);
     case Happening::kRedeem:
@@ -282,7 +295,10 @@ bool World::Live(uint32_t id) const {
 
 bool World::Abandoned(uint32_t source) const {
   const std::vector<uint32_t>& joined = sources_[source].joined;
-  return std::none_of(joined.begin(), joined.end(), [this](uint32_t id) { return Live(id); });
+  const auto live =
+      std::count_if(joined.begin(), joined.end(), [this](uint32_t id) { return Live(id); });
+  // What one has passed on waits for somebody else who has joined, dead or not.
+  return live < (config_.faults[Fault::kPassedOn].n > 0 ? 2 : 1);
 }
 
 // Faults end.
@@ -394,21 +410,79 @@ void World::Serve(uint32_t worker, uint32_t connection, bool leased) {
   if (Breaks(Breakage::kWorkerServesTwice, {1, 8})) checker_.OnServed(worker, connection);
   const int64_t lease_ns = prng_.Exponential(config_.workload.lease_ns_mean);
   if (connections_.size() <= connection) connections_.resize(connection + 1);
-  connections_[connection] = {.worker = worker,
-                              .source = checker_.source_of(connection),
-                              .leased = leased,
-                              .closes_in_callback = lease_ns == 0 || prng_.Chance({1, 8})};
-  if (!connections_[connection].closes_in_callback) {
-    Schedule(lease_ns, Happening::kClose, connection);
+  Connection& it = connections_[connection];
+  it = {.worker = worker,
+        .source = checker_.source_of(connection),
+        .leased = leased,
+        .closes_in_callback = lease_ns == 0 || prng_.Chance({1, 8}),
+        .in_callback = true,
+        .served = true,
+        .times = it.times + 1};
+  if (!it.closes_in_callback) Schedule(lease_ns, Happening::kClose, connection, it.times);
+}
+
+void World::OnCallbackEnd(uint32_t worker, uint32_t connection) {
+  Connection& it = connections_[connection];
+  if (!it.served || it.worker != worker) return;  // it was passed on meanwhile
+  it.in_callback = false;
+  if (it.closes_in_callback) EndConnection(connection);
+}
+
+// Its worker closes it, or passes it on.
+void World::EndConnection(uint32_t connection) {
+  if (MayPassOn(connections_[connection]) && Happens(Fault::kPassedOn)) {
+    PassOn(connection);
+  } else {
+    CloseConnection(connection);
   }
 }
 
-void World::OnCallbackEnd(uint32_t connection) {
-  if (connections_[connection].closes_in_callback) CloseConnection(connection);
+// As the runtime refuses it: of a source that deals tickets or was removed, of a balancer that
+// shuts down, and when nobody else has joined.
+bool World::MayPassOn(const Connection& connection) const {
+  const Source& source = sources_[connection.source];
+  return connection.leased && running_ && connection.times < kTimesPassedOnMax &&
+         !source.config.readiness && !source.removed && !masters_[source.master].stopped &&
+         std::any_of(source.joined.begin(), source.joined.end(),
+                     [&](uint32_t id) { return id != connection.worker; });
+}
+
+void World::PassOn(uint32_t connection) {
+  Connection& it = connections_[connection];
+  it.served = false;
+  Source& source = sources_[it.source];
+  source.steady = false;
+  Note("passes on", {{"worker", it.worker}, {"connection", connection}});
+  Reached(Milestone::kPassedOn);
+  checker_.OnPassedOn(connection, now_ns_);
+  SimMaster& master = MasterAt(source);
+  const FactsNeeded needed = source.policy->facts();
+  Arrival facts;
+  if (needed.incoming_cpu) facts.incoming_cpu = kernel_.FactsOf(connection).incoming_cpu;
+  if (needed.peer) facts.peer = kernel_.FactsOf(connection).peer;
+  const bool first = master.passed_on.empty();
+  if (!Breaks(Breakage::kPassedOnForgotten, {1, 8})) {
+    master.passed_on.push_back({.source = source.index,
+                                .giver = it.worker,
+                                .fd = kernel_.FdOf(connection),
+                                .facts = facts});
+  }
+  if (first && !Breaks(Breakage::kPassedOnWakesNobody)) master.ring.OnKnock();
+  Schedule(StepCost(), Happening::kPassOnPlace, it.worker);
+}
+
+void World::PassAllOn(uint32_t id) {
+  for (uint32_t connection = 0; connection < connections_.size(); ++connection) {
+    const Connection& it = connections_[connection];
+    if (it.worker != id || !it.served || it.in_callback || !MayPassOn(it)) continue;
+    Reached(Milestone::kPassedOnByLeaver);
+    PassOn(connection);
+  }
 }
 
 void World::CloseConnection(uint32_t connection) {
-  const Connection& it = connections_[connection];
+  Connection& it = connections_[connection];
+  it.served = false;
   Note("closes", {{"worker", it.worker}, {"connection", connection}});
   checker_.OnClosed(connection);
   kernel_.CloseConnection(kernel_.FdOf(connection));
@@ -480,7 +554,7 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
     TellResult(id, source, 0);
     if (connection == Checker::kNone) return;
     Serve(id, connection, /*leased=*/true);
-    return OnCallbackEnd(connection);
+    return OnCallbackEnd(id, connection);
   }
   // Some workers use the descriptor by themselves, and say what has come of it.
   const bool says = fd != -EAGAIN || (late && prng_.Chance({1, 2}));
@@ -522,6 +596,7 @@ void World::HostComesBy() {
 // Without a balancer, leaving is a matter of the worker alone.
 void World::AskToLeave(uint32_t id) {
   if (!running_) return worker(id).OnLeft();
+  if (Happens(Fault::kPassedOn)) PassAllOn(id);
   AskSomehow(0, {.kind = CallKind::kRemoveWorker, .worker = id});
   if (Hosts(id)) HostComesRound();  // it drives the master until it has left
 }
@@ -541,6 +616,7 @@ void World::Run() {
       counters_.milestones[static_cast<size_t>(milestone)] += count;
     };
     add(Milestone::kRecall, counts.recalled);
+    add(Milestone::kPassedOnRecalled, counts.passed_on_recalled);
     add(Milestone::kLeaveWithOffers, counts.left);
     add(Milestone::kDropped, counts.dropped - counts.gone);
     add(Milestone::kTooOldAtOnce, counts.too_old_at_once);
@@ -563,7 +639,7 @@ bool World::AtRest() const {
   return events_.empty() && Asleep() &&
          std::all_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
            return master.ops.empty() && master.calls.empty() && !master.given_back &&
-                  master.leaving.empty();
+                  master.leaving.empty() && master.passed_on.empty();
          });
 }
 
@@ -588,7 +664,7 @@ void World::LookForTheEnd() {
       std::all_of(masters_.begin(), masters_.end(), [](const SimMaster& master) {
         return master.engine->IntakeEnded() && master.engine->Outstanding() == 0 &&
                master.ops.empty() && master.ring.AllReported() && master.leaving.empty() &&
-               master.calls.empty();
+               master.calls.empty() && master.passed_on.empty();
       })) {
     checker_.AtShutdown();
     Reached(Milestone::kShutDown);

@@ -22,6 +22,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -112,7 +113,7 @@ class World {
   // A worker that gives hints waits: something else may wake it while traffic is on.
   void ScheduleOwnWork(uint32_t worker);
   void Serve(uint32_t worker, uint32_t connection, bool leased);
-  void OnCallbackEnd(uint32_t connection);
+  void OnCallbackEnd(uint32_t worker, uint32_t connection);
   // After a ticket was redeemed: whether the worker must give it back because other connections
   // wait.
   bool MoreWaits(uint32_t source) const;
@@ -155,6 +156,8 @@ class World {
     kClose,         // a lease ends: its descriptor
     kRelease,       // its place
     kReleaseKnock,  // its knock
+    kPassOnPlace,   // a connection was passed on: its place at the worker
+    kPassOnKnock,   // the knock after that
     kRedeem,        // of a ticket that was kept
     kHangUp,        // a client
     kJoin,
@@ -213,6 +216,16 @@ class World {
     uint32_t source = 0;
     bool leased = false;
     bool closes_in_callback = false;
+    bool in_callback = false;
+    bool served = false;  // and neither closed nor passed on since
+    uint32_t times = 0;   // that it was served
+  };
+  // A connection on its way to a master.
+  struct PassedOn {
+    uint32_t source = 0;
+    uint32_t giver = 0;
+    int32_t fd = -1;
+    Arrival facts;
   };
   struct Source {
     uint32_t master = 0;
@@ -262,7 +275,9 @@ class World {
     std::vector<uint32_t> by_index;  // sources
     std::vector<uint32_t> leaving;   // workers whose rings what was submitted may still use
     std::deque<AtIndex> at_index;
-    bool given_back = false;  // something, since the last batch
+    bool given_back = false;                    // something, since the last batch
+    std::vector<PassedOn> passed_on;            // since then
+    std::vector<core::PassedOn> passed_on_now;  // as the engine gets it
     std::vector<Call> calls;
     std::vector<Call> calls_running;
     std::vector<core::Op> ops;
@@ -291,6 +306,12 @@ class World {
   void ChangeLimits();
   void LeaveIfIdle(uint32_t worker);
   void CloseConnection(uint32_t connection);
+  void EndConnection(uint32_t connection);
+  bool MayPassOn(const Connection& connection) const;
+  void PassOn(uint32_t connection);
+  void PassAllOn(uint32_t worker);
+  void TakeInPassedOn(SimMaster& master);
+  std::span<const core::PassedOn> TakePassedOn(SimMaster& master);
   void RedeemKept(uint32_t worker, uint32_t source);
   core::SourceIdentity& IdentityOf(const Source& source) {
     return masters_[source.master].at_index[source.index].identity;

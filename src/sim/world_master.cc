@@ -312,7 +312,7 @@ struct World::TurnHost {
     world.DropWhatSwitched(master);
     return !world.checker_.failed();
   }
-  std::span<const core::PassedOn> PassedOn() const { return {}; }
+  std::span<const core::PassedOn> PassedOn() const { return world.TakePassedOn(master); }
   bool AnythingGivenBack() const { return std::exchange(master.given_back, false); }
   core::GivenBack& given_back(uint32_t source) const { return master.at_index[source].given_back; }
   // This comes after the checker has seen what the batch has done.
@@ -323,6 +323,28 @@ struct World::TurnHost {
   const bool all_reported;
   bool places_freed = false;
 };
+
+// Whoever has passed something on may have left meanwhile, and another worker have its index.
+std::span<const core::PassedOn> World::TakePassedOn(SimMaster& master) {
+  master.passed_on_now.clear();
+  for (const PassedOn& it : master.passed_on) {
+    const bool known =
+        workers_[it.giver].at[master.index].in_books && !breaks(Breakage::kMasterForgetsGivers);
+    const uint32_t giver = known ? worker(it.giver).engine_index : UINT32_MAX;
+    master.passed_on_now.push_back(
+        {.source = it.source, .fd = it.fd, .giver = giver, .facts = it.facts});
+    checker_.OnTakenIn(it.fd);
+    Note("takes in", {{"fd", it.fd}});
+    if (master.passed_on_now.size() > 1) Reached(Milestone::kPassedOnTogether);
+  }
+  master.passed_on.clear();
+  return checker_.failed() ? std::span<const core::PassedOn>() : master.passed_on_now;
+}
+
+void World::TakeInPassedOn(SimMaster& master) {
+  const std::span<const core::PassedOn> passed_on = TakePassedOn(master);
+  if (!passed_on.empty()) master.engine->PassOn(passed_on, now_ns_);
+}
 
 // When the switch of a policy is broken on purpose, it loses what comes in the same batch.
 void World::DropWhatSwitched(SimMaster& master) {
@@ -360,6 +382,9 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   const bool forgets =
       breaks(Breakage::kMasterForgetsAside) && master.engine->waits_for_policies_alone();
   if (forgets) master.hunger.Clear();
+  if (breaks(Breakage::kMasterForgetsOthers) && master.engine->waits_for_others_alone()) {
+    master.hunger.Clear();
+  }
   NotePromises();
   if (host.places_freed) TellOthers(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
@@ -578,7 +603,8 @@ void World::CompareBooks(const SimMaster& master) {
     }
     if (books.dropped + books.refused != counts.dropped + counts.refused ||
         (!refuses && books.dropped != counts.dropped) || books.arrivals != counts.reported ||
-        books.gone != counts.gone || books.held != counts.held || books.claimed > counts.claimed ||
+        books.passed_on != counts.passed_on || books.gone != counts.gone ||
+        books.held != counts.held || books.claimed > counts.claimed ||
         books.offered < counts.offered) {
       checker_.Fail("the engine's books differ from what has happened");
     }
@@ -598,6 +624,11 @@ void World::CompareBooks(const SimMaster& master) {
 }
 
 void World::CountStates(const SimMaster& master) {
+  for (const uint32_t source : master.by_index) {
+    if (master.engine->waits_for_others(sources_[source].index)) {
+      Reached(Milestone::kWaitsForOthers);
+    }
+  }
   for (const Source& source : sources_) {
     if (source.gate != nullptr && source.gate->Full()) Reached(Milestone::kSourceFull);
   }
@@ -701,7 +732,10 @@ void World::Run(SimMaster& master, const Call& call) {
       config.local = !config.countable && sources_.size() % 2 == 1;
       config.nobody_of_8 = config_.sources[0].nobody_of_8;
       config.strict = config_.sources[0].strict;
-      if (!master.stopped) AddSource(config);
+      if (master.stopped) return;
+      // What was passed on of a source that is removed by now is taken in before its index is free.
+      TakeInPassedOn(master);
+      AddSource(config);
       return;
     }
     case CallKind::kRemoveSource:
@@ -1039,7 +1073,7 @@ void World::Replace(const SimMaster& master) {
     abandoned |= !source.removed;
     if (!source.removed) continue;
     for (const uint32_t id : source.joined) {
-      AskAt(0, {.kind = CallKind::kRemoveWorker, .worker = id});
+      if (!Live(id)) AskAt(0, {.kind = CallKind::kRemoveWorker, .worker = id});
     }
   }
   if (!abandoned) return;

@@ -104,7 +104,7 @@ TEST_F(LedgerTest, HoldsWhatIsPassedOnInTheQueueOfItsGiverUntilThatHasLeft) {
   EXPECT_EQ(ledger_.FirstPassedOn(1, kNoGiver), kNoArrival);
   EXPECT_EQ(ledger_.ToDeal(0), 4u);
   EXPECT_EQ(ledger_.NewToDeal(0), 1u);
-  EXPECT_EQ(ledger_.WithGivers(0), 2u);
+  EXPECT_EQ(ledger_.source(0).with_givers, 2u);
   ledger_.CheckAll();
   ledger_.ForgetGiver(0, 1);
   EXPECT_EQ(ledger_.FirstHeld(0), first);

@@ -157,6 +157,38 @@ TEST_F(PassedOnTest, WaitsForTheOthersAndHoldsUpNothingElse) {
   EXPECT_EQ(Held(), 1u);
 }
 
+// So does a source that is full, which must not take the credit of a giver for a reason to go on.
+TEST_F(PassedOnTest, WaitsForTheOthersAtAFullGateWithoutSpinning) {
+  Gate gate;
+  gate.Limit(1);
+  AddSource({.multishot_accept = false, .gate = &gate});
+  AddWorker();
+  AddWorker({.capacity = 1});
+  workers_[1]->state().open = 1;
+  Batch();
+  gate.ForceReserve();
+  PassOn(0, {10});
+  Batch({Edge()});
+  EXPECT_EQ(Count(OpKind::kAccept), 0u);
+  Batch({Knock()});
+  EXPECT_GT(engine_.WaitMax(now_ns_), 0);
+  engine_.CheckAll(true);
+}
+
+TEST_F(PassedOnTest, DoesNotCountTowardsTheHold) {
+  AddSource({.hold = 1});
+  AddWorker();
+  AddWorker({.capacity = 1});
+  workers_[1]->state().open = 1;
+  Batch();
+  PassOn(0, {10, 11});
+  Batch();
+  EXPECT_EQ(Held(), 2u);
+  EXPECT_EQ(Count(OpKind::kAcceptEnd), 0u);
+  Batch({Arrival(12)});
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{12});
+}
+
 TEST_F(PassedOnTest, WhatTwoGiversHavePassedOnDoesNotHoldUpEachOther) {
   AddSource();
   AddWorker();
