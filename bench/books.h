@@ -1,5 +1,5 @@
-// What a server writes down about a run, in memory that it shares with the process that measures,
-// and what that process asks of the workers meanwhile.
+// What a server writes down about a run, and what it is asked to do meanwhile. Both are in memory
+// that it shares with the process that measures.
 
 #ifndef RINGMASTER_BENCH_BOOKS_H_
 #define RINGMASTER_BENCH_BOOKS_H_

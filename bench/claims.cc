@@ -136,8 +136,8 @@ class Writer {
             AmongAll(answered_.rate, value)));
   }
 
-  // A side that fell behind in half of the repetitions has no percentiles that could be quoted;
-  // that is its result, and decides as much as any other.
+  // A side that fell behind in half of the repetitions has no percentiles that could be quoted.
+  // That is its result, and decides as much as any other.
   bool KeptUp() {
     const bool ours = Has(ours_, answered_.p99);
     const bool rival = Has(rival_, answered_.p99);

@@ -33,9 +33,9 @@ struct Claim {
   std::string text;
 };
 
-// The sides of the comparison: the kernel's own mechanism, and ringmaster with the policy that it
-// has unless told otherwise, or with the first one that was measured. Choosing the best policy for
-// each sentence would be choosing the result.
+// The sides of the comparison. One is the kernel's own mechanism. The other is ringmaster with its
+// default policy, or with the first one that was measured. Choosing the best policy for each
+// sentence would be choosing the result.
 struct Sides {
   std::string rival;
   std::string ours;
@@ -48,8 +48,8 @@ std::vector<Claim> ClaimsOf(const Report& report);
 // One sentence for the top of a report.
 std::string HeadlineOf(const Report& report);
 
-// Why the figures should be read with care, a sentence each: few repetitions, a machine with other
-// work, a build that is slow on purpose, a generator that was the bottleneck.
+// Why the figures should be read with care, a sentence each. There may be few repetitions, other
+// work on the machine, a build that is slow on purpose, or a generator that was the bottleneck.
 std::vector<std::string> CaveatsOf(const Report& report);
 
 }  // namespace ringmaster::bench

@@ -35,7 +35,7 @@ struct CompareOptions {
 };
 
 // The names in a list by comma, the sets "all", "rivals" and "ringmaster" spelled out, each once. A
-// piece that begins with a digit belongs to the one before it: the parameters of a policy have
+// piece that begins with a digit belongs to the one before it. The parameters of a policy have
 // commas, too, and no mechanism begins with a digit.
 std::vector<std::string> MechanismsOf(std::string_view list);
 

@@ -14,8 +14,8 @@ constexpr uint32_t kValueBits = 64;
 // The values below 2^(kHalfBits + 1) take two halves, every further power of two one more.
 Histogram::Histogram() : buckets_(size_t{kValueBits - kHalfBits + 1} << kHalfBits) {}
 
-// Shifted right until kHalfBits + 1 significant bits are left, a value lies in the upper half of
-// its range; the number of shifts tells which range.
+// A value is shifted right until kHalfBits + 1 significant bits are left. Then it lies in the upper
+// half of its range, and the number of shifts tells which range.
 size_t Histogram::BucketOf(uint64_t value) {
   const uint32_t width = static_cast<uint32_t>(std::bit_width(value));
   const uint32_t shift = width > kHalfBits + 1 ? width - (kHalfBits + 1) : 0;

@@ -1,7 +1,7 @@
 // Counts durations by size, in constant memory and constant time, and answers quantiles.
 //
-// Log-linear: below 256 every value has a bucket of its own; above, each power of two is divided
-// into 128 buckets of equal width, so a quantile is at most 1/128 (0.8 %) above the truth, over the
+// Log-linear: below 256 every value has a bucket of its own. Above, each power of two is divided
+// into 128 buckets of equal width. So a quantile is at most 1/128 (0.8 %) above the truth, over the
 // whole range of 64 bits. Minimum, maximum and mean are exact.
 //
 // Threads: none of its own; one thread at a time.

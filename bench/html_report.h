@@ -1,5 +1,5 @@
-// The report as one HTML page that needs nothing else: styles and pictures are in it, it loads and
-// runs nothing, and a content security policy in it forbids it to. Light, dark and on paper.
+// The report as one HTML page that needs nothing else. Styles and pictures are in it. It loads and
+// runs nothing, and its content security policy forbids it to. Light, dark and on paper.
 
 #ifndef RINGMASTER_BENCH_HTML_REPORT_H_
 #define RINGMASTER_BENCH_HTML_REPORT_H_

@@ -389,8 +389,8 @@ int ClientSocket(Transport transport, uint64_t number) {
   const int fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   if (!tcp) return fd;
-  // The port is chosen by connect, which knows the other end and so has all of them to choose
-  // from; bind would have to find one that is free against every destination.
+  // The port is chosen by connect, which knows the other end and so has all ports to choose from.
+  // bind would have to find one that is free against every destination.
   const int one = 1;
   setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
   // 127.1.0.1 to 127.1.255.250 in turn.
@@ -471,7 +471,7 @@ absl::Status CheckDescriptors(const Load& load) {
 }
 
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options) {
-  // The kernel may delay a timer by its slack, 50 µs unless told otherwise, which would be added to
+  // The kernel may delay a timer by its slack, 50 µs unless told otherwise. That would be added to
   // every latency that is measured from an intended start.
   prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
   if (options.payload_bytes < kPayloadBytesMin || options.payload_bytes > kPayloadBytesMax) {

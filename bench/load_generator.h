@@ -1,6 +1,7 @@
-// The clients: one connection for each request. Each connects, sends a small payload that no other
-// connection sends, reads it back, compares it, sees by whom it was served (request.h) and closes,
-// at once or after it has held the connection for some time. One thread, one epoll set.
+// The clients: one connection for each request. Each connects and sends a small payload that no
+// other connection sends. It reads the answer, compares it and sees by whom it was served
+// (request.h). Then it closes, at once or after it has held the connection for some time. One
+// thread, one epoll set.
 //
 // Two kinds of load, which answer different questions:
 //
@@ -10,9 +11,9 @@
 //               quote latency from.
 //   ClosedLoop  a fixed number of clients, each of which waits for its answer, thinks and goes on.
 //               A slow answer delays the next question, so latency flatters the server and is
-//               labelled so; what it measures well is throughput and how the work is divided.
+//               labelled so. It measures throughput well, and how the work is divided.
 //
-// TCP clients take turns at the addresses of 127.1.0.0/16: the side that closes first keeps the
+// TCP clients take turns at the addresses of 127.1.0.0/16. The side that closes first keeps the
 // pair of addresses and ports in TIME_WAIT for a minute, and one address has some 28,000 ports
 // only.
 
@@ -54,14 +55,14 @@ struct StayingClients {
   uint32_t clients = 64;
   int64_t opening_ns = 3 * kMillisecond;  // from one client's first connection to the next one's;
                                           // 0: all come at once
-  // Between the answer to a request and the next request, on the average; drawn for each request
-  // from an exponential distribution, cut at five times the average. The first request comes so
-  // long after the last client has come: they open first, as a pool of connections does.
+  // Between the answer to a request and the next request, on the average. It is drawn for each
+  // request from an exponential distribution, cut at five times the average. The first request
+  // comes so long after the last client has come. They open first, as a pool of connections does.
   int64_t think_ns = 20 * kMillisecond;
-  // Requests follow a schedule that waits for no answer: the gaps are drawn as above, latency
-  // counts from the intended start, and what comes meanwhile waits in its connection.
+  // Requests follow a schedule that waits for no answer, with gaps drawn as above. Latency counts
+  // from the intended start. What comes meanwhile waits in its connection.
   bool open_loop = false;
-  // Some clients ask much more often than others, and some stay much longer: both follow a Pareto
+  // Some clients ask much more often than others, and some stay much longer. Both follow a Pareto
   // distribution with index 1.2, cut at 1/8 and 8 times the average. A client whose time is over
   // closes, and another takes its place after one opening.
   bool unequal = false;
@@ -151,17 +152,17 @@ struct LoadResult {
   // machine can be the limit before either is.
   bool generator_limited() const;
 
-  // Whether the latency may be quoted at all: something was measured and, in an open loop, at least
-  // 99 % of what was offered was achieved. Below that the queue grows while the run lasts, and
-  // percentiles say how long the run was. What 25 ms offer may be missing besides: in a short
-  // window it is more than 1 %, and a hiccup just before the window's end is no growing queue. That
-  // forgives what was answered late; what was turned away is in no queue and is LatencyNs' to
-  // judge.
+  // Whether the latency may be quoted at all. Something must have been measured. In an open loop,
+  // at least 99 % of what was offered must have been achieved. Below that the queue grows while the
+  // run lasts, and percentiles say how long the run was. Besides, what 25 ms offer may be missing.
+  // In a short window it is more than 1 %, and a hiccup just before the window's end is no growing
+  // queue. That forgives what was answered late; what was turned away is in no queue and is
+  // LatencyNs' to judge.
   bool latency_valid() const;
 
   // The latency that a part `quantile` (0 to 1) of all that was started did not exceed. What was
-  // lost has waited for ever, so there is none when more was lost than a percentile leaves out, and
-  // no longest latency when anything was; nor when no latency may be quoted.
+  // lost has waited for ever. So there is none when more was lost than the percentile leaves out,
+  // or when no latency may be quoted. There is no longest latency when anything was lost.
   std::optional<uint64_t> LatencyNs(double quantile) const;
 };
 

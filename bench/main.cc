@@ -29,8 +29,8 @@ namespace {
 constexpr int kCannotMeasure = 1;
 constexpr int kWrongOptions = 2;
 
-// A server and its clients need two descriptors for each connection, and the usual soft limit is
-// kept low only for the sake of programs that use select.
+// A server and its clients need two descriptors for each connection. The usual soft limit is kept
+// low only for the sake of programs that use select.
 void RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;

@@ -1,5 +1,5 @@
-// What the figures are called where people read them, how they are written and which way is better:
-// the same in the terminal and in the page.
+// What the figures are called where people read them, how they are written, and which way is
+// better. All that is the same in the terminal and in the page.
 
 #ifndef RINGMASTER_BENCH_MEASURES_H_
 #define RINGMASTER_BENCH_MEASURES_H_
@@ -27,8 +27,8 @@ std::span<const Measure> Measures();
 
 const Measure& MeasureOf(Figure Figures::*figure);
 
-// Which way is better under one workload: an even spread is no virtue where a worker is slow, and
-// in an open loop all serve what is offered, or fall behind.
+// Which way is better under one workload. An even spread is no virtue where a worker is slow. In an
+// open loop all serve what is offered, or fall behind.
 Better BetterUnder(const WorkloadText& workload, const Measure& measure);
 
 // What decides a question, the most telling first.

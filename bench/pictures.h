@@ -1,6 +1,6 @@
 // The pictures of a report. Each has a row for every mechanism, in the same order and with the same
-// names at the left, rivals first and ringmaster's below a heading, so that an eye that has found a
-// mechanism in one finds it in all; rows are low enough for several dozen.
+// names at the left. Rivals come first, ringmaster's below a heading. So an eye that has found a
+// mechanism in one picture finds it in all. Rows are low enough for several dozen.
 
 #ifndef RINGMASTER_BENCH_PICTURES_H_
 #define RINGMASTER_BENCH_PICTURES_H_

@@ -6,7 +6,7 @@
 //   the others   depend on the number of the connection and on their place, so that neither an
 //                answer to somebody else nor one whose parts are out of order passes for right
 //
-// No byte but the first has its highest bit set, so a worker that reads a request in parts cannot
+// No byte but the first has its highest bit set. So a worker that reads a request in parts cannot
 // mistake another byte for the first.
 
 #ifndef RINGMASTER_BENCH_REQUEST_H_

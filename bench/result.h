@@ -111,8 +111,8 @@ struct Result {
   uint32_t repetitions = 0;
   double seconds = 0;   // one window, which may be longer than Context::seconds
   std::string skipped;  // why there are no figures; empty: there are
-  // Each figure by itself. A percentile that is missing counts as longer than any, so that those
-  // repetitions in which the mechanism kept up do not speak for all; another figure is missing if
+  // Each figure by itself. A percentile that is missing counts as longer than any. So the
+  // repetitions in which the mechanism kept up do not speak for all. Another figure is missing if
   // it is missing in half the repetitions.
   Figures median;
   Figures low;  // least and largest of the repetitions that have it
@@ -124,7 +124,7 @@ struct Result {
   Figures ratio_low;
   Figures ratio_high;
   std::vector<Figures> runs;  // by repetition
-  // By worker, of the repetition whose Jain index is the median one: a mean over repetitions would
+  // By worker, of the repetition whose Jain index is the median one. A mean over repetitions would
   // look even when each of them favours another worker.
   std::vector<double> shares;
   std::vector<uint32_t> order;           // of the same repetition

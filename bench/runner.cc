@@ -25,9 +25,9 @@ namespace {
 
 constexpr int64_t kProgressNs = 200 * kMillisecond;
 constexpr int64_t kGraceNs = 2 * kSecond;
-// What a run costs besides its warm-up and window, until it has been measured: a server to start
-// and to stop, and where connections are lost the grace for them. On the average of the default
-// plan.
+// What a run costs besides its warm-up and window, until it has been measured. A server is to be
+// started and stopped, and where connections are lost there is the grace for them. On the average
+// of the default plan.
 constexpr int64_t kOverheadNsExpected = 130 * kMillisecond;
 
 Figure ToUs(std::optional<uint64_t> ns) {
@@ -132,8 +132,8 @@ struct Edges {
   ServerCounts end;
 };
 
-// Looks at the server when the window begins and when it ends, lets happen what is to happen in
-// between, and returns when the load is over.
+// Looks at the server when the window begins and when it ends, and lets happen what is to happen in
+// between. Returns when the load is over.
 absl::StatusOr<Edges> Follow(RunningLoad& load, ServerProcess& server,
                              const std::vector<Incident>& incidents,
                              const std::function<void()>& on_progress) {
@@ -258,7 +258,7 @@ Setting SettingOf(const Plan& plan, const Workload& workload) {
           .workers = plan.workers};
 }
 
-// What the server needs, with the limit of descriptors that the workload wants for connections: how
+// What the server needs, with the limit of descriptors that the workload wants for connections. How
 // many the mechanism has open itself is found out by starting it.
 absl::StatusOr<ServerSetUp> SetUpFor(const Plan& plan, const Mechanism& mechanism,
                                      const Workload& workload, const Halves& halves) {

@@ -2,8 +2,8 @@
 //
 // Order matters on a shared machine: whatever drifts (a neighbour, a thermal limit, caches) must
 // not favour one side. So every repetition runs each pair of mechanism and workload once, in an
-// order drawn anew from the seed, and the clients of one repetition follow the same schedule with
-// every mechanism.
+// order drawn anew from the seed. The clients of one repetition follow the same schedule with every
+// mechanism.
 
 #ifndef RINGMASTER_BENCH_RUNNER_H_
 #define RINGMASTER_BENCH_RUNNER_H_
@@ -33,8 +33,8 @@ struct Plan {
   uint32_t repetitions = 5;
   int64_t warm_up_ns = 250 * kMillisecond;
   int64_t duration_ns = kSecond;  // one window
-  // The server on one half of the processors, the clients on the other: neither takes time from the
-  // other, and which of them is the limit can be seen.
+  // The server runs on one half of the processors, the clients on the other. Neither takes time
+  // from the other, and which of them is the limit can be seen.
   bool pin = false;
   uint64_t seed = 0;
   // Processes that are busy meanwhile, on any processor.
@@ -46,7 +46,7 @@ struct Plan {
   mutable std::map<std::pair<const Mechanism*, Transport>, std::string> answers;
 
   // Why nothing can be measured under a workload of this plan here, as far as that is known before
-  // anything is started; empty if something can.
+  // anything is started. Empty if something can.
   std::string WhyNot(const Workload& workload) const;
 
   // Of the mechanisms that can run here.
@@ -73,7 +73,7 @@ struct Progress {
 // Runs the plan; `on_progress` is called on the calling thread, several times a second. Starts
 // every mechanism once before anything is measured, so that one that fails is told of at once. A
 // mechanism that cannot run here, or that fails under a workload, is skipped from then on, with its
-// reason in the result, and the others go on: minutes of measuring are not lost to one of them.
+// reason in the result. The others go on, so that minutes of measuring are not lost to one of them.
 // Returns the results in the plan's order, by workload; there may be none with figures.
 // FailedPrecondition when there are too few processors to pin to. The calling process must have one
 // thread.

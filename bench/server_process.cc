@@ -39,7 +39,7 @@ constexpr char kReady = 1;
 // What the child is asked for: to bring its books up to date.
 constexpr char kLook = 2;
 
-// The RLIMIT_NOFILE that leaves room for so many descriptors more: a new one gets the lowest number
+// The RLIMIT_NOFILE that leaves room for so many descriptors more. A new one gets the lowest number
 // that is free, which must be below the limit. There may be some that are open above it.
 uint32_t LimitThatLeaves(uint32_t room) {
   uint32_t limit = 0;

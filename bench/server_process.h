@@ -1,4 +1,4 @@
-// A server under test in a process of its own: its CPU time and context switches are then the
+// A server under test, in a process of its own. So its CPU time and context switches are the
 // kernel's own figures, a crash is told from a slow run, and nothing is left of it afterwards.
 
 #ifndef RINGMASTER_BENCH_SERVER_PROCESS_H_

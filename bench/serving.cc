@@ -77,7 +77,7 @@ Serving::Next Serving::OnReadable(int fd) {
     }
     buffer[0] = static_cast<char>(index_);
   }
-  // A request is far smaller than a socket's send buffer and the client has one under way only, so
+  // A request is far smaller than a socket's send buffer, and the client has one under way only. So
   // less than the whole goes out on a broken connection alone.
   const ssize_t sent = call(send, fd, buffer, static_cast<size_t>(count), MSG_NOSIGNAL);
   return sent == count && !traits_.hangs_up ? Next::kWait : Next::kClose;

@@ -1,14 +1,14 @@
-// What a worker does with a connection, the same for every mechanism: read the request, compute
-// what it asks for, write it back, close when the client has closed, or at once where the workload
-// says so; and count.
+// What a worker does with a connection, the same for every mechanism. It reads the request,
+// computes what that asks for, writes it back, and counts. It closes when the client has closed, or
+// at once where the workload says so.
 //
-// Every worker uses the same system calls on the connection, recv, send and close, and tries to
-// read at once when it takes one, because the request is often there already. Only how a worker
-// *waits* is its loop's own: a level-triggered epoll registration, a one-shot poll on its ring, or
-// the recv itself. Reading through the ring too would save the ringmaster workers further system
-// calls, but then the figures would compare two ways of serving besides two ways of spreading. What
-// the ring's way of waiting saves is one epoll_ctl for each connection, because its poll is
-// submitted by the same call that waits.
+// Every worker uses the same system calls on the connection: recv, send and close. It tries to read
+// at once when it takes one, because the request is often there already. Only how a worker *waits*
+// is its loop's own: a level-triggered epoll registration, a one-shot poll on its ring, or the recv
+// itself. Reading through the ring too would save the ringmaster workers further system calls. But
+// then the figures would compare two ways of serving besides two ways of spreading. What the ring's
+// way of waiting saves is one epoll_ctl for each connection, because its poll is submitted by the
+// same call that waits.
 
 #ifndef RINGMASTER_BENCH_SERVING_H_
 #define RINGMASTER_BENCH_SERVING_H_
@@ -30,11 +30,11 @@ inline constexpr int kTakesPerTurnMax = 64;
 inline constexpr int kEventsPerTurnMax = 256;
 
 // How long a server without descriptors lets the listener alone, if none of the worker's own
-// connections ends before: as HAProxy does; nginx waits five times as long, folly ten times.
+// connections ends before. HAProxy does the same; nginx waits five times as long, folly ten times.
 inline constexpr int64_t kAcceptPauseNs = 100 * kMillisecond;
 
-// Whether an error of accept says that the process or the system has run out of something, so that
-// the next try would fail the same way.
+// Whether an error of accept says that the process or the system has run out of something. Then the
+// next try would fail the same way.
 bool MeansShortage(int error);
 
 class Serving {
@@ -55,8 +55,8 @@ class Serving {
   void OnTurnEnd();
 
   // Call first with every connection that the worker takes, then `OnReadable`. Sleeps as long as
-  // the workload has this worker sleep: here, with the connection in its hands, so that a mechanism
-  // shows what it does with the connections behind it.
+  // the workload has this worker sleep. It does so here, with the connection in its hands, so that
+  // a mechanism shows what it does with the connections behind it.
   void OnTaken();
 
   // Reads, computes and answers. Says whether to wait until `fd` is readable, or to `Close` it.

@@ -2,7 +2,7 @@
 // is measured is how the *requests* are answered, and which worker has how many connections.
 //
 // Beside them there may be clients of the other kind (load_generator.h), each of which comes with
-// one request and goes: how long does a newcomer wait behind those who stay?
+// one request and goes. How long does a newcomer wait behind those who stay?
 //
 // Threads: one for the clients that stay, one for the newcomers. RunStaying returns when both have
 // ended.

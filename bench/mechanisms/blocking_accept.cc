@@ -1,13 +1,13 @@
-// Every worker blocks in accept on the one listener, serves the connection that it gets from its
-// beginning to its end, by blocking calls as well, and comes back for the next. The kernel wakes
-// one waiting thread for each arrival, the one that has waited longest, so an idle server takes
-// turns; a worker that is slow is not in accept and gets nothing.
+// Every worker blocks in accept on the one listener. It serves the connection that it gets to its
+// end, by blocking calls as well, and comes back for the next. The kernel wakes the thread that has
+// waited longest, so an idle server takes turns. A worker that is slow is not in accept and gets
+// nothing.
 //
 // What its real-world counterparts do: Apache's prefork children and those of php-fpm serve one
-// connection at a time like this; so does unicorn, which waits by epoll or select first. Nothing is
-// quieter or fairer, for as long as there are as many threads as connections: one that stays open
-// occupies its worker, which is why such servers stand behind a proxy that keeps idle connections
-// away from them. Workloads that hold connections open are therefore not asked of it.
+// connection at a time like this. So does unicorn, which waits by epoll or select first. Nothing is
+// quieter or fairer, as long as there are as many threads as connections. A connection that stays
+// open occupies its worker. So such servers stand behind a proxy that keeps idle connections away
+// from them. Workloads that hold connections open are therefore not asked of it.
 
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -1,10 +1,10 @@
-// As epoll-exclusive, but a worker that is woken accepts one connection and then looks at what it
+// As epoll-exclusive, but a worker that is woken accepts one connection. Then it looks at what it
 // serves, and at the listener again, by another epoll_wait.
 //
 // What its real-world counterparts do: nginx 1.11.3 to 1.21.5 with `multi_accept off`, its default
-// (what came later is epoll-exclusive-readd); unicorn and pitchfork, whose worker has one request
-// at a time, ask for one event at a time besides, so that they do not hold what they cannot serve.
-// It saves the accept that finds nothing when connections come singly, and costs an epoll_wait for
+// (what came later is epoll-exclusive-readd). unicorn and pitchfork, whose worker has one request
+// at a time, besides ask for one event at a time. So they do not hold what they cannot serve. It
+// saves the accept that finds nothing when connections come singly, and costs an epoll_wait for
 // each connection when they do not.
 
 #include <sys/epoll.h>

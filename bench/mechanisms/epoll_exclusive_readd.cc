@@ -1,13 +1,13 @@
-// As epoll-exclusive-one, but a worker takes the listener out of its set and puts it in again after
-// the first and then every sixteenth event that brought it a connection. The kernel asks who was
-// registered first, first; whoever has had sixteen goes to the end of its queue.
+// As epoll-exclusive-one, but a worker takes the listener out of its set and puts it in again. It
+// does so after the first and then every sixteenth event that brought it a connection. The kernel
+// asks who was registered first, first; whoever has had sixteen goes to the end of its queue.
 //
 // What its real-world counterparts do: nginx as it is shipped since 1.21.6, with `accept_mutex off`
-// and `multi_accept off`. The sixteen are hard-coded there, and an event counts, not a connection;
-// one that finds nothing does not, and neither does `multi_accept on`, which accepts until there is
-// nothing. nginx does it at every event besides when it has nearly as many connections as it may
-// have, which is left out here. It evens out the shares in the long run, at two system calls each
-// time; it knows nothing of load, and a worker that sleeps keeps what it has accepted.
+// and `multi_accept off`. The sixteen are hard-coded there, and an event counts, not a connection.
+// One that finds nothing does not, and neither does `multi_accept on`, which accepts until there is
+// nothing. When it has nearly as many connections as it may have, nginx does it at every event.
+// That is left out here. It evens out the shares in the long run, at two system calls each time. It
+// knows nothing of load, and a worker that sleeps keeps what it has accepted.
 
 #include <sys/epoll.h>
 

@@ -1,15 +1,15 @@
-// The herd: every worker has an epoll set of its own with the one listener in it, and nothing says
-// that one of them is enough, so an arrival wakes every worker that waits. One of them gets the
-// connection, the others find nothing and go back to sleep. Most of them within epoll_wait, which
-// looks again before it returns: what the herd costs shows as context switches, not as wake-ups
-// that the worker could count.
+// The herd. Every worker has an epoll set of its own with the one listener in it, and nothing says
+// that one of them is enough. So an arrival wakes every worker that waits. One of them gets the
+// connection, the others find nothing and go back to sleep. Most of them do so within epoll_wait,
+// which looks again before it returns. So what the herd costs shows as context switches, not as
+// wake-ups that the worker could count.
 //
 // What its real-world counterparts do: nginx before 1.11.3 without `accept_mutex`, and libuv
-// servers whose workers inherit one listener, behave so; so does any set of processes that each
-// add an inherited listener to epoll. It was the way of all before EPOLLEXCLUSIVE (Linux 4.5). Its
-// cost grows with the number of workers that wait: under full load, when nobody does, there is
-// none. nginx's remedy of that time was a lock that one worker at a time held while it accepted,
-// off by default since.
+// servers whose workers inherit one listener, behave so. So does any set of processes that each add
+// an inherited listener to epoll. It was the way of all before EPOLLEXCLUSIVE (Linux 4.5). Its cost
+// grows with the number of workers that wait. Under full load, when nobody does, there is none. The
+// remedy of nginx was a lock that one worker at a time held while it accepted. It is off by default
+// since.
 
 #include <memory>
 #include <string>

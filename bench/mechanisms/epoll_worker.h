@@ -1,14 +1,15 @@
 // A worker whose loop is an epoll set, as those of nginx, HAProxy, memcached or libuv are, for the
-// mechanisms in which one is. What they have in common is how connections are served; where they
-// come from, the *door*, is each mechanism's own: a listener that is shared in some way, or the
-// eventfd of a queue that another thread fills.
+// mechanisms in which one is. What they have in common is how connections are served. Where they
+// come from, the *door*, is each mechanism's own. It is a listener that is shared in some way, or
+// the eventfd of a queue that another thread fills.
 //
-// Written as a careful server would have it: level-triggered, at most kTakesPerTurnMax connections
-// for each wake-up, accept4 with its flags instead of fcntl, descriptors closed without removing
-// them from the set first. A worker that has as many connections as it may have, or that has run
-// out of descriptors, takes its door out of the set, so that it neither spins nor keeps others from
-// it, and puts it back when one of its connections ends; out of descriptors also after
-// kAcceptPauseNs, because others may have freed some.
+// It is written as a careful server would have it. It is level-triggered, and takes at most
+// kTakesPerTurnMax connections for each wake-up. It uses accept4 with its flags instead of fcntl,
+// and closes descriptors without removing them from the set first. A worker that has as many
+// connections as it may have, or that has run out of descriptors, takes its door out of the set. So
+// it neither spins nor keeps others from the door. It puts the door back when one of its
+// connections ends. Out of descriptors it does so also after kAcceptPauseNs, because others may
+// have freed some.
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_
 #define RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_
@@ -41,8 +42,8 @@ class EpollWorker {
     int fd = -1;
     uint32_t events = 0;               // besides EPOLLIN
     int takes_max = kTakesPerTurnMax;  // for each wake-up
-    // After how many wake-ups that took something it is taken out of the set and put back, which
-    // puts it at the end of the kernel's queue of those who wait; 0: never.
+    // After so many wake-ups that took something it is taken out of the set and put back. That puts
+    // it at the end of the kernel's queue of those who wait. 0: never.
     uint32_t readd_after = 0;
   };
 

@@ -2,15 +2,15 @@
 // an eventfd for each. A connection counts from the moment at which it is given, so a burst is
 // spread, until it is closed; ties go round.
 //
-// What its real-world counterparts do: Redis 8 with io-threads, Envoy with `exact_balance` (which
-// scans under a lock that the workers share, instead of having a thread for it) and Seastar's
-// default. A worker that is slow is avoided as soon as it has more than the others; what it was
-// given before waits for it, for none of them takes a connection back.
+// What its real-world counterparts do: Redis 8 with io-threads, Seastar's default, and Envoy with
+// `exact_balance`. Envoy has no thread for it and scans under a lock that the workers share. A
+// worker that is slow is avoided as soon as it has more than the others. What it was given before
+// waits for it, because none of them takes a connection back.
 //
-// HAProxy hands over, too, but has no thread that only accepts: every thread polls the listener,
-// and the one that accepts compares two others with itself, and keeps the connection
-// when that is as good. So it often saves the hop, which this never does, and looks at three of
-// the workers where this looks at all.
+// HAProxy hands over, too, but has no thread that only accepts: every thread polls the listener.
+// The one that accepts compares two others with itself, and keeps the connection when that is as
+// good. So it often saves the hop, which this never does, and looks at three of the workers where
+// this looks at all.
 
 #include <memory>
 #include <string>

@@ -5,8 +5,8 @@
 // chooser, folly's AsyncServerSocket, brpc and many programs on libevent or Asio. HAProxy with
 // `tune.listener.multi-queue fair` gives connections out in turn as well, but whichever thread has
 // accepted does, for every thread polls the listener. The spread is even by count and blind to
-// load: a worker that is slow goes on being given its part, and what is in its queue waits for it.
-// folly and this pass a worker over once its queue of a thousand is full.
+// load. A worker that is slow goes on being given its part, and what is in its queue waits for it.
+// Both folly and this pass a worker over once its queue of a thousand is full.
 
 #include <memory>
 #include <string>

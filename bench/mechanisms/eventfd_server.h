@@ -4,8 +4,8 @@
 //
 // Written as a careful server would have it. The queue is a ring with one writer and one reader,
 // without a lock, as HAProxy's is. The eventfd is written only if the worker has not been told
-// since it last found its queue empty, as Netty and Tokio do; memcached writes it for every
-// connection. A worker that is full, or whose queue is, is passed over; if all are, the listener is
+// since it last found its queue empty. Netty and Tokio do the same; memcached writes it for every
+// connection. A worker that is full, or whose queue is, is passed over. If all are, the listener is
 // left alone until one has room, and then the acceptor is woken. Out of descriptors it pauses for
 // kAcceptPauseNs.
 

@@ -1,5 +1,5 @@
-// Workers that take connections from listeners by accept4 in epoll loops of their own: what the
-// mechanisms that leave the choice to the kernel have in common.
+// Workers that take connections from listeners by accept4, in epoll loops of their own. The
+// mechanisms that leave the choice to the kernel have that in common.
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_LISTENER_SERVER_H_
 #define RINGMASTER_BENCH_MECHANISMS_LISTENER_SERVER_H_

@@ -1,13 +1,13 @@
 // As reuseport, but a program of classic BPF picks the listener (SO_ATTACH_REUSEPORT_CBPF, Linux
-// 4.5), for which no privilege is needed. It draws a number: such a program sees the packet and a
+// 4.5), for which no privilege is needed. It draws a number. Such a program sees the packet and a
 // few facts (the CPU, a random number) but remembers nothing, so no turns can be taken.
 //
 // What its real-world counterparts do: servers whose workers are bound to a CPU each pick by the
-// CPU that the packet came in on, to stay on it, and servers of QUIC pick by a number in the
-// packet. The first means nothing here: on loopback that CPU is the client's, and with fewer CPUs
-// than workers some would get nothing. What is to be seen is that a choice at random is no better
-// than the hash, and that being able to program the choice does not help if the program cannot know
-// who is busy; see reuseport-ebpf for one that can.
+// CPU that the packet came in on, to stay on it. Servers of QUIC pick by a number in the packet.
+// The first means nothing here: on loopback that CPU is the client's, and with fewer CPUs than
+// workers some would get nothing. A choice at random is no better than the hash: that is to be seen
+// here. To program the choice does not help if the program cannot know who is busy. The one of
+// reuseport-ebpf can.
 
 #include <linux/filter.h>
 #include <sys/socket.h>

@@ -1,15 +1,16 @@
 // As reuseport, but a program in the kernel picks the worker with the fewest connections, ties in
-// turn (a BPF_PROG_TYPE_SK_REUSEPORT, Linux 4.19, assembled here by hand). It keeps a count for
-// each worker in a map that the workers have mapped into their memory: the program adds one when it
-// picks, the worker takes one off when a connection ends, without a system call. So what waits in a
-// worker's queue counts, too, and a worker that is stuck is avoided as soon as its count is higher.
+// turn. It is a BPF_PROG_TYPE_SK_REUSEPORT (Linux 4.19), assembled here by hand. It keeps a count
+// for each worker in a map that the workers have mapped into their memory. The program adds one
+// when it picks. The worker takes one off when a connection ends, without a system call. So what
+// waits in a worker's queue counts, too, and a worker that is stuck is avoided as soon as its count
+// is higher.
 //
-// What its real-world counterparts do: Alibaba's Hermes lets workers publish their state in a map
-// and a program hashes over those that are well; Raptor lets one choose between two at random by
-// their counts. This one knows more than either at the moment of its choice. What no such program
-// can do is change its mind: what it has given to a worker that then stops is not taken back, and
-// what waits in the queue of a listener that is closed is reset. A first packet that is sent again,
-// because a queue was full, is counted twice.
+// What its real-world counterparts do: Alibaba's Hermes lets workers publish their state in a map,
+// and a program hashes over those that are well. Raptor chooses between two at random, by their
+// counts. This one knows more than either at the moment of its choice. No such program can change
+// its mind. What it has given to a worker that then stops is not taken back. What waits in the
+// queue of a listener that is closed is reset. A first packet that is sent again, because a queue
+// was full, is counted twice.
 //
 // Needs CAP_BPF and CAP_NET_ADMIN.
 
@@ -91,8 +92,8 @@ bpf_insn Instruction(int code, int to, int from, int offset, int immediate) {
   return instruction;
 }
 
-// The program's few words. Registers by number: 0 is the result, 1 to 5 are the arguments of a
-// call, 6 to 9 survive one, 10 is the end of the stack.
+// The program's few words. Registers by number. 0 is the result, 1 to 5 are the arguments of a
+// call, 6 to 9 survive one, and 10 is the end of the stack.
 class Assembler {
  public:
   void Set(int to, int value) { Add(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value); }

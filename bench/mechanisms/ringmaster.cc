@@ -1,7 +1,7 @@
-// The library under test, through its public headers alone: one balancer, one source (or one for
-// each of several masters), and workers whose loops have one branch more than they would have
-// anyway: the doorbell's, or that of a completion that carries a connection. With the handoff
-// mailbox the workers have an epoll set instead of a ring, as those of most rivals do.
+// The library under test, through its public headers alone. There is one balancer with one source,
+// or with one for each of several masters. The loops of its workers have one branch more than they
+// would have anyway: the doorbell's, or that of a completion that carries a connection. With the
+// handoff mailbox the workers have an epoll set instead of a ring, as those of most rivals do.
 
 #include <unistd.h>
 

@@ -2,11 +2,11 @@
 // write a server with io_uring.
 //
 // What its real-world counterparts do: many io_uring servers start like this, and then find one
-// worker at work. An accept waits in the listener's queue as an exclusive waiter; a multishot one
+// worker at work. An accept waits in the listener's queue as an exclusive waiter. A multishot one
 // stays there, at its place, and the first in the queue is asked first. So the ring that was armed
-// first gets nearly everything, for as long as its worker takes what is completed, however much
-// that is: there is no limit but the completion queue. Those who know take a listener for each
-// worker (see reuseport) or one that accepts for all.
+// first gets nearly everything, as long as its worker takes what is completed. There is no limit
+// but the completion queue. Those who know take a listener for each worker (see reuseport) or one
+// that accepts for all.
 
 #include <memory>
 #include <string>

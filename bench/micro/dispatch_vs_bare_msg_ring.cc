@@ -9,7 +9,7 @@
 //   Dispatch   the library's own path behind the accept: the engine with its default policy,
 //              inboxes, one doorbell for each worker and batch, claims, releases, knocks.
 //
-// With a batch of one the library can only be slower, by what it computes; with larger ones it
+// With a batch of one the library can only be slower, by what it computes. With larger ones it
 // sends fewer messages than the bare loop.
 
 #include <benchmark/benchmark.h>

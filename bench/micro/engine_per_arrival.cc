@@ -1,7 +1,7 @@
 // What does the library compute for a connection, kernel and service left out?
 //
-// EnginePerArrival: a batch of arrivals of a multishot accept goes into the engine, which deals it
-// by the default policy to as many workers as are asked for; then the workers claim all and release
+// EnginePerArrival: a batch of arrivals of a multishot accept goes into the engine. It deals them
+// by the default policy to as many workers as are asked for. Then the workers claim all and release
 // it. EnginePerPolledArrival: the same with the default intake. A poll says that something came,
 // and the engine asks for single accepts until one finds nothing, which takes further batches. With
 // `limited` all workers have a capacity, so a place is promised for each accept.

@@ -2,8 +2,8 @@
 //
 // Two threads on two CPUs send one word back and forth; an iteration is there and back, so a hop is
 // half of it. Asleep: both block in the kernel between words, as workers of an idle server do.
-// Awake: both look again and again without blocking, so nothing is woken; what remains is the call
-// itself, and for the futex, whose word is in shared memory, not even that.
+// Awake: both look again and again without blocking, so nothing is woken. What remains is the call
+// itself. For the futex, whose word is in shared memory, not even that remains.
 //
 // On one CPU, or where the scheduler is busy with others, Awake measures time slices.
 
@@ -106,7 +106,7 @@ class FutexWay {
   std::atomic<uint32_t> word_{0};
 };
 
-// The receiver's ring is as a worker's; the sender has a ring of its own, which it enters once for
+// The receiver's ring is as a worker's. The sender has a ring of its own, which it enters once for
 // each word and whose completion it skips.
 template <unsigned kFlags>
 class RingWay {

@@ -1,5 +1,5 @@
 // Where the threads of a benchmark run. A hop within a CPU and one between CPUs differ by several
-// times, so a benchmark that leaves the choice to the scheduler measures the choice.
+// times. So a benchmark that leaves the choice to the scheduler measures the choice.
 
 #ifndef RINGMASTER_BENCH_MICRO_PINNING_H_
 #define RINGMASTER_BENCH_MICRO_PINNING_H_

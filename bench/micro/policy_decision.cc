@@ -1,6 +1,6 @@
 // What does a decision of a policy cost, with everything that it looks at in the cache?
 //
-// A snapshot of 2 to 1,024 workers stands ready, all with credit, their loads drawn once; each
+// A snapshot of 2 to 1,024 workers stands ready, all with credit, their loads drawn once. Each
 // iteration picks for an arrival whose CPU goes round. A policy that looks at every candidate grows
 // with their number, one that does not stays flat: that is the question. Gathering the snapshot is
 // not in it, see engine_per_arrival.

@@ -1,9 +1,10 @@
 // What does an offer cost that goes through an inbox, without any doorbell?
 //
 // OneThread is the sum of both sides' instructions: the cache lines never leave the CPU. Pipelined
-// has a worker of its own that is awake all the time and claims as fast as it can, while the master
-// publishes batch after batch; what is measured is the slower of the two, with the lines travelling
-// between them. Real masters publish a batch at a time, so batches of 1, 8 and 64 are asked for.
+// has a worker of its own, which is awake all the time and claims as fast as it can while the
+// master publishes batch after batch. What is measured is the slower of the two, with the lines
+// travelling between them. Real masters publish a batch at a time, so batches of 1, 8 and 64 are
+// asked for.
 
 #include <benchmark/benchmark.h>
 

@@ -1,9 +1,10 @@
 // What does it cost to take an offer back?
 //
 // Offer is the protocol alone: written, published and recalled again, nobody claims. TooLate is the
-// attempt that finds that the worker was faster. Engine is the whole step: a worker holds a window
-// of overdue offers and does not move, and one batch of the engine takes them all back and offers
-// them to another; time per offer, the doorbell's operation included, the kernel's part not.
+// attempt that finds that the worker was faster. Engine is the whole step. A worker holds a window
+// of overdue offers and does not move; one batch of the engine takes them all back and offers them
+// to another. It is the time per offer, with the doorbell's operation and without the kernel's
+// part.
 
 #include <benchmark/benchmark.h>
 

@@ -1,8 +1,8 @@
 // What becomes of the connections that wait for a worker that leaves? Worker 0 stops for a moment
-// with a connection in its hands, so that its queue fills, if it has one, and then leaves: it takes
+// with a connection in its hands, so that its queue fills, if it has one. Then it leaves. It takes
 // no more connections, closes its listener if that is its own, and serves what it has to the end.
 // This is what happens when there are to be fewer workers, or when one that has its own listener is
-// restarted; nginx keeps its listeners when it reloads with as many workers as before.
+// restarted. nginx keeps its listeners when it reloads with as many workers as before.
 
 #include <string>
 

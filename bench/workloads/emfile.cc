@@ -1,7 +1,7 @@
 // What does a server do that has no descriptor left? More clients come than it has descriptors for,
 // and those that it let in stay for three seconds. The others wait in the kernel's queue, where
-// they are safe: the server has to stop asking for them, without burning a processor meanwhile, and
-// to go on as soon as a descriptor is free.
+// they are safe. The server has to stop asking for them, without burning a processor meanwhile. It
+// has to go on as soon as a descriptor is free.
 
 #include <algorithm>
 #include <cstdint>

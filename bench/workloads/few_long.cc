@@ -1,10 +1,11 @@
 // Where do a few connections end up that stay, as those of databases, message brokers and gRPC do?
-// When there are hardly more of them than workers, chance is no spread: two on one worker while
-// another has none is a server at half its strength for as long as they last.
+// When there are hardly more of them than workers, chance is no spread. Two on one worker while
+// another has none is a server at half its strength, for as long as they last.
 //
-// One trial after the other: so many connections are opened one by one, at random moments within 20
-// ms, and held for longer than that, so that all of them are there at some time. A trial in which a
-// worker has none although another has two or more counts as one with an idle worker.
+// One trial comes after the other. In each, so many connections are opened one by one, at random
+// moments within 20 ms. They are held for longer than that, so that all of them are there at some
+// time. A trial in which a worker has none although another has two or more counts as one with an
+// idle worker.
 
 #include <algorithm>
 #include <cstdint>

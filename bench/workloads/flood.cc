@@ -1,6 +1,6 @@
 // What does a server do to which ten times as many want to connect as it may serve at once? Every
 // worker has a cap on its open connections, and every client stays for a while. What is not
-// admitted waits in the kernel's queue, where it costs the server nothing; a mechanism that accepts
+// admitted waits in the kernel's queue, where it costs the server nothing. A mechanism that accepts
 // before it knows who can serve goes beyond the cap.
 
 #include <algorithm>

@@ -1,7 +1,8 @@
-// What becomes of the connections of a worker that stops for a second, as one does that collects
-// garbage, waits for a lock or is stopped by a debugger? It freezes with the next connection that
-// it takes, a quarter of a second after the window's beginning, and then goes on. Nothing is lost
-// with any mechanism; what differs is how many connections wait for it, and for how long.
+// What becomes of the connections of a worker that stops for a second? A worker does so that
+// collects garbage, waits for a lock or is stopped by a debugger. It freezes with the next
+// connection that it takes, a quarter of a second after the window's beginning, and then goes on.
+// Nothing is lost with any mechanism; what differs is how many connections wait for it, and for how
+// long.
 
 #include <string>
 

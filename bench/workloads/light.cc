@@ -31,8 +31,8 @@ class Light : public Workload {
   }
 };
 
-// The client closes last in the other one, so a worker is woken twice for each connection, and what
-// the mechanism adds to the first time hides behind the second.
+// The client closes last in the other one, so a worker is woken twice for each connection. What the
+// mechanism adds to the first time hides behind the second.
 class LightOnce : public Light {
  public:
   std::string name() const override { return "light-once"; }

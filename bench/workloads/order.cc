@@ -1,5 +1,5 @@
-// Who is next? One client at a time, with a pause in which everybody goes back to sleep: the
-// sequence of workers is the mechanism's order and nothing else.
+// Who is next? One client comes at a time, with a pause in which everybody goes back to sleep. So
+// the sequence of workers is the mechanism's order and nothing else.
 
 #include <string>
 

@@ -1,5 +1,5 @@
 // What happens when connections do not take the same time? Most are cheap, some take a thousand
-// times as much: the work of each is drawn from a Pareto distribution with a long tail, by its
+// times as much. The work of each is drawn from a Pareto distribution with a long tail, by its
 // number, so that every mechanism gets the same. It is computed, not slept, so it takes a processor
 // away from others.
 

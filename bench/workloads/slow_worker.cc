@@ -2,8 +2,8 @@
 // one does that swaps, compiles or waits for a disk; the others could serve everything.
 //
 // Two loads ask two questions. An open loop shows the tail: who waits, and how long. A closed loop
-// of few clients shows the throughput: clients that wait behind the slow worker ask for nothing
-// else meanwhile, so a mechanism that keeps giving to it ends up at the slow worker's pace.
+// of few clients shows the throughput. Clients that wait behind the slow worker ask for nothing
+// else meanwhile. So a mechanism that keeps giving to it ends up at the slow worker's pace.
 
 #include <string>
 

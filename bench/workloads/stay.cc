@@ -1,5 +1,5 @@
 // Who is served well when connections stay? A connection is dealt once and lives with that
-// decision: a worker that got more of them than the others is slower for all that it has, for as
+// decision. A worker that got more of them than the others is slower for all that it has, for as
 // long as they stay. `mixed` asks besides how long somebody new waits.
 
 #include <algorithm>
