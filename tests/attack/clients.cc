@@ -132,7 +132,7 @@ void Clients::LookAtAll() {
 
 void Clients::CheckAllHaveEnded() {
   // A client whose last packet of the handshake was dropped takes itself for connected until it
-  // says something; one that is not connected tries again, and is not judged.
+  // says something. One that is not connected tries again, and is not judged.
   for (const Client& client : clients_) (void)!send(client.fd, "?", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
   for (int i = 0; i < 5000; ++i) {
     LookAtAll();

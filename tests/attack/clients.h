@@ -1,5 +1,5 @@
-// Clients that connect and misbehave, and that check what becomes of them: a connection is answered
-// once ('S'), or ended without an answer; it is never answered twice, and never left in silence
+// Clients that connect and misbehave, and that check what becomes of them. A connection is answered
+// once ('S'), or ended without an answer. It is never answered twice. It is never left in silence
 // after its listener and all its servers are gone.
 
 #ifndef RINGMASTER_TESTS_ATTACK_CLIENTS_H_

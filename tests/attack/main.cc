@@ -1,7 +1,7 @@
-// An attack on the public headers: random sequences of every call that they have, on every host,
-// from several threads as their thread rules allow (and from the wrong ones where an error is
-// promised), while clients flood, reset and hang up, descriptors run out, hosts end and processes
-// fork. Everything is drawn from a seed; how threads interleave is not.
+// An attack on the public headers: random sequences of every call that they have, on every host.
+// Several threads call as their thread rules allow, and from the wrong ones where an error is
+// promised. Meanwhile clients flood, reset and hang up, descriptors run out, hosts end and
+// processes fork. Everything is drawn from a seed; how threads interleave is not.
 //
 //   ringmaster_attack --seconds 60               seeds 1, 2, 3 … for a minute
 //   ringmaster_attack --seconds 60 --first 1000  the same from 1000 on
@@ -10,7 +10,7 @@
 //   ringmaster_attack --seed 17 --lines 500      shows so many of the last calls if it fails
 //   ringmaster_attack --seed 17 --here           in this process, for a debugger
 //
-// A process runs some worlds one after the other; the first one watches it, and prints the last
+// A process runs some worlds one after the other. The first one watches it, and prints the last
 // calls of a world that fails or that hangs for 30 seconds. Exits with 0, with 1, or with 77 where
 // io_uring cannot be used.
 
@@ -167,7 +167,7 @@ int Main(int argc, char** argv) {
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 // The sanitizer follows descriptors by the calls that it intercepts. It does not see those that the
-// kernel makes and closes by a ring, so a number seems to be used by two threads at once.
+// kernel makes and closes by a ring. So a number seems to be used by two threads at once.
 extern "C" const char* __tsan_default_options() {
   return "die_after_fork=0:ignore_interceptors_accesses=1";
 }

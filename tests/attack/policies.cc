@@ -1,5 +1,5 @@
-// Every built-in policy behind one that checks what it is shown, and that is hostile where the
-// world asks for it: it throws, picks beyond the candidates, calls the balancer and is slow.
+// Every built-in policy behind one that checks what it is shown. Where the world asks for it, that
+// one is hostile: it throws, picks beyond the candidates, calls the balancer and is slow.
 
 #include <algorithm>
 #include <atomic>

@@ -1,5 +1,5 @@
-// What a world is made of beside the balancer: descriptors to watch, sources and ports with what
-// the attack must know of them to keep the rules of the headers.
+// What a world is made of beside the balancer: descriptors to watch, sources and ports. Each has
+// what the attack must know of it to keep the rules of the headers.
 
 #ifndef RINGMASTER_TESTS_ATTACK_THINGS_H_
 #define RINGMASTER_TESTS_ATTACK_THINGS_H_
@@ -123,9 +123,9 @@ struct SourceRecord {
   Watched watched;
 };
 
-// What Port's header allows other threads to do, they do under `stays` shared; what only the thread
-// that has the port may do, and not at the same time, it does under `stays` alone. As the others
-// may be waiting for that very thread, which hosts the master, it only tries.
+// What Port's header allows other threads to do, they do under `stays` shared. Some things only the
+// thread that has the port may do, and not at the same time. It does them under `stays` alone. As
+// the others may be waiting for that very thread, which hosts the master, it only tries.
 struct PortBox {
   enum class Kind : uint8_t { kRing, kCompletion, kMailbox, kOnHost };
 

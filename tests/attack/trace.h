@@ -1,5 +1,5 @@
-// What was called, kept in memory that the process which watches the world shares: it can print the
-// last calls of a world that crashed or hangs.
+// What was called, kept in memory that is shared with the process that watches the world. So that
+// one can print the last calls of a world that crashed or hangs.
 
 #ifndef RINGMASTER_TESTS_ATTACK_TRACE_H_
 #define RINGMASTER_TESTS_ATTACK_TRACE_H_

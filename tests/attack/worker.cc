@@ -1,5 +1,5 @@
-// A worker: a thread with an io_uring and up to three ports of all kinds, which it adds, claims
-// from, leaves, moves and destroys as its header allows; and which may end without a word.
+// A worker: a thread with an io_uring and up to three ports of all kinds. It adds them, claims from
+// them, leaves, moves and destroys them as its header allows. It may end without a word.
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -228,7 +228,7 @@ class Worker {
 
   // Its ports are as they should be from now on, and it only serves.
   void Rest() {
-    // One that was left within a claim is of no use; and not every source may be joined by one to
+    // One that was left within a claim is of no use. And not every source may be joined by one to
     // whom connections are handed over.
     for (const auto& box : ports_)
       if (!box->port.joined()) world().Forget(*box);

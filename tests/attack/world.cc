@@ -18,7 +18,7 @@
 namespace ringmaster::attack {
 namespace {
 
-// Sanitizers need descriptors: without any, the check of virtual calls takes every object for a
+// Sanitizers need descriptors. Without any, the check of virtual calls takes every object for a
 // wrong one, and races cannot be told from those that are suppressed.
 #ifdef RINGMASTER_TEST_KEEPS_LIMITS
 constexpr bool kLowersLimits = false;
@@ -65,7 +65,7 @@ std::string Config::Text() const {
 
 int DrawError(Random& draws, const SourceRecord& record) {
   const int error = draws.Of({0, 0, 0, EAGAIN, -EAGAIN, EMFILE, -ENFILE, ENOBUFS, ENOMEM});
-  // That there is nothing, of a Unix listener whose backlog is full, ends everything: nobody else
+  // That there is nothing, of a Unix listener whose backlog is full, ends everything. Nobody else
   // can come, and the kernel does not tell how many wait.
   return record.kind == FileKind::kUnix && (error == EAGAIN || error == -EAGAIN) ? 0 : error;
 }

@@ -1,4 +1,4 @@
-// Against distributions whose quantiles are known: the values are the inverse of the distribution
+// Against distributions whose quantiles are known. The values are the inverse of the distribution
 // function at evenly spaced points, so nothing here is left to chance.
 
 #include "bench/histogram.h"

@@ -353,8 +353,8 @@ TEST(LoadResult, QuotesNoLatencyWhenLessThanWhatWasOfferedWasAchieved) {
   EXPECT_TRUE(result.latency_valid());
 }
 
-// Of 1000 that were started, `lost` were let in and then reset, in a window so short that a hiccup
-// at its end may be a quarter of it; the others were answered within 1 to 1000 - `lost`.
+// Of 1000 that were started, `lost` were let in and then reset, and the others were answered within
+// 1 to 1000 - `lost`. The window is so short that a hiccup at its end may be a quarter of it.
 LoadResult WithLost(uint64_t lost, bool open_loop) {
   LoadResult result;
   result.open_loop = open_loop;
@@ -434,7 +434,7 @@ TEST(Schedule, IsTheSameForTheSameSeedOnly) {
 }
 
 // Of a Poisson process with 10,000 events expected, the count is within 5 % (5 standard
-// deviations), and a part of 1/e of the gaps is longer than the mean gap.
+// deviations). A part of 1/e of the gaps is longer than the mean gap.
 TEST(Schedule, IsRandomWithTheRateAndTheGapsOfAPoissonProcess) {
   const std::vector<int64_t> starts = PoissonSchedule(1000, 10 * kSecond, 42);
   EXPECT_NEAR(static_cast<double>(starts.size()), 10'000, 500);

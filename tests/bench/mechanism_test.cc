@@ -126,7 +126,7 @@ TEST_P(EveryMechanism, CountsWakesAndSystemCallsAlike) {
   EXPECT_GT(after.arrival_wakes, before.arrival_wakes);
   EXPECT_LE(after.arrival_wakes - before.arrival_wakes, after.wakes - before.wakes);
   // Each connection takes something to get it, a recv and a send, the recv that finds its end, and
-  // a close; and every wake-up is a call.
+  // a close. Every wake-up is a call, too.
   EXPECT_GE(after.system_calls - before.system_calls, 398u);
   EXPECT_GE(after.system_calls - before.system_calls, after.wakes - before.wakes);
   EXPECT_EQ(server->books().has_master, HasMaster(name()));

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The program's manners: exit status 0 when it did what was asked, 2 for wrong options, 1 when it
-# cannot measure; a refused io_uring is told in one line, and before anything is measured.
+# The program's manners. Its exit status is 0 when it did what was asked, 2 for wrong options, and 1
+# when it cannot measure. A refused io_uring is told in one line, and before anything is measured.
 #
 #   program_test.sh RINGMASTER_BENCH WITHOUT_IO_URING
 

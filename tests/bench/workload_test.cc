@@ -1,5 +1,5 @@
-// The workloads by themselves: what the clients would do, what would happen to the workers, and
-// what is made of what was counted, from counts that are made up.
+// The workloads by themselves: what the clients would do, and what would happen to the workers.
+// What is made of what was counted is tested with counts that are made up.
 
 #include "bench/workload.h"
 

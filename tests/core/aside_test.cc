@@ -1,5 +1,5 @@
-// Policies that pick nobody for a while (rule 20). Method: the test is the kernel and the workers,
-// and the policy answers as the test says: which worker, by the port of the client, or nobody.
+// Policies that pick nobody for a while (rule 20). Method: the test is the kernel and the workers.
+// The policy answers as the test says: which worker, by the port of the client, or nobody.
 
 #include <gtest/gtest.h>
 
@@ -572,8 +572,8 @@ TEST_F(AsideTest, NothingIsAllocatedForWhatIsSetAside) {
   EXPECT_GT(EverSetAside(), 100u);
 }
 
-// Random arrivals, claims and ends: what is set aside is never more than may be, nothing is lost,
-// and each gets its own worker in the order in which they came.
+// Random arrivals, claims and ends. What is set aside is never more than may be, and nothing is
+// lost. Each gets its own worker in the order in which they came.
 TEST_F(AsideTest, EachGetsItsOwnInOrder) {
   AddSource({.hold = 5}, Says(ToItsOwn));
   for (uint32_t window : {1u, 2u, 4u}) AddWorker({.window = window});

@@ -1,4 +1,4 @@
-// Method: the test is the masters, each of which writes into an inbox of its own, and takes the
+// Method: the test is the masters, each of which writes into an inbox of its own. It takes the
 // steps of the claim one by one.
 
 #include "core/claim.h"

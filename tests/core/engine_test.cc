@@ -655,7 +655,7 @@ TEST_F(RecallTest, IsOffWhereTheSourceSaysSo) {
   EXPECT_EQ(Unclaimed(0), 1u);
 }
 
-// The worker has moved half a limit before the offer grew old: the next look comes when it will
+// The worker has moved half a limit before the offer grew old. The next look comes when it will
 // have stood still for a whole limit, also when other batches come before.
 TEST_F(RecallTest, LooksAgainWhenTheWorkerHasStoodStillForTheLimit) {
   OfferToTheFirst({10, 11});
@@ -726,7 +726,7 @@ TEST_F(RecallTest, DoesNotSpinForATakerOfAnotherSource) {
 }
 
 // Leaving and joining again while inside a callback brings the words round: the worker finds a
-// younger offer before an older one, and that it has moved must count when the older one is old.
+// younger offer before an older one. That it has moved must count when the older one is old.
 TEST_F(RecallTest, SeesMotionInWhatIsClaimedOutOfOrder) {
   const uint32_t slow = AddWorker({.window = 2});
   engine_.Leave(0, 0);

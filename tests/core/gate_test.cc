@@ -1,6 +1,6 @@
 // How many connections may be open at once: the engine at a gate through which leases leave, on
-// another thread, at any moment. Method: the other thread takes a place and gives it back without
-// end; after each batch the engine must be asking for something, or have asked to be woken.
+// another thread, at any moment. Method: the other thread reserves a place and gives it back
+// without end. After each batch the engine must be asking for something, or have asked to be woken.
 
 #include <gtest/gtest.h>
 

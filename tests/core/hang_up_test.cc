@@ -1,5 +1,5 @@
-// What ends: a listener that was shut down, an accept that fails as if there were no listener, and
-// whatever else a poll shows the end of. Somebody hears of each, and once.
+// What ends: a listener that was shut down, or an accept that fails as if there were no listener.
+// And whatever else a poll shows the end of. Somebody hears of each, and once.
 
 #include <gtest/gtest.h>
 

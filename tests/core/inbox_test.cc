@@ -1,5 +1,5 @@
-// Method: both sides are played by one thread, step by step, so that every order of the protocol
-// table can be tried; one test at the end runs them on two threads, for the thread sanitizer.
+// Method: one thread plays both sides, step by step, so that every order of the protocol table can
+// be tried. One test at the end runs them on two threads, for the thread sanitizer.
 
 #include "core/inbox.h"
 

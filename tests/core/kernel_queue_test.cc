@@ -1,5 +1,5 @@
-// What the engine does about the kernel's queue of a listener: when it asks how often the queue has
-// overflowed, and what it says about that.
+// What the engine does about the kernel's queue of a listener. When does it ask how often the queue
+// has overflowed, and what does it say about that?
 
 #include <gtest/gtest.h>
 

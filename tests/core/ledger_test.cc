@@ -1,5 +1,5 @@
-// Method: each transition is made once and the books are compared; then a random walk over all of
-// them, in which the ledger's own check must hold after every step.
+// Method: each transition is made once and the books are compared. Then a random walk goes over all
+// of them, in which the ledger's own check must hold after every step.
 
 #include "core/ledger.h"
 

@@ -1,4 +1,4 @@
-// Method: as in engine_fixture.h. What may arrive is bounded by rule (14) of core/engine.h; the
+// Method: as in engine_fixture.h. What may arrive is bounded by rule (14) of core/engine.h. The
 // test is a ring that uses up all that it may bring, and then one that brings more.
 
 #include <gtest/gtest.h>

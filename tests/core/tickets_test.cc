@@ -97,7 +97,7 @@ TEST_F(TicketsTest, ASecondEdgeIssuesOnlyWhatNobodyIsToldOf) {
   EXPECT_EQ(Issued(), 3u);
 }
 
-// A claim is noticed before it is compared with the count: claimed tickets stand for nothing that
+// A claim is noticed before it is compared with the count. Claimed tickets stand for nothing that
 // waits any more, unless their accept is still to come.
 TEST_F(TicketsTest, AClaimedTicketStandsForNothingThatWaits) {
   AddListener();
@@ -772,8 +772,8 @@ TEST_F(TicketsTest, SomebodyElseGetsOneWhenItsWorkerTakesNothing) {
   EXPECT_EQ(CountEvents(EventKind::kWorkerMoves), 1u);
 }
 
-// What went wrong by a ticket that nobody waits for any more says nothing of the next one, whose
-// worker says only that it has taken it.
+// Nobody waits any more for a ticket by which something went wrong. That says nothing of the next
+// one, whose worker says only that it has taken it.
 TEST_F(TicketsTest, AFailureIsForgottenTogetherWithItsTicket) {
   for (const bool leaves : {false, true}) {
     SCOPED_TRACE(leaves ? "the worker leaves" : "the worker stalls");

@@ -1,6 +1,6 @@
-// Sources of one master that want the same credit, by rule (16). Method: a kernel in memory in
-// which one client of a quiet source waits at a time, and more clients of the flooded sources than
-// can ever be served; workers that take one offer in each step. What is counted are the steps in
+// Sources of one master that want the same credit, by rule (16). Method: a kernel in memory, and
+// workers that take one offer in each step. One client of a quiet source waits at a time. Of the
+// flooded sources there are more clients than can ever be served. What is counted are the steps in
 // which somebody else was given something and the quiet source, whose client waits, was not.
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the build into a directory of its own, builds the programs of README.md and HOSTS.md
-# against it through pkg-config, the first once with the shared library and once with the static
-# one, and runs them: whoever links the library sees exactly this.
+# Installs the build into a directory of its own, and builds the programs of README.md and HOSTS.md
+# against it through pkg-config. The first is built once with the shared library and once with the
+# static one. All of them are run. Whoever links the library sees exactly this.
 #
 #   consumer_test.sh BUILD_DIRECTORY SOURCE_DIRECTORY COMPILER
 set -euo pipefail
@@ -82,7 +82,7 @@ ask() {
 }
 
 # The kernel takes a ring apart some time after its process has ended, and only then is the port
-# free: until then a client would still find the old listener.
+# free. Until then a client would still find the old listener.
 end() {
   kill "$server"
   local status=0

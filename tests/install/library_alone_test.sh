@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Configures and builds the library alone, as README.md says it, and installs it in parts: that it
-# needs liburing and Abseil and nothing else, and that each part holds what it should.
+# Configures and builds the library alone, as README.md says it, and installs it in parts. It needs
+# liburing and Abseil and nothing else, and each part holds what it should.
 #
 #   library_alone_test.sh SOURCE_DIRECTORY COMPILER
 set -euo pipefail

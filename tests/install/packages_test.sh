@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the two set-up commands say and do on machines that lack something, with every system command
-# that they ask replaced by one that answers as such a machine would.
+# What the two set-up commands say and do on machines that lack something. Every system command that
+# they ask is replaced by one that answers as such a machine would.
 #
 #   packages_test.sh PATH_OF_packages.sh
 set -euo pipefail

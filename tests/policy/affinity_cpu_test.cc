@@ -1,6 +1,6 @@
-// Affinity by CPU on a machine of two memory nodes with two caches each, two cores to a cache and
-// two hardware threads to a core: CPUs 0 to 15, in that order. One worker for each CPU unless said
-// otherwise.
+// Affinity by CPU on a machine of two memory nodes with two caches each. There are two cores to a
+// cache and two hardware threads to a core: CPUs 0 to 15, in that order. One worker for each CPU
+// unless said otherwise.
 
 #include <gtest/gtest.h>
 

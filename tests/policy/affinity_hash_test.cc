@@ -1,5 +1,5 @@
-// Affinity by hash: what belongs to a peer and what does not, then the shares of 100,000 addresses
-// and which of them move when workers come and go.
+// Affinity by hash. First comes what belongs to a peer and what does not. Then the shares of
+// 100,000 addresses, and which of them move when workers come and go.
 
 #include <gtest/gtest.h>
 

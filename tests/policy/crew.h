@@ -1,5 +1,5 @@
-// What the policy tests drive a policy with: a crew of workers whose facts a test sets, the view of
-// it that a policy gets, and a small generator of seeded chance.
+// What the policy tests drive a policy with. A test sets the facts of a crew of workers, and a
+// policy gets a view of it. Beside it stands a small generator of seeded chance.
 
 #ifndef RINGMASTER_TESTS_POLICY_CREW_H_
 #define RINGMASTER_TESTS_POLICY_CREW_H_

@@ -105,8 +105,8 @@ TEST(Hermes, LeavesOutThoseWithOverOneAndAHalfTimesTheAverageOfUnclaimedOffers) 
   EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 2, 0}));
 }
 
-// A worker that the first sieve drops has the most connections, and one that the second drops the
-// most offers; if they were counted in the averages, the limits would let the next ones through.
+// The first sieve drops a worker that has the most connections, the second one that has the most
+// offers. If they were counted in the averages, the limits would let the next ones through.
 TEST(Hermes, TakesEachAverageOverThoseThatAreLeft) {
   Crew crew(5);
   auto policy = Ready(Hermes(), crew);

@@ -1,5 +1,5 @@
-// A policy of an application's own: the one of policy.h word for word, one that remembers something
-// of each worker and learns of recalls and leaves, and one that gives each client to one worker.
+// Policies of an application's own. One is that of policy.h word for word. One remembers something
+// of each worker and learns of recalls and leaves. One gives each client to one worker.
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// Policies by name: every known name makes the policy that says so of itself, everything else is
+// Policies by name. Every known name makes the policy that says so of itself. Everything else is
 // refused in words that lead to the right one.
 
 #include <gtest/gtest.h>

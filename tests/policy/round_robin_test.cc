@@ -1,5 +1,5 @@
-// Round-robin, first by exact sequences for each rule, then by random credit, recalls and members,
-// after which the shares must be even to within one turn.
+// Round-robin, first by exact sequences for each rule. Then come random credit, recalls and
+// members, after which the shares must be even to within one turn.
 
 #include <gtest/gtest.h>
 

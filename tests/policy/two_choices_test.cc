@@ -59,7 +59,7 @@ TEST(TwoChoices, PicksTheSameForTheSameSeedAndSomethingElseForAnother) {
 }
 
 // With loads 0, 1, 2 … the picked worker is the lower one of the pair. Of n workers, n - 1 - i
-// pairs have worker i as the lower one; a worker drawn twice would show as a pick of the highest.
+// pairs have worker i as the lower one. A worker drawn twice would show as a pick of the highest.
 TEST(TwoChoices, DrawsEveryPairEquallyOftenAndNobodyTwice) {
   constexpr uint32_t kWorkers = 6;
   constexpr double kPairs = kWorkers * (kWorkers - 1) / 2.0;

@@ -1,4 +1,4 @@
-// A mailbox's ring is rung by a second ring, as a master does it, and looked at through every way
+// A mailbox's ring. A second ring rings it, as a master does, and it is looked at through every way
 // in which a loop can watch a descriptor. Nothing here waits for time to pass: a message to a plain
 // ring is in its queue before the sender has its answer.
 

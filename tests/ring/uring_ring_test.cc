@@ -299,8 +299,8 @@ TEST_P(UringRingTest, ReturnsACountWithTheNextTurn) {
   EXPECT_TRUE(one.empty());
 }
 
-// An edge that has happened and is not reported yet must not keep the poll from ending: a removal
-// (POLL_REMOVE) answers EALREADY then and leaves it armed, a cancellation ends it (Linux 6.18).
+// An edge that has happened and is not reported yet must not keep the poll from ending. A removal
+// (POLL_REMOVE) answers EALREADY then and leaves it armed. A cancellation ends it (Linux 6.18).
 TEST_P(UringRingTest, EndsAPollWhoseEdgeIsUnderWay) {
   const Listener listener(AF_INET);
   for (int i = 0; i < 50; ++i) {
@@ -336,8 +336,8 @@ TEST_P(UringRingTest, AcceptAnswersAtOnceWhenThereIsNothing) {
   EXPECT_FALSE(got[0].more);
 }
 
-// One connection at a time, each made only when the one before has been closed: an edge that is
-// missed or reported before an accept that did not find the connection stops the game.
+// One connection at a time, each made only when the one before has been closed. The game stops if
+// an edge is missed, or is reported before an accept that did not find the connection.
 TEST_P(UringRingTest, LosesNoEdgeBesideAcceptsThatFindNothing) {
   constexpr int kConnections = 2000;
   const Listener listener(AF_UNIX);

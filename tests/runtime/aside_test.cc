@@ -146,7 +146,7 @@ TEST_P(StrictRoutingTest, ATenantWaitsForItsWorkerAndHoldsUpNobodyElse) {
   ConnectAs(listener, 0);
   // As long as there is credit for it somewhere it is accepted, and then nobody may have it.
   ASSERT_TRUE(Eventually([&] { return StatsOf(source).set_aside == 1; }));
-  // It waits without being looked at all the time: its policy is asked after a pause that begins
+  // It waits without being looked at all the time. Its policy is asked after a pause that begins
   // with 5 ms and doubles, and the master wakes for that alone. Stats is a call, and wakes it too.
   constexpr uint64_t kAsks = 4;
   const uint64_t wakes = balancer_->Stats().master_wakes;

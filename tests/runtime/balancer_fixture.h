@@ -1,6 +1,6 @@
 // What the tests of the runtime share: a balancer on the real ring, workers that join its sources,
 // and ways to wait for one another. Time enters only as a bound on how long a test may take, never
-// as something that is asserted; where a test needs an order of events, it holds one side back
+// as something that is asserted. Where a test needs an order of events, it holds one side back
 // until the other has reported.
 
 #ifndef RINGMASTER_TESTS_RUNTIME_BALANCER_FIXTURE_H_

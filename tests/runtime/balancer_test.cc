@@ -1,5 +1,5 @@
 // The library as its users call it, on the real ring, with worker threads and real clients. Time
-// enters only as a bound on how long a test may take, never as something that is asserted; where a
+// enters only as a bound on how long a test may take, never as something that is asserted. Where a
 // test needs an order of events, it holds one side back until the other has reported.
 
 #include "ringmaster/balancer.h"
@@ -294,7 +294,7 @@ TEST_F(BalancerTest, AnIndependentEdgeTriggeredWaiterSeesEveryConnectionThatIsHe
   const Listener listener = Listener::Tcp();
   Keeper keeper;
   Source source = AddSource(listener);
-  // Room for one: the next connection is accepted only when the one before is let go, which happens
+  // Room for one. The next connection is accepted only when the one before is let go, which happens
   // when the waiter has reported the next one.
   auto worker = AddWorker({source}, keeper.serve(), {.capacity = 1});
   const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);

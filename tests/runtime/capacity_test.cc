@@ -1,6 +1,6 @@
 // How many connections may be open at once, of a source and of a whole balancer, and how long one
-// may wait for a worker. Method: ten times as many clients as are admitted; the workers count what
-// they have open, and a connection is let go only when the test says so.
+// may wait for a worker. Method: ten times as many clients come as are admitted. The workers count
+// what they have open, and a connection is let go only when the test says so.
 
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -1,7 +1,7 @@
-// One worker of four freezes for a second, again and again, or its thread ends without a word,
-// while connections arrive on a schedule that waits for nobody. Asserted are counts: all are
+// One worker of four freezes for a second, again and again, or its thread ends without a word.
+// Meanwhile connections arrive on a schedule that waits for nobody. Asserted are counts: all are
 // served, once each, and the worker that does not move gets no more than it may. How late the
-// recalled ones are is printed, beside what would be without recall; it is asserted only to be far
+// recalled ones are is printed, beside what would be without recall. It is asserted only to be far
 // from the length of the freeze.
 
 #include <gtest/gtest.h>

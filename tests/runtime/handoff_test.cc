@@ -1,6 +1,6 @@
 // Connections that are handed over as completions of the worker's own ring (Handoff::kCompletion),
-// on the real ring, by workers whose loop holds no library code but Took, and Adopt where a test
-// counts open connections. One loop is written out here as an application would write it.
+// on the real ring. The workers' loops hold no library code but Took, and Adopt where a test counts
+// open connections. One loop is written out here as an application would write it.
 
 #include <gtest/gtest.h>
 #include <liburing.h>

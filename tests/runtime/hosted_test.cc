@@ -1,6 +1,6 @@
 // A balancer without a thread, driven by a loop of the program's own (Host::kLoop). Method: one
 // thread waits for the balancer's descriptor and nothing else, so whatever happens has made that
-// readable; other tests are programs of a single thread.
+// readable. Other tests are programs of a single thread.
 
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
 // Workers with every kind of loop but an io_uring one, on the real ring, with real clients. Each
-// loop waits for ever, so a doorbell that is lost ends the test by its time limit; what is asserted
+// loop waits for ever, so a doorbell that is lost ends the test by its time limit. What is asserted
 // about a moment is asserted when the master has reported that the moment has come. That a claim
 // makes no system call is shown by having the kernel end the process at the first one.
 
@@ -420,8 +420,9 @@ TEST_F(MailboxTest, WakesNoLoopWhileNothingComes) {
 
 // --- Cost --------------------------------------------------------------------------------------
 
-// While this is alive, a system call of the thread that armed it ends the process with SIGSYS: by
-// syscall user dispatch (Linux 5.11), which is switched by a variable and not by a system call.
+// While this is alive, a system call of the thread that armed it ends the process with SIGSYS. It
+// uses syscall user dispatch (Linux 5.11), which is switched by a variable and not by a system
+// call.
 class NoSystemCalls {
  public:
   // False when this kernel or machine cannot.

@@ -183,8 +183,8 @@ class SharedLimits : public MastersTest {
     return AddWorker(std::move(sources), kept_.serve(), options);
   }
   // Floods both listeners with ten times the cap and serves them as those before leave. At no
-  // moment are more accepted than may be: neither by the workers' count nor by the masters', whose
-  // counts are taken after and before those that they are compared with.
+  // moment are more accepted than may be, neither by the workers' count nor by the masters'. The
+  // masters' counts are taken after and before those that they are compared with.
   void FloodAndServe(size_t cap, Intake intake) {
     std::vector<int> clients;
     for (size_t i = 0; i < kClients; ++i) {
@@ -243,9 +243,9 @@ TEST_F(SharedLimits, ALoneWorkerWithOnePlaceIsSharedByBoth) {
   }
 }
 
-// What a policy sees of a worker's load includes what another master has given it: connections that
-// stay are spread as evenly as one master spreads them. Without recalls and with ample windows, so
-// that a worker that the machine is slow to run is no reason to give others more.
+// What a policy sees of a worker's load includes what another master has given it. So connections
+// that stay are spread as evenly as one master spreads them. Without recalls and with ample
+// windows, so that a worker that the machine is slow to run is no reason to give others more.
 TEST_F(SharedLimits, LeastLoadedIsAsEvenAsWithOneMaster) {
   constexpr size_t kWorkers = 4;
   constexpr size_t kConnections = 400;

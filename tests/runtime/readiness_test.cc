@@ -1,6 +1,7 @@
-// Sources of which the workers get tickets (Intake::kReadiness), on the real ring: listeners, whose
-// tickets are redeemed by an accept, and everything else that can be polled. Method: many events,
-// each with a number of its own; every number must come out exactly once, whoever reads it.
+// Sources of which the workers get tickets (Intake::kReadiness), on the real ring. They are
+// listeners, whose tickets are redeemed by an accept, and everything else that can be polled.
+// Method: many events, each with a number of its own; every number must come out exactly once,
+// whoever reads it.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -391,7 +392,7 @@ INSTANTIATE_TEST_SUITE_P(
                                          OtherWaiter::Kind::kPoll, OtherWaiter::Kind::kSelect)),
     NameOfWaiter);
 
-// What is admitted is held back by a capacity of 1 until the waiter has reported, which it does
+// What is admitted is held back by a capacity of 1 until the waiter has reported. It does report,
 // because we do not take the event from it.
 TEST_P(Waiters, SeeEveryConnectionThatIsHeldBack) {
   const Listener listener = Listener::Tcp();
@@ -430,9 +431,9 @@ TEST_P(Waiters, SeeEveryConnectionThatIsHeldBack) {
 
 // Running freely, whoever accepts first may leave nothing to see: as beside any other epoll set.
 // With several CPUs that is decided by where the scheduler has put the threads, and it may decide
-// the same way for hundreds of connections; on one CPU by the order in which they were woken. So
-// everybody is on one, and each side has many turns, taken alternately, with a waiter of its own in
-// each.
+// the same way for hundreds of connections. On one CPU it is decided by the order in which they
+// were woken. So everybody is on one, and each side has many turns, taken alternately, with a
+// waiter of its own in each.
 TEST_F(ReadinessTest, AWaiterSeesNoFewerConnectionsThanBesideAnotherEpollSet) {
   const AllOnOneCpu pinned;
   constexpr int kTurns = 30;
@@ -711,8 +712,8 @@ TEST_F(ReadinessTest, AWorkerThatDoesNotRedeemLeavesTheTicketToOthers) {
 
 // --- Identity ------------------------------------------------------------------------------------
 
-// A worker on the test's own thread that keeps the ticket that it claims, while its source is
-// removed and its index and its number are given to another one.
+// A worker on the test's own thread that keeps the ticket that it claims. Meanwhile its source is
+// removed, and its index and its number are given to another one.
 class LateTicket : public ReadinessTest {
  protected:
   void KeepOne(SourceOptions options = {}) {

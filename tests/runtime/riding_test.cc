@@ -293,7 +293,7 @@ bool TurnOnce(io_uring& ring, Balancer& balancer) {
 }
 
 // The loop waits before it calls RunOnce. It lends its ring before any step of set-up or after it,
-// and begins to wait at any moment after that; other threads do the rest.
+// and begins to wait at any moment after that. Other threads do the rest.
 TEST_F(RidingTest, ALoopThatWaitsFirstIsWokenWhateverTheOrderOfSetUp) {
   for (const bool worker_first : {false, true}) {
     for (int lends_after = 0; lends_after <= 3; ++lends_after) {
@@ -420,9 +420,9 @@ TEST_F(RidingTest, AnotherLoopGoesOnWhenTheThreadOfTheHostHasEnded) {
   io_uring_queue_exit(&foreign);
 }
 
-// A multishot accept that stays armed in the ring of a host that has ended is first in the line of
-// those whom the kernel wakes for the listener, and nobody would read what it brings. So one client
-// that comes when the next host accepts must be served, whatever came before and comes after.
+// Of those whom the kernel wakes for the listener, a multishot accept that stays armed in the ring
+// of a host that has ended is first. Nobody would read what it brings. So one client that comes
+// when the next host accepts must be served, whatever came before and comes after.
 TEST_P(EveryKindOfRing, NothingStaysArmedInTheRingOfAHostThatHasEnded) {
   const Listener tcp = Listener::Tcp();
   const Listener local = Listener::Unix();

@@ -1,6 +1,6 @@
 // How a balancer ends: the listeners first, then what was accepted, with or without waiting, for
 // every host. Method: a listener is closed where the library says that nothing refers to it any
-// more; whether it does shows by what a client that comes then meets.
+// more. Whether anything does shows by what a client that comes then meets.
 
 #include <gtest/gtest.h>
 #include <liburing.h>
@@ -535,8 +535,8 @@ TEST_F(EndTest, ABalancerWithoutItsHostEndsAtOnce) {
   }
 }
 
-// A ticket's descriptor is the source's, so it is not given up while there is one, whatever thread
-// and whatever port it was claimed by; but no longer than the drain.
+// A ticket's descriptor is the source's. So it is not given up while there is one, whatever thread
+// and whatever port it was claimed by, but no longer than the drain.
 TEST_F(EndTest, TicketsKeepTheirSourceUntilTheyEndOrTheDrainDoes) {
   for (const bool in_time : {true, false}) {
     Create({});

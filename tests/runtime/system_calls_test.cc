@@ -1,7 +1,7 @@
 // What a server that gives up its privileges must still permit: src/SYSTEM_CALLS.md, by role.
 // Method: a child process puts a filter over each role, which ends it at the first other system
-// call: the master's thread from within its policy, a worker's thread before its first claim, the
-// main thread before the end. Clients are a process of their own, forked before.
+// call. The master's thread gets it from within its policy, a worker's thread before its first
+// claim, and the main thread before the end. Clients are a process of their own, forked before.
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 // The simulator itself: it repeats, and it notices when a part is broken. Method for the latter:
 // one part is broken on purpose, a few hundred seeds are run, and the checker must fail in at least
 // one. An engine that breaks an invariant of its own instead would end the process, and this test
-// with it: the checker must be the first to notice.
+// with it. So the checker must be the first to notice.
 
 #include "sim/simulation.h"
 

@@ -1,6 +1,7 @@
-// Studies: the ideal queue against what queueing theory says in closed form, loads against what was
-// asked for, and the library's engine beside the ideal: nothing is lost, the same seed gives the
-// same figures, and with one connection at a time for each worker p99 is that of the ideal.
+// Studies. The ideal queue is compared with what queueing theory says in closed form, and loads
+// with what was asked for. Beside the ideal, the library's engine loses nothing, and the same seed
+// gives the same figures. With one connection at a time for each worker its p99 is that of the
+// ideal.
 
 #include "sim/study.h"
 
@@ -262,7 +263,7 @@ TEST(Study, SeveralMastersShareTheWorkers) {
   ExpectWhole(four, load, "four masters");
   EXPECT_GT(JainIndex(four.taken), 0.98);
   // The kernel deals connections to listeners by a hash, so a free worker may be asked by a master
-  // that has nothing; nevertheless nobody is left alone.
+  // that has nothing. Nevertheless nobody is left alone.
   EXPECT_LT(Summarize(four.sojourn_ns).mean_ns, 1.2 * Summarize(one.sojourn_ns).mean_ns);
 }
 

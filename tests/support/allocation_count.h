@@ -1,5 +1,5 @@
-// Counts the allocations of a test program by replacing the global operator new, or, under clang's
-// thread sanitizer, by its hook, which counts malloc as well.
+// Counts the allocations of a test program by replacing the global operator new. Under clang's
+// thread sanitizer it uses that one's hook, which counts malloc as well.
 
 #ifndef RINGMASTER_TESTS_SUPPORT_ALLOCATION_COUNT_H_
 #define RINGMASTER_TESTS_SUPPORT_ALLOCATION_COUNT_H_

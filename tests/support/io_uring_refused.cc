@@ -1,5 +1,5 @@
-// Tests without_io_uring from inside: exits with 0 if all three io_uring system calls fail with the
-// errno named by the argument, with 1 and a word on the first that does not otherwise.
+// Tests without_io_uring from inside. It exits with 0 if all three io_uring system calls fail with
+// the errno named by the argument. Otherwise it exits with 1 and a word on the first that does not.
 
 #include <sys/syscall.h>
 #include <unistd.h>

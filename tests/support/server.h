@@ -1,5 +1,5 @@
 // A small server on the library for tests: worker threads with their own io_uring loops. What is
-// done with a connection is the test's choice; by default the worker writes its index as one byte
+// done with a connection is the test's choice. By default the worker writes its index as one byte
 // and closes, so that a client sees who served it.
 
 #ifndef RINGMASTER_TESTS_SUPPORT_SERVER_H_
@@ -45,8 +45,8 @@ class Listener {
   int fd_;
 };
 
-// An io_uring loop on a thread of its own. It claims when the doorbell arrives, and adopts and
-// takes what is handed to it as a completion under a token from kTokens on, until it is stopped.
+// An io_uring loop on a thread of its own. It claims when the doorbell arrives. It adopts and takes
+// what is handed to it as a completion under a token from kTokens on, until it is stopped.
 class Worker {
  public:
   static constexpr uint64_t kTokens = 1'000'000;

@@ -7,8 +7,9 @@
 
 namespace ringmaster::testing {
 
-// SplitMix64 (Steele, Lea and Flood, 2014): the same numbers for the same seed on every machine,
-// which the distributions of the standard library do not promise. For one thread at a time.
+// SplitMix64 (Steele, Lea and Flood, 2014). It gives the same numbers for the same seed on every
+// machine, which the distributions of the standard library do not promise. For one thread at a
+// time.
 class SplitMix {
  public:
   explicit SplitMix(uint64_t seed) : state_(seed) {}

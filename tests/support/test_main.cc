@@ -1,6 +1,6 @@
-// The main function of every test binary: like GoogleTest's own, but a run in which every test that
-// ran was skipped exits with 77, which Meson reports as skipped instead of passed, and says at the
-// end which features were missing.
+// The main function of every test binary. It is like GoogleTest's own, but a run in which every
+// test that ran was skipped exits with 77. Meson reports that as skipped instead of passed. At the
+// end it says which features were missing.
 
 #include <gtest/gtest.h>
 

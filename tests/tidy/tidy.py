@@ -339,9 +339,9 @@ def check_format(root):
         return [complaint for complaint in pool.map(complaint_of, files) if complaint], len(files)
 
 
-# What formatters leave behind when a line has become too long: its end on a line of its own, in the
-# middle of a sentence, where the rest of the sentence does not follow. So of three lines the first
-# must be full, the second break off although a good part of the third would have fitted.
+# What formatters leave behind when a line has become too long. Its end stands on a line of its own,
+# in the middle of a sentence, and the rest of the sentence does not follow. So of three lines the
+# first must be full, the second break off although a good part of the third would have fitted.
 LINE_MAX = 100
 LINE_FULL = 85  # columns from which on a line counts as full
 LINE_SPARE = 20  # columns that stay free even with the next word on the line

@@ -85,9 +85,9 @@ std::vector<double> SharesByAddress() {
 }
 
 // Whether workers have turns. One that is kept from running until its window is full is owed the
-// turns that it misses, and they are paid when it has credit again. So shares are exact when
-// nothing is owed, and the last of a flood may come while something is. Behind it come stragglers,
-// one after the other: they pay, and then every worker has credit at its turn.
+// turns that it misses. They are paid when it has credit again. So shares are exact when nothing is
+// owed, and the last of a flood may come while something is. Behind it come stragglers, one after
+// the other: they pay, and then every worker has credit at its turn.
 bool GivesTurns(std::string_view policy) {
   return policy == kWeighted || policy == "round-robin" || policy == "weighted-round-robin";
 }
@@ -109,14 +109,14 @@ uint32_t Parallel(std::string_view policy) {
 }
 
 // By how much a share may miss what was promised. Turns are exact to within one, because those of
-// connections that were recalled are owed, too. A sticky policy owes nothing: others got what was
+// connections that were recalled are owed, too. A sticky policy owes nothing. Others got what was
 // recalled, and a stall may have made the window of the busiest worker small for a while.
 double MissMax(std::string_view policy, double promised, uint64_t recalled) {
   return GivesTurns(policy) ? 1 : promised / 100 + static_cast<double>(recalled);
 }
 
-// In how many runs of several a healthy machine may keep a worker from running for so long that it
-// counts as stalled: a neighbour on the same host can do that at any time.
+// A neighbour on the same host can keep a worker from running for so long that it counts as
+// stalled, at any time. On a healthy machine that may be so in as many runs of several.
 constexpr int kDisturbedRunsMax = 4;
 
 class EchoLoad : public ::testing::TestWithParam<Way> {
@@ -180,7 +180,7 @@ TEST_P(EchoLoad, EveryConnectionIsServedOnceAndEchoedExactly) {
   const std::vector<double> promised = PromisedShares(policy);
   if (promised.empty()) return;
   // Shares come out as promised where nobody is slow. A run in which a worker was kept from running
-  // for so long that it counts as stalled says nothing about that, so there is another one. What
+  // for so long that it counts as stalled says nothing about that. So there is another one. What
   // was handed over cannot be recalled; there a stall alone keeps a worker from its turns.
   const uint64_t recalled_max = Connections() / 10'000;
   const bool handed_over = handoff == "completion";

@@ -34,8 +34,8 @@ class EchoServer {
 
   ChildProcess& child() { return *child_; }
 
-  // SIGTERM, then waits for the end. Returns the object that it printed (it must run with --json);
-  // null when it did not end with status 0 or the last line of stdout is no JSON object.
+  // SIGTERM, then waits for the end. Returns the object that it printed (it must run with --json).
+  // Null when it did not end with status 0, or the last line of stdout is no JSON object.
   nlohmann::json Stop(std::chrono::milliseconds deadline = kSoon);
 
   // Waits for the end without asking for it; returns as above.

@@ -164,7 +164,7 @@ TEST_P(EchoServingAt, EightMebibytesComeBackThroughOneConnection) {
   EXPECT_EQ(echoed, kBytes);
 }
 
-// The end of the stream right behind the data, over and over: some kernels' multishot receive loses
+// The end of the stream right behind the data, over and over. Some kernels' multishot receive loses
 // it on Unix sockets, and the client would wait for ever.
 TEST_P(EchoServingAt, HalfCloseRightBehindTheDataIsSeen) {
   EchoServer server(Arguments());
@@ -253,8 +253,8 @@ TEST_P(EchoServingWithLoop, TheWorkersAcceptThemselves) {
   }
 }
 
-// With the master beside a worker's own work, or with several that have a socket each: for every
-// handoff, and all workers serve what any of them accepts.
+// With the master beside a worker's own work, or with several that have a socket each. For every
+// handoff, all workers serve what any of them accepts.
 TEST_P(EchoServingWithLoop, WhoeverAcceptsAllWorkersServe) {
   using Line = std::vector<std::string>;
   const std::string loop = GetParam();
