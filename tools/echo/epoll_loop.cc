@@ -1,11 +1,11 @@
 // A worker's loop on epoll, level-triggered, as an application has it that knows nothing of
-// io_uring: what the balancer has for it is one more readable descriptor. By default that is a
-// mailbox, whose doorbell stays readable until everything is claimed, so nothing has to be
+// io_uring. What the balancer has for it is one more readable descriptor. By default that is a
+// mailbox, whose doorbell stays readable until everything is claimed. So nothing has to be
 // remembered from one turn to the next. With Handoff::kCompletion it is a small ring of its own,
 // whose completions carry the connections themselves.
 //
-// What a client can cost: a connection that does not take its echo is not read from any more once
-// kUnsentBytesMax wait for it, and may exceed that by one read.
+// What a client can cost is bounded. A connection that does not take its echo is not read from any
+// more once kUnsentBytesMax wait for it. It may exceed that by one read.
 
 #include <liburing.h>
 #include <sys/epoll.h>
@@ -235,8 +235,8 @@ void EpollLoop::Take(Connection taken) {
 
 void EpollLoop::OnReady(uint32_t index) {
   EchoConnection& connection = connections_[index];
-  // An event of the same turn may have closed it; nothing is accepted in between that could have
-  // its index, except by mail of the same turn, whose event is then about that and harmless.
+  // An event of the same turn may have closed it. In between nothing is accepted that could have
+  // its index, except by mail of the same turn. Then the event is about that and harmless.
   if (connection.fd < 0) return;
   const bool receiving = connection.receiving;
   const bool sending = connection.sending;

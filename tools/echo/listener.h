@@ -23,10 +23,9 @@ class Listener {
  public:
   // Binds and listens. `where` is HOST:PORT, [IPV6]:PORT, udp:HOST:PORT or unix:PATH. A Unix path
   // that nobody listens on any more is taken over; one that is served, or that is no socket, is
-  // left alone. An address that is in use is tried for 200 ms: the kernel takes the io_uring of a
+  // left alone. An address that is in use is tried for 200 ms. The kernel takes the io_uring of a
   // server that was killed apart some milliseconds after its end, and until then that one still
-  // listens. Errors are one sentence each, with the cause and the remedy, and leave nothing
-  // behind.
+  // listens. Errors are one sentence each, with the cause and the remedy, and leave nothing behind.
   static absl::StatusOr<Listener> Listen(const std::string& where);
 
   // One more socket of the same address: the kernel deals what comes to all of them by a hash

@@ -1,7 +1,7 @@
 // ringmaster-echo: an echo server on libringmaster, small enough to read and whole enough to use.
 //
-// The main thread sets everything up, waits for signals and prints; the balancer's threads accept;
-// every worker is a thread with a loop of its own (worker.h). The order matters at both ends:
+// The main thread sets everything up, waits for signals and prints. The balancer's threads accept.
+// Every worker is a thread with a loop of its own (worker.h). The order matters at both ends:
 //
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
 //   end     first signal -> BeginShutdown: the listeners are closed as soon as nothing refers to
@@ -36,7 +36,7 @@
 namespace ringmaster::echo {
 namespace {
 
-// Says on stderr what the balancer reports, at most one line of a kind in kQuietFor: under a burst
+// Says on stderr what the balancer reports, at most one line of a kind in kQuietFor. Under a burst
 // that the descriptors do not suffice for, an episode can end and begin many times in a second.
 class EventPrinter {
  public:

@@ -32,8 +32,8 @@ struct Options {
   bool json = false;
 };
 
-// What the command line asks for: to run with `options`, or to end at once with `exit_status`
-// because help, the version or a complaint has been printed.
+// What the command line asks for: to run with `options`, or to end at once with `exit_status`. The
+// latter is for help, the version or a complaint, which has been printed.
 struct CommandLine {
   Options options;
   std::optional<int> exit_status;

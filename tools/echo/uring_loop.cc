@@ -1,15 +1,16 @@
 // A worker's loop on io_uring.
 //
-// One thread, one ring, at most one completion queue to look at: the doorbell of the balancer or
-// the connections themselves, the server's control and the traffic of every connection arrive as
-// completions, told apart by their user_data. Connections are received with multishot receive into
-// a pool of provided buffers that all connections of the worker share.
+// There is one thread, one ring, and at most one completion queue to look at. Everything arrives as
+// completions, told apart by their user_data. They are the doorbell of the balancer or the
+// connections themselves, the server's control, and the traffic of every connection. Connections
+// are received with multishot receive into a pool of provided buffers that all connections of the
+// worker share.
 //
 // What a client can cost:
-//   * A received buffer is copied and given back at once, so clients that do not read their echo
+//   * A received buffer is copied and given back at once. So clients that do not read their echo
 //     cannot use up the pool that the others receive with.
 //   * A connection that does not take its echo may exceed kUnsentBytesMax by what arrives before
-//     its receive has ended, which is at most the pool (kBuffers * kBufferBytes) once.
+//     its receive has ended. That is at most the pool (kBuffers * kBufferBytes) once.
 //   * A connection that has nothing to send keeps a few kilobytes, see connection_table.h.
 
 #include <liburing.h>
@@ -35,7 +36,7 @@ namespace ringmaster::echo {
 namespace {
 
 // A turn looks at this many completions. Each asks for at most two operations and each claim for
-// one, so a submission queue that is empty before the turn has room for all that the turn adds.
+// one. So a submission queue that is empty before the turn has room for all that the turn adds.
 constexpr uint32_t kCompletionsPerTurnMax = 128;
 constexpr uint32_t kSubmissionEntries = 512;
 static_assert(2 * kCompletionsPerTurnMax + kClaimsPerTurnMax + 2 <= kSubmissionEntries);
@@ -47,7 +48,7 @@ constexpr uint32_t kBuffers = 256;  // a power of two, as buffer rings demand
 constexpr uint32_t kBufferBytes = 4096;
 constexpr uint16_t kBufferGroup = 0;
 
-// What a completion is about. The index of the connection is the lower half of the user_data; no
+// What a completion is about. The index of the connection is the lower half of the user_data. No
 // generation is needed, because an entry of the table is free only when nothing is in flight.
 enum class Kind : uint8_t { kDoorbell, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
 

@@ -21,7 +21,7 @@ namespace ringmaster::echo {
 enum class LoopKind : uint8_t { kUring, kEpoll };
 
 // Tells all workers at once to close what is open and to end. It costs one descriptor, however many
-// workers there are: every loop polls the same eventfd, which nobody reads, and an eventfd wakes
+// workers there are. Every loop polls the same eventfd, which nobody reads, and an eventfd wakes
 // its pollers at every write.
 class Control {
  public:
@@ -51,8 +51,8 @@ struct WorkerSetup {
   const Control* control = nullptr;
   LoopKind loop = LoopKind::kUring;
   Handoff handoff = Handoff::kInbox;
-  // Multishot receive, by the loop on io_uring. Off for Unix sockets: some kernels lose the end of
-  // the stream there when it follows the last data at once (liburing issue 1549), and a client
+  // Multishot receive, by the loop on io_uring. Off for Unix sockets. There some kernels lose the
+  // end of the stream when it follows the last data at once (liburing issue 1549), and a client
   // would wait for ever.
   bool multishot = true;
   // This worker drives the balancer as well (Host::kLoop or kRing), and needs no doorbell itself.

@@ -36,8 +36,8 @@ struct Options {
   std::string picture_path;
 };
 
-// What the command line asks for: to run with `options`, or to end at once with `exit_status`
-// because help, a list, the version or a complaint has been printed.
+// What the command line asks for: to run with `options`, or to end at once with `exit_status`. The
+// latter is for help, a list, the version or a complaint, which has been printed.
 struct CommandLine {
   Options options;
   std::optional<int> exit_status;

@@ -12,8 +12,8 @@
 namespace ringmaster::simtool {
 
 // An SVG file that needs nothing else: a panel for each workload and load. Where there are several
-// numbers of workers, p99 over these, as how many times the ideal, a line for each policy;
-// otherwise p50, p99 and p99.9 of each policy. The ideal is a line of its own in both.
+// numbers of workers, it shows p99 over these, as how many times the ideal, a line for each policy.
+// Otherwise it shows p50, p99 and p99.9 of each policy. The ideal is a line of its own in both.
 std::string AsPicture(std::span<const Row> rows, const Options& options);
 
 }  // namespace ringmaster::simtool

@@ -26,8 +26,8 @@ std::vector<std::string> WorkloadNames();
 // What a workload is, with its parameters.
 std::string DescribeWorkload(const Workload& workload, double service_us);
 
-// A recorded load: the text of a CSV file whose first line names the columns, arrival and service,
-// each with its unit, as in "arrival_ms,service_us"; the units are s, ms, us and ns. More columns
+// A recorded load: the text of a CSV file whose first line names the columns, arrival and service.
+// Each has its unit, as in "arrival_ms,service_us"; the units are s, ms, us and ns. More columns
 // are left aside. `where` is named in complaints.
 absl::StatusOr<std::vector<sim::TracedArrival>> ParseTrace(const std::string& text,
                                                            const std::string& where);
