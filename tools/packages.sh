@@ -3,7 +3,8 @@
 
 # To configure and build everything, tests included, and to try the echo server.
 build_packages=(g++ meson ninja-build pkg-config liburing-dev libabsl-dev libcli11-dev
-                nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd)
+                nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd
+                libuv1-dev libasio-dev)
 # What the tests run besides.
 test_packages=(clang clang-format llvm spin python3 util-linux binutils)
 

@@ -1,0 +1,78 @@
+// No thread for the balancer: the epoll loop of the first worker drives it (Host::kLoop).
+//   c++ -std=c++20 hosted_on_loop.cc -o hosted $(pkg-config --cflags --libs ringmaster) -pthread
+//   ./hosted 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
+
+#include <netinet/in.h>
+#include <ringmaster/balancer.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <thread>
+#include <unordered_map>
+
+static void Must(const absl::Status& status) {  // the text says what to do
+  if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str()), _exit(1);
+}
+
+static bool Echo(int fd) {  // false: the client is gone, or does not read its answers
+  char bytes[4096];
+  const ssize_t size = recv(fd, bytes, sizeof(bytes), 0);
+  if (size < 0) return errno == EAGAIN || errno == EINTR;
+  return size > 0 && send(fd, bytes, size, MSG_NOSIGNAL) == size;
+}
+
+// `bell_fd` is the mailbox, or for the host the balancer's own descriptor.
+static void Work(ringmaster::Port port, int bell_fd, ringmaster::Balancer* hosted) {
+  const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  const auto watch = [&](int fd) {
+    epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+  };
+  if (!watch(bell_fd)) Must(absl::ErrnoToStatus(errno, "cannot watch the balancer"));
+  std::unordered_map<int, ringmaster::Connection> connections;
+  const auto take = [&](ringmaster::Connection claimed) {
+    if (watch(claimed.fd())) connections.emplace(claimed.fd(), std::move(claimed));
+  };
+  while (!port.ended()) {
+    epoll_event events[64];
+    const int ready = epoll_wait(epoll_fd, events, 64, -1);  // -1 after a signal
+    for (int i = 0; i < ready; ++i) {
+      const int fd = events[i].data.fd;
+      if (fd == bell_fd && hosted != nullptr) hosted->RunOnce().IgnoreError();
+      if (fd != bell_fd && !Echo(fd)) connections.erase(fd);  // the balancer counts one less
+      while (fd == bell_fd && port.Claim(take)) continue;
+    }
+    for (auto& it : connections)  // what has arrived is answered, then recv returns 0
+      if (port.draining()) shutdown(it.first, SHUT_RD);
+  }
+  close(epoll_fd);
+}
+
+int main(int argc, char** argv) {
+  sigset_t ends;  // blocked in all threads; sigwaitinfo takes them
+  sigemptyset(&ends), sigaddset(&ends, SIGINT), sigaddset(&ends, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
+  const int listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+  const sockaddr_in address = {AF_INET, htons(argc > 1 ? std::atoi(argv[1]) : 7777), {}, {}};
+  if (listen_fd < 0 || setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+      bind(listen_fd, (const sockaddr*)&address, sizeof(address)) || listen(listen_fd, SOMAXCONN))
+    Must(absl::ErrnoToStatus(errno, "cannot listen"));
+  auto balancer = ringmaster::Balancer::Create({.host = ringmaster::Host::kLoop});
+  Must(balancer.status());
+  auto source = (*balancer)->AddSource(listen_fd).value();
+  ringmaster::Port host = (*balancer)->AddWorker({.on_host = true}).value();
+  Must(source.Join(host));
+  ringmaster::Mailbox mailboxes[3];
+  std::jthread workers[4];
+  for (int i = 0; i < 3; ++i) {
+    mailboxes[i] = ringmaster::Mailbox::Create().value();
+    auto port = (*balancer)->AddWorker(mailboxes[i]).value();
+    Must(source.Join(port));
+    workers[i] = std::jthread(Work, std::move(port), mailboxes[i].fd(), nullptr);
+  }
+  workers[3] = std::jthread(Work, std::move(host), (*balancer)->fd(), balancer->get());
+  psignal(TEMP_FAILURE_RETRY(sigwaitinfo(&ends, nullptr)), "no new connections because of");
+  (*balancer)->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
+}
