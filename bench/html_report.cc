@@ -434,8 +434,8 @@ std::string ContextCard(const Report& report) {
       " s (longer where a workload needs it), interleaved in an order drawn from the seed. Better "
       "and worse are said only where one side wins every pair of repetitions that ran side by "
       "side. Costs are those of the whole server, over the connections that its workers took.</p>\n"
-      "<p class=\"lead\">Clients and server share one machine and talk over its loopback, so "
-      "connections per second compare mechanisms with each other and say nothing of a network. "
+      "<p class=\"lead\">Clients and server share one machine and talk over its loopback. So "
+      "connections per second compare mechanisms with each other, and say nothing of a network. "
       "Where the clients wait for answers (closed loop), a slow answer delays the next question, "
       "and latency looks better than users would find it.</p>\n<dl>\n",
       Term("Measured", absl::StrCat(EscapeHtml(context.date), " with ", EscapeHtml(context.program),

@@ -31,8 +31,8 @@ absl::Status MakeRing(io_uring& ring) {
   }
   return absl::UnavailableError(absl::StrCat(
       "io_uring_setup answers ", name,
-      " for a worker's ring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1); the limit of locked "
-      "memory or of descriptors may be too low: ulimit -l, ulimit -n"));
+      " for a worker's ring with SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1). If the kernel is new "
+      "enough, raise the limit of locked memory (ulimit -l) or of descriptors (ulimit -n)"));
 }
 
 }  // namespace

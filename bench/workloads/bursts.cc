@@ -20,9 +20,9 @@ class Bursts : public Workload {
   std::string description() const override {
     return absl::StrCat(
         kConnectionsPerBurst, " connections at once, every ", kPauseNs / kMillisecond,
-        " ms. The latency says how soon the last of a burst is served, the time "
-        "included that one client program takes to open it; the shares, whether all "
-        "workers helped.");
+        " ms. The latency says how soon the last of a burst is served, with the time "
+        "that one client program takes to open it. The shares say whether all workers "
+        "helped.");
   }
   Question question() const override { return Question::kTail; }
   bool open_loop() const override { return true; }

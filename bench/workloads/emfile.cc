@@ -32,8 +32,8 @@ class Emfile : public Workload {
   std::string description() const override {
     return absl::StrCat(kClients, " clients at once, a server that has descriptors for ",
                         kDescriptors, " of them, and nobody goes for ", kHoldNs / kSecond,
-                        " s. Look at the CPU time of the server, which has nothing to do; at how "
-                        "soon it goes on afterwards; and at who got no answer.");
+                        " s. Look at the CPU time of the server, which has nothing to do. Look at "
+                        "how soon it goes on afterwards, and at who got no answer.");
   }
   Question question() const override { return Question::kLoss; }
   bool open_loop() const override { return true; }

@@ -102,11 +102,11 @@ class StayUnequal : public Stay {
   std::string name() const override { return "stay-unequal"; }
   std::string title() const override { return "Connections that stay, some busier and longer"; }
   std::string description() const override {
-    return absl::StrCat(Clients(), " ", Requests(), " on the average: some ask ",
+    return absl::StrCat(Clients(), " ", Requests(), " on the average. Some ask ",
                         "up to eight times as often, and some stay up to eight times as long as "
                         "the average of ",
                         kStayNs / kSecond,
-                        " s; whoever goes is followed by another. Look at the requests' tail.");
+                        " s. Whoever goes is followed by another. Look at the requests' tail.");
   }
   bench::Load Load(const Setting& setting, uint64_t seed) const override {
     auto load = std::get<StayingClients>(Stay::Load(setting, seed));
