@@ -1,0 +1,139 @@
+// The intake of one source: how its arrivals are obtained, what is armed for that, what polls have
+// shown, and whether it is a listener still. Its parts have headers of their own: Arming, Edges,
+// Listening. What is asked of the kernel one by one has, too: Pace, Tickets.
+//
+// | intake      | is armed                    | brings                        | asks for |
+// |-------------|-----------------------------|-------------------------------|---------------------|
+// | kPollAccept | a multishot poll            | edges                         | single accepts | |
+// kAccept     | a multishot accept          | connections, and whose they   | nothing             |
+// |             |                             | are nobody was asked before   | | | kReadiness  | a
+// multishot poll            | edges                         | a count, or nothing |
+//
+// | event \ intake        | kPollAccept, kReadiness              | kAccept                      |
+// |-----------------------|--------------------------------------|------------------------------|
+// | nobody has credit     | armed until the next edge: then ready| armed                        |
+// |                       | and disarmed                         |                              |
+// | it holds much, or no  | -                                    | ended                        |
+// | place or room is left |                                      |                              |
+// | other facts are wanted| the next accepts ask for them        | ended, and armed anew        |
+// | a doubt               | armed                                | not armed anew before the    |
+// |                       |                                      | answer                       |
+// | a hang-up             | as any edge                          | ended, asked when it has     |
+// | pauses, fails, is left| ended                                | ended                        |
+//
+// A source without credit stays armed until the first edge that finds none. Disarming it earlier
+// would cost two operations whenever credit runs out for a moment.
+//
+// A value class: pure, owned and called by one engine, never allocates.
+
+#ifndef RINGMASTER_SRC_CORE_INTAKE_H_
+#define RINGMASTER_SRC_CORE_INTAKE_H_
+
+#include <cerrno>
+#include <cstdint>
+
+#include "core/arming.h"
+#include "core/edges.h"
+#include "core/listening.h"
+#include "core/op.h"
+
+namespace ringmaster::core {
+
+enum class IntakeKind : uint8_t {
+  kPollAccept,
+  kAccept,
+  kReadiness,  // arrivals are tickets: workers accept or read by themselves
+};
+
+class SourceIntake {
+ public:
+  struct Traits {
+    IntakeKind kind = IntakeKind::kPollAccept;
+    bool listens = true;     // connections come from it; false: readiness of anything else
+    bool hides_end = false;  // its multishot accept does not complete when it is shut down
+  };
+
+  SourceIntake() = default;
+  // `last`: of the source that had the index before.
+  SourceIntake(const Traits& traits, const Arming& last)
+      : traits_(traits), arming_(last.generation()) {}
+
+  IntakeKind kind() const { return traits_.kind; }
+  // Connections come unasked, as long as it is armed.
+  bool accepts_each() const { return traits_.kind == IntakeKind::kAccept; }
+  // Arrivals are tickets.
+  bool tickets() const { return traits_.kind == IntakeKind::kReadiness; }
+  // The master asks for each connection: so it can have a place before it is accepted.
+  bool accepts_singly() const { return traits_.kind == IntakeKind::kPollAccept; }
+  bool listens() const { return traits_.listens; }
+
+  Arming& arming() { return arming_; }
+  const Arming& arming() const { return arming_; }
+  Edges& edges() { return edges_; }
+  const Edges& edges() const { return edges_; }
+  Listening& listening() { return listening_; }
+  const Listening& listening() const { return listening_; }
+
+  // --- What completes --------------------------------------------------------------------------
+
+  // An edge: a mask, POLLHUP and POLLERR included.
+  void Polled(int32_t mask) {
+    if (!traits_.listens) return edges_.ComeOfOther(mask);
+    // Of a polled source the accept that finds nothing more asks about the end. The ticket is
+    // issued nevertheless where nothing else takes out what may be left.
+    if ((mask & ~kReadableMask) != 0) listening_.ShowEnd();
+    if (listening_.hung_up() && tickets()) listening_.FindNothing();
+    edges_.Come(mask);
+  }
+  // The last completion of an arming.
+  void Complete(uint16_t generation, int32_t result) {
+    if (arming_.Complete(generation) && accepts_each()) listening_.EachEnds(result == -ECANCELED);
+  }
+  Listening::Verdict Answer(int32_t result, bool removed) {
+    return listening_.Answer(result, {.removed = removed,
+                                      .listens = traits_.listens,
+                                      .tickets = tickets(),
+                                      .one_by_one = !accepts_each()});
+  }
+  // The ring is out of reach.
+  void Forget() {
+    arming_.Forget();
+    listening_.Forget(accepts_each());
+  }
+
+  // --- What is armed ---------------------------------------------------------------------------
+
+  // Why it may not be armed, beside what it knows itself.
+  struct Bars {
+    bool closed = false;   // by a set-up call, or a pause after errors
+    bool full = false;     // no more may come unasked
+    bool starves = false;  // nobody can have what is ready
+    uint8_t facts = 0;     // those that are wanted: an arming with others is ended
+  };
+  bool WantsArm(const Bars& bars) const {
+    if (bars.closed || listening_.failed()) return false;
+    if (!accepts_each()) return !(edges_.ready() && bars.starves);
+    if (arming_.armed() && arming_.facts() != bars.facts) return false;
+    if (listening_.hung_up() || (arming_.idle() && listening_.doubted())) return false;
+    return !bars.full;
+  }
+  OpKey Arm(uint8_t facts, uint32_t index) {
+    edges_.Arm();
+    return arming_.Arm(accepts_each() ? OpKind::kAcceptEach : OpKind::kPoll, facts, index);
+  }
+  OpKey EndArming() { return arming_.End(accepts_each() ? OpKind::kAcceptEnd : OpKind::kPollEnd); }
+  // Of a source that hides its end.
+  bool WatchIsDue() const {
+    return traits_.hides_end && !listening_.hung_up() && arming_.WatchIsDue();
+  }
+
+ private:
+  Traits traits_;
+  Arming arming_;
+  Edges edges_;
+  Listening listening_;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_INTAKE_H_
