@@ -155,7 +155,10 @@ void RunDispatch(benchmark::State& state) {
   }
   core::Hunger hunger;
   core::Engine engine({.completion_entries = 4096}, &hunger);
-  engine.AddSource({.fd = 4, .multishot_accept = true, .hold = 256, .policy = LeastLoaded()});
+  engine.AddSource({.fd = 4,
+                    .intake = {.kind = core::IntakeKind::kAccept},
+                    .hold = 256,
+                    .policy = LeastLoaded()});
   std::vector<std::unique_ptr<sim::MemoryWorker>> memories;
   for (uint32_t i = 0; i < kWorkers; ++i)
     memories.push_back(std::make_unique<sim::MemoryWorker>(kWindow));

@@ -54,7 +54,10 @@ void EnginePerArrival(benchmark::State& state) {
   const auto batch = static_cast<uint32_t>(state.range(1));
   core::Hunger hunger;
   core::Engine engine({.completion_entries = 256}, &hunger);
-  engine.AddSource({.fd = 4, .multishot_accept = true, .hold = 256, .policy = LeastLoaded()});
+  engine.AddSource({.fd = 4,
+                    .intake = {.kind = core::IntakeKind::kAccept},
+                    .hold = 256,
+                    .policy = LeastLoaded()});
   const Workers workers =
       AddWorkers(engine, static_cast<uint32_t>(state.range(0)), /*capacity=*/UINT32_MAX);
   std::vector<core::Op> ops;

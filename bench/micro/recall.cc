@@ -54,8 +54,10 @@ void Engine(benchmark::State& state) {
     core::Engine engine({.recall_after_ns = kRecallAfterNs, .completion_entries = 64}, &hunger);
     sim::MemoryWorker stuck(kWindow);
     sim::MemoryWorker other(kWindow);
-    engine.AddSource(
-        {.fd = 4, .multishot_accept = true, .hold = 2 * kWindow, .policy = RoundRobin()});
+    engine.AddSource({.fd = 4,
+                      .intake = {.kind = core::IntakeKind::kAccept},
+                      .hold = 2 * kWindow,
+                      .policy = RoundRobin()});
     const auto add = [&](sim::MemoryWorker& memory, int32_t ring_fd) {
       const uint32_t worker = engine.AddWorker({.inbox = &memory.inbox(),
                                                 .state = &memory.state(),

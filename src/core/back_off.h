@@ -59,6 +59,13 @@ class BackOff {
     return !std::exchange(short_, true);
   }
 
+  // It has become blocking, and whoever accepts from it might wait. Returns whether that is to be
+  // said: it was not said lately.
+  bool Block(int64_t now_ns) {
+    const bool say = now_ns >= say_blocks_from_ns_;
+    say_blocks_from_ns_ = After(now_ns, kDescriptorsCalmNs);
+    return say;
+  }
   // A connection went wrong. Returns whether it is one of too many in a row.
   bool Fail() {
     if (errors_in_row_ < kAcceptErrorsInRowMax) ++errors_in_row_;
@@ -100,6 +107,7 @@ class BackOff {
   int64_t pause_ns_ = 0;
   int64_t retry_at_ns_ = 0;
   int64_t calm_from_ns_ = 0;
+  int64_t say_blocks_from_ns_ = 0;
 };
 
 }  // namespace ringmaster::core

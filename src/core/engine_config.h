@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/inbox.h"
+#include "core/intake.h"
 #include "core/port_state.h"
 #include "ringmaster/policy.h"
 
@@ -42,16 +43,13 @@ struct EngineEvent {
 
 struct SourceConfig {
   int32_t fd = -1;
-  uint64_t file = 0;              // see Op
-  bool multishot_accept = false;  // kAccept rather than kPollAccept
-  bool readiness = false;         // kReadiness: arrivals are tickets, by (10)
-  bool countable = false;         // readiness: kCount tells how many connections wait
-  bool listens = true;            // connections come from it; false: readiness of anything else
-  bool hides_end = false;         // its multishot accept does not complete when it is shut down
-  bool tells_overflows = false;   // kOverflows works
-  int32_t overflows = 0;          // what it would complete with now: those are not counted
-  uint32_t hold = 0;              // kAccept: pauses when it holds so many. All: sets aside no more,
-                                  // nor more than kAsideMax, but one in any case
+  uint64_t file = 0;  // see Op
+  SourceIntake::Traits intake;
+  bool countable = false;        // readiness: kCount tells how many connections wait
+  bool tells_overflows = false;  // kOverflows works
+  int32_t overflows = 0;         // what it would complete with now: those are not counted
+  uint32_t hold = 0;             // kAccept: pauses when it holds so many. All: sets aside no more,
+                                 // nor more than kAsideMax, but one in any case
   bool recall = true;
   uint32_t accept_flags = 0;
   Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have

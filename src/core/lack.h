@@ -12,10 +12,13 @@ namespace ringmaster::core {
 
 class Lack {
  public:
+  void BeginRound() { credit_ = others_ = false; }
   // Credit: it holds something or is ready, and found no candidate.
-  void BeginRound() { credit_ = false; }
   void LackCredit() { credit_ = true; }
   bool credit() const { return credit_; }
+  // Others: it holds what only those have credit for who have passed it on.
+  void LackOthers() { others_ = true; }
+  bool others() const { return others_; }
 
   // A place or room, without which no multishot accept is armed; or its turn, for which it yields a
   // place that there is. Returns whether it lacked any of these before.
@@ -28,6 +31,7 @@ class Lack {
 
  private:
   bool credit_ = false;
+  bool others_ = false;
   bool place_ = false;
   bool turn_ = false;
 };

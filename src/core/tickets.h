@@ -66,12 +66,6 @@ class Tickets {
     if (untaken_ == 0) failed_ = false;
   }
 
-  // The source waits for the taking of those that are untaken.
-  void AwaitTook() { awaits_took_ = true; }
-  bool awaits_took() const { return awaits_took_; }
-  // Returns whether it did.
-  bool StopAwaiting() { return std::exchange(awaits_took_, false); }
-
   // --- News ------------------------------------------------------------------------------------
 
   // A ticket was given back: 0, EAGAIN or another errno.
@@ -90,7 +84,6 @@ class Tickets {
  private:
   bool counting_ = false;
   bool counted_ = false;
-  bool awaits_took_ = false;
   bool failed_ = false;  // since `untaken_` was last 0
   uint32_t backlog_ = 0;
   uint32_t untaken_ = 0;

@@ -85,13 +85,14 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
         id.index,
         {.fd = source.fd,
          .file = source.file,
-         .multishot_accept = source.multishot,
-         .readiness = source.tickets,
+         .intake = {.kind = source.tickets     ? core::IntakeKind::kReadiness
+                            : source.multishot ? core::IntakeKind::kAccept
+                                               : core::IntakeKind::kPollAccept,
+                    .listens = source.accepts,
+                    // When its listener is shut down, the multishot accept of a TCP listener
+                    // completes with EINVAL; that of a Unix listener never completes.
+                    .hides_end = source.multishot && !source.countable},
          .countable = source.tickets && source.countable,
-         .listens = source.accepts,
-         // When its listener is shut down, the multishot accept of a TCP listener completes with
-         // EINVAL; that of a Unix listener never completes.
-         .hides_end = source.multishot && !source.countable,
          .tells_overflows = overflows >= 0,
          .overflows = std::max(overflows, 0),
          .hold = options.hold,

@@ -899,10 +899,11 @@ void World::AddSource(SimSourceConfig config) {
   }
   const uint32_t index = master.engine->AddSource(
       {.fd = fd,
-       .multishot_accept = config.multishot_accept,
-       .readiness = config.readiness,
+       .intake = {.kind = config.readiness          ? core::IntakeKind::kReadiness
+                          : config.multishot_accept ? core::IntakeKind::kAccept
+                                                    : core::IntakeKind::kPollAccept,
+                  .hides_end = config.local && config.multishot_accept},
        .countable = config.countable,
-       .hides_end = config.local && config.multishot_accept,
        .tells_overflows = true,
        .hold = (breaks(Breakage::kMasterAsksTooMuch) ? 4 : 1) * config.hold,
        .recall = config.recall,

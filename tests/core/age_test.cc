@@ -19,13 +19,15 @@ constexpr int64_t kAgeMax = 20 * kMs;
 class AgeTest : public EngineTest {
  protected:
   uint32_t AddAging(TestSourceOptions options = {}, std::unique_ptr<Policy> policy = RoundRobin()) {
-    return engine_.AddSource({.fd = kListenFd + static_cast<int32_t>(engine_.source_slots()),
-                              .multishot_accept = options.multishot_accept,
-                              .hold = options.hold,
-                              .gate = options.gate,
-                              .age_max_ns = kAgeMax,
-                              .age_facts = kFactCame,
-                              .policy = std::move(policy)});
+    return engine_.AddSource(
+        {.fd = kListenFd + static_cast<int32_t>(engine_.source_slots()),
+         .intake = {.kind =
+                        options.multishot_accept ? IntakeKind::kAccept : IntakeKind::kPollAccept},
+         .hold = options.hold,
+         .gate = options.gate,
+         .age_max_ns = kAgeMax,
+         .age_facts = kFactCame,
+         .policy = std::move(policy)});
   }
   Completion Waited(Completion completion, int64_t waited_ns) const {
     completion.came_at_ns = now_ns_ - waited_ns;

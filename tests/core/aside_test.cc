@@ -352,7 +352,7 @@ TEST_F(AsideTest, WhatIsRecalledGoesBackToItsPlaceInTheOrder) {
 
 TEST_F(AsideTest, WhatGrowsTooOldIsClosed) {
   engine_.AddSource({.fd = kListenFd,
-                     .multishot_accept = true,
+                     .intake = {.kind = IntakeKind::kAccept},
                      .hold = 8,
                      .age_max_ns = 20 * kMs,
                      .age_facts = kFactCame,

@@ -16,6 +16,14 @@ constexpr int64_t kNow = 1'000'000'000;
 
 // --- Errors in a row -----------------------------------------------------------------------------
 
+TEST(BackOffBlockTest, IsSaidAgainOnlyAfterACalm) {
+  BackOff back_off;
+  EXPECT_TRUE(back_off.Block(1'000));
+  EXPECT_FALSE(back_off.Block(1'000 + kDescriptorsCalmNs - 1));
+  EXPECT_FALSE(back_off.Block(1'000 + kDescriptorsCalmNs));  // it has blocked meanwhile
+  EXPECT_TRUE(back_off.Block(1'000 + 3 * kDescriptorsCalmNs));
+}
+
 TEST(BackOffTest, SixteenErrorsInARowAreTooMany) {
   BackOff books;
   for (uint32_t i = 1; i < kAcceptErrorsInRowMax; ++i) EXPECT_FALSE(books.Fail());

@@ -50,16 +50,18 @@ class EngineTest : public ::testing::Test {
  protected:
   uint32_t AddSource(TestSourceOptions options = {},
                      std::unique_ptr<Policy> policy = LeastLoaded()) {
-    return engine_.AddSource({.fd = kListenFd + static_cast<int32_t>(engine_.source_slots()),
-                              .multishot_accept = options.multishot_accept && !options.readiness,
-                              .readiness = options.readiness,
-                              .countable = options.countable,
-                              .listens = options.listens,
-                              .hides_end = options.hides_end,
-                              .hold = options.hold,
-                              .recall = options.recall,
-                              .gate = options.gate,
-                              .policy = std::move(policy)});
+    return engine_.AddSource(
+        {.fd = kListenFd + static_cast<int32_t>(engine_.source_slots()),
+         .intake = {.kind = options.readiness          ? IntakeKind::kReadiness
+                            : options.multishot_accept ? IntakeKind::kAccept
+                                                       : IntakeKind::kPollAccept,
+                    .listens = options.listens,
+                    .hides_end = options.hides_end},
+         .countable = options.countable,
+         .hold = options.hold,
+         .recall = options.recall,
+         .gate = options.gate,
+         .policy = std::move(policy)});
   }
 
   // Joins every source that there is.

@@ -1697,7 +1697,7 @@ TEST_F(EngineTest, RestsUntilSomebodyDrivesItAgain) {
 // What is too old is taken back from a worker, who may have to be rung to see that it moves.
 TEST_F(EngineTest, NothingGrowsTooOldWhileNobodyDrivesIt) {
   engine_.AddSource({.fd = kListenFd,
-                     .multishot_accept = true,
+                     .intake = {.kind = IntakeKind::kAccept},
                      .hold = 8,
                      .age_max_ns = 1'000,
                      .policy = LeastLoaded()});

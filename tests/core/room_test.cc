@@ -181,7 +181,7 @@ TEST(Deadline, NeverWraps) {
 TEST_F(RoomTest, KeepsForEverWhatMayGrowForEverOld) {
   for (const int64_t age_max_ns : {kLatest, kLatest - 1, kLatest - now_ns_}) {
     engine_.AddSource({.fd = kListenFd,
-                       .multishot_accept = true,
+                       .intake = {.kind = IntakeKind::kAccept},
                        .hold = 4,
                        .age_max_ns = age_max_ns,
                        .policy = LeastLoaded()});

@@ -71,15 +71,6 @@ TEST(TicketBooksTest, AFailureIsForgottenWhenTheSourceTriesAgainAndNothingIsUnta
   EXPECT_FALSE(tickets.Forget());
 }
 
-TEST(TicketBooksTest, WaitsForTookUntilItIsToldToStop) {
-  Tickets tickets;
-  EXPECT_FALSE(tickets.StopAwaiting());
-  tickets.AwaitTook();
-  EXPECT_TRUE(tickets.awaits_took());
-  EXPECT_TRUE(tickets.StopAwaiting());
-  EXPECT_FALSE(tickets.awaits_took());
-}
-
 TEST(TicketBooksTest, RemembersEachKindOfNewsOnce) {
   Tickets tickets;
   tickets.GiveBack(0);

@@ -79,12 +79,14 @@ class Turns {
     if (limits.gate > 0) gate_.Limit(limits.gate);
     for (const TestedSource& source : sources) {
       const bool tickets = source.intake == Intake::kCounted || source.intake == Intake::kEvent;
-      engine_.AddSource({.fd = kListenFd + static_cast<int32_t>(sources_.size()),
-                         .multishot_accept = source.intake == Intake::kAccept,
-                         .readiness = tickets,
-                         .countable = source.intake == Intake::kCounted,
-                         .hold = kHold,
-                         .policy = source.to_last ? std::make_unique<ToLast>() : LeastLoaded()});
+      engine_.AddSource(
+          {.fd = kListenFd + static_cast<int32_t>(sources_.size()),
+           .intake = {.kind = tickets                            ? IntakeKind::kReadiness
+                              : source.intake == Intake::kAccept ? IntakeKind::kAccept
+                                                                 : IntakeKind::kPollAccept},
+           .countable = source.intake == Intake::kCounted,
+           .hold = kHold,
+           .policy = source.to_last ? std::make_unique<ToLast>() : LeastLoaded()});
       sources_.push_back({.is = source, .tickets = tickets});
     }
     for (uint32_t index = 0; index < workers; ++index) {

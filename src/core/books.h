@@ -1,0 +1,202 @@
+// The books of an engine: what its parts share. Where each arrival is, who there is, what the batch
+// has brought about so far, and the questions that several parts ask about all of that together.
+//
+// Everything with rules of its own is a part with a header of its own. What stands here as a plain
+// field is a fact of this batch or of the set-up, with the one who changes it beside it.
+//
+// Owned by one engine, and handed to its parts. Pure; the accept path never allocates.
+
+#ifndef RINGMASTER_SRC_CORE_BOOKS_H_
+#define RINGMASTER_SRC_CORE_BOOKS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "core/ages.h"
+#include "core/engine_config.h"
+#include "core/ledger.h"
+#include "core/op.h"
+#include "core/places.h"
+#include "core/room.h"
+#include "core/sending.h"
+#include "core/source.h"
+#include "core/worker.h"
+
+namespace ringmaster::core {
+
+// What stands in an inbox for an arrival.
+inline Offer OfferOf(const ArrivalRecord& record) {
+  return {.source = record.source, .fd = record.fd};
+}
+
+struct Books {
+  explicit Books(const EngineConfig& engine_config)
+      : config(engine_config),
+        places(config.gate),
+        room(config.completion_entries, config.completions_max) {}
+
+  const EngineConfig config;
+
+  // --- Where everything is ---------------------------------------------------------------------
+  Ledger ledger;
+  Places places;
+  Room room;
+  Unsettled unsettled;
+  Ages ages;
+  std::vector<Source> sources;   // by index; an index may be between two sources
+  std::vector<Worker> workers;   // by index; `used` says whether there is one
+  std::vector<uint32_t> active;  // workers with something unclaimed, or rung, or owing motion
+
+  // --- This batch ------------------------------------------------------------------------------
+  int64_t now_ns = 0;
+  std::vector<Op> ops;  // the caller's; empty between two batches
+  std::vector<EngineEvent> events;
+  uint32_t arrived = 0;     // in this batch
+  bool more_to_do = false;  // there is more to do than one batch takes
+
+  // --- Set-up ----------------------------------------------------------------------------------
+  bool stopping = false;  // no intake any more
+  bool resting = false;   // nobody drives the master
+  bool refusing = false;  // after the deadline of a shutdown
+
+  uint32_t source_slots() const { return static_cast<uint32_t>(sources.size()); }
+  uint32_t worker_slots() const { return static_cast<uint32_t>(workers.size()); }
+
+  // --- What happens ----------------------------------------------------------------------------
+
+  void Emit(const EngineEvent& event) {
+    // Bounded: what does not fit is not worth an allocation on this path.
+    if (events.size() < events.capacity()) events.push_back(event);
+  }
+  void Emit(EventKind kind, uint32_t source, uint32_t worker = 0, int32_t error = 0) {
+    Emit({.kind = kind, .source = source, .worker = worker, .error = error});
+  }
+  // The worker is to be looked at in each batch.
+  void Activate(uint32_t index) {
+    Worker& worker = workers[index];
+    if (worker.active) return;
+    worker.active = true;
+    active.push_back(index);
+  }
+  // The worker has moved.
+  void Moved(uint32_t index) {
+    Worker& worker = workers[index];
+    worker.looks.Moved();
+    if (worker.motion.Moved(now_ns)) Emit(EventKind::kWorkerMoves, 0, index);
+  }
+
+  // --- Sources ---------------------------------------------------------------------------------
+
+  // Whether only a set-up call can make its intake go on.
+  bool Shut(const Source& source) const {
+    return source.joined.empty() || source.paused || source.intake.listening().ended() ||
+           source.removed || stopping || resting;
+  }
+  // Whether what it has taken in is given to workers.
+  bool Deals(const Source& source) const {
+    return !source.joined.empty() && !refusing && !resting &&
+           !(source.intake.tickets() && (stopping || source.removed));
+  }
+  // Tickets that are held, offered, or handed over and untaken.
+  uint64_t UnclaimedTickets(const Source& source) const {
+    const SourceCount& count = ledger.source(source.index);
+    return count.held + count.offered + source.tickets.untaken();
+  }
+
+  // By the rule "passed on" of core/dealer.h: whether its giver does not get it.
+  bool Excludes(const ArrivalRecord& record) const {
+    return record.giver != kNoGiver && sources[record.source].joined.size() > 1;
+  }
+
+  // What waits to be dealt, and not for others than its giver.
+  uint64_t Dealable(const Source& source) const {
+    const uint64_t waits =
+        source.lack.others() ? ledger.source(source.index).with_givers : uint64_t{0};
+    return ledger.ToDeal(source.index) - waits;
+  }
+
+  // By the rule "set aside" of core/aside.h.
+  uint64_t AsideOf(const Source& source) const {
+    return ledger.AnyAside() ? ledger.source(source.index).aside : 0;
+  }
+  bool AsksAgain(const Source& source) const { return AsideOf(source) > 0 && Deals(source); }
+  bool AsideFull(const Source& source) const {
+    return ledger.AnyAside() && AsideOf(source) >= source.AsideMax();
+  }
+  // How many may be taken in, of what its policy may set aside as well.
+  uint32_t MayBring(const Source& source) const {
+    const uint64_t aside = AsideOf(source);
+    return aside == 0 ? UINT32_MAX : source.AsideMax() - static_cast<uint32_t>(aside);
+  }
+
+  // --- Room and places -------------------------------------------------------------------------
+
+  // Whether there is room for so many arrivals beside those that may come in any case.
+  bool HasRoomFor(uint32_t arrivals) const { return room.IsFor(arrivals, ledger.room()); }
+  // Neither a place at the gates nor room.
+  bool Full(const Source& source) const { return places.Full(source.index) || !HasRoomFor(1); }
+  // Lets go of credit, promises and places that the source needs no more: of what has found
+  // nothing, and of what was offered to another worker, dropped or refused. `fresh`: for so much
+  // that has just been found, and is about to be dealt, it needs them still. Returns whether others
+  // may have any.
+  bool LetGo(const Source& source, uint64_t fresh) {
+    const uint64_t under_way = source.UnderWay();
+    const uint64_t to_deal = std::max(fresh, ledger.NewToDeal(source.index));
+    const bool any = places.LetGo(source.index, under_way + fresh, under_way + to_deal);
+    if (source.tickets.counting() || fresh > 0) return any;
+    return places.TakeFromCount(source.index) || any;
+  }
+  bool LetGo() {
+    bool any = false;
+    for (const Source& source : sources) any |= LetGo(source, 0);
+    return any;
+  }
+
+  // How long an offer may wait before it is recalled.
+  int64_t RecallLimit(ArrivalId id) const {
+    return config.recall_after_ns << ledger.record(id).doublings;
+  }
+
+  // --- Workers ---------------------------------------------------------------------------------
+
+  // Offered or handed over, and not taken.
+  uint32_t Unclaimed(uint32_t index) const {
+    const Worker& worker = workers[index];
+    return worker.sending.used() ? worker.sending.untaken() : ledger.worker(index).unclaimed;
+  }
+  // How long what waits for it has waited without it moving.
+  int64_t StillNs(uint32_t index) const {
+    return Unclaimed(index) == 0 ? 0 : workers[index].motion.StillNs(now_ns);
+  }
+
+  // Rule "credit": a worker is offered an arrival only when unclaimed < window and open < capacity
+  // hold at the moment of the offer. A worker that owes motion has none, and what other sources
+  // keep of it (core/places.h) is in use. How much it has for arrivals of `source`:
+  uint32_t Credit(uint32_t index, const Source& source) const {
+    const Worker& worker = workers[index];
+    const uint32_t kept = places.KeptAt(index) - places.Kept(source.index, index);
+    const uint32_t unclaimed = Unclaimed(index) + kept;
+    const uint32_t window = worker.motion.window();
+    if (worker.motion.owes_motion() || unclaimed >= window) return 0;
+    const uint32_t free = places.At(index, source.index);
+    if (free == 0) return 0;
+    if (worker.sending.used()) {
+      // Its ring cannot be reached, or too much is not yet known to have been received.
+      if (worker.bell.owed() || unsettled.full()) return 0;
+      return std::min(window - unclaimed, free);
+    }
+    // Holes between the oldest unclaimed offer and the tail use up words, too.
+    const uint32_t words = worker.outbox.room();
+    return std::min({window - unclaimed, free, words - std::min(words, kept)});
+  }
+  uint64_t Credit(const Source& source) const {
+    uint64_t credit = 0;
+    for (const uint32_t worker : source.joined) credit += Credit(worker, source);
+    return credit;
+  }
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_BOOKS_H_

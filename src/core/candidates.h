@@ -1,0 +1,108 @@
+// Candidates: the workers from which a policy may pick, with what it is shown of them. They are
+// those of the source that is dealt; their list is made anew for each source, and kept up to date
+// while that source's arrivals are dealt.
+
+#ifndef RINGMASTER_SRC_CORE_CANDIDATES_H_
+#define RINGMASTER_SRC_CORE_CANDIDATES_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/books.h"
+#include "core/reserve.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster::core {
+
+class Candidates {
+ public:
+  explicit Candidates(const Books& books) : books_(books) {}
+
+  // Set-up: for as many workers as there are.
+  void Reserve() { core::Reserve(list_, books_.workers.size()); }
+
+  std::span<const Candidate> list() const { return list_; }
+  bool empty() const { return list_.empty(); }
+
+  // Those of the source: the workers with credit. Those that are slow at work only if there is
+  // nobody else; and for what was passed on, which only its giver might have otherwise.
+  void Refresh(const Source& source) {
+    const bool slow_too = books_.ledger.AnyGivers() &&
+                          books_.ledger.FirstPassedOn(source.index, kNoGiver) != kNoArrival;
+    Add(source, slow_too);
+    if (list_.empty() && !slow_too) Add(source, true);
+  }
+  // Counts anew what other masters give to the same workers in the middle of a batch. Two that both
+  // filled up the same worker by what it had before their batches would give it twice as much as it
+  // lacked.
+  void Recount(const Source& source) {
+    for (Candidate& candidate : list_) Count(source, candidate);
+  }
+
+  // A worker is no candidate for a moment, until Show; returns its position for that.
+  size_t Hide(uint32_t worker) {
+    const auto at = std::find_if(list_.begin(), list_.end(), [worker](const Candidate& candidate) {
+      return candidate.worker == worker;
+    });
+    if (at == list_.end()) return kNowhere;
+    const auto position = static_cast<size_t>(at - list_.begin());
+    hidden_ = *at;
+    Remove(position);
+    return position;
+  }
+  void Show(size_t position) {
+    if (position == kNowhere) return;
+    list_.insert(list_.begin() + static_cast<ptrdiff_t>(position), hidden_);
+  }
+
+  // The one at the position was given an arrival.
+  void Given(size_t position) {
+    Candidate& candidate = list_[position];
+    candidate.idle = false;
+    ++candidate.open;
+    ++candidate.unclaimed;
+    if (--candidate.credit == 0) Remove(position);
+  }
+  // It was picked, and can have none any more.
+  void Remove(size_t position) { list_.erase(list_.begin() + static_cast<ptrdiff_t>(position)); }
+
+ private:
+  static constexpr size_t kNowhere = SIZE_MAX;
+
+  void Add(const Source& source, bool slow_too);
+  // What has ended was claimed, also when its worker has not been seen to, or has not said so yet.
+  void Count(const Source& source, Candidate& candidate) const {
+    const uint32_t index = candidate.worker;
+    candidate.open = books_.places.Open(index, source.index);
+    candidate.unclaimed = std::min(books_.Unclaimed(index), candidate.open);
+    candidate.still_ns = candidate.unclaimed > 0 ? books_.StillNs(index) : 0;
+  }
+
+  const Books& books_;
+  std::vector<Candidate> list_;
+  Candidate hidden_;
+};
+
+inline void Candidates::Add(const Source& source, bool slow_too) {
+  list_.clear();
+  for (const uint32_t index : source.joined) {
+    const Worker& worker = books_.workers[index];
+    if (!slow_too && worker.SlowAtWork(books_.now_ns)) continue;
+    const uint32_t credit = books_.Credit(index, source);
+    if (credit == 0) continue;
+    list_.push_back({.worker = index,
+                     .credit = credit,
+                     .cpu = worker.cpu(),
+                     .idle = worker.Idle(),
+                     .busy = worker.config.state->Busy(),
+                     .on_host = worker.config.ring_fd < 0});
+    Count(source, list_.back());
+  }
+}
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_CANDIDATES_H_

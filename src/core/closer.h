@@ -1,0 +1,59 @@
+// Closer: closes what nobody will ever serve. That is what has grown too old (core/ages.h), what a
+// removed source holds and no worker may take any more, and everything after the deadline of a
+// shutdown. Tickets that nobody has claimed are withdrawn instead: they are no connections. No more
+// than kRefusalsPerBatchMax are closed in a batch for each of these reasons.
+
+#ifndef RINGMASTER_SRC_CORE_CLOSER_H_
+#define RINGMASTER_SRC_CORE_CLOSER_H_
+
+#include <cstdint>
+
+#include "core/bells.h"
+#include "core/books.h"
+#include "core/reader.h"
+#include "core/recaller.h"
+
+namespace ringmaster::core {
+
+inline constexpr uint32_t kRefusalsPerBatchMax = 64;
+
+class Closer {
+ public:
+  Closer(Books& books, Bells& bells, Reader& reader, Recaller& recaller)
+      : books_(books), bells_(bells), reader_(reader), recaller_(recaller) {}
+
+  void BeginBatch() { expired_ = 0; }
+
+  // Closes what has grown too old and what nobody has claimed; its client has given up, or will not
+  // be pleased.
+  void Expire();
+  // Whether its time is over.
+  bool IsOver(const ArrivalRecord& record) {
+    const int64_t age_max_ns = books_.sources[record.source].config.age_max_ns;
+    return books_.ages.IsOver(record.came_at_ns, age_max_ns, books_.now_ns);
+  }
+  // Closes the first that the source holds, or has set aside, as too old. False: no more in this
+  // batch.
+  bool CloseExpired(const Source& source, ArrivalId id);
+
+  // Closes what nobody will ever take.
+  void Refuse();
+
+  // Takes back the tickets that nobody has claimed. What they stand for stays with the source.
+  void WithdrawTickets(const Source& source);
+
+ private:
+  void ExpireOffered(uint32_t worker);
+  void ExpireHeld(const Source& source);
+  void DropTickets(const Source& source);
+
+  Books& books_;
+  Bells& bells_;
+  Reader& reader_;
+  Recaller& recaller_;
+  uint32_t expired_ = 0;  // closed in this batch because they had grown too old
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_CLOSER_H_

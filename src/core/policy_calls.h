@@ -1,0 +1,52 @@
+// Policy calls: how an engine asks the policies of its sources. A policy is a user's code, and
+// cannot lose an arrival: whatever it does wrong, somebody gets that. What it does wrong is
+// counted, and said once for each policy, because what fails once will fail often.
+
+#ifndef RINGMASTER_SRC_CORE_POLICY_CALLS_H_
+#define RINGMASTER_SRC_CORE_POLICY_CALLS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <span>
+#include <string>
+
+#include "core/books.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster::core {
+
+class PolicyCalls {
+ public:
+  explicit PolicyCalls(Books& books) : books_(books) {}
+
+  // Which of `candidates`, there is at least one, gets an arrival of the source: a position, or
+  // Policy::kNobodyNow. `joined`: those whom the policy is shown as such.
+  size_t Pick(Source& source, const Arrival& arrival, std::span<const Candidate> candidates,
+              std::span<const uint32_t> joined);
+
+  // Calls a function of that name.
+  template <typename Call>
+  void Tell(Source& source, const char* function, Call call) {
+    try {
+      call(*source.config.policy);
+    } catch (const std::exception& thrown) {
+      Failed(source, std::string("threw \"") + thrown.what() + "\" in " + function);
+    } catch (...) {
+      Failed(source, std::string("threw something in ") + function);
+    }
+  }
+
+  // Set-up. What it has not prepared a policy cannot decide with, so it must not throw here.
+  void Prepare(const Source& source) const;
+
+ private:
+  void Failed(Source& source, const std::string& what);
+
+  Books& books_;
+  const CpuTopology no_topology_;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_POLICY_CALLS_H_

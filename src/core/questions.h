@@ -1,0 +1,128 @@
+// Questions: what an engine can be asked about its sources and workers. None of it changes
+// anything. The counts are those of the last batch, or of the last CatchUp.
+
+#ifndef RINGMASTER_SRC_CORE_QUESTIONS_H_
+#define RINGMASTER_SRC_CORE_QUESTIONS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "core/books.h"
+#include "ringmaster/policy.h"
+
+namespace ringmaster::core {
+
+class Questions {
+ public:
+  const Ledger& ledger() const { return books_.ledger; }
+  // Indexes are below these; not all are in use.
+  uint32_t source_slots() const { return books_.source_slots(); }
+  uint32_t worker_slots() const { return books_.worker_slots(); }
+
+  // --- Workers ---------------------------------------------------------------------------------
+
+  bool worker_used(uint32_t worker) const { return of_worker(worker).used; }
+  uint64_t doorbells(uint32_t worker) const { return of_worker(worker).bell.doorbells(); }
+  uint64_t stalls(uint32_t worker) const { return of_worker(worker).motion.stalls(); }
+  uint32_t open(uint32_t worker) const {
+    const Worker& of = of_worker(worker);
+    return of.used ? of.config.state->open.load(std::memory_order_relaxed) : 0;
+  }
+  // Offered or handed over, and not taken.
+  uint32_t Unclaimed(uint32_t worker) const { return books_.Unclaimed(worker); }
+  // The age of the oldest of these; of what was handed over, how long nothing has been taken.
+  int64_t OldestUnclaimedNs(uint32_t worker) const {
+    const Worker& of = of_worker(worker);
+    if (of.sending.used()) return books_.StillNs(worker);
+    int64_t oldest_ns = 0;
+    for (const Outbox::Entry entry : of.outbox.oldest_first()) {
+      const int64_t offered_at_ns = books_.ledger.record(entry.id).offered_at_ns;
+      oldest_ns = std::max(oldest_ns, books_.now_ns - offered_at_ns);
+    }
+    return oldest_ns;
+  }
+
+  // --- Sources ---------------------------------------------------------------------------------
+
+  bool source_removed(uint32_t source) const { return of_source(source).removed; }
+  // Tells the source from all others that have had its index: never 0, never used again.
+  uint64_t source_serial(uint32_t source) const { return of_source(source).serial; }
+  const IntakeCount& intake(uint32_t source) const { return of_source(source).counts; }
+  const Policy& policy(uint32_t source) const { return *of_source(source).config.policy; }
+  // The facts that it needs, as kFact bits.
+  uint8_t FactsOfPolicy(uint32_t source) const { return FactBits(policy(source).facts()); }
+  // What the source's policy was the first to do that it must not: a sentence; empty: nothing.
+  const std::string& policy_fault(uint32_t source) const { return of_source(source).policy_fault; }
+  // Whether it has work that nobody has credit for.
+  bool starved(uint32_t source) const { return of_source(source).lack.credit(); }
+  // How long ago the oldest was set aside of what still is, and how many may be.
+  int64_t OldestAsideNs(uint32_t source) const {
+    const int64_t at_ns = books_.ledger.OldestAside(source);
+    return at_ns == kNotAside ? 0 : books_.now_ns - at_ns;
+  }
+  uint32_t AsideMax(uint32_t source) const { return of_source(source).AsideMax(); }
+  // Whether a success with a ticket would change the books of the source.
+  bool WaitsForSuccess(uint32_t source) const {
+    const Source& of = of_source(source);
+    return of.intake.tickets() && of.back_off.waits_for_success();
+  }
+  // Whether nothing is armed or under way at the source.
+  bool IntakeEnded(uint32_t source) const { return of_source(source).IntakeEnded(); }
+
+  // --- All together ----------------------------------------------------------------------------
+
+  // While it rests: whether nothing is armed or under way any more.
+  bool AtRest() const { return books_.unsettled.empty() && AllDisarmed(); }
+  // After StopIntake: nothing is armed or under way any more.
+  bool IntakeEnded() const { return books_.stopping && AllDisarmed(); }
+  // Held, offered, or sent and not known to have been received.
+  uint64_t Outstanding() const {
+    uint64_t outstanding = books_.unsettled.size();
+    for (const Source& source : books_.sources) {
+      const SourceCount& count = books_.ledger.source(source.index);
+      outstanding += count.held + count.offered;
+    }
+    return outstanding;
+  }
+  // How many connections of multishot accepts the next batch may bring; more would find no room.
+  // For a ring that can keep back what it has.
+  uint32_t RoomForEach() const {
+    return books_.ledger.room() - std::min(books_.ledger.room(), books_.room.accepts());
+  }
+  // Whether something was not taken in for want of room in the ledger.
+  bool WantsRoom() const { return books_.room.wanted(); }
+
+  // --- For tests and the simulator -------------------------------------------------------------
+
+  uint32_t window(uint32_t worker) const { return of_worker(worker).motion.window(); }
+  bool armed(uint32_t source) const { return !of_source(source).intake.arming().idle(); }
+  bool ready(uint32_t source) const { return of_source(source).intake.edges().ready(); }
+  bool waits_for_others(uint32_t source) const { return of_source(source).lack.others(); }
+  // Places that the engine has reserved at a worker and not used.
+  uint32_t promised(uint32_t worker) const {
+    uint32_t promised = 0;
+    for (const Source& source : books_.sources) {
+      promised += books_.places.Promised(source.index, worker);
+    }
+    return promised;
+  }
+
+ protected:
+  explicit Questions(const EngineConfig& config) : books_(config) {}
+
+  Books books_;
+
+ private:
+  const Source& of_source(uint32_t index) const { return books_.sources[index]; }
+  const Worker& of_worker(uint32_t index) const { return books_.workers[index]; }
+  bool AllDisarmed() const {
+    return books_.room.accepts() == 0 &&
+           std::all_of(books_.sources.begin(), books_.sources.end(),
+                       [](const Source& source) { return source.Disarmed(); });
+  }
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_QUESTIONS_H_

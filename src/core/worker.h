@@ -1,0 +1,62 @@
+// What an engine knows of one worker: the parts that keep its books, each with a header of its own,
+// and what set-up has said of it.
+
+#ifndef RINGMASTER_SRC_CORE_WORKER_H_
+#define RINGMASTER_SRC_CORE_WORKER_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/bell.h"
+#include "core/engine_config.h"
+#include "core/inbox.h"
+#include "core/looks.h"
+#include "core/motion.h"
+#include "core/outbox.h"
+#include "core/port_state.h"
+#include "core/sending.h"
+
+namespace ringmaster::core {
+
+struct Worker {
+  WorkerConfig config;
+  bool used = false;
+  uint32_t generation = 0;  // of those that have had the index
+  bool active = false;      // its inbox or ring is looked at in each batch
+  Motion motion;
+  Looks looks;
+  Bell bell;
+  Outbox outbox;    // for offers; or
+  Sending sending;  // where arrivals are sent
+
+  // Inside a claim. A hint: a wrong one costs a worse pick.
+  bool Serving() const { return config.state->serving.load(std::memory_order_relaxed) != 0; }
+  // Whether it has been recalled from of late and is inside a claim now. What it is offered then
+  // waits for a callback that may take long, too briefly for a recall perhaps and yet for the most
+  // of that callback, so everybody else is asked first.
+  bool SlowAtWork(int64_t now_ns) const { return motion.slow(now_ns) && Serving(); }
+  // Whether it waits, as far as is known: nothing is there for it, of any master, and it neither is
+  // inside a claim nor says that it is busy.
+  bool Idle() const;
+  // The CPU on which it last claimed, or to which it is bound; -1: unknown.
+  int32_t cpu() const {
+    return config.cpu >= 0 ? config.cpu : config.state->cpu.load(std::memory_order_relaxed);
+  }
+  // When it is said to stall, should nothing be recallable from it.
+  int64_t SilentAt() const { return motion.SilentAtNs(looks.vain_since_ns()); }
+};
+
+inline bool Worker::Idle() const {
+  if (!outbox.empty() || sending.untaken() > 0 || outbox.rung() || outbox.unpublished() ||
+      !config.state->MayWait()) {
+    return false;
+  }
+  return std::none_of(config.other_inboxes.begin(), config.other_inboxes.end(),
+                      [](const Inbox* inbox) { return inbox->Rung(); }) &&
+         std::none_of(config.other_tallies.begin(), config.other_tallies.end(),
+                      [](const Tally* tally) { return tally->Untaken() > 0; });
+}
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_WORKER_H_
