@@ -17,7 +17,7 @@
 // thread: the host's. Each call takes effect before it returns; only BeginShutdown does not wait.
 //
 // Callbacks. In a callback of the balancer, and in a function of a policy, nobody can wait for the
-// master, because the master itself is the caller. There every function that waits for it answers
+// master. The master itself is the caller. There every function that waits for it answers
 // FailedPrecondition. BeginShutdown, Ended and Source::Again do not wait. Stats works in the event
 // callback of a balancer with one master. Port::Leave lets go of the worker's ring later.
 //
@@ -83,7 +83,7 @@ enum class Intake : uint8_t {
   // the source are woken as if the balancer were not there.
   kPollAccept,
   // Multishot accept: the fewest system calls. It accepts ahead of credit, up to the source's
-  // `hold`. It goes by the limit of descriptors (RLIMIT_NOFILE) at the moment when it was armed: if
+  // `hold`. It goes by the limit of descriptors (RLIMIT_NOFILE) at the moment when it was armed. If
   // you lower the limit later, the kernel still accepts beyond it. Source::Pause and Source::Resume
   // arm it anew.
   //
@@ -155,10 +155,10 @@ enum class Host : uint8_t {
 // When the host's thread ends and its ring lives on, the master leaves nothing armed there: on that
 // thread it ends everything with IORING_REGISTER_SYNC_CANCEL. The kernel may not have that call
 // (before Linux 6.0), or a restriction of the ring may forbid it. Then close the ring with its
-// thread. Otherwise the multishot accept of Intake::kAccept stays armed there, takes the wake-up
+// thread. Otherwise the multishot accept of Intake::kAccept stays armed there. It takes the wake-up
 // for a client from whoever listens, and that client waits until the next one comes. If another
-// thread goes on with the same ring, submit once before the first thread ends: what the master has
-// prepared and nobody has submitted would be armed by a later submit.
+// thread goes on with the same ring, submit once before the first thread ends. Otherwise a later
+// submit would arm what the master has prepared and nobody has submitted.
 struct RingLoan {
   int ring_fd = -1;
   // Returns the next free entry of the submission queue, or null when the queue is full, as
@@ -272,15 +272,15 @@ struct BalancerOptions {
   // Restricts the master's ring to the operations that it uses, for defence in depth.
   bool restrict_ring = true;
   // Calls AfterForkInChild in every child that this process forks from now on, by pthread_atfork.
-  // When one balancer asks for it, it holds for all. It is off by default for two reasons: such a
-  // handler cannot be taken back, and it runs also in children that call exec at once, which closes
+  // When one balancer asks for it, it holds for all. It is off by default for two reasons. Such a
+  // handler cannot be taken back. And it runs also in children that call exec at once, which closes
   // everything anyway.
   bool close_after_fork = false;
   // Entries of the master's completion queue: how many arrivals one wake-up can carry. 64 to 65536.
   uint32_t completion_entries = 4096;
   // Called on the master's thread. Keep it short, because it delays every arrival. Several masters
   // call it one at a time. If it throws, the process ends with a sentence. It may make a Port
-  // leave, read the Stats of a balancer with one master, and call BeginShutdown and Ended; it may
+  // leave, read the Stats of a balancer with one master, and call BeginShutdown and Ended. It may
   // use nothing else of the balancer.
   std::function<void(const Event&)> on_event = nullptr;
 };
@@ -293,7 +293,7 @@ struct SourceOptions {
   // kAccept without a capacity: how many connections may be accepted ahead of credit before
   // accepting pauses, 1 to 1,048,576. All sources of a master together never hold more than that
   // maximum. A burst that is already under way may exceed `hold` by as much as the ring brings
-  // before the accept ends: what its queue holds, and two turns.
+  // before the accept ends. That is what its queue holds, and two turns.
   //
   // With every intake: how many arrivals the policy may set aside (Policy::kNobodyNow) before
   // nothing more is taken in. A source sets aside at least 1 and at most 1,024, whatever is asked
@@ -301,7 +301,7 @@ struct SourceOptions {
   uint32_t hold = 128;
   // How many connections of this source may be open at once, at least 1. They count as for
   // BalancerOptions::capacity. Workers with Handoff::kCompletion cannot join a source with such a
-  // limit, because a connection that comes as a completion does not say which source it is of.
+  // limit. A connection that comes as a completion does not say which source it is of.
   uint32_t capacity = UINT32_MAX;
   // A connection that no worker has claimed at this age is closed and counts as dropped, because
   // its client no longer waits for an answer. At least 1 ms. A duration beyond the end of the
@@ -327,7 +327,7 @@ struct SourceOptions {
   bool recall = true;
   // Whether accepted sockets are non-blocking and close-on-exec, whatever the listener is. A server
   // that relies on blocking sockets sets `nonblocking` to false. On a non-blocking socket a call
-  // may do only part of its work: one sendfile of 5 MiB sends what fits into the socket's buffer,
+  // may do only part of its work. One sendfile of 5 MiB sends what fits into the socket's buffer,
   // and returns.
   bool nonblocking = true;
   bool close_on_exec = true;
@@ -335,7 +335,7 @@ struct SourceOptions {
 
 struct WorkerOptions {
   // With a host: this worker is the host itself. It has neither ring nor mailbox, and nothing tells
-  // it of offers: it calls Port::Claim after each RunOnce, and what is offered to it needs no
+  // it of offers. It calls Port::Claim after each RunOnce, so what is offered to it needs no
   // wake-up. Leave ring_fd and tag unset; the handoff is kInbox.
   //
   // With Host::kLoop, Claim looks after the master between two of its callbacks, so a slow callback
@@ -346,9 +346,9 @@ struct WorkerOptions {
   // duplicate of the descriptor until the worker leaves.
   //
   // With kInbox the worker's loop waits for one completion (io_uring_submit_and_wait(&ring, 1)),
-  // because one doorbell stands for any number of offers: a loop that waits for several sleeps
-  // while offers wait. With kCompletion each connection is a completion, so a loop that waits for
-  // several sleeps until that many have come.
+  // because one doorbell stands for any number of offers. A loop that waits for several completions
+  // sleeps while offers wait. With kCompletion each connection is a completion, so a loop that
+  // waits for several sleeps until that many have come.
   int ring_fd = -1;
   Handoff handoff = Handoff::kInbox;
   // kInbox: `user_data` of the doorbell, the completion that says "call Claim". Its `res` is 0. It
@@ -409,9 +409,9 @@ class Source {
   absl::Status SetPolicy(std::unique_ptr<Policy> policy);
 
   // Ends the intake for good. When it returns, the balancer does not refer to the descriptor any
-  // more: you may close it, or add it anew. There is one exception: on the thread of a host with
-  // Host::kRing, the descriptor's number is not used any more, but the kernel lets go of the socket
-  // only in the loop's next turn.
+  // more: you may close it, or add it anew. There is one exception, on the thread of a host with
+  // Host::kRing. There the descriptor's number is not used any more, but the kernel lets go of the
+  // socket only in the loop's next turn.
   //
   // What had been accepted is still dealt to the workers that had joined. If the last of them
   // leaves first, what nobody has claimed is closed and counts as refused. What waits in the
@@ -486,10 +486,10 @@ class Balancer {
 
   // Shuts down without waiting, unless that was done before. With a host, destroy it on the host's
   // thread, or when that thread has ended. In the event callback, or in a function of a policy, it
-  // ends the process with a sentence, because the master that calls would wait for itself.
+  // ends the process with a sentence. The master that calls would wait for itself.
   //
   // Afterwards fd() is closed. Sources, ports, leases and tickets that still exist keep one eventfd
-  // open for each master, until the last of them is gone, and no other descriptor.
+  // open for each master, until the last of them is gone. They keep no other descriptor.
   ~Balancer();
   Balancer(const Balancer&) = delete;
   Balancer& operator=(const Balancer&) = delete;
@@ -498,7 +498,7 @@ class Balancer {
   // for. Nothing is armed until the first worker joins.
   //
   // Ownership: borrows `fd` and leaves its flags alone. Keep it open until the source is removed or
-  // the balancer has ended. Take a listener out of your own loop first: otherwise it wakes that
+  // the balancer has ended. Take a listener out of your own loop first. Otherwise it wakes that
   // loop for the same connections, and your loop may accept them past the policy. Make it
   // non-blocking: before Linux 6.10, kPollAccept refuses a blocking one (FailedPrecondition).
   //
@@ -527,8 +527,9 @@ class Balancer {
   // RunOnce. When the thread of that loop has ended, the loop that goes on lends its own. Set-up
   // functions work before it, so the balancer may exist before the loop.
   //
-  // Call it on the loop's thread, or before that thread uses the ring: it fills an entry of the
-  // submission queue, whose completion makes the loop come round to RunOnce however it waits.
+  // Call it on the loop's thread, or before that thread uses the ring. It fills an entry of the
+  // submission queue. The completion of that makes the loop come round to RunOnce, however it
+  // waits.
   //
   // FailedPrecondition while a loan is in use. InvalidArgument for a ring with SQPOLL.
   // InvalidArgument also when user_data_value cannot be told from that of an earlier loan whose
@@ -559,7 +560,7 @@ class Balancer {
   // claimed, and ends the master's thread. For the listeners see ShutdownOptions: while they are
   // open, they attract clients that nobody will serve.
   //
-  // The workers must go on claiming. They are told of the shutdown (Port::draining): a connection
+  // The workers must go on claiming. They are told of the shutdown (Port::draining). A connection
   // that stays open without traffic is for its worker to close, or the drain lasts until its
   // deadline.
   //
@@ -568,7 +569,7 @@ class Balancer {
   //
   // On a worker's own thread do not drain, because the drain would wait for what that thread has to
   // claim and to close. The same goes for the host's thread. With Host::kRing a drain on the host's
-  // thread does not even wait: what it would wait for comes through the host's own loop, so it
+  // thread does not even wait. What it would wait for comes through the host's own loop, so it
   // counts as a drain of zero. Workers and hosts call BeginShutdown instead. In a callback the
   // answer is an empty report.
   ShutdownReport Shutdown(ShutdownOptions options);
@@ -594,9 +595,9 @@ class Balancer {
 };
 
 // In a forked child: closes the child's copies of everything that the balancers and mailboxes of
-// its parents keep open, so that no source is watched and no port in use because of this child.
-// These are their rings, their event descriptors, and the duplicates of their workers' rings.
-// Handles may still be destroyed afterwards, or not.
+// its parents keep open. So no source is watched and no port in use because of this child. These
+// are their rings, their event descriptors, and the duplicates of their workers' rings. Handles may
+// still be destroyed afterwards, or not.
 //
 // In any other process, and when called a second time, it does nothing: what this process has made
 // stays. If another thread was making or closing something at the moment of the fork, that may stay

@@ -34,7 +34,7 @@ class MailboxShared;
 // doorbells in shared memory: it makes no system call beyond those that Port::Claim names.
 //
 // As ever, a wait may end with EINTR. The library never causes that, because the rings that it
-// makes belong to no thread of the program. An io_uring of your own does: when it is closed, the
+// makes belong to no thread of the program. An io_uring of your own does. When it is closed, the
 // kernel interrupts each thread that has made or used it, some milliseconds later (Linux 6.18).
 //
 // A mailbox serves one port at a time. The two share the ring; either may be destroyed first, also

@@ -1,5 +1,5 @@
 // A policy decides which worker gets an arrival. This header is pure: it makes no system call,
-// reads no clock and starts no thread, so a policy can be tested, simulated and benchmarked alone.
+// reads no clock and starts no thread. So a policy can be tested, simulated and benchmarked alone.
 //
 //   Policy            the interface: one decision, `Pick`
 //   Arrival           what a policy may know about the connection that it places
@@ -131,9 +131,8 @@ struct View {
 // the master's thread only, never concurrently and never re-entrantly. A policy must not call the
 // balancer.
 //
-// `Pick` and `OnRecall` must not allocate, block or throw. They have no failure to report, because
-// a policy is asked only when some worker has credit, and may answer that nobody shall have the
-// arrival now.
+// `Pick` and `OnRecall` must not allocate, block or throw. They have no failure to report. A policy
+// is asked only when some worker has credit, and may answer that nobody shall have the arrival now.
 //
 // If one of these, or `OnLeave`, throws, or `Pick` answers anything else beyond the candidates,
 // nothing is lost: the first candidate gets the arrival. The balancer reports it once
@@ -164,7 +163,7 @@ class Policy {
   //    nothing changes, the longer this takes.
   //
   // A source sets aside no more arrivals than SourceOptions::hold, and no more than 1,024. At that
-  // limit nothing more is taken in, and what came with the last of them is held without being asked
+  // limit nothing more is taken in. What came with the last of them is held without being asked
   // about, until the policy picks a worker for one that is set aside. The limit is reported once
   // (Event::Kind::kSetAside), and so is an arrival that was set aside for a second. SourceStats
   // counts them. No other worker gets such an arrival, however long that takes. It ends only as

@@ -248,9 +248,10 @@ class [[nodiscard]] Port {
   Connection Adopt(int fd, uint64_t token = 0);
 
   // Hints: what this worker does outside of Claim. Without them the balancer knows only that a
-  // worker is in no claim, and takes it for one that waits even while it works on connections that
-  // it has. With them policies prefer workers that do wait (Candidate::idle, Candidate::busy), so
-  // a new connection does not stand behind a busy loop while another worker has nothing to do.
+  // worker is in no claim. So it takes a worker for one that waits, even while that works on
+  // connections that it has. With them policies prefer workers that do wait (Candidate::idle,
+  // Candidate::busy). So a new connection does not stand behind a busy loop while another worker
+  // has nothing to do.
   //
   // Call BeforeWait right before the call in which the loop waits, and AfterWait right after it:
   //
@@ -294,7 +295,7 @@ class [[nodiscard]] Port {
   // When it returns, the balancer no longer refers to the worker's ring, and you may close it; so
   // also after a shutdown. There are two exceptions. On the thread of a host with Host::kRing, the
   // balancer lets go of the ring in the loop's next turn. In a callback of the balancer, or in a
-  // function of a policy, nobody can wait for the master: the port is empty at once, and the
+  // function of a policy, nobody can wait for the master. So the port is empty at once, and the
   // balancer lets go of the ring when the callback has returned.
   void Leave();
 
@@ -313,9 +314,9 @@ class [[nodiscard]] Port {
   // The worker is told of both by a doorbell, as of an offer. Ask after the Claim that the doorbell
   // leads to: what the doorbell announces is true by then. Two kinds of worker have no doorbell.
   // One with `on_host` asks after each RunOnce. One with Handoff::kCompletion must be woken by the
-  // program. Nobody is told of the end, either, by a master that cannot reach rings any more:
-  // because it has failed (Event::Kind::kMasterFailed), or because its host's thread has ended or
-  // was never there.
+  // program. Nobody is told of the end, either, by a master that cannot reach rings any more. Such
+  // a master has failed (Event::Kind::kMasterFailed), or its host's thread has ended or was never
+  // there.
   //
   // Source::Remove does not make a port drain, because other sources go on. Whoever removes a
   // source tells the workers if they are to close its connections.

@@ -31,7 +31,7 @@ struct WorkerStats {
   uint64_t doorbells = 0;  // doorbells sent
   uint64_t stalls = 0;     // how often it was found not to move
   uint32_t unclaimed = 0;  // offers that wait for it now
-  // Connections that it has open, offers included. Never shown as less than `unclaimed`: the worker
+  // Connections that it has open, offers included. Never shown as less than `unclaimed`. The worker
   // goes on while the master reads the two, so what it finishes in between is shown as open once
   // more.
   uint32_t open = 0;
@@ -75,7 +75,7 @@ struct SourceStats {
   // Attempts to connect that the kernel has dropped since the source was added, because that queue
   // was full. A client whose attempt was dropped hangs until it tries again, and counts again if
   // the queue is still full. A client whose last packet of the handshake was dropped believes that
-  // it is connected: it hangs for good if it waits for the server to speak first. The number
+  // it is connected. It hangs for good if it waits for the server to speak first. The number
   // includes drops for other reasons, which are rare: too many half-open connections without SYN
   // cookies, or no memory.
   std::optional<uint64_t> backlog_overflows = std::nullopt;

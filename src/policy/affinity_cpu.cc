@@ -1,18 +1,18 @@
 // Affinity by CPU: serve a connection near the CPU that processed its packets.
 //
 // What it decides. The candidates fall into groups by what the worker's CPU shares with the
-// connection's: the CPU itself, the core, the last-level cache, the memory node, or nothing known.
-// The least loaded worker of the nearest group gets the arrival, unless it has over `slack` open
-// connections more than the least loaded of all candidates. Then the next group is asked in the
-// same way. Within a group a worker that says that it does not wait (`busy`) counts as having one
-// connection more. Equally loaded workers of a group take turns: the one picked longest ago goes
-// first.
-// When either CPU is unknown, the worker counts as far away; so without facts this is least-loaded.
+// connection's. That is the CPU itself, the core, the last-level cache, the memory node, or nothing
+// known. The least loaded worker of the nearest group gets the arrival. It does not if it has over
+// `slack` open connections more than the least loaded of all candidates. Then the next group is
+// asked in the same way. Within a group a worker that says that it does not wait (`busy`) counts as
+// having one connection more. Equally loaded workers of a group take turns: the one picked longest
+// ago goes first. When either CPU is unknown, the worker counts as far away; so without facts this
+// is least-loaded.
 //
 // Source. Ingo Molnar asked for wake-ups on the CPU where the event ran when the 2015 epoll patches
 // were discussed. Affinity-Accept (EuroSys 2012) measured what locality is worth, inside the
 // kernel. Dragonfly's `conn_use_incoming_cpu` does it in a server, bounded by the least loaded
-// thread plus 5 (hence the default), and reports 15 to 20 % less CPU time (PR #987).
+// thread plus 5 (hence the default). It reports 15 to 20 % less CPU time (PR #987).
 //
 // Cost. One short pass over the candidates when a worker on the CPU itself gets the arrival, and
 // one longer pass more when none does. The master makes one getsockopt for each connection

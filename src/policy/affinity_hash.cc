@@ -9,9 +9,9 @@
 // process, user and group. When the peer is unknown, this is least-loaded. Who waits does not
 // matter otherwise: a client has one home.
 //
-// Source. Rendezvous hashing (Thaler and Ravishankar, 1996); what `ip_hash` of nginx and
-// `balance source` of HAProxy are for, which shift nearly everybody when the number of servers
-// changes, unless they hash consistently.
+// Source. Rendezvous hashing (Thaler and Ravishankar, 1996). It does what `ip_hash` of nginx and
+// `balance source` of HAProxy are for. Unless they hash consistently, those shift nearly everybody
+// when the number of servers changes.
 //
 // Cost. One pass over the candidates, with one hash for each. The master makes one getpeername for
 // each connection, and for a Unix socket one getsockopt more.

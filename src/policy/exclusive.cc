@@ -1,17 +1,18 @@
 // Exclusive: one arrival wakes one worker that waits.
 //
-// What it decides. Among the idle candidates it picks the one that was picked last (kLifo: few
-// workers stay hot, the others sleep on) or longest ago (kFifo: all take part, those never picked
-// first). Of workers that give hints it is a fact that they are idle. When no candidate is idle,
-// those with the fewest unclaimed offers compete instead, in the same order. Workers that were
-// never picked stand in the order of their indexes. With kLifo, a candidate that drives the master
-// stands before all others while it is idle: since it is awake, it counts as the one that went to
-// sleep last. And with kLifo, what arrives before the woken worker has come round goes to that
-// worker too, kRun offers at most. So arrivals that come together wake one worker.
+// What it decides. Among the idle candidates it picks the one that was picked last (kLifo) or
+// longest ago (kFifo). With kLifo few workers stay hot, and the others sleep on. With kFifo all
+// take part, those never picked first. Of workers that give hints it is a fact that they are idle.
+// When no candidate is idle, those with the fewest unclaimed offers compete instead, in the same
+// order. Workers that were never picked stand in the order of their indexes. With kLifo, a
+// candidate that drives the master stands before all others while it is idle. It is awake, so it
+// counts as the one that went to sleep last. And with kLifo, what arrives before the woken worker
+// has come round goes to that worker too, kRun offers at most. So arrivals that come together wake
+// one worker.
 //
 // Source. EPOLLEXCLUSIVE (Jason Baron, Linux 4.5) wakes one waiter and leaves open which. Ingo
 // Molnar's question about the 2015 patches was whether it should be the last or the first that went
-// to sleep: here it is a parameter. FIFO is what threads blocked in accept(2) get, and what users
+// to sleep. Here it is a parameter. FIFO is what threads blocked in accept(2) get, and what users
 // of EPOLLEXCLUSIVE miss when its fixed order loads a few workers only (PowerDNS #10446).
 //
 // The run. A wake-up takes tens of microseconds, and clients that were answered together come back

@@ -2,12 +2,11 @@
 //
 // What it decides. Three sieves, one after the other. The first removes candidates that have not
 // moved for over `still_ms_max` although offers wait for them. The second removes candidates with
-// more than one and a half times the average of open connections, the third those with more than
-// one and a half times the average of unclaimed offers. Each average is over the candidates that
-// are still left. A sieve that would leave nobody lets everybody through; that can only be the
-// first, because not everybody is above the average. The candidates that are left take turns: the
-// next by index after the last pick that does not say that it is `busy`; if all that are left do,
-// the next by index.
+// more than one and a half times the average of open connections. The third does the same by
+// unclaimed offers. Each average is over the candidates that are still left. A sieve that would
+// leave nobody lets everybody through; that can only be the first, because not everybody is above
+// the average. The candidates that are left take turns. The next by index after the last pick gets
+// it that does not say that it is `busy`. If all that are left say so, the next by index gets it.
 //
 // Source. The cascading filter of Hermes (Alibaba, SIGCOMM 2025): workers that hang, then
 // connections, then pending events. Each average has half of it as tolerance, and the timeout of a

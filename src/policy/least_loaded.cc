@@ -2,15 +2,15 @@
 //
 // What it decides. The worker with the fewest `open` wins. These are the connections that it serves
 // or has been offered, from every source and every master. A worker that says that it does not wait
-// (`busy`) counts as having one more, so one that waits is preferred although it has one more; two
-// more, and the load decides. Among equals an idle worker is preferred. Among those, the next by
-// index after the last pick wins, so that at light load arrivals go round instead of piling up on
-// the lowest index.
+// (`busy`) counts as having one more. So one that waits is preferred although it has one more. With
+// two more, the load decides. Among equals an idle worker is preferred. Among those, the next by
+// index after the last pick wins. So at light load arrivals go round instead of piling up on the
+// lowest index.
 //
 // Source. Envoy's `exact_balance`, Redis 8's io-threads and Seastar's `connection_distribution`
-// choose so. This one learns from Seastar's bugs (#3514, #3524): counts that arrive late, and ties
-// that always go to shard 0, give one shard a multiple of the rest. Here the count is that of this
-// moment, earlier picks of the same batch included.
+// choose so. This one learns from Seastar's bugs (#3514, #3524). There counts that arrive late, and
+// ties that always go to shard 0, give one shard a multiple of the rest. Here the count is that of
+// this moment, earlier picks of the same batch included.
 //
 // Cost. One pass over the candidates, with one 64-bit comparison each. It remembers the last pick
 // and nothing else.

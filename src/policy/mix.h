@@ -7,8 +7,8 @@
 
 namespace ringmaster {
 
-// A bijection in which every bit of the result depends on every bit of `x`: two multiplications
-// between shifts, with the constants of SplitMix64 (Steele, Lea and Flood, 2014).
+// A bijection in which every bit of the result depends on every bit of `x`. It is two
+// multiplications between shifts, with the constants of SplitMix64 (Steele, Lea and Flood, 2014).
 constexpr uint64_t Mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;

@@ -10,14 +10,14 @@
 // (1) turns = assigned + owed + forgiven - recalled, for each worker.
 // (2) The turns of any two workers differ by at most 1.
 // Hence with all debts paid, and nothing forgiven, the offers that were not recalled differ by at
-// most 1. A turn is forgiven only when its worker is owed kTurnsOwedMax already: a worker that
+// most 1. A turn is forgiven only when its worker is owed kTurnsOwedMax already. A worker that
 // comes back after a long stall must not shut the others out for as long as it was away.
 //
 // Source. Jason Baron's EPOLLROUNDROBIN and EPOLL_ROTATE patches (LKML, February 2015); HAProxy's
 // `tune.listener.multi-queue fair`, memcached and Netty rotate as well. That turns are owed is the
 // idea of deficit round-robin (Shreedhar and Varghese, 1995), applied to whole connections.
 //
-// Cost. A comparison of `joined` with the last one seen and two binary searches; while turns are
+// Cost. A comparison of `joined` with the last one seen, and two binary searches. While turns are
 // owed, also a scan that stops at the first candidate that is owed one.
 //
 // When not to use it. When connections differ much in cost or workers in speed: turns are even,

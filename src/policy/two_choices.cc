@@ -1,15 +1,15 @@
 // Two choices: the better one of two candidates drawn at random.
 //
 // What it decides. Two different candidates are drawn, each pair with the same chance. The one with
-// fewer `open` connections gets the arrival, where a worker that says that it does not wait
-// (`busy`) counts as having one more; of equals an idle one; of equals still, the one drawn first.
+// fewer `open` connections gets the arrival. A worker that says that it does not wait (`busy`)
+// counts as having one more. Of equals an idle one gets it; of equals still, the one drawn first.
 // The numbers come from a generator of its own, so the same seed and history give the same picks.
 //
-// Source. Azar, Broder, Karlin and Upfal (1994) and Mitzenmacher (1996): with one random choice the
-// fullest worker is above the average by a number that grows with the connections; with the better
-// of two by one that hardly grows with the workers, log log n. `random two` of nginx and HAProxy do
-// so because balancers that all look for the least loaded server, by counts that are late, all run
-// to the same one.
+// Source. Azar, Broder, Karlin and Upfal (1994) and Mitzenmacher (1996) have the theory. With one
+// random choice, the fullest worker is above the average by a number that grows with the
+// connections. With the better of two, that number hardly grows with the workers: log log n.
+// `random two` of nginx and HAProxy do so because balancers that all look for the least loaded
+// server, by counts that are late, all run to the same one.
 //
 // Cost. The same for any number of workers: one number drawn, two candidates looked at.
 //

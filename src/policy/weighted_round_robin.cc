@@ -2,7 +2,7 @@
 //
 // What it decides. A pick hands out one turn. Every worker that has joined gets a part of that
 // turn, in proportion to its weight. What a worker has got in parts and has not been picked for is
-// *due* to it; if this is below zero, it had more than its part. Among the candidates to which
+// *due* to it. If this is below zero, it had more than its part. Among the candidates to which
 // something is due, the one whose next whole turn is complete soonest is picked. So weights 4, 1, 1
 // give 0 0 1 0 0 2, and equal weights give a plain rotation. A worker without credit goes on
 // getting its parts, and a recall gives a turn back, so both are owed. While a whole turn is due to
@@ -12,13 +12,13 @@
 // (1) When all have credit, the picks of each worker differ from its part of all picks by less than
 //     one, after every pick.
 // (2) The same holds again as soon as missed turns have been made up for. At most kTurnsOwedMax
-//     turns are made up for, because a worker that comes back must not shut the others out for as
-//     long as it was away.
+//     turns are made up for. A worker that comes back must not shut the others out for as long as
+//     it was away.
 //
 // Source. nginx spreads the turns of heavy servers like this ("smooth" weighted round-robin) and
 // picks the one to which most is due. With many unlike weights that strays from (1), by over 1.5
-// turns for 27 workers; the earliest complete turn does not (Tijdeman's chairman assignment, 1980;
-// packet schedulers know it as WF2Q).
+// turns for 27 workers. The earliest complete turn does not (Tijdeman's chairman assignment, 1980).
+// Packet schedulers know it as WF2Q.
 //
 // Cost. A comparison of `joined` with the last one seen, one pass over the candidates and two
 // divisions; one pass more when a worker lacks credit.

@@ -1,8 +1,8 @@
-// Turns an errno into a status that a reader can act on: what was tried, the likely cause and how
-// it is known, and the remedy.
+// Turns an errno into a status that a reader can act on. It says what was tried, the likely cause
+// and how it is known, and the remedy.
 //
-// `DescribeError` is a pure function of the operation, the errno and a few facts about the process,
-// so that every text can be tested; `ReadErrorFacts` reads those facts. Both may be called from any
+// `DescribeError` is a pure function of the operation, the errno and a few facts about the process.
+// So every text can be tested. `ReadErrorFacts` reads those facts. Both may be called from any
 // thread. They allocate and are for set-up and for events, never for the path of a connection.
 
 #ifndef RINGMASTER_SRC_RING_ERRORS_H_

@@ -1,6 +1,6 @@
 // What the running kernel can do for a master, found out by asking and trying, never from a version
-// string. Probing takes well under a millisecond, leaves no descriptor behind and uses no network:
-// the trial source is a Unix socket without a name of its own.
+// string. Probing takes well under a millisecond, leaves no descriptor behind and uses no network.
+// The trial source is a Unix socket without a name of its own.
 
 #ifndef RINGMASTER_SRC_RING_FEATURES_H_
 #define RINGMASTER_SRC_RING_FEATURES_H_

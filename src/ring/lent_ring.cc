@@ -200,7 +200,7 @@ void LentRing::EndArmed(std::span<const Op> ends) const {
   for (const Op& op : ends) {
     if (const std::optional<uint64_t> key = KeyOfEnded(op.key)) keys.push_back(*key);
   }
-  // A request that is told to end lets go of its source when its thread comes by; with
+  // A request that is told to end lets go of its source when its thread comes by. With
   // DEFER_TASKRUN that is when the ring is entered. A request that is about to be tried once more
   // is armed nowhere, so this round does not find it, and the next one does. With a single round an
   // accept stayed armed now and then (Linux 6.18).

@@ -1,4 +1,4 @@
-// The seam over a ring that a loop has lent (Host::kRing): the master's operations travel with the
+// The seam over a ring that a loop has lent (Host::kRing). The master's operations travel with the
 // loop's own, and the loop hands over what completes.
 //
 // Threads: the thread that drives the loop calls everything here. Destruction does not touch the
@@ -78,7 +78,7 @@ class LentRing final : public MasterRing {
   // connections closed.
   std::vector<core::Op> Retire();
   // After Retire, on the same thread. If the ring is still open, ends there what `ends` are to end,
-  // and all that the loan has armed for itself; other operations in `ends` are ignored. This needs
+  // and all that the loan has armed for itself. Other operations in `ends` are ignored. This needs
   // no entry of the ring's queue, so the queue's memory may be gone. Without
   // IORING_REGISTER_SYNC_CANCEL (Linux 6.0), or if a restriction of the ring forbids it, everything
   // stays armed until the ring is closed.

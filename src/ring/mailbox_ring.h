@@ -3,7 +3,7 @@
 // waits: for epoll of either kind, poll and select.
 //
 // It is a plain ring on purpose. A ring with DEFER_TASKRUN puts a message off until its owner
-// enters the kernel. So nothing could be read without a system call (mailbox_ring_test), and a
+// enters the kernel. So nothing could be read without a system call (mailbox_ring_test). And a
 // message would not wake a loop that sleeps in epoll_wait on its descriptor (seen on Linux 6.18). A
 // ring with SINGLE_ISSUER would belong to the thread that made it.
 //

@@ -20,9 +20,9 @@ class MasterRing : public core::Ring {
   // Any thread, when the owner makes no more calls.
   virtual void TakeRemaining(std::vector<core::Completion>& completions) = 0;
 
-  // For a ring to whose completion queue connections come unasked, of multishot accepts: how many
-  // of these the next turn may return, and whether more have come than the last turn could return.
-  // Other rings hold no more than the master has room for.
+  // For a ring to whose completion queue connections come unasked, of multishot accepts. It says
+  // how many of these the next turn may return, and whether more have come than the last turn could
+  // return. Other rings hold no more than the master has room for.
   virtual void SetAcceptsMax(uint32_t /*accepts_max*/) {}
   virtual bool KeepsBack() const { return false; }
 

@@ -1,5 +1,5 @@
-// What belongs to this process and not to a child that was forked from it: the number of this
-// process, and the descriptors that a child inherits and has no use for.
+// What belongs to this process and not to a child that was forked from it. That is the number of
+// this process, and the descriptors that a child inherits and has no use for.
 //
 // Threads: any thread may call everything. There are no locks, because in a child a lock may be
 // held for ever.

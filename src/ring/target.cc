@@ -26,9 +26,9 @@ bool IsPolled(int ring_fd) {
 
 // Enters the ring for nothing. The kernel looks whether the descriptor is open (EBADF), a ring
 // (EOPNOTSUPP) and enabled (EBADFD), and then finds nothing to do. Any thread may do that with any
-// ring. The kernel does not note the thread as a user of the ring (runtime/apart.h says why that
-// matters), and no ring of our own is needed. Seen on Linux 6.18; target_test asserts that the
-// target gets no completion.
+// ring. The kernel does not note the thread as a user of the ring, and no ring of our own is
+// needed. (The file runtime/apart.h says why the former matters.) Seen on Linux 6.18; target_test
+// asserts that the target gets no completion.
 absl::Status CheckTarget(int ring_fd) {
   const int result = io_uring_enter(static_cast<unsigned>(ring_fd), 0, 0, 0, nullptr);
   if (result >= 0) return absl::OkStatus();

@@ -356,8 +356,8 @@ int32_t StateOf(int fd) {
     return errno == ENOTSOCK ? 0 : -errno;
   }
   if (listens == 0) return 0;
-  // A Unix socket that was shut down says that it listens, refuses its clients, and answers EAGAIN
-  // to an accept when it has no more of those that came before (Linux 6.18).
+  // A Unix socket that was shut down says that it listens, and refuses its clients. It answers
+  // EAGAIN to an accept when it has no more of those that came before (Linux 6.18).
   pollfd end{.fd = fd, .events = POLLRDHUP, .revents = 0};
   const bool ended = poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP)) != 0;
   return ended ? core::kEnds : core::kListens;

@@ -1,6 +1,6 @@
-// Translates between our words and the kernel's: how an operation becomes an entry of a submission
-// queue, and what an entry of a completion queue says. A ring of the library's own and a lent one
-// share this.
+// Translates between our words and the kernel's. It says how an operation becomes an entry of a
+// submission queue, and what an entry of a completion queue says. A ring of the library's own and a
+// lent one share this.
 
 #ifndef RINGMASTER_SRC_RING_TRANSLATE_H_
 #define RINGMASTER_SRC_RING_TRANSLATE_H_
@@ -58,8 +58,8 @@ void PrepareWakeUp(int64_t at_ns, __kernel_timespec& at, const Dialect& dialect,
 int64_t NowNs();
 
 // Translates a completion of an operation. Returns false when the completion is of no interest.
-// Also does what had to wait until the completion is read: an accept on kernels that cannot be told
-// not to wait, and reading the facts of a connection.
+// Also does what had to wait until the completion is read. That is an accept on kernels that cannot
+// be told not to wait, and reading the facts of a connection.
 bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, core::Completion& completion);
 
 // Closes the connections that these completions carry, because nobody will serve them.
@@ -110,7 +110,7 @@ class FileCheck {
 };
 
 // Makes the kernel close the connection in the background. A connection inherits SO_LINGER from its
-// listener; with it, a close would wait for the client for as long as that says, and the master
+// listener. With it, a close would wait for the client for as long as that says, and the master
 // would wait with it. A SO_LINGER that resets the connection does not wait, and is left as it is.
 void EndLinger(int fd);
 

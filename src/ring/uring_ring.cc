@@ -148,8 +148,8 @@ int UringRing::Enable() {
   return result;
 }
 
-// Makes the ring readable without submitting anything. Nothing can be submitted to a disabled ring;
-// and the kernel interrupts any thread that has submitted to a ring when that ring is taken apart.
+// Makes the ring readable without submitting anything. Nothing can be submitted to a disabled ring.
+// And the kernel interrupts any thread that has submitted to a ring when that ring is taken apart.
 // But the reader says, in memory, how much of the completion queue has been read. As long as the
 // entry before the first counts as not read, the ring is readable.
 void UringRing::AskForOwner() {
@@ -197,7 +197,7 @@ int UringRing::Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>&
     }
   }
   const int error = Drain(completions);
-  // A message to a ring is sent within the call that submits it, so its failure is in the queue by
+  // A message to a ring is sent within the call that submits it. So its failure is in the queue by
   // then, or on the overflow list. (A target with IORING_SETUP_IOPOLL would be another matter, but
   // such a ring serves no sockets.)
   const bool room_left = completions.size() < completions.capacity();
