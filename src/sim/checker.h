@@ -21,28 +21,29 @@
 //    offered. Several of these keep the order in which they had been offered.
 //  * After a recall a worker is offered nothing until it has moved. A worker that has taken nothing
 //    out of its ring for the recall limit is handed nothing more until it takes something.
-//  * If the client has hung up, or the connection is too old, when it is accepted, it is closed in
-//    the batch that hears of it, and given to nobody. What grows too old later is given to nobody
-//    either, and nothing is closed before its time. An age counts from when the client came, if the
-//    kernel tells that.
+//  * A connection whose client has hung up when it is accepted, or that is too old by then, is
+//    closed in the batch that hears of it. It is given to nobody. What grows too old later is given
+//    to nobody either, and nothing is closed before its time. An age counts from when the client
+//    came, if the kernel tells that.
 //  * Nothing is recalled before it is old enough, nor from a worker that nobody could replace.
 //  * An offer to a worker that does not move is not left there while somebody else has credit. No
 //    offer grows very old while somebody else has nothing to do.
-//  * Nothing is held, or left in the backlog, while a worker that waits has credit, unless that
-//    credit is kept for what another source has asked for: whoever makes credit wakes the master.
+//  * Nothing is held, or left in the backlog, while a worker that waits has credit. The exception
+//    is credit that is kept for what another source has asked for. Whoever makes credit wakes the
+//    master.
 //  * What a worker passes on reaches its master at once. As long as somebody else has joined, it is
-//    not given to the worker that has passed it on, unless that has left the source meanwhile.
+//    not given to the worker that has passed it on. The exception is a worker that has left the
+//    source meanwhile.
 //  * What its policy picks somebody for goes to that worker. What it picks nobody for stays held:
 //    no more of a source than may be. The policy is asked about it again when a worker could have
-//    it that could not before, or has fewer connections open, or waits again, and at least ten
-//    times a second.
-//    Nothing else waits for it.
-//  * Sources of a master take turns. A source that has work, which the master knows of, is passed
-//    over at most a few times by sources that get credit from workers which it has joined, too.
+//    it that could not before, has fewer connections open, or waits again. It is asked at least ten
+//    times a second. Nothing else waits for it.
+//  * Sources of a master take turns. A source may have work of which the master knows. Then sources
+//    that get credit from workers which it has joined, too, pass it over at most a few times.
 //  * A ticket brings nothing but connections of its own source, however late it is redeemed, and
 //    says nothing about another source.
-//  * If a full backlog has dropped clients, the master asks for their number at the next activity
-//    of the source that is at least 100 milliseconds later, and reports it.
+//  * A full backlog drops clients. The master asks for their number at the next activity of the
+//    source that is at least 100 milliseconds later, and reports it.
 //  * An index belongs to a new source only when nothing of the old source is left, and nobody looks
 //    anything of it up.
 // The first violation is kept as the failure, and nothing is checked after it.
@@ -150,8 +151,8 @@ class Checker {
   // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
   // master decides to close one; it is closed. ---
   void OnCounted(uint32_t source, uint32_t count) { sources_[source].counted = count; }
-  // The ring has looked when the client of an accepted connection came (0: it did not ask, or the
-  // kernel does not tell), and whether the client has hung up.
+  // The ring has looked when the client of an accepted connection came, and whether the client has
+  // hung up. `came_at_ns` is 0 if it did not ask, or the kernel does not tell.
   void OnLookedAt(uint32_t connection, int64_t came_at_ns, bool hung_up);
   void OnReported(uint32_t source, int32_t fd);
   // The master was told that the source may have something; it has asked for one connection of the

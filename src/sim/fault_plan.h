@@ -29,15 +29,17 @@
 //  * A closed listener resets what was not accepted: always.
 //  * A ring may end with the thread that used it: kHostEnds.
 //
-// What cannot occur at this seam, and why: passing descriptors by SEND_FD, direct descriptors and
-// linked operations with all their rules (the engine submits none); a poll that is level-triggered,
-// or exclusive (nor these); a shared address buffer (the ring asks for peers by itself); a ring in
-// an epoll set and registered eventfds (a worker's own affair, behind the doorbell); EINTR, EAGAIN
-// and EBUSY of the enter call (UringRing retries, what remains of it is kSubmitPartly); a ring that
-// is unusable (Turn fails, and the runtime closes what is left without a ring); forged completions
-// (who holds the master's ring is trusted); races below the granularity of one atomic operation
-// (checked by the model of the protocol and the thread sanitizer: here every atomic operation that
-// matters is an event of its own).
+// What cannot occur at this seam, and why:
+//  * Descriptors passed by SEND_FD, direct descriptors, and linked operations with all their rules:
+//    the engine submits none.
+//  * A poll that is level-triggered, or exclusive: nor these.
+//  * A shared address buffer: the ring asks for peers by itself.
+//  * A ring in an epoll set, and registered eventfds: a worker's own affair, behind the doorbell.
+//  * EINTR, EAGAIN and EBUSY of the enter call: UringRing retries, and kSubmitPartly remains of it.
+//  * A ring that is unusable: Turn fails, and the runtime closes what is left without a ring.
+//  * Forged completions: who holds the master's ring is trusted.
+//  * Races below the granularity of one atomic operation: the model of the protocol and the thread
+//    sanitizer check them. Here every atomic operation that matters is an event of its own.
 
 #ifndef RINGMASTER_SRC_SIM_FAULT_PLAN_H_
 #define RINGMASTER_SRC_SIM_FAULT_PLAN_H_

@@ -44,7 +44,7 @@ class SimRing {
   // A turn begins: the kernel takes `ops`.
   void Enter(std::span<const core::Op> ops);
   // It ends: what has completed is read. If the world's ring keeps back, no more than `accepts_max`
-  // connections of multishot accepts are returned; what follows them for the same sources stays
+  // connections of multishot accepts are returned. What follows them for the same sources stays
   // behind them.
   void Leave(std::vector<core::Completion>& completions, uint32_t accepts_max);
 

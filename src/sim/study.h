@@ -1,5 +1,5 @@
 // A study: how long requests wait under a policy, and how long they would have to. It runs the
-// shipped engine, inboxes and policies in virtual time; what is simulated is the kernel and the
+// shipped engine, inboxes and policies in virtual time. What is simulated is the kernel and the
 // threads, as far as they take time. Lean: no faults and no checker, which are the business of
 // world.h, so a million connections to a thousand workers take less than a minute.
 //

@@ -92,7 +92,7 @@ class Drawing {
   }
 
   // As many connections as are open on average come at the beginning, so that the load is there
-  // from the start; geometric numbers of requests do not tell how many a connection has had before.
+  // from the start. Geometric numbers of requests do not tell how many a connection has had before.
   void DrawLongLived() {
     const double until = gap_ * options_.requests;
     const double pause = gap_ * options_.workers * kOpenMean;  // between two of a connection

@@ -643,7 +643,7 @@ bool World::AtRest() const {
          });
 }
 
-// Whether the master has a reason to wake although nothing happens any more: offers that a dead
+// Whether the master has a reason to wake although nothing happens any more. Offers that a dead
 // worker has and nobody may recall grow old for ever.
 bool World::ExcusedWake() const {
   for (uint32_t id = 0; id < workers_.size(); ++id) {

@@ -1,6 +1,7 @@
 // A world on one thread: a clock that only events move, a kernel with listeners and descriptors,
-// workers, leases, and masters that run the library's own engine through the seam, turn by turn,
-// exactly as the runtime does. Given the same configuration everything happens in the same order.
+// workers, leases and masters. The masters run the library's own engine through the seam, turn by
+// turn, exactly as the runtime does. Given the same configuration everything happens in the same
+// order.
 //
 // A master is in the middle of a turn, sleeps in it, or wakes from it. A hosted master acts only
 // while its host is in no claim, or between two callbacks of a claim. The time at which a master

@@ -209,7 +209,7 @@ void World::DesertMaster() {
   Schedule(prng_.Chance({1, 2}) ? 0 : prng_.Between(0, 20 * kMillisecond), Happening::kHostEnds);
 }
 
-// The host's thread ends. Either what is armed is ended and what is under way comes in; or nothing
+// The host's thread ends. Either what is armed is ended and what is under way comes in. Or nothing
 // can be asked of the host's ring any more, which may be gone, too.
 void World::EndHost() {
   SimMaster& master = masters_.front();
