@@ -314,9 +314,7 @@ class [[nodiscard]] Port {
   // The worker is told of both by a doorbell, as of an offer. Ask after the Claim that the doorbell
   // leads to: what the doorbell announces is true by then. Two kinds of worker have no doorbell.
   // One with `on_host` asks after each RunOnce. One with Handoff::kCompletion must be woken by the
-  // program. Nobody is told of the end, either, by a master that cannot reach rings any more. Such
-  // a master has failed (Event::Kind::kMasterFailed), or its host's thread has ended or was never
-  // there.
+  // program.
   //
   // Source::Remove does not make a port drain, because other sources go on. Whoever removes a
   // source tells the workers if they are to close its connections.

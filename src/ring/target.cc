@@ -2,6 +2,7 @@
 
 #include <liburing.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <string>
@@ -43,6 +44,26 @@ absl::Status CheckLendable(int ring_fd) {
       absl::StrCat("the ring that is lent, descriptor ", ring_fd,
                    ", has IORING_SETUP_SQPOLL: its queue may still be full after a submit, so what "
                    "other threads wait for could be late. Lend a ring without that flag"));
+}
+
+absl::Status RingAll(std::span<const Doorbell> doorbells) {
+  constexpr unsigned kAtOnce = 64;
+  io_uring ring;
+  if (const int result = io_uring_queue_init(kAtOnce, &ring, 0); result < 0) {
+    return ErrorStatus(Operation::kCreateRing, -result);
+  }
+  while (!doorbells.empty()) {
+    const size_t count = std::min<size_t>(doorbells.size(), kAtOnce);
+    for (const Doorbell& doorbell : doorbells.first(count)) {
+      io_uring_prep_msg_ring(io_uring_get_sqe(&ring), doorbell.ring_fd, 0, doorbell.tag, 0);
+    }
+    int result = -EINTR;
+    while (result == -EINTR) result = io_uring_submit_and_wait(&ring, static_cast<unsigned>(count));
+    io_uring_cq_advance(&ring, io_uring_cq_ready(&ring));
+    doorbells = doorbells.subspan(count);
+  }
+  io_uring_queue_exit(&ring);
+  return absl::OkStatus();
 }
 
 }  // namespace ringmaster::ring

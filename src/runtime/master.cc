@@ -218,7 +218,8 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
     roster_.AddWorker(worker, {.shared = shared,
                                .ring_fd = std::move(ring_fd),
                                .handoff = options.handoff,
-                               .window = options.window});
+                               .window = options.window,
+                               .tag = options.tag});
     return absl::OkStatus();
   });
   return added;

@@ -39,6 +39,7 @@ struct WorkerEntry {
   ring::OwnDescriptor ring_fd;   // our duplicate
   Handoff handoff = Handoff::kInbox;
   uint32_t window = 0;  // as added
+  uint64_t tag = 0;     // of its doorbell
 };
 
 // Workers that may be redeeming a ticket of a source which was just removed. When they have been

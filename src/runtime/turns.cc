@@ -11,7 +11,9 @@
 #include "core/check.h"
 #include "core/turn.h"
 #include "ring/errors.h"
+#include "ring/target.h"
 #include "ring/translate.h"
+#include "runtime/apart.h"
 #include "runtime/event_text.h"
 #include "runtime/inside.h"
 #include "runtime/refusals.h"
@@ -180,6 +182,20 @@ void Turns::TakeLast() {
   engine_.TellWorkers();
   engine_.OnBatch({}, now_ns_, ops_, ring_->AllReported());
   HandOverLast();
+  workers_told_ = true;
+}
+
+// The same where there is no ring, or nobody who may drive it.
+void Turns::TellWorkersApart() {
+  std::vector<ring::Doorbell> doorbells;
+  for (const WorkerEntry& worker : roster_.workers()) {
+    if (worker.shared == nullptr || worker.handoff != Handoff::kInbox) continue;
+    if (worker.ring_fd.get() < 0) continue;  // it drives the master
+    doorbells.push_back({.ring_fd = worker.ring_fd.get(), .tag = worker.tag});
+  }
+  if (doorbells.empty()) return;
+  // Without a thread or a ring there is no other way.
+  RunApart([&] { return ring::RingAll(doorbells); }).IgnoreError();
 }
 
 // Hands over `ops_`, which complete within the turn that submits them. Connections that come with
@@ -262,6 +278,7 @@ void Turns::End(absl::Status why) {
   }
   SayIntakeEnded();
   CountEnd();
+  if (!workers_told_) TellWorkersApart();
   // The places that it had are free.
   environment_.shared->KnockOthersIfHungry(&shared_);
   // Nobody is rung any more. The duplicates are let go of, because a worker's ring would go on with

@@ -110,6 +110,7 @@ class Turns {
   bool Drained();
   void HandOverLast();
   void CountEnd();
+  void TellWorkersApart();
   // Closes what nobody has claimed. The report counts this separately from what was refused before.
   void RefuseAll();
   void TakeRemaining();
@@ -125,6 +126,7 @@ class Turns {
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over
   int64_t now_ns_ = 0;         // of the last batch
   bool in_event_ = false;      // in the event callback
+  bool workers_told_ = false;  // that the master ends
   uint64_t turns_ = 0;
 
   MasterLock lock_;

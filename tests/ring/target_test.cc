@@ -7,6 +7,9 @@
 #include <liburing.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "ring/features.h"
 
 namespace ringmaster::ring {
@@ -66,6 +69,25 @@ TEST_F(Target, RefusesWhatIsNoRing) {
   close(file);
   EXPECT_EQ(CheckTarget(file).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(CheckTarget(-1).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(Target, AllAreRungButThoseThatCannotBe) {
+  std::vector<io_uring> rings(70);
+  std::vector<Doorbell> doorbells = {{.ring_fd = -1, .tag = 1}};
+  for (io_uring& ring : rings) {
+    ASSERT_EQ(io_uring_queue_init(4, &ring, 0), 0);
+    doorbells.push_back({.ring_fd = ring.ring_fd, .tag = 100 + doorbells.size()});
+  }
+  EXPECT_TRUE(RingAll(doorbells).ok());
+  uint64_t tag = 101;
+  for (io_uring& ring : rings) {
+    io_uring_cqe* completion;
+    ASSERT_EQ(io_uring_peek_cqe(&ring, &completion), 0);
+    EXPECT_EQ(completion->user_data, tag++);
+    EXPECT_EQ(completion->res, 0);
+    EXPECT_EQ(io_uring_cq_ready(&ring), 1u);
+    io_uring_queue_exit(&ring);
+  }
 }
 
 }  // namespace

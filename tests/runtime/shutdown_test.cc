@@ -458,6 +458,32 @@ TEST_F(EndTest, AWorkerOnTheHostAsksAfterItHasDrivenTheMaster) {
   close(client);
 }
 
+// There is no ring of a master to ring the workers by.
+TEST_F(EndTest, WorkersAreToldOfTheEndAlsoWhereNobodyDrives) {
+  for (const Host host : {Host::kLoop, Host::kRing}) {
+    for (const bool had_host : {false, true}) {
+      if (had_host && host == Host::kRing) continue;
+      Create({.host = host});
+      const Listener listener = Listener::Tcp();
+      Source source = AddSource(listener);
+      std::atomic<int> joined{0};
+      std::atomic<int> kept{0};
+      std::atomic<int> told{0};
+      std::vector<std::thread> workers;
+      for (const bool has_ring : {false, true}) {
+        workers.emplace_back([&, has_ring] {
+          told += SleepUntilTheEnd(*balancer_, {source}, has_ring, joined, kept);
+        });
+      }
+      ASSERT_TRUE(Eventually([&] { return joined == 2; }));
+      if (had_host) std::thread([this] { EXPECT_TRUE(balancer_->RunOnce().ok()); }).join();
+      EXPECT_TRUE(balancer_->BeginShutdown({.drain = kForEver}).ok());
+      for (std::thread& worker : workers) worker.join();
+      EXPECT_EQ(told, 2);
+    }
+  }
+}
+
 // Nothing but connections comes into its ring, so it asks of its own accord.
 TEST_F(EndTest, AWorkerThatIsSentItsConnectionsIsNotRung) {
   const Listener listener = Listener::Tcp();
