@@ -79,6 +79,25 @@ std::string WhyNoFile(const std::string& text) {
   return text.empty() ? "the name of the file is empty" : "";
 }
 
+// What every command that measures takes.
+template <typename Options>
+void AddCommon(CLI::App& command, Options& options) {
+  command.add_option("--transport", options.transport, "tcp or unix")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--workers", options.workers, "How many threads serve")->capture_default_str();
+  command
+      .add_option("--seed", options.seed,
+                  "Seed of the order and the schedules; drawn at random and printed unless given")
+      ->check(WhyNoSeed);
+  command.add_option("--json", options.json_path, "Write the figures as JSON")
+      ->check(WhyNoFile)
+      ->type_name("FILE");
+  command.add_option("--report", options.report_path, "Write the report as an HTML page")
+      ->check(WhyNoFile)
+      ->type_name("FILE.html");
+}
+
 void AddDemo(CLI::App& app, DemoOptions& options) {
   std::vector<std::string> policies;
   for (const std::string_view policy : ringmaster::PolicyNames()) policies.emplace_back(policy);
@@ -89,12 +108,6 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
   demo->add_option("--repetitions", options.repetitions,
                    "How often each measurement is made; interleaved with the others")
       ->capture_default_str();
-  demo->add_option("--report", options.report_path, "Write the report as an HTML page")
-      ->check(WhyNoFile)
-      ->type_name("FILE.html");
-  demo->add_option("--json", options.json_path, "Write the figures as JSON")
-      ->check(WhyNoFile)
-      ->type_name("FILE");
   demo->add_option("--policies", options.policies, "Some of: " + absl::StrJoin(policies, ", "))
       ->delimiter(',')
       ->type_name("A,B")
@@ -104,13 +117,7 @@ void AddDemo(CLI::App& app, DemoOptions& options) {
       ->delimiter(',')
       ->type_name("A,B")
       ->default_str(absl::StrJoin(options.workloads, ","));
-  demo->add_option("--workers", options.workers, "How many threads serve")->capture_default_str();
-  demo->add_option("--transport", options.transport, "tcp or unix")
-      ->type_name("NAME")
-      ->capture_default_str();
-  demo->add_option("--seed", options.seed,
-                   "Seed of the order and the schedules; drawn at random unless given")
-      ->check(WhyNoSeed);
+  AddCommon(*demo, options);
 }
 
 void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
@@ -128,11 +135,6 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                    "Names with commas between them, or all, rivals, ringmaster; see --list. Of "
                    "ringmaster:POLICY/INTAKE/HANDOFF/HOST the last parts may be left out")
       ->type_name("A,B")
-      ->capture_default_str();
-  compare->add_option("--transport", options.transport, "tcp or unix")
-      ->type_name("NAME")
-      ->capture_default_str();
-  compare->add_option("--workers", options.workers, "How many threads serve")
       ->capture_default_str();
   compare->add_option("--repetitions", options.repetitions,
                       "How often each measurement is made, interleaved with the others; 9 unless "
@@ -171,16 +173,7 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
                     "In these three: requests follow a schedule that waits for no answer");
   compare->add_flag("--pin", options.pin,
                     "Run the server on one half of the processors and the clients on the other");
-  compare
-      ->add_option("--seed", options.seed,
-                   "Seed of the order and the schedules; drawn at random and printed unless given")
-      ->check(WhyNoSeed);
-  compare->add_option("--json", options.json_path, "Write the figures as JSON")
-      ->check(WhyNoFile)
-      ->type_name("FILE");
-  compare->add_option("--report", options.report_path, "Write the report as an HTML page")
-      ->check(WhyNoFile)
-      ->type_name("FILE.html");
+  AddCommon(*compare, options);
   compare->add_flag("--quick", options.quick,
                     "3 short repetitions for a first look; not for quoting");
 }
