@@ -399,6 +399,39 @@ class Source {
   // happens to another source that has its index now.
   absl::Status Again(int error = 0);
 
+  // Passes an open connection on: the balancer deals it anew, by the policy of this source, among
+  // the other workers. So a worker that is about to leave, or has more than its share
+  // (Port::Surplus), moves connections that are idle, and their clients do not notice:
+  //
+  //   source.Leave(port);                    // it gets nothing new meanwhile
+  //   for (Connection& connection : idle)
+  //     if (!source.PassOn(std::move(connection)).ok()) Keep(std::move(connection));
+  //
+  // Whoever gets it claims it like a new connection, with a token of its own and a new lease, and
+  // knows nothing of what was before. What the kernel has received and nobody has read travels with
+  // the socket. Everything else is the worker's: so pass a connection on between two requests, when
+  // all that was read is answered and all that is to be sent is written. Take the socket out of
+  // epoll sets and end what is under way at it (an io_uring operation, a timer) before. A
+  // connection with state in this process, such as a TLS session, cannot be passed on, unless that
+  // state is found again by the descriptor, for instance in a table that the workers share.
+  //
+  // The worker whose lease this is does not get it back as long as it and somebody else have joined
+  // the source, not even when the others have no credit: then it waits for them. Meanwhile the
+  // worker gets new connections as before. Otherwise it is like a connection that was just
+  // accepted: it keeps its place in the capacities of the source and of the balancer, and is closed
+  // and counts as refused if a shutdown, or the removal of the source, finds it unclaimed. Its age
+  // (SourceOptions::age_max) counts from now, and SourceOptions::hold does not count it. It may be
+  // of another source of this balancer; from now on it counts as one of this source.
+  //
+  // Any thread; does not wait. Many in a row cost one wake-up of the master. On success the
+  // descriptor and the lease are the balancer's, and the worker has one open connection less. On an
+  // error nothing has changed, and both stay yours: FailedPrecondition when the source was removed,
+  // the balancer is shutting down or has ended, nobody else has joined the source, or in a forked
+  // child. InvalidArgument when there is no descriptor or no lease, the lease is of another
+  // balancer, or the source has Intake::kReadiness.
+  absl::Status PassOn(Connection&& connection);
+  absl::Status PassOn(int fd, Lease&& lease);
+
   // Stops and resumes the intake. What has been accepted is still dealt.
   absl::Status Pause();
   absl::Status Resume();

@@ -80,6 +80,7 @@ class [[nodiscard]] Lease {
 
  private:
   friend class Port;
+  friend class Source;
   friend class Ticket;
   Lease(internal::PortShared* shared, core::Gate* gate) : shared_(shared), gate_(gate) {}
 
@@ -111,6 +112,7 @@ class [[nodiscard]] Connection {
 
  private:
   friend class Port;
+  friend class Source;
   friend class Ticket;
   Connection(int fd, uint64_t token, Lease lease)
       : fd_(fd), token_(token), lease_(std::move(lease)) {}
@@ -279,6 +281,15 @@ class [[nodiscard]] Port {
   // forked child they do nothing.
   void BeforeWait();
   void AfterWait();
+
+  // How many connections this worker has open above an equal share of all that the balancer's
+  // workers have: so many it might pass on (Source::PassOn) to be as loaded as the others. It knows
+  // nothing of sources that only some workers have joined, nor of a policy's weights; where they
+  // matter, compare what BalancerStats tells. Ask once, and then pass so many on: what is on its
+  // way counts nowhere until it is offered to somebody. It takes a mutex and looks at each worker
+  // once, and makes no system call. Of a moment: others change meanwhile. 0 for a port that has
+  // left, and in a forked child.
+  uint32_t Surplus() const;
 
   // These change WorkerOptions::capacity and WorkerOptions::window, from the next decision on. A
   // worker that has more than its new limit gets nothing until it has less. Any thread may call

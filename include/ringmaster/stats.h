@@ -38,14 +38,16 @@ struct WorkerStats {
   absl::Duration oldest_unclaimed = absl::ZeroDuration();  // how long the oldest offer has waited
 };
 
-// One source. accepted = claimed + refused + dropped + held + what is offered now. With
+// One source. accepted + passed_on = claimed + refused + dropped + held + what is offered now. With
 // Intake::kReadiness an arrival is a ticket, not a connection.
 struct SourceStats {
   uint32_t source = 0;    // index
   uint64_t accepted = 0;  // arrivals
-  uint64_t claimed = 0;   // arrivals that workers have claimed
-  // Connections closed without having been served: by a shutdown, or because the source was removed
-  // and no worker had joined it any more.
+  // How often a worker has passed a connection on (Source::PassOn). Then it is claimed once more.
+  uint64_t passed_on = 0;
+  uint64_t claimed = 0;  // arrivals that workers have claimed
+  // Connections closed without having been served, or passed on and served no more: by a shutdown,
+  // or because the source was removed and no worker had joined it any more.
   uint64_t refused = 0;
   // Connections closed because they were older than age_max, or their clients were gone. Also
   // tickets that were withdrawn because the source was removed or the intake ended.
@@ -83,6 +85,7 @@ struct SourceStats {
 
 struct BalancerStats {
   uint64_t accepted = 0;                  // arrivals since the start
+  uint64_t passed_on = 0;                 // how often workers have passed connections on
   uint64_t refused = 0;                   // arrivals closed without having been served
   uint64_t dropped = 0;                   // arrivals closed as too old or gone, or withdrawn
   uint64_t gone = 0;                      // those of `dropped` whose clients had hung up

@@ -153,8 +153,7 @@ bool HasGone(int fd) {
 void ReadFacts(const Dialect& dialect, Completion& completion) {
   const int fd = completion.result;
   const uint8_t facts = completion.key.facts;
-  if ((facts & core::kFactIncomingCpu) != 0) completion.facts.incoming_cpu = IncomingCpu(fd);
-  if ((facts & core::kFactPeer) != 0) completion.facts.peer = PeerOf(fd);
+  completion.facts = FactsOf(fd, facts);
   if ((facts & core::kFactCame) != 0) ReadCame(fd, dialect, completion);
   if ((facts & core::kFactGone) != 0) completion.gone = HasGone(fd);
 }
@@ -179,6 +178,13 @@ void PrepareAccept(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
 }
 
 }  // namespace
+
+Arrival FactsOf(int fd, uint8_t facts) {
+  Arrival arrival;
+  if ((facts & core::kFactIncomingCpu) != 0) arrival.incoming_cpu = IncomingCpu(fd);
+  if ((facts & core::kFactPeer) != 0) arrival.peer = PeerOf(fd);
+  return arrival;
+}
 
 uint64_t Encode(const OpKey& key) {
   return uint64_t{static_cast<uint8_t>(key.kind)} << 52 | uint64_t{key.facts} << 48 |

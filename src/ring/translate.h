@@ -57,6 +57,9 @@ void PrepareWakeUp(int64_t at_ns, __kernel_timespec& at, const Dialect& dialect,
 // CLOCK_MONOTONIC.
 int64_t NowNs();
 
+// The facts of a connection that a policy needs, as core::kFact bits. Any thread.
+Arrival FactsOf(int fd, uint8_t facts);
+
 // Translates a completion of an operation. Returns false when the completion is of no interest.
 // Also does what had to wait until the completion is read. That is an accept on kernels that cannot
 // be told not to wait, and reading the facts of a connection.

@@ -134,6 +134,24 @@ absl::Status Source::Again(int error) {
   return master_ == nullptr ? NoBalancer() : master_->GiveBack(key(), error);
 }
 
+absl::Status Source::PassOn(Connection&& connection) {
+  absl::Status passed_on = PassOn(connection.fd_, std::move(connection.lease_));
+  if (passed_on.ok()) connection.fd_ = -1;
+  return passed_on;
+}
+
+absl::Status Source::PassOn(int fd, Lease&& lease) {
+  if (master_ == nullptr) return NoBalancer();
+  if (fd < 0 || !lease.held()) {
+    return absl::InvalidArgumentError(
+        "there is no open connection: it needs a descriptor and the lease by which it counts as "
+        "open (see Port::Adopt)");
+  }
+  absl::Status passed_on = master_->PassOn(key(), fd, lease.shared_, lease.gate_);
+  if (passed_on.ok()) std::exchange(lease.shared_, nullptr)->Unref();
+  return passed_on;
+}
+
 absl::Status Source::Pause() {
   return master_ == nullptr ? NoBalancer() : master_->SetPaused(key(), true);
 }

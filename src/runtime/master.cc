@@ -72,6 +72,8 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
   const absl::Status added = Run([&]() -> absl::Status {
     if (turns_.end().begun()) return BalancerEnded();
     const int32_t overflows = source.countable ? ring::OverflowsOf(source.fd) : -1;
+    // What was passed on of a source that is removed by now comes before its index is free.
+    turns_.TakeInPassedOn();
     // Asked only once, because workers may make a lower index free at any time.
     id.index = engine_.NextSource();
     if (id.index == kSourcesMax) {
@@ -119,6 +121,8 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
                             (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
                             (shared.gate.limited() ? kLimited : 0),
                         std::memory_order_relaxed);
+    shared.facts.store(engine_.FactsOfPolicy(id.index), std::memory_order_relaxed);
+    turns_.NoteJoined(id.index);
     shared.identity.Set(id.serial);
     return absl::OkStatus();
   });
@@ -131,6 +135,59 @@ absl::Status Master::GiveBack(SourceKey source, int error) {
   if (shared_.GiveBack(source.index, source.serial, error)) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("source ", roster_.PublicIndex(source.index),
                                                     " was removed, or its balancer was shut down"));
+}
+
+absl::Status Master::PassOn(SourceKey source, int fd, PortShared* giver, core::Gate* of_source) {
+  if (!ours()) return BalancerOfParent();
+  if (giver->balancer != environment_.shared) {
+    return absl::InvalidArgumentError(
+        "the connection counts as open at a worker of another balancer than the source's");
+  }
+  SourceShared& shared = shared_.source(source.index);
+  const auto gone = [&] {
+    return absl::FailedPreconditionError(
+        absl::StrCat("source ", roster_.PublicIndex(source.index),
+                     " was removed, or its balancer was shut down: keep the connection"));
+  };
+  if (!shared.identity.Is(source.serial)) return gone();
+  if ((shared.traits.load(std::memory_order_relaxed) & kGivesTickets) != 0) {
+    return absl::InvalidArgumentError(
+        "the source has Intake::kReadiness, so its balancer deals tickets and no connections: use "
+        "another intake for a source whose connections are to be passed on");
+  }
+  if (giver->balancer->draining()) {
+    return absl::FailedPreconditionError(
+        "the balancer is shutting down, and nobody is to begin with a connection any more: close "
+        "it when its request is done");
+  }
+  const uintptr_t joined = shared.joined.load(std::memory_order_relaxed);
+  if (joined == SourceShared::kNobody || joined == reinterpret_cast<uintptr_t>(giver)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("no other worker has joined source ", roster_.PublicIndex(source.index),
+                     ", so there is nobody to pass the connection on to: keep it"));
+  }
+  // It has a place of the source that its lease was made for, which need not be this one.
+  core::Gate* const limit = shared.limit();
+  if (limit != of_source && limit != nullptr) limit->ForceReserve();
+  giver->Ref();  // the item's
+  const PassingOn::Added added = shared_.passing_on().Add(
+      shared.identity, source.serial,
+      {.source = source.index,
+       .fd = fd,
+       .facts = ring::FactsOf(fd, shared.facts.load(std::memory_order_relaxed)),
+       .giver = giver});
+  if (added == PassingOn::Added::kSourceGone) {
+    if (limit != of_source && limit != nullptr) limit->GiveBack();
+    environment_.shared->KnockIfHungry();
+    giver->Unref();
+    return gone();
+  }
+  if (added == PassingOn::Added::kFirst) shared_.Knock();
+  // Last, so that it is in the books of the one or of the other at any time.
+  if (limit != of_source && of_source != nullptr) of_source->GiveBack();
+  giver->state.Release();
+  environment_.shared->KnockIfHungry();
+  return absl::OkStatus();
 }
 
 absl::Status Master::RemoveSource(SourceKey source) {
@@ -159,6 +216,8 @@ absl::Status Master::SetPolicy(SourceKey source, std::unique_ptr<Policy> policy)
     const bool tickets = roster_.source(source.index).tickets;
     if (absl::Status fits = CheckPolicy(*policy, tickets); !fits.ok()) return fits;
     policy = engine_.SetPolicy(source.index, std::move(policy));
+    shared_.source(source.index)
+        .facts.store(engine_.FactsOfPolicy(source.index), std::memory_order_relaxed);
     return absl::OkStatus();
   });
 }
@@ -266,6 +325,7 @@ absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared,
     }
     shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
     engine_.Join(source.index, worker, token);
+    turns_.NoteJoined(source.index);
     return absl::OkStatus();
   });
 }
@@ -278,6 +338,7 @@ absl::Status Master::Leave(SourceKey source, uint32_t worker, PortShared* shared
                                               roster_.PublicIndex(source.index)));
     }
     engine_.Leave(source.index, worker);
+    turns_.NoteJoined(source.index);
     return absl::OkStatus();
   });
 }

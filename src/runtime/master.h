@@ -64,6 +64,9 @@ class Master {
   // Any thread; does not wait. FailedPrecondition when the source was removed, or the master has
   // ended.
   absl::Status GiveBack(SourceKey source, int error);
+  // Any thread; does not wait. On an error nothing has changed. Otherwise the descriptor is the
+  // master's, and so are the places that the lease had, but for the worker's, which is free.
+  absl::Status PassOn(SourceKey source, int fd, PortShared* giver, core::Gate* of_source);
 
   // With a host, see runtime/driver.h.
   int fd() const { return ours() ? driver_->fd() : -1; }

@@ -298,6 +298,11 @@ void Port::AfterWait() {
   shared_->state.SayBusy();
 }
 
+uint32_t Port::Surplus() const {
+  if (shared_ == nullptr || !shared_->balancer->ours()) return 0;
+  return shared_->balancer->open_counts().SurplusOf(shared_->state);
+}
+
 absl::Status Port::SetCapacity(uint32_t capacity) {
   if (shared_ == nullptr) return NotJoined();
   return balancer_->SetCapacity(worker_, shared_, capacity);

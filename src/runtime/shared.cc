@@ -66,6 +66,28 @@ void WorkerIndexes::Free(uint32_t index) {
   used_[index] = false;
 }
 
+void OpenCounts::Add(const core::PortState* worker) {
+  const std::lock_guard lock(mutex_);
+  workers_.push_back(worker);
+}
+
+void OpenCounts::Remove(const core::PortState* worker) {
+  const std::lock_guard lock(mutex_);
+  std::erase(workers_, worker);
+}
+
+uint32_t OpenCounts::SurplusOf(const core::PortState& worker) const {
+  const std::lock_guard lock(mutex_);
+  if (workers_.empty()) return 0;
+  uint64_t all = 0;
+  for (const core::PortState* const each : workers_) {
+    all += each->open.load(std::memory_order_relaxed);
+  }
+  const uint64_t share = (all + workers_.size() - 1) / workers_.size();
+  const uint64_t open = worker.open.load(std::memory_order_relaxed);
+  return static_cast<uint32_t>(open - std::min(open, share));
+}
+
 absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,
                                                                        uint32_t capacity) {
   const uint64_t id = ring::NewNumber();

@@ -18,6 +18,7 @@
 #include "core/inbox.h"
 #include "core/port_state.h"
 #include "ring/process.h"
+#include "runtime/passing_on.h"
 
 namespace ringmaster::internal {
 
@@ -38,6 +39,14 @@ struct SourceShared {
   core::SourceIdentity identity;
   core::GivenBack given_back;
   core::Gate gate;
+  // For what is passed on: the facts that the policy needs, as core::kFact bits; and who has
+  // joined: the worker if it is the only one, or one of the values below. Hints: facts may be
+  // unknown, and the master knows who has joined.
+  std::atomic<uint8_t> facts{0};
+  std::atomic<uintptr_t> joined{kNobody};
+
+  static constexpr uintptr_t kNobody = 0;
+  static constexpr uintptr_t kSeveral = 1;
 
   core::Gate* limit() { return gate.limited() ? &gate : nullptr; }
 };
@@ -64,6 +73,7 @@ class MasterShared {
   void Knock();
 
   SourceShared& source(uint32_t index) { return sources_[index]; }
+  PassingOn& passing_on() { return passing_on_; }
 
   // A ticket of the source is given back, with the errno of what went wrong or 0. Returns false,
   // and does nothing, when that source was removed, whichever source has its index now. Any thread.
@@ -93,6 +103,7 @@ class MasterShared {
   const ring::OwnDescriptor event_fd_;
   const uint64_t process_ = ring::ThisProcess();
   std::atomic<uint32_t> given_back_{0};
+  PassingOn passing_on_;
   std::array<SourceShared, kSourcesMax> sources_;
 };
 
@@ -107,6 +118,21 @@ class WorkerIndexes {
  private:
   std::mutex mutex_;
   std::vector<bool> used_;  // guarded by mutex_
+};
+
+// How many connections each worker of a balancer has open, for whoever compares itself with others.
+// Any thread.
+class OpenCounts {
+ public:
+  // Borrows the state until it is removed.
+  void Add(const core::PortState* worker);
+  void Remove(const core::PortState* worker);
+  // How many more than an equal share of all the worker has, which was added.
+  uint32_t SurplusOf(const core::PortState& worker) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<const core::PortState*> workers_;  // guarded by mutex_
 };
 
 // The masters of a balancer, and what they share.
@@ -128,6 +154,7 @@ class BalancerShared {
   core::Gate& gate() { return gate_; }
   core::Gate* limit() { return gate_.limited() ? &gate_ : nullptr; }
   WorkerIndexes& worker_indexes() { return worker_indexes_; }
+  OpenCounts& open_counts() { return open_counts_; }
 
   // What ports ask about the end. A master says each before it rings the workers because of it: a
   // claim that begins after the doorbell finds it written, by (1) of core/inbox.h. Once the last
@@ -163,6 +190,7 @@ class BalancerShared {
   const std::vector<std::unique_ptr<MasterShared>> masters_;
   core::Gate gate_;  // of all sources together
   WorkerIndexes worker_indexes_;
+  OpenCounts open_counts_;
   std::atomic<bool> draining_{false};
   std::atomic<uint32_t> masters_ended_{0};
 };

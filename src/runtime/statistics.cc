@@ -49,12 +49,14 @@ uint64_t RefusedBy(const core::Engine& engine) {
 void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats) {
   const core::Ledger& ledger = engine.ledger();
   stats.accepted = engine.departed_sources().arrivals;
+  stats.passed_on = engine.departed_sources().passed_on;
   stats.refused = RefusedBy(engine);
   stats.dropped = engine.departed_sources().dropped;
   stats.gone = engine.departed_sources().gone;
   for (uint32_t source = 0; source < engine.source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
     stats.accepted += count.arrivals;
+    stats.passed_on += count.passed_on;
     stats.dropped += count.dropped;
     stats.gone += count.gone;
     stats.held += count.held;
@@ -63,6 +65,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     SourceStats& entry = stats.sources.emplace_back();
     entry = {.source = roster.PublicIndex(source),
              .accepted = count.arrivals,
+             .passed_on = count.passed_on,
              .claimed = count.claimed,
              .refused = count.refused,
              .dropped = count.dropped,
@@ -104,6 +107,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
 
 void Add(BalancerStats& sum, const BalancerStats& more) {
   sum.accepted += more.accepted;
+  sum.passed_on += more.passed_on;
   sum.refused += more.refused;
   sum.dropped += more.dropped;
   sum.gone += more.gone;

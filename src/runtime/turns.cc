@@ -60,7 +60,7 @@ struct Turns::TurnHost {
     turns.RunCalls();
     return true;
   }
-  std::span<const core::PassedOn> PassedOn() const { return {}; }
+  std::span<const core::PassedOn> PassedOn() const { return turns.TakePassedOn(); }
   bool AnythingGivenBack() const { return turns.shared_.TakeGivenBack(); }
   core::GivenBack& given_back(uint32_t source) const {
     return turns.shared_.source(source).given_back;
@@ -144,7 +144,9 @@ bool Turns::Drained() {
     if (end_.given_up()) shared_.Knock();
     return false;
   }
-  return end_.given_up() || roster_.Open() == 0;
+  if (end_.given_up()) return true;
+  // In this order: what is passed on is there before its worker has one open connection less.
+  return roster_.Open() == 0 && shared_.passing_on().empty();
 }
 
 void Turns::FillStats(BalancerStats& stats) {
@@ -155,12 +157,63 @@ void Turns::FillStats(BalancerStats& stats) {
 
 void Turns::ReleaseWorker(uint32_t worker) {
   engine_.RemoveWorker(worker);
+  for (uint32_t source = 0; source < engine_.source_slots(); ++source) NoteJoined(source);
   roster_.Release(worker, engine_);
   CloseRings();
 }
 
 void Turns::CloseRings() {
   if (ring_ == nullptr || ring_->AllReported()) roster_.CloseRings();
+}
+
+std::span<const core::PassedOn> Turns::TakePassedOn() {
+  passed_on_.clear();
+  passing_on_.clear();
+  if (!shared_.passing_on().Take(passing_on_)) return {};
+  for (const PassingOn::Item& item : passing_on_) {
+    // Whoever has left is in no books any more.
+    const std::vector<WorkerEntry>& workers = roster_.workers();
+    const auto giver =
+        std::find_if(workers.begin(), workers.end(),
+                     [&item](const WorkerEntry& entry) { return entry.shared == item.giver; });
+    const auto index = static_cast<uint32_t>(giver - workers.begin());
+    passed_on_.push_back({.source = item.source,
+                          .fd = item.fd,
+                          .giver = giver == workers.end() ? UINT32_MAX : index,
+                          .facts = item.facts});
+    item.giver->Unref();
+  }
+  return passed_on_;
+}
+
+void Turns::TakeInPassedOn() {
+  const std::span<const core::PassedOn> passed_on = TakePassedOn();
+  if (!passed_on.empty()) engine_.PassOn(passed_on, ring::NowNs());
+}
+
+// What comes too late to be dealt. No source takes more.
+void Turns::RefusePassedOn() {
+  const std::span<const core::PassedOn> passed_on = TakePassedOn();
+  if (passed_on.empty()) return;
+  end_.Refuse(RefusedBy(engine_));
+  end_.GiveUp();
+  for (const core::PassedOn& it : passed_on) {
+    ring::CloseConnection(it.fd);
+    engine_.RefuseAtOnce(it.source);
+  }
+}
+
+void Turns::NoteJoined(uint32_t source) {
+  uintptr_t joined = SourceShared::kNobody;
+  for (uint32_t worker = 0; worker < roster_.workers().size(); ++worker) {
+    const PortShared* const shared = roster_.worker(worker).shared;
+    if (shared == nullptr || !engine_.worker_used(worker) || !engine_.Joined(source, worker)) {
+      continue;
+    }
+    joined = joined == SourceShared::kNobody ? reinterpret_cast<uintptr_t>(shared)
+                                             : SourceShared::kSeveral;
+  }
+  shared_.source(source).joined.store(joined, std::memory_order_relaxed);
 }
 
 void Turns::RefuseAll() {
@@ -276,6 +329,7 @@ void Turns::End(absl::Status why) {
   for (uint32_t source = 0; source < roster_.source_slots(); ++source) {
     shared_.source(source).identity.Set(0);
   }
+  RefusePassedOn();
   SayIntakeEnded();
   CountEnd();
   if (!workers_told_) TellWorkersApart();

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,6 +18,7 @@
 #include "runtime/calls.h"
 #include "runtime/environment.h"
 #include "runtime/master_end.h"
+#include "runtime/passing_on.h"
 #include "runtime/roster.h"
 #include "runtime/shared.h"
 
@@ -81,6 +83,11 @@ class Turns {
   void ReleaseWorker(uint32_t worker);
   void CloseRings();
 
+  // Between two batches. What workers have passed on so far is the engine's from now on.
+  void TakeInPassedOn();
+  // Who has joined the source has changed.
+  void NoteJoined(uint32_t source);
+
   // --- When the ring can do nothing any more -----------------------------------------------------
 
   // Refuses what nobody has claimed. What the ring has reported is read before, and `reported`
@@ -105,6 +112,8 @@ class Turns {
  private:
   struct TurnHost;  // see core/turn.h
 
+  std::span<const core::PassedOn> TakePassedOn();
+  void RefusePassedOn();
   bool SourcesReleased() const;
   void SayIntakeEnded();
   bool Drained();
@@ -128,6 +137,10 @@ class Turns {
   bool in_event_ = false;      // in the event callback
   bool workers_told_ = false;  // that the master ends
   uint64_t turns_ = 0;
+
+  // What was just taken, and as the engine gets it.
+  std::vector<PassingOn::Item> passing_on_;
+  std::vector<core::PassedOn> passed_on_;
 
   MasterLock lock_;
   CallQueue calls_{&lock_};
