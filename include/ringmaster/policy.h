@@ -179,6 +179,9 @@ class Policy {
   // moved; SourceOptions::recall switches that off.
   static constexpr size_t kNobodyNow = SIZE_MAX;
 
+  // A connection that a worker has passed on (Source::PassOn) is shown without that worker: neither
+  // in `candidates` nor in `joined`.
+  //
   // Returns a position in `view.candidates`, or kNobodyNow.
   virtual size_t Pick(const Arrival& arrival, const View& view) = 0;
 
