@@ -60,6 +60,8 @@ struct Books {
   bool resting = false;   // nobody drives the master
   bool refusing = false;  // after the deadline of a shutdown
 
+  SourceCount departed;  // what sources have counted whose indexes were used again
+
   uint32_t source_slots() const { return static_cast<uint32_t>(sources.size()); }
   uint32_t worker_slots() const { return static_cast<uint32_t>(workers.size()); }
 
@@ -113,7 +115,7 @@ struct Books {
   uint64_t Dealable(const Source& source) const {
     const uint64_t waits =
         source.lack.others() ? ledger.source(source.index).with_givers : uint64_t{0};
-    return ledger.ToDeal(source.index) - waits;
+    return ledger.source(source.index).to_deal() - waits;
   }
 
   // By the rule "set aside" of core/aside.h.
@@ -142,7 +144,7 @@ struct Books {
   // may have any.
   bool LetGo(const Source& source, uint64_t fresh) {
     const uint64_t under_way = source.UnderWay();
-    const uint64_t to_deal = std::max(fresh, ledger.NewToDeal(source.index));
+    const uint64_t to_deal = std::max(fresh, ledger.source(source.index).new_to_deal());
     const bool any = places.LetGo(source.index, under_way + fresh, under_way + to_deal);
     if (source.tickets.counting() || fresh > 0) return any;
     return places.TakeFromCount(source.index) || any;

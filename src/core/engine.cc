@@ -199,7 +199,8 @@ void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
   for (const Source& source : books_.sources) {
     const uint32_t index = source.index;
     const uint32_t under_way = source.UnderWay();
-    RINGMASTER_CHECK(books_.places.promises(index) <= books_.ledger.NewToDeal(index) + under_way);
+    RINGMASTER_CHECK(books_.places.promises(index) <=
+                     books_.ledger.source(index).new_to_deal() + under_way);
     RINGMASTER_CHECK(books_.places.keeps(index) <= under_way);
     RINGMASTER_CHECK(books_.places.CountHasPlace(index) == source.tickets.counting());
   }

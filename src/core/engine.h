@@ -94,8 +94,7 @@ class Engine : public Questions {
   // For it: the CPU time that a turn with its batch has taken of late.
   void SetTurnCost(int64_t cpu_ns) { moderation_.SetTurnCost(cpu_ns); }
 
-  // What has happened since the last call of ClearEvents.
-  std::span<const EngineEvent> events() const { return books_.events; }
+  // Forgets what `events` has said.
   void ClearEvents() { books_.events.clear(); }
 
   // Takes note of what the workers have done since the last batch, so that counts are current.
@@ -153,7 +152,6 @@ class Engine : public Questions {
   // engine no longer refers to what its config borrowed.
   void RemoveWorker(uint32_t worker) { registry_.RemoveWorker(worker); }
 
-  bool Joined(uint32_t source, uint32_t worker) const { return registry_.Joined(source, worker); }
   // `token` goes with what is handed over as a completion.
   void Join(uint32_t source, uint32_t worker, uint64_t token = 0) {
     registry_.Join(source, worker, token);
@@ -161,8 +159,6 @@ class Engine : public Questions {
   void Leave(uint32_t source, uint32_t worker) { registry_.Leave(source, worker); }
   void Pause(uint32_t source) { books_.sources[source].paused = true; }
   void Resume(uint32_t source) { books_.sources[source].paused = false; }
-  // What the sources have counted whose indexes were used again.
-  const SourceCount& departed_sources() const { return registry_.departed(); }
 
   // Nobody drives the master for a while: from the next batch on it ends what is armed, arms and
   // asks for nothing more, and deals nothing; what has been accepted is held. GoOn takes it up
@@ -184,11 +180,8 @@ class Engine : public Questions {
 
   // --- For tests and the simulator. ------------------------------------------------------------
 
-  // Whether it asks to be woken for nothing but the taking of what it has handed over.
-  bool waits_for_took_alone() const { return hungry_ && waits_.OnlyFor(Waits::For::kTook); }
-  // The same for what policies have set aside, and for others than givers.
-  bool waits_for_policies_alone() const { return hungry_ && waits_.OnlyFor(Waits::For::kPolicy); }
-  bool waits_for_others_alone() const { return hungry_ && waits_.OnlyFor(Waits::For::kOthers); }
+  // Whether it asks to be woken for nothing but this.
+  bool WaitsOnlyFor(Waits::For what) const { return hungry_ && waits_.OnlyFor(what); }
   // Asserts the rules that can be looked up; those about rest only where nothing is under way.
   // There is room for every accept under way, as long as the ring has brought no more than it said
   // it could.

@@ -8,14 +8,9 @@
 namespace ringmaster::core {
 
 void Ledger::Reserve(uint32_t sources, uint32_t workers, uint32_t records) {
-  if (sources > sources_.size()) {
-    sources_.resize(sources);
-    queues_.resize(sources);
-    asides_.resize(sources);
-    passed_on_.resize(sources);
-  }
+  if (sources > sources_.size()) sources_.resize(sources);
   if (workers > workers_.size()) workers_.resize(workers);
-  for (std::vector<Queue>& by_giver : passed_on_) by_giver.resize(workers_.size());
+  held_.Reserve(sources, static_cast<uint32_t>(workers_.size()));
   if (records <= room_max_) return;
   room_max_ = records;
   // Twice as much each time, so that many small steps stay cheap.
@@ -48,7 +43,7 @@ ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t gi
             .number = count.arrivals + count.passed_on++,
             .came_at_ns = now_ns,
             .next = kNoArrival};
-  Append(QueueOf(record), id);
+  held_.Append(id);
   ++count.held;
   ++count.passed_on_to_deal;
   if (giver != kNoGiver) {
@@ -58,19 +53,9 @@ ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t gi
   return id;
 }
 
-ArrivalId Ledger::FirstPassedOn(uint32_t source, uint32_t except) const {
-  ArrivalId oldest = kNoArrival;
-  for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {
-    const ArrivalId first = passed_on_[source][giver].first;
-    if (first == kNoArrival || giver == except) continue;
-    if (oldest == kNoArrival || records_[first].number < records_[oldest].number) oldest = first;
-  }
-  return oldest;
-}
-
 void Ledger::ForgetGiver(uint32_t source, uint32_t giver) {
   if (givers_ == 0) return;
-  Merge(source, giver);
+  sources_[source].with_givers -= held_.Merge(source, giver);
   for (ArrivalRecord& record : records_) {
     if (record.place != Place::kFree && record.source == source && record.giver == giver) {
       Forget(record);
@@ -80,31 +65,12 @@ void Ledger::ForgetGiver(uint32_t source, uint32_t giver) {
 
 void Ledger::ForgetGivers(uint32_t source) {
   if (givers_ == 0) return;
-  for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) Merge(source, giver);
+  for (uint32_t giver = 0; giver < workers_.size(); ++giver) {
+    sources_[source].with_givers -= held_.Merge(source, giver);
+  }
   for (ArrivalRecord& record : records_) {
     if (record.place != Place::kFree && record.source == source) Forget(record);
   }
-}
-
-// Puts what a giver's queue has into that of the source.
-void Ledger::Merge(uint32_t source, uint32_t giver) {
-  ArrivalId before = kNoArrival;
-  for (ArrivalId id = passed_on_[source][giver].first; id != kNoArrival;) {
-    const ArrivalId next = records_[id].next;
-    before = PutByNumber(queues_[source], id, before);
-    id = next;
-    --sources_[source].with_givers;
-  }
-  passed_on_[source][giver] = {};
-}
-
-int64_t Ledger::OldestAside(uint32_t source) const {
-  int64_t oldest_ns = kNotAside;
-  for (ArrivalId id = asides_[source].first; id != kNoArrival; id = records_[id].next) {
-    const int64_t at_ns = records_[id].aside_at_ns;
-    if (oldest_ns == kNotAside || at_ns < oldest_ns) oldest_ns = at_ns;
-  }
-  return oldest_ns;
 }
 
 void Ledger::SetAside(ArrivalId id, int64_t now_ns) {
@@ -118,41 +84,13 @@ void Ledger::SetAside(ArrivalId id, int64_t now_ns) {
   ++count.held;
   ++count.aside;
   ++aside_;
-  Append(asides_[record.source], id);
+  held_.Append(id);
 }
 
-// What is recalled comes first whatever its number, so all queues are nearly sorted, and one that
-// waits is walked only as far as what was set aside is older.
 void Ledger::TakeUp(uint32_t source) {
   if (sources_[source].aside == 0) return;
-  ArrivalId before = kNoArrival;
-  for (ArrivalId id = asides_[source].first; id != kNoArrival;) {
-    ArrivalRecord& record = records_[id];
-    const ArrivalId next = record.next;
-    record.aside = false;
-    CountPassedOn(record);
-    const ArrivalId put =
-        PutByNumber(QueueOf(record), id, record.giver == kNoGiver ? before : kNoArrival);
-    if (record.giver == kNoGiver) before = put;
-    id = next;
-  }
-  asides_[source] = {};
+  held_.TakeUp(source, [this](const ArrivalRecord& record) { CountPassedOn(record); });
   aside_ -= std::exchange(sources_[source].aside, 0);
-}
-
-// Puts it before the first with a larger number behind `before`, which is in the queue, or
-// kNoArrival. Returns it.
-ArrivalId Ledger::PutByNumber(Queue& queue, ArrivalId id, ArrivalId before) {
-  ArrivalRecord& record = records_[id];
-  ArrivalId next = before == kNoArrival ? queue.first : records_[before].next;
-  while (next != kNoArrival && records_[next].number < record.number) {
-    before = next;
-    next = records_[next].next;
-  }
-  (before == kNoArrival ? queue.first : records_[before].next) = id;
-  record.next = next;
-  if (next == kNoArrival) queue.last = id;
-  return id;
 }
 
 // It waits to be dealt again.
@@ -229,30 +167,22 @@ void Ledger::PushHeldFirst(ArrivalId id) {
   ArrivalRecord& record = records_[id];
   record.place = Place::kHeld;
   CountPassedOn(record);
-  Queue& queue = QueueOf(record);
-  record.next = queue.first;
-  queue.first = id;
-  if (queue.last == kNoArrival) queue.last = id;
+  held_.PushFirst(id);
 }
 
 void Ledger::CheckAll() const {
   uint64_t aside_of_all = 0;
   for (uint32_t source = 0; source < sources_.size(); ++source) {
     const SourceCount& count = sources_[source];
-    RINGMASTER_CHECK(count.arrivals + count.passed_on == count.held + count.offered +
-                                                             count.claimed + count.refused +
-                                                             count.dropped);  // (1)
+    RINGMASTER_CHECK(count.arrivals + count.passed_on ==
+                     count.held + count.offered + count.claimed + count.refused + count.dropped);
     RINGMASTER_CHECK(count.gone <= count.dropped);
-    const uint64_t aside = CheckQueue(asides_[source], source, true, kNoGiver);
-    uint64_t with_givers = 0;
-    for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {
-      with_givers += CheckQueue(passed_on_[source][giver], source, false, giver);
-    }
-    const uint64_t to_deal = CheckQueue(queues_[source], source, false, kNoGiver) + with_givers;
-    RINGMASTER_CHECK(with_givers == count.with_givers);
-    RINGMASTER_CHECK(aside + to_deal == count.held && aside == count.aside);
+    const Held::Sizes sizes = held_.Check(source);
+    const uint64_t to_deal = sizes.waiting + sizes.with_givers;
+    RINGMASTER_CHECK(sizes.with_givers == count.with_givers);
+    RINGMASTER_CHECK(sizes.aside + to_deal == count.held && sizes.aside == count.aside);
     RINGMASTER_CHECK(count.passed_on_to_deal <= to_deal);
-    aside_of_all += aside;
+    aside_of_all += sizes.aside;
   }
   RINGMASTER_CHECK(aside_of_all == aside_);
   std::vector<uint32_t> unclaimed(workers_.size());
@@ -275,22 +205,8 @@ void Ledger::CheckAll() const {
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     const WorkerCount& count = workers_[worker];
     RINGMASTER_CHECK(count.unclaimed == unclaimed[worker]);
-    RINGMASTER_CHECK(count.assigned == count.claimed + count.recalled + count.unclaimed);  // (2)
+    RINGMASTER_CHECK(count.assigned == count.claimed + count.recalled + count.unclaimed);
   }
-}
-
-// How many a queue has. `giver` is that of all of them; of what is set aside, each has its own.
-uint64_t Ledger::CheckQueue(const Queue& queue, uint32_t source, bool aside, uint32_t giver) const {
-  uint64_t held = 0;
-  for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) {
-    const ArrivalRecord& record = records_[id];
-    RINGMASTER_CHECK(record.place == Place::kHeld && record.source == source);  // (6)
-    RINGMASTER_CHECK(record.aside == aside);
-    RINGMASTER_CHECK(aside || record.giver == giver);  // (22)
-    RINGMASTER_CHECK(record.next != kNoArrival || queue.last == id);
-    ++held;
-  }
-  return held;
 }
 
 }  // namespace ringmaster::core

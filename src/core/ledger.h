@@ -2,19 +2,18 @@
 // counts that must add up. Pure bookkeeping on the master's thread. All sources share one room for
 // records, which only Reserve allocates; memory that no record has used yet is not touched.
 //
-// Conservation:
-// (1) per source: arrivals + passed on = held + offered + claimed + refused + dropped.
-// (2) per worker, cumulative: assigned = claimed + recalled + unclaimed.
-// (4) each source numbers densely from 0 what arrives and what is passed on; a recall keeps the
-//     number.
-// (20) what is held waits to be dealt, or is set aside, because its policy has picked nobody. Taken
-//     up again, it takes its place among what waits by its number.
-// (6) an arrival is in one place: held by its source or offered to one worker. One that was sent to
-//     a worker's ring counts as claimed at once; its record stays until it is known that the
-//     sending has not failed.
-// (22) what a worker has passed on is held in the queue of that worker, its giver, until the giver
-//     leaves the source. So it holds up nothing that the giver may have.
-// ((3) and (5) concern credit and armed sources: see engine.h.)
+// Rules:
+//  * Conserved, per source: arrivals + passed on = held + offered + claimed + refused + dropped.
+//  * Conserved, per worker, cumulative: assigned = claimed + recalled + unclaimed.
+//  * Numbers. Each source numbers densely from 0 what arrives and what is passed on. A recall keeps
+//    the number.
+//  * One place. An arrival is held by its source or offered to one worker. One that was sent to a
+//    worker's ring counts as claimed at once. Its record stays until it is known that the sending
+//    has not failed.
+//  * Set aside. What is held waits to be dealt, or is set aside, because its policy has picked
+//    nobody. Taken up again, it takes its place among what waits by its number.
+//  * Passed on. What a worker has passed on is held in the queue of that worker, its giver, until
+//    the giver leaves the source. So it holds up nothing that the giver may have.
 
 #ifndef RINGMASTER_SRC_CORE_LEDGER_H_
 #define RINGMASTER_SRC_CORE_LEDGER_H_
@@ -23,49 +22,32 @@
 #include <utility>
 #include <vector>
 
+#include "core/arrival.h"
 #include "core/check.h"
+#include "core/held.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::core {
-
-using ArrivalId = uint32_t;
-inline constexpr ArrivalId kNoArrival = UINT32_MAX;
-inline constexpr int64_t kNotAside = -1;
-inline constexpr uint32_t kNoGiver = UINT32_MAX;
-
-enum class Place : uint8_t { kFree, kHeld, kOffered, kSent };
-
-struct ArrivalRecord {
-  Place place = Place::kFree;
-  uint8_t doublings = 0;  // how often its recall limit has been doubled
-  bool aside = false;     // kHeld: it is set aside
-  bool passed_on = false;
-  uint32_t source = 0;
-  uint32_t worker = 0;             // kOffered, kSent: to whom
-  uint32_t worker_generation = 0;  // kSent: which of those that have had the index
-  int32_t fd = -1;                 // of a ticket: the poll mask
-  Arrival facts;
-  uint32_t giver = kNoGiver;  // who has passed it on, as long as that has joined its source
-  uint64_t number = 0;        // within its source, by (4)
-  int64_t came_at_ns = 0;
-  int64_t offered_at_ns = 0;        // kOffered
-  int64_t aside_at_ns = kNotAside;  // when it was first set aside, since it was last offered
-  ArrivalId next = kNoArrival;
-};
 
 struct SourceCount {
   uint64_t arrivals = 0;
   uint64_t passed_on = 0;
   uint64_t held = 0;
-  uint64_t aside = 0;       // of these, set aside, by (20)
+  uint64_t aside = 0;       // of these, set aside
   uint64_t aside_ever = 0;  // how often an arrival was, not counting when that was asked about anew
   uint64_t passed_on_to_deal = 0;  // of what is held and not set aside, passed on
-  uint64_t with_givers = 0;        // of these, in the queues of givers, by (22)
+  uint64_t with_givers = 0;        // of these, in the queues of givers
   uint64_t offered = 0;
   uint64_t claimed = 0;
   uint64_t refused = 0;
   uint64_t dropped = 0;
   uint64_t gone = 0;  // of these, whose clients had hung up before they were accepted
+
+  // How many are held and not set aside.
+  uint64_t to_deal() const { return held - aside; }
+  // Without what was passed on and is not set aside: how many of these, and how many are held.
+  uint64_t new_to_deal() const { return to_deal() - passed_on_to_deal; }
+  uint64_t held_of_intake() const { return held - passed_on_to_deal; }
 };
 
 struct WorkerCount {
@@ -90,7 +72,6 @@ class Ledger {
   // How many more arrivals there is room for, and how many records there are.
   uint32_t room() const { return room_max_ - records_used_; }
   uint32_t records_used() const { return records_used_; }
-  bool HasRoom() const { return room() > 0; }
 
   // One that there is no room for: it counts as an arrival and as refused, and leaves no record.
   void TurnAway(uint32_t source) {
@@ -119,42 +100,31 @@ class Ledger {
     ++sources_[source].refused;
   }
 
-  // The first of what a source holds and has not set aside; kNoArrival when there is nothing. By
-  // (22) what has a giver is in other queues.
-  ArrivalId FirstHeld(uint32_t source) const { return queues_[source].first; }
-  // By (22) the oldest of what has a giver other than `except` (kNoGiver: of all).
-  ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const;
-  // The first of what this giver has passed on.
-  ArrivalId FirstOf(uint32_t source, uint32_t giver) const {
-    return passed_on_[source][giver].first;
+  // The first of what a source holds, has not set aside, and has no giver; kNoArrival when there is
+  // nothing.
+  ArrivalId FirstHeld(uint32_t source) const { return held_.First(source); }
+  // The oldest of what has a giver other than `except` (kNoGiver: of all).
+  ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const {
+    return held_.FirstPassedOn(source, except);
   }
+  // The first of what this giver has passed on.
+  ArrivalId FirstOf(uint32_t source, uint32_t giver) const { return held_.FirstOf(source, giver); }
   // Whether anything in the ledger has a giver: hardly ever, so this is asked first.
   bool AnyGivers() const { return givers_ > 0; }
-  // Without what was passed on and is not set aside: how many are held, and how many are to be
-  // dealt.
-  uint64_t HeldOfIntake(uint32_t source) const {
-    return sources_[source].held - sources_[source].passed_on_to_deal;
-  }
-  uint64_t NewToDeal(uint32_t source) const {
-    return ToDeal(source) - sources_[source].passed_on_to_deal;
-  }
-  // By (22): what `giver` has passed on of the source has no giver any more, wherever it is.
+  // What `giver` has passed on of the source has no giver any more, wherever it is.
   void ForgetGiver(uint32_t source, uint32_t giver);
   // The same of all givers.
   void ForgetGivers(uint32_t source);
 
-  // By (20), the same of what it has set aside; and when the one that has been so for the longest
+  // The first of what a source has set aside; and when the one that has been so for the longest
   // time was: kNotAside when there is none.
-  ArrivalId FirstAside(uint32_t source) const { return asides_[source].first; }
-  int64_t OldestAside(uint32_t source) const;
+  ArrivalId FirstAside(uint32_t source) const { return held_.FirstAside(source); }
+  int64_t OldestAside(uint32_t source) const { return held_.OldestAside(source); }
 
   // Whether any source has set anything aside: hardly ever, so this is asked first.
   bool AnyAside() const { return aside_ > 0; }
 
-  // How many a source holds and has not set aside.
-  uint64_t ToDeal(uint32_t source) const { return sources_[source].held - sources_[source].aside; }
-
-  // By (20): the first held arrival of its source is set aside; all that are wait to be dealt.
+  // The first held arrival of its source is set aside; all that are wait to be dealt again.
   void SetAside(ArrivalId id, int64_t now_ns);
   void TakeUp(uint32_t source);
 
@@ -193,34 +163,20 @@ class Ledger {
   const SourceCount& source(uint32_t source) const { return sources_[source]; }
   const WorkerCount& worker(uint32_t worker) const { return workers_[worker]; }
 
-  // Checks (1), (2) and that queues and counts agree; walks everything, for tests and shutdown.
+  // Checks what is conserved, and that queues and counts agree; walks everything, for tests and
+  // shutdown.
   void CheckAll() const;
 
  private:
-  struct Queue {
-    ArrivalId first = kNoArrival;
-    ArrivalId last = kNoArrival;
-  };
-
   ArrivalId TakeRecord();
-  Queue& QueueOf(const ArrivalRecord& record) {
-    return record.giver == kNoGiver ? queues_[record.source]
-                                    : passed_on_[record.source][record.giver];
-  }
   ArrivalId PopHeld(ArrivalId id);
-  void Append(Queue& queue, ArrivalId id);
-  ArrivalId PutByNumber(Queue& queue, ArrivalId id, ArrivalId before);
   void CountPassedOn(const ArrivalRecord& record);
-  void Merge(uint32_t source, uint32_t giver);
   void Forget(ArrivalRecord& record);
-  uint64_t CheckQueue(const Queue& queue, uint32_t source, bool aside, uint32_t giver) const;
   void PushHeldFirst(ArrivalId id);
   void Free(ArrivalId id);
 
-  std::vector<ArrivalRecord> records_;         // as many as were ever used at once
-  std::vector<Queue> queues_;                  // what each source holds
-  std::vector<Queue> asides_;                  // but for what it has set aside
-  std::vector<std::vector<Queue>> passed_on_;  // and what has a giver, by (22)
+  std::vector<ArrivalRecord> records_;  // as many as were ever used at once
+  Held held_{records_};
   std::vector<SourceCount> sources_;
   std::vector<WorkerCount> workers_;
   ArrivalId free_ = kNoArrival;
@@ -232,18 +188,9 @@ class Ledger {
 
 // --- What every arrival passes through -----------------------------------------------------------
 
-inline void Ledger::Append(Queue& queue, ArrivalId id) {
-  (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
-  queue.last = id;
-}
-
 inline ArrivalId Ledger::PopHeld(ArrivalId id) {
+  held_.PopFirst(id);
   ArrivalRecord& record = records_[id];
-  Queue& queue = record.aside ? asides_[record.source] : QueueOf(record);
-  RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
-  queue.first = record.next;
-  if (queue.first == kNoArrival) queue.last = kNoArrival;
-  record.next = kNoArrival;
   SourceCount& count = sources_[record.source];
   --count.held;
   if (record.aside) {
@@ -271,7 +218,7 @@ inline void Ledger::Free(ArrivalId id) {
 }
 
 inline ArrivalId Ledger::TakeRecord() {
-  RINGMASTER_CHECK(HasRoom());
+  RINGMASTER_CHECK(room() > 0);
   // One that was used before, as long as there is one: no more memory is touched than was needed.
   if (free_ == kNoArrival) {
     free_ = static_cast<ArrivalId>(records_.size());
@@ -294,7 +241,7 @@ inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int6
             .number = count.arrivals++ + count.passed_on,
             .came_at_ns = came_at_ns,
             .next = kNoArrival};
-  Append(queues_[source], id);
+  held_.Append(id);
   ++count.held;
   return id;
 }

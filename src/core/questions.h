@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "core/books.h"
@@ -45,6 +46,7 @@ class Questions {
 
   // --- Sources ---------------------------------------------------------------------------------
 
+  bool Joined(uint32_t source, uint32_t worker) const { return of_source(source).Joined(worker); }
   bool source_removed(uint32_t source) const { return of_source(source).removed; }
   // Tells the source from all others that have had its index: never 0, never used again.
   uint64_t source_serial(uint32_t source) const { return of_source(source).serial; }
@@ -70,8 +72,13 @@ class Questions {
   // Whether nothing is armed or under way at the source.
   bool IntakeEnded(uint32_t source) const { return of_source(source).IntakeEnded(); }
 
+  // What the sources have counted whose indexes were used again.
+  const SourceCount& departed_sources() const { return books_.departed; }
+
   // --- All together ----------------------------------------------------------------------------
 
+  // What has happened since the last call of Engine::ClearEvents.
+  std::span<const EngineEvent> events() const { return books_.events; }
   // While it rests: whether nothing is armed or under way any more.
   bool AtRest() const { return books_.unsettled.empty() && AllDisarmed(); }
   // After StopIntake: nothing is armed or under way any more.

@@ -106,7 +106,7 @@ void Receiver::OnAccepted(Source& source, const Completion& completion) {
     expires_at_ns = After(came_at_ns, age_max_ns);
     if (completion.gone || now_ns >= expires_at_ns) return DropAtOnce(source, completion);
   }
-  if (!books_.ledger.HasRoom()) return TurnAway(source, completion);
+  if (books_.ledger.room() == 0) return TurnAway(source, completion);
   books_.ledger.Arrive(source.index, completion.result, completion.facts, came_at_ns);
   if (completion.key.kind == OpKind::kAcceptEach) books_.places.ForceReserve(source.index);
   books_.ages.Note(expires_at_ns);
@@ -224,7 +224,8 @@ void Receiver::FinishBatch() {
     }
     if (books_.now_ns >= source.back_off.retry_at_ns()) EndBackOff(source);
     // What has found nothing needs no credit any more.
-    books_.LetGo(source, books_.ledger.NewToDeal(source.index) + source.tickets.counted());
+    books_.LetGo(source,
+                 books_.ledger.source(source.index).new_to_deal() + source.tickets.counted());
     source.pace.Learn();
   }
 }

@@ -83,12 +83,12 @@ void Registry::AddSource(uint32_t index, SourceConfig config) {
     const Source& last = books_.sources[index];
     if (last.intake.accepts_each()) books_.room.RemoveEach(last.config.hold);
     const SourceCount& count = books_.ledger.source(index);
-    departed_.arrivals += count.arrivals;
-    departed_.passed_on += count.passed_on;
-    departed_.claimed += count.claimed;
-    departed_.refused += count.refused;
-    departed_.dropped += count.dropped;
-    departed_.gone += count.gone;
+    books_.departed.arrivals += count.arrivals;
+    books_.departed.passed_on += count.passed_on;
+    books_.departed.claimed += count.claimed;
+    books_.departed.refused += count.refused;
+    books_.departed.dropped += count.dropped;
+    books_.departed.gone += count.gone;
     books_.ledger.ResetSource(index);
   }
   const Arming last = books_.sources[index].intake.arming();
@@ -160,7 +160,7 @@ void Registry::PassOn(std::span<const PassedOn> passed_on, int64_t now_ns) {
   for (const PassedOn& it : passed_on) {
     const Source& source = books_.sources[it.source];
     RINGMASTER_CHECK(!source.intake.tickets() && source.intake.listens());
-    const bool joined = it.giver != UINT32_MAX && Joined(it.source, it.giver);
+    const bool joined = it.giver != UINT32_MAX && source.Joined(it.giver);
     books_.ledger.PassOn(it.source, it.fd, it.facts, joined ? it.giver : kNoGiver, now_ns);
     books_.now_ns = std::max(books_.now_ns, now_ns);
     // Notes when it will be too old.
@@ -210,7 +210,7 @@ void Registry::RemoveWorker(uint32_t index) {
   Worker& worker = books_.workers[index];
   RINGMASTER_CHECK(worker.used);
   for (uint32_t source = 0; source < books_.source_slots(); ++source) {
-    if (Joined(source, index)) Leave(source, index);
+    if (books_.sources[source].Joined(index)) Leave(source, index);
   }
   parts_.recaller.RecallAllOf(index);
   for (const Source& source : books_.sources) books_.places.Leaves(source.index, index);
@@ -239,14 +239,9 @@ void Registry::SetWindow(uint32_t index, uint32_t window_max) {
   ReserveShared();
 }
 
-bool Registry::Joined(uint32_t source, uint32_t worker) const {
-  const std::vector<uint32_t>& joined = books_.sources[source].joined;
-  return std::binary_search(joined.begin(), joined.end(), worker);
-}
-
 void Registry::Join(uint32_t index, uint32_t worker, uint64_t token) {
   Source& source = books_.sources[index];
-  RINGMASTER_CHECK(books_.workers[worker].used && !Joined(index, worker) && !source.removed);
+  RINGMASTER_CHECK(books_.workers[worker].used && !source.Joined(worker) && !source.removed);
   books_.workers[worker].sending.SetToken(index, token);
   std::vector<uint32_t>& joined = source.joined;
   joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);

@@ -58,8 +58,6 @@ class Registry {
   void AddSource(uint32_t index, SourceConfig config);
   void RemoveSource(uint32_t source);
   std::unique_ptr<Policy> SetPolicy(uint32_t source, std::unique_ptr<Policy> policy);
-  // What the sources have counted whose indexes were used again.
-  const SourceCount& departed() const { return departed_; }
 
   void PassOn(std::span<const PassedOn> passed_on, int64_t now_ns);
 
@@ -68,7 +66,6 @@ class Registry {
   uint32_t AddWorker(const WorkerConfig& config);
   void RemoveWorker(uint32_t worker);
   void SetWindow(uint32_t worker, uint32_t window_max);
-  bool Joined(uint32_t source, uint32_t worker) const;
   void Join(uint32_t source, uint32_t worker, uint64_t token);
   void Leave(uint32_t source, uint32_t worker);
 
@@ -87,7 +84,6 @@ class Registry {
 
   Books& books_;
   const Parts parts_;
-  SourceCount departed_;
   uint64_t serials_ = 0;  // of sources, given out
   size_t ops_max_ = 0;
 };

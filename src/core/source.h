@@ -51,6 +51,9 @@ struct Source {
     return {
         .kind = kind, .facts = facts, .generation = intake.arming().generation(), .index = index};
   }
+  bool Joined(uint32_t worker) const {
+    return std::binary_search(joined.begin(), joined.end(), worker);
+  }
   // How many its policy may set aside.
   uint32_t AsideMax() const { return std::clamp(config.hold, 1u, kAsideMax); }
   // What it has asked for and may still bring something.

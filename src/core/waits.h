@@ -47,8 +47,8 @@ class Waits {
   bool WantsArm(const Source& source) const {
     return source.intake.WantsArm(
         {.closed = books_.Shut(source) || source.back_off.pauses(),
-         .full =
-             source.lack.place() || books_.ledger.HeldOfIntake(source.index) >= source.config.hold,
+         .full = source.lack.place() ||
+                 books_.ledger.source(source.index).held_of_intake() >= source.config.hold,
          .starves = Of(source) == For::kCredit || books_.AsideFull(source),
          .facts = source.facts});
   }

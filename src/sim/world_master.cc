@@ -376,13 +376,15 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
     master.handed.push_back(
         {.worker = kernel_.WorkerOf(op.fd), .fd = op.sent, .ticket_of = TicketOf(op)});
   }
-  if (breaks(Breakage::kMasterForgetsTook) && master.engine->waits_for_took_alone()) {
+  if (breaks(Breakage::kMasterForgetsTook) &&
+      master.engine->WaitsOnlyFor(core::Waits::For::kTook)) {
     master.hunger.Clear();
   }
-  const bool forgets =
-      breaks(Breakage::kMasterForgetsAside) && master.engine->waits_for_policies_alone();
+  const bool forgets = breaks(Breakage::kMasterForgetsAside) &&
+                       master.engine->WaitsOnlyFor(core::Waits::For::kPolicy);
   if (forgets) master.hunger.Clear();
-  if (breaks(Breakage::kMasterForgetsOthers) && master.engine->waits_for_others_alone()) {
+  if (breaks(Breakage::kMasterForgetsOthers) &&
+      master.engine->WaitsOnlyFor(core::Waits::For::kOthers)) {
     master.hunger.Clear();
   }
   NotePromises();

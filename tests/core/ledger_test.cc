@@ -102,14 +102,14 @@ TEST_F(LedgerTest, HoldsWhatIsPassedOnInTheQueueOfItsGiverUntilThatHasLeft) {
   EXPECT_EQ(ledger_.FirstPassedOn(0, kNoGiver), first);
   EXPECT_EQ(ledger_.FirstPassedOn(0, 1), third);
   EXPECT_EQ(ledger_.FirstPassedOn(1, kNoGiver), kNoArrival);
-  EXPECT_EQ(ledger_.ToDeal(0), 4u);
-  EXPECT_EQ(ledger_.NewToDeal(0), 1u);
+  EXPECT_EQ(ledger_.source(0).to_deal(), 4u);
+  EXPECT_EQ(ledger_.source(0).new_to_deal(), 1u);
   EXPECT_EQ(ledger_.source(0).with_givers, 2u);
   ledger_.CheckAll();
   ledger_.ForgetGiver(0, 1);
   EXPECT_EQ(ledger_.FirstHeld(0), first);
   EXPECT_EQ(ledger_.FirstPassedOn(0, kNoGiver), third);
-  EXPECT_EQ(ledger_.NewToDeal(0), 1u);
+  EXPECT_EQ(ledger_.source(0).new_to_deal(), 1u);
   ledger_.ForgetGivers(0);
   EXPECT_FALSE(ledger_.AnyGivers());
   for (const ArrivalId id : {first, second, third, fourth}) {
@@ -127,7 +127,7 @@ TEST_F(LedgerTest, WhatComesBackGoesToTheQueueOfItsGiverIfThatIsStillThere) {
   const ArrivalId second = ledger_.PassOn(0, 11, {}, 1, 100);
   ledger_.SetAside(first, 100);
   ledger_.SetAside(second, 100);
-  EXPECT_EQ(ledger_.NewToDeal(0), 0u);
+  EXPECT_EQ(ledger_.source(0).new_to_deal(), 0u);
   const ArrivalId third = ledger_.PassOn(0, 12, {}, 1, 100);
   ledger_.TakeUp(0);
   EXPECT_EQ(ledger_.FirstOf(0, 1), first);
@@ -148,13 +148,13 @@ TEST_F(LedgerTest, WhatComesBackGoesToTheQueueOfItsGiverIfThatIsStillThere) {
 
 TEST_F(LedgerTest, HasRoomForAsManyAsReserved) {
   std::vector<ArrivalId> ids;
-  while (ledger_.HasRoom()) ids.push_back(ledger_.Arrive(0, static_cast<int32_t>(ids.size()), {}));
+  while (ledger_.room() > 0) ids.push_back(ledger_.Arrive(0, static_cast<int32_t>(ids.size()), {}));
   EXPECT_EQ(ids.size(), 8u);
   ledger_.Refuse(ids.front());
-  EXPECT_TRUE(ledger_.HasRoom());
+  EXPECT_TRUE(ledger_.room() > 0);
   ledger_.Reserve(2, 3, 9);
   ledger_.Arrive(0, 100, {});
-  EXPECT_TRUE(ledger_.HasRoom());
+  EXPECT_TRUE(ledger_.room() > 0);
   ledger_.CheckAll();
 }
 
@@ -196,7 +196,7 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
     switch (prng.Below(8)) {
       case 0:
       case 1:
-        if (!ledger.HasRoom()) break;
+        if (ledger.room() == 0) break;
         ledger.Arrive(source, static_cast<int32_t>(step), {});
         ++arrived;
         break;
@@ -214,7 +214,7 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
         if (held != kNoArrival && prng.Chance({1, 4})) ledger.Refuse(held);
         break;
       case 5:
-        if (!ledger.HasRoom()) break;
+        if (ledger.room() == 0) break;
         ledger.PassOn(source, step, {}, prng.Chance({1, 4}) ? kNoGiver : worker, step);
         break;
       case 6:

@@ -1,0 +1,116 @@
+// Held: what sources hold, and in which order. Each source has a queue of what waits to be dealt,
+// one of what is set aside, and one for each worker, its giver, of what that has passed on. A
+// record says by `aside` and `giver` in which it is. The queues are linked through the records,
+// which are the ledger's, so nothing is allocated here but for new sources and workers.
+//
+// What is taken back comes first whatever its number. So all queues are nearly sorted, and one that
+// waits is walked only as far as what is put into it is older.
+
+#ifndef RINGMASTER_SRC_CORE_HELD_H_
+#define RINGMASTER_SRC_CORE_HELD_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/arrival.h"
+#include "core/check.h"
+
+namespace ringmaster::core {
+
+class Held {
+ public:
+  // Borrows the records.
+  explicit Held(std::vector<ArrivalRecord>& records) : records_(records) {}
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+  // Set-up: for so many sources and workers. Only grows.
+  void Reserve(uint32_t sources, uint32_t workers);
+
+  // The first of each queue; kNoArrival: it is empty.
+  ArrivalId First(uint32_t source) const { return waiting_[source].first; }
+  ArrivalId FirstAside(uint32_t source) const { return asides_[source].first; }
+  ArrivalId FirstOf(uint32_t source, uint32_t giver) const {
+    return passed_on_[source][giver].first;
+  }
+  // The oldest of what has a giver other than `except` (kNoGiver: of all).
+  ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const;
+  // Since when that is set aside which has been so for the longest time; kNotAside: nothing is.
+  int64_t OldestAside(uint32_t source) const;
+
+  // A record goes to the end, or the beginning, of its queue, or is taken from the beginning.
+  void Append(ArrivalId id) {
+    Queue& queue = QueueOf(records_[id]);
+    (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
+    queue.last = id;
+  }
+  void PushFirst(ArrivalId id) {
+    ArrivalRecord& record = records_[id];
+    Queue& queue = QueueOf(record);
+    record.next = queue.first;
+    queue.first = id;
+    if (queue.last == kNoArrival) queue.last = id;
+  }
+  void PopFirst(ArrivalId id) {
+    ArrivalRecord& record = records_[id];
+    Queue& queue = QueueOf(record);
+    RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
+    queue.first = record.next;
+    if (queue.first == kNoArrival) queue.last = kNoArrival;
+    record.next = kNoArrival;
+  }
+
+  // What is set aside takes its places among what waits. Calls `taken_up` with each record.
+  template <typename TakenUp>
+  void TakeUp(uint32_t source, TakenUp taken_up);
+  // The same of what a giver has passed on. Returns how many there were; their records still say
+  // who the giver is, which the caller changes.
+  uint32_t Merge(uint32_t source, uint32_t giver);
+
+  // Asserts what each queue of the source must have; returns how many each kind has.
+  struct Sizes {
+    uint64_t waiting = 0;
+    uint64_t aside = 0;
+    uint64_t with_givers = 0;
+  };
+  Sizes Check(uint32_t source) const;
+
+ private:
+  struct Queue {
+    ArrivalId first = kNoArrival;
+    ArrivalId last = kNoArrival;
+  };
+
+  Queue& QueueOf(const ArrivalRecord& record) {
+    if (record.aside) return asides_[record.source];
+    return record.giver == kNoGiver ? waiting_[record.source]
+                                    : passed_on_[record.source][record.giver];
+  }
+  ArrivalId PutByNumber(Queue& queue, ArrivalId id, ArrivalId before);
+  uint64_t Check(const Queue& queue, uint32_t source, bool aside, uint32_t giver) const;
+
+  std::vector<ArrivalRecord>& records_;
+  std::vector<Queue> waiting_;                 // by source
+  std::vector<Queue> asides_;                  // by source
+  std::vector<std::vector<Queue>> passed_on_;  // by source and giver
+};
+
+template <typename TakenUp>
+void Held::TakeUp(uint32_t source, TakenUp taken_up) {
+  ArrivalId before = kNoArrival;
+  for (ArrivalId id = asides_[source].first; id != kNoArrival;) {
+    ArrivalRecord& record = records_[id];
+    const ArrivalId next = record.next;
+    record.aside = false;
+    taken_up(record);
+    const bool waits = record.giver == kNoGiver;
+    const ArrivalId put = PutByNumber(QueueOf(record), id, waits ? before : kNoArrival);
+    if (waits) before = put;
+    id = next;
+  }
+  asides_[source] = {};
+}
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_HELD_H_
