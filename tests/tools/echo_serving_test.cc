@@ -451,6 +451,39 @@ TEST_F(EchoServing, FirstSignalLetsOpenConnectionsFinish) {
   EXPECT_EQ(result["open"], 0);
 }
 
+// A drain ends when nobody has anything to wait for, whatever way a worker has of being told.
+TEST_P(EchoServingWithLoop, SilentClientsDoNotKeepItFromEnding) {
+  using Line = std::vector<std::string>;
+  for (const Line& kind :
+       {Line{}, Line{"--handoff", "completion"}, Line{"--masters", "2"},
+        Line{"--intake", "readiness"}, Line{"--host", GetParam() == "uring" ? "ring" : "loop"}}) {
+    Line line = {"--json", "--loop", GetParam(), "--workers", "4", "--drain-ms", "30000"};
+    line.insert(line.end(), kind.begin(), kind.end());
+    EchoServer server(line);
+    ASSERT_NE(server.address(), "") << server.Complaint();
+    std::vector<Client> silent;
+    for (int i = 0; i < 100; ++i) {
+      silent.emplace_back(server.address());
+      ASSERT_TRUE(silent.back().connected());
+      // Those that ask come last, so nobody is left in a backlog, where a client is reset.
+      if (i < 50) continue;
+      ASSERT_TRUE(silent.back().Send("a line\n"));
+      ASSERT_EQ(silent.back().Receive(7), "a line\n");
+    }
+    const auto begun = std::chrono::steady_clock::now();
+    const nlohmann::json result = server.Stop(std::chrono::seconds(20));
+    const auto took = std::chrono::steady_clock::now() - begun;
+    ASSERT_TRUE(result.is_object()) << server.Complaint();
+    EXPECT_EQ(result["drained"], true);
+    EXPECT_GE(result["accepted"], 100);  // more where some tickets find nothing
+    for (const Client& client : silent) EXPECT_EQ(client.Receive(), "(end)");
+    std::printf("%s %s: SIGTERM with 100 silent clients took %lld ms\n", GetParam().c_str(),
+                kind.empty() ? "" : kind.back().c_str(),
+                static_cast<long long>(
+                    std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
+  }
+}
+
 // While one drains, another one is started on the same address, and serves every new client.
 TEST_P(EchoServingWithLoop, ASuccessorTakesTheAddressWhileItDrains) {
   const ScratchDirectory scratch;
@@ -479,7 +512,12 @@ TEST_P(EchoServingWithLoop, ASuccessorTakesTheAddressWhileItDrains) {
     ASSERT_EQ(shutdown(client.fd(), SHUT_WR), 0);
     const nlohmann::json result = server.WaitForReport();
     ASSERT_TRUE(result.is_object()) << server.Complaint();
-    EXPECT_EQ(result["accepted"], 1);
+    // A ticket may find nothing, if its connection was counted while it was being accepted.
+    const bool tickets = !kind.empty() && kind.back() == "readiness";
+    EXPECT_GE(result["accepted"], 1);
+    if (!tickets) {
+      EXPECT_EQ(result["accepted"], 1);
+    }
     EXPECT_EQ(result["drained"], true);
   }
 }

@@ -1,5 +1,6 @@
 #include "connection_table.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cassert>
@@ -30,6 +31,16 @@ uint32_t ConnectionTable::Allocate(int fd, Lease lease) {
   return index;
 }
 
+void ConnectionTable::HangUpOnIdle(bool also_new) {
+  for (uint32_t index = 0; index < index_end(); ++index) {
+    EchoConnection& connection = (*this)[index];
+    if (connection.fd < 0 || connection.hung_up_on || !connection.idle()) continue;
+    if (!connection.asked && !also_new) continue;
+    connection.hung_up_on = true;
+    shutdown(connection.fd, SHUT_RD);
+  }
+}
+
 void ConnectionTable::Free(uint32_t index) {
   EchoConnection& connection = (*this)[index];
   assert(connection.fd >= 0 && !connection.receiving && !connection.sending);
@@ -38,6 +49,9 @@ void ConnectionTable::Free(uint32_t index) {
   connection.receive_ending = false;
   connection.end_of_stream = false;
   connection.failed = false;
+  connection.asked = false;
+  connection.within_line = false;
+  connection.hung_up_on = false;
   connection.sent = 0;
   EmptyAndTrim(connection.outgoing);
   EmptyAndTrim(connection.following);

@@ -23,12 +23,22 @@ struct EchoConnection {
   bool sending = false;         // a send is in flight
   bool end_of_stream = false;   // the client has sent everything
   bool failed = false;          // nothing more can be exchanged; it ends when nothing is in flight
+  bool asked = false;           // the client has sent something
+  bool within_line = false;     // and the last byte of it ended no line
+  bool hung_up_on = false;      // what the client sends from now on is not read, see HangUpOnIdle
   size_t sent = 0;              // bytes at the front of `outgoing` that have gone
   std::vector<char> outgoing;   // what is being sent; does not change while a send is in flight
   std::vector<char> following;  // what is sent after it
   Lease lease;
 
   size_t unsent() const { return outgoing.size() - sent + following.size(); }
+  // Whether the client waits for nothing: of a line that has begun the rest is still to come.
+  bool idle() const { return unsent() == 0 && !within_line && !end_of_stream && !failed; }
+  // Notes what was received; `size` is at least 1.
+  void NoteReceived(const char* data, size_t size) {
+    asked = true;
+    within_line = data[size - 1] != '\n';
+  }
 };
 
 // Empties `bytes`, and gives its memory back when it is more than worth keeping.
@@ -43,6 +53,11 @@ class ConnectionTable {
 
   // Closes the connection, then releases its lease.
   void Free(uint32_t index);
+
+  // Hangs up on connections that are idle, while the server drains. What has arrived by then is
+  // still read and echoed, and then the stream ends. One whose client has not asked yet may have a
+  // request on its way: it is left out unless `also_new`.
+  void HangUpOnIdle(bool also_new);
 
   EchoConnection& operator[](uint32_t index) { return chunks_[index / kChunk][index % kChunk]; }
 

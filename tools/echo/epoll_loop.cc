@@ -152,7 +152,8 @@ void EpollLoop::Run() {
   }
   std::array<epoll_event, kEventsPerTurnMax> events;
   while (!ended_ || connections_.size() > 0) {
-    const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax, -1);
+    const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax,
+                                 port_.draining() && !ended_ ? kQuietMs : -1);
     if (count < 0 && errno != EINTR) {
       std::fprintf(stderr, "ringmaster-echo: worker %u: its epoll set is unusable: %s\n",
                    port_.worker(), std::strerror(errno));
@@ -175,6 +176,7 @@ void EpollLoop::Run() {
           break;
       }
     }
+    if (port_.draining() && !ended_) connections_.HangUpOnIdle(/*also_new=*/count == 0);
   }
 }
 
@@ -265,6 +267,7 @@ bool EpollLoop::Read(EchoConnection& connection) {
     return true;
   }
   const auto size = static_cast<size_t>(count);
+  connection.NoteReceived(buffer.data(), size);
   size_t sent = 0;
   if (connection.unsent() == 0) {
     const ssize_t result = send(connection.fd, buffer.data(), size, MSG_NOSIGNAL);

@@ -20,6 +20,10 @@ inline constexpr size_t kUnsentBytesMax = size_t{256} * 1024;
 // How many connections are claimed before the traffic of the open ones is looked at again.
 inline constexpr size_t kClaimsPerTurnMax = 16;
 
+// While the server drains, a worker that has had nothing to do for so long hangs up also on clients
+// that have not asked yet. It is longer than a request is on its way, on most networks.
+inline constexpr int kQuietMs = 50;
+
 class Loop {
  public:
   virtual ~Loop() = default;

@@ -6,7 +6,7 @@
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
 //   end     first signal -> BeginShutdown: the listeners are closed as soon as nothing refers to
 //           them, so that new clients are refused, or served by a successor on the same port; the
-//           workers go on serving until all is done or time is up;
+//           workers close what is idle, and go on serving until all is done or time is up;
 //           second signal -> the deadline is now;
 //           then -> the workers close what is open and end -> what they did is printed
 
@@ -108,11 +108,16 @@ class Signals {
 
 // Shuts the balancer down while it listens for a second signal. Closes `listeners` before it
 // drains.
-ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signals,
+ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signals, Control& control,
                      std::vector<Listener>& listeners) {
   const absl::Status begun = balancer.BeginShutdown(
       {.drain = absl::Milliseconds(options.drain_ms),
-       .on_intake_ended = [&] { listeners.clear(); },
+       .on_intake_ended =
+           [&] {
+             listeners.clear();
+             // A worker that is sent its connections has no doorbell: this makes it ask its port.
+             if (options.handoff == Handoff::kCompletion) control.Wake();
+           },
        .on_ended = [&](const ShutdownReport&) { signals.NotifyFinished(); }});
   begun.IgnoreError();  // fails in a forked child
   while (signals.WaitForEndOrFinished()) {
@@ -192,10 +197,10 @@ absl::StatusOr<int> Run(const Options& options) {
 
   std::fprintf(
       remarks,
-      "no more connections are accepted; waiting up to %lld ms for the open ones, a second "
-      "signal ends that\n",
+      "no more connections are accepted, and idle ones are closed; waiting up to %lld ms for the "
+      "others, a second signal ends that\n",
       static_cast<long long>(options.drain_ms));
-  const ShutdownReport report = Drain(options, **balancer, signals, listeners);
+  const ShutdownReport report = Drain(options, **balancer, signals, **control, listeners);
   (*control)->End();
   std::vector<uint64_t> bytes_echoed(report.stats.workers.size());
   for (const std::unique_ptr<Worker>& worker : workers) {

@@ -125,6 +125,7 @@ class UringLoop final : public Loop {
   void Handle(const io_uring_cqe& completion);
   void WatchControl();
   void ObeyControl();
+  int Submit(bool wait);
   absl::Status LendRing();
   void DriveMaster();
   void Take(Connection taken);
@@ -146,6 +147,7 @@ class UringLoop final : public Loop {
   bool multishot_ = false;
   bool claim_due_ = false;
   bool ended_ = false;  // as the control says
+  bool quiet_ = false;  // the last turn has waited for nothing
   size_t taken_ = 0;    // connections handed over in this turn
   Port port_;
   ConnectionTable connections_;
@@ -206,6 +208,7 @@ void UringLoop::Run() {
                       [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
     }
     Turn(/*wait=*/!claim_due_ || ended_);
+    if (port_.draining() && !ended_) connections_.HangUpOnIdle(/*also_new=*/quiet_);
   }
 }
 
@@ -224,11 +227,21 @@ void UringLoop::DriveMaster() {
   claim_due_ = true;
 }
 
+// While it drains it does not wait for longer than kQuietMs: -ETIME says that it was so long.
+int UringLoop::Submit(bool wait) {
+  if (!wait || !port_.draining()) return io_uring_submit_and_wait(&ring_, wait ? 1 : 0);
+  __kernel_timespec patience = {.tv_sec = 0, .tv_nsec = kQuietMs * 1'000'000};
+  io_uring_cqe* first = nullptr;
+  return io_uring_submit_and_wait_timeout(&ring_, &first, 1, &patience, nullptr);
+}
+
 // Submits what has been asked for and handles what has completed, of which there is something when
 // it was told to wait.
 void UringLoop::Turn(bool wait) {
-  const int submitted = io_uring_submit_and_wait(&ring_, wait ? 1 : 0);
-  if (submitted < 0 && submitted != -EINTR && submitted != -EAGAIN && submitted != -EBUSY) {
+  const int submitted = Submit(wait);
+  quiet_ = submitted == -ETIME;
+  if (submitted < 0 && submitted != -ETIME && submitted != -EINTR && submitted != -EAGAIN &&
+      submitted != -EBUSY) {
     std::fprintf(stderr, "ringmaster-echo: worker %u: its io_uring is unusable: %s\n",
                  port_.worker(), std::strerror(-submitted));
     std::_Exit(1);
@@ -329,6 +342,7 @@ void UringLoop::OnReceived(uint32_t index, int result, uint32_t flags) {
     if (result > 0 && !connection.failed) {
       const char* const data = pool_.data(buffer);
       connection.following.insert(connection.following.end(), data, data + result);
+      connection.NoteReceived(data, static_cast<size_t>(result));
     }
     pool_.Return(buffer);
   }

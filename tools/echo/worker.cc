@@ -42,10 +42,14 @@ absl::StatusOr<std::unique_ptr<Control>> Control::Create() {
 
 Control::~Control() { close(fd_); }
 
-void Control::End() {
-  ended_.store(true, std::memory_order_release);
+void Control::Wake() {
   // The counter would have to be written 2^64 times before this could fail.
   eventfd_write(fd_, 1);
+}
+
+void Control::End() {
+  ended_.store(true, std::memory_order_release);
+  Wake();
 }
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerSetup& setup) {

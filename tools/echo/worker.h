@@ -20,9 +20,9 @@ namespace ringmaster::echo {
 // What a worker's loop is built on.
 enum class LoopKind : uint8_t { kUring, kEpoll };
 
-// Tells all workers at once to close what is open and to end. It costs one descriptor, however many
-// workers there are. Every loop polls the same eventfd, which nobody reads, and an eventfd wakes
-// its pollers at every write.
+// Tells all workers at once to look at their ports, or to close what is open and to end. It costs
+// one descriptor, however many workers there are. Every loop polls the same eventfd, which nobody
+// reads, and an eventfd wakes its pollers at every write.
 class Control {
  public:
   static absl::StatusOr<std::unique_ptr<Control>> Create();
@@ -30,7 +30,8 @@ class Control {
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
 
-  // From any thread.
+  // From any thread. Wakes all workers.
+  void Wake();
   void End();
 
   // From any thread.
