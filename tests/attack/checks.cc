@@ -90,27 +90,31 @@ void CheckStats(const BalancerStats& stats, const std::string& when) {
   uint64_t held = 0;
   for (const SourceStats& source : stats.sources) {
     const uint64_t gone = source.claimed + source.refused + source.dropped + source.held;
-    if (source.accepted < gone)
+    const uint64_t came = source.accepted + source.passed_on;
+    if (came < gone)
       Fail(
-          "%s: source %u has accepted %llu, but claimed %llu, refused %llu, dropped %llu, held "
-          "%llu",
+          "%s: source %u has accepted %llu, passed on %llu, but claimed %llu, refused %llu, "
+          "dropped %llu, held %llu",
           when.c_str(), source.source, static_cast<unsigned long long>(source.accepted),
+          static_cast<unsigned long long>(source.passed_on),
           static_cast<unsigned long long>(source.claimed),
           static_cast<unsigned long long>(source.refused),
           static_cast<unsigned long long>(source.dropped),
           static_cast<unsigned long long>(source.held));
-    offered_least += source.accepted - gone;
+    offered_least += came - gone;
     held += source.held;
   }
   if (held > stats.held) Fail("%s: sources hold more than the balancer", when.c_str());
   const uint64_t gone = claimed + stats.refused + stats.dropped + stats.held;
-  if (stats.accepted < gone + offered_least)
-    Fail("%s: %llu accepted, but %llu claimed, %llu refused, %llu dropped, %llu held, %llu offered",
-         when.c_str(), static_cast<unsigned long long>(stats.accepted),
-         static_cast<unsigned long long>(claimed), static_cast<unsigned long long>(stats.refused),
-         static_cast<unsigned long long>(stats.dropped),
-         static_cast<unsigned long long>(stats.held),
-         static_cast<unsigned long long>(offered_least));
+  if (stats.accepted + stats.passed_on < gone + offered_least)
+    Fail(
+        "%s: %llu accepted, %llu passed on, but %llu claimed, %llu refused, %llu dropped, "
+        "%llu held, %llu offered",
+        when.c_str(), static_cast<unsigned long long>(stats.accepted),
+        static_cast<unsigned long long>(stats.passed_on), static_cast<unsigned long long>(claimed),
+        static_cast<unsigned long long>(stats.refused),
+        static_cast<unsigned long long>(stats.dropped), static_cast<unsigned long long>(stats.held),
+        static_cast<unsigned long long>(offered_least));
 }
 
 void PrintStats(const BalancerStats& stats) {
@@ -143,9 +147,10 @@ void CheckReport(const ShutdownReport& report, const std::string& when) {
   for (const WorkerStats& worker : stats.workers) claimed += worker.claimed;
   if (stats.held != 0)
     Fail("%s: %llu are still held", when.c_str(), static_cast<unsigned long long>(stats.held));
-  if (stats.accepted != claimed + stats.refused + stats.dropped)
-    Fail("%s: %llu accepted, but %llu claimed, %llu refused, %llu dropped", when.c_str(),
-         static_cast<unsigned long long>(stats.accepted), static_cast<unsigned long long>(claimed),
+  if (stats.accepted + stats.passed_on != claimed + stats.refused + stats.dropped)
+    Fail("%s: %llu accepted, %llu passed on, but %llu claimed, %llu refused, %llu dropped",
+         when.c_str(), static_cast<unsigned long long>(stats.accepted),
+         static_cast<unsigned long long>(stats.passed_on), static_cast<unsigned long long>(claimed),
          static_cast<unsigned long long>(stats.refused),
          static_cast<unsigned long long>(stats.dropped));
   if (report.drained && (report.open != 0 || report.refused != 0))

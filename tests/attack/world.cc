@@ -281,9 +281,27 @@ void World::Serve(Random& draws, Connection connection) {
     case 2:  // without an answer
       LetGo(connection.fd());
       return;
+    case 3:
+      return PassOn(*record, std::move(connection));
     default:
       Answer(std::move(connection));
   }
+}
+
+// Somebody else answers, unless nobody else can have it.
+void World::PassOn(SourceRecord& record, Connection connection) {
+  const int fd = connection.fd();
+  LetGo(fd);
+  Call call("Source::PassOn of a connection of source %u", record.id);
+  if (Expect(call, record.handle.PassOn(std::move(connection)),
+             {absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument})) {
+    if (record.intake == Intake::kReadiness) Fail("source %u deals tickets", record.id);
+    return;
+  }
+  // NOLINTNEXTLINE(bugprone-use-after-move): it was not moved from
+  if (connection.fd() != fd) Fail("a connection is lost that was not passed on");
+  Hold(fd);
+  Answer(std::move(connection));
 }
 
 void World::Redeem(Random& draws, Ticket ticket) {

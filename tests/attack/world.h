@@ -133,6 +133,7 @@ class World {
 
   // What a worker does with a connection, and with a ticket. `token` tells the source.
   void Serve(Random& random, Connection connection);
+  void PassOn(SourceRecord& record, Connection connection);
   void Redeem(Random& random, Ticket ticket);
   // The same for what came as a completion. `port` is null when it is gone.
   void ServeHandedOver(Random& random, Port* port, const io_uring_cqe& cqe);
