@@ -34,7 +34,7 @@ static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
   std::unordered_map<int, ringmaster::Connection> connections;
   while (!port.ended()) {
     epoll_event events[64];
-    const int ready = epoll_wait(epoll_fd, events, 64, -1);  // -1 after a signal
+    const int ready = epoll_wait(epoll_fd, events, 64, port.draining() ? 50 : -1);  // -1: a signal
     for (int i = 0; i < ready; ++i) {
       const int fd = events[i].data.fd;
       if (fd == mailbox.fd())
@@ -44,8 +44,8 @@ static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
       else if (!Echo(fd))
         connections.erase(fd);  // closes it; the balancer counts one less
     }
-    for (auto& it : connections)  // what has arrived is answered, then recv returns 0
-      if (port.draining()) shutdown(it.first, SHUT_RD);
+    for (auto& it : connections)  // after 50 ms of quiet: nothing is on its way any more
+      if (ready == 0) shutdown(it.first, SHUT_RD);  // what has come is answered, then recv is 0
   }
   close(epoll_fd);
 }

@@ -41,15 +41,15 @@ static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
   std::unordered_map<int, Client> clients;
   while (!port.ended()) {
     epoll_event event;
-    if (epoll_wait(epoll_fd, &event, 1, -1) != 1) continue;  // a signal
-    if (event.data.fd == mailbox.fd())
+    const int ready = epoll_wait(epoll_fd, &event, 1, port.draining() ? 50 : -1);  // -1: a signal
+    if (ready == 1 && event.data.fd == mailbox.fd())
       port.Claim([&](ringmaster::Connection claimed) {
         if (watch(claimed.fd())) clients[claimed.fd()].first = std::move(claimed);
       });
-    else if (!Serve(clients[event.data.fd], port.draining()))
+    else if (ready == 1 && !Serve(clients[event.data.fd], port.draining()))
       clients.erase(event.data.fd);
-    for (auto it = clients.begin(); port.draining() && it != clients.end();)
-      it = !Serve(it->second, true) || it->second.second.empty() ? clients.erase(it) : ++it;
+    for (auto it = clients.begin(); ready == 0 && it != clients.end();)  // 50 ms of quiet
+      it = it->second.second.empty() ? clients.erase(it) : ++it;
   }
   close(epoll_fd);
 }

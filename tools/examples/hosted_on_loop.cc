@@ -37,15 +37,15 @@ static void Work(ringmaster::Port port, int bell_fd, ringmaster::Balancer* hoste
   };
   while (!port.ended()) {
     epoll_event events[64];
-    const int ready = epoll_wait(epoll_fd, events, 64, -1);  // -1 after a signal
+    const int ready = epoll_wait(epoll_fd, events, 64, port.draining() ? 50 : -1);  // -1: a signal
     for (int i = 0; i < ready; ++i) {
       const int fd = events[i].data.fd;
       if (fd == bell_fd && hosted != nullptr) hosted->RunOnce().IgnoreError();
       if (fd != bell_fd && !Echo(fd)) connections.erase(fd);  // the balancer counts one less
       while (fd == bell_fd && port.Claim(take)) continue;
     }
-    for (auto& it : connections)  // what has arrived is answered, then recv returns 0
-      if (port.draining()) shutdown(it.first, SHUT_RD);
+    for (auto& it : connections)  // after 50 ms of quiet: nothing is on its way any more
+      if (ready == 0) shutdown(it.first, SHUT_RD);  // what has come is answered, then recv is 0
   }
   close(epoll_fd);
 }
