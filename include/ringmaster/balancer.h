@@ -290,6 +290,11 @@ struct SourceOptions {
   // Which of the balancer's masters watches it, from 0; -1: the one that has the fewest sources.
   int master = -1;
   Intake intake = Intake::kPollAccept;
+  // The source takes nothing in before so many workers have joined, at least 1. What waits when a
+  // server starts, after a restart above all, would otherwise go to the worker that joins first,
+  // because nobody else is there. Workers that leave later do not stop it again. If fewer workers
+  // join than that, Source::Resume starts it.
+  uint32_t start_workers = 1;
   // kAccept without a capacity: how many connections may be accepted ahead of credit before
   // accepting pauses, 1 to 1,048,576. All sources of a master together never hold more than that
   // maximum. A burst that is already under way may exceed `hold` by as much as the ring brings
@@ -378,7 +383,8 @@ class Source {
   Source() = default;
 
   // The worker of `port` takes part in this source from now on. The first worker that joins arms
-  // the source. Any thread may call this, and Leave, also while the worker claims on its own
+  // the source, and gets what waits until others have joined; SourceOptions::start_workers makes
+  // the source wait for them. Any thread may call this, and Leave, also while the worker claims on its own
   // thread.
   //
   // AlreadyExists when the worker has joined before. InvalidArgument when the port belongs to
@@ -432,7 +438,8 @@ class Source {
   absl::Status PassOn(Connection&& connection);
   absl::Status PassOn(int fd, Lease&& lease);
 
-  // Stops and resumes the intake. What has been accepted is still dealt.
+  // Stops and resumes the intake. What has been accepted is still dealt. Resume also starts a
+  // source that waits for start_workers.
   absl::Status Pause();
   absl::Status Resume();
 

@@ -92,7 +92,7 @@ struct Books {
 
   // Whether only a set-up call can make its intake go on.
   bool Shut(const Source& source) const {
-    return source.joined.empty() || source.paused || source.intake.listening().ended() ||
+    return source.joined.size() < source.starts_with || source.paused || source.intake.listening().ended() ||
            source.removed || stopping || resting;
   }
   // Whether what it has taken in is given to workers.

@@ -158,7 +158,11 @@ class Engine : public Questions {
   }
   void Leave(uint32_t source, uint32_t worker) { registry_.Leave(source, worker); }
   void Pause(uint32_t source) { books_.sources[source].paused = true; }
-  void Resume(uint32_t source) { books_.sources[source].paused = false; }
+  // Also starts it, however few workers have joined.
+  void Resume(uint32_t source) {
+    books_.sources[source].paused = false;
+    books_.sources[source].starts_with = 1;
+  }
 
   // Nobody drives the master for a while: from the next batch on it ends what is armed, arms and
   // asks for nothing more, and deals nothing; what has been accepted is held. GoOn takes it up

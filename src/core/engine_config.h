@@ -51,6 +51,7 @@ struct SourceConfig {
   uint32_t hold = 0;             // kAccept: pauses when it holds so many. All: sets aside no more,
                                  // nor more than kAsideMax, but one in any case
   bool recall = true;
+  uint32_t start_workers = 1;  // it starts when so many have joined, or when it is resumed
   uint32_t accept_flags = 0;
   Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
   int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets

@@ -103,6 +103,7 @@ void Registry::AddSource(uint32_t index, SourceConfig config) {
   books_.places.SetSource(index, config.gate, source.intake.accepts_singly());
   if (source.intake.accepts_each()) books_.room.AddEach(config.hold);
   source.config = std::move(config);
+  source.starts_with = source.config.start_workers;
   ReserveFor(source);
   ReserveShared();
 }
@@ -246,6 +247,7 @@ void Registry::Join(uint32_t index, uint32_t worker, uint64_t token) {
   std::vector<uint32_t>& joined = source.joined;
   joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);
   source.aside.Change();
+  if (joined.size() >= source.starts_with) source.starts_with = 1;
 }
 
 void Registry::Leave(uint32_t index, uint32_t worker) {

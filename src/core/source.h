@@ -27,6 +27,8 @@ struct Source {
   uint32_t index = 0;   // its own
   uint64_t serial = 0;  // tells it from all others that have had the index
   uint8_t facts = 0;    // what is asked for of connections: a set of kFact bits
+  // Nothing is taken in before so many workers have joined. 1 once it has started.
+  uint32_t starts_with = 1;
   bool paused = false;
   bool removed = false;
   bool drained = false;          // removed, and nothing is left of it; `joined` are those who may

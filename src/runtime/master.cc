@@ -99,6 +99,7 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
          .overflows = std::max(overflows, 0),
          .hold = options.hold,
          .recall = options.recall,
+         .start_workers = options.start_workers,
          .accept_flags = (options.nonblocking ? static_cast<uint32_t>(SOCK_NONBLOCK) : 0u) |
                          (options.close_on_exec ? static_cast<uint32_t>(SOCK_CLOEXEC) : 0u),
          .gate = shared.limit(),

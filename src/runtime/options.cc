@@ -143,6 +143,11 @@ absl::Status CheckOptions(const SourceOptions& options, uint32_t masters) {
   }
   if (absl::Status status = CheckHold(options); !status.ok()) return status;
   if (options.capacity == 0) return NoCapacityAtAll("source");
+  if (options.start_workers == 0) {
+    return absl::InvalidArgumentError(
+        "start_workers is 0, but without a worker there is nobody to deal to: set it to the number "
+        "of workers that are to join before the source starts, or leave it alone");
+  }
   if (absl::Status status = CheckAgeMax(options); !status.ok()) return status;
   if (options.master < -1 || options.master >= static_cast<int>(masters)) {
     return absl::InvalidArgumentError(

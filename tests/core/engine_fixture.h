@@ -39,11 +39,12 @@ struct TestSourceOptions {
   bool multishot_accept = true;  // what arrives is simply reported then
   uint32_t hold = 64;
   bool recall = true;
-  bool readiness = false;  // arrivals are tickets
-  bool countable = false;  // and their number can be asked for
-  Gate* gate = nullptr;    // how many connections may be open
-  bool listens = true;     // connections come from it
-  bool hides_end = false;  // its multishot accept does not complete when it is shut down
+  bool readiness = false;      // arrivals are tickets
+  bool countable = false;      // and their number can be asked for
+  Gate* gate = nullptr;        // how many connections may be open
+  bool listens = true;         // connections come from it
+  uint32_t start_workers = 1;  // before so many have joined, nothing is taken in
+  bool hides_end = false;      // its multishot accept does not complete when it is shut down
 };
 
 class EngineTest : public ::testing::Test {
@@ -60,6 +61,7 @@ class EngineTest : public ::testing::Test {
          .countable = options.countable,
          .hold = options.hold,
          .recall = options.recall,
+         .start_workers = options.start_workers,
          .gate = options.gate,
          .policy = std::move(policy)});
   }

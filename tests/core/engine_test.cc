@@ -39,6 +39,41 @@ TEST_F(EngineTest, ArmsASourceWhenTheFirstWorkerJoins) {
   engine_.CheckAll(true);
 }
 
+TEST_F(EngineTest, ASourceThatWaitsForWorkersStartsWithTheLastOfThem) {
+  for (const bool multishot : {false, true}) {
+    const uint32_t source = AddSource({.multishot_accept = multishot, .start_workers = 3});
+    AddWorker();
+    AddWorker();
+    Batch();
+    EXPECT_EQ(Count(OpKind::kPoll) + Count(OpKind::kAcceptEach), 0u);
+    engine_.CheckAll(true);
+    AddWorker();
+    Batch();
+    EXPECT_EQ(Count(OpKind::kPoll) + Count(OpKind::kAcceptEach), 1u);
+    // Who leaves later does not stop it again.
+    engine_.Leave(source, 0);
+    engine_.Leave(source, 1);
+    Batch();
+    EXPECT_TRUE(ops_.empty());
+    engine_.RemoveSource(source);
+    for (uint32_t worker = 0; worker < 3; ++worker) engine_.RemoveWorker(worker);
+    workers_.clear();
+    Batch();
+    Batch({End(-ECANCELED)});
+  }
+}
+
+TEST_F(EngineTest, ASourceThatWaitsForWorkersStartsWhenItIsResumed) {
+  AddSource({.multishot_accept = false, .start_workers = 3});
+  AddWorker();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPoll), 0u);
+  engine_.Resume(0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kPoll), 1u);
+  engine_.CheckAll(true);
+}
+
 TEST_F(EngineTest, DisarmsASourceWhenTheLastWorkerLeaves) {
   AddSource({.multishot_accept = false});
   AddWorker();

@@ -289,6 +289,26 @@ TEST_F(BalancerTest, AcceptsNothingWhilePausedAndEverythingAfterwards) {
   }
 }
 
+TEST_F(BalancerTest, WhatWaitsAtTheStartIsSharedByAllWorkersThatTheSourceWaitsFor) {
+  for (const Intake intake : {Intake::kPollAccept, Intake::kAccept}) {
+    Create({});
+    const Listener listener = Listener::Tcp();
+    std::vector<int> clients;
+    for (int i = 0; i < 40; ++i) clients.push_back(listener.Connect());
+    Source source = AddSource(
+        listener, {.policy = RoundRobin(), .intake = intake, .start_workers = 4, .recall = false});
+    Kept kept;
+    std::vector<std::unique_ptr<Worker>> workers;
+    for (int i = 0; i < 3; ++i) workers.push_back(AddWorker({source}, kept.serve()));
+    EXPECT_EQ(balancer_->Stats().accepted, 0u);
+    workers.push_back(AddWorker({source}, kept.serve()));
+    ASSERT_TRUE(Eventually([&] { return kept.size() == clients.size(); }));
+    for (const std::unique_ptr<Worker>& worker : workers) EXPECT_EQ(worker->claimed(), 10u);
+    kept.TakeAll();
+    for (const int client : clients) close(client);
+  }
+}
+
 TEST_F(BalancerTest, AnIndependentEdgeTriggeredWaiterSeesEveryConnectionThatIsHeldBack) {
   constexpr int kConnections = 100;
   const Listener listener = Listener::Tcp();

@@ -66,6 +66,8 @@ TEST(Options, BoundsASource) {
   Refused(check({.intake = Intake::kAccept, .hold = UINT32_MAX}), "fs.nr_open");
   EXPECT_TRUE(check({.intake = Intake::kAccept, .hold = 1 << 20}).ok());
   EXPECT_TRUE(check({.hold = UINT32_MAX}).ok());  // of no meaning for this intake
+  Refused(check({.start_workers = 0}), "start_workers is 0");
+  EXPECT_TRUE(check({.start_workers = 64}).ok());
   Refused(check({.capacity = 0}), "capacity of the source");
   for (const absl::Duration age_max : {absl::ZeroDuration(), absl::Microseconds(999),
                                        absl::Seconds(-1), -absl::InfiniteDuration()}) {

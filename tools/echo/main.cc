@@ -158,7 +158,8 @@ absl::StatusOr<int> Run(const Options& options) {
     absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(options.policy);
     if (!policy.ok()) return policy.status();
     absl::StatusOr<Source> source = (*balancer)->AddSource(
-        listeners[i].fd(), {.policy = *std::move(policy), .intake = options.intake});
+        listeners[i].fd(),
+        {.policy = *std::move(policy), .intake = options.intake, .start_workers = options.workers});
     if (!source.ok()) return source.status();
     sources.push_back(*std::move(source));
   }
