@@ -144,7 +144,7 @@ void HostDriver::LetHostGo() {
 }
 
 void HostDriver::SayHostGone() {
-  turns_.CallBack(
+  turns_.events().Call(
       {.kind = Event::Kind::kHostGone,
        .text = absl::StrCat("the thread of the host has ended: nothing is accepted until another "
                             "thread calls Balancer::RunOnce",

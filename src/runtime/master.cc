@@ -402,7 +402,7 @@ void Master::Close() {
 BalancerStats Master::Stats() {
   BalancerStats stats;
   if (IsInside()) {
-    if (turns_.in_event()) {
+    if (turns_.events().running()) {
       turns_.FillStats(stats);  // between two batches, as always
     } else {
       stats.status = CalledFromCallback();

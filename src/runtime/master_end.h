@@ -1,15 +1,15 @@
-// The end of one master: by when it was asked for, and how far it has come.
+// The end of one master: by when it was asked for, how far it has come, and who is told.
 
 #ifndef RINGMASTER_SRC_RUNTIME_MASTER_END_H_
 #define RINGMASTER_SRC_RUNTIME_MASTER_END_H_
 
 #include <cstdint>
 #include <optional>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "ringmaster/stats.h"
 #include "runtime/calls.h"
+#include "runtime/environment.h"
 
 namespace ringmaster::internal {
 
@@ -17,8 +17,9 @@ namespace ringmaster::internal {
 // drives the master.
 class MasterEnd {
  public:
-  // Borrows the lock.
-  explicit MasterEnd(MasterLock* lock) : lock_(*lock) {}
+  // Borrows both.
+  MasterEnd(MasterLock* lock, const MasterEnvironment& environment)
+      : lock_(*lock), environment_(environment) {}
   MasterEnd(const MasterEnd&) = delete;
   MasterEnd& operator=(const MasterEnd&) = delete;
 
@@ -28,7 +29,8 @@ class MasterEnd {
   // With the lock: whether somebody has asked since the last Obey.
   bool asked() const { return asked_ns_.has_value(); }
 
-  // Takes over what was asked for. True: for the first time, so now the intake is to stop.
+  // Takes over what was asked for. True: for the first time, so now the intake is to stop. Workers
+  // that ask find that the balancer drains.
   bool Obey();
   bool begun() const { return begun_; }
   bool Due(int64_t now_ns) const { return now_ns >= until_ns_; }
@@ -36,11 +38,11 @@ class MasterEnd {
   // woken by the ends of intake that are still to come.
   int64_t Limit(int64_t wait_ns, int64_t now_ns) const;
 
-  // Whether this is the first call. Then it is to be told that no source is referred to any more.
-  bool SayIntakeEnded() { return !std::exchange(intake_ended_said_, true); }
+  // The master refers to no source any more. Only the first call does something.
+  void SayIntakeEnded();
   bool intake_ended_said() const { return intake_ended_said_; }
-  // Whether this is the first call. Then workers are to find that the master has ended.
-  bool CountEnd() { return !std::exchange(end_counted_, true); }
+  // Workers that ask find that the master has ended. Only the first call does something.
+  void Count();
 
   // What is left is being refused. `refused` is how much was refused before.
   void Refuse(uint64_t refused);
@@ -50,7 +52,8 @@ class MasterEnd {
   // Also counts as the deadline that has passed.
   void GiveUpNow();
 
-  // Completes the report, whose statistics and open connections are there, and shows it to all.
+  // Completes the report, whose statistics and open connections are there, and shows it to all. The
+  // program is told, if this is the last master.
   void Report(ShutdownReport report);
   // With the lock, at last. From now on every call is refused with this status.
   void Complete(absl::Status why);
@@ -62,6 +65,7 @@ class MasterEnd {
 
  private:
   MasterLock& lock_;
+  const MasterEnvironment& environment_;
   // Guarded by the lock.
   std::optional<int64_t> asked_ns_;  // and not yet obeyed
   std::optional<ShutdownReport> report_;
@@ -71,7 +75,7 @@ class MasterEnd {
   bool begun_ = false;
   int64_t until_ns_ = 0;
   bool intake_ended_said_ = false;
-  bool end_counted_ = false;
+  bool counted_ = false;
   std::optional<uint64_t> refused_before_;
   bool given_up_ = false;
 };

@@ -1,14 +1,11 @@
 #include "runtime/turns.h"
 
 #include <algorithm>
-#include <exception>
 #include <span>
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "core/check.h"
 #include "core/turn.h"
 #include "ring/errors.h"
 #include "ring/target.h"
@@ -37,7 +34,9 @@ Turns::Turns(const MasterEnvironment& environment, uint32_t index, uint32_t comp
                .gate = environment.shared->limit(),
                .shares_workers = environment.options.masters > 1},
               &shared_.hunger()),
-      roster_(index, environment.shared->masters()) {
+      roster_(index, environment.shared->masters()),
+      events_(&environment.options.on_event),
+      end_(&lock_, environment) {
   completions_.reserve(kCompletionsPerTurnMax);
 }
 
@@ -74,7 +73,7 @@ bool Turns::Take(core::Wait wait, absl::Status& why) {
   ring_->SetAcceptsMax(engine_.RoomForEach());
   if (const int result = ring_->Turn(ops_, wait, completions_); result < 0) {
     why = ring::ErrorStatus(ring::Operation::kDriveRing, -result);
-    CallBack(
+    events_.Call(
         {.kind = Event::Kind::kMasterFailed, .error = -result, .text = std::string(why.message())});
     RefuseWithoutRing(completions_);
     return false;
@@ -85,13 +84,14 @@ bool Turns::Take(core::Wait wait, absl::Status& why) {
   core::TakeTurn(engine_, host, completions_, now_ns_, ops_);
   calls_.EndDue();
   // A copy of each: the callback is not ours, and what it asks for may move the others.
-  for (size_t i = 0; environment_.options.on_event && i < engine_.events().size(); ++i) {
+  for (size_t i = 0; events_.wanted() && i < engine_.events().size(); ++i) {
     const core::EngineEvent event = engine_.events()[i];
-    CallBack(DescribeEvent(event, environment_.options, engine_, roster_));
+    events_.Call(DescribeEvent(event, environment_.options, engine_, roster_));
   }
   engine_.ClearEvents();
   if (!end_.begun()) return true;
-  if (!end_.intake_ended_said() && SourcesReleased()) SayIntakeEnded();
+  // When neither the master nor a ticket refers to a source's descriptor any more.
+  if (engine_.IntakeEnded() && !roster_.TicketsOut()) end_.SayIntakeEnded();
   if (!Drained() || !(end_.intake_ended_said() || end_.given_up())) return true;
   TakeLast();
   why = BalancerEnded();
@@ -119,16 +119,7 @@ void Turns::RunCalls() {
 }
 
 void Turns::Obey() {
-  if (!end_.Obey()) return;
-  environment_.shared->BeginDrain();
-  engine_.StopIntake();
-}
-
-// While shutting down: whether neither the master nor a ticket refers to a source's descriptor.
-bool Turns::SourcesReleased() const { return engine_.IntakeEnded() && !roster_.TicketsOut(); }
-
-void Turns::SayIntakeEnded() {
-  if (end_.SayIntakeEnded()) environment_.intake_ended();
+  if (end_.Obey()) engine_.StopIntake();
 }
 
 // While shutting down: whether there is nothing more to wait for. After the deadline it refuses
@@ -231,7 +222,7 @@ void Turns::RefuseNow() {
 // then nobody tries again.
 void Turns::TakeLast() {
   HandOverLast();
-  CountEnd();
+  end_.Count();
   engine_.TellWorkers();
   engine_.OnBatch({}, now_ns_, ops_, ring_->AllReported());
   HandOverLast();
@@ -260,10 +251,6 @@ void Turns::HandOverLast() {
     ring::CloseAccepted(completions_);
     if (result != 0 || ring_->AllReported()) return;
   }
-}
-
-void Turns::CountEnd() {
-  if (end_.CountEnd()) environment_.shared->CountEnded();
 }
 
 // Closes here what is held or offered, because the ring cannot close it any more.
@@ -330,8 +317,8 @@ void Turns::End(absl::Status why) {
     shared_.source(source).identity.Set(0);
   }
   RefusePassedOn();
-  SayIntakeEnded();
-  CountEnd();
+  end_.SayIntakeEnded();
+  end_.Count();
   if (!workers_told_) TellWorkersApart();
   // The places that it had are free.
   environment_.shared->KnockOthersIfHungry(&shared_);
@@ -343,31 +330,12 @@ void Turns::End(absl::Status why) {
   report.open = roster_.Open();
   FillStats(report.stats);
   end_.Report(std::move(report));
-  environment_.ended();
   const std::lock_guard lock(lock_.mutex);
   end_.Complete(why);
   for (const Departures::Departure& it : departures_.Take(/*last=*/true)) {
     if (roster_.Has(it.worker, it.shared)) roster_.Forget(it.worker);
   }
   calls_.EndAll(why);
-}
-
-void Turns::CallBack(const Event& event) {
-  if (!environment_.options.on_event) return;
-  in_event_ = true;
-  try {
-    environment_.options.on_event(event);
-  } catch (const std::exception& thrown) {
-    core::Misused(absl::StrCat("the event callback threw \"", thrown.what(),
-                               "\". It must not throw, because it is called on the master's "
-                               "thread, where nobody could catch it: catch it in the callback")
-                      .c_str());
-  } catch (...) {
-    core::Misused(
-        "the event callback threw something. It must not throw, because it is called on the "
-        "master's thread, where nobody could catch it: catch it in the callback");
-  }
-  in_event_ = false;
 }
 
 }  // namespace ringmaster::internal

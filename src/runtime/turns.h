@@ -17,6 +17,7 @@
 #include "ringmaster/stats.h"
 #include "runtime/calls.h"
 #include "runtime/environment.h"
+#include "runtime/event_callback.h"
 #include "runtime/master_end.h"
 #include "runtime/passing_on.h"
 #include "runtime/roster.h"
@@ -46,6 +47,7 @@ class Turns {
   CallQueue& calls() { return calls_; }
   Departures& departures() { return departures_; }
   MasterEnd& end() { return end_; }
+  EventCallback& events() { return events_; }
 
   // Borrows the ring, until another one or none (null) is set.
   void UseRing(ring::MasterRing* ring) { ring_ = ring; }
@@ -71,10 +73,6 @@ class Turns {
   void RunCalls();
   void Obey();
 
-  // Whether the calling thread is in the event callback of this master, which asks between two
-  // batches. Only for a caller that is inside.
-  bool in_event() const { return in_event_; }
-  void CallBack(const Event& event);
   void FillStats(BalancerStats& stats);
 
   // Between two batches. As a rule the kernel has taken everything that was submitted. If it has
@@ -114,11 +112,8 @@ class Turns {
 
   std::span<const core::PassedOn> TakePassedOn();
   void RefusePassedOn();
-  bool SourcesReleased() const;
-  void SayIntakeEnded();
   bool Drained();
   void HandOverLast();
-  void CountEnd();
   void TellWorkersApart();
   // Closes what nobody has claimed. The report counts this separately from what was refused before.
   void RefuseAll();
@@ -134,9 +129,9 @@ class Turns {
   std::vector<core::Completion> completions_;
   std::vector<core::Op> ops_;  // of the last batch, not yet handed over
   int64_t now_ns_ = 0;         // of the last batch
-  bool in_event_ = false;      // in the event callback
   bool workers_told_ = false;  // that the master ends
   uint64_t turns_ = 0;
+  EventCallback events_;
 
   // What was just taken, and as the engine gets it.
   std::vector<PassingOn::Item> passing_on_;
@@ -145,7 +140,7 @@ class Turns {
   MasterLock lock_;
   CallQueue calls_{&lock_};
   Departures departures_;
-  MasterEnd end_{&lock_};
+  MasterEnd end_;
 };
 
 }  // namespace ringmaster::internal

@@ -1,0 +1,35 @@
+// The program's event callback, as one master calls it.
+
+#ifndef RINGMASTER_SRC_RUNTIME_EVENT_CALLBACK_H_
+#define RINGMASTER_SRC_RUNTIME_EVENT_CALLBACK_H_
+
+#include <functional>
+
+#include "ringmaster/balancer.h"
+
+namespace ringmaster::internal {
+
+// The thread that drives the master, inside it (runtime/inside.h).
+class EventCallback {
+ public:
+  // Borrows the function, which may be empty.
+  explicit EventCallback(const std::function<void(const Event&)>* function)
+      : function_(*function) {}
+  EventCallback(const EventCallback&) = delete;
+  EventCallback& operator=(const EventCallback&) = delete;
+
+  // Whether anybody wants to hear of events.
+  bool wanted() const { return function_ != nullptr; }
+  // Does nothing when it is not wanted. Ends the process if the callback throws.
+  void Call(const Event& event);
+  // Whether the callback is running, and so it is the callback that asks.
+  bool running() const { return running_; }
+
+ private:
+  const std::function<void(const Event&)>& function_;
+  bool running_ = false;
+};
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_RUNTIME_EVENT_CALLBACK_H_
