@@ -252,6 +252,24 @@ TEST_F(PassedOnTest, IsRecalledForAThirdButNotForItsGiver) {
   EXPECT_EQ(Claim(2), std::vector<int32_t>{10});
 }
 
+TEST_F(PassedOnTest, IsNotRecalledWhenOnlyItsGiverHasCredit) {
+  AddSource();
+  AddWorker();
+  AddWorker();
+  AddWorker({.capacity = 1});
+  workers_[2]->state().open = 1;
+  Batch();
+  PassOn(0, {10});
+  Batch();
+  ASSERT_EQ(Unclaimed(1), 1u);
+  now_ns_ += 10 * kRecallAfter;
+  Batch();
+  EXPECT_EQ(Unclaimed(1), 1u);
+  EXPECT_TRUE(workers_[2]->Release(hunger_));  // it was asked to knock
+  Batch({Knock()});
+  EXPECT_EQ(Claim(2), std::vector<int32_t>{10});
+}
+
 TEST_F(PassedOnTest, IsRecalledFromItsGiverThatWasAloneWhenItCameBack) {
   AddSource();
   AddWorker();

@@ -141,7 +141,8 @@ class RidingTest : public ::testing::Test {
 
   // A worker with a ring of its own.
   static std::unique_ptr<Worker> AddWorker(RidingHost& host, Source source,
-                                           WorkerOptions options = {}) {
+                                           WorkerOptions options = {},
+                                           Worker::Serve serve = ServeIndex) {
     return std::make_unique<Worker>(
         [&host, source, options](int ring_fd, uint64_t tag) mutable -> absl::StatusOr<Port> {
           options.ring_fd = ring_fd;
@@ -153,7 +154,7 @@ class RidingTest : public ::testing::Test {
           if (!joined.ok()) return joined;
           return port;
         },
-        ServeIndex);
+        std::move(serve));
   }
 };
 
@@ -184,6 +185,29 @@ TEST_P(EveryKindOfRing, ServesBesideOtherWorkers) {
     EXPECT_EQ(host.served() + one->claimed() + two->claimed(), 1500u);
   }
   for (int i = 0; i < 100; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
+}
+
+TEST_P(EveryKindOfRing, WhatAWorkerPassesOnIsServedByOthers) {
+  const Listener listener = Listener::Tcp();
+  Source source;
+  RidingHost host({.ring_flags = GetParam(), .serves = true}, {},
+                  [&](Balancer& balancer, Port& port) {
+                    source = balancer.AddSource(listener.fd(), {.policy = RoundRobin()}).value();
+                    ASSERT_TRUE(source.Join(port).ok());
+                  });
+  std::atomic<int> refused{0};
+  const auto giver = AddWorker(host, source, {}, [&](uint32_t, Connection connection) {
+    refused += !source.PassOn(std::move(connection)).ok();
+  });
+  const auto other = AddWorker(host, source);
+  for (int i = 0; i < 300; ++i) {
+    const int server = AskWhoServes(listener);
+    ASSERT_GE(server, 0) << i;
+    ASSERT_NE(server, static_cast<int>(giver->index())) << i;
+  }
+  EXPECT_GT(giver->claimed(), 0u);
+  EXPECT_EQ(refused, 0);
+  EXPECT_EQ(host.served() + other->claimed(), 300u);
 }
 
 TEST_P(EveryKindOfRing, EveryIntakeAndHandoffWorks) {
