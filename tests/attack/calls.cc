@@ -214,6 +214,7 @@ void EmptyHandle(Actor& actor) {
   none.Took(actor.random.Below(5));
   none.Leave();
   if (none.joined()) Fail("an empty port has joined");
+  if (!none.draining() || !none.ended()) Fail("an empty port waits for a balancer");
   const auto record = actor.world.AnySource(actor.random);
   if (record == nullptr) return;
   const absl::Status status = record->handle.Join(none);

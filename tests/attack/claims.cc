@@ -48,6 +48,16 @@ void Disturb(Actor& actor, PortBox& box, bool& left) {
   }
 }
 
+// What a port says of the end, maybe after it has left.
+void CheckEnd(const World& world, const Port& port) {
+  const bool ended = port.ended();
+  const bool draining = port.draining();
+  if (ended && !draining) Fail("a port says that its balancer has ended without a drain");
+  if (!port.joined() && !ended) Fail("a port that has left waits for a balancer");
+  if (port.joined() && draining && !world.ending && !world.master_failed)
+    Fail("a port drains, and nobody has asked for the end");
+}
+
 }  // namespace
 
 bool Claim(Actor& actor, PortBox& box) {
@@ -93,6 +103,7 @@ bool Claim(Actor& actor, PortBox& box) {
   }
   if (count > most) Fail("a claim of at most %zu brought %zu", most, count);
   if (left && again) Fail("a port that has left says that offers are left");
+  CheckEnd(actor.world, box.port);
   return again;
 }
 

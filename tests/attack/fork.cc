@@ -62,6 +62,7 @@ int Refuses(const Inherited& inherited) {
   bool claimed = false;
   CHECK_IN_CHILD(!port.Claim([&](Connection) { claimed = true; }));
   CHECK_IN_CHILD(!claimed);
+  CHECK_IN_CHILD(port.draining() && port.ended());
   port.Took();
   port.Leave();
   return 0;

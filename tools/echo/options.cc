@@ -175,7 +175,7 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->check(CLI::Range(1U, kConnectionsMaxMax))
       ->capture_default_str();
   app.add_option("--drain-ms", options.drain_ms,
-                 "how long open connections may take after a signal, in milliseconds")
+                 "how long connections that are not idle may take after a signal, in milliseconds")
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, kDrainMsMax))
       ->capture_default_str();
