@@ -135,6 +135,7 @@ enum class Breakage : uint8_t {
   kHostForgetsItself,       // a host does not look for what it was offered in the middle of a claim
   kHostCallsBetweenTurns,   // a host's call is done while operations of its last batch are pending
   kTicketTellsNothing,      // a worker does not say that all is well again when it is asked
+  kTicketHidesShortage,     // a worker does not say that it ran out of descriptors
   kMasterHidesStalls,       // nobody hears that a worker does not move
   kMasterForgetsTook,       // a master that waits for nothing but Took does not ask to be woken
   kMasterTellsNobody,       // a master gives places back and wakes no other one

@@ -42,6 +42,15 @@ int64_t Patience(const SimConfig& config) {
   return 80 * config.turn_ns_max + config.wake_ns_max + slow_ns + gather_ns + 10 * kMicrosecond;
 }
 
+bool IsShortage(int32_t error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+// Whether it looks as if there were no listener.
+bool DeniesListening(int32_t error) {
+  return error == EINVAL || error == EOPNOTSUPP || error == EBADF || error == ENOTSOCK;
+}
+
 }  // namespace
 
 World::World(const SimConfig& config, Breakage breakage, Trace* trace)
@@ -503,8 +512,13 @@ void World::GiveBack(uint32_t worker, uint32_t source, int32_t error) {
   if (!at.identity.Is(of.serial)) Reached(Milestone::kTicketLate);
   const bool reused = at.identity.serial() > of.serial;
   if (reused) Reached(Milestone::kTicketOfReused);
+  if (at.identity.Is(of.serial)) {
+    of.says_short |= IsShortage(error) && !of.is_short;
+    of.says_graver |= DeniesListening(error);
+  }
+  const bool hides = Breaks(Breakage::kTicketHidesShortage) && IsShortage(error);
   const bool confused = reused && Breaks(Breakage::kTicketWithoutSerial);
-  at.given_back.Say(confused ? at.identity.serial() : of.serial, error);
+  if (!hides) at.given_back.Say(confused ? at.identity.serial() : of.serial, error);
   master.given_back = true;
   master.ring.OnKnock();
 }

@@ -239,10 +239,14 @@ class World {
     bool steady = true;                // the same workers and policy all the while
     bool paused = false;
     bool removed = false;
-    bool closed = false;              // removed, and its listener is closed
-    bool given_up = false;            // the engine has said so
-    uint64_t errors_said = 0;         // by its tickets
-    bool is_short = false;            // of descriptors, the same
+    bool closed = false;       // removed, and its listener is closed
+    bool given_up = false;     // the engine has said so
+    uint64_t errors_said = 0;  // by its tickets
+    bool is_short = false;     // of descriptors, the same
+    // What its tickets have said since its master's last batch: while it was not short, that it is;
+    // and something graver.
+    bool says_short = false;
+    bool says_graver = false;
     WatchedPolicy* policy = nullptr;  // owned by the engine
   };
   // A worker as an engine has it.
@@ -379,6 +383,8 @@ class World {
   void NoteOps(const SimMaster& master);
   void NoteEvents(SimMaster& master);
   void OnShortage(const SimMaster& master, uint32_t index, bool begins);
+  // After a batch: of a shortage that a worker has told of, somebody was told.
+  void CheckShortages(const SimMaster& master);
   struct TurnHost;  // see core/turn.h
   void TellOthers(const SimMaster& master);
   void CompareBooks(const SimMaster& master);

@@ -392,6 +392,7 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
   NoteOps(master);
   NoteEvents(master);
+  CheckShortages(master);
   checker_.CheckStalls(master.index, now_ns_);
   CloseRemoved(master);
   if (checker_.failed()) return;
@@ -579,6 +580,18 @@ void World::OnShortage(const SimMaster& master, uint32_t index, bool begins) {
                          : "a shortage ends that has not begun");
   }
   is_short = begins;
+  if (begins) sources_[master.by_index[index]].says_short = false;
+}
+
+void World::CheckShortages(const SimMaster& master) {
+  for (const uint32_t index : master.by_index) {
+    Source& source = sources_[index];
+    const bool hidden = std::exchange(source.says_short, false);
+    // The engine asks about the graver error first, and nobody hears of what is let go.
+    const bool graver = std::exchange(source.says_graver, false);
+    if (!hidden || graver || source.removed || source.given_up || master.stopped) continue;
+    checker_.Fail("a worker ran out of descriptors, and nobody was told");
+  }
 }
 
 // Compares the engine's books with the checker's. The engine may not know of a claim yet.

@@ -108,6 +108,8 @@ INSTANTIATE_TEST_SUITE_P(
             " host_steps=1 worker= worker= worker= faults=source_removed:1/2,worker_leaves:1/1"},
         BrokenPart{Breakage::kTicketTellsNothing, "TicketTellsNothing", "is never reported",
                    " hosted=0 descriptors_max=2 source=policy:least-loaded/readiness:1"},
+        BrokenPart{Breakage::kTicketHidesShortage, "TicketHidesShortage", "and nobody was told",
+                   " hosted=0 descriptors_max=2 source=policy:least-loaded/readiness:1"},
         BrokenPart{Breakage::kMasterHidesStalls, "MasterHidesStalls", "nobody was told",
                    " faults=worker_stalls:1/2"},
         BrokenPart{Breakage::kMasterForgetsTook, "MasterForgetsTook", "was not woken",
