@@ -9,7 +9,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 build=$scratch/build
 
-options=$(sed -n 's/^    meson setup build \(-Dtests=.*\)$/\1/p' "$source/README.md")
+options=$(sed -n 's/^    meson setup build-library \(-Dtests=.*\)$/\1/p' "$source/README.md")
 [ -n "$options" ] || { echo "README.md does not say how the library alone is built"; exit 1; }
 # Without optimisation, because only whether it builds is asked.
 # shellcheck disable=SC2086
