@@ -384,8 +384,8 @@ class Source {
 
   // The worker of `port` takes part in this source from now on. The first worker that joins arms
   // the source, and gets what waits until others have joined; SourceOptions::start_workers makes
-  // the source wait for them. Any thread may call this, and Leave, also while the worker claims on its own
-  // thread.
+  // the source wait for them. Any thread may call this, and Leave, also while the worker claims on
+  // its own thread.
   //
   // AlreadyExists when the worker has joined before. InvalidArgument when the port belongs to
   // another balancer. FailedPrecondition when the source's descriptor was closed and its number is

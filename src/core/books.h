@@ -92,8 +92,8 @@ struct Books {
 
   // Whether only a set-up call can make its intake go on.
   bool Shut(const Source& source) const {
-    return source.joined.size() < source.starts_with || source.paused || source.intake.listening().ended() ||
-           source.removed || stopping || resting;
+    return source.joined.size() < source.starts_with || source.paused ||
+           source.intake.listening().ended() || source.removed || stopping || resting;
   }
   // Whether what it has taken in is given to workers.
   bool Deals(const Source& source) const {
