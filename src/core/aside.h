@@ -1,7 +1,16 @@
-// What a source remembers of the arrivals that are set aside, because its policy has picked nobody
-// (Policy::kNobodyNow): what the policy was shown then, so that it is asked again as soon as it
-// would be shown something better; and by when it is asked again in any case.
+// Aside: what a source remembers of the arrivals that are set aside. It remembers what the policy
+// was shown then, and by when it is asked again in any case.
 //
+// Rule "set aside". What a policy picks nobody for (Policy::kNobodyNow) is set aside: it is held,
+// but neither dealt nor counted where credit matters. It keeps no credit and no promise
+// (core/places.h). So what is accepted may exceed what workers have places for by as many as are
+// set aside; its place at the gates it keeps. The policy is asked again about all of it when it
+// would be shown something better than before, which whoever makes credit knocks for; and after a
+// pause. The oldest comes first, also before what has been recalled since. No more than AsideMax
+// is set aside; then nothing of the source is asked for, and what it holds beyond that waits as
+// well. That, and what is set aside for kAsideLongNs, is said once until nothing is held.
+//
+// What is better:
 //  * Better is a candidate that was none before, or has fewer open connections or unclaimed offers,
 //    or waits now, or is busy no more. Other things do not let a policy change its mind, or too
 //    often.

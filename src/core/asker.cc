@@ -15,7 +15,7 @@ bool Asker::AskForMore(Source& source, Ahead ahead) {
   const bool may_have_more = source.intake.edges().ready() || source.tickets.counted();
   if (!may_have_more || held_back || source.pace.under_way() > 0) return false;
   if (source.intake.edges().awaits_took() && !source.tickets.counted()) return false;
-  return source.intake.tickets() ? IssueTickets(source) : AskForAccepts(source);
+  return source.intake.accepts_singly() ? AskForAccepts(source) : IssueTickets(source);
 }
 
 bool Asker::AskForAccepts(Source& source) {

@@ -1,5 +1,5 @@
 // What the engine is told when it is made, when a source or a worker is added, and what it tells of
-// itself: events and counts. The rules that these refer to by number are those of core/engine.h.
+// itself: events and counts.
 
 #ifndef RINGMASTER_SRC_CORE_ENGINE_CONFIG_H_
 #define RINGMASTER_SRC_CORE_ENGINE_CONFIG_H_
@@ -23,10 +23,10 @@ enum class EventKind : uint8_t {
   kWorkerMoves,
   kDoorbellFailed,  // or the sending of a connection
   kSourceBlocks,    // nobody accepts from it: it has become blocking, and who did might wait
-  kTurnedAway,      // by (14): the ring has brought more than it said it could
+  kTurnedAway,      // the ring has brought more than it said it could, see core/room.h
   kBacklogOverflow,
   kPolicyFailed,  // of the source, see policy_fault
-  kSetAside,      // by (20): by its policy, as much as may be, or for long
+  kSetAside,      // by its policy, as much as may be, or for long, see core/aside.h
 };
 
 struct EngineEvent {
@@ -55,7 +55,7 @@ struct SourceConfig {
   uint32_t accept_flags = 0;
   Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
   int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets
-  uint8_t age_facts = 0;   // what is asked for then, by (15): kFactCame or kFactGone
+  uint8_t age_facts = 0;   // what is asked for then, see core/ages.h: kFactCame or kFactGone
   std::unique_ptr<Policy> policy;
 };
 
@@ -63,7 +63,7 @@ struct SourceConfig {
 struct WorkerConfig {
   Inbox* inbox = nullptr;  // unused when there is a tally
   PortState* state = nullptr;
-  Tally* tally = nullptr;  // arrivals are handed over as completions, by (8)
+  Tally* tally = nullptr;  // arrivals are handed over as completions, see core/delivery.h
   int32_t ring_fd = -1;    // -1: it looks after every batch, and is not rung
   uint64_t tag = 0;
   uint32_t capacity = UINT32_MAX;
@@ -96,7 +96,7 @@ struct PassedOn {
 
 struct EngineConfig {
   int64_t recall_after_ns = 10'000'000;
-  uint32_t completion_entries = 0;  // of the ring that is there; see (14)
+  uint32_t completion_entries = 0;  // of the ring that is there; see core/room.h
   uint32_t completions_max = 512;   // that one batch may bring
   int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
   const CpuTopology* topology = nullptr;  // borrowed; null: unknown

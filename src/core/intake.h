@@ -30,6 +30,7 @@
 #define RINGMASTER_SRC_CORE_INTAKE_H_
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/arming.h"
@@ -45,6 +46,21 @@ enum class IntakeKind : uint8_t {
   kReadiness,  // arrivals are tickets: workers accept or read by themselves
 };
 
+// What the kinds differ in. All else goes by this, so another intake is another row.
+struct IntakeRow {
+  OpKind arms = OpKind::kPoll;
+  OpKind ends = OpKind::kPollEnd;
+  bool accepts_each = false;    // connections come unasked, as long as it is armed
+  bool accepts_singly = false;  // the master asks for each: it can have a place before
+  bool tickets = false;         // arrivals are tickets
+};
+// In the order of IntakeKind.
+inline constexpr IntakeRow kIntakes[] = {
+    {.accepts_singly = true},
+    {.arms = OpKind::kAcceptEach, .ends = OpKind::kAcceptEnd, .accepts_each = true},
+    {.tickets = true},
+};
+
 class SourceIntake {
  public:
   struct Traits {
@@ -58,13 +74,9 @@ class SourceIntake {
   SourceIntake(const Traits& traits, const Arming& last)
       : traits_(traits), arming_(last.generation()) {}
 
-  IntakeKind kind() const { return traits_.kind; }
-  // Connections come unasked, as long as it is armed.
-  bool accepts_each() const { return traits_.kind == IntakeKind::kAccept; }
-  // Arrivals are tickets.
-  bool tickets() const { return traits_.kind == IntakeKind::kReadiness; }
-  // The master asks for each connection: so it can have a place before it is accepted.
-  bool accepts_singly() const { return traits_.kind == IntakeKind::kPollAccept; }
+  bool accepts_each() const { return row().accepts_each; }
+  bool accepts_singly() const { return row().accepts_singly; }
+  bool tickets() const { return row().tickets; }
   bool listens() const { return traits_.listens; }
 
   Arming& arming() { return arming_; }
@@ -119,15 +131,17 @@ class SourceIntake {
   }
   OpKey Arm(uint8_t facts, uint32_t index) {
     edges_.Arm();
-    return arming_.Arm(accepts_each() ? OpKind::kAcceptEach : OpKind::kPoll, facts, index);
+    return arming_.Arm(row().arms, facts, index);
   }
-  OpKey EndArming() { return arming_.End(accepts_each() ? OpKind::kAcceptEnd : OpKind::kPollEnd); }
+  OpKey EndArming() { return arming_.End(row().ends); }
   // Of a source that hides its end.
   bool WatchIsDue() const {
     return traits_.hides_end && !listening_.hung_up() && arming_.WatchIsDue();
   }
 
  private:
+  const IntakeRow& row() const { return kIntakes[static_cast<size_t>(traits_.kind)]; }
+
   Traits traits_;
   Arming arming_;
   Edges edges_;

@@ -5,17 +5,16 @@
 // its ring. Time stands still for a worker that has nothing unclaimed: it cannot move then.
 //
 // Rules:
-//  * Owes motion, (7) of engine.h. After a recall the worker gets no credit until it moves. A
-//    recall by itself gives no credit back. So a stalled worker costs at most two windows of late
-//    arrivals.
+//  * Owes motion. After a recall the worker gets no credit until it moves. A recall by itself gives
+//    no credit back. So a stalled worker costs at most two windows of late arrivals.
 //  * The window. It is halved once for each stall, down to 1. Prompt claims in a row double it
 //    again. So a worker that was only preempted soon has its window back, and a slow one ends up
 //    with 1.
 //  * Slow. A worker that was recalled from counts as slow for a while. The window alone does not
 //    show this: it grows back sooner, because a slow worker is prompt whenever it is not at work.
-//  * Silent stall, (19) of engine.h. A worker from which nothing can be recalled is said to stall
-//    when it has stood still for kSilentStallFactor times the limit and was looked at in vain. It
-//    was looked at before by then, so the master's own lateness is not held against the worker.
+//  * Silent stall. A worker from which nothing can be recalled is said to stall when it has stood
+//    still for kSilentStallFactor times the limit and was looked at in vain. It was looked at
+//    before by then, so the master's own lateness is not held against the worker.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 

@@ -2,22 +2,22 @@
 // for an engine. It knows no arrival, only how many there are.
 //
 // There are two kinds of limits, and every connection needs a place by each:
-//  * Gates, (11) of engine.h: those of a source and of the whole balancer. A place is reserved
-//    before an accept is asked for or a ticket issued. It goes with the arrival until that is
-//    refused or dropped, or its lease ends. A count reserves one, too, for the ticket that its
-//    answer may need.
+//  * Gates: those of a source and of the whole balancer. A place is reserved before an accept is
+//    asked for or a ticket issued. It goes with the arrival until that is refused or dropped, or
+//    its lease ends. A count reserves one, too, for the ticket that its answer may need.
 //  * Capacities of workers. An arrival takes a place when it is offered.
 //
 // What is set aside at a worker is of two kinds, because a worker has two limits:
-//  * A promise, (13) of engine.h: a place below its capacity, which nobody else may have, not even
-//    another master. Only polled sources have promises, and only at workers that are limited. The
-//    arrival, wherever it is offered, turns a promise into its place or sets it free. What comes
-//    back from a worker keeps its place as a promise.
-//  * Kept credit, (16) of engine.h: room in its window, which no other source of this master may
-//    have. What an accept or a count has asked for is kept until it has completed and was dealt.
+//  * A promise: a place below its capacity, which nobody else may have, not even another master.
+//    Only polled sources have promises, and only at workers that are limited. The arrival, wherever
+//    it is offered, turns a promise into its place or sets it free. What comes back from a worker
+//    keeps its place as a promise.
+//  * Kept credit: room in its window, which no other source of this master may have. What an accept
+//    or a count has asked for is kept until it has completed and was dealt.
 //
-// A place that is given back may be what another master waits for, by (12) of engine.h: TakeFreed
-// says that there was one.
+// Rule "freed places". Several masters may serve the same workers. What they share is PortState and
+// the balancer's gate. So a place that is given back may be what another master waits for, which is
+// to be woken then: TakeFreed says that there was one.
 //
 // Owned and called by one engine. Only set-up allocates. Gates and PortState are shared with other
 // masters, workers and leases; all else is the engine's own.

@@ -343,7 +343,8 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   Connection& refused = connections_[connection];
   Source& source = sources_[refused.source];
   const bool too_old = refused.gone || TooOld(refused, now_ns);
-  // By rule (14) also what a single accept finds: the room that was there for it is used up.
+  // By the rule of core/room.h also what a single accept finds: the room that was there for it is
+  // used up.
   const bool too_many =
       options_.turns_away && !refused.ever_dealt && !refused.aside && !refused.passed_on;
   if (!too_old && !too_many && !masters_[source.facts.master].refusing &&

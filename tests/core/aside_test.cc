@@ -1,5 +1,5 @@
-// Policies that pick nobody for a while (rule 20). Method: the test is the kernel and the workers.
-// The policy answers as the test says: which worker, by the port of the client, or nobody.
+// Policies that pick nobody for a while (core/aside.h). Method: the test is the kernel and the
+// workers. The policy answers as the test says: which worker, by the port of the client, or nobody.
 
 #include <gtest/gtest.h>
 

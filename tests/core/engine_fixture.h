@@ -146,7 +146,7 @@ class EngineTest : public ::testing::Test {
   uint32_t Unclaimed(uint32_t worker) const { return engine_.ledger().worker(worker).unclaimed; }
   uint64_t Held(uint32_t source = 0) const { return engine_.ledger().source(source).held; }
 
-  bool ring_keeps_its_word_ = true;  // by (14)
+  bool ring_keeps_its_word_ = true;  // see core/room.h
   Hunger hunger_;
   Engine engine_{{.recall_after_ns = kRecallAfter, .completion_entries = 64, .watch_fd = kWatchFd},
                  &hunger_};

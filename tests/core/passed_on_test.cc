@@ -1,5 +1,5 @@
-// What workers have claimed and passed on (rule 22). Method: as in engine_fixture.h; a worker that
-// passes a connection on gives its place back first, as the worker's side of the library does.
+// What workers have claimed and passed on. Method: as in engine_fixture.h; a worker that passes a
+// connection on gives its place back first, as the worker's side of the library does.
 
 #include <gtest/gtest.h>
 
@@ -344,7 +344,7 @@ TEST_F(PassedOnTest, KeepsItsPlaceAtTheGate) {
   EXPECT_EQ(Count().refused, 1u);
 }
 
-// By (13) a promise is for what was asked for. One that the accept did not need is free, although
+// A promise is for what was asked for. One that the accept did not need is free, although
 // something is held that was passed on.
 TEST_F(PassedOnTest, KeepsNoPromise) {
   AddSource({.multishot_accept = false});

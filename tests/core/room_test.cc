@@ -1,5 +1,5 @@
-// Method: as in engine_fixture.h. What may arrive is bounded by rule (14) of core/engine.h. The
-// test is a ring that uses up all that it may bring, and then one that brings more.
+// Method: as in engine_fixture.h. What may arrive is bounded by the rule of core/room.h. The test
+// is a ring that uses up all that it may bring, and then one that brings more.
 
 #include <gtest/gtest.h>
 
