@@ -175,7 +175,7 @@ void RunDispatch(benchmark::State& state) {
                       .ring_fd = crew.workers[i].ring_fd(),
                       .tag = kTag,
                       .window_max = kWindow});
-    engine.Join(0, i);
+    engine.Join(core::SourceIndex(0), i);
   }
   std::vector<core::Op> ops;
   const std::vector<core::Completion> arrivals = MadeUpArrivals(engine, batch, ops);

@@ -38,7 +38,7 @@ Workers AddWorkers(core::Engine& engine, uint32_t count, uint32_t capacity) {
                       .ring_fd = static_cast<int32_t>(100 + i),
                       .capacity = capacity,
                       .window_max = kWindow});
-    engine.Join(0, i);
+    engine.Join(core::SourceIndex(0), i);
   }
   return workers;
 }

@@ -63,7 +63,7 @@ void Engine(benchmark::State& state) {
                                                 .state = &memory.state(),
                                                 .ring_fd = ring_fd,
                                                 .window_max = kWindow});
-      engine.Join(0, worker);
+      engine.Join(core::SourceIndex(0), worker);
       return worker;
     };
     add(stuck, 100);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "core/index.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster::core {
@@ -21,7 +22,7 @@ struct ArrivalRecord {
   uint8_t doublings = 0;  // how often its recall limit has been doubled
   bool aside = false;     // kHeld: it is set aside
   bool passed_on = false;
-  uint32_t source = 0;
+  SourceIndex source;
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint32_t worker_generation = 0;  // kSent: which of those that have had the index
   int32_t fd = -1;                 // of a ticket: the poll mask

@@ -63,7 +63,7 @@ bool Asker::GetsCreditSoon(const Source& source) const {
 // Rule "place first": for how many of `wanted` something may be asked for. If for none, the source
 // lacks credit.
 uint32_t Asker::Admit(Source& source, uint32_t wanted) {
-  const uint32_t index = source.index;
+  const SourceIndex index = source.index;
   bool any = false;
   credits_.clear();
   for (const uint32_t worker : source.joined) {
@@ -92,7 +92,7 @@ uint32_t Asker::Admit(Source& source, uint32_t wanted) {
 // Returns whether it has offered or asked for anything.
 bool Asker::IssueTickets(Source& source) {
   Edges& edges = source.intake.edges();
-  const uint32_t index = source.index;
+  const SourceIndex index = source.index;
   // A ticket that was claimed out of order is not unclaimed: its worker may have redeemed it.
   for (const uint32_t worker : source.joined) {
     if (books_.ledger.source(index).offered > 0 && !books_.workers[worker].sending.used()) {

@@ -175,7 +175,7 @@ struct Books {
   // Rule "credit": a worker is offered an arrival only when unclaimed < window and open < capacity
   // hold at the moment of the offer. A worker that owes motion has none, and what other sources
   // keep of it (core/places.h) is in use. How much it has for arrivals of `source`:
-  uint32_t Credit(uint32_t index, const Source& source) const {
+  uint32_t Credit(WorkerIndex index, const Source& source) const {
     const Worker& worker = workers[index];
     const uint32_t kept = places.KeptAt(index) - places.Kept(source.index, index);
     const uint32_t unclaimed = Unclaimed(index) + kept;

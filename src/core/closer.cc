@@ -32,7 +32,7 @@ void Closer::ExpireOffered(uint32_t index) {
 // closed when its turn comes (Dealer).
 void Closer::ExpireHeld(const Source& source) {
   const Ledger& ledger = books_.ledger;
-  const uint32_t index = source.index;
+  const SourceIndex index = source.index;
   const auto expire = [&](auto first) {
     ArrivalId id = first();
     while (id != kNoArrival && IsOver(ledger.record(id)) && CloseExpired(source, id)) id = first();
@@ -60,7 +60,7 @@ void Closer::Refuse() {
   Ledger& ledger = books_.ledger;
   uint32_t refused = 0;
   for (const Source& source : books_.sources) {
-    const uint32_t index = source.index;
+    const SourceIndex index = source.index;
     if (source.intake.tickets()) {
       if (books_.stopping || source.removed) DropTickets(source);
       continue;
@@ -88,7 +88,7 @@ void Closer::WithdrawTickets(const Source& source) {
 }
 
 void Closer::DropTickets(const Source& source) {
-  const uint32_t index = source.index;
+  const SourceIndex index = source.index;
   Ledger& ledger = books_.ledger;
   ledger.TakeUp(index);
   for (ArrivalId id = ledger.FirstHeld(index); id != kNoArrival; id = ledger.FirstHeld(index)) {

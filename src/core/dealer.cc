@@ -6,7 +6,7 @@
 namespace ringmaster::core {
 
 bool Dealer::Deal(Source& source) {
-  const uint32_t index = source.index;
+  const SourceIndex index = source.index;
   Ledger& ledger = books_.ledger;
   source.lack.BeginRound();
   if (source.aside.active() && ledger.source(index).held == 0) source.aside.End();

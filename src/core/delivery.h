@@ -35,7 +35,7 @@ class Delivery {
 
   // The arrival, which is the first that its source holds, goes to the worker, which has credit.
   // False: another master has taken the last place meanwhile.
-  bool Deliver(uint32_t worker, ArrivalId id);
+  bool Deliver(WorkerIndex worker, ArrivalId id);
 
   // The sending of an arrival has failed, says the ring.
   void OnFailed(const Completion& completion);
@@ -73,7 +73,7 @@ class Delivery {
 };
 
 // Inline, because every arrival passes through it.
-inline bool Delivery::Deliver(uint32_t index, ArrivalId id) {
+inline bool Delivery::Deliver(WorkerIndex index, ArrivalId id) {
   Worker& worker = books_.workers[index];
   const uint32_t unclaimed = books_.Unclaimed(index);
   RINGMASTER_CHECK(unclaimed < worker.motion.window());  // rule "credit" of core/books.h

@@ -109,7 +109,7 @@ class Engine : public Questions {
   uint32_t AddSource(SourceConfig config) { return AddSource(NextSource(), std::move(config)); }
   // At an index that NextSource has given for it. Workers may have made a lower one free since.
   uint32_t AddSource(uint32_t index, SourceConfig config) {
-    registry_.AddSource(index, std::move(config));
+    registry_.AddSource(SourceIndex(index), std::move(config));
     return index;
   }
   uint32_t AddWorker(const WorkerConfig& config) { return registry_.AddWorker(config); }
@@ -153,10 +153,10 @@ class Engine : public Questions {
   void RemoveWorker(uint32_t worker) { registry_.RemoveWorker(worker); }
 
   // `token` goes with what is handed over as a completion.
-  void Join(uint32_t source, uint32_t worker, uint64_t token = 0) {
+  void Join(SourceIndex source, WorkerIndex worker, uint64_t token = 0) {
     registry_.Join(source, worker, token);
   }
-  void Leave(uint32_t source, uint32_t worker) { registry_.Leave(source, worker); }
+  void Leave(SourceIndex source, WorkerIndex worker) { registry_.Leave(source, worker); }
   void Pause(uint32_t source) { books_.sources[source].paused = true; }
   // Also starts it, however few workers have joined.
   void Resume(uint32_t source) {

@@ -13,7 +13,7 @@ void Held::Reserve(uint32_t sources, uint32_t workers) {
   }
 }
 
-ArrivalId Held::FirstPassedOn(uint32_t source, uint32_t except) const {
+ArrivalId Held::FirstPassedOn(SourceIndex source, WorkerIndex except) const {
   ArrivalId oldest = kNoArrival;
   for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {
     const ArrivalId first = passed_on_[source][giver].first;
@@ -32,7 +32,7 @@ int64_t Held::OldestAside(uint32_t source) const {
   return oldest_ns;
 }
 
-uint32_t Held::Merge(uint32_t source, uint32_t giver) {
+uint32_t Held::Merge(SourceIndex source, WorkerIndex giver) {
   uint32_t merged = 0;
   ArrivalId before = kNoArrival;
   for (ArrivalId id = passed_on_[source][giver].first; id != kNoArrival; ++merged) {
@@ -59,7 +59,7 @@ ArrivalId Held::PutByNumber(Queue& queue, ArrivalId id, ArrivalId before) {
   return id;
 }
 
-Held::Sizes Held::Check(uint32_t source) const {
+Held::Sizes Held::Check(SourceIndex source) const {
   Sizes sizes = {.waiting = Check(waiting_[source], source, false, kNoGiver),
                  .aside = Check(asides_[source], source, true, kNoGiver)};
   for (uint32_t giver = 0; giver < passed_on_[source].size(); ++giver) {

@@ -30,11 +30,11 @@ class Held {
   // The first of each queue; kNoArrival: it is empty.
   ArrivalId First(uint32_t source) const { return waiting_[source].first; }
   ArrivalId FirstAside(uint32_t source) const { return asides_[source].first; }
-  ArrivalId FirstOf(uint32_t source, uint32_t giver) const {
+  ArrivalId FirstOf(SourceIndex source, WorkerIndex giver) const {
     return passed_on_[source][giver].first;
   }
   // The oldest of what has a giver other than `except` (kNoGiver: of all).
-  ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const;
+  ArrivalId FirstPassedOn(SourceIndex source, WorkerIndex except) const;
   // Since when that is set aside which has been so for the longest time; kNotAside: nothing is.
   int64_t OldestAside(uint32_t source) const;
 
@@ -65,7 +65,7 @@ class Held {
   void TakeUp(uint32_t source, TakenUp taken_up);
   // The same of what a giver has passed on. Returns how many there were; their records still say
   // who the giver is, which the caller changes.
-  uint32_t Merge(uint32_t source, uint32_t giver);
+  uint32_t Merge(SourceIndex source, WorkerIndex giver);
 
   // Asserts what each queue of the source must have; returns how many each kind has.
   struct Sizes {
@@ -73,7 +73,7 @@ class Held {
     uint64_t aside = 0;
     uint64_t with_givers = 0;
   };
-  Sizes Check(uint32_t source) const;
+  Sizes Check(SourceIndex source) const;
 
  private:
   struct Queue {

@@ -36,7 +36,7 @@ ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t gi
   SourceCount& count = sources_[source];
   record = {.place = Place::kHeld,
             .passed_on = true,
-            .source = source,
+            .source = SourceIndex(source),
             .fd = fd,
             .facts = facts,
             .giver = giver,
@@ -53,7 +53,7 @@ ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t gi
   return id;
 }
 
-void Ledger::ForgetGiver(uint32_t source, uint32_t giver) {
+void Ledger::ForgetGiver(SourceIndex source, WorkerIndex giver) {
   if (givers_ == 0) return;
   sources_[source].with_givers -= held_.Merge(source, giver);
   for (ArrivalRecord& record : records_) {
@@ -63,7 +63,7 @@ void Ledger::ForgetGiver(uint32_t source, uint32_t giver) {
   }
 }
 
-void Ledger::ForgetGivers(uint32_t source) {
+void Ledger::ForgetGivers(SourceIndex source) {
   if (givers_ == 0) return;
   for (uint32_t giver = 0; giver < workers_.size(); ++giver) {
     sources_[source].with_givers -= held_.Merge(source, giver);
@@ -177,7 +177,7 @@ void Ledger::CheckAll() const {
     RINGMASTER_CHECK(count.arrivals + count.passed_on ==
                      count.held + count.offered + count.claimed + count.refused + count.dropped);
     RINGMASTER_CHECK(count.gone <= count.dropped);
-    const Held::Sizes sizes = held_.Check(source);
+    const Held::Sizes sizes = held_.Check(SourceIndex(source));
     const uint64_t to_deal = sizes.waiting + sizes.with_givers;
     RINGMASTER_CHECK(sizes.with_givers == count.with_givers);
     RINGMASTER_CHECK(sizes.aside + to_deal == count.held && sizes.aside == count.aside);

@@ -104,17 +104,19 @@ class Ledger {
   // nothing.
   ArrivalId FirstHeld(uint32_t source) const { return held_.First(source); }
   // The oldest of what has a giver other than `except` (kNoGiver: of all).
-  ArrivalId FirstPassedOn(uint32_t source, uint32_t except) const {
+  ArrivalId FirstPassedOn(SourceIndex source, WorkerIndex except) const {
     return held_.FirstPassedOn(source, except);
   }
   // The first of what this giver has passed on.
-  ArrivalId FirstOf(uint32_t source, uint32_t giver) const { return held_.FirstOf(source, giver); }
+  ArrivalId FirstOf(SourceIndex source, WorkerIndex giver) const {
+    return held_.FirstOf(source, giver);
+  }
   // Whether anything in the ledger has a giver: hardly ever, so this is asked first.
   bool AnyGivers() const { return givers_ > 0; }
   // What `giver` has passed on of the source has no giver any more, wherever it is.
-  void ForgetGiver(uint32_t source, uint32_t giver);
+  void ForgetGiver(SourceIndex source, WorkerIndex giver);
   // The same of all givers.
-  void ForgetGivers(uint32_t source);
+  void ForgetGivers(SourceIndex source);
 
   // The first of what a source has set aside; and when the one that has been so for the longest
   // time was: kNotAside when there is none.
@@ -235,7 +237,7 @@ inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int6
   ArrivalRecord& record = records_[id];
   SourceCount& count = sources_[source];
   record = {.place = Place::kHeld,
-            .source = source,
+            .source = SourceIndex(source),
             .fd = fd,
             .facts = facts,
             .number = count.arrivals++ + count.passed_on,

@@ -24,7 +24,7 @@ void Places::SetWorker(uint32_t worker, PortState* state, uint32_t capacity) {
   workers_[worker] = {.state = state, .capacity = capacity};
 }
 
-void Places::Leaves(uint32_t index, uint32_t worker) {
+void Places::Leaves(SourceIndex index, WorkerIndex worker) {
   Source& source = sources_[index];
   for (uint32_t count = Promised(index, worker); count > 0; --count) {
     Release(worker);
@@ -57,7 +57,7 @@ bool Places::TakeFromCount(uint32_t index) {
 
 // --- Promises and kept credit --------------------------------------------------------------------
 
-void Places::TakeBack(uint32_t worker, uint32_t index) {
+void Places::TakeBack(WorkerIndex worker, SourceIndex index) {
   Source& source = sources_[index];
   if (source.may_promise && Limited(worker)) {
     Promise(source, worker);
@@ -66,7 +66,8 @@ void Places::TakeBack(uint32_t worker, uint32_t index) {
   }
 }
 
-bool Places::Keep(uint32_t index, std::span<const uint32_t> joined, std::span<uint32_t> credits) {
+bool Places::Keep(SourceIndex index, std::span<const uint32_t> joined,
+                  std::span<uint32_t> credits) {
   Source& source = sources_[index];
   for (;;) {
     size_t best = credits.size();
@@ -95,7 +96,7 @@ bool Places::Keep(uint32_t index, std::span<const uint32_t> joined, std::span<ui
   }
 }
 
-bool Places::LetGoOfSurplus(uint32_t index, uint64_t credit, uint64_t promises) {
+bool Places::LetGoOfSurplus(SourceIndex index, uint64_t credit, uint64_t promises) {
   Source& source = sources_[index];
   const auto workers = static_cast<uint32_t>(workers_.size());
   bool any = false;

@@ -32,6 +32,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/index.h"
 #include "core/port_state.h"
 
 namespace ringmaster::core {
@@ -52,7 +53,7 @@ class Places {
   void SetWorker(uint32_t worker, PortState* state, uint32_t capacity);
   void SetCapacity(uint32_t worker, uint32_t capacity) { workers_[worker].capacity = capacity; }
   // It leaves the source: nothing of that is promised or kept there any more.
-  void Leaves(uint32_t source, uint32_t worker);
+  void Leaves(SourceIndex source, WorkerIndex worker);
 
   // --- Gates -----------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class Places {
   // --- Capacities and promises -----------------------------------------------------------------
 
   // How many places a source could have at a worker, with what is promised to it.
-  uint32_t At(uint32_t worker, uint32_t source) const {
+  uint32_t At(WorkerIndex worker, SourceIndex source) const {
     const Worker& at = workers_[worker];
     const uint32_t promised = Promised(source, worker);
     const uint32_t open = at.state->open.load(std::memory_order_seq_cst);
@@ -89,11 +90,11 @@ class Places {
     return std::max(promised, at.capacity - std::min(others, at.capacity));
   }
   // How many connections the worker has, but for what is promised to this source.
-  uint32_t Open(uint32_t worker, uint32_t source) const {
+  uint32_t Open(WorkerIndex worker, SourceIndex source) const {
     const uint32_t open = workers_[worker].state->open.load(std::memory_order_relaxed);
     return open - std::min(open, Promised(source, worker));
   }
-  uint32_t Promised(uint32_t source, uint32_t worker) const {
+  uint32_t Promised(SourceIndex source, WorkerIndex worker) const {
     const Source& of = sources_[source];
     return of.promises == 0 ? 0 : of.promised[worker];
   }
@@ -101,9 +102,9 @@ class Places {
 
   // The place of an arrival that is offered to the worker, as promised or a new one, and the credit
   // that was kept for it. False, and nothing taken: another master has taken the last place.
-  bool Take(uint32_t worker, uint32_t source);
+  bool Take(WorkerIndex worker, SourceIndex source);
   // An arrival comes back from the worker. Its place is promised to the source.
-  void TakeBack(uint32_t worker, uint32_t source);
+  void TakeBack(WorkerIndex worker, SourceIndex source);
   // A place of the worker becomes free.
   void Release(uint32_t worker) {
     workers_[worker].state->Release();
@@ -113,7 +114,7 @@ class Places {
   // --- Kept credit -----------------------------------------------------------------------------
 
   // What this source keeps at the worker, and all sources together.
-  uint32_t Kept(uint32_t source, uint32_t worker) const {
+  uint32_t Kept(SourceIndex source, WorkerIndex worker) const {
     const Source& of = sources_[source];
     return of.keeps == 0 ? 0 : of.kept[worker];
   }
@@ -123,11 +124,11 @@ class Places {
   // Keeps credit for one more: of `credits`, which are those of the workers `joined`, where there
   // is the most, which hinders the policies of others the least. Where all workers are limited, a
   // place is promised with it. Lowers what it took from. False: there is none.
-  bool Keep(uint32_t source, std::span<const uint32_t> joined, std::span<uint32_t> credits);
+  bool Keep(SourceIndex source, std::span<const uint32_t> joined, std::span<uint32_t> credits);
 
   // Lets go of what exceeds so much credit and so many promises. Returns whether others may have
   // any.
-  bool LetGo(uint32_t source, uint64_t credit, uint64_t promises) {
+  bool LetGo(SourceIndex source, uint64_t credit, uint64_t promises) {
     const Source& of = sources_[source];
     if (of.keeps <= credit && of.promises <= promises) return false;
     return LetGoOfSurplus(source, credit, promises);
@@ -158,7 +159,7 @@ class Places {
     uint32_t kept = 0;  // by all sources
   };
 
-  bool LetGoOfSurplus(uint32_t source, uint64_t credit, uint64_t promises);
+  bool LetGoOfSurplus(SourceIndex source, uint64_t credit, uint64_t promises);
   bool Limited(uint32_t worker) const { return workers_[worker].capacity != kUnlimited; }
   void Promise(Source& source, uint32_t worker) {
     ++source.promised[worker];
@@ -196,7 +197,7 @@ inline void Places::ForceReserve(uint32_t index) {
   ForceReserveShared();
 }
 
-inline bool Places::Take(uint32_t worker, uint32_t index) {
+inline bool Places::Take(WorkerIndex worker, SourceIndex index) {
   Source& source = sources_[index];
   if (Promised(index, worker) > 0) {
     UsePromise(source, worker);

@@ -46,7 +46,9 @@ class Questions {
 
   // --- Sources ---------------------------------------------------------------------------------
 
-  bool Joined(uint32_t source, uint32_t worker) const { return of_source(source).Joined(worker); }
+  bool Joined(SourceIndex source, WorkerIndex worker) const {
+    return of_source(source).Joined(worker);
+  }
   bool source_removed(uint32_t source) const { return of_source(source).removed; }
   // Tells the source from all others that have had its index: never 0, never used again.
   uint64_t source_serial(uint32_t source) const { return of_source(source).serial; }

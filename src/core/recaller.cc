@@ -134,7 +134,7 @@ bool Recaller::Recall(uint32_t index, const Outbox::Entry& entry) {
 }
 
 // Newest first, so that the oldest ends up first among what is held.
-void Recaller::RecallAllOf(uint32_t index, uint32_t source) {
+void Recaller::RecallAllOf(WorkerIndex index, SourceIndex source) {
   Worker& worker = books_.workers[index];
   for (const Outbox::Entry entry : worker.outbox.newest_first()) {
     const ArrivalRecord& record = books_.ledger.record(entry.id);

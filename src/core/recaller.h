@@ -32,7 +32,7 @@ inline constexpr uint8_t kDoublingsMax = 6;
 
 class Recaller {
  public:
-  static constexpr uint32_t kEverySource = UINT32_MAX;
+  static constexpr SourceIndex kEverySource{UINT32_MAX};
 
   Recaller(Books& books, PolicyCalls& policies, Bells& bells, Reader& reader)
       : books_(books), policies_(policies), bells_(bells), reader_(reader) {}
@@ -46,7 +46,7 @@ class Recaller {
   bool Recall(uint32_t worker, const Outbox::Entry& entry);
   // What the worker has not claimed of the source. Nobody is told: the worker leaves, or the intake
   // ends.
-  void RecallAllOf(uint32_t worker, uint32_t source = kEverySource);
+  void RecallAllOf(WorkerIndex worker, SourceIndex source = kEverySource);
 
   // When the worker's first offer reaches its limit.
   int64_t FirstLimitAt(const Worker& worker) const;

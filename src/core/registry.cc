@@ -73,7 +73,7 @@ void Registry::NoteWindow(Worker& worker, uint32_t before, uint32_t now) {
 
 // --- Sources -------------------------------------------------------------------------------------
 
-void Registry::AddSource(uint32_t index, SourceConfig config) {
+void Registry::AddSource(SourceIndex index, SourceConfig config) {
   RINGMASTER_CHECK(config.policy != nullptr && config.fd >= 0 && !books_.stopping);
   RINGMASTER_CHECK(index < Offer::kSourcesMax && index <= books_.source_slots());
   if (index == books_.source_slots()) {
@@ -210,8 +210,8 @@ uint32_t Registry::AddWorker(const WorkerConfig& config) {
 void Registry::RemoveWorker(uint32_t index) {
   Worker& worker = books_.workers[index];
   RINGMASTER_CHECK(worker.used);
-  for (uint32_t source = 0; source < books_.source_slots(); ++source) {
-    if (books_.sources[source].Joined(index)) Leave(source, index);
+  for (const Source& source : books_.sources) {
+    if (source.Joined(index)) Leave(source.index, index);
   }
   parts_.recaller.RecallAllOf(index);
   for (const Source& source : books_.sources) books_.places.Leaves(source.index, index);
@@ -240,7 +240,7 @@ void Registry::SetWindow(uint32_t index, uint32_t window_max) {
   ReserveShared();
 }
 
-void Registry::Join(uint32_t index, uint32_t worker, uint64_t token) {
+void Registry::Join(SourceIndex index, WorkerIndex worker, uint64_t token) {
   Source& source = books_.sources[index];
   RINGMASTER_CHECK(books_.workers[worker].used && !source.Joined(worker) && !source.removed);
   books_.workers[worker].sending.SetToken(index, token);
@@ -250,7 +250,7 @@ void Registry::Join(uint32_t index, uint32_t worker, uint64_t token) {
   if (joined.size() >= source.starts_with) source.starts_with = 1;
 }
 
-void Registry::Leave(uint32_t index, uint32_t worker) {
+void Registry::Leave(SourceIndex index, WorkerIndex worker) {
   Source& source = books_.sources[index];
   std::erase(source.joined, worker);
   source.aside.Change();

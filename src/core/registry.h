@@ -55,7 +55,7 @@ class Registry {
   // --- Sources ---------------------------------------------------------------------------------
 
   uint32_t NextSource();
-  void AddSource(uint32_t index, SourceConfig config);
+  void AddSource(SourceIndex index, SourceConfig config);
   void RemoveSource(uint32_t source);
   std::unique_ptr<Policy> SetPolicy(uint32_t source, std::unique_ptr<Policy> policy);
 
@@ -66,8 +66,8 @@ class Registry {
   uint32_t AddWorker(const WorkerConfig& config);
   void RemoveWorker(uint32_t worker);
   void SetWindow(uint32_t worker, uint32_t window_max);
-  void Join(uint32_t source, uint32_t worker, uint64_t token);
-  void Leave(uint32_t source, uint32_t worker);
+  void Join(SourceIndex source, WorkerIndex worker, uint64_t token);
+  void Leave(SourceIndex source, WorkerIndex worker);
 
   // --- Room ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@
 #include "core/aside.h"
 #include "core/back_off.h"
 #include "core/engine_config.h"
+#include "core/index.h"
 #include "core/intake.h"
 #include "core/lack.h"
 #include "core/op.h"
@@ -24,7 +25,7 @@ namespace ringmaster::core {
 struct Source {
   // --- Said by set-up --------------------------------------------------------------------------
   SourceConfig config;
-  uint32_t index = 0;   // its own
+  SourceIndex index;    // its own
   uint64_t serial = 0;  // tells it from all others that have had the index
   uint8_t facts = 0;    // what is asked for of connections: a set of kFact bits
   // Nothing is taken in before so many workers have joined. 1 once it has started.
@@ -53,7 +54,7 @@ struct Source {
     return {
         .kind = kind, .facts = facts, .generation = intake.arming().generation(), .index = index};
   }
-  bool Joined(uint32_t worker) const {
+  bool Joined(WorkerIndex worker) const {
     return std::binary_search(joined.begin(), joined.end(), worker);
   }
   // How many its policy may set aside.

@@ -312,7 +312,7 @@ absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared,
     if (turns_.end().begun()) return BalancerEnded();
     if (absl::Status known = roster_.Check(source); !known.ok()) return known;
     if (absl::Status known = roster_.Check(worker, shared); !known.ok()) return known;
-    if (engine_.Joined(source.index, worker)) {
+    if (engine_.Joined(core::SourceIndex(source.index), worker)) {
       return absl::AlreadyExistsError(absl::StrCat("worker ", worker, " has joined source ",
                                                    roster_.PublicIndex(source.index), " already"));
     }
@@ -325,7 +325,7 @@ absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared,
                        "limit the worker or the balancer, or use Handoff::kInbox"));
     }
     shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
-    engine_.Join(source.index, worker, token);
+    engine_.Join(core::SourceIndex(source.index), worker, token);
     turns_.NoteJoined(source.index);
     return absl::OkStatus();
   });
@@ -334,11 +334,12 @@ absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared,
 absl::Status Master::Leave(SourceKey source, uint32_t worker, PortShared* shared) {
   return Run([&]() -> absl::Status {
     if (absl::Status known = roster_.Check(source); !known.ok()) return known;
-    if (!roster_.Check(worker, shared).ok() || !engine_.Joined(source.index, worker)) {
+    if (!roster_.Check(worker, shared).ok() ||
+        !engine_.Joined(core::SourceIndex(source.index), worker)) {
       return absl::NotFoundError(absl::StrCat("worker ", worker, " has not joined source ",
                                               roster_.PublicIndex(source.index)));
     }
-    engine_.Leave(source.index, worker);
+    engine_.Leave(core::SourceIndex(source.index), worker);
     turns_.NoteJoined(source.index);
     return absl::OkStatus();
   });

@@ -198,7 +198,8 @@ void Turns::NoteJoined(uint32_t source) {
   uintptr_t joined = SourceShared::kNobody;
   for (uint32_t worker = 0; worker < roster_.workers().size(); ++worker) {
     const PortShared* const shared = roster_.worker(worker).shared;
-    if (shared == nullptr || !engine_.worker_used(worker) || !engine_.Joined(source, worker)) {
+    if (shared == nullptr || !engine_.worker_used(worker) ||
+        !engine_.Joined(core::SourceIndex(source), worker)) {
       continue;
     }
     joined = joined == SourceShared::kNobody ? reinterpret_cast<uintptr_t>(shared)

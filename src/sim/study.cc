@@ -174,7 +174,7 @@ class Study {
         if (other != worker.boxes[index]) config.other_inboxes.push_back(&other->inbox);
       }
       RINGMASTER_CHECK(master.engine->AddWorker(config) == i);
-      master.engine->Join(0, i);
+      master.engine->Join(core::SourceIndex(0), i);
     }
     Plan(0, Event::Kind::kTurnBegins, index, master.epoch);
   }

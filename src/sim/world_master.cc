@@ -1066,7 +1066,8 @@ void World::JoinSource(uint32_t index, uint32_t id) {
   if (source.policy->picks() > 0) source.steady = false;
   source.joined.push_back(id);
   worker(id).SetToken(source.master, source.index, Token(id, index));
-  MasterAt(source).engine->Join(source.index, worker(id).engine_index, Token(id, index));
+  MasterAt(source).engine->Join(core::SourceIndex(source.index), worker(id).engine_index,
+                                Token(id, index));
   checker_.OnJoined(index, id, now_ns_);
 }
 
@@ -1075,7 +1076,7 @@ void World::LeaveSource(uint32_t index, uint32_t id) {
   if (std::erase(source.joined, id) == 0) return;
   Note("leaves", {{"worker", id}, {"source", index}});
   source.steady = false;
-  MasterAt(source).engine->Leave(source.index, worker(id).engine_index);
+  MasterAt(source).engine->Leave(core::SourceIndex(source.index), worker(id).engine_index);
   checker_.OnLeftSource(index, id, now_ns_);
 }
 

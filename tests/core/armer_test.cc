@@ -42,8 +42,8 @@ TEST_F(ArmerTest, ASourceThatWaitsForWorkersStartsWithTheLastOfThem) {
     Batch();
     EXPECT_EQ(Count(OpKind::kPoll) + Count(OpKind::kAcceptEach), 1u);
     // Who leaves later does not stop it again.
-    engine_.Leave(source, 0);
-    engine_.Leave(source, 1);
+    engine_.Leave(SourceIndex(source), 0);
+    engine_.Leave(SourceIndex(source), 1);
     Batch();
     EXPECT_TRUE(ops_.empty());
     engine_.RemoveSource(source);
@@ -69,7 +69,7 @@ TEST_F(ArmerTest, DisarmsASourceWhenTheLastWorkerLeaves) {
   AddSource({.multishot_accept = false});
   AddWorker();
   Batch();
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   Batch();
   EXPECT_EQ(Count(OpKind::kPollEnd), 1u);
   Batch({End(-ECANCELED)});

@@ -156,7 +156,7 @@ TEST_F(AsideTest, AWorkerThatJoinsAndOneThatLeavesAndAnotherPolicyAreSomethingNe
   Batch();
   Batch({Arrival(11)});
   EXPECT_EQ(SetAside(), 1u);
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   Batch();
   EXPECT_EQ(Claim(2), std::vector<int32_t>{11});
   AddWorker();
@@ -391,10 +391,10 @@ TEST_F(AsideTest, IsDealtAfterTheSourceWasRemovedAndRefusedWhenNobodyIsLeft) {
   Batch({Knock()});
   EXPECT_EQ(Claim(0), std::vector<int32_t>{11});
   EXPECT_EQ(engine_.NextSource(), 1u);
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   Batch();
   EXPECT_TRUE(Closed().empty());
-  engine_.Leave(0, 1);
+  engine_.Leave(SourceIndex(0), 1);
   Batch();
   EXPECT_EQ(Closed(), std::vector<int32_t>{12});
   EXPECT_EQ(engine_.NextSource(), 0u);
@@ -456,13 +456,13 @@ TEST_F(AsideTest, NobodyIsAskedWhileNobodyHasJoined) {
   AddWorker();
   Batch();
   Batch({Arrival(10)});
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   Batch({End(-ECANCELED)});
   EXPECT_EQ(SetAside(), 1u);
   EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
   engine_.CheckAll(true);
   engine_.SetPolicy(0, RoundRobin());
-  engine_.Join(0, 0);
+  engine_.Join(SourceIndex(0), 0);
   Batch();
   EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
 }

@@ -83,7 +83,8 @@ class EngineTest : public ::testing::Test {
       workers_[index] = std::move(worker);
     }
     for (uint32_t source = 0; source < engine_.source_slots(); ++source) {
-      if (!engine_.source_removed(source)) engine_.Join(source, index, Token(source, index));
+      if (!engine_.source_removed(source))
+        engine_.Join(SourceIndex(source), index, Token(source, index));
     }
     return index;
   }

@@ -96,7 +96,7 @@ TEST_F(EngineTest, GivesASourceUpWhoseNumberIsAnotherFilesByNow) {
   EXPECT_EQ(engine_.ledger().source(2).arrivals, 0u);
   engine_.ClearEvents();
   const uint32_t accepted_from = AddSource({.multishot_accept = false});
-  engine_.Join(accepted_from, 0);
+  engine_.Join(SourceIndex(accepted_from), 0);
   Batch();
   Batch({Edge(accepted_from)});
   Batch({Accepted(-kOtherFile, accepted_from), Accepted(-kOtherFile, accepted_from)});

@@ -52,7 +52,7 @@ TEST_F(HangUpTest, AnErrorThatItsSocketDeniesIsOneOfTheConnection) {
     SCOPED_TRACE(error);
     const uint32_t source = AddSource(kPolled);
     if (source == 0) AddWorker();
-    if (source > 0) engine_.Join(source, 0);
+    if (source > 0) engine_.Join(SourceIndex(source), 0);
     Batch();
     Batch({Edge(source)});
     Batch({Accepted(-error, source), Accepted(-EAGAIN, source)});
@@ -265,7 +265,7 @@ TEST_F(HangUpTest, AMultishotAcceptThatEndedByItselfIsArmedOnceMore) {
     SCOPED_TRACE(last);
     const uint32_t source = AddSource(kEach);
     if (source == 0) AddWorker({.window = 8});
-    if (source > 0) engine_.Join(source, 0);
+    if (source > 0) engine_.Join(SourceIndex(source), 0);
     Batch();
     const OpKey watch = Only(OpKind::kHangUp).key;
     Batch({{.key = watch, .result = kHungUp}});

@@ -22,7 +22,7 @@ class HeldTest : public ::testing::Test {
     const auto id = static_cast<ArrivalId>(records_.size());
     records_.push_back({.place = Place::kHeld,
                         .aside = aside,
-                        .source = source,
+                        .source = SourceIndex(source),
                         .giver = giver,
                         .number = id,
                         .aside_at_ns = aside ? int64_t{100} - id : kNotAside});
@@ -85,20 +85,20 @@ TEST_F(HeldTest, WhatWasPassedOnIsInTheQueueOfItsGiver) {
   const ArrivalId by_one = Add(0, 1);
   const ArrivalId by_zero = Add(0, 0);
   EXPECT_EQ(held_.First(0), kNoArrival);
-  EXPECT_EQ(held_.FirstOf(0, 0), by_zero);
-  EXPECT_EQ(held_.FirstPassedOn(0, kNoGiver), by_one);
-  EXPECT_EQ(held_.FirstPassedOn(0, 1), by_zero);
-  EXPECT_EQ(held_.FirstPassedOn(1, kNoGiver), kNoArrival);
+  EXPECT_EQ(held_.FirstOf(SourceIndex(0), 0), by_zero);
+  EXPECT_EQ(held_.FirstPassedOn(SourceIndex(0), kNoGiver), by_one);
+  EXPECT_EQ(held_.FirstPassedOn(SourceIndex(0), 1), by_zero);
+  EXPECT_EQ(held_.FirstPassedOn(SourceIndex(1), kNoGiver), kNoArrival);
 }
 
 TEST_F(HeldTest, AGiversQueueMergesByNumber) {
   const ArrivalId a = Add(0, 1);
   const ArrivalId b = Add(0);
   const ArrivalId c = Add(0, 1);
-  EXPECT_EQ(held_.Merge(0, 1), 2u);
+  EXPECT_EQ(held_.Merge(SourceIndex(0), 1), 2u);
   records_[a].giver = records_[c].giver = kNoGiver;
-  EXPECT_EQ(held_.FirstOf(0, 1), kNoArrival);
-  const Held::Sizes sizes = held_.Check(0);
+  EXPECT_EQ(held_.FirstOf(SourceIndex(0), 1), kNoArrival);
+  const Held::Sizes sizes = held_.Check(SourceIndex(0));
   EXPECT_EQ(sizes.waiting, 3u);
   EXPECT_EQ(sizes.with_givers, 0u);
   EXPECT_EQ(Waiting(0), (Ids{a, b, c}));

@@ -99,18 +99,18 @@ TEST_F(LedgerTest, HoldsWhatIsPassedOnInTheQueueOfItsGiverUntilThatHasLeft) {
   const ArrivalId fourth = ledger_.PassOn(0, 13, {}, kNoGiver, 100);
   EXPECT_EQ(ledger_.record(fourth).number, 3u);
   EXPECT_EQ(ledger_.FirstHeld(0), second);
-  EXPECT_EQ(ledger_.FirstPassedOn(0, kNoGiver), first);
-  EXPECT_EQ(ledger_.FirstPassedOn(0, 1), third);
-  EXPECT_EQ(ledger_.FirstPassedOn(1, kNoGiver), kNoArrival);
+  EXPECT_EQ(ledger_.FirstPassedOn(SourceIndex(0), kNoGiver), first);
+  EXPECT_EQ(ledger_.FirstPassedOn(SourceIndex(0), 1), third);
+  EXPECT_EQ(ledger_.FirstPassedOn(SourceIndex(1), kNoGiver), kNoArrival);
   EXPECT_EQ(ledger_.source(0).to_deal(), 4u);
   EXPECT_EQ(ledger_.source(0).new_to_deal(), 1u);
   EXPECT_EQ(ledger_.source(0).with_givers, 2u);
   ledger_.CheckAll();
-  ledger_.ForgetGiver(0, 1);
+  ledger_.ForgetGiver(SourceIndex(0), 1);
   EXPECT_EQ(ledger_.FirstHeld(0), first);
-  EXPECT_EQ(ledger_.FirstPassedOn(0, kNoGiver), third);
+  EXPECT_EQ(ledger_.FirstPassedOn(SourceIndex(0), kNoGiver), third);
   EXPECT_EQ(ledger_.source(0).new_to_deal(), 1u);
-  ledger_.ForgetGivers(0);
+  ledger_.ForgetGivers(SourceIndex(0));
   EXPECT_FALSE(ledger_.AnyGivers());
   for (const ArrivalId id : {first, second, third, fourth}) {
     EXPECT_EQ(ledger_.FirstHeld(0), id);
@@ -130,15 +130,15 @@ TEST_F(LedgerTest, WhatComesBackGoesToTheQueueOfItsGiverIfThatIsStillThere) {
   EXPECT_EQ(ledger_.source(0).new_to_deal(), 0u);
   const ArrivalId third = ledger_.PassOn(0, 12, {}, 1, 100);
   ledger_.TakeUp(0);
-  EXPECT_EQ(ledger_.FirstOf(0, 1), first);
+  EXPECT_EQ(ledger_.FirstOf(SourceIndex(0), 1), first);
   ledger_.Offer(first, 2, 100);
-  EXPECT_EQ(ledger_.FirstOf(0, 1), second);
+  EXPECT_EQ(ledger_.FirstOf(SourceIndex(0), 1), second);
   ledger_.Recall(first);
-  EXPECT_EQ(ledger_.FirstOf(0, 1), first);
+  EXPECT_EQ(ledger_.FirstOf(SourceIndex(0), 1), first);
   ledger_.Offer(first, 2, 100);
-  ledger_.ForgetGiver(0, 1);
+  ledger_.ForgetGiver(SourceIndex(0), 1);
   ledger_.Recall(first);
-  EXPECT_EQ(ledger_.FirstOf(0, 1), kNoArrival);
+  EXPECT_EQ(ledger_.FirstOf(SourceIndex(0), 1), kNoArrival);
   for (const ArrivalId id : {first, second, third}) {
     EXPECT_EQ(ledger_.FirstHeld(0), id);
     ledger_.Refuse(id);
@@ -188,7 +188,7 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
   uint64_t arrived = 0;
   for (int step = 0; step < 20'000; ++step) {
     const auto source = static_cast<uint32_t>(prng.Below(3));
-    const ArrivalId passed_on = ledger.FirstPassedOn(source, kNoGiver);
+    const ArrivalId passed_on = ledger.FirstPassedOn(SourceIndex(source), kNoGiver);
     const ArrivalId held =
         passed_on == kNoArrival || prng.Chance({1, 2}) ? ledger.FirstHeld(source) : passed_on;
     const auto worker = static_cast<uint32_t>(prng.Below(4));
@@ -222,8 +222,8 @@ TEST(Ledger, AddsUpAfterEveryStepOfARandomWalk) {
         if (prng.Chance({1, 2})) ledger.TakeUp(source);
         break;
       case 7:
-        if (prng.Chance({1, 4})) ledger.ForgetGiver(source, worker);
-        if (prng.Chance({1, 16})) ledger.ForgetGivers(source);
+        if (prng.Chance({1, 4})) ledger.ForgetGiver(SourceIndex(source), worker);
+        if (prng.Chance({1, 16})) ledger.ForgetGivers(SourceIndex(source));
         break;
     }
     ledger.CheckAll();

@@ -93,7 +93,7 @@ TEST_F(ModerationTest, NeverLongerThanTheNextLookAtAges) {
 TEST_F(ModerationTest, NeverWhileAcceptsAreAskedForOrTheEndIsNear) {
   for (int i = 0; i < 100; ++i) AfterArrivals(1, 10 * kMicrosecond);
   AddSource({.multishot_accept = false});
-  engine_.Join(1, 0);
+  engine_.Join(SourceIndex(1), 0);
   Batch();
   ASSERT_GT(engine_.Gather(now_ns_), 0);
   Batch({Edge(1)});

@@ -227,7 +227,7 @@ TEST_F(PassedOnTest, AGiverThatHasNotJoinedIsNoGiver) {
   AddSource();
   AddWorker();
   AddWorker();
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   Batch();
   PassOn(0, {10});
   Batch();

@@ -8,16 +8,23 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
+#include "core/index.h"
 #include "core/port_state.h"
 
 namespace ringmaster::core {
 namespace {
 
-constexpr uint32_t kPolled = 0;     // a source that may have promises
-constexpr uint32_t kMultishot = 1;  // one that may not
-constexpr uint32_t kFirst = 0;      // workers
+// Neither is taken for the other, so two that are exchanged do not compile.
+static_assert(!std::is_convertible_v<uint32_t, SourceIndex>);
+static_assert(!std::is_convertible_v<WorkerIndex, SourceIndex>);
+static_assert(!std::is_constructible_v<WorkerIndex, SourceIndex>);
+
+constexpr SourceIndex kPolled{0};     // a source that may have promises
+constexpr SourceIndex kMultishot{1};  // one that may not
+constexpr uint32_t kFirst = 0;        // workers
 constexpr uint32_t kSecond = 1;
 
 class PlacesTest : public ::testing::Test {

@@ -73,7 +73,7 @@ TEST_F(PolicyCallsTest, WhatAPolicyThrowsCostsNoArrival) {
   EXPECT_EQ(CountEvents(EventKind::kPolicyFailed), 1u);
   now_ns_ += kRecallAfter;
   Batch();  // a recall, of which it is told, and another pick
-  engine_.Leave(0, 1);
+  engine_.Leave(SourceIndex(0), 1);
   Batch();
   EXPECT_EQ(Claim(0).size(), 0u);  // after the recall it is to move first
   Batch({Knock()});

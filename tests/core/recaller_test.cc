@@ -24,10 +24,10 @@ class RecallTest : public EngineTest {
  protected:
   // Two workers with a window of 4; the first has been offered everything and does not move.
   void OfferToTheFirst(std::initializer_list<int32_t> fds, uint32_t source = 0) {
-    engine_.Leave(source, 1);
+    engine_.Leave(SourceIndex(source), 1);
     Batch();
     for (const int32_t fd : fds) Batch({Arrival(fd, source)});
-    engine_.Join(source, 1);
+    engine_.Join(SourceIndex(source), 1);
     ASSERT_GE(Unclaimed(0), fds.size());
   }
   void SetUp() override {
@@ -227,10 +227,10 @@ TEST_F(RecallTest, DealsTheOldestFirst) {
 
 TEST_F(RecallTest, IsOffWhereTheSourceSaysSo) {
   const uint32_t source = AddSource({.recall = false});
-  engine_.Join(source, 0);
+  engine_.Join(SourceIndex(source), 0);
   Batch();
   Batch({Arrival(10, source)});
-  engine_.Join(source, 1);
+  engine_.Join(SourceIndex(source), 1);
   now_ns_ += 100 * kRecallAfter;
   Batch();
   EXPECT_EQ(Unclaimed(0), 1u);
@@ -290,14 +290,14 @@ TEST_F(RecallTest, TakesFromAWorkerThatMovesOnlyForAnIdleOneAndMuchLater) {
 // One that wants a taker stands behind one that may not be recalled at all.
 TEST_F(RecallTest, DoesNotSpinForATakerOfAnotherSource) {
   const uint32_t fixed = AddSource({.recall = false});
-  engine_.Join(fixed, 0);
+  engine_.Join(SourceIndex(fixed), 0);
   Batch();
   Batch({Arrival(10, fixed)});
   OfferToTheFirst({11});
-  engine_.Leave(0, 1);
-  engine_.Join(fixed, 1);  // it has credit, for the other source only
+  engine_.Leave(SourceIndex(0), 1);
+  engine_.Join(SourceIndex(fixed), 1);  // it has credit, for the other source only
   ASSERT_EQ(AddWorker({.window = 1}), 2u);
-  engine_.Leave(fixed, 2);
+  engine_.Leave(SourceIndex(fixed), 2);
   Batch({Arrival(12)});
   ASSERT_EQ(Unclaimed(2), 1u);
   now_ns_ += kRecallAfter;
@@ -310,15 +310,15 @@ TEST_F(RecallTest, DoesNotSpinForATakerOfAnotherSource) {
 // younger offer before an older one. That it has moved must count when the older one is old.
 TEST_F(RecallTest, SeesMotionInWhatIsClaimedOutOfOrder) {
   const uint32_t slow = AddWorker({.window = 2});
-  engine_.Leave(0, 0);
-  engine_.Leave(0, 1);
+  engine_.Leave(SourceIndex(0), 0);
+  engine_.Leave(SourceIndex(0), 1);
   Batch();
   Batch({Arrival(10), Arrival(11)});
   workers_[slow]->inbox().Begin();
   ASSERT_TRUE(workers_[slow]->TakeOne());
   for (int i = 0; i < 2; ++i) {
-    engine_.Leave(0, slow);
-    engine_.Join(0, slow);
+    engine_.Leave(SourceIndex(0), slow);
+    engine_.Join(SourceIndex(0), slow);
     Batch(i == 0 ? std::initializer_list<Completion>{Arrival(12)}
                  : std::initializer_list<Completion>{});
   }
@@ -326,7 +326,7 @@ TEST_F(RecallTest, SeesMotionInWhatIsClaimedOutOfOrder) {
   std::vector<int32_t> fds;
   ASSERT_TRUE(workers_[slow]->TakeOne(&fds));
   ASSERT_EQ(fds, std::vector<int32_t>{12});
-  engine_.Join(0, 0);
+  engine_.Join(SourceIndex(0), 0);
   const uint64_t recalled_by_leaving = engine_.ledger().worker(slow).recalled;
   now_ns_ += kRecallAfter;
   Batch();
@@ -350,7 +350,7 @@ TEST_F(RecallTest, LooksLessOftenWhileNobodyCanTakeAnything) {
 
 TEST_F(RecallTest, LooksAtANewOfferInTimeAlthoughOldOnesWereLookedAtInVain) {
   OfferToTheFirst({10});
-  engine_.Leave(0, 1);
+  engine_.Leave(SourceIndex(0), 1);
   now_ns_ += kRecallAfter;
   for (int i = 0; i < 6; ++i) {
     Batch();
@@ -382,10 +382,10 @@ TEST_F(RecallTest, LeavesAloneWhatTheLeaverHasClaimed) {
 TEST_F(RecallTest, LeavingOneSourceKeepsTheOffersOfOthers) {
   OfferToTheFirst({10});
   const uint32_t other = AddSource();
-  engine_.Join(other, 0);
+  engine_.Join(SourceIndex(other), 0);
   Batch();
   Batch({Arrival(20, other)});
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   Batch();
   EXPECT_EQ(Claim(0), std::vector<int32_t>{20});
   EXPECT_EQ(Claim(1), std::vector<int32_t>{10});

@@ -74,7 +74,7 @@ TEST_F(RegistryTest, UsesTheIndexOfARemovedSourceAgainOnceNothingOfItIsLeft) {
   EXPECT_EQ(engine_.departed_sources().arrivals, 1u);
   EXPECT_EQ(engine_.departed_sources().claimed, 1u);
   const uint16_t generation = armed_[0].generation;
-  engine_.Join(0, 0);
+  engine_.Join(SourceIndex(0), 0);
   Batch();
   EXPECT_NE(Only(OpKind::kAcceptEach).key.generation, generation);
 }

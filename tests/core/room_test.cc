@@ -115,7 +115,7 @@ TEST_F(RoomTest, MakesRoomForOthersBesideWhatIsHeldBeyondTheHold) {
   EXPECT_EQ(Only(OpKind::kAcceptEach).key.index, 1u);
   EXPECT_FALSE(MakeRoom());
   AddWorker({.window = 4});
-  engine_.Leave(0, 1);  // it is there for the others
+  engine_.Leave(SourceIndex(0), 1);  // it is there for the others
   Batch({Edge(2)});
   EXPECT_GT(Count(OpKind::kAccept), 0u);
 }

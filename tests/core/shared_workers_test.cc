@@ -79,7 +79,7 @@ class SharedWorkersTest : public ::testing::Test {
                                 .window_max = window,
                                 .index = index,
                                 .other_inboxes = {&other}});
-      master->engine.Join(0, index);
+      master->engine.Join(SourceIndex(0), index);
     }
   }
   void Arm() {
@@ -210,7 +210,7 @@ TEST(SharedGate, APlaceThatOneGivesBackIsWhatTheOtherWaitsFor) {
   second.engine.AddWorker(
       {.inbox = &of_second.inbox(), .state = &of_first.state(), .window_max = 4});
   for (TestMaster* const master : {&first, &second}) {
-    master->engine.Join(0, 0);
+    master->engine.Join(SourceIndex(0), 0);
     master->Batch();
   }
   ASSERT_EQ(first.Edge(), 1u);

@@ -263,8 +263,8 @@ TEST_F(TicketsTest, OneThatWasClaimedOutOfOrderIsNotUnclaimed) {
   workers_[0]->inbox().Begin();
   ASSERT_TRUE(workers_[0]->TakeOne());
   for (int i = 0; i < 2; ++i) {
-    engine_.Leave(0, 0);
-    engine_.Join(0, 0);
+    engine_.Leave(SourceIndex(0), 0);
+    engine_.Join(SourceIndex(0), 0);
     Batch({Knock()});
     Batch({Counted(2)});
   }
@@ -319,7 +319,7 @@ TEST_F(TicketsTest, HavingFoundNothingDoesNotTakeANewerEdgeBack) {
   for (const bool countable : {true, false}) {
     const uint32_t source = countable ? AddListener() : AddOther();
     if (countable) AddWorker();
-    if (!countable) engine_.Join(source, 0);
+    if (!countable) engine_.Join(SourceIndex(source), 0);
     Batch();
     engine_.GiveBack(source, EAGAIN);
     Batch({Edge(source)});
@@ -438,7 +438,7 @@ TEST_F(TicketsTest, ABadConnectionInTheSameBatchDoesNotHideAShortage) {
   for (const bool shortage_last : {true, false}) {
     const uint32_t source = AddListener();
     if (shortage_last) AddWorker();
-    if (!shortage_last) engine_.Join(source, 0);
+    if (!shortage_last) engine_.Join(SourceIndex(source), 0);
     Batch();
     engine_.GiveBack(source, shortage_last ? ECONNABORTED : EMFILE);
     engine_.GiveBack(source, shortage_last ? EMFILE : ECONNABORTED);
@@ -469,7 +469,7 @@ TEST_F(TicketsTest, AShortageEndsAlsoWhenAConnectionGoesWrongAfterIt) {
   ASSERT_EQ(Issued(), 1u);
   Claim(0);
   AddWorker({.completions = true});
-  engine_.Leave(0, 0);
+  engine_.Leave(SourceIndex(0), 0);
   engine_.GiveBack(0, EPERM);
   Batch({Knock()});
   ASSERT_EQ(Count(OpKind::kSend), 1u);
@@ -731,7 +731,7 @@ TEST_F(TicketsTest, WhatIsTakenAndAlwaysGivenBackIsNoSuccess) {
   for (const bool took_first : {false, true}) {
     const uint32_t source = AddOther();
     if (!took_first) AddWorker({.completions = true});
-    if (took_first) engine_.Join(source, 0);
+    if (took_first) engine_.Join(SourceIndex(source), 0);
     Batch();
     Batch({Edge(source)});
     uint32_t errors = 0;

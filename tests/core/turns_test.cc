@@ -100,7 +100,8 @@ class Turns {
                          .capacity = limits.capacity,
                          .window_max = limits.window});
       for (uint32_t source = 0; source < sources_.size(); ++source) {
-        if ((sources_[source].is.workers >> index & 1) != 0) engine_.Join(source, index, source);
+        if ((sources_[source].is.workers >> index & 1) != 0)
+          engine_.Join(SourceIndex(source), index, source);
       }
     }
     Settle();
@@ -574,11 +575,11 @@ TEST_F(TurnsTest, WhoLeavesTakesWhatWasKeptAlong) {
   Batch();
   Batch({Edge(1)});
   EXPECT_EQ(Count(OpKind::kAccept), 2u);
-  engine_.Leave(1, 0);
+  engine_.Leave(SourceIndex(1), 0);
   Batch({Arrival(10), Arrival(11)});
   EXPECT_EQ(Claim(0), (std::vector<int32_t>{10, 11}));
   workers_[0]->state().Release(2);
-  engine_.Join(1, 0);
+  engine_.Join(SourceIndex(1), 0);
   Batch({Accepted(20, 1), Accepted(21, 1)});
   EXPECT_EQ(Claim(0), (std::vector<int32_t>{20, 21}));
 }
