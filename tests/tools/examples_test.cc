@@ -404,6 +404,7 @@ TEST_F(RestartTest, HandingTheListenerOverLosesNobody) {
   Visitors visitors(port_);
   visitors.Come(kVisitorsBetween);
   for (int i = 0; i < kRestarts; ++i) {
+    ASSERT_GT(visitors.last_process(), 0) << visitors.first_problem();  // 0 would be ourselves
     ASSERT_EQ(kill(visitors.last_process(), SIGHUP), 0);
     visitors.Come(kVisitorsBetween);
   }
