@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
     Must(absl::ErrnoToStatus(errno, "cannot listen"));
   auto balancer = ringmaster::Balancer::Create();
   Must(balancer.status());
-  auto source = (*balancer)->AddSource(listen_fd).value();
+  auto source = (*balancer)->AddSource(listen_fd, {.start_workers = 4}).value();
   std::jthread workers[4];
   for (std::jthread& worker : workers) {
     auto mailbox = ringmaster::Mailbox::Create().value();

@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
     Must(absl::ErrnoToStatus(errno, "cannot listen"));
   auto balancer = ringmaster::Balancer::Create({.host = ringmaster::Host::kLoop});
   Must(balancer.status());
-  auto source = (*balancer)->AddSource(listen_fd).value();
+  auto source = (*balancer)->AddSource(listen_fd, {.start_workers = 4}).value();
   ringmaster::Port host = (*balancer)->AddWorker({.on_host = true}).value();
   Must(source.Join(host));
   ringmaster::Mailbox mailboxes[3];

@@ -38,7 +38,6 @@ struct ByRange final : ringmaster::Policy {
     }
     return best;
   }
-
   const uint32_t first_, last_;
 };
 
@@ -66,7 +65,8 @@ int main(int argc, char** argv) {
   auto balancer = ringmaster::Balancer::Create();
   Must(balancer.status());
   auto policy = std::make_unique<ByRange>(argv[2], argv[3]);
-  auto source = (*balancer)->AddSource(listen_fd, {.policy = std::move(policy)}).value();
+  auto source =
+      (*balancer)->AddSource(listen_fd, {.policy = std::move(policy), .start_workers = 4}).value();
   std::jthread workers[4];
   for (std::jthread& worker : workers) {
     auto mailbox = ringmaster::Mailbox::Create().value();

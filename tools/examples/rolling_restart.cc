@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
   fcntl(listen_fd, F_SETFD, FD_CLOEXEC);
   auto balancer = ringmaster::Balancer::Create();
   Must(balancer.status());
-  auto source = (*balancer)->AddSource(listen_fd).value();
+  auto source = (*balancer)->AddSource(listen_fd, {.start_workers = 4}).value();
   std::jthread workers[4];
   for (std::jthread& worker : workers) {
     auto mailbox = ringmaster::Mailbox::Create().value();

@@ -55,7 +55,8 @@ int main(int argc, char** argv) {
   Must(balancer.status());
   auto source = (*balancer)
                     ->AddSource(udp_fd, {.policy = ringmaster::RoundRobin(),
-                                         .intake = ringmaster::Intake::kReadiness})
+                                         .intake = ringmaster::Intake::kReadiness,
+                                         .start_workers = 4})
                     .value();
   std::jthread workers[4];
   for (std::jthread& worker : workers) {
