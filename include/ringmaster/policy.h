@@ -134,8 +134,8 @@ struct View {
 // `Pick` and `OnRecall` must not allocate, block or throw. They have no failure to report. A policy
 // is asked only when some worker has credit, and may answer that nobody shall have the arrival now.
 //
-// If one of these, or `OnLeave`, throws, or `Pick` answers anything else beyond the candidates,
-// nothing is lost: the first candidate gets the arrival. The balancer reports it once
+// If one of these, `MayMove` or `OnLeave` throws, or `Pick` answers anything else beyond the
+// candidates, nothing is lost: the first candidate gets the arrival. The balancer reports it once
 // (Event::Kind::kPolicyFailed) and counts it each time (SourceStats::policy_faults). If `Prepare`
 // throws, the process ends with a sentence.
 class Policy {
@@ -185,9 +185,19 @@ class Policy {
   // Returns a position in `view.candidates`, or kNobodyNow.
   virtual size_t Pick(const Arrival& arrival, const View& view) = 0;
 
-  // An offer that was picked for `worker` was recalled because the worker did not move, or could
-  // not be handed to it. Another `Pick` is about to place it among other workers.
+  // An offer that was picked for `worker` was recalled because the worker did not move or is busy,
+  // or could not be handed to it. Another `Pick` is about to place it among other workers.
   virtual void OnRecall(uint32_t worker) { (void)worker; }
+
+  // An offer that was picked for `from` lies there, and `from` has said that it is busy; `to` waits
+  // and has nothing unclaimed. Whether the policy would have taken either. If so, the offer is
+  // recalled (OnRecall), and Pick is asked to place it among such workers as `to`; they alone are
+  // in View::candidates then. An offer is moved once at most. By default nothing is moved, and what
+  // lies with a busy worker waits for that, or for recall_after.
+  virtual bool MayMove(const Arrival& arrival, const Candidate& from, const Candidate& to) const {
+    (void)arrival, (void)from, (void)to;
+    return false;
+  }
 
   // `worker` has left the source. Its index may be given to another worker at once. That worker
   // must not inherit anything.

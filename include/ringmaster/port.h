@@ -255,11 +255,16 @@ class [[nodiscard]] Port {
   // Candidate::busy). So a new connection does not stand behind a busy loop while another worker
   // has nothing to do.
   //
-  // Call BeforeWait right before the call in which the loop waits, and AfterWait right after it:
+  // An offer that lies with a busy worker is moved to one that waits, where its policy would have
+  // taken either (Policy::MayMove), without waiting for recall_after.
+  //
+  // Call BeforeWait right before the call in which the loop waits, and AfterWait right after it.
+  // AfterWait returns whether something was offered meanwhile. Claim that before anything else, so
+  // that it does not stand behind what else woke the loop:
   //
   //     port.BeforeWait();
   //     const int count = epoll_wait(epoll_fd, events, events_max, timeout_ms);
-  //     port.AfterWait();
+  //     if (port.AfterWait()) port.Claim(serve);
   //
   //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
   //    last, such as one with timeout 0, needs neither.
@@ -280,7 +285,7 @@ class [[nodiscard]] Port {
   // thread only. On a port that has left, of a worker on the host (WorkerOptions::on_host), or in a
   // forked child they do nothing.
   void BeforeWait();
-  void AfterWait();
+  bool AfterWait();
 
   // How many connections this worker has open above an equal share of all that the balancer's
   // workers have: so many it might pass on (Source::PassOn) to be as loaded as the others. It knows

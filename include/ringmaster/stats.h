@@ -89,7 +89,7 @@ struct BalancerStats {
   uint64_t refused = 0;                   // arrivals closed without having been served
   uint64_t dropped = 0;                   // arrivals closed as too old or gone, or withdrawn
   uint64_t gone = 0;                      // those of `dropped` whose clients had hung up
-  uint64_t recalled = 0;                  // offers recalled
+  uint64_t recalled = 0;                  // offers recalled, or moved to a worker that waits
   uint64_t held = 0;                      // arrivals accepted and not offered
   uint64_t master_wakes = 0;              // how often the master has looked
   std::vector<SourceStats> sources = {};  // those that have not been removed, by index

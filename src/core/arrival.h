@@ -22,6 +22,7 @@ struct ArrivalRecord {
   uint8_t doublings = 0;  // how often its recall limit has been doubled
   bool aside = false;     // kHeld: it is set aside
   bool passed_on = false;
+  bool moved = false;  // by the rule of core/mover.h
   SourceIndex source;
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint32_t worker_generation = 0;  // kSent: which of those that have had the index

@@ -35,6 +35,24 @@ class Candidates {
     Add(source, slow_too);
     if (list_.empty() && !slow_too) Add(source, true);
   }
+  // Those of whom this holds.
+  template <typename Holds>
+  void KeepOnly(Holds holds) {
+    std::erase_if(list_, [&holds](const Candidate& candidate) { return !holds(candidate); });
+  }
+  // The worker as a candidate, whether it has credit or not.
+  Candidate Of(const Source& source, uint32_t index) const {
+    const Worker& worker = books_.workers[index];
+    Candidate candidate{.worker = index,
+                        .credit = books_.Credit(index, source),
+                        .cpu = worker.cpu(),
+                        .idle = worker.Idle(),
+                        .busy = worker.config.state->Busy(),
+                        .on_host = worker.config.ring_fd < 0};
+    Count(source, candidate);
+    return candidate;
+  }
+
   // Counts anew what other masters give to the same workers in the middle of a batch. Two that both
   // filled up the same worker by what it had before their batches would give it twice as much as it
   // lacked.

@@ -17,6 +17,7 @@ Engine::Engine(const EngineConfig& config, Hunger* hunger)
                          .reader = reader_,
                          .recaller = recaller_,
                          .closer = closer_,
+                         .mover = mover_,
                          .dealer = dealer_,
                          .asker = asker_,
                          .rota = rota_}) {}
@@ -46,7 +47,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
     rota_.Deal();
     books_.LetGo();
     // A policy that has set something aside wants to hear of who waits, too.
-    hunger_->WantWaiter(books_.ledger.AnyAside());
+    hunger_->WantWaiter(mover_.wants_waiter() || books_.ledger.AnyAside());
     if (!waits_.Any()) {
       if (hungry_) hunger_->Clear();
       hungry_ = false;
@@ -64,9 +65,12 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
       break;
     }
   }
+  mover_.Move();
   closer_.Refuse();
   if (books_.LetGo()) books_.more_to_do = true;
   bells_.RingTouched();
+  hunger_->WantWaiter(mover_.WantsWaiter() || books_.ledger.AnyAside());
+  if (mover_.wants_waiter() && mover_.AnyWaiter()) books_.more_to_do = true;
   armer_.AskForStates();
   armer_.ArmSources();
   armer_.AskForOverflows();
@@ -133,7 +137,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   const Unsettled& unsettled = books_.unsettled;
   const bool settles = books_.stopping ? !unsettled.empty() : unsettled.full();
   if (books_.more_to_do || settles) return 0;
-  int64_t at = books_.ages.due_at_ns();
+  int64_t at = std::min(books_.ages.due_at_ns(), mover_.due_at_ns());
   for (const uint32_t index : books_.active) {
     const Worker& worker = books_.workers[index];
     at = std::min(at, worker.bell.due_at_ns());

@@ -2,7 +2,7 @@
 // One engine drives one ring; it is called by one thread.
 //
 // Each batch runs through the same steps, which are one page (OnBatch):
-//   completions → look at the inboxes → recall what is overdue → deal → ring → arm
+//   completions → look at the inboxes → recall what is overdue → deal → move → ring → arm
 //
 // The engine decides by means of its parts. Those that keep books are values of one source
 // (core/source.h), of one worker (core/worker.h), or of all together (core/books.h). Those that act
@@ -12,6 +12,7 @@
 //   Delivery    how an arrival gets to a worker, and what becomes of what was sent
 //   Reader      the looks at inboxes and tallies
 //   Recaller    what is taken back
+//   Mover       what goes from those who are busy to those who wait
 //   Closer      what is closed unserved
 //   Rota        in which order sources are dealt
 //   Dealer      who gets what, as the policy says
@@ -40,6 +41,7 @@
 #include "core/delivery.h"
 #include "core/engine_config.h"
 #include "core/moderation.h"
+#include "core/mover.h"
 #include "core/op.h"
 #include "core/policy_calls.h"
 #include "core/port_state.h"
@@ -205,6 +207,7 @@ class Engine : public Questions {
   Reader reader_{books_, delivery_};
   Recaller recaller_{books_, policies_, bells_, reader_};
   Closer closer_{books_, bells_, reader_, recaller_};
+  Mover mover_{books_, policies_, reader_, recaller_, closer_, delivery_};
   Waits waits_{books_};
   Dealer dealer_{books_, policies_, delivery_, closer_};
   Asker asker_{books_, reader_, dealer_, waits_};

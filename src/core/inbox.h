@@ -34,12 +34,13 @@
 // Memory orders: the word is stored with release, so that whoever empties it sees what was set up
 // before it, also by (4) ahead of the tail that publishes it. Empty and Rung are sequentially
 // consistent loads, because they are the master's second look in the hungry dance (see Hunger), as
-// the worker's exchanges are its first half. A recall is acquire-release on success, relaxed on
+// the worker's exchanges are its first half. Ring is so, too: it is one half of the dance of those
+// who say that they are busy (see PortState). A recall is acquire-release on success, relaxed on
 // failure, because then only Empty is asked. No fences: the thread sanitizer does not understand
 // them.
 //
-// Threads: the master's functions by the master, the worker's by the worker; each side is one
-// thread at a time.
+// Threads: the master's functions by the master, the worker's by the worker, Rung by either; each
+// side is one thread at a time.
 
 #ifndef RINGMASTER_SRC_CORE_INBOX_H_
 #define RINGMASTER_SRC_CORE_INBOX_H_
@@ -106,9 +107,9 @@ class Inbox {
   void Publish(uint64_t tail) { header_->tail.store(tail, std::memory_order_release); }
 
   // Master. Returns whether the worker must be told by a doorbell. See (1).
-  bool Ring() { return header_->rung.exchange(1, std::memory_order_acq_rel) == 0; }
+  bool Ring() { return header_->rung.exchange(1, std::memory_order_seq_cst) == 0; }
 
-  // Master. Whether the doorbell has been rung and the worker has not begun a claim since.
+  // Either. Whether the doorbell has been rung and the worker has not begun a claim since.
   bool Rung() const { return header_->rung.load(std::memory_order_seq_cst) != 0; }
 
   // Master. Whether the word at `position` is zero: the offer there was claimed or recalled.

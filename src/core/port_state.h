@@ -59,12 +59,15 @@ struct PortState {
   void StartServing() { serving.store(1, std::memory_order_relaxed); }
   void EndServing() { serving.store(0, std::memory_order_seq_cst); }
 
-  // Worker, around its wait. That it waits is sequentially consistent: the first half of the dance
-  // by which a master asks for somebody who waits, see Hunger.
+  // Worker, around its wait. Both are sequentially consistent, because each is the first half of a
+  // dance. A worker says that it waits, and then reads the flag of a master that wants to know; see
+  // Hunger. It says that it is busy, and then looks whether it was rung; a master rings, and then
+  // looks who is busy. So the worker finds what it was offered, or the master finds it busy.
   void SayWaiting() { hint.store(Hint::kWaiting, std::memory_order_seq_cst); }
-  void SayBusy() { hint.store(Hint::kBusy, std::memory_order_relaxed); }
+  void SayBusy() { hint.store(Hint::kBusy, std::memory_order_seq_cst); }
   // Master. Whether it is known not to wait; and whether it does, as far as is known.
   bool Busy() const { return hint.load(std::memory_order_seq_cst) == Hint::kBusy; }
+  bool SaysItWaits() const { return hint.load(std::memory_order_seq_cst) == Hint::kWaiting; }
   bool MayWait() const { return !Busy() && serving.load(std::memory_order_relaxed) == 0; }
 
   // Master: reserves one place below `capacity`. False, and nothing reserved, when there is none.

@@ -122,13 +122,18 @@ bool Recaller::TakerFor(const ArrivalRecord& record, uint32_t except, bool must_
 }
 
 bool Recaller::Recall(uint32_t index, const Outbox::Entry& entry) {
+  if (!TakeBack(index, entry)) return false;
+  books_.workers[index].motion.OweMotion(books_.now_ns);
+  return true;
+}
+
+bool Recaller::TakeBack(uint32_t index, const Outbox::Entry& entry) {
   Worker& worker = books_.workers[index];
   const ArrivalRecord& record = books_.ledger.record(entry.id);
   Source& source = books_.sources[record.source];
   if (!worker.outbox.Recall(entry, OfferOf(record))) return false;
   books_.places.TakeBack(index, record.source);
   books_.ledger.Recall(entry.id);
-  worker.motion.OweMotion(books_.now_ns);
   policies_.Tell(source, "OnRecall", [index](Policy& policy) { policy.OnRecall(index); });
   return true;
 }

@@ -44,6 +44,8 @@ class Recaller {
 
   // Takes back one offer. False: the worker was faster. Its holes are to be skipped afterwards.
   bool Recall(uint32_t worker, const Outbox::Entry& entry);
+  // The same of a worker that owes no motion for it.
+  bool TakeBack(uint32_t worker, const Outbox::Entry& entry);
   // What the worker has not claimed of the source. Nobody is told: the worker leaves, or the intake
   // ends.
   void RecallAllOf(WorkerIndex worker, SourceIndex source = kEverySource);

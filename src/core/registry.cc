@@ -33,6 +33,7 @@ void Registry::ReserveShared() {
   Reserve(books_.active, workers);
   parts_.bells.Reserve();
   parts_.dealer.Reserve();
+  parts_.mover.Reserve();
   parts_.asker.Reserve();
   parts_.rota.Reserve();
   // In one batch a worker is rung at most once in each round because something is overdue, once

@@ -25,6 +25,7 @@
 #include "core/closer.h"
 #include "core/dealer.h"
 #include "core/delivery.h"
+#include "core/mover.h"
 #include "core/policy_calls.h"
 #include "core/reader.h"
 #include "core/recaller.h"
@@ -45,6 +46,7 @@ class Registry {
     Reader& reader;
     Recaller& recaller;
     Closer& closer;
+    Mover& mover;
     Dealer& dealer;
     Asker& asker;
     Rota& rota;

@@ -82,6 +82,11 @@ class AffinityCpuPolicy final : public Policy {
     return position;
   }
 
+  // Within the same group for certain.
+  bool MayMove(const Arrival& arrival, const Candidate& from, const Candidate& to) const override {
+    return (arrival.incoming_cpu < 0 || from.cpu == to.cpu) && MayMoveByLoad(from, to);
+  }
+
   void OnLeave(uint32_t worker) override {
     if (worker < picked_at_.size()) picked_at_[worker] = 0;
   }

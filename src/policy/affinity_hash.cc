@@ -68,6 +68,10 @@ class AffinityHashPolicy final : public Policy {
     });
   }
 
+  bool MayMove(const Arrival& arrival, const Candidate& from, const Candidate& to) const override {
+    return arrival.peer.kind == Peer::Kind::kUnknown && unknown_peers_->MayMove(arrival, from, to);
+  }
+
  private:
   std::vector<uint64_t> salts_;  // by index
   const std::unique_ptr<Policy> unknown_peers_ = LeastLoaded();

@@ -74,6 +74,8 @@ class ExclusivePolicy final : public Policy {
     return best;
   }
 
+  bool MayMove(const Arrival&, const Candidate&, const Candidate&) const override { return true; }
+
   void OnLeave(uint32_t worker) override {
     if (worker < picked_at_.size()) picked_at_[worker] = 0;
     if (worker == last_) last_ = kNobody;

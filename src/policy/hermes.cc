@@ -93,6 +93,11 @@ class HermesPolicy final : public Policy {
     return position;
   }
 
+  // One that has no more connections would have passed, too.
+  bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
+    return to.open <= from.open;
+  }
+
  private:
   static Sum SumOfOpen(std::span<const Candidate> candidates, int64_t still_ns_max) {
     Sum open;

@@ -43,6 +43,10 @@ class LeastLoadedPolicy final : public Policy {
     return best;
   }
 
+  bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
+    return MayMoveByLoad(from, to);
+  }
+
  private:
   static constexpr uint32_t kTurnMask = 0x7fff'ffff;
 

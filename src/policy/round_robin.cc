@@ -62,6 +62,9 @@ class RoundRobinPolicy final : public Policy {
     return TakeTurn(view);
   }
 
+  // The turn is owed then.
+  bool MayMove(const Arrival&, const Candidate&, const Candidate&) const override { return true; }
+
   void OnRecall(uint32_t worker) override {
     if (worker < workers_.size() && workers_[worker].joined) Owe(worker);
   }

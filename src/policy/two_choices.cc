@@ -49,6 +49,10 @@ class TwoChoicesPolicy final : public Policy {
     return Key(view.candidates[second]) < Key(view.candidates[first]) ? second : first;
   }
 
+  bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
+    return MayMoveByLoad(from, to);
+  }
+
  private:
   uint64_t Draw() {
     state_ += kMixStep;

@@ -22,6 +22,12 @@ inline uint64_t LoadOf(const Candidate& candidate) {
   return std::min<uint64_t>(load, std::numeric_limits<uint32_t>::max());
 }
 
+// Whether a policy that goes by load would take either; `from` is busy, and its load includes what
+// would be moved.
+inline bool MayMoveByLoad(const Candidate& from, const Candidate& to) {
+  return LoadOf(to) < LoadOf(from);
+}
+
 }  // namespace ringmaster
 
 #endif  // RINGMASTER_SRC_POLICY_WAIT_SLACK_H_

@@ -90,6 +90,9 @@ class WeightedRoundRobinPolicy final : public Policy {
     return position;
   }
 
+  // The turn is owed then.
+  bool MayMove(const Arrival&, const Candidate&, const Candidate&) const override { return true; }
+
   void OnRecall(uint32_t worker) override {
     if (worker >= workers_.size() || !workers_[worker].joined) return;
     SetDue(workers_[worker], Due(workers_[worker]) + turn_);

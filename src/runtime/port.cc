@@ -293,9 +293,11 @@ void Port::BeforeWait() {
   shared_->balancer->KnockIfWaiterWanted();
 }
 
-void Port::AfterWait() {
-  if (shared_ == nullptr || shared_->on_host) return;
+bool Port::AfterWait() {
+  if (shared_ == nullptr || shared_->on_host) return false;
   shared_->state.SayBusy();
+  return std::any_of(shared_->channels.begin(), shared_->channels.end(),
+                     [](const auto& channel) { return channel->inbox.Rung(); });
 }
 
 uint32_t Port::Surplus() const {

@@ -561,6 +561,7 @@ void Checker::OnPassedOn(uint32_t connection, int64_t now_ns) {
   if (it.where != Where::kServed) return Fail(Name(connection) + " is passed on unserved");
   it.where = Where::kPassedOn;
   it.passed_on = true;
+  it.moved = false;
   it.giver = it.worker;
   it.passed_on_at_ns = now_ns;
   passed_on_.push_back(connection);
@@ -618,10 +619,16 @@ void Checker::OnReleased(uint32_t worker, uint32_t source, int64_t now_ns) {
 
 void Checker::OnIdle(uint32_t worker, int64_t now_ns) {
   workers_[worker].idle = true;
+  workers_[worker].idle_since_ns = now_ns;
   workers_[worker].credit_since_ns = now_ns;
 }
 
 void Checker::OnBusy(uint32_t worker) { workers_[worker].idle = false; }
+
+void Checker::OnHint(uint32_t worker, bool waiting, int64_t now_ns) {
+  if (!waiting) workers_[worker].busy_since_ns = now_ns;
+  workers_[worker].says = waiting ? Says::kWaiting : Says::kBusy;
+}
 
 // --- The end -------------------------------------------------------------------------------------
 

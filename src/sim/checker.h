@@ -28,6 +28,9 @@
 //  * Nothing is recalled before it is old enough, nor from a worker that nobody could replace.
 //  * An offer to a worker that does not move is not left there while somebody else has credit. No
 //    offer grows very old while somebody else has nothing to do.
+//  * What lies with a worker that says it is busy is moved at most once, to one that says that it
+//    waits and has nothing unclaimed, and not before it has lain a while. It does not go on lying
+//    there while somebody waits, where the policy would take either.
 //  * Nothing is held, or left in the backlog, while a worker that waits has credit. The exception
 //    is credit that is kept for what another source has asked for. Whoever makes credit wakes the
 //    master.
@@ -84,6 +87,7 @@ struct CheckedSource {
   int64_t age_max_ns = 0;  // 0: no limit
   bool tells_age = true;   // the kernel tells when a client came
   bool reluctant = false;  // its policy picks nobody now and then
+  bool moves = false;      // its policy takes any worker that waits instead of one that is busy
   uint32_t aside_max = 1;  // for so many at a time
 };
 
@@ -214,6 +218,8 @@ class Checker {
   // It waits, has done its last knock, and has nothing to wait for; it does not wait any more.
   void OnIdle(uint32_t worker, int64_t now_ns);
   void OnBusy(uint32_t worker);
+  // What it says of its loop, if it gives hints.
+  void OnHint(uint32_t worker, bool waiting, int64_t now_ns);
 
   // Places that the masters have reserved at it for what they are about to accept.
   void OnPromised(uint32_t worker, uint32_t count, int64_t now_ns);
@@ -225,6 +231,10 @@ class Checker {
     uint32_t open = 0;
     bool busy = false;
   };
+  // What lies with the worker is taken back, because that is busy and the policy would have taken
+  // another one as well.
+  void OnMoving(uint32_t source, uint32_t worker);
+  void OnPolicySwitched(uint32_t source, bool moves) { sources_[source].facts.moves = moves; }
   void OnPicked(uint32_t source, uint32_t connection, uint32_t worker);
   void OnNobody(uint32_t source, uint32_t connection, const std::vector<Shown>& shown);
 
@@ -232,6 +242,7 @@ class Checker {
   // `due_ns` is when the master would have acted if its host had not been busy.
   void BeforeBatch(uint32_t master, int64_t due_ns);
   void OnBatchBegins(int64_t now_ns) { now_ns_ = now_ns; }
+  int64_t now_ns() const { return now_ns_; }
   // Nobody drives it, so nothing is dealt; or somebody does again.
   void OnRest(uint32_t master, bool rests) {
     masters_[master].resting = rests;
@@ -277,6 +288,7 @@ class Checker {
     uint64_t withdrawn = 0;           // tickets
     uint64_t recalled = 0;            // by age, not by leaving
     uint64_t left = 0;                // recalled because the worker left
+    uint64_t moved = 0;               // of what was recalled
     uint64_t passed_on_recalled = 0;  // by age, of what had been passed on
     uint64_t nobody = 0;              // times that its policy picked nobody
     uint64_t handed_over = 0;
@@ -340,6 +352,9 @@ class Checker {
     bool gone = false;
     bool dropped_at_once = false;
     uint32_t recalls = 0;
+    bool moved = false;          // from a worker that was busy to one that waits
+    uint64_t moved_in = 0;       // reading
+    bool dealt_to_busy = false;  // whoever it lies with was busy when it was dealt
     bool ever_dealt = false;
     bool failed_before = false;       // to be handed over
     uint32_t came_back_from = kNone;  // a worker that it was recalled from; kNone: from none
@@ -416,12 +431,16 @@ class Checker {
     int64_t unreachable_until_ns = -1;  // handing over has failed
   };
 
+  enum class Says : uint8_t { kNothing, kBusy, kWaiting };
   struct Worker {
     std::vector<Box> boxes;  // by master
     uint32_t leased = 0;
     uint32_t promised = 0;
     uint32_t places = 0;  // open or promised before this batch
     bool idle = false;
+    Says says = Says::kNothing;
+    int64_t busy_since_ns = 0;
+    int64_t idle_since_ns = 0;
     std::vector<uint32_t>
         said;  // sources of tickets that it has said to have taken, before it knocks
     int64_t credit_since_ns = 0;  // nothing about its credit has changed since
@@ -470,8 +489,19 @@ class Checker {
   bool TooOld(const Connection& connection, int64_t now_ns) const;
   bool HoldsTooOld(uint32_t source, int64_t now_ns) const;
   void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
+  bool MayBeRecalled(const Connection& connection, int64_t now_ns) const;
+  struct Moves {
+    uint32_t worker = 0;
+    uint32_t source = 0;
+    uint32_t taken_back = 0;
+    uint32_t moved = 0;  // of these
+  };
+  Moves& MovesFrom(uint32_t worker, uint32_t source);
+  void CountMoves(uint32_t master);
   void CheckRecallIsDue(const Connection& connection, int64_t now_ns);
   void CheckNeglect(uint32_t master, int64_t now_ns);
+  void CheckBusinessOf(uint32_t worker, uint32_t connection, int64_t now_ns);
+  void CheckMove(const Connection& connection, int64_t now_ns);
   void CheckNeglectOf(uint32_t worker, uint32_t connection, int64_t now_ns);
   void CheckIdleness(uint32_t master, int64_t now_ns);
   void CheckOrder(uint32_t master);
@@ -517,7 +547,9 @@ class Checker {
     uint32_t source = 0;
     bool again = false;  // it came back, and has kept its place
   };
-  std::vector<Given> given_;        // connections and tickets, in this batch
+  std::vector<Given> given_;   // connections and tickets, in this batch
+  std::vector<Given> moving_;  // taken back from busy workers in this batch, to be moved
+  std::vector<Moves> moves_;
   std::vector<uint32_t> to_drop_;   // connections to be dropped by this batch
   std::vector<uint32_t> nobody_;    // connections that a policy has picked nobody for in this batch
   std::vector<uint32_t> reported_;  // connections, and not numbered

@@ -22,6 +22,8 @@ constexpr int64_t kLateFactor = 4;
 // slack.
 constexpr int64_t kNeglectFactor = 3;
 constexpr uint32_t kDoublings = 6;
+// What lies with a busy worker is not moved before that.
+constexpr int64_t kMoveAfterNs = 100'000;
 // After so long a policy is asked again in any case.
 constexpr int64_t kAskAgainNs = 100'000'000;
 // How often a source that has work may be passed over, for each source of the master.
@@ -108,6 +110,10 @@ void Checker::CheckPassedOn(uint32_t master, int64_t now_ns) {
 }
 
 // --- What policies pick nobody for ---------------------------------------------------------------
+
+void Checker::OnMoving(uint32_t source, uint32_t worker) {
+  moving_.push_back({.worker = worker, .source = source});
+}
 
 void Checker::OnPicked(uint32_t source, uint32_t connection, uint32_t worker) {
   if (connection == kNone) {
@@ -463,7 +469,11 @@ void Checker::CheckNeglect(uint32_t master, int64_t now_ns) {
     for (const uint64_t word : box.seen) {
       if (word == 0 || IsTicket(master, word)) continue;
       const uint32_t connection = Find(FdOf(word));
-      if (connection != kNone) CheckNeglectOf(index, connection, now_ns);
+      if (connection == kNone) continue;
+      CheckNeglectOf(index, connection, now_ns);
+      if (!masters_[master].resting && !masters_[master].refusing) {
+        CheckBusinessOf(index, connection, now_ns);
+      }
     }
   }
 }
@@ -488,6 +498,45 @@ void Checker::CheckNeglectOf(uint32_t index, uint32_t connection, int64_t now_ns
   }
 }
 
+// Whoever waits, and said so after this was dealt, has told the master, if that wanted to know. A
+// place that became free later at somebody who waits does not count: that wakes nobody for this.
+void Checker::CheckBusinessOf(uint32_t index, uint32_t connection, int64_t now_ns) {
+  const Connection& offered = connections_[connection];
+  const Source& source = sources_[offered.source];
+  if (!source.facts.recall || !source.facts.moves || source.facts.reluctant || offered.moved ||
+      offered.passed_on || !offered.dealt_to_busy || !options_.doorbells_are_prompt ||
+      TooOld(offered, now_ns)) {
+    return;
+  }
+  const Worker& busy = workers_[index];
+  const int64_t lies_since_ns =
+      std::max({offered.dealt_at_ns, BoxOf(index, offered.source).moved_at_ns, host_returned_ns_});
+  if (busy.says != Says::kBusy || busy.busy_since_ns > offered.dealt_at_ns) return;
+  for (uint32_t other = 0; other < workers_.size(); ++other) {
+    const Worker& waits = workers_[other];
+    if (other == index || waits.says != Says::kWaiting || !waits.idle ||
+        waits.credit_since_ns != waits.idle_since_ns ||
+        CreditSinceOf(offered.source, other, now_ns) < 0) {
+      continue;
+    }
+    const int64_t since_ns = std::max(
+        {lies_since_ns, waits.idle_since_ns, CreditSinceOf(offered.source, other, now_ns)});
+    if (now_ns - since_ns > 2 * kMoveAfterNs + options_.patience_ns) {
+      return Fail(Name(connection) + " lies with worker " + std::to_string(index) +
+                  ", which is busy, although another waits");
+    }
+  }
+}
+
+void Checker::CheckMove(const Connection& connection, int64_t now_ns) {
+  if (workers_[connection.worker].says != Says::kBusy) {
+    return Fail("what lies with a worker that is not busy is moved");
+  }
+  if (now_ns - connection.dealt_at_ns < kMoveAfterNs) return Fail("a move comes too early");
+  if (connection.moved) return Fail("something is moved twice");
+  if (!sources_[connection.source].facts.recall) Fail("a move where recalls are off");
+}
+
 // --- What the inboxes say ------------------------------------------------------------------------
 
 void Checker::Read(Occasion occasion, uint32_t master, uint32_t left, uint32_t left_source,
@@ -504,6 +553,7 @@ void Checker::Read(Occasion occasion, uint32_t master, uint32_t left, uint32_t l
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     if (!workers_[index].boxes[master].left) NoteChanges(master, index);
   }
+  if (occasion == Occasion::kBatch) CountMoves(master);
   // First what was recalled, then what was offered: the same connection may be both.
   for (const Change& change : changed_) {
     const uint64_t seen = workers_[change.worker].boxes[master].seen[change.slot];
@@ -561,7 +611,8 @@ void Checker::TakeBackTicket(uint32_t master, const Change& change, Occasion occ
   }
   if (occasion != Occasion::kBatch) return;
   if (!source.facts.recall) return Fail("a ticket is recalled where recalls are off");
-  box.owes_motion = true;
+  const Moves& moves = MovesFrom(change.worker, static_cast<uint32_t>(&source - sources_.data()));
+  if (moves.moved < moves.taken_back) box.owes_motion = true;
   ++source.counts.recalled;
 }
 
@@ -575,9 +626,19 @@ void Checker::TakeBack(uint32_t master, const Change& change, Occasion occasion,
     return Fail(Name(connection) + " is taken back from the wrong worker");
   }
   if (occasion == Occasion::kBatch) {
-    if (!TooOld(recalled, now_ns)) CheckRecallIsDue(recalled, now_ns);
-    box.owes_motion = true;
-    ++recalled.recalls;
+    const Moves& moves = MovesFrom(change.worker, recalled.source);
+    const bool all_moved = moves.moved >= moves.taken_back;
+    // What may not be recalled is moved. What may be is one or the other if only some is moved.
+    if (moves.moved > 0 && (all_moved || !MayBeRecalled(recalled, now_ns))) {
+      CheckMove(recalled, now_ns);
+      recalled.moved = true;
+      recalled.moved_in = reading_;
+      ++source.counts.moved;
+    } else {
+      if (!TooOld(recalled, now_ns)) CheckRecallIsDue(recalled, now_ns);
+      ++recalled.recalls;
+    }
+    if (!all_moved) box.owes_motion = true;
     ++source.counts.recalled;
     source.counts.passed_on_recalled += recalled.passed_on;
   } else {
@@ -603,13 +664,38 @@ void Checker::ComeBack(uint32_t connection, uint32_t from) {
   ++sources_[it.source].counts.held;
 }
 
-void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
-  const Box& box = BoxOf(connection.worker, connection.source);
-  const Source& source = sources_[connection.source];
+bool Checker::MayBeRecalled(const Connection& connection, int64_t now_ns) const {
   const int64_t limit_ns = options_.recall_after_ns;
   const int64_t age_ns = now_ns - connection.dealt_at_ns;
-  const bool stuck = age_ns >= limit_ns && now_ns - box.moved_at_ns >= limit_ns;
-  if (!stuck && age_ns < kLateFactor * limit_ns) Fail("a recall comes too early");
+  const int64_t still_ns = now_ns - BoxOf(connection.worker, connection.source).moved_at_ns;
+  return TooOld(connection, now_ns) || age_ns >= kLateFactor * limit_ns ||
+         std::min(age_ns, still_ns) >= limit_ns;
+}
+
+// How much of the source is taken back from the worker in this batch, and how much of that is
+// moved.
+Checker::Moves& Checker::MovesFrom(uint32_t worker, uint32_t source) {
+  const auto it = std::find_if(moves_.begin(), moves_.end(), [&](const Moves& moves) {
+    return moves.worker == worker && moves.source == source;
+  });
+  if (it != moves_.end()) return *it;
+  return moves_.emplace_back(Moves{.worker = worker, .source = source});
+}
+
+// Before anything that was taken back is looked at.
+void Checker::CountMoves(uint32_t master) {
+  moves_.clear();
+  for (const Given& it : moving_) ++MovesFrom(it.worker, it.source).moved;
+  moving_.clear();
+  for (const Change& change : changed_) {
+    const uint64_t seen = workers_[change.worker].boxes[master].seen[change.slot];
+    if (seen != 0) ++MovesFrom(change.worker, SourceOf(master, seen)).taken_back;
+  }
+}
+
+void Checker::CheckRecallIsDue(const Connection& connection, int64_t now_ns) {
+  const Source& source = sources_[connection.source];
+  if (!MayBeRecalled(connection, now_ns)) Fail("a recall comes too early");
   if (!source.facts.recall) Fail("a recall where recalls are off");
   const auto others = static_cast<size_t>(std::count_if(
       source.joined_at_ns.begin(), source.joined_at_ns.end(), [](int64_t at) { return at >= 0; }));
@@ -727,6 +813,12 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
     ++source.first_deals_now;
     source.deals_new_now |= !dealt.passed_on;
   }
+  const Worker& worker = workers_[index];
+  if (dealt.moved_in == reading_ && (worker.says != Says::kWaiting || box.unclaimed > 0)) {
+    return Fail(Name(connection) + " is moved to worker " + std::to_string(index) +
+                ", which does not wait for it");
+  }
+  dealt.dealt_to_busy = worker.says == Says::kBusy;
   dealt.ever_dealt = true;
   dealt.worker = index;
   dealt.dealt_at_ns = now_ns;

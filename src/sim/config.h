@@ -102,6 +102,7 @@ enum class Breakage : uint8_t {
   kWorkerServesTwice,       // a claimed offer is served a second time
   kWorkerDropsOffer,        // a claimed offer is never served
   kWorkerNeverKnocks,       // a claim that does not read `hungry`
+  kWorkerWorksFirst,        // a worker that woke does something else before it claims
   kWorkerHidesThatItWaits,  // a worker that is about to wait does not read whether anybody wants it
   kWorkerLooksUpNeighbour,  // a claim that finds the token of another source
   kWorkerForgetsItsRing,    // a worker that leaves serves nothing of what is in its ring

@@ -96,6 +96,7 @@ enum class Milestone : uint8_t {
   kSetAsideSaid,        // the engine said that a policy has set much aside, or for long
   kAsideFull,           // as much was set aside as may be
   kBusyFirst,           // a worker that woke was busy with something else before it claimed
+  kMoved,               // what lay with a worker that is busy went to one that waits
   kWaiterWanted,        // a worker that was about to wait knocked, because a master wanted to know
   kPassedOn,            // connections
   kPassedOnTogether,    // of these, after others that one batch took in with them
@@ -103,7 +104,7 @@ enum class Milestone : uint8_t {
   kPassedOnRecalled,    // recalls of connections that had been passed on
   kWaitsForOthers,      // what was passed on waited, and only its giver had credit
 };
-inline constexpr size_t kMilestoneCount = 88;
+inline constexpr size_t kMilestoneCount = 89;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -188,6 +189,7 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "set_aside_said",
     "aside_full",
     "busy_first",
+    "moved",
     "waiter_wanted",
     "passed_on",
     "passed_on_together",

@@ -29,10 +29,12 @@ void InboxWorker::Introduce(uint32_t master, core::WorkerConfig& engine, Checked
   checked.words_count = box.inbox.size();
 }
 
-bool InboxWorker::Oversleeps() const {
-  return waiting_ && std::any_of(boxes_.begin(), boxes_.end(),
-                                 [](const auto& box) { return box->inbox.Rung(); });
+bool InboxWorker::WasOffered() const {
+  return std::any_of(boxes_.begin(), boxes_.end(),
+                     [](const auto& box) { return box->inbox.Rung(); });
 }
+
+bool InboxWorker::Oversleeps() const { return waiting_ && WasOffered(); }
 
 void InboxWorker::OnWake() {
   if (dead() || leaving() || left()) return;

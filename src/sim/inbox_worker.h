@@ -52,6 +52,7 @@ class InboxWorker final : public SimWorker {
   };
 
   void Advance() override;
+  bool WasOffered() const override;
   void WakeUp() override { Go(GivesHints() ? Next::kWoke : Next::kBegin, WakeCost()); }
   int64_t WakeCost() const;
   // It has asked to leave between two claims, so it has nothing of its own.

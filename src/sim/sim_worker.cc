@@ -98,6 +98,7 @@ bool SimWorker::GivesHints() const { return config_.hints && !world_->Hosts(id_)
 void SimWorker::SayWaiting() {
   world_->Note("is about to wait", {{"worker", id_}});
   port_state_.SayWaiting();
+  world_->checker().OnHint(id_, /*waiting=*/true, world_->now_ns());
 }
 
 void SimWorker::TellThatItWaits() {
@@ -111,8 +112,11 @@ void SimWorker::TellThatItWaits() {
 
 int64_t SimWorker::Woke() {
   port_state_.SayBusy();
+  world_->checker().OnHint(id_, /*waiting=*/false, world_->now_ns());
   const bool works = world_->prng().Below(8) < config_.works_of_8;
-  if (!std::exchange(has_own_work_, false) && !works) return world_->StepCost();
+  // What it was offered by then goes first.
+  const bool offered = WasOffered() && !world_->Breaks(Breakage::kWorkerWorksFirst);
+  if ((!std::exchange(has_own_work_, false) && !works) || offered) return world_->StepCost();
   world_->Note("is busy", {{"worker", id_}});
   world_->Reached(Milestone::kBusyFirst);
   return world_->ServiceTime();

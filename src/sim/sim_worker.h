@@ -66,6 +66,8 @@ class SimWorker {
   // A host: the master has had its turn.
   virtual void OnDriven() {}
 
+  bool GivesHints() const;
+
   bool dead() const { return dead_; }
   bool leaving() const { return leaving_; }
   bool left() const { return left_; }
@@ -76,6 +78,8 @@ class SimWorker {
  protected:
   // Takes the next step.
   virtual void Advance() = 0;
+  // Whether it can see that it was offered something.
+  virtual bool WasOffered() const { return false; }
   // It wakes, and says so with its next step. Called while it waits.
   virtual void WakeUp() = 0;
   // It has left. What belongs to the worker alone goes on.
@@ -89,7 +93,6 @@ class SimWorker {
   // The hints of Port::BeforeWait and Port::AfterWait, step by step: it says that it waits; it
   // reads whether anybody wants to know; it woke. The last says how long it is busy with other
   // things before it looks what it was offered.
-  bool GivesHints() const;
   void SayWaiting();
   void TellThatItWaits();
   int64_t Woke();

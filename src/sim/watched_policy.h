@@ -64,8 +64,22 @@ class WatchedPolicy final : public Policy {
     return position;
   }
 
+  // One that picks a certain worker for each client takes no other.
+  bool MayMove(const Arrival& arrival, const Candidate& from, const Candidate& to) const override {
+    if (!from.busy || from.idle || !to.idle || to.busy || from.worker == to.worker) {
+      checker_->Fail("a policy is asked about a move that makes no sense");
+    }
+    const bool moves = !reluctance_.strict && policy_->MayMove(arrival, from, to);
+    if (moves) moves_from_ = {.worker = from.worker, .at_ns = checker_->now_ns()};
+    return moves;
+  }
+
   void OnRecall(uint32_t worker) override {
     ++recalls_;
+    if (moves_from_.worker == worker && moves_from_.at_ns == checker_->now_ns()) {
+      checker_->OnMoving(reluctance_.source, reluctance_.worker_at(worker));
+      moves_from_ = {};
+    }
     policy_->OnRecall(worker);
   }
   void OnLeave(uint32_t worker) override { policy_->OnLeave(worker); }
@@ -143,6 +157,12 @@ class WatchedPolicy final : public Policy {
   const bool skips_one_;
   const Reluctance reluctance_;
   std::vector<Checker::Shown> shown_;
+  // What it was asked about last, and has agreed to, and when: before the next recall from there.
+  struct MovesFrom {
+    uint32_t worker = UINT32_MAX;
+    int64_t at_ns = 0;
+  };
+  mutable MovesFrom moves_from_;
   uint64_t picks_ = 0;
   uint64_t picks_without_all_ = 0;
   uint64_t recalls_ = 0;

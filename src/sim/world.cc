@@ -630,6 +630,7 @@ void World::Run() {
       counters_.milestones[static_cast<size_t>(milestone)] += count;
     };
     add(Milestone::kRecall, counts.recalled);
+    add(Milestone::kMoved, counts.moved);
     add(Milestone::kPassedOnRecalled, counts.passed_on_recalled);
     add(Milestone::kLeaveWithOffers, counts.left);
     add(Milestone::kDropped, counts.dropped - counts.gone);

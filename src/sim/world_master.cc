@@ -81,6 +81,12 @@ std::string_view NameOf(core::EventKind kind) {
   return "";
 }
 
+// Whether the policy would take anybody who waits.
+bool MovesToAnybody(std::string_view policy) {
+  return policy.starts_with("round-robin") || policy.starts_with("weighted") ||
+         policy.starts_with("exclusive");
+}
+
 }  // namespace
 
 // --- Turns and batches ---------------------------------------------------------------------------
@@ -818,6 +824,7 @@ uint32_t World::AddWorker(const SimWorkerConfig& config) {
   }
   checker_.AddWorker(boxes);
   checker_.OnIdle(id, now_ns_);
+  if (worker.GivesHints()) checker_.OnHint(id, /*waiting=*/true, now_ns_);
   Note("adds", {{"worker", id}, {"index", index}});
   return id;
 }
@@ -935,6 +942,7 @@ void World::AddSource(SimSourceConfig config) {
                       .age_max_ns = config.age_max_ns,
                       .tells_age = config.tells_age,
                       .reluctant = config.nobody_of_8 > 0 || config.strict,
+                      .moves = MovesToAnybody(config.policy),
                       .aside_max = std::clamp(config.hold, 1u, 1024u)},
                      index);
   std::vector<uint32_t>& by_index = master.by_index;
@@ -1027,6 +1035,7 @@ void World::SetPolicy(uint32_t index, std::string_view name) {
   if (old.get() != source.policy) checker_.Fail("a switch returns another policy than the old one");
   source.policy = watched;
   source.steady = false;
+  checker_.OnPolicySwitched(index, MovesToAnybody(name));
   MasterAt(source).switched = true;
 }
 

@@ -169,6 +169,15 @@ TEST(AffinityCpu, PrefersAWorkerThatWaitsWithinAGroupOnly) {
   EXPECT_EQ(crew.PickMany(*policy, 3, On(5)), (Workers{2, 2, 2}));
 }
 
+TEST(AffinityCpu, LetsNothingBeMovedToAnotherCpu) {
+  const auto policy = AffinityCpu();
+  const Candidate from{.worker = 0, .open = 1, .cpu = 7, .busy = true};
+  const Candidate near{.worker = 1, .cpu = 7, .idle = true};
+  const Candidate far{.worker = 2, .cpu = 9, .idle = true};
+  EXPECT_TRUE(policy->MayMove(On(7), from, near));
+  EXPECT_FALSE(policy->MayMove(On(7), from, far));
+}
+
 TEST(AffinityCpu, KnowsTheSameCpuWithoutATopology) {
   Crew crew(4);
   for (uint32_t worker = 0; worker < 4; ++worker) {

@@ -132,6 +132,21 @@ TEST_P(EveryPolicy, TakesTheOnlyCandidate) {
   }
 }
 
+// What lies with a worker that is busy may go to one that waits, unless that has many more open.
+TEST_P(EveryPolicy, LetsNothingBeMovedToAWorkerWithManyMoreUnlessItIgnoresLoad) {
+  Crew crew(2);
+  auto policy = Ready(Make(), crew);
+  const Candidate from{.worker = 0, .open = 3, .unclaimed = 1, .busy = true};
+  const Arrival known{.peer = {.kind = Peer::Kind::kIpv4, .address = {10, 0, 0, 1}}};
+  Candidate to{.worker = 1, .open = 3, .idle = true};
+  const bool has_homes = Base() == "affinity-hash";
+  EXPECT_EQ(policy->MayMove(known, from, to), !has_homes);
+  EXPECT_TRUE(policy->MayMove({}, from, to));
+  to.open = 30;
+  const bool by_turns = Base() == "round-robin" || Base() == "weighted-round-robin";
+  EXPECT_EQ(policy->MayMove({}, from, to), by_turns || Base().starts_with("exclusive"));
+}
+
 // Arrivals that stay open, each with the pick before it counted, spread over equal workers, whether
 // they come one by one or together.
 TEST_P(EveryPolicy, LeavesNoWorkerOutWhenConnectionsStay) {

@@ -97,6 +97,48 @@ TEST_F(WaitsTest, AWorkerThatIsAboutToWaitIsAskedForWhatNobodyIdleCouldHave) {
   }
 }
 
+// It turned out to be busy when nobody waited: whoever waits first gets what lies with it, long
+// before recall_after.
+TEST_F(WaitsTest, WhatLiesWithABusyWorkerGoesToTheFirstThatWaits) {
+  Create({.recall_after = absl::Seconds(60)});
+  const Listener listener = Listener::Tcp();
+  const Source source = AddSource(listener, {.policy = RoundRobin()});
+  Loop busy = AddLoop({source});
+  Loop waits = AddLoop({source});
+  busy.port.AfterWait();
+  for (int i = 0; i < 20; ++i) {
+    waits.port.AfterWait();
+    // Both are busy, and have something by turns.
+    const std::vector<int> clients = {listener.Connect(), listener.Connect()};
+    size_t served = 0;
+    while (served < clients.size()) {
+      waits.port.BeforeWait();
+      served += WaitAndServe(waits);
+    }
+    EXPECT_EQ(served, clients.size());
+    ExpectAnswers(clients);
+  }
+  EXPECT_FALSE(busy.port.Claim([](Connection) { ADD_FAILURE(); }));
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_GE(stats.recalled, 20u);
+  EXPECT_FALSE(SawEvent(Event::Kind::kWorkerStalled));
+}
+
+TEST_F(WaitsTest, AWorkerThatWokeHearsWhetherItWasOfferedSomething) {
+  const Listener listener = Listener::Tcp();
+  const Source source = AddSource(listener);
+  Loop loop = AddLoop({source});
+  loop.port.BeforeWait();
+  const int client = listener.Connect();
+  pollfd entry{.fd = loop.mailbox.fd(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&entry, 1, 10'000), 1);
+  EXPECT_TRUE(loop.port.AfterWait());
+  loop.port.Claim([](Connection connection) { ServeIndex(0, std::move(connection)); });
+  loop.port.BeforeWait();
+  EXPECT_FALSE(loop.port.AfterWait());
+  ExpectAnswers({client});
+}
+
 TEST_F(WaitsTest, HintsOfAPortThatHasLeftDoNothing) {
   const Listener listener = Listener::Tcp();
   const Source source = AddSource(listener);

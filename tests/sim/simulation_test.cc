@@ -53,6 +53,10 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kWorkerServesTwice, "WorkerServesTwice", "a second time"},
         BrokenPart{Breakage::kWorkerDropsOffer, "WorkerDropsOffer", "was not served"},
         BrokenPart{Breakage::kWorkerNeverKnocks, "WorkerNeverKnocks", "was not woken"},
+        BrokenPart{Breakage::kWorkerHidesThatItWaits, "WorkerHidesThatItWaitsFromMoves",
+                   "which is busy",
+                   " hosted=0 source=policy:round-robin service_ns=4000000"
+                   " worker=window:4/hints:1/works_of_8:7 worker=window:4/hints:1/works_of_8:7"},
         BrokenPart{Breakage::kWorkerHidesThatItWaits, "WorkerHidesThatItWaits", "was not woken",
                    " hosted=0 source=policy:least-loaded/nobody_of_8:4"
                    " worker=window:4/hints:1/works_of_8:4 worker=window:4/hints:1/works_of_8:4"},

@@ -1,0 +1,101 @@
+// Mover: what lies with a worker that is busy goes to one that waits.
+//
+// Rule "moved". A worker may say when it waits (PortState::hint). What lies with one that says that
+// it is busy is taken back for another that says that it waits and has nothing unclaimed, without
+// waiting for recall_after, where the policy would have taken either (Policy::MayMove).
+//  * It must have lain for kMoveAfterNs without its worker moving: one that goes on claiming comes
+//    to it soon.
+//  * It is moved once at most, so it is not passed round. What was passed on is not moved.
+//  * This is no stall: the worker owes no motion, and keeps its window. Its turn is owed to it,
+//    because the policy hears of a recall.
+//  * If nobody waits, the master asks to hear of the next one that does (Hunger::WantWaiter), and
+//    then looks once more who waits.
+//  * Who is busy is looked at after all has been rung. A worker that says that it woke looks
+//    whether it was rung, and claims first if so. Hence it either finds what it was offered, or is
+//    found to be busy. tests/model/waits.pml checks this, and the flag.
+
+#ifndef RINGMASTER_SRC_CORE_MOVER_H_
+#define RINGMASTER_SRC_CORE_MOVER_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/books.h"
+#include "core/candidates.h"
+#include "core/closer.h"
+#include "core/deadline.h"
+#include "core/delivery.h"
+#include "core/policy_calls.h"
+#include "core/reader.h"
+#include "core/recaller.h"
+
+namespace ringmaster::core {
+
+// No longer than recall_after.
+inline constexpr int64_t kMoveAfterNs = 100'000;
+
+class Mover {
+ public:
+  Mover(Books& books, PolicyCalls& policies, Reader& reader, Recaller& recaller, Closer& closer,
+        Delivery& delivery)
+      : books_(books),
+        policies_(policies),
+        reader_(reader),
+        recaller_(recaller),
+        closer_(closer),
+        delivery_(delivery),
+        waiters_(books) {}
+
+  // Set-up: for as many workers as there are.
+  void Reserve() { waiters_.Reserve(); }
+
+  // Moves what is due to those who wait.
+  void Move();
+
+  // After everything was rung: whether something is due and nobody waits for it.
+  bool WantsWaiter();
+  bool wants_waiter() const { return wants_waiter_; }
+  // After the flag was raised: whether somebody waits by now.
+  bool AnyWaiter();
+
+  // When something may be due; kWaitForever: never, or as soon as somebody waits.
+  int64_t due_at_ns() const { return due_at_ns_; }
+
+ private:
+  void MoveFrom(uint32_t worker);
+  void Place(Source& source, ArrivalId id);
+  bool FindWaiters(uint32_t worker, const ArrivalRecord& record);
+  bool IsDue(uint32_t worker);
+  bool Movable(const ArrivalRecord& record) const {
+    const Source& source = books_.sources[record.source];
+    return !record.moved && record.giver == kNoGiver && source.config.recall &&
+           source.joined.size() > 1 && books_.Deals(source);
+  }
+  int64_t DueAt(uint32_t worker, const ArrivalRecord& record) const {
+    const int64_t moved_at_ns = books_.workers[worker].motion.moved_at_ns();
+    return After(std::max(record.offered_at_ns, moved_at_ns),
+                 std::min(kMoveAfterNs, books_.config.recall_after_ns));
+  }
+  bool DueNow(uint32_t worker, const ArrivalRecord& record) const {
+    return Movable(record) && books_.now_ns >= DueAt(worker, record);
+  }
+  bool MayHaveToMove(uint32_t worker) const {
+    return books_.ledger.worker(worker).unclaimed > 0 &&
+           !books_.workers[worker].outbox.unpublished() &&
+           books_.workers[worker].config.state->Busy();
+  }
+
+  Books& books_;
+  PolicyCalls& policies_;
+  Reader& reader_;
+  Recaller& recaller_;
+  Closer& closer_;
+  Delivery& delivery_;
+  Candidates waiters_;
+  int64_t due_at_ns_ = kWaitForever;
+  bool wants_waiter_ = false;
+};
+
+}  // namespace ringmaster::core
+
+#endif  // RINGMASTER_SRC_CORE_MOVER_H_
