@@ -34,8 +34,11 @@ void EpollWorker::Run() {
   NameWorkerThread(index_);
   epoll_event events[kEventsPerTurnMax];
   for (bool stop = false; !stop;) {
+    BeforeWait();
     const int count = serving_.call(epoll_wait, epoll_fd_, events, kEventsPerTurnMax, TimeoutMs());
+    const bool takes = AfterWait();
     serving_.OnWake();
+    if (takes) TakeAll();
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
       if (fd == stop_fd_) {

@@ -53,6 +53,11 @@ class EpollWorker {
   // A connection that is non-blocking, or -errno: -EAGAIN when there is none.
   virtual int TakeNext() = 0;
 
+  // Around the call in which it waits. Whether there is something to take, which goes before
+  // whatever else has woken it.
+  virtual void BeforeWait() {}
+  virtual bool AfterWait() { return false; }
+
   // Told to take no more: by default it takes the door out of its set.
   virtual void Leave() { CloseDoor(); }
 

@@ -130,9 +130,9 @@ class RingmasterServer : public UringServer {
             MakeHostingWorker(options, i, balancer, sources, name.rides(), others_,
                               [this](const BalancerStats& stats) { measured_.Write(stats); }));
       } else if (name.hands_over()) {
-        workers.push_back(MakeCompletionWorker(options, i, balancer, sources));
+        workers.push_back(MakeCompletionWorker(options, i, balancer, sources, name.hints));
       } else {
-        workers.push_back(MakeInboxWorker(options, i, balancer, sources, others_));
+        workers.push_back(MakeInboxWorker(options, i, balancer, sources, name.hints, others_));
       }
     }
     return UringServer::Start(std::move(workers));
@@ -167,7 +167,8 @@ class MailboxServer : public EpollServer {
       for (Source source : measured_.sources()) {
         if (absl::Status status = source.Join(*port); !status.ok()) return status;
       }
-      workers.push_back(MakeMailboxWorker(options, i, *std::move(mailbox), *std::move(port)));
+      workers.push_back(
+          MakeMailboxWorker(options, i, *std::move(mailbox), *std::move(port), name.hints));
     }
     return EpollServer::Start(std::move(workers));
   }

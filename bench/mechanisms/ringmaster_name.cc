@@ -36,6 +36,8 @@ constexpr std::string_view kThread = "thread";
 // The first worker: by a descriptor that its loop watches, or on its own ring.
 constexpr std::string_view kLoop = "loop";
 constexpr std::string_view kRing = "ring";
+constexpr std::string_view kNoHints = "no-hints";
+constexpr std::string_view kHints[] = {"hints", kNoHints};
 constexpr std::string_view kHosts[] = {kThread, "thread-2", "thread-4", kLoop, kRing};
 // What they were called once.
 constexpr std::pair<std::string_view, std::string_view> kFormerHosts[] = {
@@ -76,15 +78,15 @@ uint32_t RingmasterName::masters() const {
 
 std::string RingmasterName::text() const {
   return absl::StrCat(policy, "/", std::string(intake_word), "/", std::string(handoff), "/",
-                      std::string(host));
+                      std::string(host), hints ? "" : "/", hints ? "" : std::string(kNoHints));
 }
 
 absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
   const std::vector<std::string> words = absl::StrSplit(std::string(name), '/');
-  if (words.size() > 4) {
+  if (words.size() > 5) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"ringmaster:", std::string(name),
-                     "\" has more parts than ringmaster:POLICY/INTAKE/HANDOFF/HOST"));
+                     "\" has more parts than ringmaster:POLICY/INTAKE/HANDOFF/HOST/HINTS"));
   }
   const absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(words[0]);
   if (!policy.ok()) return policy.status();
@@ -119,6 +121,11 @@ absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
     const absl::StatusOr<std::string_view> host = OneOf(kHosts, "host", words[3]);
     if (!host.ok()) return host.status();
     variant.host = *host;
+  }
+  if (words.size() > 4) {
+    const absl::StatusOr<std::string_view> hints = OneOf(kHints, "word", words[4]);
+    if (!hints.ok()) return hints.status();
+    variant.hints = *hints != kNoHints;
   }
   if (variant.hosted() && variant.hands_over()) {
     return absl::InvalidArgumentError(absl::StrCat(

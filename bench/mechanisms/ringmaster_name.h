@@ -1,5 +1,6 @@
 // What says how the library serves in a measurement: POLICY/INTAKE/HANDOFF/HOST. What is left out
-// at the end of a name is the library's default.
+// at the end of a name is the library's default. A fifth part says whether workers say when they
+// wait: "hints", which is not shown, or "no-hints". A worker that is the host never does.
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
 #define RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
@@ -20,6 +21,7 @@ struct RingmasterName {
   std::string_view intake_word = {};
   std::string_view handoff = {};
   std::string_view host = {};
+  bool hints = true;
 
   bool hosted() const;         // by the first worker, in its loop or on its ring
   bool rides() const;          // on its ring

@@ -41,9 +41,10 @@ class Leases {
 class RingmasterWorker : public UringWorker {
  public:
   RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
-                   std::vector<Source> sources)
+                   std::vector<Source> sources, bool hints)
       : UringWorker(options, index),
         capacity_(options.workers[index].capacity),
+        hints_(hints),
         balancer_(balancer),
         sources_(std::move(sources)) {}
 
@@ -67,6 +68,12 @@ class RingmasterWorker : public UringWorker {
 
   Port& port() { return port_; }
 
+  void BeforeWait() override {
+    if (hints_) port_.BeforeWait();
+  }
+  // Whether something was offered meanwhile, if it gives hints.
+  bool Woke() { return hints_ && port_.AfterWait(); }
+
  private:
   absl::Status JoinAll(const JoinOptions& join) {
     absl::Status status;
@@ -79,6 +86,7 @@ class RingmasterWorker : public UringWorker {
   void Leave() override { port_.Leave(); }
 
   const uint32_t capacity_;
+  const bool hints_;
   Balancer& balancer_;
   std::vector<Source> sources_;
   Port port_;
@@ -88,8 +96,8 @@ class RingmasterWorker : public UringWorker {
 class InboxWorker : public RingmasterWorker {
  public:
   InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
-              std::vector<Source> sources, std::atomic<uint32_t>& running)
-      : RingmasterWorker(options, index, balancer, std::move(sources)), running_(running) {}
+              std::vector<Source> sources, bool hints, std::atomic<uint32_t>& running)
+      : RingmasterWorker(options, index, balancer, std::move(sources), hints), running_(running) {}
 
  private:
   static constexpr uint64_t kDoorbell = kOwn;
@@ -104,11 +112,18 @@ class InboxWorker : public RingmasterWorker {
     serving().OnArrival();
   }
 
+  void AfterWait() override {
+    if (Woke()) Claim();
+  }
+
   bool OnTurnEnd() override {
-    if (!doorbell_) return false;
+    if (doorbell_) Claim();
+    return doorbell_;
+  }
+
+  void Claim() {
     doorbell_ = port().Claim([this](Connection connection) { Serve(std::move(connection)); },
                              kTakesPerTurnMax);
-    return doorbell_;
   }
 
   // The balancer must let go of the ring before it is closed.
@@ -128,7 +143,7 @@ class HostingWorker : public RingmasterWorker {
   HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
                 std::vector<Source> sources, bool rides, const std::atomic<uint32_t>& others,
                 std::function<void(const BalancerStats&)> write)
-      : RingmasterWorker(options, index, balancer, std::move(sources)),
+      : RingmasterWorker(options, index, balancer, std::move(sources), /*hints=*/false),
         balancer_(balancer),
         rides_(rides),
         others_(others),
@@ -228,6 +243,8 @@ class CompletionWorker : public RingmasterWorker {
     return Enter(Handoff::kCompletion, kAccepted, {.token = kAccepted});
   }
 
+  void AfterWait() override { Woke(); }
+
   void OnCompletion(const io_uring_cqe& completion) override {
     serving().OnArrival();
     Serve(port().Adopt(completion.res));
@@ -256,12 +273,19 @@ class CompletionWorker : public RingmasterWorker {
 // accept them; the mailbox stays readable until nothing is left.
 class MailboxWorker : public EpollWorker {
  public:
-  MailboxWorker(const ServerOptions& options, uint32_t index, Mailbox mailbox, Port port)
+  MailboxWorker(const ServerOptions& options, uint32_t index, Mailbox mailbox, Port port,
+                bool hints)
       : EpollWorker(options, index, {.fd = mailbox.fd()}),
+        hints_(hints),
         mailbox_(std::move(mailbox)),
         port_(std::move(port)) {}
 
  private:
+  void BeforeWait() override {
+    if (hints_) port_.BeforeWait();
+  }
+  bool AfterWait() override { return hints_ && port_.AfterWait(); }
+
   int TakeNext() override {
     int fd = -EAGAIN;
     const auto serve = [&](Connection connection) { fd = leases_.Keep(std::move(connection)); };
@@ -280,6 +304,7 @@ class MailboxWorker : public EpollWorker {
     port_.Leave();
   }
 
+  const bool hints_;
   const Mailbox mailbox_;
   Port port_;
   Leases leases_;
@@ -289,13 +314,15 @@ class MailboxWorker : public EpollWorker {
 
 std::unique_ptr<UringWorker> MakeInboxWorker(const ServerOptions& options, uint32_t index,
                                              Balancer& balancer, std::vector<Source> sources,
-                                             std::atomic<uint32_t>& running) {
-  return std::make_unique<InboxWorker>(options, index, balancer, std::move(sources), running);
+                                             bool hints, std::atomic<uint32_t>& running) {
+  return std::make_unique<InboxWorker>(options, index, balancer, std::move(sources), hints,
+                                       running);
 }
 
 std::unique_ptr<UringWorker> MakeCompletionWorker(const ServerOptions& options, uint32_t index,
-                                                  Balancer& balancer, std::vector<Source> sources) {
-  return std::make_unique<CompletionWorker>(options, index, balancer, std::move(sources));
+                                                  Balancer& balancer, std::vector<Source> sources,
+                                                  bool hints) {
+  return std::make_unique<CompletionWorker>(options, index, balancer, std::move(sources), hints);
 }
 
 std::unique_ptr<UringWorker> MakeHostingWorker(const ServerOptions& options, uint32_t index,
@@ -307,8 +334,9 @@ std::unique_ptr<UringWorker> MakeHostingWorker(const ServerOptions& options, uin
 }
 
 std::unique_ptr<EpollWorker> MakeMailboxWorker(const ServerOptions& options, uint32_t index,
-                                               Mailbox mailbox, Port port) {
-  return std::make_unique<MailboxWorker>(options, index, std::move(mailbox), std::move(port));
+                                               Mailbox mailbox, Port port, bool hints) {
+  return std::make_unique<MailboxWorker>(options, index, std::move(mailbox), std::move(port),
+                                         hints);
 }
 
 }  // namespace ringmaster::bench

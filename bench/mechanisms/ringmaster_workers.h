@@ -19,15 +19,18 @@
 
 namespace ringmaster::bench {
 
+// `hints`: it says when it waits, and claims before it does anything else when it woke.
+
 // Claims when a doorbell completes on its ring. It is one of `running` from its beginning until it
 // needs the master no more. The balancer outlives it, as it does the next two.
 std::unique_ptr<UringWorker> MakeInboxWorker(const ServerOptions& options, uint32_t index,
                                              Balancer& balancer, std::vector<Source> sources,
-                                             std::atomic<uint32_t>& running);
+                                             bool hints, std::atomic<uint32_t>& running);
 
 // Is given each connection as a completion of its ring.
 std::unique_ptr<UringWorker> MakeCompletionWorker(const ServerOptions& options, uint32_t index,
-                                                  Balancer& balancer, std::vector<Source> sources);
+                                                  Balancer& balancer, std::vector<Source> sources,
+                                                  bool hints);
 
 // Drives the master, too: by one more descriptor of its loop, or, if it `rides`, by completions of
 // its ring. While there are `others`, they need the master; at the end it shuts the balancer down
@@ -39,7 +42,7 @@ std::unique_ptr<UringWorker> MakeHostingWorker(const ServerOptions& options, uin
 
 // Has an epoll set, which watches the mailbox of `port`.
 std::unique_ptr<EpollWorker> MakeMailboxWorker(const ServerOptions& options, uint32_t index,
-                                               Mailbox mailbox, Port port);
+                                               Mailbox mailbox, Port port, bool hints);
 
 }  // namespace ringmaster::bench
 

@@ -71,8 +71,10 @@ void UringWorker::Loop() {
     if (more) {
       serving_.call(io_uring_submit_and_get_events, &ring_);
     } else {
+      BeforeWait();
       serving_.call(io_uring_submit_and_wait, &ring_, 1u);
       serving_.OnWake();
+      AfterWait();
     }
     io_uring_cqe* completions[kEventsPerTurnMax];
     const unsigned count = io_uring_peek_batch_cqe(&ring_, completions, kEventsPerTurnMax);

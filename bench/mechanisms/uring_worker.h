@@ -40,6 +40,10 @@ class UringWorker {
   // Called on the worker's thread when the ring is there: makes sure that connections come.
   virtual absl::Status Begin() = 0;
 
+  // Around the call in which it waits.
+  virtual void BeforeWait() {}
+  virtual void AfterWait() {}
+
   // A completion with user_data of the mechanism's own.
   virtual void OnCompletion(const io_uring_cqe& completion) = 0;
 

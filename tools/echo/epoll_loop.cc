@@ -152,13 +152,17 @@ void EpollLoop::Run() {
   }
   std::array<epoll_event, kEventsPerTurnMax> events;
   while (!ended_ || connections_.size() > 0) {
+    port_.BeforeWait();
     const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax,
                                  port_.draining() && !ended_ ? kQuietMs : -1);
+    const bool offered = port_.AfterWait();
     if (count < 0 && errno != EINTR) {
       std::fprintf(stderr, "ringmaster-echo: worker %u: its epoll set is unusable: %s\n",
                    port_.worker(), std::strerror(errno));
       std::_Exit(1);
     }
+    // New connections do not stand behind what those that are there have sent.
+    if (offered) Claim();
     for (int i = 0; i < count; ++i) {
       const epoll_event& event = events[static_cast<size_t>(i)];
       switch (static_cast<Kind>(event.data.u64 >> 32)) {

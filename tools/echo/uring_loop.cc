@@ -39,7 +39,7 @@ namespace {
 // one. So a submission queue that is empty before the turn has room for all that the turn adds.
 constexpr uint32_t kCompletionsPerTurnMax = 128;
 constexpr uint32_t kSubmissionEntries = 512;
-static_assert(2 * kCompletionsPerTurnMax + kClaimsPerTurnMax + 2 <= kSubmissionEntries);
+static_assert(2 * kCompletionsPerTurnMax + 2 * kClaimsPerTurnMax + 2 <= kSubmissionEntries);
 
 // A full completion queue would only cost a detour through the kernel's overflow list.
 constexpr uint32_t kCompletionEntries = 4096;
@@ -121,6 +121,7 @@ class UringLoop final : public Loop {
 
  private:
   int CreateRing();
+  void Claim();
   void Turn(bool wait);
   void Handle(const io_uring_cqe& completion);
   void WatchControl();
@@ -202,14 +203,15 @@ int UringLoop::CreateRing() {
 void UringLoop::Run() {
   if (setup_.hosts) DriveMaster();
   while (!ended_ || connections_.size() > 0) {
-    if (claim_due_ && !ended_) {
-      claim_due_ =
-          port_.Claim([this](Connection taken) { Take(std::move(taken)); },
-                      [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
-    }
+    if (claim_due_ && !ended_) Claim();
     Turn(/*wait=*/!claim_due_ || ended_);
     if (port_.draining() && !ended_) connections_.HangUpOnIdle(/*also_new=*/quiet_);
   }
+}
+
+void UringLoop::Claim() {
+  claim_due_ = port_.Claim([this](Connection taken) { Take(std::move(taken)); },
+                           [this](Ticket ticket) { Redeem(std::move(ticket)); }, kClaimsPerTurnMax);
 }
 
 // The master's operations travel with this loop's own. Its user_data begin where no Kind does.
@@ -238,7 +240,9 @@ int UringLoop::Submit(bool wait) {
 // Submits what has been asked for and handles what has completed, of which there is something when
 // it was told to wait.
 void UringLoop::Turn(bool wait) {
+  if (wait) port_.BeforeWait();
   const int submitted = Submit(wait);
+  const bool offered = wait && port_.AfterWait();
   quiet_ = submitted == -ETIME;
   if (submitted < 0 && submitted != -ETIME && submitted != -EINTR && submitted != -EAGAIN &&
       submitted != -EBUSY) {
@@ -248,6 +252,8 @@ void UringLoop::Turn(bool wait) {
   }
   // Short of memory the kernel takes a part only; the rest goes first, or there would be no room.
   if (io_uring_sq_ready(&ring_) > 0) return;
+  // New connections do not stand behind what those that are there have sent.
+  if (offered && !ended_) Claim();
 
   std::array<io_uring_cqe*, kCompletionsPerTurnMax> completions;
   const unsigned count =
