@@ -12,8 +12,8 @@
 namespace ringmaster {
 
 // A policy that goes by open connections would take either of two workers that are so many apart.
-// So a worker that is known not to wait counts as having so many more. (bench/METHOD.md has the
-// measurement of 0, 1 and 2.)
+// So a worker that is known not to wait counts as having so many more. One is the least that lets a
+// worker that waits win against an equal, and the connections stay even within one.
 inline constexpr uint32_t kWaitSlack = 1;
 
 // At most 32 bits.

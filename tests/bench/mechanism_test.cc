@@ -59,6 +59,7 @@ std::vector<std::string> Names() {
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/loop");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/ring");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/thread-2");
+  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/thread/no-hints");
   return names;
 }
 
@@ -272,6 +273,10 @@ TEST(MakeMechanism, PrintsWhatIsLeftOutOfANameOfRingmasters) {
   }
   EXPECT_EQ(MakeMechanism("ringmaster:affinity-cpu:3/accept").value()->name(),
             "ringmaster:affinity-cpu:3/accept/inbox/thread");
+  EXPECT_EQ(MakeMechanism("ringmaster:least-loaded/accept/mailbox/thread/hints").value()->name(),
+            "ringmaster:least-loaded/accept/mailbox/thread");
+  const char* const without = "ringmaster:least-loaded/accept/mailbox/thread/no-hints";
+  EXPECT_EQ(MakeMechanism(without).value()->name(), without);
 }
 
 TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
