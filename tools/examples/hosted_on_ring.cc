@@ -20,7 +20,8 @@ static void Work(ringmaster::Balancer& balancer, ringmaster::Source source, bool
   constexpr uint64_t kMasters = uint64_t{1} << 56;  // in the user_data of the balancer's operations
   constexpr unsigned kFlags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
   io_uring ring;
-  Must(absl::ErrnoToStatus(-io_uring_queue_init(256, &ring, kFlags), "io_uring_queue_init"));
+  const int made = io_uring_queue_init(256, &ring, kFlags);
+  if (made < 0) Must(absl::ErrnoToStatus(-made, "io_uring_queue_init"));
   if (hosts) {
     Must(balancer.Lend({.ring_fd = ring.ring_fd,
                         .get_sqe = [&ring] { return io_uring_get_sqe(&ring); },

@@ -30,8 +30,8 @@ static void Echo(uv_stream_t* tcp, ssize_t size, const uv_buf_t* bytes) {
 static void Work(ringmaster::Port own, ringmaster::Mailbox mailbox) {
   uv_loop_t loop;
   uv_poll_t bell;
-  Must(absl::ErrnoToStatus(-uv_loop_init(&loop), "uv_loop_init"));
-  Must(absl::ErrnoToStatus(-uv_poll_init(&loop, &bell, mailbox.fd()), "uv_poll_init"));
+  if (const int e = uv_loop_init(&loop)) Must(absl::ErrnoToStatus(-e, "libuv"));
+  if (uv_poll_init(&loop, &bell, mailbox.fd())) Must(absl::InternalError("uv_poll_init"));
   bell.data = &own;
   uv_poll_start(&bell, UV_READABLE, [](uv_poll_t* it, int, int) {
     auto& port = *(ringmaster::Port*)it->data;

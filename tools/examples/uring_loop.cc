@@ -24,7 +24,8 @@ struct Client {  // one operation is under way: it receives, or sends back what 
 static void Work(ringmaster::Balancer& balancer, ringmaster::Source source) {
   io_uring ring;
   constexpr unsigned kFlags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-  Must(absl::ErrnoToStatus(-io_uring_queue_init(256, &ring, kFlags), "io_uring_queue_init"));
+  const int made = io_uring_queue_init(256, &ring, kFlags);
+  if (made < 0) Must(absl::ErrnoToStatus(-made, "io_uring_queue_init"));
   std::unordered_map<uint64_t, Client> clients;  // by the user_data of their operations
   const auto start = [&](uint64_t number, int sends) {
     Client& it = clients[number];
