@@ -12,6 +12,7 @@
  * Properties, each an assertion with a name:
  *   alone_at_the_desk    one thread at a time runs the policy
  *   turn_used_once       a ticket is claimed once, or withdrawn
+ *   books_are_seen       whoever holds the desk sees what its last holder wrote
  *   open_within_capacity a worker never has more open connections than its capacity
  *   few_false_wakeups    workers that were woken by a sight and found nothing (with FALSE_WAKEUPS)
  *   few_failed_accepts   accepts that found no descriptor (with SHORTAGE)
@@ -43,10 +44,15 @@
  *                    another thread
  *   OPEN_AT_FIRST=0  with CAPACITY: connections that are open at first, at the last workers
  *   FALSE_WAKEUPS    if given: how many workers may be woken by a sight and find nothing
+ *   OTHERS=0         connections that somebody else accepts, who listens with the same socket
  *   FAILS=0          how many times EPOLL_CTL_ADD may fail
  * Instance (flags):
  *   LEVEL            the loops watch their sights level-triggered, not edge-triggered
+ *   ALONE            only the first worker takes part
  *   NO_HINTS         the workers do not say when they wait
+ *   EAGER            one that may be claimed is always out, also while somebody redeems one
+ *   DOZES            the master sleeps without a timer when nothing waits, until the next arrival
+ *   WEAK             plain stores become visible at any time, unless they are released
  *   UNCOUNTED        the kernel says only whether anything waits, not how much
  *   NO_THAW          who froze stays frozen (otherwise it may thaw, or not)
  *   SHORTAGE         for a while there are no descriptors, and accept fails
@@ -118,8 +124,10 @@ bool reported[SOURCES * WORKERS]; /* and the sight has something to report to th
 #ifdef MARKS
 bool doorbell[WORKERS];
 #endif
-#ifdef DEALS
+#if defined(DEALS) || defined(DOZES)
 bool edge[SOURCES];    /* the master's poll has completed; further arrivals merge into it */
+#endif
+#ifdef DEALS
 bool knock;            /* the poll on the master's eventfd has completed */
 byte fails = FAILS;
 #ifdef SHORTAGE
@@ -146,17 +154,36 @@ bool sight_closed;     /* that of the last worker */
 #define SIGHT_WAKES(s, w) (reported[AT(s, w)])
 #endif
 
+#ifdef FALSE_WAKEUPS
+byte false_wakeups;
+bool roused[WORKERS]; /* inside its wait, by a sight that is not about to be emptied */
+bool inside_wait[WORKERS];
+#define ROUSE(w) if :: inside_wait[w] -> roused[w] = true :: else fi
+#else
+#define ROUSE(w) skip
+#endif
+
+/* One atomic number: the tickets that a worker may claim, and those that it has claimed and is
+ * about to accept by. */
+byte claimable[SOURCES * WORKERS];
+byte redeeming[SOURCES * WORKERS];
+
 /* Part of a step: a connection comes in. Every sight that holds the listener has it to report. */
 inline Arrive(source) {
   to_come[source]--;
   backlog[source]++;
-#ifdef DEALS
+#if defined(DEALS) || defined(DOZES)
   edge[source] = true;
 #endif
   k = 0;
   do
   :: k < WORKERS ->
-     if :: in_sight[AT(source, k)] -> reported[AT(source, k)] = true :: else fi;
+     if
+     :: in_sight[AT(source, k)] ->
+        if :: claimable[AT(source, k)] > 0 -> ROUSE(k) :: else fi;
+        reported[AT(source, k)] = true
+     :: else
+     fi;
      k++
   :: else -> break
   od;
@@ -169,10 +196,11 @@ inline Arm(source, worker) {
   SIGHT_IS_OPEN(worker);
 #ifdef BAD_ARMED_ONCE
   if
-  :: !in_sight[AT(source, worker)] && backlog[source] > 0 -> reported[AT(source, worker)] = true
+  :: !in_sight[AT(source, worker)] && backlog[source] > 0 ->
+     reported[AT(source, worker)] = true
 #else
   if
-  :: backlog[source] > 0 -> reported[AT(source, worker)] = true
+  :: backlog[source] > 0 -> ROUSE(worker); reported[AT(source, worker)] = true
 #endif
   :: else
   fi;
@@ -193,14 +221,28 @@ inline Disarm(source, worker) {
 /* Scratch of steps, which are atomic: dead between them, hence hidden from the state. */
 hidden byte k;
 
+#ifndef OTHERS
+#define OTHERS 0
+#endif
+#if OTHERS > 0
+byte others = OTHERS;
+#endif
+
 proctype Network() {
   do
   :: d_step { to_come[0] > 0 -> Arrive(0) }
+#if OTHERS > 0
+  :: d_step { others > 0 && backlog[0] > 0 -> others--; backlog[0]-- }
+#endif
 #if SOURCES > 1
   :: d_step { to_come[1] > 0 -> Arrive(1) }
   :: to_come[0] == 0 && to_come[1] == 0 -> break
 #else
+#if OTHERS > 0
+  :: to_come[0] == 0 && (others == 0 || backlog[0] == 0) -> break
+#else
   :: to_come[0] == 0 -> break
+#endif
 #endif
   od
 }
@@ -263,11 +305,6 @@ proctype Drain(byte p) {
 #define LOAD(p, where) memory[where]
 #endif
 
-/* One atomic number: the tickets that a worker may claim, and those that it has claimed and is
- * about to accept by. */
-byte claimable[SOURCES * WORKERS];
-byte redeeming[SOURCES * WORKERS];
-
 #ifdef MARKS
 bool marked[WORKERS];  /* the master has rung, and the worker has not moved since */
 #endif
@@ -293,6 +330,15 @@ bool to_go[SOURCES];   /* the source is to be removed */
 #ifdef LEAVES
 bool left_it[WORKERS]; /* the worker takes part no longer */
 #endif
+#if defined(WEAK) || defined(BAD_DESK_LEFT_RELAXED)
+#define BOOKS
+byte books_unseen; /* whose plain stores to the books are under way: its number + 1 */
+#ifdef WEAK
+#define WEAKLY true
+#else
+#define WEAKLY false /* an exchange waits until the store buffer is empty */
+#endif
+#endif
 byte holder[SOURCES];  /* of a desk that is not free; for the checks alone */
 
 /* ------------------------------------------------------------------------------------------------
@@ -315,12 +361,16 @@ bool backed_off; /* and tries again when there are descriptors: in truth, from t
 #endif
 #endif
 #ifdef MARKS
+#ifdef DOZES
+bool asleep; /* the master waits for the next edge, without a timer */
+#define TIMER !asleep
+#else
+#define TIMER true
+#endif
 bool vain; /* nobody has claimed a ticket since the last rescue */
 #endif
-#ifdef FALSE_WAKEUPS
-byte false_wakeups;
-#endif
-hidden byte alone_at_the_desk, turn_used_once, open_within_capacity, few_false_wakeups,
+hidden byte books_are_seen, alone_at_the_desk, turn_used_once, open_within_capacity,
+    few_false_wakeups,
     few_failed_accepts, number_is_open, sight_is_open, all_served, desk_is_free, one_stands,
     stands_in_sight, stands_at_a_waiter, nobody_forgotten, let_go;
 
@@ -329,9 +379,10 @@ hidden byte alone_at_the_desk, turn_used_once, open_within_capacity, few_false_w
  */
 
 /* What its holder has seen of a worker. */
-#define CANNOT 0
-#define CAN 1   /* it has a place, and moves */
-#define WAITS 2 /* and it waits */
+#define GONE 0  /* it is marked, or has left */
+#define FULL 1  /* it has no place */
+#define CAN 2
+#define WAITS 3 /* it can, and it waits */
 
 #if WORKERS == 3
 #define SOMEBODY(state) (seen[0] == (state) || seen[1] == (state) || seen[2] == (state))
@@ -340,60 +391,90 @@ hidden byte alone_at_the_desk, turn_used_once, open_within_capacity, few_false_w
 #endif
 #define BEST(w) (seen[w] == WAITS || seen[w] == CAN && !SOMEBODY(WAITS))
 #ifdef BAD_LEFT_WHERE_IT_IS
-#define ASTRAY(w) (seen[w] == CANNOT)
+#define ASTRAY(w) (seen[w] == GONE || seen[w] == FULL)
 #else
 #define ASTRAY(w) (!BEST(w))
+#endif
+
+/* Part of a step: a ticket stays at, or goes to, one that does not wait. */
+#ifdef BAD_HUNGRY_FOR_PLACES_ONLY
+#define WANT_SOMEBODY_WHO_WAITS(w) skip
+#else
+#define WANT_SOMEBODY_WHO_WAITS(w) if :: seen[w] != WAITS -> wanting = true :: else fi
 #endif
 
 /* Steps: sees a worker. */
 inline See(me, w_) {
 #ifdef NO_HINTS
   seen[w_] = WAITS;
+#elif defined(ALONE)
+  atomic { seen[w_] = ((w_) > 0 -> GONE : (memory[WAITING(w_)] -> WAITS : CAN)) };
 #else
   atomic { MAY_LOAD(me) -> seen[w_] = (LOAD(me, WAITING(w_)) -> WAITS : CAN) };
 #endif
 #ifdef CAPACITY
-  d_step { if :: open[w_] >= CAPACITY -> seen[w_] = CANNOT :: else fi };
+#ifdef BAD_TICKET_HOLDS_A_PLACE
+  d_step { if :: open[w_] - claimable[AT(s, w_)] >= CAPACITY -> seen[w_] = FULL :: else fi };
+#else
+  d_step { if :: open[w_] >= CAPACITY -> seen[w_] = FULL :: else fi };
+#endif
 #endif
 #ifdef MARKS
-  d_step { if :: marked[w_] -> seen[w_] = CANNOT :: else fi };
+  d_step { if :: marked[w_] -> seen[w_] = GONE :: else fi };
 #endif
 #ifdef LEAVES
-  d_step { if :: left_it[w_] -> seen[w_] = CANNOT; gone = true :: else fi };
+  d_step { if :: left_it[w_] -> seen[w_] = GONE; gone = true :: else fi };
 #endif
 }
 
 /* A step: takes back what a worker cannot take now, if somebody else can; else counts it. */
 inline WithdrawOrCount(me, w_) {
+#ifdef BAD_WITHDRAWN_BY_STORE
+  next = claimable[AT(s, w_)];
+#endif
   d_step {
     DRAINED(me);
+#ifdef BAD_WITHDRAWN_BY_STORE
+    if :: next > 0 && ASTRAY(w_) -> claimable[AT(s, w_)] = next :: else fi;
+    next = 0;
+#endif
     if
     :: claimable[AT(s, w_)] > 0 && ASTRAY(w_) ->
+#ifdef BAD_TICKET_HOLDS_A_PLACE
+       open[w_] = open[w_] - claimable[AT(s, w_)];
+#endif
+       ASSERT(turn_used_once, turns[s] >= claimable[AT(s, w_)]);
        turns[s] = turns[s] - claimable[AT(s, w_)];
        claimable[AT(s, w_)] = 0
     :: claimable[AT(s, w_)] > 0 && !ASTRAY(w_) ->
        out = out + claimable[AT(s, w_)];
-       if :: seen[w_] != WAITS -> wanting = true :: else fi
+       WANT_SOMEBODY_WHO_WAITS(w_)
     :: else
     fi;
 #ifndef BAD_REDEEMING_NOT_COUNTED
-    if :: seen[w_] != CANNOT -> busy = busy + redeeming[AT(s, w_)] :: else fi
+#ifdef BAD_REDEEMING_OF_MARKED_COUNTED
+    busy = busy + redeeming[AT(s, w_)]
+#else
+    if :: seen[w_] != GONE -> busy = busy + redeeming[AT(s, w_)] :: else fi
+#endif
 #endif
   }
 }
 
 /* Part of a step, after the tickets: how many more are to be issued. */
 inline CountBacklog() {
+#ifndef BAD_COUNTED_FIRST
   n = backlog[s];
+#endif
 #ifdef UNCOUNTED
   n = (n > 0 -> out + 1 : 0);
 #endif
   n = (n > out + busy -> n - out - busy : 0);
 #ifndef BAD_NOTHING_STANDS
-#ifdef STRICT
-  if :: out == 0 && busy == 0 && n == 0 -> n = 1 :: else fi;
-#else
+#ifdef EAGER
   if :: out == 0 && n == 0 -> n = 1 :: else fi;
+#else
+  if :: out == 0 && busy == 0 && n == 0 -> n = 1 :: else fi;
 #endif
 #endif
   n = (n > WIDTH - out -> WIDTH - out : n);
@@ -403,10 +484,13 @@ inline CountBacklog() {
 
 /* Part of a step: one more ticket. */
 inline Add() {
+#ifdef BAD_TICKET_HOLDS_A_PLACE
+  open[next]++;
+#endif
   claimable[AT(s, next)]++;
   turns[s]++;
   n--;
-  if :: seen[next] != WAITS -> wanting = true :: else fi
+  WANT_SOMEBODY_WHO_WAITS(next)
 }
 
 /* A step: empties the sight of a worker without a ticket. */
@@ -550,6 +634,9 @@ look:
   if :: !MODE_IS(s, kAimed) -> goto unaimed :: else fi;
 aimed:
 #endif
+#ifdef BAD_COUNTED_FIRST
+  n = backlog[s];
+#endif
   See(me, 0);
   See(me, 1);
 #if WORKERS == 3
@@ -566,6 +653,10 @@ issue: /* for whom the policy says: any of the best */
   atomic {
     at_the_policy[s]++;
     ASSERT(alone_at_the_desk, at_the_policy[s] == 1);
+#ifdef BOOKS
+    ASSERT(books_are_seen, books_unseen == 0 || books_unseen == me + 1);
+    books_unseen = me + 1;
+#endif
     if
     :: BEST(0) -> next = 0
     :: BEST(1) -> next = 1
@@ -581,6 +672,13 @@ issue: /* for whom the policy says: any of the best */
 #endif
     at_the_policy[s]--;
     DRAINED(me);
+#ifdef BAD_ADDED_BY_STORE
+    out = claimable[AT(s, next)]
+  };
+  atomic {
+    claimable[AT(s, next)] = out;
+    out = 0;
+#endif
 #ifdef BAD_ARMED_FIRST
     d_step { Arm(s, next) }
   };
@@ -701,20 +799,48 @@ leave:
 leave_now:
     hungered = false;
     DRAINED(me);
+#ifdef BOOKS
+#ifdef BAD_DESK_LEFT_RELAXED
+    if :: WEAKLY || books_unseen != me + 1 :: else -> books_unseen = 0 fi;
+#else
+    books_unseen = 0;
+#endif
+#endif
     if
 #ifdef BAD_NO_DESK
     :: true
+#elif defined(BAD_LEFT_BY_STORE)
+    :: desk[s] == kHeld -> goto leave_by_store
+    :: else -> desk[s] = kHeld; goto look
 #else
     :: desk[s] == kHeld -> desk[s] = kFree; holder[s] = 0
     :: else -> desk[s] = kHeld; goto look
 #endif
     fi
   }
+#ifdef BAD_LEFT_BY_STORE
+  ;
+leave_by_store:
+  desk[s] = kFree
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------------
  * A worker.
  */
+
+/* A step. */
+inline Claim() {
+  DRAINED(w);
+  claimable[AT(s, w)]--;
+  redeeming[AT(s, w)]++;
+  ASSERT(turn_used_once, turns[s] > 0);
+  turns[s]--;
+#ifdef MARKS
+  vain = false;
+#endif
+  got = true
+}
 
 #if STALLS > 0
 #define MAY_STALL :: stalls > 0 -> stalls--; stalled[w] = true; goto dead
@@ -726,6 +852,9 @@ proctype Worker(byte w) provided (!frozen[w]) {
   VISITOR;
   byte mask;
   bool sighted, got, asking;
+#ifdef FALSE_WAKEUPS
+  bool in_vain;
+#endif
 #ifdef SHORTAGE
   bool failed;
 #endif
@@ -741,6 +870,9 @@ wait:
     :: SIGHT_WAKES(0, w) ->
 #endif
        reported[AT(0, w)] = false;
+#ifdef FALSE_WAKEUPS
+       in_vain = roused[w];
+#endif
        sighted = true
 #ifdef MARKS
     :: doorbell[w] -> doorbell[w] = false
@@ -756,15 +888,40 @@ wait:
 #endif
        goto ask
 #endif
+    fi;
+#ifdef FALSE_WAKEUPS
+    roused[w] = false;
+    inside_wait[w] = false
+#endif
+  };
+#if defined(MARKS) && !defined(BAD_MARKS_STAY)
+  atomic { DRAINED(w) -> marked[w] = false };
+#endif
+#ifndef BAD_LOWERED_FIRST
+first_claim: /* whom its sight has woken claims while its tickets are not astray yet */
+  atomic {
+    if
+    :: sighted && claimable[AT(s, w)] > 0 -> Claim()
+#if SOURCES > 1
+    :: sighted && claimable[AT(s, w)] == 0 && s + 1 < SOURCES -> s++; goto first_claim
+    :: sighted && claimable[AT(s, w)] == 0 && s + 1 == SOURCES -> s = 0
+#else
+    :: sighted && claimable[AT(s, w)] == 0
+#endif
+    :: !sighted
     fi
   };
+#endif
 #ifdef BAD_WAITING_LOWERED_BY_STORE
   atomic { STORE(w, WAITING(w), 0) };
 #else
   memory[WAITING(w)] = 0;
 #endif
-#if defined(MARKS) && !defined(BAD_MARKS_STAY)
-  atomic { DRAINED(w) -> marked[w] = false };
+#ifndef BAD_LOWERED_FIRST
+  if
+  :: got -> goto redeem
+  :: else
+  fi;
 #endif
 
 claim: /* Of source s, as long as it has tickets; then of the next one. */
@@ -773,14 +930,11 @@ claim: /* Of source s, as long as it has tickets; then of the next one. */
 claim_again:
     if
     :: claimable[AT(s, w)] > 0 && DRAINED(w) ->
-       claimable[AT(s, w)]--;
-       redeeming[AT(s, w)]++;
-       ASSERT(turn_used_once, turns[s] > 0);
-       turns[s]--;
-#ifdef MARKS
-       vain = false;
+#ifdef BAD_CLAIMED_BY_STORE
+       goto claim_by_store
+#else
+       Claim()
 #endif
-       got = true
     :: claimable[AT(s, w)] > 0 && !sighted -> /* somebody else may take it */
 #ifndef BAD_TICKETS_STAY
        goto visit
@@ -790,12 +944,15 @@ claim_again:
     :: claimable[AT(s, w)] == 0 && MAY_LOAD(w) -> goto next_source
     fi
   };
+redeem:
 #ifdef CAPACITY
   atomic {
+#ifndef BAD_TICKET_HOLDS_A_PLACE
     if
     :: open[w] < CAPACITY -> open[w]++
     :: else -> got = false; goto finish
     fi;
+#endif
     ASSERT(open_within_capacity, open[w] <= CAPACITY)
   };
 #endif
@@ -817,6 +974,9 @@ claim_again:
        backlog[s]--;
 #ifdef CAPACITY
        leases[w]++;
+#endif
+#ifdef FALSE_WAKEUPS
+       in_vain = false;
 #endif
        goto finish
     :: else -> got = false
@@ -840,7 +1000,12 @@ finish:
     DRAINED(w);
     redeeming[AT(s, w)]--;
     if
-    :: !got -> turns[s] = turns[s] - claimable[AT(s, w)]; claimable[AT(s, w)] = 0
+    :: !got ->
+#ifdef BAD_TICKET_HOLDS_A_PLACE
+       open[w] = open[w] - claimable[AT(s, w)];
+#endif
+       turns[s] = turns[s] - claimable[AT(s, w)];
+       claimable[AT(s, w)] = 0
     :: else
     fi;
 #ifdef BAD_NO_VISIT_AFTER
@@ -859,9 +1024,14 @@ left:
     :: asking -> goto ask_next
     :: !asking && got ->
        got = false;
+       s = 0;
        if
        MAY_STALL
+#ifdef BAD_STOPS_EARLY
+       :: goto next_source
+#else
        :: goto claim_again
+#endif
        fi
     :: !asking && !got -> goto next_source
     fi
@@ -878,6 +1048,10 @@ next_source:
   atomic {
 #endif
     sighted = false;
+#ifdef FALSE_WAKEUPS
+    if :: in_vain -> false_wakeups++; in_vain = false :: else fi;
+    ASSERT(few_false_wakeups, false_wakeups <= FALSE_WAKEUPS);
+#endif
     if
     MAY_STALL
     :: true
@@ -916,8 +1090,16 @@ asked:
 #ifdef BAD_LOOKS_BEFORE_IT_WAITS
   memory[WAITING(w)] = 1;
 #endif
+#ifdef FALSE_WAKEUPS
+  inside_wait[w] = true;
+#endif
   goto wait;
 
+#ifdef BAD_CLAIMED_BY_STORE
+claim_by_store:
+  n = claimable[AT(s, w)];
+  atomic { claimable[AT(s, w)] = n; n = 0; Claim(); goto redeem };
+#endif
 #if STALLS > 0
 dead:
   false;
@@ -945,6 +1127,9 @@ end:
 #endif
     fi
   };
+#ifdef BAD_NO_KNOCK_BY_LEASES
+  goto end;
+#endif
   atomic {
     if
     :: MAY_LOAD(LEASES) && LOAD(LEASES, HUNGRY) == 0 -> goto end
@@ -985,7 +1170,7 @@ left:
 #ifdef BAD_NO_RESCUE
 #define RESCUE_DUE false
 #else
-#define RESCUE_DUE (ANYTHING_WAITS && ANYBODY_GONE && !vain)
+#define RESCUE_DUE (TIMER && ANYTHING_WAITS && ANYBODY_GONE && !vain)
 #endif
 
 /* Part of a step: whom the timer takes for one that does not move. */
@@ -1032,6 +1217,10 @@ end:
 #ifdef MARKS
     :: ticks > 0 && ANYTHING_WAITS -> ticks--
     :: timeout && RESCUE_DUE -> vain = true /* nothing has moved for long */
+#ifdef DOZES
+    :: asleep && edge[0] -> asleep = false; goto end
+    :: !asleep && backlog[0] == 0 -> goto doze /* it has been quiet for long */
+#endif
 #endif
     fi;
 #ifdef MARKS
@@ -1058,7 +1247,28 @@ end:
 visit:
   Visit(MASTER);
 left:
+  goto end;
+
+#ifdef DOZES
+doze: /* what was reported so far is seen by the count that follows */
+#ifdef BAD_COUNTED_BEFORE_THE_EDGE
+  if :: backlog[0] > 0 -> goto end :: else fi;
+  edge[0] = false;
+  asleep = true;
+#else
+  edge[0] = false;
+  if :: backlog[0] == 0 -> asleep = true :: else fi;
+#endif
   goto end
+#endif
+}
+#endif
+
+#ifdef BOOKS
+proctype Commit() {
+  do
+  :: d_step { books_unseen != 0 -> books_unseen = 0 }
+  od
 }
 #endif
 
@@ -1194,7 +1404,12 @@ init {
   atomic {
     byte j;
     do
-    :: j < WORKERS -> memory[WAITING(j)] = 1; j++
+    :: j < WORKERS ->
+       memory[WAITING(j)] = 1;
+#ifdef FALSE_WAKEUPS
+       inside_wait[j] = true;
+#endif
+       j++
     :: else -> break
     od;
 #ifdef CAPACITY
@@ -1221,6 +1436,9 @@ init {
        :: else ->
 #endif
           claimable[AT(j, 0)] = 1;
+#ifdef BAD_TICKET_HOLDS_A_PLACE
+          open[0]++;
+#endif
           turns[j] = 1;
           in_sight[AT(j, 0)] = true;
 #ifdef CAPACITY
@@ -1241,6 +1459,9 @@ init {
 #endif
 #if defined(MARKS) || defined(DEALS)
     run Master();
+#endif
+#ifdef BOOKS
+    run Commit();
 #endif
 #ifdef SHORTAGE
     run Shortage();
