@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "core/deadline.h"
 
@@ -52,11 +53,9 @@ class Bell {
   int64_t due_at_ns() const { return owed_ ? again_ns_ : kWaitForever; }
 
   // Whether it is to be tried again now; if so, it is owed no more.
-  bool TryAgain(int64_t now_ns) {
-    if (!owed_ || now_ns < again_ns_) return false;
-    owed_ = false;
-    return true;
-  }
+  bool TryAgain(int64_t now_ns) { return now_ns >= again_ns_ && TryNow(); }
+  // Whether it is owed; if so, it is tried before its time, and owed no more.
+  bool TryNow() { return std::exchange(owed_, false); }
 
  private:
   bool owed_ = false;

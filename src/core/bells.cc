@@ -4,13 +4,14 @@
 
 namespace ringmaster::core {
 
-// Whoever has been offered something in this batch is touched already.
+// Whoever has been offered something in this batch is touched already. A doorbell that is owed goes
+// out at once, because a master that ends cannot try later.
 void Bells::TouchAll() {
   for (uint32_t index = 0; index < books_.worker_slots(); ++index) {
-    const Worker& worker = books_.workers[index];
-    if (worker.used && !worker.sending.used() && !worker.outbox.unpublished()) {
-      touched_.push_back(index);
-    }
+    Worker& worker = books_.workers[index];
+    if (!worker.used || worker.sending.used()) continue;
+    if (worker.bell.TryNow()) Send(index);
+    if (!worker.outbox.unpublished()) touched_.push_back(index);
   }
 }
 

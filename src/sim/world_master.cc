@@ -264,7 +264,11 @@ void World::LoseRing(SimMaster& master) {
     if (op.key.kind == OpKind::kClose) CloseRefused(op.fd);
     if (op.key.kind != OpKind::kDoorbell && op.key.kind != OpKind::kSend) continue;
     master.completions.push_back({.key = op.key, .result = -ECANCELED});
-    if (op.key.kind == OpKind::kDoorbell) continue;
+    if (op.key.kind == OpKind::kDoorbell) {
+      const uint32_t id = kernel_.WorkerOf(op.fd);
+      if (id != SimKernel::kNobody) workers_[id].doorbell_failed = true;
+      continue;
+    }
     const uint32_t ticket_of = TicketOf(op);
     if (ticket_of == Checker::kNone) checker_.OnSendFailed(op.sent);
     // The worker may have left, and its ring's number be gone.

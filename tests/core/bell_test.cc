@@ -74,5 +74,15 @@ TEST(BellTest, ARingThatWorksBeginsANewRowAndKeepsWhatIsOwed) {
   EXPECT_EQ(bell.due_at_ns(), due_at_ns + kDoorbellRetryNsMin);
 }
 
+TEST(BellTest, IsTriedBeforeItsTimeByWhoeverCannotTryLater) {
+  Bell bell;
+  EXPECT_FALSE(bell.TryNow());  // nothing is owed
+  bell.Fail(0);
+  EXPECT_FALSE(bell.TryAgain(0));
+  EXPECT_TRUE(bell.TryNow());
+  EXPECT_FALSE(bell.owed());
+  EXPECT_FALSE(bell.TryNow());
+}
+
 }  // namespace
 }  // namespace ringmaster::core

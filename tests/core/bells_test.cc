@@ -128,5 +128,18 @@ TEST_F(BellsTest, TellsAWorkerLaterWhoseDoorbellOfTheEndFails) {
   EXPECT_EQ(engine_.WaitMax(now_ns_), kWaitForever);
 }
 
+TEST_F(BellsTest, AMasterThatEndsRingsAtOnceWhereADoorbellIsOwed) {
+  AddSource();
+  AddWorker();
+  Batch();
+  engine_.StopIntake();
+  Batch();
+  Batch({Failed(Only(OpKind::kDoorbell), EBADFD), End(-ECANCELED)});
+  EXPECT_EQ(Count(OpKind::kDoorbell), 0u);
+  engine_.TellWorkers();
+  Batch();
+  EXPECT_EQ(Count(OpKind::kDoorbell), 1u);
+}
+
 }  // namespace
 }  // namespace ringmaster::core
