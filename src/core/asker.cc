@@ -131,10 +131,9 @@ bool Asker::IssueTickets(Source& source) {
   if (issued < allowed) {
     source.lack.LackCredit();
     if (!books_.HasRoomFor(1)) books_.room.Want();
-  } else if (books_.AsideFull(source)) {
-    return served;
   } else if (edges.ready()) {
-    served |= CountBacklog(source);  // an edge came after the count
+    // An edge came after the count, which is not asked for while too much is set aside.
+    if (!books_.AsideFull(source)) served |= CountBacklog(source);
   } else if (untaken) {
     edges.AwaitTook();
   }

@@ -515,6 +515,35 @@ TEST_F(AsideTest, OfAListenerNoMoreTicketsWaitThanMayBeSetAside) {
   EXPECT_TRUE(engine_.ready(0) || Count(OpKind::kCount) == 1);
 }
 
+// What the first ticket was for may have been accepted before the count. Then the count is of one
+// more than are told of.
+TEST_F(AsideTest, AFullSourceStillWaitsForTheTicketsThatWereUntakenWhenItCounted) {
+  size_t answer = 0;
+  AddSource({.hold = 1, .readiness = true, .countable = true},
+            Says([&answer](const auto&, const View&) { return answer; }));
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(1)});
+  EXPECT_EQ(Count(OpKind::kSend), 1u);
+  answer = Policy::kNobodyNow;
+  Batch({Edge()});
+  Batch({Counted(2)});
+  EXPECT_EQ(SetAside(), 1u);
+  Batch({End(-ECANCELED)});
+  engine_.CheckAll(true);
+  answer = 0;
+  SleepFor(kAskAgainNsMin);
+  EXPECT_EQ(SetAside(), 0u);
+  engine_.CheckAll(true);
+  const Tally::Took took = workers_[0]->tally().Take(2);
+  EXPECT_EQ(took.count, 2u);
+  workers_[0]->state().Release(took.places);
+  EXPECT_TRUE(hunger_.HearKnock());
+  Batch({Knock()});
+  EXPECT_EQ(Count(OpKind::kCount), 1u);
+}
+
 TEST_F(AsideTest, TicketsThatAreSetAsideAreWithdrawnWithTheirSourceAndGiveTheirPlacesBack) {
   Gate gate;
   gate.Limit(4);
