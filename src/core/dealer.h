@@ -6,10 +6,13 @@
 // at the gates still. No promise is for it, because nobody has asked for it. Room is made when it
 // is taken in, beyond kRecordsMax if need be: its descriptor is there already.
 //
-// As long as its giver, who has passed it on, has joined its source, and somebody else has, too,
-// the giver does not get it. Its policy is shown neither the giver's candidacy nor that it has
-// joined. If nobody else has credit it waits, and holds up nothing that the giver may have; nor
-// does the intake wait for it, or `hold` count it. It is not recalled for the giver.
+// Its giver is who has passed it on, if it has joined its source when this is taken in, until it
+// leaves. Whether it had left and joined anew before makes no difference: nobody looks.
+//
+// As long as it has a giver, and somebody else has joined, too, the giver does not get it. Its
+// policy is shown neither the giver's candidacy nor that it has joined. If nobody else has credit
+// it waits, and holds up nothing that the giver may have; nor does the intake wait for it, or
+// `hold` count it. It is not recalled for the giver.
 
 #ifndef RINGMASTER_SRC_CORE_DEALER_H_
 #define RINGMASTER_SRC_CORE_DEALER_H_

@@ -83,9 +83,13 @@ void Checker::OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns) {
   steady_ = false;
 }
 
+// Of what is not taken in yet, the master learns only then who the giver is.
 void Checker::ForgetGiver(uint32_t source, uint32_t worker) {
   for (Connection& connection : connections_) {
-    if (connection.source == source && connection.giver == worker) connection.giver = kNone;
+    if (connection.source == source && connection.giver == worker &&
+        connection.where != Where::kPassedOn) {
+      connection.giver = kNone;
+    }
   }
 }
 

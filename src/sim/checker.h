@@ -363,7 +363,7 @@ class Checker {
     uint64_t dealt_as = 0;      // counts what is dealt
     uint64_t was_dealt_as = 0;  // before it came back
     bool passed_on = false;     // since it was reported
-    uint32_t giver = kNone;     // who did that last, if it has joined its source since
+    uint32_t giver = kNone;     // who did that last, if it has not left since it was taken in
     int64_t passed_on_at_ns = 0;
     uint32_t picked = kNone;  // as its policy said last; kNone: nobody
     bool aside = false;       // it is held, and that was the answer

@@ -234,6 +234,23 @@ TEST_F(PassedOnTest, AGiverThatHasNotJoinedIsNoGiver) {
   EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
 }
 
+TEST_F(PassedOnTest, AGiverThatHasJoinedAnewWhenItIsTakenInIsItsGiver) {
+  AddSource();
+  AddWorker();
+  AddWorker({.capacity = 1});
+  workers_[1]->state().open = 1;
+  Batch();
+  engine_.Leave(SourceIndex(0), 0);
+  engine_.Join(SourceIndex(0), 0);
+  PassOn(0, {10});
+  Batch();
+  EXPECT_EQ(Held(), 1u);
+  engine_.Leave(SourceIndex(0), 0);
+  engine_.Join(SourceIndex(0), 0);
+  Batch();
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
+}
+
 TEST_F(PassedOnTest, IsRecalledForAThirdButNotForItsGiver) {
   AddSource();
   AddWorker();
