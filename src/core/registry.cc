@@ -91,6 +91,8 @@ void Registry::AddSource(SourceIndex index, SourceConfig config) {
     books_.departed.dropped += count.dropped;
     books_.departed.gone += count.gone;
     books_.ledger.ResetSource(index);
+    // What was promised to tickets that were withdrawn: no batch has let go of it yet.
+    books_.places.LetGo(index, 0, 0);
   }
   const Arming last = books_.sources[index].intake.arming();
   Source& source = books_.sources[index];

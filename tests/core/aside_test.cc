@@ -632,5 +632,23 @@ TEST_F(AsideTest, EachGetsItsOwnInOrder) {
   EXPECT_GT(EverSetAside(), 500u);
 }
 
+// Between two batches a source is removed and another one gets its index: nothing that the first
+// one had kept at its workers may be forgotten.
+TEST_F(AsideTest, APlaceThatATicketWasPromisedIsFreeWhenItsSourceMakesRoomForAnother) {
+  const uint32_t source = AddSource(
+      {.multishot_accept = false, .hold = 1, .readiness = true, .countable = true}, Says(ToNobody));
+  AddWorker({.capacity = 2});
+  Batch();
+  Batch({Edge()});
+  Batch({Counted(5)});
+  ASSERT_EQ(SetAside(), 1u);
+  Batch({End(-ECANCELED)});
+  engine_.RemoveSource(source);
+  ASSERT_EQ(engine_.NextSource(), source);
+  AddSource();
+  Batch();
+  EXPECT_EQ(workers_[0]->state().open, 0u);
+}
+
 }  // namespace
 }  // namespace ringmaster::core
