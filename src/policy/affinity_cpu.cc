@@ -72,7 +72,9 @@ class AffinityCpuPolicy final : public Policy {
     for (size_t i = 0; i < view.candidates.size(); ++i) {
       const Candidate& candidate = view.candidates[i];
       open_min = std::min(open_min, candidate.open);
-      if (candidate.cpu == cpu) on_cpu.Offer(i, LoadAndTurn(LoadOf(candidate), candidate.worker));
+      if (candidate.cpu != cpu) continue;
+      const uint64_t load = std::min<uint64_t>(LoadOf(candidate), UINT32_MAX);
+      on_cpu.Offer(i, LoadAndTurn(load, candidate.worker));
     }
     const uint64_t open_max = uint64_t{open_min} + slack_;
     const bool stays = on_cpu.position < view.candidates.size() &&

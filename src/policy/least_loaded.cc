@@ -48,13 +48,13 @@ class LeastLoadedPolicy final : public Policy {
   }
 
  private:
-  static constexpr uint32_t kTurnMask = 0x7fff'ffff;
+  static constexpr uint32_t kTurnMask = 0x3fff'ffff;
 
-  // From the highest bit: 32 bits of load, 1 bit for not idle, and 31 bits of distance from the
+  // From the highest bit: 33 bits of load, 1 bit for not idle, and 30 bits of distance from the
   // last pick. The distance wraps, so that the indexes above the last pick come before those below.
   // No two workers have the same key.
   uint64_t Key(const Candidate& candidate) const {
-    return LoadOf(candidate) << 32 | uint64_t{!candidate.idle} << 31 |
+    return LoadOf(candidate) << 31 | uint64_t{!candidate.idle} << 30 |
            ((candidate.worker - next_) & kTurnMask);
   }
 
