@@ -3,8 +3,8 @@
 //
 //   rings     of workers that have left are let go of, once everything submitted has been taken
 //   calls     set-up calls that threads have made since the last turn are run
-//   tickets   what workers have said of their tickets is handed to the engine
 //   passed on what workers have passed on is handed to the engine
+//   tickets   what workers have said of their tickets is handed to the engine
 //   batch     Engine::OnBatch
 //   asking    workers are asked to say when all is well again with a source, if the engine waits
 //             for that
@@ -24,8 +24,8 @@
 //   void LetGoOfRings()              the first step; does nothing before AllReported
 //   bool RunCalls()                  false: the turn ends here
 //   span PassedOn()                  connections that workers have passed on since it was asked
-//   last bool AnythingGivenBack()         whether a worker has said anything of a ticket since it
-//   was
+//                                    last
+//   bool AnythingGivenBack()         whether a worker has said anything of a ticket since it was
 //                                    asked last
 //   GivenBack& given_back(source)    what they said
 //   void TellOthers()                the other masters, if they are hungry
