@@ -24,10 +24,14 @@ namespace ringmaster {
 // (Port::Took). What it has already finished is not `unclaimed`, even before it says so.
 struct WorkerStats {
   uint32_t worker = 0;  // index
-  // Offers made to it. An arrival that was recalled counts at each worker that it was offered to.
+  // Offers made to it. An arrival that was recalled or moved counts at each worker that it was
+  // offered to.
   uint64_t assigned = 0;
-  uint64_t claimed = 0;    // offers that it has claimed
-  uint64_t recalled = 0;   // offers recalled; kInbox: assigned = claimed + recalled + unclaimed
+  uint64_t claimed = 0;   // offers that it has claimed
+  uint64_t recalled = 0;  // offers recalled because it did not move
+  // Offers that went to a worker that waited, because this one said that it was busy
+  // (Port::BeforeWait). With kInbox: assigned = claimed + recalled + moved + unclaimed.
+  uint64_t moved = 0;
   uint64_t doorbells = 0;  // doorbells sent
   uint64_t stalls = 0;     // how often it was found not to move
   uint32_t unclaimed = 0;  // offers that wait for it now
@@ -89,7 +93,8 @@ struct BalancerStats {
   uint64_t refused = 0;                   // arrivals closed without having been served
   uint64_t dropped = 0;                   // arrivals closed as too old or gone, or withdrawn
   uint64_t gone = 0;                      // those of `dropped` whose clients had hung up
-  uint64_t recalled = 0;                  // offers recalled, or moved to a worker that waits
+  uint64_t recalled = 0;                  // offers recalled from workers that did not move
+  uint64_t moved = 0;                     // offers moved from busy workers to waiting ones
   uint64_t held = 0;                      // arrivals accepted and not offered
   uint64_t master_wakes = 0;              // how often the master has looked
   std::vector<SourceStats> sources = {};  // those that have not been removed, by index

@@ -205,7 +205,8 @@ void Ledger::CheckAll() const {
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
     const WorkerCount& count = workers_[worker];
     RINGMASTER_CHECK(count.unclaimed == unclaimed[worker]);
-    RINGMASTER_CHECK(count.assigned == count.claimed + count.recalled + count.unclaimed);
+    RINGMASTER_CHECK(count.assigned ==
+                     count.claimed + count.recalled + count.moved + count.unclaimed);
   }
 }
 

@@ -4,7 +4,7 @@
 //
 // Rules:
 //  * Conserved, per source: arrivals + passed on = held + offered + claimed + refused + dropped.
-//  * Conserved, per worker, cumulative: assigned = claimed + recalled + unclaimed.
+//  * Conserved, per worker, cumulative: assigned = claimed + recalled + moved + unclaimed.
 //  * Numbers. Each source numbers densely from 0 what arrives and what is passed on. A recall keeps
 //    the number.
 //  * One place. An arrival is held by its source or offered to one worker. One that was sent to a
@@ -54,6 +54,7 @@ struct WorkerCount {
   uint64_t assigned = 0;
   uint64_t claimed = 0;
   uint64_t recalled = 0;
+  uint64_t moved = 0;  // taken back from it because it was busy and somebody else waited
   uint32_t unclaimed = 0;
 };
 
@@ -138,6 +139,11 @@ class Ledger {
 
   // It was taken back and is held again, before everything else in its queue.
   void Recall(ArrivalId id);
+  // What was recalled last from the worker goes to one that waits.
+  void CountAsMoved(uint32_t worker) {
+    --workers_[worker].recalled;
+    ++workers_[worker].moved;
+  }
 
   // The first of a queue of what its source holds is sent to the ring of `worker`.
   void Send(ArrivalId id, uint32_t worker, uint32_t worker_generation);

@@ -18,6 +18,7 @@ void Mover::MoveFrom(uint32_t index) {
     ArrivalRecord& record = books_.ledger.record(entry.id);
     if (!DueNow(index, record) || closer_.IsOver(record)) continue;
     if (!FindWaiters(index, record) || !recaller_.TakeBack(index, entry)) continue;
+    books_.ledger.CountAsMoved(index);
     record.moved = moved = true;
     Place(books_.sources[record.source], entry.id);
   }

@@ -28,6 +28,7 @@ void Add(WorkerStats& sum, const WorkerStats& more) {
   sum.assigned += more.assigned;
   sum.claimed += more.claimed;
   sum.recalled += more.recalled;
+  sum.moved += more.moved;
   sum.doorbells += more.doorbells;
   sum.stalls += more.stalls;
   sum.unclaimed += more.unclaimed;
@@ -82,6 +83,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
   }
   stats.departed = roster.departed();
   stats.recalled = stats.departed.recalled;
+  stats.moved = stats.departed.moved;
   for (uint32_t index = 0; index < roster.workers().size(); ++index) {
     const WorkerEntry& worker = roster.worker(index);
     if (worker.shared == nullptr) continue;
@@ -91,11 +93,13 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     // A connection that has ended was taken, even if the worker has not said so yet.
     if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
+    stats.moved += count.moved;
     stats.workers.push_back(
         {.worker = index,
          .assigned = count.assigned,
          .claimed = count.claimed,
          .recalled = count.recalled,
+         .moved = count.moved,
          .doorbells = engine.doorbells(index),
          .stalls = engine.stalls(index),
          .unclaimed = unclaimed,
@@ -112,6 +116,7 @@ void Add(BalancerStats& sum, const BalancerStats& more) {
   sum.dropped += more.dropped;
   sum.gone += more.gone;
   sum.recalled += more.recalled;
+  sum.moved += more.moved;
   sum.held += more.held;
   sum.master_wakes += more.master_wakes;
   sum.sources.insert(sum.sources.end(), more.sources.begin(), more.sources.end());

@@ -285,6 +285,8 @@ TEST_F(WaitsTest, AWorkerThatGoesOnClaimingKeepsWhatItHas) {
   now_ns_ += kMoveAfterNs;
   Batch();
   EXPECT_EQ(Unclaimed(1), 1u);
+  EXPECT_EQ(engine_.ledger().worker(0).moved, 1u);
+  EXPECT_EQ(engine_.ledger().worker(0).recalled, 0u);  // that is for workers that are stuck
 }
 
 TEST_F(WaitsTest, NothingIsMovedThatThePolicyOrTheSourceWantsToStay) {

@@ -120,7 +120,7 @@ TEST_F(WaitsTest, WhatLiesWithABusyWorkerGoesToTheFirstThatWaits) {
   }
   EXPECT_FALSE(busy.port.Claim([](Connection) { ADD_FAILURE(); }));
   const BalancerStats stats = balancer_->Stats();
-  EXPECT_GE(stats.recalled, 20u);
+  EXPECT_GE(stats.moved, 20u);
   EXPECT_FALSE(SawEvent(Event::Kind::kWorkerStalled));
 }
 

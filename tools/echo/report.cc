@@ -40,6 +40,7 @@ std::string ReportAsJson(const ShutdownReport& report, std::span<const uint64_t>
                        {"assigned", worker.assigned},
                        {"claimed", worker.claimed},
                        {"recalled", worker.recalled},
+                       {"moved", worker.moved},
                        {"stalls", worker.stalls},
                        {"open", worker.open},
                        {"bytes_echoed", BytesOf(worker, bytes_echoed)}});
@@ -47,6 +48,7 @@ std::string ReportAsJson(const ShutdownReport& report, std::span<const uint64_t>
   const nlohmann::ordered_json object = {{"accepted", report.stats.accepted},
                                          {"refused", report.stats.refused},
                                          {"recalled", report.stats.recalled},
+                                         {"moved", report.stats.moved},
                                          {"drained", report.drained},
                                          {"open", report.open},
                                          {"workers", workers}};
