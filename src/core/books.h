@@ -44,9 +44,10 @@ struct Books {
   Room room;
   Unsettled unsettled;
   Ages ages;
-  std::vector<Source> sources;   // by index; an index may be between two sources
-  std::vector<Worker> workers;   // by index; `used` says whether there is one
-  std::vector<uint32_t> active;  // workers with something unclaimed, or rung, or owing motion
+  std::vector<Source> sources;  // by index; an index may be between two sources
+  std::vector<Worker> workers;  // by index; `used` says whether there is one
+  // Workers with something unclaimed or unpublished, rung, or owed a doorbell.
+  std::vector<uint32_t> active;
 
   // --- This batch ------------------------------------------------------------------------------
   int64_t now_ns = 0;
@@ -136,7 +137,7 @@ struct Books {
 
   // Whether there is room for so many arrivals beside those that may come in any case.
   bool HasRoomFor(uint32_t arrivals) const { return room.IsFor(arrivals, ledger.room()); }
-  // Neither a place at the gates nor room.
+  // No place at the gates, or no room.
   bool Full(const Source& source) const { return places.Full(source.index) || !HasRoomFor(1); }
   // Lets go of credit, promises and places that the source needs no more: of what has found
   // nothing, and of what was offered to another worker, dropped or refused. `fresh`: for so much

@@ -74,9 +74,10 @@ class Engine : public Questions {
                bool all_reported = true);
 
   // A worker says that `source`, with readiness intake, may have more; with EAGAIN, that it has
-  // found nothing; with another errno, that it could not accept from it. What a batch has an edge
-  // of may be younger than any of these. The caller has told late tickets apart
-  // (GivenBack), whose source has gone. Between two batches, followed by one.
+  // found nothing; with another errno, that it could not accept from it. An edge in the
+  // batch that follows may be younger than what is said here, so this never clears it. The caller
+  // has left out late tickets, whose source has gone (GivenBack::Hear). Between two batches,
+  // followed by one.
   void GiveBack(uint32_t source, int32_t error) { books_.sources[source].tickets.GiveBack(error); }
   void GiveBack(uint32_t source, const GivenBack::News& news);
   // The same of a worker that has accepted something. It need not say so each time, only when that

@@ -2,12 +2,11 @@
 // shown, and whether it is a listener still. Its parts have headers of their own: Arming, Edges,
 // Listening. What is asked of the kernel one by one has, too: Pace, Tickets.
 //
-// | intake      | is armed                    | brings                        | asks for |
-// |-------------|-----------------------------|-------------------------------|---------------------|
-// | kPollAccept | a multishot poll            | edges                         | single accepts | |
-// kAccept     | a multishot accept          | connections, and whose they   | nothing             |
-// |             |                             | are nobody was asked before   | | | kReadiness  | a
-// multishot poll            | edges                         | a count, or nothing |
+// | intake      | is armed           | brings                            | asks for            |
+// |-------------|--------------------|-----------------------------------|---------------------|
+// | kPollAccept | a multishot poll   | edges                             | single accepts      |
+// | kAccept     | a multishot accept | connections, unasked              | nothing             |
+// | kReadiness  | a multishot poll   | edges                             | a count, or nothing |
 //
 // | event \ intake        | kPollAccept, kReadiness              | kAccept                      |
 // |-----------------------|--------------------------------------|------------------------------|
@@ -46,7 +45,8 @@ enum class IntakeKind : uint8_t {
   kReadiness,  // arrivals are tickets: workers accept or read by themselves
 };
 
-// What the kinds differ in. All else goes by this, so another intake is another row.
+// What the kinds differ in. Receiver, Asker and Armer go by it. A kind that recombines operations
+// that exist is another row; one that arms a new operation needs an OpKind, too (core/op.h).
 struct IntakeRow {
   OpKind arms = OpKind::kPoll;
   OpKind ends = OpKind::kPollEnd;

@@ -31,6 +31,9 @@ static_assert(core::kReadableMask == POLLIN && core::kEndedMask == POLLRDHUP);
 constexpr uint32_t kMessageNonBlock = 1u << 30;
 constexpr uint32_t kMessageCloseOnExec = 1u << 29;
 
+// A key has four bits for its kind. A new kind stands before kClose.
+static_assert(static_cast<int>(core::OpKind::kClose) < 16);
+
 OpKey Decode(uint64_t user_data) {
   return {.kind = static_cast<OpKind>(user_data >> 52 & 0xf),
           .facts = static_cast<uint8_t>(user_data >> 48 & 0xf),
