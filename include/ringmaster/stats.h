@@ -27,8 +27,10 @@ struct WorkerStats {
   // Offers made to it. An arrival that was recalled or moved counts at each worker that it was
   // offered to.
   uint64_t assigned = 0;
-  uint64_t claimed = 0;   // offers that it has claimed
-  uint64_t recalled = 0;  // offers recalled because it did not move
+  uint64_t claimed = 0;  // offers that it has claimed
+  // Offers taken back from it: they had waited for too long, it left, or its ring could not be
+  // reached.
+  uint64_t recalled = 0;
   // Offers that went to a worker that waited, because this one said that it was busy
   // (Port::BeforeWait). With kInbox: assigned = claimed + recalled + moved + unclaimed.
   uint64_t moved = 0;
@@ -93,8 +95,8 @@ struct BalancerStats {
   uint64_t refused = 0;                   // arrivals closed without having been served
   uint64_t dropped = 0;                   // arrivals closed as too old or gone, or withdrawn
   uint64_t gone = 0;                      // those of `dropped` whose clients had hung up
-  uint64_t recalled = 0;                  // offers recalled from workers that did not move
-  uint64_t moved = 0;                     // offers moved from busy workers to waiting ones
+  uint64_t recalled = 0;                  // offers taken back, see WorkerStats
+  uint64_t moved = 0;                     // offers moved to waiting workers, see WorkerStats
   uint64_t held = 0;                      // arrivals accepted and not offered
   uint64_t master_wakes = 0;              // how often the master has looked
   std::vector<SourceStats> sources = {};  // those that have not been removed, by index
