@@ -365,7 +365,7 @@ TEST_F(EchoServing, ReportHasExactlyTheFieldsThatAreDocumented) {
   ASSERT_EQ(report.echoed, 30U) << report.first_problem;
   const nlohmann::json result = server.Stop();
   ASSERT_TRUE(result.is_object()) << server.Complaint();
-  EXPECT_EQ(result.size(), 6U) << result;
+  EXPECT_EQ(result.size(), 7U) << result;
   EXPECT_EQ(result["accepted"], 30);
   EXPECT_EQ(result["refused"], 0);
   EXPECT_EQ(result["drained"], true);
@@ -374,21 +374,24 @@ TEST_F(EchoServing, ReportHasExactlyTheFieldsThatAreDocumented) {
   uint64_t assigned = 0;
   uint64_t claimed = 0;
   uint64_t recalled = 0;
+  uint64_t moved = 0;
   uint64_t bytes_echoed = 0;
   for (uint32_t i = 0; i < 3; ++i) {
     nlohmann::json worker = result["workers"][i];
-    EXPECT_EQ(worker.size(), 7U) << worker;
+    EXPECT_EQ(worker.size(), 8U) << worker;
     EXPECT_TRUE(worker.contains("stalls")) << worker;
     EXPECT_EQ(worker["worker"], i);
     EXPECT_EQ(worker["open"], 0);
     assigned += worker["assigned"].get<uint64_t>();
     claimed += worker["claimed"].get<uint64_t>();
     recalled += worker["recalled"].get<uint64_t>();
+    moved += worker["moved"].get<uint64_t>();
     bytes_echoed += worker["bytes_echoed"].get<uint64_t>();
   }
   EXPECT_EQ(claimed, 30U);
   EXPECT_EQ(result["recalled"], recalled);
-  EXPECT_EQ(assigned, claimed + recalled);
+  EXPECT_EQ(result["moved"], moved);
+  EXPECT_EQ(assigned, claimed + recalled + moved);
   EXPECT_EQ(bytes_echoed, 300U);
 }
 
