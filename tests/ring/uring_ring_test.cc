@@ -993,7 +993,7 @@ TEST_P(UringRingTest, ARestrictedRingRefusesWhatItIsNotMeantForAndWorksOn) {
     // The answer to a NOP, made to look like that to a poll so that it is reported.
     io_uring_sqe* sqe = io_uring_get_sqe(ring_->raw());
     io_uring_prep_nop(sqe);
-    sqe->user_data = uint64_t{static_cast<uint8_t>(OpKind::kPoll)} << 56;
+    sqe->user_data = Encode({.kind = OpKind::kPoll});
     const std::vector<Completion> got = Turn({}, kPatienceNs);
     ASSERT_EQ(got.size(), 1u);
     EXPECT_EQ(got[0].result, restrict_ring ? -EACCES : 0);
