@@ -228,7 +228,7 @@ struct Event {
     // The master's ring cannot be used any more. Nothing more is accepted; what nobody has claimed
     // is closed and counts as refused.
     kMasterFailed,
-    // The kernel's queue of a listening TCP socket was full, and the kernel has dropped clients.
+    // The kernel's queue of a listening TCP socket was full, and the kernel has discarded clients.
     // Said once per episode; an episode ends when the queue has not overflowed for 10 seconds. The
     // master notices while it is awake, at most ten times a second, and when Balancer::Stats is
     // called.

@@ -80,12 +80,12 @@ struct SourceStats {
   // listener, or anything else, there is no value, because the kernel does not tell.
   std::optional<uint32_t> backlog = std::nullopt;
   std::optional<uint32_t> backlog_limit = std::nullopt;
-  // Attempts to connect that the kernel has dropped since the source was added, because that queue
-  // was full. A client whose attempt was dropped hangs until it tries again, and counts again if
-  // the queue is still full. A client whose last packet of the handshake was dropped believes that
-  // it is connected. It hangs for good if it waits for the server to speak first. The number
-  // includes drops for other reasons, which are rare: too many half-open connections without SYN
-  // cookies, or no memory.
+  // Attempts to connect that the kernel has discarded since the source was added, because that
+  // queue was full. A client whose attempt was discarded hangs until it tries again, and counts
+  // again if the queue is still full. A client whose last packet of the handshake was discarded
+  // believes that it is connected. It hangs for good if it waits for the server to speak first. The
+  // number includes attempts that were discarded for other reasons, which are rare: too many
+  // half-open connections without SYN cookies, or no memory.
   std::optional<uint64_t> backlog_overflows = std::nullopt;
 };
 

@@ -1,6 +1,7 @@
-// Armer: what the engine asks the ring for at the end of a batch, beside accepts and doorbells:
-// that sources are armed or not any more, whether they are listeners still, and what their backlogs
-// have dropped. And it watches the descriptor by which other threads wake the master.
+// Armer: what the engine asks the ring for at the end of a batch, beside accepts and doorbells. It
+// arms sources and ends what is armed; it asks whether sources are listeners still, and how many
+// connections their backlogs have discarded. And it watches the descriptor by which other threads
+// wake the master.
 
 #ifndef RINGMASTER_SRC_CORE_ARMER_H_
 #define RINGMASTER_SRC_CORE_ARMER_H_
@@ -12,7 +13,7 @@
 
 namespace ringmaster::core {
 
-// So many sources are asked in one batch how many connections their backlogs have dropped.
+// How many sources are asked about overflows in one batch, at most.
 inline constexpr uint32_t kOverflowLooksPerBatchMax = 64;
 
 class Armer {

@@ -15,21 +15,22 @@ inline constexpr ArrivalId kNoArrival = UINT32_MAX;
 inline constexpr int64_t kNotAside = -1;
 inline constexpr uint32_t kNoGiver = UINT32_MAX;
 
-enum class Place : uint8_t { kFree, kHeld, kOffered, kSent };
+// Where an arrival is.
+enum class Where : uint8_t { kFree, kHeld, kOffered, kSent };
 
 struct ArrivalRecord {
-  Place place = Place::kFree;
+  Where where = Where::kFree;
   uint8_t doublings = 0;  // how often its recall limit has been doubled
   bool aside = false;     // kHeld: it is set aside
   bool passed_on = false;
-  bool moved = false;  // by the rule of core/mover.h
+  bool moved = false;  // from a busy worker to one that waits, see core/mover.h
   SourceIndex source;
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint32_t worker_generation = 0;  // kSent: which of those that have had the index
   int32_t fd = -1;                 // of a ticket: the poll mask
   Arrival facts;
   uint32_t giver = kNoGiver;  // who has passed it on, as long as that has joined its source
-  uint64_t number = 0;        // within its source
+  uint64_t number = 0;        // in its source, in the order in which they came
   int64_t came_at_ns = 0;
   int64_t offered_at_ns = 0;        // kOffered
   int64_t aside_at_ns = kNotAside;  // when it was first set aside, since it was last offered

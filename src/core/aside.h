@@ -1,22 +1,27 @@
-// Aside: what a source remembers of the arrivals that are set aside. It remembers what the policy
-// was shown then, and by when it is asked again in any case.
+// Aside: what a source remembers of the arrivals that are set aside: what its policy was shown when
+// it picked nobody, and by when the policy is asked again in any case.
 //
-// Rule "set aside". What a policy picks nobody for (Policy::kNobodyNow) is set aside: it is held,
-// but neither dealt nor counted where credit matters. It keeps no credit and no promise
-// (core/places.h). So what is accepted may exceed what workers have places for by as many as are
-// set aside; its place at the gates it keeps. The policy is asked again about all of it when it
-// would be shown something better than before, which whoever makes credit knocks for; and after a
-// pause. The oldest comes first, also before what has been recalled since. No more than AsideMax
-// is set aside; then nothing of the source is asked for, and what it holds beyond that waits as
-// well. That, and what is set aside for kAsideLongNs, is said once until nothing is held.
+// Rule "set aside". When a policy picks nobody for an arrival (Policy::kNobodyNow), the arrival is
+// set aside.
+//  * It is still held, but it waits in a queue of its own, and is not dealt.
+//  * It keeps its place at the gates, and neither credit nor a promise (core/places.h). So the
+//    source may accept more than its workers have places for: by as many as are set aside.
+//  * The policy is asked again about everything that is set aside, when it would be shown something
+//    better than before, and otherwise after a pause. Whoever makes anything better knocks. The
+//    oldest arrival comes first, also before what has been recalled since.
+//  * No more than AsideMax is set aside. At that limit nothing more of the source is asked for, and
+//    what the source holds besides waits without being dealt.
+//  * It is reported when this limit is reached, and when something has been set aside for
+//    kAsideLongNs. Until the source holds nothing, only the first of these is reported.
 //
 // What is better:
-//  * Better is a candidate that was none before, or has fewer open connections or unclaimed offers,
-//    or waits now, or is busy no more. Other things do not let a policy change its mind, or too
-//    often.
-//  * Several arrivals may have been shown different things. What is remembered is the least that
-//    any of them was shown, so none misses what is better for it.
-//  * A policy may also go by something of its own, which nobody tells of. So it is asked again
+//  * Something is better if there is a new candidate, or if a candidate has fewer open connections
+//    or unclaimed offers, has become idle, or is busy no more. Anything else gives a policy no
+//    reason to change its mind, or happens too often.
+//  * Several arrivals may have been set aside at different times. What is remembered of each worker
+//    is the worst that the policy was shown of it for any of them: so none of them misses what is
+//    better for it.
+//  * A policy may also go by something of its own, of which nobody tells. So it is asked again
 //    after a pause, which doubles up to a limit while nothing is better.
 
 #ifndef RINGMASTER_SRC_CORE_ASIDE_H_
@@ -38,17 +43,18 @@ inline constexpr int64_t kAskAgainNsMin = 5'000'000;
 inline constexpr int64_t kAskAgainNsMax = 100'000'000;
 // No source sets aside more than this, because each of them is asked about anew.
 inline constexpr uint32_t kAsideMax = 1024;
-// What is set aside for longer is reported.
+// What has been set aside for longer is reported.
 inline constexpr int64_t kAsideLongNs = 1'000'000'000;
 
 class Aside {
  public:
   // Set-up: worker indexes are below this.
   void Reserve(size_t workers) { shown_.resize(workers); }
-  // Set-up: something has changed that no candidate shows: who has joined, or the policy.
+  // Set-up: something has changed that no candidate shows: the policy, or who has joined.
   void Change() { changed_ = true; }
 
-  // The policy has picked nobody of `candidates`, who are among `joined`; both ascending.
+  // The policy has picked nobody of `candidates`, which are workers of `joined`. Both are in the
+  // order of their indexes.
   void Note(std::span<const uint32_t> joined, std::span<const Candidate> candidates,
             int64_t now_ns) {
     size_t next = 0;
@@ -90,23 +96,24 @@ class Aside {
     });
   }
 
-  // It is asked again about all.
+  // The policy is asked again about everything that is set aside.
   void AskAgain() {
     changed_ = false;
     anew_ = true;
   }
 
-  // When it is asked again at the latest. Put off when it is, or when nobody could be picked.
+  // When the policy is asked again at the latest. PutOff: it is asked now, or nobody could be
+  // picked.
   int64_t ask_at_ns() const { return ask_at_ns_; }
   void PutOff(int64_t now_ns) {
     pause_ns_ = std::min(pause_ns_ * 2, kAskAgainNsMax);
     ask_at_ns_ = After(now_ns, pause_ns_);
   }
 
-  // Whether it is to be said that much was set aside, or for long: once, until nothing is.
+  // Whether to report that much was set aside, or for long: once, until the source holds nothing.
   bool Say() { return !std::exchange(said_, true); }
 
-  // Nothing is set aside any more.
+  // The source holds nothing any more.
   void End() {
     active_ = false;
     said_ = false;

@@ -93,28 +93,28 @@ uint32_t Asker::Admit(Source& source, uint32_t wanted) {
 bool Asker::IssueTickets(Source& source) {
   Edges& edges = source.intake.edges();
   const SourceIndex index = source.index;
-  // A ticket that was claimed out of order is not unclaimed: its worker may have redeemed it.
+  // A ticket that was claimed out of order is pending no more: its worker may have redeemed it.
   for (const uint32_t worker : source.joined) {
     if (books_.ledger.source(index).offered > 0 && !books_.workers[worker].sending.used()) {
       reader_.ReadAll(worker);
     }
   }
   const uint64_t credit = books_.Credit(source);
-  const uint64_t unclaimed = books_.UnclaimedTickets(source);
+  const uint64_t pending = books_.PendingTickets(source);
   uint64_t wanted = 0;
   // A ticket that was handed over as a completion may have been redeemed before Took says so.
   const bool untaken = source.tickets.untaken() > 0;
   if (!source.config.countable) {
     edges.Clear();
     const bool ends = edges.has_untold_end() && !source.intake.listens();
-    wanted = unclaimed == 0 || ends ? 1 : 0;
+    wanted = pending == 0 || ends ? 1 : 0;
   } else if (source.tickets.UseCount()) {
-    // The backlog was read first and then, in this batch, what is unclaimed. A worker claims before
-    // it accepts, so what it is about to accept is counted as waiting: a ticket too many, which
-    // finds nothing, and never one too few.
-    wanted = source.tickets.backlog() - std::min<uint64_t>(source.tickets.backlog(), unclaimed);
+    // The backlog was read first and then, in this batch, which tickets are pending. A worker
+    // claims before it accepts, so what it is about to accept is counted as waiting: a ticket too
+    // many, which finds nothing, and never one too few.
+    wanted = source.tickets.backlog() - std::min<uint64_t>(source.tickets.backlog(), pending);
     // An error or a hang-up is for a worker to find out about.
-    if (edges.ends() && unclaimed == 0) wanted = std::max<uint64_t>(wanted, 1);
+    if (edges.ends() && pending == 0) wanted = std::max<uint64_t>(wanted, 1);
   } else {
     return CountBacklog(source);
   }
@@ -126,18 +126,18 @@ bool Asker::IssueTickets(Source& source) {
     ++issued;
     ++books_.arrived;
   }
-  bool served = dealer_.Deal(source);
+  bool advanced = dealer_.Deal(source);
   if (issued < wanted) edges.LookAgain();
   if (issued < allowed) {
     source.lack.LackCredit();
     if (!books_.HasRoomFor(1)) books_.room.Want();
   } else if (edges.ready()) {
     // An edge came after the count, which is not asked for while too much is set aside.
-    if (!books_.AsideFull(source)) served |= CountBacklog(source);
+    if (!books_.AsideFull(source)) advanced |= CountBacklog(source);
   } else if (untaken) {
     edges.AwaitTook();
   }
-  return served;
+  return advanced;
 }
 
 // Returns whether it could. What is counted as waiting is to have a ticket, so a place and credit

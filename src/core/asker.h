@@ -1,23 +1,30 @@
-// Asker: what is asked of the kernel for one source, and when: single accepts, counts of a backlog,
-// and whether a multishot accept may be armed. It issues tickets, too.
+// Asker: what the engine asks the kernel for on behalf of one source, and when: single accepts, and
+// counts of a backlog. It issues tickets, too, and says whether a multishot accept may be armed.
 //
 // Rules:
-//  * Place first. Credit that was there when an accept was asked for may be gone when the
-//    connection is there. So a single accept, and a count, is asked for only with room in the
-//    ledger (core/room.h), a place at the gates, kept credit, and a promise where all workers are
-//    limited (core/places.h). No connection is accepted that has none.
-//  * Tickets. The arrivals of a source with readiness intake are tickets. Of a listener whose
-//    backlog can be counted, no more tickets are unclaimed than connections were waiting at the
-//    last count. Of anything else at most one is, into which newer edges merge. A ticket that is
-//    unclaimed when its source is removed or intake stops is withdrawn.
-//  * Yielding. A multishot accept cannot ask first, and takes places at the gates without credit,
-//    for as many as come. Somebody before it (core/rota.h) who waits for credit might never find
-//    both. So where the balancer is limited it is not armed without credit while that one waits.
-//    Nor is it armed with credit, once the limit has ended it, while that one waits for a worker
-//    who has been offered as much as it may have, and not for long. For a worker whose capacity is
-//    used up it does not wait so: its leases may last for ever. So a source whose workers are
-//    limited can wait long at the balancer's limit beside a flooded multishot accept that has other
-//    workers, too.
+//  * Place first. An accept that was asked for brings a connection, whether or not a worker still
+//    has credit by then. So a single accept, or a count, is asked for only when all that the
+//    connection will need has been reserved for it: room in the ledger (core/room.h), a place at
+//    the gates, credit, which is kept, and, where all workers are limited, a place at one of them,
+//    which is promised (core/places.h). Otherwise the connection stays in the backlog.
+//  * Tickets. The arrivals of a source with readiness intake are tickets. A ticket is pending from
+//    when it is issued until a worker has claimed it. A listener whose backlog can be counted has
+//    no more pending tickets than connections were waiting at the last count. Any other source has
+//    at most one, and newer edges merge into it. When the source is removed or the intake stops,
+//    pending tickets are withdrawn.
+//  * Yielding. A multishot accept cannot ask first. While it is armed, it takes a place at the
+//    gates for every connection that comes, whether or not anybody has credit. Another source,
+//    which advanced longer ago (core/rota.h), may wait for credit at the same time. When that
+//    gets credit, it needs a place at the balancer's gate as well, and beside a flooded multishot
+//    accept it might never find both. So at a balancer with a limit a multishot accept yields to
+//    such a source, in two ways:
+//     - Without credit of its own it is not armed while the other one waits for credit.
+//     - If the limit has ended it, it is not armed, not even with credit, while the other one gets
+//       credit soon: a worker of that one has been offered as much as its window allows, and not
+//       long ago.
+//    The second does not hold for a source whose workers have used up their capacities, because
+//    leases may last for ever. At the balancer's limit such a source can wait long beside a flooded
+//    multishot accept that has other workers, too.
 
 #ifndef RINGMASTER_SRC_CORE_ASKER_H_
 #define RINGMASTER_SRC_CORE_ASKER_H_
@@ -33,7 +40,8 @@
 
 namespace ringmaster::core {
 
-// Who waits for credit of those that were served longer ago; only at the balancer's limit.
+// Whether a source that advanced longer ago waits for credit, and whether it gets some soon. Only a
+// balancer with a limit needs to know: by the rule "yielding".
 enum class Ahead : uint8_t { kNobody, kStarves, kGetsCreditSoon };
 
 class Asker {
@@ -44,12 +52,12 @@ class Asker {
   // Set-up: for as many workers as there are.
   void Reserve() { core::Reserve(credits_, books_.workers.size()); }
 
-  // Asks for more of the source, as its intake does. Returns whether it has asked for a connection,
-  // or had its turn otherwise.
+  // Asks for more of the source, in the way of its intake. Returns whether the source has advanced
+  // by that (core/rota.h).
   bool AskForMore(Source& source, Ahead ahead);
 
-  // Whether it has no credit, and it may be assumed that a worker will make some: that one has been
-  // offered as much as it may have, not long ago.
+  // Whether the source has no credit, but one of its workers will most likely make some: that one
+  // has been offered as much as its window allows, and not long ago.
   bool GetsCreditSoon(const Source& source) const;
 
  private:
@@ -63,7 +71,8 @@ class Asker {
   Reader& reader_;
   Dealer& dealer_;
   const Waits& waits_;
-  std::vector<uint32_t> credits_;  // of the source that asks, as it has joined
+  // Within Admit: the credit that each worker of the source has, in the order of `joined`.
+  std::vector<uint32_t> credits_;
 };
 
 }  // namespace ringmaster::core

@@ -1,15 +1,18 @@
-// The books of one source's intake when accepting fails: errors in a row, the pause after them, and
-// whether descriptors are short. The same for all intakes, whoever accepts: what the master or the
-// kernel accepts it hears of at once, what a worker accepts by a ticket it is told.
+// BackOff: the books of one source's intake when accepting fails: errors in a row, the pause after
+// them, and whether descriptors are short. They are the same for all intakes, whoever accepts. What
+// the master or the kernel accepts the master hears of at once; of what a worker accepts by a
+// ticket it is told.
 //
-//  * A shortage (EMFILE, ENFILE, ENOMEM, ENOBUFS) pauses the intake. The pause doubles while
+//  * A shortage (EMFILE, ENFILE, ENOMEM, ENOBUFS) makes the intake pause. The pause doubles while
 //    shortages follow each other, and begins anew after a success.
-//  * A connection that went wrong before it was accepted does not, unless so many do in a row.
-//  * At the limit accepting succeeds and fails in turn, so a success alone does not end a shortage.
-//    It ends when nothing is left to accept, or when none was met for a while and something has
-//    been accepted since, or a connection went wrong, or the kernel was told to accept and has
-//    found nothing wrong. An accept gets its descriptor before it looks at the connection, so one
-//    that went wrong shows that descriptors were there.
+//  * A connection that went wrong before it was accepted makes no pause, unless that happens to
+//    many in a row.
+//  * At the limit of descriptors accepting succeeds and fails by turns, so a success alone does not
+//    end a shortage. A shortage ends when nothing is left to accept. It also ends when no accept
+//    has failed by it for kDescriptorsCalmNs and descriptors have been seen to be there: something
+//    was accepted since, or a connection went wrong, or the kernel was told to accept and has found
+//    nothing wrong. (An accept gets its descriptor before it looks at the connection, so one that
+//    went wrong shows that descriptors were there.)
 
 #ifndef RINGMASTER_SRC_CORE_BACK_OFF_H_
 #define RINGMASTER_SRC_CORE_BACK_OFF_H_
@@ -25,7 +28,7 @@ namespace ringmaster::core {
 inline constexpr int64_t kBackOffNsMin = 5'000'000;
 inline constexpr int64_t kBackOffNsMax = 200'000'000;
 inline constexpr uint32_t kAcceptErrorsInRowMax = 16;
-// A shortage of descriptors is over when none was missing for so long.
+// A shortage may be over when none was met for so long.
 inline constexpr int64_t kDescriptorsCalmNs = 1'000'000'000;
 
 class BackOff {
@@ -44,29 +47,32 @@ class BackOff {
     return std::exchange(short_, false);
   }
 
-  // The kernel was told to accept whatever comes, or there is nothing to accept, or an accept came
-  // as far as the connection: until a shortage is met again, there is none.
+  // Descriptors seem to be there: the kernel was told to accept whatever comes, or there is nothing
+  // to accept, or an accept came as far as the connection. So they are taken to be there until a
+  // shortage is met again.
   void Try(int64_t now_ns) {
     if (works_) return;
     works_ = true;
     calm_from_ns_ = now_ns;
   }
 
-  // A shortage was met. Returns whether a new one begins.
+  // An accept has failed by a shortage. Returns whether a new shortage begins with it, which is to
+  // be reported.
   bool RunOut(int64_t now_ns) {
     works_ = false;
     calm_from_ns_ = now_ns;
     return !std::exchange(short_, true);
   }
 
-  // It has become blocking, and whoever accepts from it might wait. Returns whether that is to be
-  // said: it was not said lately.
+  // The source has become blocking, and whoever accepts from it might wait. Returns whether this is
+  // to be reported: it was not lately.
   bool Block(int64_t now_ns) {
     const bool say = now_ns >= say_blocks_from_ns_;
     say_blocks_from_ns_ = After(now_ns, kDescriptorsCalmNs);
     return say;
   }
-  // A connection went wrong. Returns whether it is one of too many in a row.
+  // A connection went wrong. Returns whether it is one of too many in a row, so that a pause is
+  // due.
   bool Fail() {
     if (errors_in_row_ < kAcceptErrorsInRowMax) ++errors_in_row_;
     return errors_in_row_ == kAcceptErrorsInRowMax;
@@ -80,16 +86,17 @@ class BackOff {
     retry_at_ns_ = After(now_ns, pause_ns_);
     return true;
   }
-  // Ends it: the next attempt may be made.
+  // Ends the pause: the next attempt may be made.
   void Resume() { pauses_ = false; }
 
   bool pauses() const { return pauses_; }
   bool out_of_descriptors() const { return short_; }
-  // Whether a success would change anything: then whoever has one says so.
+  // Whether a success would change these books. If so, a worker that accepts by a ticket is to say
+  // so.
   bool waits_for_success() const { return errors_in_row_ > 0 || (short_ && !works_); }
   int64_t retry_at_ns() const { return retry_at_ns_; }
 
-  // Whether a shortage has ended by now; asked at calm_at_ns() again.
+  // Whether a shortage has ended by now. To be asked at calm_at_ns().
   bool EndsShortage(int64_t now_ns) {
     if (now_ns < calm_at_ns()) return false;
     short_ = false;
@@ -102,11 +109,11 @@ class BackOff {
  private:
   bool pauses_ = false;
   bool short_ = false;  // its beginning was reported
-  bool works_ = false;  // since the last shortage
+  bool works_ = false;  // since a shortage was last met, descriptors seem to be there
   uint32_t errors_in_row_ = 0;
   int64_t pause_ns_ = 0;
   int64_t retry_at_ns_ = 0;
-  int64_t calm_from_ns_ = 0;
+  int64_t calm_from_ns_ = 0;  // since when no shortage was met
   int64_t say_blocks_from_ns_ = 0;
 };
 

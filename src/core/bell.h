@@ -1,10 +1,10 @@
-// Bell: the doorbells of one worker, as its master keeps the books of them. A doorbell fails while
-// the worker's ring cannot be reached. It is owed then, and rung again after a pause, which doubles
-// while doorbells fail one after the other. Until it was rung, the worker does not know that it was
-// offered something.
+// Bell: the books of one worker's doorbells. A doorbell fails while the worker's ring cannot be
+// reached. Then the worker does not know that it was offered something, and a doorbell is owed to
+// it. The worker is rung again after a pause, which doubles while doorbells fail one after the
+// other.
 //
-// To a worker with a tally connections are sent, and it is not rung. There the sending is what
-// fails. The books are the same: while the bell is owed, nothing is sent to that worker.
+// A worker with a tally is not rung: arrivals are sent to it. There the sending is what fails. The
+// books are the same: while a doorbell is owed, nothing is sent to that worker.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -24,8 +24,8 @@ inline constexpr int64_t kDoorbellRetryNsMax = 100'000'000;
 
 class Bell {
  public:
-  // The ring could not be reached. Returns whether this is the first time in a row, which is to be
-  // reported. Several may fail in one batch: they count once.
+  // The ring could not be reached. Returns whether this is the first failure in a row, which is to
+  // be reported. Failures before the pause is over count once.
   bool Fail(int64_t now_ns) {
     const bool first = pause_ns_ == 0;
     if (owed_ && now_ns < again_ns_) return first;
@@ -40,21 +40,22 @@ class Bell {
   // How many have.
   uint64_t doorbells() const { return doorbells_; }
 
-  // The worker has looked after everything was published, so it need not be told any more.
+  // The worker has begun a claim after everything was published, so no doorbell is owed any more.
   void Heard() {
     owed_ = false;
     pause_ns_ = 0;
   }
-  // Its ring works: the next failure begins a new row. What is owed stays owed.
+  // The ring works: the next failure is the first in a row. What is owed stays owed.
   void Works() { pause_ns_ = 0; }
 
   bool owed() const { return owed_; }
-  // When it is to be tried again; kWaitForever: nothing is owed.
+  // When the worker is to be rung again; kWaitForever: nothing is owed.
   int64_t due_at_ns() const { return owed_ ? again_ns_ : kWaitForever; }
 
-  // Whether it is to be tried again now; if so, it is owed no more.
+  // Whether the worker is to be rung again now. If so, nothing is owed any more.
   bool TryAgain(int64_t now_ns) { return now_ns >= again_ns_ && TryNow(); }
-  // Whether it is owed; if so, it is tried before its time, and owed no more.
+  // Whether a doorbell is owed. If so, the worker is rung before its time, and nothing is owed any
+  // more.
   bool TryNow() { return std::exchange(owed_, false); }
 
  private:

@@ -54,10 +54,10 @@ void Bells::OnFailed(const Completion& completion) {
   const Worker& worker = books_.workers[index];
   if (!worker.used || static_cast<uint16_t>(worker.generation) != completion.key.generation) return;
   if (!worker.outbox.rung()) return;  // it has looked without having been told
-  BackOff(index, -completion.result);
+  Owe(index, -completion.result);
 }
 
-void Bells::BackOff(uint32_t index, int32_t error) {
+void Bells::Owe(uint32_t index, int32_t error) {
   if (books_.workers[index].bell.Fail(books_.now_ns)) {
     books_.Emit(EventKind::kDoorbellFailed, 0, index, error);
   }

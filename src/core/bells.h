@@ -1,6 +1,6 @@
 // Bells: the doorbells of all workers. A worker is rung once for each batch, when everything that
-// the batch offers to it is published. The books of one worker's doorbell are Bell; how a doorbell
-// travels is for the ring to know (kDoorbell).
+// the batch offers to it is published. Bell keeps the books of one worker's doorbell. How a
+// doorbell travels is the business of the ring (kDoorbell).
 
 #ifndef RINGMASTER_SRC_CORE_BELLS_H_
 #define RINGMASTER_SRC_CORE_BELLS_H_
@@ -23,28 +23,29 @@ class Bells {
   // Set-up: the worker leaves.
   void Forget(uint32_t worker) { std::erase(touched_, worker); }
 
-  // The first of a batch was offered to the worker: RingTouched publishes it and rings.
+  // The worker was offered the first arrival of this batch. RingTouched publishes all that it is
+  // offered, and rings it.
   void Touch(uint32_t worker) {
     touched_.push_back(worker);
     books_.Activate(worker);
   }
   void RingTouched();
-  // Rings all workers with the next RingTouched, also those to whom nothing is offered. They are
-  // told something that stands elsewhere and was written before. Such a doorbell is one as any
+  // Rings all workers with the next RingTouched, also those to whom nothing is offered. They are to
+  // find out something that stands elsewhere and was written before. Such a doorbell is like any
   // other: by (1) of core/inbox.h a claim that begins after it finds what was written before it,
   // and if it fails it is owed. Workers to whom arrivals are sent are not rung, because nothing but
   // arrivals comes into their rings.
   void RingAll() { all_ = true; }
 
-  // Rings for what is published already, unless a doorbell is on its way.
+  // Rings the worker for what is published already, unless a doorbell is on its way.
   void Ring(uint32_t worker);
-  // Rings again where a doorbell is owed, and it is time to.
+  // Rings all workers to whom a doorbell is owed, if it is time to.
   void TryAgain();
 
-  // A doorbell has failed, says the ring.
+  // The ring says that a doorbell has failed.
   void OnFailed(const Completion& completion);
-  // The worker's ring cannot be reached just now.
-  void BackOff(uint32_t worker, int32_t error);
+  // The worker's ring could not be reached: a doorbell is owed.
+  void Owe(uint32_t worker, int32_t error);
 
  private:
   void Send(uint32_t worker);

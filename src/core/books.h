@@ -25,7 +25,7 @@
 
 namespace ringmaster::core {
 
-// What stands in an inbox for an arrival.
+// The offer that stands in an inbox for an arrival.
 inline Offer OfferOf(const ArrivalRecord& record) {
   return {.source = record.source, .fd = record.fd};
 }
@@ -91,35 +91,38 @@ struct Books {
 
   // --- Sources ---------------------------------------------------------------------------------
 
-  // Whether only a set-up call can make its intake go on.
+  // Whether nothing is taken in from the source until a set-up call changes that.
   bool Shut(const Source& source) const {
     return source.joined.size() < source.starts_with || source.paused ||
            source.intake.listening().ended() || source.removed || stopping || resting;
   }
-  // Whether what it has taken in is given to workers.
+  // Whether what the source holds is dealt.
   bool Deals(const Source& source) const {
     return !source.joined.empty() && !refusing && !resting &&
            !(source.intake.tickets() && (stopping || source.removed));
   }
-  // Tickets that are held, offered, or handed over and untaken.
-  uint64_t UnclaimedTickets(const Source& source) const {
+  // Pending tickets: held, offered, or handed over and untaken.
+  uint64_t PendingTickets(const Source& source) const {
     const SourceCount& count = ledger.source(source.index);
     return count.held + count.offered + source.tickets.untaken();
   }
 
-  // By the rule "passed on" of core/dealer.h: whether its giver does not get it.
+  // By the rule "passed on" of core/dealer.h: whether the arrival has a giver, and that one does
+  // not get it.
   bool Excludes(const ArrivalRecord& record) const {
     return record.giver != kNoGiver && sources[record.source].joined.size() > 1;
   }
 
-  // What waits to be dealt, and not for others than its giver.
+  // How many arrivals the source holds that wait to be dealt. Those are left out for which only
+  // their givers have credit.
   uint64_t Dealable(const Source& source) const {
     const uint64_t waits =
         source.lack.others() ? ledger.source(source.index).with_givers : uint64_t{0};
     return ledger.source(source.index).to_deal() - waits;
   }
 
-  // By the rule "set aside" of core/aside.h.
+  // By the rule "set aside" of core/aside.h: how many the source has set aside; whether its policy
+  // is asked about them again; and whether they are as many as may be.
   uint64_t AsideOf(const Source& source) const {
     return ledger.AnyAside() ? ledger.source(source.index).aside : 0;
   }
@@ -127,7 +130,8 @@ struct Books {
   bool AsideFull(const Source& source) const {
     return ledger.AnyAside() && AsideOf(source) >= source.AsideMax();
   }
-  // How many may be taken in, of what its policy may set aside as well.
+  // How many more may be taken in, if the policy of the source may set all of them aside. There is
+  // no limit before anything is set aside.
   uint32_t MayBring(const Source& source) const {
     const uint64_t aside = AsideOf(source);
     return aside == 0 ? UINT32_MAX : source.AsideMax() - static_cast<uint32_t>(aside);
@@ -137,12 +141,13 @@ struct Books {
 
   // Whether there is room for so many arrivals beside those that may come in any case.
   bool HasRoomFor(uint32_t arrivals) const { return room.IsFor(arrivals, ledger.room()); }
-  // No place at the gates, or no room.
+  // Whether there is no place at the gates, or no room, for one more.
   bool Full(const Source& source) const { return places.Full(source.index) || !HasRoomFor(1); }
-  // Lets go of credit, promises and places that the source needs no more: of what has found
-  // nothing, and of what was offered to another worker, dropped or refused. `fresh`: for so much
-  // that has just been found, and is about to be dealt, it needs them still. Returns whether others
-  // may have any.
+  // Lets go of kept credit, of promises, and of the place of a count, as far as the source needs
+  // them no more: because an ask has found nothing, or because what it has found was offered to
+  // another worker, dropped or refused. `fresh`: so many have just been found and are about to be
+  // dealt, and what is kept and promised for these stays. Returns whether others may have got
+  // anything by that.
   bool LetGo(const Source& source, uint64_t fresh) {
     const uint64_t under_way = source.UnderWay();
     const uint64_t to_deal = std::max(fresh, ledger.source(source.index).new_to_deal());
@@ -156,26 +161,28 @@ struct Books {
     return any;
   }
 
-  // How long an offer may wait before it is recalled.
+  // The limit of an offer: when it is older, it is overdue.
   int64_t RecallLimit(ArrivalId id) const {
     return config.recall_after_ns << ledger.record(id).doublings;
   }
 
   // --- Workers ---------------------------------------------------------------------------------
 
-  // Offered or handed over, and not taken.
+  // How many arrivals the worker has unclaimed. Of a worker with a tally these are the untaken
+  // ones.
   uint32_t Unclaimed(uint32_t index) const {
     const Worker& worker = workers[index];
     return worker.sending.used() ? worker.sending.untaken() : ledger.worker(index).unclaimed;
   }
-  // How long what waits for it has waited without it moving.
+  // How long the worker has not moved although it has something unclaimed.
   int64_t StillNs(uint32_t index) const {
     return Unclaimed(index) == 0 ? 0 : workers[index].motion.StillNs(now_ns);
   }
 
-  // Rule "credit": a worker is offered an arrival only when unclaimed < window and open < capacity
-  // hold at the moment of the offer. A worker that owes motion has none, and what other sources
-  // keep of it (core/places.h) is in use. How much it has for arrivals of `source`:
+  // Rule "credit". A worker is offered an arrival only if unclaimed < window and open < capacity
+  // hold at the moment of the offer. A worker that owes motion has no credit. Credit that other
+  // sources keep (core/places.h) is not to be had. Returns how much credit the worker has for
+  // arrivals of `source`.
   uint32_t Credit(WorkerIndex index, const Source& source) const {
     const Worker& worker = workers[index];
     const uint32_t kept = places.KeptAt(index) - places.Kept(source.index, index);
@@ -185,12 +192,12 @@ struct Books {
     const uint32_t free = places.At(index, source.index);
     if (free == 0) return 0;
     if (worker.sending.used()) {
-      // Its ring cannot be reached, or too much is not yet known to have been received.
+      // The ring of the worker cannot be reached, or too much that was sent may still fail.
       if (worker.bell.owed() || unsettled.full()) return 0;
       return std::min(window - unclaimed, free);
     }
     // Holes between the oldest unclaimed offer and the tail use up words, too.
-    const uint32_t words = worker.outbox.room();
+    const uint32_t words = worker.outbox.free();
     return std::min({window - unclaimed, free, words - std::min(words, kept)});
   }
   uint64_t Credit(const Source& source) const {

@@ -1,6 +1,5 @@
-// Candidates: the workers from which a policy may pick, with what it is shown of them. They are
-// those of the source that is dealt; their list is made anew for each source, and kept up to date
-// while that source's arrivals are dealt.
+// Candidates: the workers from which a policy may pick, with what it is shown of them. The list is
+// made anew for each source that is dealt, and kept up to date while that source is dealt.
 
 #ifndef RINGMASTER_SRC_CORE_CANDIDATES_H_
 #define RINGMASTER_SRC_CORE_CANDIDATES_H_
@@ -27,15 +26,16 @@ class Candidates {
   std::span<const Candidate> list() const { return list_; }
   bool empty() const { return list_.empty(); }
 
-  // Those of the source: the workers with credit. Those that are slow at work only if there is
-  // nobody else; and for what was passed on, which only its giver might have otherwise.
+  // Makes the list for the source: its workers with credit. Those that are slow at work are in it
+  // only if there is nobody else, or if the source holds what was passed on. Otherwise the giver
+  // might be the only candidate for that.
   void Refresh(const Source& source) {
     const bool slow_too = books_.ledger.AnyGivers() &&
                           books_.ledger.FirstPassedOn(source.index, kNoGiver) != kNoArrival;
     Add(source, slow_too);
     if (list_.empty() && !slow_too) Add(source, true);
   }
-  // Those of whom this holds.
+  // Keeps only those of whom this holds.
   template <typename Holds>
   void KeepOnly(Holds holds) {
     std::erase_if(list_, [&holds](const Candidate& candidate) { return !holds(candidate); });
@@ -53,14 +53,14 @@ class Candidates {
     return candidate;
   }
 
-  // Counts anew what other masters give to the same workers in the middle of a batch. Two that both
-  // filled up the same worker by what it had before their batches would give it twice as much as it
-  // lacked.
+  // Counts anew what the workers have. Other masters give to the same workers in the middle of this
+  // batch. If two masters filled up a worker by what it had before their batches, it would get
+  // twice as much as it lacked.
   void Recount(const Source& source) {
     for (Candidate& candidate : list_) Count(source, candidate);
   }
 
-  // A worker is no candidate for a moment, until Show; returns its position for that.
+  // The worker is no candidate until Show is called with the position that this returns.
   size_t Hide(uint32_t worker) {
     const auto at = std::find_if(list_.begin(), list_.end(), [worker](const Candidate& candidate) {
       return candidate.worker == worker;
@@ -84,14 +84,15 @@ class Candidates {
     ++candidate.unclaimed;
     if (--candidate.credit == 0) Remove(position);
   }
-  // It was picked, and can have none any more.
+  // The one at the position is no candidate any more.
   void Remove(size_t position) { list_.erase(list_.begin() + static_cast<ptrdiff_t>(position)); }
 
  private:
   static constexpr size_t kNowhere = SIZE_MAX;
 
   void Add(const Source& source, bool slow_too);
-  // What has ended was claimed, also when its worker has not been seen to, or has not said so yet.
+  // Counts what the worker has. A connection that has ended was claimed before, even if its worker
+  // has not been seen to claim it, or has not said Took yet. So no more is unclaimed than open.
   void Count(const Source& source, Candidate& candidate) const {
     const uint32_t index = candidate.worker;
     candidate.open = books_.places.Open(index, source.index);

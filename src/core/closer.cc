@@ -62,7 +62,7 @@ void Closer::Refuse() {
   for (const Source& source : books_.sources) {
     const SourceIndex index = source.index;
     if (source.intake.tickets()) {
-      if (books_.stopping || source.removed) DropTickets(source);
+      if (books_.stopping || source.removed) WithdrawHeld(source);
       continue;
     }
     if (!books_.refusing && !(source.removed && source.joined.empty())) continue;
@@ -84,10 +84,10 @@ void Closer::WithdrawTickets(const Source& source) {
   for (uint32_t worker = 0; worker < books_.worker_slots(); ++worker) {
     if (books_.workers[worker].used) recaller_.RecallAllOf(worker, source.index);
   }
-  DropTickets(source);
+  WithdrawHeld(source);
 }
 
-void Closer::DropTickets(const Source& source) {
+void Closer::WithdrawHeld(const Source& source) {
   const SourceIndex index = source.index;
   Ledger& ledger = books_.ledger;
   ledger.TakeUp(index);

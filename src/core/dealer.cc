@@ -92,7 +92,7 @@ bool Dealer::AnyCanBeDealt() {
     if (source.lack.others() && OthersHaveCredit(source)) return true;
     if (!source.lack.credit()) continue;
     // What is held has its place already.
-    if (books_.Dealable(source) == 0 && (source.lack.turn() || books_.Full(source))) {
+    if (books_.Dealable(source) == 0 && (source.lack.yields() || books_.Full(source))) {
       continue;
     }
     for (const uint32_t worker : source.joined) {

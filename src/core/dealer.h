@@ -1,18 +1,20 @@
-// Dealer: gives what a source holds to the workers that its policy picks. What the policy picks
-// nobody for is set aside, by the rule of that name in core/aside.h.
+// Dealer: gives what a source holds to the workers that its policy picks. An arrival for which the
+// policy picks nobody is set aside, by the rule of that name in core/aside.h.
 //
-// Rule "passed on". A worker passes a connection on that it has claimed: another way in which one
-// comes to be held. It goes to the end of the queue, its age counts from then, and it has its place
-// at the gates still. No promise is for it, because nobody has asked for it. Room is made when it
-// is taken in, beyond kRecordsMax if need be: its descriptor is there already.
-//
-// Its giver is who has passed it on, if it has joined its source when this is taken in, until it
-// leaves. Whether it had left and joined anew before makes no difference: nobody looks.
-//
-// As long as it has a giver, and somebody else has joined, too, the giver does not get it. Its
-// policy is shown neither the giver's candidacy nor that it has joined. If nobody else has credit
-// it waits, and holds up nothing that the giver may have; nor does the intake wait for it, or
-// `hold` count it. It is not recalled for the giver.
+// Rule "passed on". A worker may pass on a connection that it has claimed. Then the source holds
+// the connection again:
+//  * It goes to the end of its queue, and its age counts from then.
+//  * It still has its place at the gates. It has no promise, because nobody has asked for it.
+//  * Room for it is made when it is taken in, beyond kRecordsMax if need be, because its descriptor
+//    is there already.
+//  * Its giver is the worker that has passed it on, if that one has joined the source when the
+//    connection is taken in. The giver may have left and joined again before; that makes no
+//    difference. When the giver leaves the source, the connection has no giver any more.
+//  * The giver does not get it back, as long as another worker has joined the source. The policy is
+//    not shown the giver, neither as a candidate nor as one that has joined.
+//  * If only the giver has credit, the connection waits. It holds up nothing that the giver may
+//    have. The intake does not wait for it, and `hold` does not count it.
+//  * It is not recalled from another worker for the giver.
 
 #ifndef RINGMASTER_SRC_CORE_DEALER_H_
 #define RINGMASTER_SRC_CORE_DEALER_H_
@@ -48,8 +50,9 @@ class Dealer {
   // Deals what the source holds. Returns whether a worker was given anything.
   bool Deal(Source& source);
 
-  // Whether a source that found no candidate, or none but a giver, has one now, or one whose policy
-  // has picked nobody might pick somebody by now.
+  // Whether there is a source that could not be dealt before and can be now. Either it had no
+  // candidate, or none but a giver, and has one now. Or its policy picked nobody, and might pick
+  // somebody now.
   bool AnyCanBeDealt();
 
  private:
@@ -64,7 +67,7 @@ class Dealer {
   Delivery& delivery_;
   Closer& closer_;
   Candidates candidates_;
-  std::vector<uint32_t> others_;  // who has joined, but for a giver
+  std::vector<uint32_t> others_;  // within Pick: who has joined, without the giver
 };
 
 }  // namespace ringmaster::core

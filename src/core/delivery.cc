@@ -20,7 +20,7 @@ void Delivery::Send(uint32_t index, ArrivalId id) {
 
 void Delivery::OnFailed(const Completion& completion) {
   const ArrivalId id = completion.key.index;
-  if (completion.result >= 0 || !books_.ledger.IsAt(id, Place::kSent)) return;
+  if (completion.result >= 0 || !books_.ledger.IsAt(id, Where::kSent)) return;
   books_.unsettled.Failed(id, -completion.result);
 }
 
@@ -29,7 +29,7 @@ void Delivery::Settle(bool all_reported) {
   // The youngest first, so that the oldest ends up first among what is held.
   for (Unsettled::Failure failure; unsettled.NextFailure(failure);) {
     const ArrivalId id = failure.id;
-    if (!books_.ledger.IsAt(id, Place::kSent)) continue;  // said twice
+    if (!books_.ledger.IsAt(id, Where::kSent)) continue;  // said twice
     const ArrivalRecord& record = books_.ledger.record(id);
     Source& source = books_.sources[record.source];
     Worker& worker = books_.workers[record.worker];
@@ -51,7 +51,7 @@ void Delivery::Settle(bool all_reported) {
           break;
       }
       policies_.Tell(source, "OnRecall", [&](Policy& policy) { policy.OnRecall(record.worker); });
-      bells_.BackOff(record.worker, failure.error);
+      bells_.Owe(record.worker, failure.error);
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.motion.owes_motion() && books_.Unclaimed(record.worker) == 0) {
         books_.Moved(record.worker);
@@ -73,7 +73,7 @@ void Delivery::Settle(bool all_reported) {
 }
 
 void Delivery::MergeTicket(Source& source, ArrivalId id) {
-  if (!source.intake.tickets() || source.config.countable || books_.UnclaimedTickets(source) < 2) {
+  if (!source.intake.tickets() || source.config.countable || books_.PendingTickets(source) < 2) {
     return;
   }
   source.intake.edges().Untell(books_.ledger.Drop(id));

@@ -1,19 +1,20 @@
-// Delivery: how an arrival that a worker was picked for gets there, and what becomes of what was
-// sent. A worker with an inbox is offered the arrival there (Outbox). To a worker with a tally it
-// is sent as a completion of the worker's own ring (Sending).
+// Delivery: how an arrival gets to the worker that was picked for it, and what becomes of what was
+// sent. A worker with an inbox is offered the arrival there (Outbox). To a worker with a tally the
+// arrival is sent, as a completion of the worker's own ring (Sending).
 //
 // Rules:
-//  * Sent is claimed, until it has failed. What is sent counts as claimed at once. What the ring
-//    has not said to have failed, when it says that everything is reported, has been received. What
-//    has failed is held again, in its old order.
+//  * Sent is claimed, until it has failed. What is sent counts as claimed at once. If the ring says
+//    later that the sending has failed, the arrival is held again, at its old place in the order.
+//    When the ring says that everything is reported, all that has not failed has been received.
 //  * A worker that takes nothing. One that has taken nothing for recall_after gets no credit until
-//    it takes something. What its tickets stand for is looked for again, if the source allows
-//    recalls.
-//  * Whose completion it was. Several masters may serve the same worker, who does not say whose
-//    completion it has taken. So one that says it took what could not be sent to it has taken what
-//    another master had sent.
-//  * One ticket. Of what cannot be counted at most one ticket is unclaimed. One that comes back
-//    because it could not be sent may find another, and is merged into it.
+//    it takes something. Its untaken tickets are given up: somebody else gets one, if the source
+//    allows recalls.
+//  * Whose completion it was. Several masters may send to the same worker, which does not say whose
+//    completion it has taken. So it may say that it has taken what could not be sent to it. Then
+//    what it took was another master's.
+//  * One ticket. A source that cannot be counted has at most one pending ticket. A ticket that
+//    could not be sent is held again, and may find that another one is pending. Then it is merged
+//    into that.
 
 #ifndef RINGMASTER_SRC_CORE_DELIVERY_H_
 #define RINGMASTER_SRC_CORE_DELIVERY_H_
@@ -33,27 +34,29 @@ class Delivery {
   Delivery(Books& books, PolicyCalls& policies, Bells& bells)
       : books_(books), policies_(policies), bells_(bells) {}
 
-  // The arrival, which is the first that its source holds, goes to the worker, which has credit.
-  // False: another master has taken the last place meanwhile.
+  // Offers or sends the arrival to the worker. The arrival is the first that its source holds, and
+  // the worker has credit. False: another master has taken the worker's last place meanwhile.
   bool Deliver(WorkerIndex worker, ArrivalId id);
 
-  // The sending of an arrival has failed, says the ring.
+  // The ring says that the sending of an arrival has failed.
   void OnFailed(const Completion& completion);
-  // What has failed is held again. `all_reported`: what has not is settled.
+  // All completions of the batch were said. What has failed is held again. `all_reported`: what has
+  // not failed is settled.
   void Settle(bool all_reported);
 
   // --- What the workers have taken of what was sent to them ------------------------------------
 
-  // The oldest `count` of what was sent to the worker are taken, or of no interest any more. A
-  // worker to whom tickets are sent need not say that it has accepted by them. So when all are
-  // taken, and of those before none has failed, they count as a success.
+  // The oldest `count` of what was sent to the worker are taken, or are of no interest any more. A
+  // worker to which tickets are sent need not say that it has accepted by them. So when all are
+  // taken, and none has failed meanwhile, they count as a success.
   void Forget(Worker& worker, size_t count, bool taken);
-  // The worker takes nothing, and what was sent to it cannot be taken back. But a ticket is no
-  // connection, so somebody else can have another one; that finds nothing, or the first does.
+  // By the rule "a worker that takes nothing": gives up the worker's untaken tickets, which cannot
+  // be taken back. A ticket is no connection, so somebody else can have another one. One of the two
+  // then finds nothing.
   void GiveUpTickets(Worker& worker);
 
-  // Whether what a source waits for was taken, or given up, since BeginLook.
-  void BeginLook() { awaited_taken_ = false; }
+  // Whether a source has waited for tickets that were taken, or given up, since BeginRead.
+  void BeginRead() { awaited_taken_ = false; }
   bool awaited_taken() const { return awaited_taken_; }
 
  private:
@@ -61,7 +64,7 @@ class Delivery {
   void TookFromOthers(uint32_t worker);
   void ForgetUnsent(Worker& worker, Source& source);
   void MergeTicket(Source& source, ArrivalId id);
-  // How the books of a worker that is sent to know an arrival of the source.
+  // How Sending knows an arrival of the source.
   static uint32_t TicketOf(const Source& source) {
     return source.intake.tickets() ? source.index : Sending::kNoTicket;
   }

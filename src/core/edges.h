@@ -1,17 +1,18 @@
-// Edges: what polls have shown of one source, and has not been looked for yet.
+// Edges: what polls have shown of one source, and what of that nobody has looked for yet.
 //
-// A polled source carries one sticky bit, `ready`: it may have more. An edge sets it. So do a
-// failed accept, a ticket given back, and a worker that leaves, which may have claimed a ticket
-// that it does not redeem. Only a look that finds nothing clears it. Arming need not set it,
-// because the kernel reports at once what is there already.
+// A polled source has a flag, `ready`, which says that the source may have more. It is set by an
+// edge, by a failed accept, by a ticket that is given back, and by a worker that leaves, because
+// that may have claimed a ticket which it does not redeem. Only an attempt to obtain something that
+// finds nothing clears it. Arming need not set it, because the kernel reports at once what is there
+// already.
 //
 // Rules:
-//  * News of an end. What a poll has shown of a source's end reaches somebody. Of a listener that
-//    is the question about its end (core/listening.h), of anything else a ticket. A hang-up lasts,
-//    so every arming shows it anew. Once a ticket has said it, another edge of it is no news, or
-//    tickets would go round for ever.
-//  * A look while tickets are untaken finds out nothing: some may have been redeemed. So what has
-//    come since is looked for when they are taken.
+//  * News of an end. Somebody is told what a poll has shown of a source's end. Of a listener the
+//    master asks the socket (core/listening.h); of anything else a ticket tells a worker. A hang-up
+//    lasts, so every arming shows it anew. Once a ticket has told it, another edge of the same
+//    hang-up is no news. Otherwise tickets would go round for ever.
+//  * Untaken tickets. While there are any, it cannot be known whether something is left, because
+//    some of them may have been redeemed. So what has come since is looked for when they are taken.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -34,15 +35,15 @@ class Edges {
     ready_ = true;
     awaits_took_ = false;
   }
-  // A look finds nothing, or is made now and says if it leaves anything.
+  // An attempt has found nothing, or is made now and calls LookAgain if it leaves anything.
   void Clear() { ready_ = false; }
   // What was looked for may still be there.
   void LookAgain() { ready_ = true; }
 
-  // It is looked for when the untaken tickets are taken.
+  // What may be there is looked for when the untaken tickets are taken.
   void AwaitTook() { ready_ = awaits_took_ = true; }
   bool awaits_took() const { return awaits_took_; }
-  // They are taken. Returns whether anything has waited for that.
+  // The untaken tickets are taken. Returns whether anything has waited for that.
   bool StopAwaiting() { return std::exchange(awaits_took_, false); }
 
   // --- What polls say --------------------------------------------------------------------------
@@ -56,10 +57,10 @@ class Edges {
     MayHaveMore();
     events_ |= mask;
   }
-  // An edge of anything else, whose end tickets tell. Ignores what they have told already.
+  // An edge of anything else, whose end is told by tickets. Ignores what they have told already.
   void ComeOfOther(int32_t mask) {
     const int32_t ends = mask & ~kReadableMask;
-    // What was told is what lasts; an edge without it shows that it does not.
+    // What was told lasts; an edge without it shows that it does not.
     told_ &= mask;
     const bool news =
         (ends & ~told_) != 0 || ((mask & kReadableMask) != 0 && (told_ & kEndedMask) == 0);
@@ -69,7 +70,8 @@ class Edges {
 
   // --- What tickets tell -----------------------------------------------------------------------
 
-  // What has come beside something to read, and of that, what no ticket has told.
+  // Whether polls have said anything but that there is something to read; and whether any of that
+  // has not been told by a ticket.
   bool ends() const { return events_ != kReadableMask; }
   bool has_untold_end() const { return (events_ & ~kReadableMask & ~told_) != 0; }
   // The mask that the next ticket tells.
@@ -79,7 +81,7 @@ class Edges {
   }
   // A ticket that nobody has redeemed is merged into the next one.
   void Untell(int32_t mask) { events_ |= mask; }
-  // Somebody may not have heeded what tickets have told: the next one tells it again.
+  // A worker that was told something may not have acted on it: the next ticket tells it again.
   void TellAgain() { events_ |= told_; }
 
  private:

@@ -189,7 +189,7 @@ void Engine::RefuseAll() {
   }
 }
 
-void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
+void Engine::CheckAll(bool nothing_under_way, bool ring_keeps_its_word) {
   books_.ledger.CheckAll();
   books_.places.CheckAll();
   for (uint32_t index = 0; index < worker_slots(); ++index) {
@@ -197,7 +197,7 @@ void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
     if (!worker.used) continue;
     const uint32_t unclaimed = books_.Unclaimed(index);
     RINGMASTER_CHECK(worker.sending.used() || unclaimed <= worker.outbox.size() / 2);
-    RINGMASTER_CHECK(worker.outbox.room() <= worker.outbox.size());
+    RINGMASTER_CHECK(worker.outbox.free() <= worker.outbox.size());
     RINGMASTER_CHECK(unclaimed == 0 || worker.active);  // WaitMax looks at its age
   }
   for (const Source& source : books_.sources) {
@@ -209,8 +209,8 @@ void Engine::CheckAll(bool at_rest, bool ring_keeps_its_word) {
     RINGMASTER_CHECK(books_.places.CountHasPlace(index) == source.tickets.counting());
   }
   RINGMASTER_CHECK(!ring_keeps_its_word || books_.room.accepts() <= books_.ledger.room());
-  if (!at_rest) return;
-  // Rule "at rest" of core/waits.h.
+  if (!nothing_under_way) return;
+  // Rule "reasons" of core/waits.h.
   for (const Source& source : books_.sources) {
     const Waits::For waits = waits_.Of(source);
     // A policy that has set something aside keeps nothing else from being done, nor does what was

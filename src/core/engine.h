@@ -2,7 +2,7 @@
 // One engine drives one ring; it is called by one thread.
 //
 // Each batch runs through the same steps, which are one page (OnBatch):
-//   completions → look at the inboxes → recall what is overdue → deal → move → ring → arm
+//   completions → read the inboxes → recall what is overdue → deal → move → ring → arm
 //
 // The engine decides by means of its parts. Those that keep books are values of one source
 // (core/source.h), of one worker (core/worker.h), or of all together (core/books.h). Those that act
@@ -10,9 +10,9 @@
 //
 //   Receiver    what completions and tickets say of sources
 //   Delivery    how an arrival gets to a worker, and what becomes of what was sent
-//   Reader      the looks at inboxes and tallies
-//   Recaller    what is taken back
-//   Mover       what goes from those who are busy to those who wait
+//   Reader      what inboxes and tallies say of the workers
+//   Recaller    what is taken back from workers
+//   Mover       what goes from workers that are busy to workers that wait
 //   Closer      what is closed unserved
 //   Rota        in which order sources are dealt
 //   Dealer      who gets what, as the policy says
@@ -66,25 +66,26 @@ class Engine : public Questions {
 
   // --- The accept path: never allocates. -------------------------------------------------------
 
-  // Takes in what has completed and replaces the contents of `ops` by what to do next. The vector
-  // is the caller's, so nothing that is done to the engine meanwhile changes it; the first batch
-  // after set-up sees to its room. `all_reported` is what the ring says of the turn, see
-  // Ring::AllReported.
+  // Takes in what has completed, and replaces the contents of `ops` by what the ring is to do next.
+  // The vector is the caller's, so nothing that is done to the engine meanwhile changes it. The
+  // first batch after set-up allocates what it needs. `all_reported` is what the ring says of the
+  // turn, see Ring::AllReported.
   void OnBatch(std::span<const Completion> completions, int64_t now_ns, std::vector<Op>& ops,
                bool all_reported = true);
 
-  // A worker says that `source`, with readiness intake, may have more; with EAGAIN, that it has
-  // found nothing; with another errno, that it could not accept from it. An edge in the
-  // batch that follows may be younger than what is said here, so this never clears it. The caller
-  // has left out late tickets, whose source has gone (GivenBack::Hear). Between two batches,
-  // followed by one.
+  // A worker says something of `source`, which has readiness intake, by giving a ticket back.
+  // `error` is 0: the source may have more. EAGAIN: the worker has found nothing. Any other errno:
+  // it could not accept from the source. An edge in the batch that follows may be younger than
+  // that, so nothing that is said here clears one. The caller leaves out late tickets, whose source
+  // has gone (GivenBack::Hear). Call it between two batches; a batch must follow.
   void GiveBack(uint32_t source, int32_t error) { books_.sources[source].tickets.GiveBack(error); }
   void GiveBack(uint32_t source, const GivenBack::News& news);
-  // The same of a worker that has accepted something. It need not say so each time, only when that
-  // would change the books of the source: see WaitsForSuccess.
+  // A worker has accepted something from `source` by a ticket. It need not say so each time, only
+  // while that would change the books of the source: see WaitsForSuccess.
   void Redeemed(uint32_t source) { books_.sources[source].tickets.Redeem(); }
 
-  // What kOverflows would complete with now, for whoever asks between two batches.
+  // Takes note of `overflows`, which is what kOverflows would complete with now. For whoever has
+  // asked the kernel between two batches.
   void NoteOverflows(uint32_t source, int32_t overflows) {
     receiver_.NoteOverflows(books_.sources[source], overflows);
   }
@@ -92,9 +93,10 @@ class Engine : public Questions {
   // How long the ring may wait after the last batch: 0, a time, or kWaitForever.
   int64_t WaitMax(int64_t now_ns) const;
 
-  // How long the ring is to gather completions first, no longer than WaitMax: see Moderation.
+  // How long the ring is to gather completions before it looks at them, at most WaitMax: see
+  // Moderation.
   int64_t Gather(int64_t now_ns) const;
-  // For it: the CPU time that a turn with its batch has taken of late.
+  // What Gather goes by: the CPU time that a turn with its batch has taken of late.
   void SetTurnCost(int64_t cpu_ns) { moderation_.SetTurnCost(cpu_ns); }
 
   // Forgets what `events` has said.
@@ -103,96 +105,102 @@ class Engine : public Questions {
   // Takes note of what the workers have done since the last batch, so that counts are current.
   void CatchUp(int64_t now_ns);
 
-  // Whether places of workers or of the balancer's gate were given back since the last call, other
-  // than by workers and leases. Then other masters that are hungry are to be woken.
+  // Whether this engine has given back places of workers, or of the balancer's gate, since the last
+  // call. Then other masters that are hungry are to be woken: by the rule "freed places" of
+  // core/places.h.
   bool PlacesFreed() { return books_.places.TakeFreed(); }
 
   // --- Set-up: between two batches, followed by one. May allocate. -----------------------------
 
   uint32_t AddSource(SourceConfig config) { return AddSource(NextSource(), std::move(config)); }
-  // At an index that NextSource has given for it. Workers may have made a lower one free since.
+  // The same at a certain index, which NextSource has returned. A lower one may have become free
+  // since, by what workers have done.
   uint32_t AddSource(uint32_t index, SourceConfig config) {
     registry_.AddSource(SourceIndex(index), std::move(config));
     return index;
   }
   uint32_t AddWorker(const WorkerConfig& config) { return registry_.AddWorker(config); }
 
-  // What workers have passed on of sources that have not been removed, or not long ago: the index
-  // still is that of the source that is meant. See the rule "passed on" in core/dealer.h.
+  // Takes in what workers have passed on, by the rule "passed on" of core/dealer.h. The index of
+  // each still is that of the source that is meant: the source has not been removed, or not long
+  // ago.
   void PassOn(std::span<const PassedOn> passed_on, int64_t now_ns) {
     registry_.PassOn(passed_on, now_ns);
   }
-  // The same of one that is closed instead, by whoever calls.
+  // Counts one connection that was passed on and that the caller closes instead.
   void RefuseAtOnce(uint32_t source) {
     books_.ledger.RefuseAtOnce(source);
     books_.places.GiveBack(source);
   }
 
-  // When WantsRoom says so. Rare: bursts have brought more than the sources may hold, and it is
-  // still held. The memory at least doubles, so it is allocated some twenty times at most.
+  // Makes more room in the ledger. To be called when WantsRoom says so, which is rare: bursts have
+  // brought more than the sources may hold, and it is still held. The memory at least doubles, so
+  // it is allocated some twenty times at most.
   void MakeRoom() { registry_.MakeRoom(); }
 
   // The lowest index that is free for a source. It stays free until it is given to one.
   uint32_t NextSource() { return registry_.NextSource(); }
 
-  // No worker joins it any more. Its descriptor may be closed as soon as IntakeEnded.
+  // Removes the source. Nothing more is taken in from it, and no worker joins it any more; what it
+  // has accepted is still dealt to those who have joined. Its descriptor may be closed as soon as
+  // IntakeEnded.
   void RemoveSource(uint32_t source) { registry_.RemoveSource(source); }
 
-  // Puts `policy` in the place of the source's. What has been accepted before has the facts that
-  // the old one asked for. Returns the old one.
+  // Gives the source another policy, and returns the one that it had. What has been accepted before
+  // has the facts that the earlier policy asked for.
   std::unique_ptr<Policy> SetPolicy(uint32_t source, std::unique_ptr<Policy> policy) {
     return registry_.SetPolicy(source, std::move(policy));
   }
 
-  // Changes what a worker may have. Where that is less than it has, it gets nothing before it has
-  // less. `window_max` is at most half of its inbox.
+  // Changes how much a worker may have. If it has more than that already, it gets nothing until it
+  // has less. `window_max` is at most half of the worker's inbox.
   void SetCapacity(uint32_t worker, uint32_t capacity) {
     books_.places.SetCapacity(worker, capacity);
   }
   void SetWindow(uint32_t worker, uint32_t window_max) { registry_.SetWindow(worker, window_max); }
 
-  // The worker leaves everything: all that it has not claimed is recalled at once. Afterwards the
-  // engine no longer refers to what its config borrowed.
+  // The worker leaves the balancer and all sources. All that it has not claimed is recalled at
+  // once. Afterwards the engine no longer refers to what the worker's config borrowed.
   void RemoveWorker(uint32_t worker) { registry_.RemoveWorker(worker); }
 
-  // `token` goes with what is handed over as a completion.
+  // `token` is the user_data of what is handed over to this worker as completions.
   void Join(SourceIndex source, WorkerIndex worker, uint64_t token = 0) {
     registry_.Join(source, worker, token);
   }
   void Leave(SourceIndex source, WorkerIndex worker) { registry_.Leave(source, worker); }
   void Pause(uint32_t source) { books_.sources[source].paused = true; }
-  // Also starts it, however few workers have joined.
+  // Also starts a source that still waits for its workers, however few have joined.
   void Resume(uint32_t source) {
     books_.sources[source].paused = false;
     books_.sources[source].starts_with = 1;
   }
 
-  // Nobody drives the master for a while: from the next batch on it ends what is armed, arms and
-  // asks for nothing more, and deals nothing; what has been accepted is held. GoOn takes it up
-  // again. Set-up goes on meanwhile.
+  // Rest: nobody drives the master for a while. From the next batch on it ends what is armed, arms
+  // and asks for nothing more, and deals nothing; it holds what has been accepted. Set-up goes on
+  // meanwhile. GoOn: somebody drives it again.
   void Rest() { books_.resting = true; }
   void GoOn();
-  // While it rests: the ring is out of reach, and what was armed or under way there will never
+  // The master rests, and its ring is out of reach: what was armed or under way there will never
   // complete, or not here.
   void ForgetRing() { armer_.ForgetRing(); }
 
-  // Ends all intake for good; what has been accepted is still dealt. From now on `hungry` stays
-  // raised, so that every claim and every lease wakes the master. Tells the workers.
+  // Ends all intake for good. What has been accepted is still dealt. From now on `hungry` stays
+  // raised, so that every claim and every end of a lease wakes the master. Workers are told.
   void StopIntake();
-  // Workers are told when the intake stops, and when the master ends: rings every worker in the
-  // next batch, see Bells::RingAll.
+  // Tells the workers that the intake has stopped, or that the master ends: rings all of them in
+  // the next batch, see Bells::RingAll.
   void TellWorkers() { bells_.RingAll(); }
   // After StopIntake: closes everything that is held or offered, a bounded number in each batch.
   void RefuseAll();
 
   // --- For tests and the simulator. ------------------------------------------------------------
 
-  // Whether it asks to be woken for nothing but this.
+  // Whether the master is hungry for nothing but this.
   bool WaitsOnlyFor(Waits::For what) const { return hungry_ && waits_.OnlyFor(what); }
-  // Asserts the rules that can be looked up; those about rest only where nothing is under way.
-  // There is room for every accept under way, as long as the ring has brought no more than it said
-  // it could.
-  void CheckAll(bool at_rest, bool ring_keeps_its_word = true);
+  // Asserts what the rules say of the books. `nothing_under_way`: also what they say of a time at
+  // which nothing is left to be done at once. `ring_keeps_its_word`: also that there is room for
+  // every accept under way, which is so while the ring brings no more than it said it could.
+  void CheckAll(bool nothing_under_way, bool ring_keeps_its_word = true);
 
  private:
   void OnCompletion(const Completion& completion);

@@ -1,5 +1,5 @@
-// What the engine is told when it is made, when a source or a worker is added, and what it tells of
-// itself: events and counts.
+// What the engine is told when it is made, and when a source or a worker is added; and what it
+// tells: events and counts.
 
 #ifndef RINGMASTER_SRC_CORE_ENGINE_CONFIG_H_
 #define RINGMASTER_SRC_CORE_ENGINE_CONFIG_H_
@@ -26,7 +26,7 @@ enum class EventKind : uint8_t {
   kTurnedAway,      // the ring has brought more than it said it could, see core/room.h
   kBacklogOverflow,
   kPolicyFailed,  // of the source, see policy_fault
-  kSetAside,      // by its policy, as much as may be, or for long, see core/aside.h
+  kSetAside,      // its policy has set aside as much as may be, or for long, see core/aside.h
 };
 
 struct EngineEvent {
@@ -34,8 +34,8 @@ struct EngineEvent {
   uint32_t source = 0;
   uint32_t worker = 0;
   int32_t error = 0;  // errno
-  // kWorkerStalled of a worker with an inbox: whether anything was recalled from it, it is inside a
-  // claim, and it was told and has not looked.
+  // kWorkerStalled of a worker with an inbox: whether anything was recalled from it; whether it is
+  // inside a claim; whether it was rung and has not begun a claim since.
   bool recalled = false;
   bool serving = false;
   bool told = false;
@@ -48,10 +48,10 @@ struct SourceConfig {
   bool countable = false;        // readiness: kCount tells how many connections wait
   bool tells_overflows = false;  // kOverflows works
   int32_t overflows = 0;         // what it would complete with now: those are not counted
-  uint32_t hold = 0;             // kAccept: pauses when it holds so many. All: sets aside no more,
-                                 // nor more than kAsideMax, but one in any case
+  uint32_t hold = 0;             // kAccept: the intake pauses when so many are held. All: no more
+                                 // are set aside; nor more than kAsideMax, but one in any case
   bool recall = true;
-  uint32_t start_workers = 1;  // it starts when so many have joined, or when it is resumed
+  uint32_t start_workers = 1;  // the intake starts when so many have joined, or when it is resumed
   uint32_t accept_flags = 0;
   Gate* gate = nullptr;    // borrowed; null: as many connections as the workers may have
   int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets
@@ -82,7 +82,7 @@ struct IntakeCount {
   uint64_t pauses = 0;         // times that it stopped by our doing: no credit, enough held, out of
                                // descriptors, paused
   uint64_t errors = 0;         // failed accepts
-  uint64_t overflows = 0;      // connections that the kernel has dropped, as far as it was asked
+  uint64_t overflows = 0;      // connections that the kernel has discarded, as far as it was asked
   uint64_t policy_faults = 0;  // what a policy did that it must not
 };
 

@@ -73,7 +73,7 @@ uint64_t Held::Check(const Queue& queue, uint32_t source, bool aside, uint32_t g
   uint64_t held = 0;
   for (ArrivalId id = queue.first; id != kNoArrival; id = records_[id].next) {
     const ArrivalRecord& record = records_[id];
-    RINGMASTER_CHECK(record.place == Place::kHeld && record.source == source);
+    RINGMASTER_CHECK(record.where == Where::kHeld && record.source == source);
     RINGMASTER_CHECK(record.aside == aside);
     RINGMASTER_CHECK(aside || record.giver == giver);
     RINGMASTER_CHECK(record.next != kNoArrival || queue.last == id);

@@ -1,10 +1,11 @@
-// Held: what sources hold, and in which order. Each source has a queue of what waits to be dealt,
-// one of what is set aside, and one for each worker, its giver, of what that has passed on. A
-// record says by `aside` and `giver` in which it is. The queues are linked through the records,
-// which are the ledger's, so nothing is allocated here but for new sources and workers.
+// Held: what sources hold, and in which order. Each source has one queue of what waits to be dealt,
+// one of what is set aside, and for each worker, as a giver, one of what that worker has passed on.
+// A record says by `aside` and `giver` in which queue it is. The queues are linked through the
+// records, which are the ledger's, so only new sources and workers need memory.
 //
-// What is taken back comes first whatever its number. So all queues are nearly sorted, and one that
-// waits is walked only as far as what is put into it is older.
+// What is taken back goes to the front of its queue, whatever its number. So all queues are nearly
+// sorted by number. To put a record at its place by number, a queue is walked only as far as its
+// records are older.
 
 #ifndef RINGMASTER_SRC_CORE_HELD_H_
 #define RINGMASTER_SRC_CORE_HELD_H_
@@ -35,10 +36,11 @@ class Held {
   }
   // The oldest of what has a giver other than `except` (kNoGiver: of all).
   ArrivalId FirstPassedOn(SourceIndex source, WorkerIndex except) const;
-  // Since when that is set aside which has been so for the longest time; kNotAside: nothing is.
+  // Since when the one is set aside that has been so for the longest time; kNotAside: there is
+  // none.
   int64_t OldestAside(uint32_t source) const;
 
-  // A record goes to the end, or the beginning, of its queue, or is taken from the beginning.
+  // Puts a record at the end of its queue, or at the beginning, or takes it from the beginning.
   void Append(ArrivalId id) {
     Queue& queue = QueueOf(records_[id]);
     (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
@@ -54,20 +56,21 @@ class Held {
   void PopFirst(ArrivalId id) {
     ArrivalRecord& record = records_[id];
     Queue& queue = QueueOf(record);
-    RINGMASTER_CHECK(record.place == Place::kHeld && queue.first == id);
+    RINGMASTER_CHECK(record.where == Where::kHeld && queue.first == id);
     queue.first = record.next;
     if (queue.first == kNoArrival) queue.last = kNoArrival;
     record.next = kNoArrival;
   }
 
-  // What is set aside takes its places among what waits. Calls `taken_up` with each record.
+  // Puts what is set aside back among what waits to be dealt, by number. Calls `taken_up` with each
+  // record.
   template <typename TakenUp>
   void TakeUp(uint32_t source, TakenUp taken_up);
-  // The same of what a giver has passed on. Returns how many there were; their records still say
-  // who the giver is, which the caller changes.
+  // Puts what a giver has passed on among what waits to be dealt, by number. Returns how many there
+  // were. Their records still say who the giver is; the caller changes that.
   uint32_t Merge(SourceIndex source, WorkerIndex giver);
 
-  // Asserts what each queue of the source must have; returns how many each kind has.
+  // Asserts what the rules say of the source's queues; returns how many records each kind has.
   struct Sizes {
     uint64_t waiting = 0;
     uint64_t aside = 0;

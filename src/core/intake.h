@@ -1,6 +1,6 @@
 // The intake of one source: how its arrivals are obtained, what is armed for that, what polls have
-// shown, and whether it is a listener still. Its parts have headers of their own: Arming, Edges,
-// Listening. What is asked of the kernel one by one has, too: Pace, Tickets.
+// shown, and whether it is a listener still. Three parts of it have headers of their own: Arming,
+// Edges, Listening. So have Pace and Tickets, the books of what is asked of the kernel one by one.
 //
 // | intake      | is armed           | brings                            | asks for            |
 // |-------------|--------------------|-----------------------------------|---------------------|
@@ -17,8 +17,10 @@
 // | other facts are wanted| the next accepts ask for them        | ended, and armed anew        |
 // | a doubt               | armed                                | not armed anew before the    |
 // |                       |                                      | answer                       |
-// | a hang-up             | as any edge                          | ended, asked when it has     |
-// | pauses, fails, is left| ended                                | ended                        |
+// | a hang-up             | as any edge                          | ended; when it has, the      |
+// |                       |                                      | socket is asked              |
+// | paused, backs off,    | ended                                | ended                        |
+// | fails, no worker left |                                      |                              |
 //
 // A source without credit stays armed until the first edge that finds none. Disarming it earlier
 // would cost two operations whenever credit runs out for a moment.
@@ -45,8 +47,9 @@ enum class IntakeKind : uint8_t {
   kReadiness,  // arrivals are tickets: workers accept or read by themselves
 };
 
-// What the kinds differ in. Receiver, Asker and Armer go by it. A kind that recombines operations
-// that exist is another row; one that arms a new operation needs an OpKind, too (core/op.h).
+// What the kinds differ in; Receiver, Asker and Armer go by it. An intake that combines operations
+// that exist in another way is another row. One that arms a new operation needs an OpKind, too
+// (core/op.h).
 struct IntakeRow {
   OpKind arms = OpKind::kPoll;
   OpKind ends = OpKind::kPollEnd;
@@ -70,7 +73,7 @@ class SourceIntake {
   };
 
   SourceIntake() = default;
-  // `last`: of the source that had the index before.
+  // `last`: the arming of the source that had the index before.
   SourceIntake(const Traits& traits, const Arming& last)
       : traits_(traits), arming_(last.generation()) {}
 
@@ -91,8 +94,8 @@ class SourceIntake {
   // An edge: a mask, POLLHUP and POLLERR included.
   void Polled(int32_t mask) {
     if (!traits_.listens) return edges_.ComeOfOther(mask);
-    // Of a polled source the accept that finds nothing more asks about the end. The ticket is
-    // issued nevertheless where nothing else takes out what may be left.
+    // With single accepts, the one that finds nothing more asks about the end. With tickets it is
+    // asked about at once. A ticket is issued nevertheless: only a worker takes out what is left.
     if ((mask & ~kReadableMask) != 0) listening_.ShowEnd();
     if (listening_.hung_up() && tickets()) listening_.FindNothing();
     edges_.Come(mask);
@@ -115,7 +118,7 @@ class SourceIntake {
 
   // --- What is armed ---------------------------------------------------------------------------
 
-  // Why it may not be armed, beside what it knows itself.
+  // Why the source may not be armed, beside what its intake knows itself.
   struct Bars {
     bool closed = false;   // by a set-up call, or a pause after errors
     bool full = false;     // no more may come unasked

@@ -1,5 +1,5 @@
-// Lack: what one source lacked when it was last dealt. The dealer says so, and what waits, and what
-// is armed, goes by it (core/waits.h, core/intake.h).
+// Lack: what one source lacked when it was last dealt. The dealer and the asker say so here. What
+// the source waits for (core/waits.h) and whether it is armed (core/intake.h) depend on it.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -13,27 +13,28 @@ namespace ringmaster::core {
 class Lack {
  public:
   void BeginRound() { credit_ = others_ = false; }
-  // Credit: it holds something or is ready, and found no candidate.
+  // Credit: the source holds something or is ready, and there was no candidate.
   void LackCredit() { credit_ = true; }
   bool credit() const { return credit_; }
-  // Others: it holds what only those have credit for who have passed it on.
+  // Others: the source holds something for which only the giver has credit, who has passed it on.
   void LackOthers() { others_ = true; }
   bool others() const { return others_; }
 
-  // A place or room, without which no multishot accept is armed; or its turn, for which it yields a
-  // place that there is. Returns whether it lacked any of these before.
-  bool Set(bool place, bool turn) {
-    turn_ = turn;
-    return std::exchange(place_, place || turn);
+  // Place: no multishot accept is armed, because there is no place at the gates or no room; or
+  // because it `yields` the place that there is, by the rule "yielding" of core/asker.h. Returns
+  // whether it lacked a place before.
+  bool Set(bool place, bool yields) {
+    yields_ = yields;
+    return std::exchange(place_, place || yields);
   }
   bool place() const { return place_; }
-  bool turn() const { return turn_; }
+  bool yields() const { return yields_; }
 
  private:
   bool credit_ = false;
   bool others_ = false;
   bool place_ = false;
-  bool turn_ = false;
+  bool yields_ = false;
 };
 
 }  // namespace ringmaster::core

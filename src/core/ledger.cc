@@ -34,7 +34,7 @@ ArrivalId Ledger::PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t gi
   const ArrivalId id = TakeRecord();
   ArrivalRecord& record = records_[id];
   SourceCount& count = sources_[source];
-  record = {.place = Place::kHeld,
+  record = {.where = Where::kHeld,
             .passed_on = true,
             .source = SourceIndex(source),
             .fd = fd,
@@ -57,7 +57,7 @@ void Ledger::ForgetGiver(SourceIndex source, WorkerIndex giver) {
   if (givers_ == 0) return;
   sources_[source].with_givers -= held_.Merge(source, giver);
   for (ArrivalRecord& record : records_) {
-    if (record.place != Place::kFree && record.source == source && record.giver == giver) {
+    if (record.where != Where::kFree && record.source == source && record.giver == giver) {
       Forget(record);
     }
   }
@@ -69,7 +69,7 @@ void Ledger::ForgetGivers(SourceIndex source) {
     sources_[source].with_givers -= held_.Merge(source, giver);
   }
   for (ArrivalRecord& record : records_) {
-    if (record.place != Place::kFree && record.source == source) Forget(record);
+    if (record.where != Where::kFree && record.source == source) Forget(record);
   }
 }
 
@@ -102,7 +102,7 @@ void Ledger::CountPassedOn(const ArrivalRecord& record) {
 
 void Ledger::Recall(ArrivalId id) {
   ArrivalRecord& record = records_[id];
-  RINGMASTER_CHECK(record.place == Place::kOffered);
+  RINGMASTER_CHECK(record.where == Where::kOffered);
   SourceCount& source = sources_[record.source];
   RINGMASTER_CHECK(source.offered > 0);
   --source.offered;
@@ -116,7 +116,7 @@ void Ledger::Recall(ArrivalId id) {
 
 void Ledger::Send(ArrivalId id, uint32_t worker, uint32_t worker_generation) {
   ArrivalRecord& record = records_[PopHeld(id)];
-  record.place = Place::kSent;
+  record.where = Where::kSent;
   record.aside_at_ns = kNotAside;
   record.worker = worker;
   record.worker_generation = worker_generation;
@@ -128,7 +128,7 @@ void Ledger::Send(ArrivalId id, uint32_t worker, uint32_t worker_generation) {
 
 void Ledger::Unsend(ArrivalId id, bool worker_left) {
   const ArrivalRecord& record = records_[id];
-  RINGMASTER_CHECK(record.place == Place::kSent);
+  RINGMASTER_CHECK(record.where == Where::kSent);
   SourceCount& source = sources_[record.source];
   RINGMASTER_CHECK(source.claimed > 0);
   --source.claimed;
@@ -143,7 +143,7 @@ void Ledger::Unsend(ArrivalId id, bool worker_left) {
 }
 
 void Ledger::Settle(ArrivalId id) {
-  RINGMASTER_CHECK(records_[id].place == Place::kSent);
+  RINGMASTER_CHECK(records_[id].where == Where::kSent);
   Free(id);
 }
 
@@ -165,7 +165,7 @@ int32_t Ledger::Drop(ArrivalId id) {
 
 void Ledger::PushHeldFirst(ArrivalId id) {
   ArrivalRecord& record = records_[id];
-  record.place = Place::kHeld;
+  record.where = Where::kHeld;
   CountPassedOn(record);
   held_.PushFirst(id);
 }
@@ -190,10 +190,10 @@ void Ledger::CheckAll() const {
   uint32_t used = 0;
   uint64_t givers = 0;
   for (const ArrivalRecord& record : records_) {
-    if (record.place != Place::kFree) ++used;
-    if (record.place == Place::kOffered) ++unclaimed[record.worker];
+    if (record.where != Where::kFree) ++used;
+    if (record.where == Where::kOffered) ++unclaimed[record.worker];
     if (record.giver != kNoGiver) ++givers;
-    if (record.place == Place::kHeld && record.passed_on && !record.aside) {
+    if (record.where == Where::kHeld && record.passed_on && !record.aside) {
       ++passed_on[record.source];
     }
     RINGMASTER_CHECK(record.passed_on || record.giver == kNoGiver);

@@ -1,19 +1,20 @@
-// The ledger: where each arrival is. One record for every arrival that is held or offered, and the
-// counts that must add up. Pure bookkeeping on the master's thread. All sources share one room for
-// records, which only Reserve allocates; memory that no record has used yet is not touched.
+// The ledger: where each arrival is. It has a record for every arrival that is held or offered, or
+// that was sent and may still fail, and the counts that must add up. It is pure bookkeeping on the
+// master's thread. All sources share the memory for records, which only Reserve allocates; a part
+// of it that no record has used yet is not touched.
 //
 // Rules:
 //  * Conserved, per source: arrivals + passed on = held + offered + claimed + refused + dropped.
 //  * Conserved, per worker, cumulative: assigned = claimed + recalled + moved + unclaimed.
-//  * Numbers. Each source numbers densely from 0 what arrives and what is passed on. A recall keeps
-//    the number.
-//  * One place. An arrival is held by its source or offered to one worker. One that was sent to a
-//    worker's ring counts as claimed at once. Its record stays until it is known that the sending
-//    has not failed.
-//  * Set aside. What is held waits to be dealt, or is set aside, because its policy has picked
-//    nobody. Taken up again, it takes its place among what waits by its number.
-//  * Passed on. What a worker has passed on is held in the queue of that worker, its giver, until
-//    the giver leaves the source. So it holds up nothing that the giver may have.
+//  * Numbers. Each source numbers what arrives and what is passed on, densely from 0. A recall
+//    keeps the number.
+//  * In one hand. An arrival is either held by its source or offered to one worker. One that was
+//    sent to a worker's ring counts as claimed at once. Its record stays until it is known that the
+//    sending has not failed.
+//  * Set aside. What is held either waits to be dealt, or is set aside because its policy has
+//    picked nobody. When it is taken up again, it waits to be dealt, in the order of its number.
+//  * Passed on. What a worker has passed on is held in a queue of that worker, its giver, until the
+//    giver leaves the source. So it holds up nothing that the giver may have.
 
 #ifndef RINGMASTER_SRC_CORE_LEDGER_H_
 #define RINGMASTER_SRC_CORE_LEDGER_H_
@@ -60,7 +61,7 @@ struct WorkerCount {
 
 class Ledger {
  public:
-  // Set-up: room for that many sources, workers and records. Only grows.
+  // Set-up: allocates for that many sources, workers and records. Only grows.
   void Reserve(uint32_t sources, uint32_t workers, uint32_t records);
 
   // Set-up: a worker slot is used anew; its counts start from zero. Nothing is offered to it.
@@ -74,13 +75,15 @@ class Ledger {
   uint32_t room() const { return room_max_ - records_used_; }
   uint32_t records_used() const { return records_used_; }
 
-  // One that there is no room for: it counts as an arrival and as refused, and leaves no record.
+  // An arrival for which there is no room: it counts as an arrival and as refused, and leaves no
+  // record.
   void TurnAway(uint32_t source) {
     ++sources_[source].arrivals;
     ++sources_[source].refused;
   }
 
-  // One that is given up at once: it counts as an arrival and as dropped, and leaves no record.
+  // An arrival that is too old or gone when it comes: it counts as an arrival and as dropped, and
+  // leaves no record.
   void DropAtOnce(uint32_t source, bool gone) {
     ++sources_[source].arrivals;
     ++sources_[source].dropped;
@@ -90,19 +93,19 @@ class Ledger {
   // A new arrival, held at the end of its source's queue. Its age counts from `came_at_ns`.
   ArrivalId Arrive(uint32_t source, int32_t fd, Arrival facts, int64_t came_at_ns = 0);
 
-  // What a worker has claimed of a source and passed on: held at the end of the giver's queue, or
-  // of the source's when there is no giver (kNoGiver). Its age counts from `now_ns`.
+  // A connection that a worker has claimed and passed on. It is held at the end of the giver's
+  // queue, or of the source's when there is no giver (kNoGiver). Its age counts from `now_ns`.
   ArrivalId PassOn(uint32_t source, int32_t fd, Arrival facts, uint32_t giver, int64_t now_ns);
 
-  // The same of what is closed at once: it counts as passed on and as refused, and leaves no
-  // record.
+  // A connection that is passed on and closed at once: it counts as passed on and as refused, and
+  // leaves no record.
   void RefuseAtOnce(uint32_t source) {
     ++sources_[source].passed_on;
     ++sources_[source].refused;
   }
 
-  // The first of what a source holds, has not set aside, and has no giver; kNoArrival when there is
-  // nothing.
+  // The first of what a source holds that waits to be dealt and has no giver; kNoArrival: there is
+  // none.
   ArrivalId FirstHeld(uint32_t source) const { return held_.First(source); }
   // The oldest of what has a giver other than `except` (kNoGiver: of all).
   ArrivalId FirstPassedOn(SourceIndex source, WorkerIndex except) const {
@@ -119,22 +122,23 @@ class Ledger {
   // The same of all givers.
   void ForgetGivers(SourceIndex source);
 
-  // The first of what a source has set aside; and when the one that has been so for the longest
-  // time was: kNotAside when there is none.
+  // The first of what a source has set aside. And since when the one is set aside that has been so
+  // for the longest time; kNotAside: there is none.
   ArrivalId FirstAside(uint32_t source) const { return held_.FirstAside(source); }
   int64_t OldestAside(uint32_t source) const { return held_.OldestAside(source); }
 
   // Whether any source has set anything aside: hardly ever, so this is asked first.
   bool AnyAside() const { return aside_ > 0; }
 
-  // The first held arrival of its source is set aside; all that are wait to be dealt again.
+  // SetAside: this one, which is the first that waits to be dealt. TakeUp: all that are set aside
+  // wait to be dealt again.
   void SetAside(ArrivalId id, int64_t now_ns);
   void TakeUp(uint32_t source);
 
   // The first of a queue of what its source holds is offered to `worker`.
   void Offer(ArrivalId id, uint32_t worker, int64_t now_ns);
 
-  // The worker has taken it; the record is gone.
+  // The worker has claimed it; the record is gone.
   void Claim(ArrivalId id);
 
   // It was taken back and is held again, before everything else in its queue.
@@ -159,14 +163,14 @@ class Ledger {
   // unserved; the record is gone. Returns its fd.
   int32_t Refuse(ArrivalId id);
 
-  // The same, given up.
+  // The same, and it counts as dropped.
   int32_t Drop(ArrivalId id);
 
   ArrivalRecord& record(ArrivalId id) { return records_[id]; }
   const ArrivalRecord& record(ArrivalId id) const { return records_[id]; }
-  // Whether `id` is that of a record which is at `place`; any number may be asked about.
-  bool IsAt(ArrivalId id, Place place) const {
-    return id < records_.size() && records_[id].place == place;
+  // Whether `id` is that of a record, and the arrival is there. Any number may be asked about.
+  bool IsAt(ArrivalId id, Where where) const {
+    return id < records_.size() && records_[id].where == where;
   }
   const SourceCount& source(uint32_t source) const { return sources_[source]; }
   const WorkerCount& worker(uint32_t worker) const { return workers_[worker]; }
@@ -219,7 +223,7 @@ inline void Ledger::Forget(ArrivalRecord& record) {
 inline void Ledger::Free(ArrivalId id) {
   ArrivalRecord& record = records_[id];
   Forget(record);
-  record.place = Place::kFree;  // Arrive writes the rest anew
+  record.where = Where::kFree;  // Arrive writes the rest anew
   record.next = free_;
   free_ = id;
   --records_used_;
@@ -242,7 +246,7 @@ inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int6
   const ArrivalId id = TakeRecord();
   ArrivalRecord& record = records_[id];
   SourceCount& count = sources_[source];
-  record = {.place = Place::kHeld,
+  record = {.where = Where::kHeld,
             .source = SourceIndex(source),
             .fd = fd,
             .facts = facts,
@@ -256,7 +260,7 @@ inline ArrivalId Ledger::Arrive(uint32_t source, int32_t fd, Arrival facts, int6
 
 inline void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
   ArrivalRecord& record = records_[PopHeld(id)];
-  record.place = Place::kOffered;
+  record.where = Where::kOffered;
   record.aside_at_ns = kNotAside;
   record.worker = worker;
   record.offered_at_ns = now_ns;
@@ -268,7 +272,7 @@ inline void Ledger::Offer(ArrivalId id, uint32_t worker, int64_t now_ns) {
 
 inline void Ledger::Claim(ArrivalId id) {
   const ArrivalRecord& record = records_[id];
-  RINGMASTER_CHECK(record.place == Place::kOffered);
+  RINGMASTER_CHECK(record.where == Where::kOffered);
   SourceCount& source = sources_[record.source];
   RINGMASTER_CHECK(source.offered > 0);
   --source.offered;

@@ -1,14 +1,15 @@
 // Listening: whether one source is a listener still, and when its socket is asked about that.
 //
 // Rules:
-//  * Asked about its end. A source is given up, and said to be, when its socket confirms that it
-//    takes no connections any more (kState), or its number is another file's. The errors of
-//    accept(2) are no proof: those of a connection that went wrong look the same. So an accept that
-//    fails as if there were no listener, whoever says so, is a doubt. While the socket is asked
-//    about a doubt, nothing is accepted.
+//  * Asked about its end. The errors of accept(2) do not prove that a listener has ended: those of
+//    a connection that went wrong look the same. So an accept that fails as if there were no
+//    listener, whoever says so, is only a doubt. Then the socket itself is asked (kState). While it
+//    is asked about a doubt, nothing is accepted. The source is given up, and that is reported,
+//    when the socket says that it takes no connections any more, or when the source's number is
+//    another file's.
 //  * A hang-up that a poll has shown is a doubt, too, but only when nothing is left to accept: a
-//    Unix socket that was shut down keeps what had come before. Its accepts do not tell of its end,
-//    a multishot one never does. So a poll for that stands beside it (core/arming.h).
+//    Unix socket that was shut down keeps what had come before. A multishot accept of such a socket
+//    never tells of its end. So a poll for the end stands beside it (core/arming.h).
 //
 // | event                       | then                                                           |
 // |-----------------------------|----------------------------------------------------------------|
@@ -46,13 +47,15 @@ class Listening {
   // A poll has shown the end.
   void ShowEnd() { hung_up_ = true; }
   bool hung_up() const { return hung_up_; }
-  // An accept has found nothing more, or nobody finds out.
+  // An accept has found nothing more; or the source has tickets, and the master will not find that
+  // out.
   void FindNothing() { asks_ |= hung_up_; }
-  // The watch of the end has completed; `armed`: and the accept beside it is armed. Otherwise the
-  // end shows anew when both are armed again.
+  // The watch of the end has completed. `armed`: the accept beside it is armed. If it is not, the
+  // end is shown anew when both are armed again.
   void WatchShows(bool armed) { hung_up_ = armed; }
-  // The multishot accept has ended. One that was told to end because of the hang-up, and did, had
-  // nothing left to take. One that had ended by itself, or because of a connection, may have.
+  // The multishot accept has ended. `as_told`: because it was told to, for the hang-up. Then
+  // nothing was left to accept. If it had ended by itself, or because of a connection, something
+  // may be left.
   void EachEnds(bool as_told) {
     if (!hung_up_) return;
     hung_up_ = as_told;
@@ -71,8 +74,8 @@ class Listening {
     return true;
   }
 
-  // What the answer leads to. `went_wrong`: what was doubted was a connection that went wrong.
-  // `error`: the source is given up with it; 0: it is not.
+  // What the answer leads to. `went_wrong`: the doubt was about a connection that went wrong.
+  // `error`: the source is given up because of that error; 0: it is not.
   struct Verdict {
     bool went_wrong = false;
     int32_t error = 0;

@@ -1,10 +1,11 @@
 // Moderation: how long a master lets arrivals wait for one another, so that they share its wake-up.
 //
-// Gathering saves the master turns, and the workers wake-ups, where connections come whether or not
-// the last ones were answered, or where many clients are about. Where few clients each wait for
-// their answer before they come back, everybody who could arrive has arrived: then gathering only
-// makes them wait. The master cannot see how many clients there are, so it compares. Now and then
-// it does the other thing for a period, and keeps to what brings more arrivals in the same time.
+// This is to *gather*. It saves the master turns, and the workers wake-ups, if connections come
+// whether or not the last ones were answered, or if there are many clients. If there are few
+// clients, and each waits for its answer before it comes back, then everybody who could arrive has
+// arrived, and gathering only makes them wait. The master cannot see how many clients there are. So
+// it compares: now and then, for one period, it does the opposite of what it does otherwise. Then
+// it keeps to what brings more arrivals in the same time.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -29,9 +30,9 @@ inline constexpr int64_t kTurnCostNs = 5'000;
 inline constexpr int64_t kGapMemory = 8;
 inline constexpr int64_t kGapNsMax = 2'000'000;
 
-// The comparison. A period is so many arrivals. A trial is one period of the other thing, between
-// two of the usual one, with whose mean it is compared: so a load that rises or falls favours
-// neither.
+// The comparison. A period is so many arrivals. A trial is one period in which the master does the
+// opposite. It is compared with the mean of the period before and the period after it, so a load
+// that rises or falls favours neither.
 inline constexpr uint32_t kPeriodArrivals = 256;
 // How many periods pass from one trial to the next; fewer until some have been made, and after one
 // that contradicts them.

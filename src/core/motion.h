@@ -1,8 +1,9 @@
-// Motion: what a master knows of one worker's pace. How much the worker may have unclaimed, whether
+// Motion: what a master knows of one worker's pace: how much the worker may have unclaimed, whether
 // it must move before it gets more, whether it is said to stall, and whether it counts as slow.
 //
 // A worker moves when it claims a word of its inbox, clears `rung`, or takes a connection out of
-// its ring. Time stands still for a worker that has nothing unclaimed: it cannot move then.
+// its ring. A worker that has nothing unclaimed cannot move. So it is not said to be still, however
+// long that lasts.
 //
 // Rules:
 //  * Owes motion. After a recall the worker gets no credit until it moves. A recall by itself gives
@@ -11,10 +12,11 @@
 //    again. So a worker that was only preempted soon has its window back, and a slow one ends up
 //    with 1.
 //  * Slow. A worker that was recalled from counts as slow for a while. The window alone does not
-//    show this: it grows back sooner, because a slow worker is prompt whenever it is not at work.
-//  * Silent stall. A worker from which nothing can be recalled is said to stall when it has stood
-//    still for kSilentStallFactor times the limit and was looked at in vain. It was looked at
-//    before by then, so the master's own lateness is not held against the worker.
+//    show this: it grows back sooner, because a slow worker is prompt whenever it has no work.
+//  * Silent stall. Perhaps nothing can be recalled from a worker that does not move. It is said to
+//    stall when it has been still for kSilentStallFactor times recall_after, and a look in vain was
+//    made at its offers at least recall_after ago. If the master is late itself, its first look
+//    begins that time, so its own lateness is not held against the worker.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -60,16 +62,17 @@ class Motion {
 
   // --- What the worker does --------------------------------------------------------------------
 
-  // Something is put before it, and nothing was there.
+  // It is offered something, and had nothing unclaimed.
   void BeginsToWait(int64_t now_ns) { waits_since_ns_ = now_ns; }
 
-  // It has taken `count`, and the oldest of them had waited for `waited_ns`. Its window grows by
-  // the call of Moved that follows.
+  // It has claimed `count`, of which the oldest had waited for `waited_ns`. Moved must be called
+  // next: by that the window grows.
   void Took(uint32_t count, int64_t waited_ns) {
     prompt_claims_ = waited_ns < recall_after_ns_ ? prompt_claims_ + count : 0;
   }
 
-  // It has moved. Returns whether it was said to stall: then it is to be said that it moves again.
+  // It has moved. Returns whether it was said to stall: then it is to be reported that it moves
+  // again.
   bool Moved(int64_t now_ns) {
     moved_at_ns_ = now_ns;
     owes_motion_ = false;
@@ -82,7 +85,7 @@ class Motion {
 
   // --- What the master does about it -----------------------------------------------------------
 
-  // It has let something wait too long. From now on it gets nothing before it moves.
+  // It has let something wait too long: it gets nothing before it moves.
   void OweMotion(int64_t now_ns) {
     if (!owes_motion_) window_ = std::max(window_ / 2, 1u);
     prompt_claims_ = 0;
@@ -105,13 +108,14 @@ class Motion {
   bool slow(int64_t now_ns) const { return now_ns < slow_until_ns_; }
 
   int64_t moved_at_ns() const { return moved_at_ns_; }
-  // Since when it stands still, if it has something unclaimed.
+  // Since when it is still, if it has something unclaimed.
   int64_t still_since_ns() const { return std::max(moved_at_ns_, waits_since_ns_); }
-  // The same as a time that has passed; `now_ns` may be older than what was noted.
+  // For how long it has been still. `now_ns` may be older than what was noted.
   int64_t StillNs(int64_t now_ns) const { return std::max<int64_t>(0, now_ns - still_since_ns()); }
 
-  // When it is said to stall, should nothing be recallable from it. `vain_since_ns`: when it was
-  // first looked at in vain since it has moved; 0: not yet.
+  // By the rule "silent stall": when the worker is said to stall if nothing can be recalled from it
+  // until then. `vain_since_ns`: when the first look in vain was made at its offers since it has
+  // moved; 0: none was.
   int64_t SilentAtNs(int64_t vain_since_ns) const {
     if (stalled_) return kWaitForever;
     const int64_t at_ns = After(still_since_ns(), kSilentStallFactor * recall_after_ns_);

@@ -20,7 +20,7 @@ void Mover::MoveFrom(uint32_t index) {
     if (!FindWaiters(index, record) || !recaller_.TakeBack(index, entry)) continue;
     books_.ledger.CountAsMoved(index);
     record.moved = moved = true;
-    Place(books_.sources[record.source], entry.id);
+    Redeal(books_.sources[record.source], entry.id);
   }
   worker.outbox.SkipHoles();
   if (moved && worker.outbox.empty()) worker.looks.Moved();
@@ -45,8 +45,8 @@ bool Mover::FindWaiters(uint32_t index, const ArrivalRecord& record) {
   return !waiters_.empty();
 }
 
-// It is the first that its source holds.
-void Mover::Place(Source& source, ArrivalId id) {
+// Deals what was taken back to one of those who wait. It is the first that its source holds.
+void Mover::Redeal(Source& source, ArrivalId id) {
   const size_t picked =
       policies_.Pick(source, books_.ledger.record(id).facts, waiters_.list(), source.joined);
   if (picked == Policy::kNobodyNow) {

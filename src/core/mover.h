@@ -1,18 +1,21 @@
-// Mover: what lies with a worker that is busy goes to one that waits.
+// Mover: moves offers from workers that are busy to workers that wait. (An offer *is moved* by the
+// master. A worker *moves* when it claims, see core/motion.h. The two are not the same thing.)
 //
-// Rule "moved". A worker may say when it waits (PortState::hint). What lies with one that says that
-// it is busy is taken back for another that says that it waits and has nothing unclaimed, without
-// waiting for recall_after, where the policy would have taken either (Policy::MayMove).
-//  * It must have lain for kMoveAfterNs without its worker moving: one that goes on claiming comes
-//    to it soon.
-//  * It is moved once at most, so it is not passed round. What was passed on is not moved.
-//  * This is no stall: the worker owes no motion, and keeps its window. Its turn is owed to it,
-//    because the policy hears of a recall.
-//  * If nobody waits, the master asks to hear of the next one that does (Hunger::WantWaiter), and
-//    then looks once more who waits.
-//  * Who is busy is looked at after all has been rung. A worker that says that it woke looks
-//    whether it was rung, and claims first if so. Hence it either finds what it was offered, or is
-//    found to be busy. tests/model/waits.pml checks this, and the flag.
+// Rule "moved". A worker may say whether it waits or is busy (PortState::hint). An offer that lies
+// with a worker that says that it is busy is taken back, without waiting for recall_after, for
+// another one that says that it waits and has nothing unclaimed. This is done only where the policy
+// would have taken either (Policy::MayMove).
+//  * The offer must have lain for kMoveAfterNs, and its worker must not have moved for that long: a
+//    worker that goes on claiming comes to the offer soon.
+//  * An arrival is moved once at most, so it does not go to and fro. What was passed on is not
+//    moved.
+//  * This is no stall: the worker owes no motion, and keeps its window. A policy that deals turns
+//    owes the worker one, because it hears of a recall.
+//  * If nobody waits, the master asks to hear of the next worker that does (Hunger::WantWaiter),
+//    and then looks once more who waits.
+//  * Who is busy is looked at after all workers have been rung. A worker that says that it woke
+//    looks whether it was rung, and claims first if so. Hence either the worker finds what it was
+//    offered, or the master finds the worker busy. tests/model/waits.pml checks this, and the flag.
 
 #ifndef RINGMASTER_SRC_CORE_MOVER_H_
 #define RINGMASTER_SRC_CORE_MOVER_H_
@@ -31,7 +34,7 @@
 
 namespace ringmaster::core {
 
-// No longer than recall_after.
+// So long an offer lies at least before it is moved; or recall_after, if that is shorter.
 inline constexpr int64_t kMoveAfterNs = 100'000;
 
 class Mover {
@@ -49,21 +52,22 @@ class Mover {
   // Set-up: for as many workers as there are.
   void Reserve() { waiters_.Reserve(); }
 
-  // Moves what is due to those who wait.
+  // Moves what is due.
   void Move();
 
-  // After everything was rung: whether something is due and nobody waits for it.
+  // After all workers were rung: whether something is due, so that the master wants to hear of a
+  // worker that waits. Notes when more is due.
   bool WantsWaiter();
   bool wants_waiter() const { return wants_waiter_; }
-  // After the flag was raised: whether somebody waits by now.
+  // After the flag was raised: whether what is due could go to a worker that waits by now.
   bool AnyWaiter();
 
-  // When something may be due; kWaitForever: never, or as soon as somebody waits.
+  // When the next offer is due; kWaitForever: there is none, or it waits for a worker.
   int64_t due_at_ns() const { return due_at_ns_; }
 
  private:
   void MoveFrom(uint32_t worker);
-  void Place(Source& source, ArrivalId id);
+  void Redeal(Source& source, ArrivalId id);
   bool FindWaiters(uint32_t worker, const ArrivalRecord& record);
   bool IsDue(uint32_t worker);
   bool Movable(const ArrivalRecord& record) const {

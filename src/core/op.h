@@ -16,7 +16,7 @@ enum class OpKind : uint8_t {
   kPoll,        // multishot poll on a source; completes once for any number of arrivals
   kPollEnd,     // ends the kPoll of the same key
   kCount,       // completes at once: how many connections wait in the backlog of a listener
-  kOverflows,   // completes at once: how many the kernel has dropped because that was full
+  kOverflows,   // completes at once: how many the kernel has discarded because that was full
   kState,       // completes at once: kListens, kEnds, or 0 for what is no listener
   kAccept,      // accepts one connection if there is one: never waits, EAGAIN if there is none
   kAcceptEach,  // multishot accept: one completion for each connection

@@ -1,14 +1,14 @@
 // Outbox: the master's half of one worker's inbox. It remembers which arrival stands at which
 // position, because an inbox gives back no payload that the master would believe.
 //
-// Positions count up and never begin anew. Everything below the head is taken. Between head and
-// tail a position has an arrival, or is a hole: a recall has taken it back, or the worker has
-// claimed it before its turn. The only scan over the positions, and the only place that turns one
-// into an index, are here.
+// Positions count up and never begin anew. Everything below the head has been claimed or recalled.
+// From head to tail, each position has an arrival or is a hole: a recall has taken its offer back,
+// or the worker has claimed it out of order. The only scan over the positions, and the only place
+// that turns one into an index, are here.
 //
 // The worker sees an offer when it is published, together with all others of the same batch. `rung`
-// is what the master knows of the flag of that name in the inbox: it is set when the master has
-// rung, and cleared when the master has seen that the worker has looked since.
+// is what the master knows of the flag of that name in the inbox. It is set when the master rings,
+// and cleared when the master has seen that the worker has begun a claim since.
 //
 // Owned and called by one engine. Only the constructor allocates.
 
@@ -42,16 +42,16 @@ class Outbox {
   explicit Outbox(Inbox* inbox)
       : inbox_(inbox), mask_(inbox->size() - 1), slots_(inbox->size(), kNoArrival) {}
 
-  // How many positions there are, and how many of them are free. Holes between head and tail are
-  // not free.
+  // How many words the inbox has, and how many of them are free. Those of holes between head and
+  // tail are not free.
   size_t size() const { return slots_.size(); }
-  uint32_t room() const { return static_cast<uint32_t>(slots_.size() - (tail_ - head_)); }
+  uint32_t free() const { return static_cast<uint32_t>(slots_.size() - (tail_ - head_)); }
   // Whether nothing stands between head and tail.
   bool empty() const { return head_ == tail_; }
 
   // --- Offering --------------------------------------------------------------------------------
 
-  // Offers an arrival; there is room.
+  // Offers an arrival; a word is free.
   void Put(ArrivalId id, Offer offer) {
     ArrivalId& slot = Slot(tail_);
     RINGMASTER_CHECK(slot == kNoArrival);
@@ -70,46 +70,46 @@ class Outbox {
     rung_ = true;
     return inbox_->Ring();
   }
-  // Whether the master has rung, and has not seen the worker look since.
+  // Whether the master has rung, and has not seen the worker begin a claim since.
   bool rung() const { return rung_; }
 
-  // --- Looking ---------------------------------------------------------------------------------
+  // --- Reading ---------------------------------------------------------------------------------
 
-  // The oldest, if the worker has claimed it; it is gone then. kNoArrival: it has not, or there is
-  // none.
+  // The oldest arrival, if the worker has claimed it; then it is here no more. kNoArrival: the
+  // worker has not claimed it, or there is none.
   ArrivalId NextClaimed() {
     if (!SkipHoles() || !inbox_->Empty(head_)) return kNoArrival;
     return std::exchange(Slot(head_++), kNoArrival);
   }
-  // Whether the worker has claimed this one, maybe before its turn; it is a hole then.
+  // Whether the worker has claimed this one, perhaps out of order. Then it is a hole.
   bool Claimed(const Entry& entry) {
     if (!inbox_->Empty(entry.position)) return false;
     Slot(entry.position) = kNoArrival;
     return true;
   }
-  // Whether the worker has looked since the master has rung, for the first time.
+  // Whether the worker has begun a claim since the master has rung. True once for each ring.
   bool Heard() {
     if (!rung_ || inbox_->Rung()) return false;
     rung_ = false;
     return true;
   }
 
-  // Takes an offer back, which leaves a hole. False: the worker was faster, and the next look finds
-  // that out.
+  // Takes an offer back, which leaves a hole. False: the worker has claimed it, which the next
+  // reading finds out.
   bool Recall(const Entry& entry, Offer offer) {
     if (!inbox_->Recall(entry.position, offer)) return false;
     Slot(entry.position) = kNoArrival;
     return true;
   }
 
-  // Passes the holes behind which nothing older stands. Returns whether anything is left.
+  // Raises the head to the oldest arrival. Returns whether there is one.
   bool SkipHoles() {
     while (head_ != tail_ && Slot(head_) == kNoArrival) ++head_;
     return head_ != tail_;
   }
 
-  // All entries as a range. While it is walked, none but the current one may be claimed or
-  // recalled, and holes are passed only afterwards.
+  // All entries as a range. While it is walked, only the current entry may be claimed or recalled;
+  // SkipHoles waits until afterwards.
   Walk<1> oldest_first() const;
   Walk<-1> newest_first() const;
 
@@ -122,7 +122,7 @@ class Outbox {
   uint64_t head_ = 0;
   uint64_t tail_ = 0;
   uint64_t published_ = 0;        // the tail that the worker may see
-  std::vector<ArrivalId> slots_;  // by position; kNoArrival: taken
+  std::vector<ArrivalId> slots_;  // by position; kNoArrival: a hole, or free
   bool rung_ = false;
 };
 

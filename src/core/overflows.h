@@ -1,8 +1,9 @@
-// Overflows: how many connections the kernel has dropped because the backlog of one listener was
-// full. The kernel only counts them, so the master asks, while it is awake anyway: of a source that
-// is not armed, or of which something has come since it was asked last. The backlog of any other is
-// empty: what comes completes the arming. A client whose attempt was dropped tries again, so an
-// overflow that comes after the last question is found out when it does.
+// Overflows: how many connections the kernel has discarded because the backlog of one listener was
+// full. The kernel only counts them, so the master has to ask. It asks while it is awake anyway,
+// and only about a source that is not armed, or of which something has come since it was asked
+// last. The backlog of any other source is empty: what comes completes the arming. A client whose
+// attempt was discarded tries again. So an overflow that comes after the last question is found out
+// when the client does.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -24,8 +25,8 @@ inline constexpr int64_t kOverflowCalmNs = 10'000'000'000;
 class Overflows {
  public:
   Overflows() = default;
-  // `asks`: whether the source can be asked. `counted`: what the kernel has counted by now; those
-  // are nobody's business.
+  // `asks`: whether the kernel can be asked about the source. `counted`: what it has counted by
+  // now. Those are nobody's business.
   Overflows(bool asks, int32_t counted) : asks_(asks), counted_(counted) {}
 
   // Something of the source has completed.
@@ -35,7 +36,7 @@ class Overflows {
   bool Due(int64_t now_ns, bool armed) const {
     return asks_ && !asking_ && now_ns >= again_ns_ && (came_ || !armed);
   }
-  // It is asked.
+  // The kernel is asked.
   void Ask(int64_t now_ns) {
     asking_ = true;
     came_ = false;
@@ -43,13 +44,13 @@ class Overflows {
   }
   // Whether the answer is still to come.
   bool asking() const { return asking_; }
-  // It has come, or never will.
+  // The answer has come, or never will.
   void Answered() { asking_ = false; }
 
-  // How many are new, when the kernel has counted so many by now; and whether an episode begins
-  // with them, which is to be reported. Anybody may have asked.
+  // The kernel has counted so many by now. Returns how many of them are new, and whether an episode
+  // begins with them, which is to be reported. It does not matter who has asked.
   struct News {
-    uint32_t dropped = 0;
+    uint32_t discarded = 0;
     bool begins = false;
   };
   News Note(int32_t counted, int64_t now_ns) {
@@ -58,7 +59,7 @@ class Overflows {
     if (more == 0) return {};
     counted_ = counted;
     const bool calm = now_ns - std::exchange(last_at_ns_, now_ns) >= kOverflowCalmNs;
-    return {.dropped = static_cast<uint32_t>(more), .begins = calm};
+    return {.discarded = static_cast<uint32_t>(more), .begins = calm};
   }
 
  private:

@@ -1,6 +1,7 @@
-// Pace: how many single accepts one polled source asks for at a time. Two at first: one that finds
-// a connection, and one that finds no more. Twice as many while they all find one; as many as were
-// found, and one more, when they have found the end. Multishot accepts need none of this.
+// Pace: how many single accepts one polled source asks for at a time. It begins with two: one that
+// finds a connection, and one that finds no more. While all of them find one, it asks for twice as
+// many the next time. When they have found the end of the backlog, it asks for one more than they
+// have found. Multishot accepts need none of this.
 //
 // A value class: pure, owned and called by one engine, never allocates.
 
@@ -36,7 +37,8 @@ class Pace {
   void Found() { ++found_; }
   void FoundEnd() { found_end_ = true; }
 
-  // All completions of a batch were said: learns from them unless some are still under way.
+  // All completions of a batch were said: decides how many to ask for next, unless some are still
+  // under way.
   void Learn() {
     if (under_way_ > 0) return;
     if (found_end_) {
@@ -53,7 +55,7 @@ class Pace {
  private:
   uint32_t wanted_ = kAcceptsPerBatchMin;
   uint32_t under_way_ = 0;
-  uint32_t found_ = 0;      // since it has learned
+  uint32_t found_ = 0;      // since Learn has last decided
   bool found_end_ = false;  // the same
 };
 

@@ -1,5 +1,5 @@
-// Places: how many connections may be open, and what is set aside for those that are under way. One
-// for an engine. It knows no arrival, only how many there are.
+// Places: how many connections may be open, and what is reserved for those that are still to come.
+// There is one for an engine. It knows no arrival, only how many there are.
 //
 // There are two kinds of limits, and every connection needs a place by each:
 //  * Gates: those of a source and of the whole balancer. A place is reserved before an accept is
@@ -7,17 +7,18 @@
 //    its lease ends. A count reserves one, too, for the ticket that its answer may need.
 //  * Capacities of workers. An arrival takes a place when it is offered.
 //
-// What is set aside at a worker is of two kinds, because a worker has two limits:
+// At a worker two things are reserved before an arrival is offered, because a worker has two
+// limits:
 //  * A promise: a place below its capacity, which nobody else may have, not even another master.
-//    Only polled sources have promises, and only at workers that are limited. The arrival, wherever
-//    it is offered, turns a promise into its place or sets it free. What comes back from a worker
-//    keeps its place as a promise.
-//  * Kept credit: room in its window, which no other source of this master may have. What an accept
-//    or a count has asked for is kept until it has completed and was dealt.
+//    Only polled sources have promises, and only at workers that are limited. When the arrival is
+//    offered to a worker at which its source has a promise, it takes the promised place; otherwise
+//    the promise is set free. What comes back from a worker keeps its place as a promise.
+//  * Kept credit: a part of its window, which no other source of this master may have. What an
+//    accept or a count has asked for is kept until it has completed and was dealt.
 //
-// Rule "freed places". Several masters may serve the same workers. What they share is PortState and
-// the balancer's gate. So a place that is given back may be what another master waits for, which is
-// to be woken then: TakeFreed says that there was one.
+// Rule "freed places". Several masters may serve the same workers. They share PortState and the
+// balancer's gate. So a place that this engine gives back may be what another master waits for.
+// That one is to be woken then: TakeFreed says that there was such a place.
 //
 // Owned and called by one engine. Only set-up allocates. Gates and PortState are shared with other
 // masters, workers and leases; all else is the engine's own.
@@ -46,40 +47,40 @@ class Places {
 
   // --- Set-up ----------------------------------------------------------------------------------
 
-  // A source is new at its index. Borrows its gate; null: it has none. Its accepts are asked for
-  // one by one: it may have promises.
+  // A source is new at its index. Borrows its gate; null: it has none. `promises`: its accepts are
+  // asked for one by one, so it may have promises.
   void SetSource(uint32_t source, Gate* gate, bool promises);
   // A worker is new at its index. Borrows its state.
   void SetWorker(uint32_t worker, PortState* state, uint32_t capacity);
   void SetCapacity(uint32_t worker, uint32_t capacity) { workers_[worker].capacity = capacity; }
-  // It leaves the source: nothing of that is promised or kept there any more.
+  // The worker leaves the source: nothing is promised to the source or kept for it there any more.
   void Leaves(SourceIndex source, WorkerIndex worker);
 
   // --- Gates -----------------------------------------------------------------------------------
 
-  // Reserves a place at both gates, or hands out the one that a count has. False, and nothing
+  // Reserves a place at both gates, or takes over the one that a count has. False, and nothing
   // reserved, when there is none.
   bool Reserve(uint32_t source);
-  // Gives it back.
+  // Gives a place back at both gates.
   void GiveBack(uint32_t source);
-  // A connection is there that nobody has asked for.
+  // Reserves one whatever the limits, for a connection that is there without having been asked for.
   void ForceReserve(uint32_t source);
   bool Full(uint32_t source) const;
-  // The place at the balancer's gate alone.
+  // The same at the balancer's gate alone.
   void ForceReserveShared() {
     if (gate_ != nullptr) gate_->ForceReserve();
   }
   void GiveBackShared();
 
-  // A count is under way and has the place that was reserved last.
+  // A count is under way, and has the place at the gates that was reserved last.
   void LeaveToCount(uint32_t source) { sources_[source].count_has_place = true; }
   bool CountHasPlace(uint32_t source) const { return sources_[source].count_has_place; }
-  // The count needs it no more. Returns whether it had one.
+  // The count needs its place no more. Returns whether it had one.
   bool TakeFromCount(uint32_t source);
 
   // --- Capacities and promises -----------------------------------------------------------------
 
-  // How many places a source could have at a worker, with what is promised to it.
+  // How many places the source could have at the worker, those that are promised to it included.
   uint32_t At(WorkerIndex worker, SourceIndex source) const {
     const Worker& at = workers_[worker];
     const uint32_t promised = Promised(source, worker);
@@ -89,7 +90,7 @@ class Places {
     // accepted by then would otherwise wait for each other's place.
     return std::max(promised, at.capacity - std::min(others, at.capacity));
   }
-  // How many connections the worker has, but for what is promised to this source.
+  // How many connections are open at the worker, without what is promised to this source.
   uint32_t Open(WorkerIndex worker, SourceIndex source) const {
     const uint32_t open = workers_[worker].state->open.load(std::memory_order_relaxed);
     return open - std::min(open, Promised(source, worker));
@@ -100,8 +101,8 @@ class Places {
   }
   uint32_t promises(uint32_t source) const { return sources_[source].promises; }
 
-  // The place of an arrival that is offered to the worker, as promised or a new one, and the credit
-  // that was kept for it. False, and nothing taken: another master has taken the last place.
+  // An arrival is offered to the worker: takes the promised place for it, or a new one, and uses
+  // credit that was kept for it. False, and nothing taken: another master has taken the last place.
   bool Take(WorkerIndex worker, SourceIndex source);
   // An arrival comes back from the worker. Its place is promised to the source.
   void TakeBack(WorkerIndex worker, SourceIndex source);
@@ -113,7 +114,7 @@ class Places {
 
   // --- Kept credit -----------------------------------------------------------------------------
 
-  // What this source keeps at the worker, and all sources together.
+  // How much credit this source keeps at the worker; and all sources together.
   uint32_t Kept(SourceIndex source, WorkerIndex worker) const {
     const Source& of = sources_[source];
     return of.keeps == 0 ? 0 : of.kept[worker];
@@ -121,13 +122,13 @@ class Places {
   uint32_t KeptAt(uint32_t worker) const { return workers_[worker].kept; }
   uint32_t keeps(uint32_t source) const { return sources_[source].keeps; }
 
-  // Keeps credit for one more: of `credits`, which are those of the workers `joined`, where there
-  // is the most, which hinders the policies of others the least. Where all workers are limited, a
-  // place is promised with it. Lowers what it took from. False: there is none.
+  // Keeps credit for one more arrival. `credits` are those of the workers `joined`; it is kept at
+  // the worker that has the most, because that hinders the policies of other sources the least, and
+  // lowers that one's entry. Where all workers are limited, a place is promised with it. False:
+  // there is no credit, or no place.
   bool Keep(SourceIndex source, std::span<const uint32_t> joined, std::span<uint32_t> credits);
 
-  // Lets go of what exceeds so much credit and so many promises. Returns whether others may have
-  // any.
+  // Lets go of kept credit and of promises beyond so many. Returns whether others may have got any.
   bool LetGo(SourceIndex source, uint64_t credit, uint64_t promises) {
     const Source& of = sources_[source];
     if (of.keeps <= credit && of.promises <= promises) return false;

@@ -20,12 +20,14 @@ class PolicyCalls {
  public:
   explicit PolicyCalls(Books& books) : books_(books) {}
 
-  // Which of `candidates`, there is at least one, gets an arrival of the source: a position, or
-  // Policy::kNobodyNow. `joined`: those whom the policy is shown as such.
+  // Asks the policy which of `candidates` gets the arrival; there is at least one. Returns a
+  // position, or Policy::kNobodyNow. `joined`: the workers that the policy is shown as having
+  // joined.
   size_t Pick(Source& source, const Arrival& arrival, std::span<const Candidate> candidates,
               std::span<const uint32_t> joined);
 
-  // Calls a function of that name.
+  // Runs `call`, which calls a function of the policy. `function` is its name, for the report if it
+  // throws.
   template <typename Call>
   void Tell(Source& source, const char* function, Call call) {
     try {
@@ -37,7 +39,8 @@ class PolicyCalls {
     }
   }
 
-  // Set-up. What it has not prepared a policy cannot decide with, so it must not throw here.
+  // Set-up. Prepare must not throw: a policy cannot decide about a worker for which it has not
+  // prepared. If it throws, the process ends.
   void Prepare(const Source& source) const;
 
  private:

@@ -122,9 +122,10 @@ class SourceIdentity {
   std::atomic<uint64_t> serial_{0};
 };
 
-// What has become of the tickets of one source index, as far as the master has not heard of it. It
-// carries the serial of their source, so that a late one is told apart. Several workers may speak
-// between two looks of the master, who hears of each kind once: the order is lost, no kind is.
+// What workers have said by the tickets of one source index, and the master has not heard yet. It
+// carries the serial of the source, so that a late ticket is told apart. Several workers may speak
+// between two looks of the master, which hears of each kind of news once: in which order they came
+// is lost, but no kind is.
 class GivenBack {
  public:
   static constexpr int32_t kErrorMax = 4095;  // the kernel's largest errno
@@ -196,12 +197,14 @@ class GivenBack {
   std::atomic<uint32_t> asked_{0};
 };
 
-// One for each master and worker to whom connections are handed over as completions of its own
-// ring: how many were handed over and not taken out of the ring, which is what fills up its window;
-// how many of these have a lease already, whose place they share (see PortState::open); and how
-// many were ever taken. One word, because a worker may say that it took what is only on its way, or
-// make a lease of a connection that came by another way, just when handing over fails: both sides
-// must agree on who gives the place back.
+// The tally of one master and one worker to which arrivals are handed over as completions of its
+// own ring. It counts three things:
+//  * how many were handed over and are untaken: they fill up the worker's window;
+//  * how many of these have a lease already, with which they share a place (see PortState::open);
+//  * how many were ever taken.
+// All three are in one word, because both sides must agree on who gives a place back. A worker may
+// say that it took what is only on its way, or make a lease of a connection that came by another
+// way, just when the handing over fails.
 class Tally {
  public:
   // Master. One more, before it is handed over. Release: a worker that has seen the completion
@@ -282,20 +285,21 @@ class Tally {
   alignas(kCacheLine) std::atomic<uint64_t> word_{0};
 };
 
-// One for each master: "there is work and no credit; whoever makes some, knock". Beside it, "there
-// is work and no descriptor": that only the end of a connection can change, so it alone answers it.
+// The flags by which one master asks to be woken. The first says that there is work and no credit:
+// whoever makes some knocks. The second says that there is work and no descriptor. Only the end of
+// a connection can change that, so only a lease answers it.
 //
 // The dance: the master sets the flag and then looks once more for credit; a worker makes credit
 // (claims, clears `rung`, takes what was handed over, releases a lease) and then reads the flag.
 // All four accesses are sequentially consistent, so at least one side sees the other: either the
 // master's second look finds the credit, or the worker finds the flag and knocks. With anything
-// weaker both may read the old value (store buffering) and the work waits for ever.
+// weaker both may read the old value (store buffering), and the work waits for ever.
 //
-// Beside both a third, "somebody who waits may have something": for workers that give hints. It is
-// a flag of its own, because a worker comes to its wait far more often than it makes credit, and
-// must not knock each time while credit is short. The dance is the same: the worker says that it
-// waits (PortState::SayWaiting) and then reads the flag; the master raises the flag and then looks
-// once more who waits.
+// The third flag says that somebody who waits may have something: it is for workers that give
+// hints. It is a flag of its own, because a worker comes to its wait far more often than it makes
+// credit, and must not knock each time while credit is short. The dance is the same: the worker
+// says that it waits (PortState::SayWaiting) and then reads the flag; the master raises the flag
+// and then looks once more who waits.
 class Hunger {
  public:
   // Master. `descriptors`: these are short, too. Returns whether it had said so before and a lease

@@ -1,4 +1,4 @@
-// Questions: what an engine can be asked about its sources and workers. None of it changes
+// Questions: what an engine can be asked about its sources and workers. No question changes
 // anything. The counts are those of the last batch, or of the last CatchUp.
 
 #ifndef RINGMASTER_SRC_CORE_QUESTIONS_H_
@@ -30,9 +30,9 @@ class Questions {
     const Worker& of = of_worker(worker);
     return of.used ? of.config.state->open.load(std::memory_order_relaxed) : 0;
   }
-  // Offered or handed over, and not taken.
+  // How many arrivals the worker has unclaimed; of one with a tally, the untaken ones.
   uint32_t Unclaimed(uint32_t worker) const { return books_.Unclaimed(worker); }
-  // The age of the oldest of these; of what was handed over, how long nothing has been taken.
+  // How old the oldest of these is. Of a worker with a tally: for how long it has taken nothing.
   int64_t OldestUnclaimedNs(uint32_t worker) const {
     const Worker& of = of_worker(worker);
     if (of.sending.used()) return books_.StillNs(worker);
@@ -56,11 +56,13 @@ class Questions {
   const Policy& policy(uint32_t source) const { return *of_source(source).config.policy; }
   // The facts that it needs, as kFact bits.
   uint8_t FactsOfPolicy(uint32_t source) const { return FactBits(policy(source).facts()); }
-  // What the source's policy was the first to do that it must not: a sentence; empty: nothing.
+  // The first thing that the source's policy did and must not do, as a sentence; empty: there is
+  // none.
   const std::string& policy_fault(uint32_t source) const { return of_source(source).policy_fault; }
   // Whether it has work that nobody has credit for.
   bool starved(uint32_t source) const { return of_source(source).lack.credit(); }
-  // How long ago the oldest was set aside of what still is, and how many may be.
+  // For how long the one has been set aside that has been so for the longest time; and how many may
+  // be set aside.
   int64_t OldestAsideNs(uint32_t source) const {
     const int64_t at_ns = books_.ledger.OldestAside(source);
     return at_ns == kNotAside ? 0 : books_.now_ns - at_ns;
@@ -74,16 +76,16 @@ class Questions {
   // Whether nothing is armed or under way at the source.
   bool IntakeEnded(uint32_t source) const { return of_source(source).IntakeEnded(); }
 
-  // What the sources have counted whose indexes were used again.
+  // What those sources have counted whose indexes have been used again.
   const SourceCount& departed_sources() const { return books_.departed; }
 
   // --- All together ----------------------------------------------------------------------------
 
   // What has happened since the last call of Engine::ClearEvents.
   std::span<const EngineEvent> events() const { return books_.events; }
-  // While it rests: whether nothing is armed or under way any more.
+  // Whether nothing is armed or under way any more, at a master that rests.
   bool AtRest() const { return books_.unsettled.empty() && AllDisarmed(); }
-  // After StopIntake: nothing is armed or under way any more.
+  // The same after StopIntake.
   bool IntakeEnded() const { return books_.stopping && AllDisarmed(); }
   // Held, offered, or sent and not known to have been received.
   uint64_t Outstanding() const {

@@ -3,7 +3,7 @@
 namespace ringmaster::core {
 
 bool Reader::ReadActive() {
-  delivery_.BeginLook();
+  delivery_.BeginRead();
   std::vector<uint32_t>& active = books_.active;
   for (size_t i = 0; i < active.size();) {
     const uint32_t index = active[i];

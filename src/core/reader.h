@@ -1,5 +1,5 @@
-// Reader: the master's looks at what the workers have done, in their inboxes and tallies. In each
-// batch it looks at whoever has something unclaimed, was rung, or is owed a doorbell.
+// Reader: reads what the workers have done from their inboxes and tallies. In each batch it reads
+// those of every worker that has something unclaimed, was rung, or is owed a doorbell.
 
 #ifndef RINGMASTER_SRC_CORE_READER_H_
 #define RINGMASTER_SRC_CORE_READER_H_
@@ -15,12 +15,13 @@ class Reader {
  public:
   Reader(Books& books, Delivery& delivery) : books_(books), delivery_(delivery) {}
 
-  // Looks at all of them. Returns whether anyone has taken what a source waited for.
+  // Reads all of these. Returns whether anyone has taken what a source waited for.
   bool ReadActive();
-  // Looks at one, as far as the worker claims in order.
+  // Reads one, as far as the worker has claimed in order.
   void Read(uint32_t worker);
-  // Takes note also of what was claimed out of order. A worker that leaves a source and joins it
-  // again while it is inside a callback can find a younger offer in the word of an older one.
+  // Reads one, and finds also what was claimed out of order: a worker that leaves a source and
+  // joins it again while it is inside a callback can find a younger offer in the word of an older
+  // one.
   void ReadAll(uint32_t worker);
 
   // The worker is said to stall. `recalled`: something was recalled from it.
@@ -28,7 +29,7 @@ class Reader {
 
  private:
   void ReadTally(uint32_t worker);
-  // Whether there is nothing to be looked at.
+  // Whether the worker need not be read.
   bool Quiet(uint32_t index) const {
     const Worker& worker = books_.workers[index];
     return books_.Unclaimed(index) == 0 && !worker.outbox.rung() && !worker.bell.owed() &&

@@ -51,7 +51,7 @@ void Recaller::RecallOverdueOf(uint32_t index) {
       case Recallable::kNotYet:
         again_ns = std::min(again_ns, After(std::max(record.offered_at_ns, moved_at_ns), limit_ns));
         continue;
-      case Recallable::kWanted:
+      case Recallable::kNoTaker:
         wants_taker = true;
         continue;
       case Recallable::kNow:
@@ -105,7 +105,7 @@ Recaller::Recallable Recaller::MayRecall(uint32_t index, ArrivalId id) const {
   if ((stuck && TakerFor(record, index, false)) || (late && TakerFor(record, index, true))) {
     return Recallable::kNow;
   }
-  return stuck ? Recallable::kWanted : Recallable::kNotYet;
+  return stuck ? Recallable::kNoTaker : Recallable::kNotYet;
 }
 
 bool Recaller::TakerFor(const ArrivalRecord& record, uint32_t except, bool must_be_idle) const {

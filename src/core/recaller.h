@@ -1,17 +1,20 @@
-// Recaller: takes back what a worker was offered and does not claim, so that somebody else can have
-// it.
+// Recaller: takes back what a worker was offered and does not claim, so that another can have it.
 //
 // Rules:
-//  * Overdue. What has waited longer than its limit behind a worker that does not move is recalled,
-//    if somebody else can take it. Behind a worker that moves it is recalled only if somebody else
-//    is idle, and at kIdleRecallFactor times the limit. Then its limit doubles: it may only have
-//    been unlucky, and is not passed round for ever.
-//  * After a recall the worker owes motion: it gets no credit until it moves (core/motion.h). Where
-//    no word is left to see motion in, `rung` must be able to show it. So the worker is rung.
-//  * An unclaimed offer implies a pending look at its age (core/looks.h).
-//  * Stalls are said. A worker that has something unclaimed and does not move is said to stall when
-//    something is recalled from it. Where nothing can be, because nobody else may or can have what
-//    it was offered, by "silent stall" in core/motion.h. That it moves again is said, too.
+//  * Overdue. Each offer has a limit (Books::RecallLimit), and is overdue when it is older. If its
+//    worker has not moved for that long either, an overdue offer is recalled as soon as anybody
+//    else can take it. If its worker moves, the offer is recalled only at kIdleRecallFactor times
+//    the limit, and only for a worker that is idle. Then the arrival's limit doubles: its worker
+//    was not to blame, and the arrival must not be passed round for ever.
+//  * Owes motion. A worker from which something was recalled gets no credit until it moves
+//    (core/motion.h). Perhaps nothing is left in its inbox that it could claim. Then only `rung`
+//    can show that it has moved, so the worker is rung.
+//  * No offer is forgotten. As long as one is unclaimed, a time is set at which its age is looked
+//    at (core/looks.h).
+//  * Stalls are said. A worker that has not moved for recall_after is said to stall when something
+//    is recalled from it. Perhaps nothing can be recalled, because nobody else may have what it was
+//    offered, or can take it. Then it is said to stall by the rule "silent stall" of core/motion.h.
+//    When it moves again, that is said, too.
 
 #ifndef RINGMASTER_SRC_CORE_RECALLER_H_
 #define RINGMASTER_SRC_CORE_RECALLER_H_
@@ -39,23 +42,28 @@ class Recaller {
 
   // Recalls what is overdue, and rings again where the doorbell seems to have been missed.
   void RecallOverdue();
-  // Whether what could not be recalled, for want of somebody to take it, can be now.
+  // Whether an overdue offer that nobody could take can be taken by somebody now.
   bool AnyCanBeRecalled() const;
 
-  // Takes back one offer. False: the worker was faster. Its holes are to be skipped afterwards.
+  // Takes back one offer, for which the worker owes motion. False: the worker has claimed it
+  // meanwhile. The caller skips the holes that this leaves in the outbox.
   bool Recall(uint32_t worker, const Outbox::Entry& entry);
-  // The same of a worker that owes no motion for it.
+  // The same, but the worker owes no motion.
   bool TakeBack(uint32_t worker, const Outbox::Entry& entry);
-  // What the worker has not claimed of the source. Nobody is told: the worker leaves, or the intake
-  // ends.
+  // Takes back all that the worker has not claimed of the source. The worker owes no motion, and
+  // the policy is not told, because the worker leaves or the intake ends.
   void RecallAllOf(WorkerIndex worker, SourceIndex source = kEverySource);
 
   // When the worker's first offer reaches its limit.
   int64_t FirstLimitAt(const Worker& worker) const;
 
  private:
-  // kNotYet: it is young, or its worker has moved lately. kWanted: nobody can take it.
-  enum class Recallable : uint8_t { kNever, kNotYet, kWanted, kNow };
+  enum class Recallable : uint8_t {
+    kNever,    // nobody else may have it
+    kNotYet,   // it is not overdue, or its worker has moved lately
+    kNoTaker,  // it is overdue, and nobody can take it now
+    kNow,
+  };
   Recallable MayRecall(uint32_t worker, ArrivalId id) const;
   // Whether somebody else could take it now.
   bool TakerFor(const ArrivalRecord& record, uint32_t except, bool must_be_idle) const;

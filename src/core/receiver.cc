@@ -232,7 +232,7 @@ void Receiver::FinishBatch() {
 
 void Receiver::NoteOverflows(Source& source, int32_t overflows) {
   const Overflows::News news = source.overflows.Note(overflows, books_.now_ns);
-  source.counts.overflows += news.dropped;
+  source.counts.overflows += news.discarded;
   if (news.begins) books_.Emit(EventKind::kBacklogOverflow, source.index);
 }
 

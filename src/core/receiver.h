@@ -1,9 +1,9 @@
-// Receiver: what the ring and the workers say of sources: edges, connections, errors, counts,
-// tickets that were given back. It brings the books up to date; what is to be done about that is
-// for others to decide.
+// Receiver: what the ring and the workers say of sources: edges, connections, errors, counts, and
+// tickets that were given back. It brings the books up to date; other parts decide what is to be
+// done.
 //
-// Whoever holds a ring can put anything into it. So what nobody has asked for is not believed. A
-// descriptor in it may be anybody's, and stays open.
+// Anybody who has the ring's descriptor can put completions into the ring. So a completion that
+// nobody has asked for is not believed. A descriptor in it may be anybody's, and stays open.
 
 #ifndef RINGMASTER_SRC_CORE_RECEIVER_H_
 #define RINGMASTER_SRC_CORE_RECEIVER_H_
@@ -20,16 +20,19 @@ class Receiver {
 
   // A completion that names a source.
   void OnCompletion(const Completion& completion);
-  // What workers have given back since the last batch. After the ends of leases, which end older
-  // back-offs.
+  // What workers have said by their tickets since the last batch. Call it after EndBackOffs: an
+  // error that is said here may begin a new back-off, which the end of an earlier lease must not
+  // end.
   void TakeGivenBack();
-  // All completions of the batch were said: learns from them.
+  // All completions of the batch have been said: ends back-offs that are over, and lets the sources
+  // learn.
   void FinishBatch();
 
-  // How many connections the kernel has dropped by now.
+  // How many connections the kernel has discarded by now because the backlog was full.
   void NoteOverflows(Source& source, int32_t overflows);
 
-  // Whether any source backs off; and they all do no more, because a descriptor may be free.
+  // Whether any source backs off. And ends all back-offs, because a descriptor may have become
+  // free.
   bool BackingOff() const;
   void EndBackOffs();
 

@@ -41,7 +41,7 @@ void Registry::ReserveShared() {
   // one arming and one ending, the same of the watch for its end, for its state, and for no more
   // accepts than its workers have credit. Nothing is turned away or dropped at once twice, nor more
   // in all than the batch has brought.
-  const size_t ops = 1 + books_.unsettled.room() + 2 * (kRefusalsPerBatchMax + 1) +
+  const size_t ops = 1 + books_.unsettled.ids_max() + 2 * (kRefusalsPerBatchMax + 1) +
                      books_.config.completions_max + kOverflowLooksPerBatchMax +
                      (kDealRoundsMax + 4) * workers + 6 * sources + books_.room.windows();
   if (ops > ops_max_) ops_max_ = std::max(ops, 2 * ops_max_);
@@ -59,7 +59,7 @@ void Registry::MakeRoom() {
 void Registry::MakeRoomFor(uint64_t arrivals, uint64_t records_max) {
   Ledger& ledger = books_.ledger;
   const uint64_t needed =
-      arrivals + books_.room.Needed(ledger.records_used(), books_.unsettled.room());
+      arrivals + books_.room.Needed(ledger.records_used(), books_.unsettled.ids_max());
   ledger.Reserve(books_.source_slots(), books_.worker_slots(),
                  static_cast<uint32_t>(std::min(needed, records_max)));
 }

@@ -2,13 +2,13 @@
 // that no batch has to.
 //
 // Rules:
-//  * A source that is removed is taken in no more, but what it has accepted is still dealt.
+//  * A removed source takes nothing more in, but what it has accepted is still dealt.
 //  * An index is used again when nothing of its source is left, and no worker can still be looking
 //    up an offer of it. A worker that has claimed an offer looks its token up before its callback
-//    ends, and uses the books of the source while it redeems a ticket. So one that is found to do
-//    neither, after all offers were taken, does not look any more: later it finds that its ticket
-//    is late.
-//  * A worker that leaves: all that it has not claimed is recalled at once. It may have claimed a
+//    ends, and uses the books of the source while it redeems a ticket. So, after all offers have
+//    been claimed, each worker that is seen outside of a claim and redeeming nothing is done with
+//    the source: whatever it does later, it finds that its ticket is late.
+//  * When a worker leaves, all that it has not claimed is recalled at once. It may have claimed a
 //    ticket that it does not redeem any more, so its sources may have more.
 
 #ifndef RINGMASTER_SRC_CORE_REGISTRY_H_

@@ -18,26 +18,25 @@ struct Wait {
   // NOLINTNEXTLINE(google-explicit-constructor): a plain time is a wait
   constexpr Wait(int64_t at_most_ns, int64_t gather = 0) : max_ns(at_most_ns), gather_ns(gather) {}
 
-  int64_t max_ns;     // until something has completed, and no longer; 0: does not wait
-  int64_t gather_ns;  // first so long whatever completes meanwhile, so that it shares one wake-up
+  int64_t max_ns;     // until something has completed, but no longer than this; 0: does not wait
+  int64_t gather_ns;  // at first so long, whatever completes: all of that shares one wake-up
 };
 
 class Ring {
  public:
   virtual ~Ring() = default;
 
-  // Crosses the seam once: submits `ops` in order, waits as `wait` says, and replaces the contents
-  // of `completions` by what completed, in the order in which it happened, at most
-  // `completions.capacity()` of them; what does not fit is kept for the next turn.
+  // Crosses the seam once. Submits `ops` in order, waits as `wait` says, and replaces the contents
+  // of `completions` by what has completed, in the order in which it happened. These are at most
+  // `completions.capacity()`; the others are kept for the next turn.
   //
-  // Always called by one and the same thread. Returns 0, also when nothing completed in time, or
-  // the -errno of a failure that leaves the ring unusable; transient ones are retried inside. Never
-  // allocates.
+  // Always called by one and the same thread. Returns 0, also when nothing completed in time.
+  // Returns the -errno of a failure that leaves the ring unusable; transient failures are retried
+  // inside. Never allocates.
   virtual int Turn(std::span<const Op> ops, Wait wait, std::vector<Completion>& completions) = 0;
 
-  // After a turn: whether the kernel has taken everything that was submitted, and nothing that it
-  // completed at once is still to be returned. A kSend that has not failed by then has been
-  // received.
+  // After a turn: whether the kernel has taken everything that was submitted, and everything that
+  // it completed at once has been returned. A kSend that has not failed by then has been received.
   virtual bool AllReported() const = 0;
 };
 

@@ -1,16 +1,17 @@
-// Room: how many arrivals the ledger has room for, and what may still come.
+// Room: for how many arrivals the ledger has free records, and how many may still come.
 //
 // Rule "room for whatever may arrive". A batch makes no room. A single accept is asked for, and a
-// ticket issued, only where there is room for it. A multishot accept cannot ask first. So it is
-// armed only while there is room for all that may still come of all multishot accepts together when
-// they have been told to end (BurstMax):
-//  * the batch that finds too little room has brought up to completions_max,
-//  * the turn that submits the end may bring as many before it does so,
-//  * the completion queue may be full by then, and on its overflow list is at most the last
+// ticket issued, only if there is room for it. A multishot accept cannot ask first. So it is armed
+// only while there is room for the largest burst: all that may still come of all multishot accepts
+// together once they are told to end (BurstMax). These are:
+//  * up to completions_max, in the batch that finds too little room,
+//  * as many again, in the turn that submits the end, before it does so,
+//  * what fills up the completion queue by then, and on its overflow list at most the last
 //    completion of each multishot accept.
-// Nothing else may use that room, so what is found at the end of a batch holds for the next.
+// Nothing else may use the room for the burst. So what is true of it at the end of a batch is still
+// true in the next.
 //
-// Between two batches there is enough room again (Needed): for what is there, for all that workers
+// Between two batches room is made, if need be (Needed): for what is there, for all that workers
 // can be offered or sent, for every `hold`, and for a burst. A ring that brings more than it said
 // it could is not trusted: what there is no room for is closed and reported.
 //
@@ -35,7 +36,7 @@ class Room {
 
   // --- Set-up ----------------------------------------------------------------------------------
 
-  // A source with a multishot accept that may hold so many comes or goes.
+  // A source with a multishot accept comes or goes. It may hold so many.
   void AddEach(uint32_t hold) {
     ++eaches_;
     holds_ += hold;
@@ -63,12 +64,12 @@ class Room {
   uint32_t BurstMax() const {
     return eaches_ == 0 ? 0 : 2 * completions_max_ + completion_entries_ + eaches_;
   }
-  // Whether of so many free records some are left for that many arrivals, beside those that are
-  // under way or may come unasked.
+  // Whether `free` records are enough for that many arrivals, beside those that are under way or
+  // may come unasked.
   bool IsFor(uint32_t arrivals, uint32_t free) const {
     return free >= uint64_t{BurstMax()} + accepts_ + arrivals;
   }
-  // How many records there should be, where so many are used, and so many may be sent.
+  // How many records there should be, if `used` are in use and `sent_max` arrivals may be sent.
   uint64_t Needed(uint32_t used, uint64_t sent_max) const {
     return uint64_t{used} + accepts_ + words_ + sent_max + holds_ + BurstMax();
   }

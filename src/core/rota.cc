@@ -8,26 +8,26 @@ namespace ringmaster::core {
 
 void Rota::Deal() {
   Ahead ahead = Ahead::kNobody;
-  size_t unserved = 0;
-  served_.clear();
-  for (const uint32_t index : turns_) {
+  size_t others = 0;
+  advanced_.clear();
+  for (const uint32_t index : order_) {
     Source& source = books_.sources[index];
-    bool served = dealer_.Deal(source);
-    served |= asker_.AskForMore(source, ahead);
+    bool advanced = dealer_.Deal(source);
+    advanced |= asker_.AskForMore(source, ahead);
     if (books_.config.gate != nullptr && source.lack.credit()) {
       const bool soon = asker_.GetsCreditSoon(source);
       ahead = std::max(ahead, soon ? Ahead::kGetsCreditSoon : Ahead::kStarves);
     }
-    if (served) {
-      served_.push_back(index);
+    if (advanced) {
+      advanced_.push_back(index);
     } else {
-      turns_[unserved++] = index;
+      order_[others++] = index;
     }
   }
-  // Of those who were served, the first could have the most.
-  const auto first = served_.empty() ? served_.end() : std::next(served_.begin());
-  std::rotate_copy(served_.begin(), first, served_.end(),
-                   turns_.begin() + static_cast<ptrdiff_t>(unserved));
+  // Of those that have advanced, the first could have the most.
+  const auto first = advanced_.empty() ? advanced_.end() : std::next(advanced_.begin());
+  std::rotate_copy(advanced_.begin(), first, advanced_.end(),
+                   order_.begin() + static_cast<ptrdiff_t>(others));
 }
 
 }  // namespace ringmaster::core

@@ -1,16 +1,17 @@
 // Sending: arrivals that are handed over as completions of the workers' own rings, and the master's
 // books of them. There are two parts. Sending is about one worker, as Outbox is about one with an
-// inbox: what it was sent and has not taken. Unsettled is about all workers together: what was sent
+// inbox: what was sent to it and is untaken. Unsettled is about all workers together: what was sent
 // and may still fail.
 //
-// What a ring has been sent is the worker's. So it counts as claimed at once, and cannot be
-// recalled. There are two ends to it, which are independent of one another:
-//  * The kernel reports within the turn that submits it if the sending has failed. Then the arrival
-//    is held again. What has not failed is settled, and nothing more is known of it.
+// What was sent is in the worker's ring. So it counts as claimed at once, and cannot be recalled.
+// Two things are heard of it later, in any order:
+//  * The kernel reports, within the turn that submits it, if the sending has failed. Then the
+//    arrival is held again. What has not failed is settled: it was received, and the ledger forgets
+//    it.
 //  * The worker says, by Took, how many it has taken out of its ring. Until then they fill up its
 //    window, as unclaimed offers do elsewhere.
 //
-// Took says how many, never which. Hence the rule that the oldest are taken first. It matters for
+// Took says how many, never which. So the oldest are assumed to be taken first. It matters for
 // tickets alone: what arrives while a ticket is untaken may have been found by it, and is looked
 // for again when that is taken. So a worker's books say of each that was sent, in order, whether it
 // is a ticket and of which source.
@@ -41,9 +42,9 @@ class Sending {
   // Borrows `tally`.
   explicit Sending(Tally* tally) : tally_(tally) {}
 
-  // Set-up. Room for what may be sent to a worker that has such a window.
+  // Set-up. Allocates for what may be sent to a worker that has such a window.
   void Reserve(size_t window) { core::Reserve(tickets_, 2 * window); }
-  // Set-up. What goes with the arrivals of a source; any worker may have one.
+  // Set-up. The user_data of what is sent of a source; any worker may have one.
   void SetToken(uint32_t source, uint64_t token) {
     if (tokens_.size() <= source) tokens_.resize(source + 1);
     tokens_[source] = token;
@@ -62,23 +63,24 @@ class Sending {
     tickets_.push_back(ticket);
   }
 
-  // The sending has failed. Says whose the place is now. If the worker has said that it took this
-  // one, it stays counted as sent and taken. Otherwise ForgetNewest, or ForgetOldest, follows.
+  // The sending of one has failed. Returns whose its place is now. If the worker has said that it
+  // took this one, it stays counted as sent and taken. Otherwise call ForgetNewest or ForgetOldest
+  // next.
   Tally::Unsent Unsend() {
     const Tally::Unsent unsent = tally_->Unsend();
     if (unsent != Tally::Unsent::kTaken) --sent_;
     return unsent;
   }
 
-  // How many it has taken since this was asked last. ForgetOldest follows.
+  // How many the worker has taken since this was asked last. Call ForgetOldest next.
   uint32_t NewlyTaken() {
     const uint32_t taken = tally_->Taken() - static_cast<uint32_t>(taken_);
     taken_ += taken;
     return taken;
   }
 
-  // The oldest `count`, or all that there are, are of no interest any more. Calls `forget` with the
-  // source of each that is a ticket.
+  // Forgets the oldest `count`, or all that there are. Calls `forget` with the source of each that
+  // is a ticket.
   template <typename Forget>
   void ForgetOldest(size_t count, Forget forget) {
     const auto end = tickets_.begin() + static_cast<ptrdiff_t>(std::min(count, tickets_.size()));
@@ -87,15 +89,16 @@ class Sending {
     }
     tickets_.erase(tickets_.begin(), end);
   }
-  // The newest that is a ticket of this source, or with kNoTicket, none. False: there is none.
+  // Forgets the newest that is a ticket of this source, or, with kNoTicket, that is no ticket.
+  // False: there is none.
   bool ForgetNewest(uint32_t ticket) {
     const auto newest = std::find(tickets_.rbegin(), tickets_.rend(), ticket);
     if (newest == tickets_.rend()) return false;
     tickets_.erase(std::next(newest).base());
     return true;
   }
-  // Nobody waits any more for those tickets of whose sources `give_up` says so. They still fill up
-  // the window.
+  // Gives up those tickets of whose sources `give_up` says so: nobody waits for them any more. They
+  // still fill up the window.
   template <typename GiveUp>
   void GiveUpTickets(GiveUp give_up) {
     for (uint32_t& ticket : tickets_) {
@@ -121,15 +124,16 @@ class Unsettled {
 
   // Set-up. The windows of all workers that are sent to have changed by so much together.
   void WindowsChange(int64_t by) { windows_ += static_cast<uint64_t>(by); }
-  // Set-up. Room for what these windows allow. The next ones may be sent before it is known that
-  // the last ones were received. When that limit is reached in the middle of a batch, the credit of
-  // that batch is still given.
+  // Set-up. Allocates for what these windows allow. A second window may be sent before it is known
+  // that the first one was received; then it is full, and no worker has credit. A batch in the
+  // middle of which that happens still gives the credit that it has found: a third window.
   void Reserve() {
     size_max_ = 2 * windows_;
-    core::Reserve(ids_, room());
-    core::Reserve(failures_, room());
+    core::Reserve(ids_, ids_max());
+    core::Reserve(failures_, ids_max());
   }
-  size_t room() const { return 3 * windows_; }
+  // How many may be unsettled at once.
+  size_t ids_max() const { return 3 * windows_; }
   // Whether nothing more may be sent before something is settled.
   bool full() const { return size_max_ > 0 && ids_.size() >= size_max_; }
 

@@ -1,13 +1,13 @@
 // Tickets: what a master knows of the tickets of one source with readiness intake, beside what the
-// ledger counts. Its workers accept or read by themselves, so the master hears of it only from
-// them and from the kernel's count.
+// ledger counts. The workers accept or read by themselves, so the master hears of it only from them
+// and from the kernel's count.
 //
 //  * The count. Of some listeners the kernel can be asked how many connections wait. One question
-//    is under way at a time; its answer is used once, in the batch that it comes in.
-//  * Untaken tickets. One that was handed over as a completion may have been redeemed before its
-//    worker says Took. So a look while there are any finds out nothing, and what has come since is
-//    looked for when they are taken. A worker need not say that it has accepted by such a ticket:
-//    when all are taken, and none has failed meanwhile, they count as a success.
+//    is under way at a time. Its answer is used once, in the batch in which it comes.
+//  * Untaken tickets. A ticket that was handed over as a completion may have been redeemed before
+//    its worker says Took. So what comes while there are any is looked for when they are taken. A
+//    worker need not say that it has accepted by such a ticket: when all are taken, and none has
+//    failed meanwhile, they count as a success.
 //  * News. What workers have said of the source's tickets since the last batch. In which order is
 //    not known. Of several errors the gravest is kept.
 //
@@ -51,17 +51,16 @@ class Tickets {
   // One is handed over as a completion.
   void Send() { ++untaken_; }
   uint32_t untaken() const { return untaken_; }
-  // Nobody waits any more for one of them to be taken. Returns whether it was the last that was
-  // waited for, and nothing went wrong meanwhile. What went wrong by these says nothing of those
-  // that are sent later, whether these were taken or not.
+  // One of them is taken or given up. Returns whether it was the last one, and nothing went wrong
+  // meanwhile. What went wrong by these tickets says nothing of those that are sent later.
   bool Forget() {
     if (--untaken_ > 0) return false;
     return !std::exchange(failed_, false);
   }
-  // Something went wrong by a ticket.
+  // A worker could not accept by a ticket.
   void Fail() { failed_ = true; }
-  // The source tries again: what went wrong before says nothing of those that are to come, unless
-  // some are untaken still.
+  // The source tries again after a back-off. What went wrong before says nothing of the tickets
+  // that are to come, unless some are untaken still.
   void TryAgain() {
     if (untaken_ == 0) failed_ = false;
   }

@@ -11,11 +11,11 @@
 //   room      is made in the ledger, where the batch has found too little
 //   places    that the batch has set free: the other masters are told
 //
-// Then come what waited for the turn's end and the events, which are the host's own, and the time
-// that the master may sleep (WaitAfterTurn). The runtime, the simulator and the study take their
-// turns here, so that what is simulated is what is shipped.
+// Afterwards the caller sees to what has waited for the end of the turn, and to the events, and
+// asks how long the master may sleep (WaitAfterTurn). The runtime, the simulator and the study take
+// their turns here, so that what is simulated is what is shipped.
 //
-// `Host` is whoever drives the master. It must have:
+// `Caller` is the part that has the ring and the ways in for other threads. It must have:
 //
 //   bool AllReported()               whether the ring has reported all that was submitted
 //   bool KeepsBack()                 whether the ring holds accepted connections for which there
@@ -46,34 +46,35 @@ namespace ringmaster::core {
 
 // `completions` are read after the calls have run. `ops` is replaced by what the ring is to do.
 // Returns whether room was made in the ledger.
-template <typename Host>
-bool TakeTurn(Engine& engine, Host& host, const std::vector<Completion>& completions,
+template <typename Caller>
+bool TakeTurn(Engine& engine, Caller& caller, const std::vector<Completion>& completions,
               int64_t now_ns, std::vector<Op>& ops) {
-  host.LetGoOfRings();
-  if (!host.RunCalls()) return false;
-  if (const auto passed_on = host.PassedOn(); !passed_on.empty()) engine.PassOn(passed_on, now_ns);
-  const bool given_back = host.AnythingGivenBack();
+  caller.LetGoOfRings();
+  if (!caller.RunCalls()) return false;
+  if (const auto passed_on = caller.PassedOn(); !passed_on.empty())
+    engine.PassOn(passed_on, now_ns);
+  const bool given_back = caller.AnythingGivenBack();
   for (uint32_t source = 0; given_back && source < engine.source_slots(); ++source) {
-    // What comes late, of a source that has gone, is nothing.
-    engine.GiveBack(source, host.given_back(source).Hear(engine.source_serial(source)));
+    // Hear leaves out what is late, of a source that has gone.
+    engine.GiveBack(source, caller.given_back(source).Hear(engine.source_serial(source)));
   }
-  engine.OnBatch(completions, now_ns, ops, host.AllReported());
+  engine.OnBatch(completions, now_ns, ops, caller.AllReported());
   for (uint32_t source = 0; source < engine.source_slots(); ++source) {
-    if (engine.WaitsForSuccess(source)) host.given_back(source).Ask();
+    if (engine.WaitsForSuccess(source)) caller.given_back(source).Ask();
   }
-  const bool room = engine.WantsRoom() || (host.KeepsBack() && engine.RoomForEach() == 0);
+  const bool room = engine.WantsRoom() || (caller.KeepsBack() && engine.RoomForEach() == 0);
   if (room) engine.MakeRoom();
-  if (engine.PlacesFreed()) host.TellOthers();
+  if (engine.PlacesFreed()) caller.TellOthers();
   return room;
 }
 
 // For how long the master may sleep after a turn, in nanoseconds; see Engine::WaitMax.
-template <typename Host>
-int64_t WaitAfterTurn(const Engine& engine, Host& host, int64_t now_ns) {
+template <typename Caller>
+int64_t WaitAfterTurn(const Engine& engine, Caller& caller, int64_t now_ns) {
   // Whoever has left waits until the kernel has taken what was submitted before.
-  if (host.LeaversWait()) return 0;
+  if (caller.LeaversWait()) return 0;
   // The ring gives what it keeps back to the next turn.
-  if (host.KeepsBack() && engine.RoomForEach() > 0) return 0;
+  if (caller.KeepsBack() && engine.RoomForEach() > 0) return 0;
   return engine.WaitMax(now_ns);
 }
 

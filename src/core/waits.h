@@ -1,11 +1,12 @@
-// Waits: what keeps something from being done now, so that the engine waits for somebody else. The
-// only place that knows. It is asked whether to raise `hungry`, and what is armed; and CheckAll
-// asks it at rest about everything that is left to be done.
+// Waits: what keeps something from being done now, so that the engine waits for somebody else. No
+// other part knows these reasons. The engine asks Waits whether to raise `hungry`, and what is to
+// be armed. Engine::CheckAll asks it about everything that is left to be done.
 //
-// Rule "at rest". A source is armed if and only if a worker has joined it, it is neither paused,
-// failed nor backing off, and it is not ready without credit (polls) or full (multishot accepts);
-// see core/intake.h. What is left to be done waits for a reason that stands here, and that implies
-// `hungry`.
+// Rule "reasons". When nothing is under way, whatever is left to be done waits for one of the
+// reasons that stand here (For), and each of them implies `hungry`. A source is armed if and only
+// if a worker has joined it, it is neither paused nor given up nor backing off, and, if it is
+// polled, it is not ready without credit; if it has a multishot accept, it is not full
+// (core/intake.h).
 
 #ifndef RINGMASTER_SRC_CORE_WAITS_H_
 #define RINGMASTER_SRC_CORE_WAITS_H_
@@ -18,8 +19,16 @@ namespace ringmaster::core {
 
 class Waits {
  public:
-  // What only a worker, or the end of a lease, can change.
-  enum class For : uint8_t { kNothing, kCredit, kDescriptors, kTook, kTaker, kPolicy, kOthers };
+  // What only a worker, or the end of a lease, can bring about.
+  enum class For : uint8_t {
+    kNothing,      // it does not wait
+    kCredit,       // credit, or a place at the gates
+    kDescriptors,  // the end of a back-off; a descriptor that becomes free ends it early
+    kTook,         // that a worker says Took of the source's tickets
+    kTaker,        // that somebody can take overdue offers
+    kPolicy,       // something for which a policy that has picked nobody might pick somebody
+    kOthers,       // credit of others than a giver
+  };
 
   explicit Waits(const Books& books) : books_(books) {}
 
@@ -34,13 +43,12 @@ class Waits {
     return For::kNothing;
   }
   For Of(const Worker& worker) const {
-    // Overdue offers that nobody could take.
     return worker.active && worker.looks.wants_taker() ? For::kTaker : For::kNothing;
   }
 
-  // Whether there is work that waits for somebody else to move.
+  // Whether anything waits for one of these.
   bool Any() const;
-  // Whether some waits, and all of it for this alone.
+  // Whether nothing waits for anything but this.
   bool OnlyFor(For what) const;
 
   // Whether the source is to be armed.
@@ -52,7 +60,7 @@ class Waits {
          .starves = Of(source) == For::kCredit || books_.AsideFull(source),
          .facts = source.facts});
   }
-  // Whether something of the source is left to be done and not under way.
+  // Whether something of the source is left to be done, and nothing is under way that does it.
   bool HasWork(const Source& source) const;
 
  private:

@@ -31,9 +31,9 @@ struct Worker {
 
   // Inside a claim. A hint: a wrong one costs a worse pick.
   bool Serving() const { return config.state->serving.load(std::memory_order_relaxed) != 0; }
-  // Whether it has been recalled from of late and is inside a claim now. What it is offered then
-  // waits for a callback that may take long, too briefly for a recall perhaps and yet for the most
-  // of that callback, so everybody else is asked first.
+  // Whether something was recalled from it of late, and it is inside a claim now. What it is
+  // offered then waits for a callback that may take long: perhaps too briefly for a recall, and yet
+  // for most of that callback. So everybody else is asked first.
   bool SlowAtWork(int64_t now_ns) const { return motion.slow(now_ns) && Serving(); }
   // Whether it waits, as far as is known: nothing is there for it, of any master, and it neither is
   // inside a claim nor says that it is busy.
@@ -42,7 +42,8 @@ struct Worker {
   int32_t cpu() const {
     return config.cpu >= 0 ? config.cpu : config.state->cpu.load(std::memory_order_relaxed);
   }
-  // When it is said to stall, should nothing be recallable from it.
+  // By the rule "silent stall" of core/motion.h: when it is said to stall if nothing can be
+  // recalled from it until then.
   int64_t SilentAt() const { return motion.SilentAtNs(looks.vain_since_ns()); }
 };
 

@@ -80,7 +80,7 @@ struct Backlog {
 };
 Backlog BacklogOf(int fd);
 
-// How many connections the kernel has dropped at a listening TCP socket, mostly because its queue
+// How many connections the kernel has discarded at a listening TCP socket, mostly because its queue
 // was full. The number is cut to core::kOverflowsMask. Or -errno. A client that tries again counts
 // again.
 int32_t OverflowsOf(int fd);

@@ -45,11 +45,11 @@ std::string StallText(const core::EngineEvent& event, const BalancerOptions& opt
 std::string OverflowText(uint32_t index, const core::Engine& engine, const Roster& roster) {
   const SourceEntry& source = roster.source(index);
   const ring::Backlog backlog = ring::BacklogOf(source.fd);
-  const uint64_t dropped = engine.intake(index).overflows;
+  const uint64_t discarded = engine.intake(index).overflows;
   return absl::StrCat(
       "the backlog of source ", roster.PublicIndex(index), " (descriptor ", source.fd,
-      ") has overflowed: since the source was added the kernel has dropped ", dropped,
-      dropped == 1 ? " attempt" : " attempts",
+      ") has overflowed: since the source was added the kernel has discarded ", discarded,
+      discarded == 1 ? " attempt" : " attempts",
       " to connect, and those clients hang until they try again. ",
       engine.starved(index)
           ? "The workers that have joined have no credit now: make them faster, add workers, or "

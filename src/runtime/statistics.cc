@@ -9,7 +9,7 @@
 namespace ringmaster::internal {
 namespace {
 
-// Asks the kernel about the source's queue, and notes how many connections it has dropped.
+// Asks the kernel about the source's queue, and notes how many connections it has discarded.
 void FillBacklog(uint32_t index, core::Engine& engine, const Roster& roster, SourceStats& stats) {
   const SourceEntry& source = roster.source(index);
   if (source.tells_backlog) {

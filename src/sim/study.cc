@@ -187,7 +187,7 @@ class Study {
         outcome_.recalled += master->engine->ledger().worker(worker).recalled;
         outcome_.doorbells += master->engine->doorbells(worker);
       }
-      master->engine->CheckAll(/*at_rest=*/false);
+      master->engine->CheckAll(/*nothing_under_way=*/false);
     }
   }
 

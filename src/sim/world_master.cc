@@ -398,7 +398,7 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
     master.hunger.Clear();
   }
   NotePromises();
-  if (host.places_freed) TellOthers(master);
+  if (caller.places_freed) TellOthers(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
   NoteOps(master);
   NoteEvents(master);

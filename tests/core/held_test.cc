@@ -20,7 +20,7 @@ class HeldTest : public ::testing::Test {
   // Its number is its id.
   ArrivalId Add(uint32_t source, uint32_t giver = kNoGiver, bool aside = false) {
     const auto id = static_cast<ArrivalId>(records_.size());
-    records_.push_back({.place = Place::kHeld,
+    records_.push_back({.where = Where::kHeld,
                         .aside = aside,
                         .source = SourceIndex(source),
                         .giver = giver,

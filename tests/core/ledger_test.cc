@@ -39,7 +39,7 @@ TEST_F(LedgerTest, HoldsArrivalsInTheirOrder) {
 TEST_F(LedgerTest, CountsAnOfferForItsSourceAndItsWorker) {
   const ArrivalId id = ledger_.Arrive(0, 10, {});
   ledger_.Offer(id, 2, 100);
-  EXPECT_EQ(ledger_.record(id).place, Place::kOffered);
+  EXPECT_EQ(ledger_.record(id).where, Where::kOffered);
   EXPECT_EQ(ledger_.record(id).offered_at_ns, 100);
   EXPECT_EQ(ledger_.source(0).held, 0u);
   EXPECT_EQ(ledger_.source(0).offered, 1u);
@@ -52,7 +52,7 @@ TEST_F(LedgerTest, ForgetsAnArrivalThatWasClaimed) {
   const ArrivalId id = ledger_.Arrive(0, 10, {});
   ledger_.Offer(id, 2, 100);
   ledger_.Claim(id);
-  EXPECT_EQ(ledger_.record(id).place, Place::kFree);
+  EXPECT_EQ(ledger_.record(id).where, Where::kFree);
   EXPECT_EQ(ledger_.source(0).claimed, 1u);
   EXPECT_EQ(ledger_.worker(2).claimed, 1u);
   EXPECT_EQ(ledger_.worker(2).unclaimed, 0u);

@@ -66,7 +66,7 @@ TEST_F(OutboxTest, OfAWorkerWithoutAnInboxIsAlwaysEmpty) {
   Outbox outbox;
   EXPECT_TRUE(outbox.empty());
   EXPECT_EQ(outbox.size(), 0u);
-  EXPECT_EQ(outbox.room(), 0u);
+  EXPECT_EQ(outbox.free(), 0u);
   EXPECT_FALSE(outbox.unpublished());
   EXPECT_FALSE(outbox.rung());
   EXPECT_FALSE(outbox.SkipHoles());
@@ -75,7 +75,7 @@ TEST_F(OutboxTest, OfAWorkerWithoutAnInboxIsAlwaysEmpty) {
 TEST_F(OutboxTest, WhatIsPutIsSeenByTheWorkerWhenItIsPublished) {
   Put({7, 8});
   EXPECT_TRUE(outbox_.unpublished());
-  EXPECT_EQ(outbox_.room(), outbox_.size() - 2);
+  EXPECT_EQ(outbox_.free(), outbox_.size() - 2);
   std::vector<int32_t> fds;
   worker_.Claim(hunger_, &fds);
   EXPECT_TRUE(fds.empty());
@@ -104,7 +104,7 @@ TEST_F(OutboxTest, FindsWhatTheWorkerHasClaimedInItsTurn) {
   worker_.Claim(hunger_);
   EXPECT_EQ(Claimed(), Ids{9});
   EXPECT_TRUE(outbox_.empty());
-  EXPECT_EQ(outbox_.room(), outbox_.size());
+  EXPECT_EQ(outbox_.free(), outbox_.size());
 }
 
 TEST_F(OutboxTest, ARecallLeavesAHoleThatIsNoRoomBeforeItIsPassed) {
@@ -113,10 +113,10 @@ TEST_F(OutboxTest, ARecallLeavesAHoleThatIsNoRoomBeforeItIsPassed) {
   EXPECT_EQ(Oldest(), (Ids{7, 9}));
   EXPECT_EQ(Newest(), (Ids{9, 7}));
   EXPECT_TRUE(outbox_.SkipHoles());
-  EXPECT_EQ(outbox_.room(), outbox_.size() - 3);
+  EXPECT_EQ(outbox_.free(), outbox_.size() - 3);
   EXPECT_TRUE(Recall(7));
   EXPECT_TRUE(outbox_.SkipHoles());
-  EXPECT_EQ(outbox_.room(), outbox_.size() - 1);
+  EXPECT_EQ(outbox_.free(), outbox_.size() - 1);
   EXPECT_TRUE(Recall(9));
   EXPECT_FALSE(outbox_.SkipHoles());
   EXPECT_TRUE(outbox_.empty());
@@ -147,7 +147,7 @@ TEST_F(OutboxTest, WhatTheWorkerHasClaimedCannotBeRecalledAndIsFoundLater) {
 // A worker that is inside a claim stands on a hole, and finds an offer of the next lap in it.
 TEST_F(OutboxTest, AClaimBeforeItsTurnIsFoundByAWalk) {
   OfferAll({1, 2, 3, 4, 5, 6, 7, 8});
-  ASSERT_EQ(outbox_.room(), 0u);
+  ASSERT_EQ(outbox_.free(), 0u);
   worker_.inbox().Begin();
   EXPECT_TRUE(Recall(1));
   EXPECT_TRUE(outbox_.SkipHoles());

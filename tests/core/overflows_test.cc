@@ -1,4 +1,4 @@
-// What the kernel has dropped. Method: the test is the kernel that counts, and says what comes.
+// What the kernel has discarded. Method: the test is the kernel that counts, and says what comes.
 
 #include "core/overflows.h"
 
@@ -43,16 +43,16 @@ TEST(OverflowsTest, IsAskedOnceAtATimeAndNotTooOften) {
 
 TEST(OverflowsTest, CountsWhatIsNew) {
   Overflows overflows(true, 7);
-  EXPECT_EQ(overflows.Note(7, kNow).dropped, 0u);
-  EXPECT_EQ(overflows.Note(9, kNow).dropped, 2u);
-  EXPECT_EQ(overflows.Note(9, kNow).dropped, 0u);
-  EXPECT_EQ(overflows.Note(-5, kNow).dropped, 0u);  // an errno
-  EXPECT_EQ(overflows.Note(10, kNow).dropped, 1u);
+  EXPECT_EQ(overflows.Note(7, kNow).discarded, 0u);
+  EXPECT_EQ(overflows.Note(9, kNow).discarded, 2u);
+  EXPECT_EQ(overflows.Note(9, kNow).discarded, 0u);
+  EXPECT_EQ(overflows.Note(-5, kNow).discarded, 0u);  // an errno
+  EXPECT_EQ(overflows.Note(10, kNow).discarded, 1u);
 }
 
 TEST(OverflowsTest, TheKernelsCountBeginsAnew) {
   Overflows overflows(true, kOverflowsMask - 1);
-  EXPECT_EQ(overflows.Note(2, kNow).dropped, 4u);
+  EXPECT_EQ(overflows.Note(2, kNow).discarded, 4u);
 }
 
 TEST(OverflowsTest, AnEpisodeBeginsAfterACalmTime) {

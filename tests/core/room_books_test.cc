@@ -87,9 +87,9 @@ TEST(AgesTest, WhatHasNoLimitIsNeverTooOld) {
 TEST(LackTest, AMultishotAcceptThatYieldsLacksAPlace) {
   Lack lack;
   EXPECT_FALSE(lack.Set(false, true));
-  EXPECT_TRUE(lack.place() && lack.turn());
+  EXPECT_TRUE(lack.place() && lack.yields());
   EXPECT_TRUE(lack.Set(true, false));
-  EXPECT_TRUE(lack.place() && !lack.turn());
+  EXPECT_TRUE(lack.place() && !lack.yields());
   EXPECT_TRUE(lack.Set(false, false));
   EXPECT_FALSE(lack.place());
 }

@@ -123,7 +123,7 @@ class UnsettledTest : public ::testing::Test {
 TEST_F(UnsettledTest, IsNeverFullWhereNothingIsSent) {
   unsettled_.Reserve();
   EXPECT_FALSE(unsettled_.full());
-  EXPECT_EQ(unsettled_.room(), 0u);
+  EXPECT_EQ(unsettled_.ids_max(), 0u);
 }
 
 TEST_F(UnsettledTest, IsFullAtTwoWindowsAndHasRoomForAThird) {
@@ -134,7 +134,7 @@ TEST_F(UnsettledTest, IsFullAtTwoWindowsAndHasRoomForAThird) {
     unsettled_.Sent(id);
   }
   EXPECT_TRUE(unsettled_.full());
-  EXPECT_EQ(unsettled_.room(), 6u);
+  EXPECT_EQ(unsettled_.ids_max(), 6u);
   unsettled_.WindowsChange(-1);
   unsettled_.WindowsChange(2);
   unsettled_.Reserve();

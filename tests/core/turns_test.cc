@@ -1,8 +1,8 @@
-// Sources of one master that want the same credit, by the rule "turns" of core/rota.h. Method: a
-// kernel in memory, and workers that take one offer in each step. One client of a quiet source
-// waits at a time. Of the flooded sources there are more clients than can ever be served. What is
-// counted are the steps in which somebody else was given something and the quiet source, whose
-// client waits, was not.
+// Sources of one master that want the same credit, by the rule "longest ago first" of core/rota.h.
+// Method: a kernel in memory, and workers that take one offer in each step. One client of a quiet
+// source waits at a time. Of the flooded sources there are more clients than can ever be served.
+// What is counted are the steps in which somebody else was given something and the quiet source,
+// whose client waits, was not.
 
 #include <gtest/gtest.h>
 
