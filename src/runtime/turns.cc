@@ -50,7 +50,7 @@ void Turns::GoOn() {
   now_ns_ = ring::NowNs();
 }
 
-struct Turns::TurnHost {
+struct Turns::TurnCaller {
   bool AllReported() const { return turns.ring_->AllReported(); }
   bool KeepsBack() const { return turns.ring_->KeepsBack(); }
   bool LeaversWait() const { return turns.roster_.rings_to_close(); }
@@ -80,8 +80,8 @@ bool Turns::Take(core::Wait wait, absl::Status& why) {
   }
   ++turns_;
   now_ns_ = ring::NowNs();
-  TurnHost host{*this};
-  core::TakeTurn(engine_, host, completions_, now_ns_, ops_);
+  TurnCaller caller{*this};
+  core::TakeTurn(engine_, caller, completions_, now_ns_, ops_);
   calls_.EndDue();
   // A copy of each: the callback is not ours, and what it asks for may move the others.
   for (size_t i = 0; events_.wanted() && i < engine_.events().size(); ++i) {
@@ -104,8 +104,8 @@ core::Wait Turns::NextWait() {
 }
 
 int64_t Turns::WaitMax() {
-  TurnHost host{*this};
-  return end_.Limit(core::WaitAfterTurn(engine_, host, now_ns_), now_ns_);
+  TurnCaller caller{*this};
+  return end_.Limit(core::WaitAfterTurn(engine_, caller, now_ns_), now_ns_);
 }
 
 bool Turns::AtRest() const { return engine_.AtRest() && ops_.empty() && ring_->AllReported(); }
@@ -222,11 +222,11 @@ void Turns::RefuseNow() {
 // master ends. That fails where a worker's ring was never enabled, or the kernel is out of memory;
 // then nobody tries again.
 void Turns::TakeLast() {
-  HandOverLast();
+  SubmitLast();
   end_.Count();
   engine_.TellWorkers();
   engine_.OnBatch({}, now_ns_, ops_, ring_->AllReported());
-  HandOverLast();
+  SubmitLast();
   workers_told_ = true;
 }
 
@@ -243,9 +243,9 @@ void Turns::TellWorkersApart() {
   RunApart([&] { return ring::RingAll(doorbells); }).IgnoreError();
 }
 
-// Hands over `ops_`, which complete within the turn that submits them. Connections that come with
+// Submits `ops_`, which complete within the turn that submits them. Connections that come with
 // these turns come too late.
-void Turns::HandOverLast() {
+void Turns::SubmitLast() {
   for (int turns = 0; turns < kLastTurnsMax; ++turns) {
     const int result = ring_->Turn(ops_, 0, completions_);
     ops_.clear();

@@ -54,7 +54,7 @@ class Turns {
 
   // Before the first turn: a batch without completions, which says what is armed at first.
   void Begin();
-  // The first turn on another thread comes next, see Rest of the engine.
+  // Another thread takes the next turn: it drives the master, which rested, from now on.
   void GoOn();
 
   // One turn of the ring and one batch, with what belongs to them. False: the master has nothing
@@ -68,15 +68,16 @@ class Turns {
   bool pending() const { return !ops_.empty(); }
   // After engine().Rest(): whether nothing is armed or under way any more.
   bool AtRest() const;
-  // The first steps of a turn: does what BeginShutdown has asked for, removes workers that have
-  // left from a callback, and runs calls.
+  // What a turn begins with. RunCalls does what Obey does, removes workers that have left from a
+  // callback, and runs calls. Obey does what BeginShutdown has asked for.
   void RunCalls();
   void Obey();
 
   void FillStats(BalancerStats& stats);
 
-  // Between two batches. As a rule the kernel has taken everything that was submitted. If it has
-  // not, a doorbell for the worker may be among the rest, so the duplicate of its ring stays open
+  // Between two batches. Nothing refers to the worker any more, except the duplicate of its ring.
+  // As a rule the kernel has taken everything that was submitted, and the duplicate is closed. If
+  // it has not, a doorbell for the worker may be among what is left. Then the duplicate stays open
   // until CloseRings finds that it has.
   void ReleaseWorker(uint32_t worker);
   void CloseRings();
@@ -88,15 +89,15 @@ class Turns {
 
   // --- When the ring can do nothing any more -----------------------------------------------------
 
-  // Refuses what nobody has claimed. What the ring has reported is read before, and `reported`
-  // before that.
+  // Reads what the ring has reported, `reported` first, and then refuses what nobody has claimed.
   void RefuseWithoutRing(std::vector<core::Completion> reported = {});
-  // Returns the operations of the last batch, which are not handed over any more.
+  // Returns the operations of the last batch, which are not submitted any more.
   std::vector<core::Op> TakePending();
-  // Reads what the ring has reported. The operations that it would be asked for are added to
+  // Reads what the ring has reported. What it would be asked for because of that is added to
   // `not_done`.
   void ReadWithoutRing(std::vector<core::Op>& not_done);
-  // The ring is another one from now on; `failed` is what has failed of what it was asked for.
+  // There is another ring from now on. `failed`: what has failed of what the earlier one was asked
+  // for.
   void ForgetRing(std::vector<core::Completion> failed);
   // Refuses what is left. For a master that cannot be waited for.
   void RefuseNow();
@@ -108,12 +109,12 @@ class Turns {
   void End(absl::Status why);
 
  private:
-  struct TurnHost;  // see core/turn.h
+  struct TurnCaller;  // see core/turn.h
 
   std::span<const core::PassedOn> TakePassedOn();
   void RefusePassedOn();
   bool Drained();
-  void HandOverLast();
+  void SubmitLast();
   void TellWorkersApart();
   // Closes what nobody has claimed. The report counts this separately from what was refused before.
   void RefuseAll();
@@ -127,7 +128,7 @@ class Turns {
   core::Engine engine_;
   Roster roster_;
   std::vector<core::Completion> completions_;
-  std::vector<core::Op> ops_;  // of the last batch, not yet handed over
+  std::vector<core::Op> ops_;  // of the last batch, not yet submitted
   int64_t now_ns_ = 0;         // of the last batch
   bool workers_told_ = false;  // that the master ends
   uint64_t turns_ = 0;

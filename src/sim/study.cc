@@ -233,7 +233,7 @@ class Study {
   // --- A master and its ring ---------------------------------------------------------------------
 
   // See core/turn.h. Nobody leaves, nobody calls, and all arrivals are connections.
-  struct TurnHost {
+  struct TurnCaller {
     static bool AllReported() { return true; }
     static bool KeepsBack() { return false; }
     static bool LeaversWait() { return false; }
@@ -262,8 +262,8 @@ class Study {
     std::swap(master.reading, master.completed);
     master.poll.pending = false;
     master.knocks.pending = false;
-    TurnHost host{*this, master};
-    core::TakeTurn(*master.engine, host, master.reading, now_ns_, master.ops);
+    TurnCaller caller{*this, master};
+    core::TakeTurn(*master.engine, caller, master.reading, now_ns_, master.ops);
     master.engine->ClearEvents();
     const StudyCosts& costs = options_.costs;
     // Time always goes on, so that a master which is busy all the time does not stop the run.
@@ -279,8 +279,8 @@ class Study {
     for (const Op& op : master.ops) Submit(index, op);
     master.ops.clear();
     if (!master.completed.empty()) return BeginTurn(index);
-    TurnHost host{*this, master};
-    const int64_t wait_ns = core::WaitAfterTurn(*master.engine, host, now_ns_);
+    TurnCaller caller{*this, master};
+    const int64_t wait_ns = core::WaitAfterTurn(*master.engine, caller, now_ns_);
     if (wait_ns == 0) return BeginTurn(index);
     master.phase = StudyMaster::Phase::kAsleep;
     ++master.epoch;

@@ -385,7 +385,7 @@ class World {
   void OnShortage(const SimMaster& master, uint32_t index, bool begins);
   // After a batch: of a shortage that a worker has told of, somebody was told.
   void CheckShortages(const SimMaster& master);
-  struct TurnHost;  // see core/turn.h
+  struct TurnCaller;  // see core/turn.h
   void TellOthers(const SimMaster& master);
   void CompareBooks(const SimMaster& master);
   void CountStates(const SimMaster& master);

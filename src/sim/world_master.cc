@@ -311,7 +311,7 @@ void World::Batch(SimMaster& master) {
   TakeBatch(master, master.ring.AllReported());
 }
 
-struct World::TurnHost {
+struct World::TurnCaller {
   bool AllReported() const { return all_reported; }
   bool KeepsBack() const { return master.ring.KeepsBack(); }
   bool LeaversWait() const { return !master.leaving.empty(); }
@@ -369,9 +369,9 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   TakeIn(master);
   Misread(master);
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
-  TurnHost host{*this, master, all_reported};
+  TurnCaller caller{*this, master, all_reported};
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
-  const bool room = core::TakeTurn(*master.engine, host, master.completions, now_ns_, master.ops);
+  const bool room = core::TakeTurn(*master.engine, caller, master.completions, now_ns_, master.ops);
   if (checker_.failed()) return;
   if (room) Reached(Milestone::kRoomMade);
   if (++counters_.batches > kBatchesMax) checker_.Fail("too many batches: a master spins");
@@ -409,7 +409,7 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   CompareBooks(master);
   CountStates(master);
   master.engine->CheckAll(false, keeps_its_word());
-  master.wait_ns = core::WaitAfterTurn(*master.engine, host, now_ns_);
+  master.wait_ns = core::WaitAfterTurn(*master.engine, caller, now_ns_);
   if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
     master.wait_ns = core::kWaitForever;
   }
