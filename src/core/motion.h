@@ -76,6 +76,7 @@ class Motion {
   bool Moved(int64_t now_ns) {
     moved_at_ns_ = now_ns;
     owes_motion_ = false;
+    relieved_ = false;
     if (prompt_claims_ >= kPromptClaimsToGrow && window_ < window_max_) {
       window_ = std::min(window_ * 2, window_max_);
       prompt_claims_ = 0;
@@ -92,6 +93,10 @@ class Motion {
     slow_until_ns_ = After(now_ns, kSlowMemory * recall_after_ns_);
     owes_motion_ = true;
   }
+
+  // It was busy, and something was moved to one that waits.
+  void Relieve() { relieved_ = true; }
+  bool relieved() const { return relieved_; }
 
   // It is said to stall.
   void Stall() {
@@ -133,6 +138,7 @@ class Motion {
   uint32_t window_max_ = 1;
   uint32_t prompt_claims_ = 0;  // in a row
   bool owes_motion_ = false;
+  bool relieved_ = false;  // and it has not moved since
   bool stalled_ = false;
 };
 

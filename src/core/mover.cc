@@ -20,6 +20,7 @@ void Mover::MoveFrom(uint32_t index) {
     if (!FindWaiters(index, record) || !recaller_.TakeBack(index, entry)) continue;
     books_.ledger.CountAsMoved(index);
     record.moved = moved = true;
+    worker.motion.Relieve();
     Redeal(books_.sources[record.source], entry.id);
   }
   worker.outbox.SkipHoles();

@@ -10,7 +10,8 @@
 //  * An arrival is moved once at most, so it does not go to and fro. What was passed on is not
 //    moved.
 //  * This is no stall: the worker owes no motion, and keeps its window. A policy that deals turns
-//    owes the worker one, because it hears of a recall.
+//    owes the worker one, because it hears of a recall. The worker gets that turn when it waits, or
+//    has claimed something. Until then it is a candidate only if there is nobody else.
 //  * If nobody waits, the master asks to hear of the next worker that does (Hunger::WantWaiter),
 //    and then looks once more who waits.
 //  * Who is busy is looked at after all workers have been rung. A worker that says that it woke

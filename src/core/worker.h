@@ -33,8 +33,12 @@ struct Worker {
   bool Serving() const { return config.state->serving.load(std::memory_order_relaxed) != 0; }
   // Whether something was recalled from it of late, and it is inside a claim now. What it is
   // offered then waits for a callback that may take long: perhaps too briefly for a recall, and yet
-  // for most of that callback. So everybody else is asked first.
-  bool SlowAtWork(int64_t now_ns) const { return motion.slow(now_ns) && Serving(); }
+  // for most of that callback. So everybody else is asked first. The same holds of a worker that
+  // was relieved by the rule "moved" of core/mover.h, and is busy still. Its policy owes it a turn;
+  // if it got that now, each arrival would lie with it first, and then be moved.
+  bool SlowAtWork(int64_t now_ns) const {
+    return (motion.slow(now_ns) && Serving()) || (motion.relieved() && config.state->Busy());
+  }
   // Whether it waits, as far as is known: nothing is there for it, of any master, and it neither is
   // inside a claim nor says that it is busy.
   bool Idle() const;

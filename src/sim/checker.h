@@ -234,7 +234,10 @@ class Checker {
   // What lies with the worker is taken back, because that is busy and the policy would have taken
   // another one as well.
   void OnMoving(uint32_t source, uint32_t worker);
-  void OnPolicySwitched(uint32_t source, bool moves) { sources_[source].facts.moves = moves; }
+  void OnPolicySwitched(uint32_t source, bool moves, int64_t now_ns) {
+    sources_[source].facts.moves = moves;
+    sources_[source].policy_since_ns = now_ns;
+  }
   void OnPicked(uint32_t source, uint32_t connection, uint32_t worker);
   void OnNobody(uint32_t source, uint32_t connection, const std::vector<Shown>& shown);
 
@@ -372,6 +375,7 @@ class Checker {
 
   struct Source {
     CheckedSource facts;
+    int64_t policy_since_ns = 0;
     uint32_t asked = 0;            // connections and counts, not answered before the last batch
     uint32_t answered = 0;         // of these, since then
     bool asked_now = false;        // in this batch

@@ -510,7 +510,8 @@ void Checker::CheckBusinessOf(uint32_t index, uint32_t connection, int64_t now_n
   }
   const Worker& busy = workers_[index];
   const int64_t lies_since_ns =
-      std::max({offered.dealt_at_ns, BoxOf(index, offered.source).moved_at_ns, host_returned_ns_});
+      std::max({offered.dealt_at_ns, source.policy_since_ns,
+                BoxOf(index, offered.source).moved_at_ns, host_returned_ns_});
   if (busy.says != Says::kBusy || busy.busy_since_ns > offered.dealt_at_ns) return;
   for (uint32_t other = 0; other < workers_.size(); ++other) {
     const Worker& waits = workers_[other];

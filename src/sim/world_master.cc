@@ -1039,7 +1039,7 @@ void World::SetPolicy(uint32_t index, std::string_view name) {
   if (old.get() != source.policy) checker_.Fail("a switch returns another policy than the old one");
   source.policy = watched;
   source.steady = false;
-  checker_.OnPolicySwitched(index, MovesToAnybody(name));
+  checker_.OnPolicySwitched(index, MovesToAnybody(name), now_ns_);
   MasterAt(source).switched = true;
 }
 

@@ -203,6 +203,50 @@ TEST_F(WaitsTest, WhatLiesWithABusyWorkerIsMovedToOneThatWaitsAndTheTurnIsOwed) 
   EXPECT_EQ(Claim(1).size(), 1u);
 }
 
+// Otherwise each arrival would lie there first, because a turn is owed to the busy worker.
+TEST_F(WaitsTest, WhoWasRelievedGetsNothingUntilItWaits) {
+  AddSource({}, RoundRobin());
+  for (int i = 0; i < 3; ++i) AddWorker();
+  Batch();
+  AfterWait(0);
+  BeforeWait(1);
+  BeforeWait(2);
+  Batch({Arrival(10)});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  now_ns_ += kMoveAfterNs;
+  Batch();
+  EXPECT_EQ(Claim(1).size(), 1u);
+  for (int32_t i = 0; i < 4; ++i) {
+    Batch({Arrival(11 + i)});
+    EXPECT_EQ(Unclaimed(0), 0u);
+    EXPECT_EQ(Claim(i % 2 == 0 ? 2 : 1).size(), 1u);
+  }
+  BeforeWait(0);
+  Batch({Arrival(20)});
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{20});
+}
+
+TEST_F(WaitsTest, WhoWasRelievedIsAskedWhereThereIsNobodyElse) {
+  AddSource({}, RoundRobin());
+  AddWorker();
+  AddWorker({.capacity = 1});
+  Batch();
+  AfterWait(0);
+  BeforeWait(1);
+  Batch({Arrival(10)});
+  now_ns_ += kMoveAfterNs;
+  Batch();
+  EXPECT_EQ(Claim(1).size(), 1u);  // and it is full
+  Batch({Arrival(11)});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  EXPECT_EQ(Claim(0).size(), 1u);
+  workers_[1]->state().Release();
+  AfterWait(0);
+  BeforeWait(1);
+  Batch({Arrival(12)});
+  EXPECT_EQ(Unclaimed(0), 1u) << "it has claimed since";
+}
+
 TEST_F(WaitsTest, WhoeverWaitsFirstIsAskedForWhenNobodyDoes) {
   AddSource({}, RoundRobin());
   AddWorker();
