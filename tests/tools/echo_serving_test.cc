@@ -365,11 +365,14 @@ TEST_F(EchoServing, ReportHasExactlyTheFieldsThatAreDocumented) {
   ASSERT_EQ(report.echoed, 30U) << report.first_problem;
   const nlohmann::json result = server.Stop();
   ASSERT_TRUE(result.is_object()) << server.Complaint();
-  EXPECT_EQ(result.size(), 7U) << result;
+  EXPECT_EQ(result.size(), 9U) << result;
   EXPECT_EQ(result["accepted"], 30);
   EXPECT_EQ(result["refused"], 0);
   EXPECT_EQ(result["drained"], true);
   EXPECT_EQ(result["open"], 0);
+  EXPECT_EQ(result["passed_on"], 0);
+  EXPECT_EQ(result["departed"].size(), 6U) << result;
+  for (const nlohmann::json& number : result["departed"]) EXPECT_EQ(number, 0) << result;
   ASSERT_EQ(result["workers"].size(), 3U) << result;
   uint64_t assigned = 0;
   uint64_t claimed = 0;

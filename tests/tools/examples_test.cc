@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -20,6 +21,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <set>
@@ -208,6 +210,39 @@ TEST_F(ExamplesTest, ARangeOfAddressesBelongsToOneWorker) {
     EXPECT_NE(other, "served by worker 0\n");
   }
   ExpectToEnd();
+}
+
+// One after the other leaves, until the last one has all clients, who are asking all the time.
+TEST_F(ExamplesTest, WorkersLeaveAndTheirClientsStay) {
+  Start("leaving_worker");
+  if (HasFatalFailure()) return;
+  std::vector<int> clients;
+  for (int i = 0; i < 100; ++i) clients.push_back(Connect());
+  const auto ask_all = [&] {
+    for (const int client : clients) Send(client, "one half");
+    for (const int client : clients) Send(client, " and the other\n");
+    for (const int client : clients) EXPECT_EQ(ReadLine(client), "one half and the other\n");
+  };
+  const auto threads = [&] {
+    const std::string tasks = "/proc/" + std::to_string(child_->pid()) + "/task";
+    return std::distance(std::filesystem::directory_iterator(tasks), {});
+  };
+  ask_all();
+  const auto before = threads();
+  for (int left = 1; left <= 4; ++left) {
+    child_->Signal(SIGUSR1);
+    const auto until = Clock::now() + kSoon;
+    do {
+      ask_all();
+    } while (threads() != before - std::min(left, 3) && Clock::now() < until && !HasFailure());
+    EXPECT_EQ(threads(), before - std::min(left, 3));
+  }
+  for (int i = 0; i < 10; ++i) ask_all();
+  ExpectToEnd();
+  for (const int client : clients) {
+    EXPECT_EQ(ReadToTheEnd(client), "");
+    close(client);
+  }
 }
 
 TEST_F(ExamplesTest, DatagramsAreAnswered) {

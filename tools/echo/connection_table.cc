@@ -44,8 +44,34 @@ void ConnectionTable::HangUpOnIdle(bool also_new) {
 void ConnectionTable::Free(uint32_t index) {
   EchoConnection& connection = (*this)[index];
   assert(connection.fd >= 0 && !connection.receiving && !connection.sending);
-  close(std::exchange(connection.fd, -1));
+  close(connection.fd);
   connection.lease.Release();
+  Forget(index);
+}
+
+void ConnectionTable::PassOn(uint32_t index) {
+  if (!std::exchange((*this)[index].moving, true)) ++moving_;
+}
+
+void ConnectionTable::PassOnIdle(uint32_t count) {
+  for (uint32_t index = 0; index < index_end() && count > 0; ++index) {
+    const EchoConnection& connection = (*this)[index];
+    if (connection.fd < 0 || connection.moving || !connection.idle()) continue;
+    PassOn(index);
+    --count;
+  }
+}
+
+void ConnectionTable::KeepAll() {
+  for (uint32_t index = 0; index < index_end(); ++index) (*this)[index].moving = false;
+  moving_ = 0;
+}
+
+void ConnectionTable::Forget(uint32_t index) {
+  EchoConnection& connection = (*this)[index];
+  assert(connection.fd >= 0 && !connection.receiving && !connection.sending);
+  connection.fd = -1;
+  if (std::exchange(connection.moving, false)) --moving_;
   connection.receive_ending = false;
   connection.end_of_stream = false;
   connection.failed = false;

@@ -26,6 +26,7 @@ struct EchoConnection {
   bool asked = false;           // the client has sent something
   bool within_line = false;     // and the last byte of it ended no line
   bool hung_up_on = false;      // what the client sends from now on is not read, see HangUpOnIdle
+  bool moving = false;          // to be passed on to another worker as soon as it is idle
   size_t sent = 0;              // bytes at the front of `outgoing` that have gone
   std::vector<char> outgoing;   // what is being sent; does not change while a send is in flight
   std::vector<char> following;  // what is sent after it
@@ -54,6 +55,19 @@ class ConnectionTable {
   // Closes the connection, then releases its lease.
   void Free(uint32_t index);
 
+  // Forgets a connection that is another worker's now. Its descriptor and its lease are not
+  // touched.
+  void Forget(uint32_t index);
+
+  // Says that the connection is to be passed on, or, with PassOnIdle, that up to `count` are that
+  // are idle now. KeepAll takes it back for all.
+  void PassOn(uint32_t index);
+  void PassOnIdle(uint32_t count);
+  void KeepAll();
+
+  // How many are to be passed on, and are still here.
+  uint32_t moving() const { return moving_; }
+
   // Hangs up on connections that are idle, while the server drains. What has arrived by then is
   // still read and echoed, and then the stream ends. One whose client has not asked yet may have a
   // request on its way: it is left out unless `also_new`.
@@ -71,6 +85,7 @@ class ConnectionTable {
   static constexpr uint32_t kChunk = 64;
 
   uint32_t open_ = 0;
+  uint32_t moving_ = 0;
   std::vector<std::unique_ptr<EchoConnection[]>> chunks_;
   std::vector<uint32_t> free_;  // used like a stack: the memory used last is used next
 };

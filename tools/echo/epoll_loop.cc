@@ -42,8 +42,7 @@ constexpr uint64_t EventData(Kind kind, uint32_t index = 0) {
 
 class EpollLoop final : public Loop {
  public:
-  EpollLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed)
-      : setup_(setup), bytes_echoed_(bytes_echoed) {}
+  EpollLoop(const WorkerSetup& setup, WorkerShared& shared) : setup_(setup), shared_(shared) {}
   ~EpollLoop() override {
     // The ring goes last: until the port has left, the balancer may send to it.
     port_.Leave();
@@ -74,14 +73,19 @@ class EpollLoop final : public Loop {
   bool SendWaiting(EchoConnection& connection);
   bool Continue(uint32_t index);
   void ObeyControl();
+  void Leave();
+  void PassOnMoving();
+  bool PassOn(EchoConnection& connection, uint32_t index);
 
   const WorkerSetup setup_;
-  std::atomic<uint64_t>& bytes_echoed_;
+  WorkerShared& shared_;
   int epoll_fd_ = -1;
   Mailbox mailbox_;     // Handoff::kInbox
   io_uring ring_ = {};  // Handoff::kCompletion
   bool ring_created_ = false;
   bool ended_ = false;  // as the control says
+  bool leaving_ = false;
+  uint32_t passed_on_ = 0;  // of those that are to be passed on
   Port port_;
   ConnectionTable connections_;
 };
@@ -151,7 +155,7 @@ void EpollLoop::Run() {
     }
   }
   std::array<epoll_event, kEventsPerTurnMax> events;
-  while (!ended_ || connections_.size() > 0) {
+  while ((!ended_ && !leaving_) || connections_.size() > 0) {
     port_.BeforeWait();
     const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax,
                                  port_.draining() && !ended_ ? kQuietMs : -1);
@@ -181,6 +185,10 @@ void EpollLoop::Run() {
       }
     }
     if (port_.draining() && !ended_) connections_.HangUpOnIdle(/*also_new=*/count == 0);
+    if (connections_.moving() > 0) PassOnMoving();
+    if (connections_.moving() == 0 && passed_on_ > 0) {
+      setup_.on_passed_on(port_.worker(), std::exchange(passed_on_, 0));
+    }
   }
 }
 
@@ -219,7 +227,7 @@ void EpollLoop::OnMail() {
 
 // Of a datagram socket there is nothing to accept.
 void EpollLoop::Redeem(Ticket ticket) {
-  if (setup_.datagrams) return EchoDatagrams(ticket, bytes_echoed_);
+  if (setup_.datagrams) return EchoDatagrams(ticket, shared_.bytes_echoed);
   if (Connection taken = ticket.Accept(); taken.fd() >= 0) Take(std::move(taken));
 }
 
@@ -277,7 +285,7 @@ bool EpollLoop::Read(EchoConnection& connection) {
     const ssize_t result = send(connection.fd, buffer.data(), size, MSG_NOSIGNAL);
     if (result < 0 && errno != EAGAIN && errno != EINTR) return false;
     sent = result > 0 ? static_cast<size_t>(result) : 0;
-    bytes_echoed_.fetch_add(sent, std::memory_order_relaxed);
+    shared_.bytes_echoed.fetch_add(sent, std::memory_order_relaxed);
   }
   connection.outgoing.insert(connection.outgoing.end(), buffer.data() + sent, buffer.data() + size);
   return true;
@@ -289,7 +297,7 @@ bool EpollLoop::SendWaiting(EchoConnection& connection) {
                               connection.unsent(), MSG_NOSIGNAL);
   if (result < 0) return errno == EAGAIN || errno == EINTR;
   connection.sent += static_cast<size_t>(result);
-  bytes_echoed_.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
+  shared_.bytes_echoed.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
   if (connection.unsent() == 0) {
     EmptyAndTrim(connection.outgoing);
     connection.sent = 0;
@@ -311,6 +319,10 @@ bool EpollLoop::Continue(uint32_t index) {
 }
 
 void EpollLoop::ObeyControl() {
+  if (!leaving_ && shared_.leave.load(std::memory_order_relaxed)) Leave();
+  if (shared_.share_out.exchange(false, std::memory_order_relaxed)) {
+    connections_.PassOnIdle(port_.Surplus());
+  }
   if (ended_ || !setup_.control->ended()) return;
   ended_ = true;
   for (uint32_t index = 0; index < connections_.index_end(); ++index) {
@@ -321,10 +333,52 @@ void EpollLoop::ObeyControl() {
   }
 }
 
+// Nothing new comes from now on. What was handed over before is in the ring: it goes on with the
+// others.
+void EpollLoop::Leave() {
+  leaving_ = true;
+  for (Source& source : setup_.sources) source.Leave(port_).IgnoreError();  // it may have ended
+  if (ring_created_) {
+    while (const size_t taken = ReceiveHandedOver([this](int fd) { Take(port_.Adopt(fd)); })) {
+      port_.Took(taken);
+    }
+  }
+  for (uint32_t index = 0; index < connections_.index_end(); ++index) {
+    if (connections_[index].fd >= 0) connections_.PassOn(index);
+  }
+}
+
+// Those that are idle by now.
+void EpollLoop::PassOnMoving() {
+  for (uint32_t index = 0; index < connections_.index_end(); ++index) {
+    EchoConnection& connection = connections_[index];
+    if (connection.fd < 0 || !connection.moving || !connection.idle()) continue;
+    if (!PassOn(connection, index)) return connections_.KeepAll();
+    ++passed_on_;
+  }
+}
+
+// Everything that was read has been answered, and what has not been read travels with the socket.
+// False: it cannot be passed on, and goes on here.
+bool EpollLoop::PassOn(EchoConnection& connection, uint32_t index) {
+  // Before, because it may be closed at any time once it is another worker's.
+  epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, connection.fd, nullptr);
+  if (SourceFor(setup_, connection.fd).PassOn(connection.fd, std::move(connection.lease)).ok()) {
+    connection.receiving = false;
+    connections_.Forget(index);
+    return true;
+  }
+  if (Watch(connection.fd, EventData(Kind::kConnection, index), EPOLLIN) != 0) {
+    connection.receiving = false;
+    connections_.Free(index);
+  }
+  return false;
+}
+
 }  // namespace
 
-std::unique_ptr<Loop> MakeEpollLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed) {
-  return std::make_unique<EpollLoop>(setup, bytes_echoed);
+std::unique_ptr<Loop> MakeEpollLoop(const WorkerSetup& setup, WorkerShared& shared) {
+  return std::make_unique<EpollLoop>(setup, shared);
 }
 
 }  // namespace ringmaster::echo

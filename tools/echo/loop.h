@@ -31,13 +31,20 @@ class Loop {
   // Joins the source. Returns the worker's index.
   virtual absl::StatusOr<uint32_t> SetUp() = 0;
 
-  // Returns when the control has ended and every connection is closed.
+  // Returns when the control has ended, or the worker was asked to leave, and every connection is
+  // closed or another worker's.
   virtual void Run() = 0;
 };
 
-// Both count what they have sent back in `bytes_echoed`, which they borrow.
-std::unique_ptr<Loop> MakeUringLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed);
-std::unique_ptr<Loop> MakeEpollLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed);
+// Both borrow `shared`.
+std::unique_ptr<Loop> MakeUringLoop(const WorkerSetup& setup, WorkerShared& shared);
+std::unique_ptr<Loop> MakeEpollLoop(const WorkerSetup& setup, WorkerShared& shared);
+
+// To which of the sources a connection is passed on. Every worker has joined all of them, so it
+// only matters that each master gets its share.
+inline Source& SourceFor(const WorkerSetup& setup, int fd) {
+  return setup.sources[static_cast<size_t>(fd) % setup.sources.size()];
+}
 
 // Why a loop could not be set up, with the remedy where one is known.
 absl::Status SetUpError(const char* what, int error);

@@ -4,6 +4,8 @@
 // Every worker is a thread with a loop of its own (worker.h). The order matters at both ends:
 //
 //   start   signals blocked -> listener -> balancer and source -> workers join -> "listening on"
+//   serve   SIGTTIN -> one more worker joins, and the others pass on what they have above their
+//           share; SIGTTOU -> one leaves, and passes on all that it has
 //   end     first signal -> BeginShutdown: the listeners are closed as soon as nothing refers to
 //           them, so that new clients are refused, or served by a successor on the same port; the
 //           workers close what is idle, and go on serving until all is done or time is up;
@@ -12,6 +14,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -73,18 +76,22 @@ class Signals {
   // To be made before any other thread.
   Signals() {
     sigemptyset(&set_);
-    for (const int signal : {SIGTERM, SIGINT, finished_}) sigaddset(&set_, signal);
+    for (const int signal : {SIGTERM, SIGINT, SIGTTIN, SIGTTOU, finished_})
+      sigaddset(&set_, signal);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     // A reader of our output that has gone is no reason to drop connections.
     std::signal(SIGPIPE, SIG_IGN);
   }
 
-  // Waits for SIGTERM, SIGINT or `NotifyFinished`, and returns whether it was one of the first two.
-  bool WaitForEndOrFinished() {
+  // What a signal asks for: SIGTERM and SIGINT, `NotifyFinished`, SIGTTIN, SIGTTOU.
+  enum class Wish : uint8_t { kEnd, kNothing, kWorkerMore, kWorkerFewer };
+  Wish Wait() {
     int signal = 0;
     while (sigwait(&set_, &signal) != 0) {
     }
-    return signal != finished_;
+    if (signal == SIGTTIN) return Wish::kWorkerMore;
+    if (signal == SIGTTOU) return Wish::kWorkerFewer;
+    return signal == finished_ ? Wish::kNothing : Wish::kEnd;
   }
 
   // From any thread.
@@ -106,6 +113,66 @@ class Signals {
   sigset_t set_;
 };
 
+// The workers, those that have left or are about to included.
+class Workers {
+ public:
+  Workers(Control& control, std::FILE* remarks) : control_(control), remarks_(remarks) {}
+
+  absl::Status Add(const WorkerSetup& setup) {
+    absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(setup);
+    if (worker.ok()) staying_.push_back(*std::move(worker));
+    return worker.status();
+  }
+
+  // The others pass connections on to the new one, so that all have their share.
+  void AddOneMore(const WorkerSetup& setup) {
+    if (const absl::Status added = Add(setup); !added.ok()) {
+      std::fprintf(stderr, "ringmaster-echo: %s\n", std::string(added.message()).c_str());
+      return;
+    }
+    std::fprintf(remarks_, "worker %u has joined\n", staying_.back()->index());
+    for (const std::unique_ptr<Worker>& worker : staying_) worker->ShareOut();
+    control_.Wake();
+  }
+
+  // The youngest leaves. One stays, which is the host if there is one.
+  void LetOneLeave() {
+    if (staying_.size() == 1) {
+      std::fprintf(remarks_, "worker %u is the last one, and stays\n", staying_[0]->index());
+      return;
+    }
+    leaving_.push_back(std::move(staying_.back()));
+    staying_.pop_back();
+    leaving_.back()->Leave();
+    control_.Wake();
+  }
+
+  // Waits for the end of all. What they have sent back, by the workers of which `stats` tells.
+  Echoed Wait(const BalancerStats& stats) {
+    Echoed echoed;
+    for (const std::unique_ptr<Worker>& worker : staying_) {
+      worker->Wait();
+      echoed.by_worker[worker->index()] = worker->bytes_echoed();
+    }
+    for (const std::unique_ptr<Worker>& worker : leaving_) {
+      worker->Wait();
+      const bool listed = std::ranges::any_of(
+          stats.workers, [&](const WorkerStats& it) { return it.worker == worker->index(); });
+      // Once it has left, its index may be another one's.
+      const bool had_not_left = listed && !echoed.by_worker.contains(worker->index());
+      uint64_t& sum = had_not_left ? echoed.by_worker[worker->index()] : echoed.departed;
+      sum += worker->bytes_echoed();
+    }
+    return echoed;
+  }
+
+ private:
+  Control& control_;
+  std::FILE* const remarks_;
+  std::vector<std::unique_ptr<Worker>> staying_;  // the oldest first
+  std::vector<std::unique_ptr<Worker>> leaving_;  // or have left
+};
+
 // Shuts the balancer down while it listens for a second signal. Closes `listeners` before it
 // drains.
 ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signals, Control& control,
@@ -120,7 +187,8 @@ ShutdownReport Drain(const Options& options, Balancer& balancer, Signals& signal
            },
        .on_ended = [&](const ShutdownReport&) { signals.NotifyFinished(); }});
   begun.IgnoreError();  // fails in a forked child
-  while (signals.WaitForEndOrFinished()) {
+  for (Signals::Wish wish; (wish = signals.Wait()) != Signals::Wish::kNothing;) {
+    if (wish != Signals::Wish::kEnd) continue;
     signals.LetEnd();
     balancer.BeginShutdown().IgnoreError();
   }
@@ -164,25 +232,30 @@ absl::StatusOr<int> Run(const Options& options) {
     sources.push_back(*std::move(source));
   }
 
-  WorkerSetup setup = {.balancer = balancer->get(),
-                       .sources = sources,
-                       .control = control->get(),
-                       .loop = options.loop,
-                       .handoff = options.handoff,
-                       .multishot = !listeners[0].is_unix(),
-                       .datagrams = IsDatagrams(options.listen),
-                       .connections_max = options.connections_max};
-  std::vector<std::unique_ptr<Worker>> workers;
+  WorkerSetup setup = {
+      .balancer = balancer->get(),
+      .sources = sources,
+      .control = control->get(),
+      .loop = options.loop,
+      .handoff = options.handoff,
+      .multishot = !listeners[0].is_unix(),
+      .datagrams = IsDatagrams(options.listen),
+      .connections_max = options.connections_max,
+      .on_passed_on =
+          [remarks](uint32_t worker, uint32_t connections) {
+            std::fprintf(remarks, "worker %u has passed on %u connections\n", worker, connections);
+          },
+      .on_left =
+          [remarks](uint32_t worker) { std::fprintf(remarks, "worker %u has left\n", worker); }};
+  Workers workers(**control, remarks);
   for (uint32_t i = 0; i < options.workers; ++i) {
     setup.hosts = options.host != Host::kThread && i == 0;
-    absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Start(setup);
-    if (!worker.ok()) {
+    if (const absl::Status added = workers.Add(setup); !added.ok()) {
       // First, because whoever leaves would wait for a host that has ended.
       (*balancer)->Shutdown(absl::ZeroDuration());
       (*control)->End();
-      return worker.status();
+      return added;
     }
-    workers.push_back(*std::move(worker));
   }
 
   std::printf("listening on %s\n", listeners[0].address().c_str());
@@ -193,7 +266,10 @@ absl::StatusOr<int> Run(const Options& options) {
                options.workers, options.policy.c_str(), NameOf(options.intake),
                NameOf(options.handoff), NameOf(options.host), options.masters, NameOf(options.loop),
                listeners[0].try_command().c_str());
-  while (!signals.WaitForEndOrFinished()) {
+  setup.hosts = false;
+  for (Signals::Wish wish; (wish = signals.Wait()) != Signals::Wish::kEnd;) {
+    if (wish == Signals::Wish::kWorkerMore) workers.AddOneMore(setup);
+    if (wish == Signals::Wish::kWorkerFewer) workers.LetOneLeave();
   }
 
   std::fprintf(
@@ -203,14 +279,9 @@ absl::StatusOr<int> Run(const Options& options) {
       static_cast<long long>(options.drain_ms));
   const ShutdownReport report = Drain(options, **balancer, signals, **control, listeners);
   (*control)->End();
-  std::vector<uint64_t> bytes_echoed(report.stats.workers.size());
-  for (const std::unique_ptr<Worker>& worker : workers) {
-    worker->Wait();
-    const uint32_t index = worker->index();
-    if (index < bytes_echoed.size()) bytes_echoed[index] = worker->bytes_echoed();
-  }
+  const Echoed echoed = workers.Wait(report.stats);
   const std::string text =
-      options.json ? ReportAsJson(report, bytes_echoed) : ReportAsTable(report, bytes_echoed);
+      options.json ? ReportAsJson(report, echoed) : ReportAsTable(report, echoed);
   std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
   return events.accepting_has_ended() ? 1 : 0;

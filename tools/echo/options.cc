@@ -122,7 +122,9 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   CLI::App app{
       "An echo server whose connections are dealt to its workers by libringmaster: whatever a\n"
       "client sends comes back. SIGTERM or Ctrl-C stops accepting, waits for open connections\n"
-      "and prints what every worker did; a second one ends the wait.",
+      "and prints what every worker did; a second one ends the wait. SIGTTOU makes one worker\n"
+      "leave, which passes its connections on, and SIGTTIN adds one, which gets its share of\n"
+      "them; clients notice neither.",
       "ringmaster-echo"};
   app.set_version_flag("--version", "ringmaster-echo " RINGMASTER_VERSION);
   app.get_formatter()->column_width(28);

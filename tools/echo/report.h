@@ -4,20 +4,25 @@
 #define RINGMASTER_TOOLS_ECHO_REPORT_H_
 
 #include <cstdint>
-#include <span>
+#include <map>
 #include <string>
 
 #include "ringmaster/balancer.h"
 
 namespace ringmaster::echo {
 
-// Both take what each worker has sent back, by its index.
+// How many bytes the workers have sent back.
+struct Echoed {
+  std::map<uint32_t, uint64_t> by_worker;  // by its index
+  uint64_t departed = 0;                   // of those that have left
+};
 
-// Aligned columns, a row for each worker, and the sums in a sentence.
-std::string ReportAsTable(const ShutdownReport& report, std::span<const uint64_t> bytes_echoed);
+// Aligned columns, a row for each worker and one for those that have left, and the sums in a
+// sentence.
+std::string ReportAsTable(const ShutdownReport& report, const Echoed& echoed);
 
 // One line with one JSON object.
-std::string ReportAsJson(const ShutdownReport& report, std::span<const uint64_t> bytes_echoed);
+std::string ReportAsJson(const ShutdownReport& report, const Echoed& echoed);
 
 }  // namespace ringmaster::echo
 

@@ -39,7 +39,9 @@ namespace {
 // one. So a submission queue that is empty before the turn has room for all that the turn adds.
 constexpr uint32_t kCompletionsPerTurnMax = 128;
 constexpr uint32_t kSubmissionEntries = 512;
-static_assert(2 * kCompletionsPerTurnMax + 2 * kClaimsPerTurnMax + 2 <= kSubmissionEntries);
+constexpr uint32_t kReceivesEndedPerTurnMax = 128;
+static_assert(2 * kCompletionsPerTurnMax + 2 * kClaimsPerTurnMax + kReceivesEndedPerTurnMax + 2 <=
+              kSubmissionEntries);
 
 // A full completion queue would only cost a detour through the kernel's overflow list.
 constexpr uint32_t kCompletionEntries = 4096;
@@ -104,8 +106,7 @@ class BufferPool {
 
 class UringLoop final : public Loop {
  public:
-  UringLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed)
-      : setup_(setup), bytes_echoed_(bytes_echoed) {}
+  UringLoop(const WorkerSetup& setup, WorkerShared& shared) : setup_(setup), shared_(shared) {}
   ~UringLoop() override {
     // The ring goes last: until the port has left, the balancer may ring it.
     port_.Leave();
@@ -139,17 +140,23 @@ class UringLoop final : public Loop {
   void EndReceive(uint32_t index);
   void StartSend(uint32_t index);
   void Fail(EchoConnection& connection);
+  void Leave();
+  bool serves() const;
+  void EndReceivesOfMoving();
+  bool PassOn(uint32_t index);
 
   const WorkerSetup setup_;
-  std::atomic<uint64_t>& bytes_echoed_;
+  WorkerShared& shared_;
   BufferPool pool_;
   io_uring ring_ = {};
   bool ring_created_ = false;
   bool multishot_ = false;
   bool claim_due_ = false;
   bool ended_ = false;  // as the control says
-  bool quiet_ = false;  // the last turn has waited for nothing
-  size_t taken_ = 0;    // connections handed over in this turn
+  bool leaving_ = false;
+  uint32_t passed_on_ = 0;  // of those that are to be passed on
+  bool quiet_ = false;      // the last turn has waited for nothing
+  size_t taken_ = 0;        // connections handed over in this turn
   Port port_;
   ConnectionTable connections_;
 };
@@ -202,11 +209,17 @@ int UringLoop::CreateRing() {
 
 void UringLoop::Run() {
   if (setup_.hosts) DriveMaster();
-  while (!ended_ || connections_.size() > 0) {
+  while (serves()) {
     if (claim_due_ && !ended_) Claim();
     Turn(/*wait=*/!claim_due_ || ended_);
     if (port_.draining() && !ended_) connections_.HangUpOnIdle(/*also_new=*/quiet_);
   }
+}
+
+// Whoever leaves looks at what is in its ring: it may be a connection that was handed over before.
+bool UringLoop::serves() const {
+  if (connections_.size() > 0) return true;
+  return !ended_ && (!leaving_ || io_uring_cq_ready(&ring_) > 0);
 }
 
 void UringLoop::Claim() {
@@ -269,6 +282,10 @@ void UringLoop::Turn(bool wait) {
   io_uring_cq_advance(&ring_, count);
   if (master_due) DriveMaster();
   port_.Took(std::exchange(taken_, 0));
+  if (connections_.moving() > 0) EndReceivesOfMoving();
+  if (connections_.moving() == 0 && passed_on_ > 0) {
+    setup_.on_passed_on(port_.worker(), std::exchange(passed_on_, 0));
+  }
 }
 
 void UringLoop::Handle(const io_uring_cqe& completion) {
@@ -306,6 +323,10 @@ void UringLoop::WatchControl() {
 }
 
 void UringLoop::ObeyControl() {
+  if (!leaving_ && shared_.leave.load(std::memory_order_relaxed)) Leave();
+  if (shared_.share_out.exchange(false, std::memory_order_relaxed)) {
+    connections_.PassOnIdle(port_.Surplus());
+  }
   if (ended_ || !setup_.control->ended()) return;
   ended_ = true;
   for (uint32_t index = 0; index < connections_.index_end(); ++index) {
@@ -317,7 +338,7 @@ void UringLoop::ObeyControl() {
 
 // Of a datagram socket there is nothing to accept.
 void UringLoop::Redeem(Ticket ticket) {
-  if (setup_.datagrams) return EchoDatagrams(ticket, bytes_echoed_);
+  if (setup_.datagrams) return EchoDatagrams(ticket, shared_.bytes_echoed);
   if (Connection taken = ticket.Accept(); taken.fd() >= 0) Take(std::move(taken));
 }
 
@@ -325,7 +346,8 @@ void UringLoop::Take(Connection taken) {
   const int fd = taken.TakeFd();
   const uint32_t index = connections_.Allocate(fd, taken.TakeLease());
   if (ended_) return connections_.Free(index);
-  StartReceive(index);
+  if (leaving_) connections_.PassOn(index);
+  Continue(index);
 }
 
 // What was handed over and not looked at any more is this worker's to close.
@@ -373,7 +395,7 @@ void UringLoop::OnSent(uint32_t index, int result) {
   connection.sending = false;
   if (result > 0) {
     connection.sent += static_cast<size_t>(result);
-    bytes_echoed_.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
+    shared_.bytes_echoed.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
     if (connection.sent == connection.outgoing.size()) {
       EmptyAndTrim(connection.outgoing);
       connection.sent = 0;
@@ -391,6 +413,7 @@ void UringLoop::Continue(uint32_t index) {
     if (!connection.receiving && !connection.sending) connections_.Free(index);
     return;
   }
+  if (connection.moving && connection.idle() && !connection.receiving && PassOn(index)) return;
   if (!connection.sending && connection.unsent() > 0) StartSend(index);
   if (connection.end_of_stream) {
     if (connection.unsent() == 0) connections_.Free(index);
@@ -438,10 +461,47 @@ void UringLoop::Fail(EchoConnection& connection) {
   shutdown(connection.fd, SHUT_RDWR);
 }
 
+// Nothing new comes from now on. What was handed over before is in the ring, and goes on with the
+// others.
+void UringLoop::Leave() {
+  leaving_ = true;
+  for (Source& source : setup_.sources) source.Leave(port_).IgnoreError();  // it may have ended
+  io_uring_get_events(&ring_);
+  for (uint32_t index = 0; index < connections_.index_end(); ++index) {
+    if (connections_[index].fd >= 0) connections_.PassOn(index);
+  }
+}
+
+// Of those that are idle; some, because the submission queue has room for so many. They are passed
+// on when their receives have completed. So what a receive has brought meanwhile is answered first.
+void UringLoop::EndReceivesOfMoving() {
+  uint32_t left = kReceivesEndedPerTurnMax;
+  for (uint32_t index = 0; index < connections_.index_end() && left > 0; ++index) {
+    const EchoConnection& connection = connections_[index];
+    if (connection.fd < 0 || !connection.moving || !connection.idle()) continue;
+    if (!connection.receiving || connection.receive_ending) continue;
+    EndReceive(index);
+    --left;
+  }
+}
+
+// Everything that was read has been answered, nothing is in flight, and what has not been read
+// travels with the socket. False: it cannot be passed on, and goes on here.
+bool UringLoop::PassOn(uint32_t index) {
+  EchoConnection& connection = connections_[index];
+  if (!SourceFor(setup_, connection.fd).PassOn(connection.fd, std::move(connection.lease)).ok()) {
+    connections_.KeepAll();
+    return false;
+  }
+  connections_.Forget(index);
+  ++passed_on_;
+  return true;
+}
+
 }  // namespace
 
-std::unique_ptr<Loop> MakeUringLoop(const WorkerSetup& setup, std::atomic<uint64_t>& bytes_echoed) {
-  return std::make_unique<UringLoop>(setup, bytes_echoed);
+std::unique_ptr<Loop> MakeUringLoop(const WorkerSetup& setup, WorkerShared& shared) {
+  return std::make_unique<UringLoop>(setup, shared);
 }
 
 }  // namespace ringmaster::echo

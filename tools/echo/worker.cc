@@ -57,14 +57,15 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerSetup& setup) 
   std::promise<absl::StatusOr<uint32_t>> started;
   std::future<absl::StatusOr<uint32_t>> index = started.get_future();
   try {
-    worker->thread_ = std::thread([&setup, &started, &echoed = worker->bytes_echoed_] {
-      const std::unique_ptr<Loop> loop = setup.loop == LoopKind::kUring
-                                             ? MakeUringLoop(setup, echoed)
-                                             : MakeEpollLoop(setup, echoed);
-      absl::StatusOr<uint32_t> joined = loop->SetUp();
-      const bool ok = joined.ok();
-      started.set_value(std::move(joined));
-      if (ok) loop->Run();
+    worker->thread_ = std::thread([setup, &started, &shared = worker->shared_] {
+      std::unique_ptr<Loop> loop = setup.loop == LoopKind::kUring ? MakeUringLoop(setup, shared)
+                                                                  : MakeEpollLoop(setup, shared);
+      const absl::StatusOr<uint32_t> joined = loop->SetUp();
+      started.set_value(joined);
+      if (!joined.ok()) return;
+      loop->Run();
+      loop.reset();
+      if (shared.leave.load(std::memory_order_relaxed)) setup.on_left(*joined);
     });
   } catch (const std::system_error& error) {
     return SetUpError("start a thread", error.code().value());

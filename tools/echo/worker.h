@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <thread>
@@ -61,6 +62,19 @@ struct WorkerSetup {
   // The sources are datagram sockets: what comes are tickets, and no connections.
   bool datagrams = false;
   uint32_t connections_max = 0;
+  // Called on a worker's thread: when it has passed on what it was to pass on, and when it has
+  // left.
+  std::function<void(uint32_t worker, uint32_t connections)> on_passed_on = nullptr;
+  std::function<void(uint32_t worker)> on_left = nullptr;
+};
+
+// What a worker's thread and the main thread tell each other.
+struct WorkerShared {
+  std::atomic<uint64_t> bytes_echoed = 0;  // A statistic, tied to nothing else: relaxed.
+  // What the worker is asked to do; it looks when the control has woken it, which is an order of
+  // its own: relaxed.
+  std::atomic<bool> leave = false;      // pass on what is idle, then the rest, and end
+  std::atomic<bool> share_out = false;  // pass on what is idle and above its share; it clears this
 };
 
 // Owns the thread. Everything that `setup` points to must outlive it.
@@ -74,20 +88,26 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Waits for the thread, which ends when the control says kEnd.
+  // Waits for the thread, which ends when the control says so, or when the worker has left.
   void Wait();
+
+  // Asks the worker to leave while the others go on, or to pass on what it has above an equal
+  // share. What it passes on are connections that are idle, or will be; their clients do not
+  // notice. It does so once the control wakes it. A worker that hosts the balancer cannot leave.
+  void Leave() { shared_.leave.store(true, std::memory_order_relaxed); }
+  void ShareOut() { shared_.share_out.store(true, std::memory_order_relaxed); }
 
   // Index in the balancer's statistics.
   uint32_t index() const { return index_; }
 
   // How much it has sent back; final after Wait.
-  uint64_t bytes_echoed() const { return bytes_echoed_.load(std::memory_order_relaxed); }
+  uint64_t bytes_echoed() const { return shared_.bytes_echoed.load(std::memory_order_relaxed); }
 
  private:
   Worker() = default;
 
   uint32_t index_ = 0;
-  std::atomic<uint64_t> bytes_echoed_ = 0;  // A statistic, tied to nothing else: relaxed.
+  WorkerShared shared_;
   std::thread thread_;
 };
 
