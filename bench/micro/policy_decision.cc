@@ -45,7 +45,7 @@ void PolicyDecision(benchmark::State& state, const std::string& name) {
                           .unclaimed = open % 2,
                           .credit = 1 + open % 32,
                           .cpu = static_cast<int32_t>(worker % kCpus),
-                          .idle = open % 2 == 0});
+                          .activity = open % 2 == 0 ? Activity::kIdle : Activity::kClaiming});
     joined.push_back(worker);
   }
   const View view{.candidates = candidates, .joined = joined, .topology = &topology};

@@ -3,7 +3,7 @@
 //
 //   Policy            the interface: one decision, `Pick`
 //   Arrival           what a policy may know about the connection that it places
-//   Candidate, View   what it may know about the workers
+//   Candidate, View   what it may know about the workers, and Activity what one of them does
 //   RoundRobin() …    the built-in policies, each with its source and when not to use it
 //   PolicyByName      the same by the names that command lines use
 //
@@ -82,6 +82,22 @@ struct Arrival {
   Peer peer = {};
 };
 
+// What a worker does now, as far as is known. The number is what a policy that goes by load adds
+// for it, in halves of a connection. So a worker that is busy counts as having one connection more,
+// and of equally loaded workers one that is idle comes first.
+enum class Activity : uint8_t {
+  // It waits, and has nothing unclaimed. Of a worker that gives hints (Port::BeforeWait) this is a
+  // fact. Of any other it is presumed: it has consumed its doorbell and is not inside Port::Claim.
+  // What such a worker does after Claim cannot be seen, so an offer to it may wait for its next
+  // Claim, or for the recall.
+  kIdle = 0,
+  // It is inside Port::Claim, or has something to claim and has not said that it is busy.
+  kClaiming = 1,
+  // It gives hints, and has said that it does not wait: it does something, and comes to new offers
+  // later. A worker that gives no hints is never busy.
+  kBusy = 3,
+};
+
 // A worker that has credit now.
 struct Candidate {
   uint32_t worker = 0;     // stable index of the worker within the balancer
@@ -92,17 +108,13 @@ struct Candidate {
   // How long it has not moved (claimed an offer, or begun to claim) although offers wait for it, in
   // nanoseconds; 0 when no offer waits.
   int64_t still_ns = 0;
-  // The worker waits, and has nothing unclaimed. Of a worker that gives hints (Port::BeforeWait)
-  // this is a fact. Of any other it is presumed: it has consumed its doorbell and is not inside
-  // Port::Claim. What such a worker does after Claim cannot be seen, so an offer to it may wait for
-  // its next Claim, or for the recall.
-  bool idle = false;
-  // The worker gives hints, and has said that it does not wait: it does something, and comes to new
-  // offers later. Always false of a worker that gives none.
-  bool busy = false;
+  Activity activity = Activity::kClaiming;
   // The worker drives the master (Host::kLoop, Host::kRing). So it is awake now, and what it is
   // offered needs no wake-up.
   bool on_host = false;
+
+  bool idle() const { return activity == Activity::kIdle; }
+  bool busy() const { return activity == Activity::kBusy; }
 };
 
 // Which CPUs share what. Entry i describes CPU i; CPUs with equal numbers share the thing. Empty:
@@ -205,7 +217,7 @@ class Policy {
 };
 
 // Some policies prefer one that waits among workers of which they would take either: see
-// Candidate::busy, which only workers that give hints can be. Each says so below.
+// Activity::kBusy, which only workers that give hints can be. Each says so below.
 
 // Every worker in turn. A worker that lacks credit at its turn, or whose offer was recalled, is
 // owed that turn. It gets the turn as soon as it has credit. Turns are exact, so it does not matter

@@ -67,14 +67,12 @@ class Aside {
       const Candidate& now = candidates[next++];
       if (anew_) {
         shown = {.candidate = true,
-                 .idle = now.idle,
-                 .busy = now.busy,
+                 .activity = now.activity,
                  .open = now.open,
                  .unclaimed = now.unclaimed};
         continue;
       }
-      shown.idle &= now.idle;
-      shown.busy |= now.busy;
+      shown.activity = std::max(shown.activity, now.activity);
       shown.open = std::max(shown.open, now.open);
       shown.unclaimed = std::max(shown.unclaimed, now.unclaimed);
     }
@@ -92,7 +90,7 @@ class Aside {
     return std::any_of(candidates.begin(), candidates.end(), [this](const Candidate& now) {
       const Shown& shown = shown_[now.worker];
       return !shown.candidate || now.open < shown.open || now.unclaimed < shown.unclaimed ||
-             (now.idle && !shown.idle) || (!now.busy && shown.busy);
+             now.activity < shown.activity;
     });
   }
 
@@ -124,8 +122,7 @@ class Aside {
  private:
   struct Shown {
     bool candidate = false;
-    bool idle = false;
-    bool busy = false;
+    Activity activity = Activity::kBusy;
     uint32_t open = 0;
     uint32_t unclaimed = 0;
   };

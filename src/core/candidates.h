@@ -46,8 +46,7 @@ class Candidates {
     Candidate candidate{.worker = index,
                         .credit = books_.Credit(index, source),
                         .cpu = worker.cpu(),
-                        .idle = worker.Idle(),
-                        .busy = worker.config.state->Busy(),
+                        .activity = worker.activity(),
                         .on_host = worker.config.ring_fd < 0};
     Count(source, candidate);
     return candidate;
@@ -79,7 +78,7 @@ class Candidates {
   // The one at the position was given an arrival.
   void Given(size_t position) {
     Candidate& candidate = list_[position];
-    candidate.idle = false;
+    candidate.activity = std::max(candidate.activity, Activity::kClaiming);
     ++candidate.open;
     ++candidate.unclaimed;
     if (--candidate.credit == 0) Remove(position);
@@ -115,8 +114,7 @@ inline void Candidates::Add(const Source& source, bool slow_too) {
     list_.push_back({.worker = index,
                      .credit = credit,
                      .cpu = worker.cpu(),
-                     .idle = worker.Idle(),
-                     .busy = worker.config.state->Busy(),
+                     .activity = worker.activity(),
                      .on_host = worker.config.ring_fd < 0});
     Count(source, list_.back());
   }

@@ -37,7 +37,7 @@ bool Mover::FindWaiters(uint32_t index, const ArrivalRecord& record) {
   waiters_.Refresh(source);
   const Candidate from = waiters_.Of(source, index);
   waiters_.KeepOnly([&](const Candidate& to) {
-    bool moves = to.idle && waits(to.worker);
+    bool moves = to.idle() && waits(to.worker);
     if (!moves) return false;
     policies_.Tell(source, "MayMove",
                    [&](Policy& policy) { moves = policy.MayMove(record.facts, from, to); });

@@ -65,10 +65,9 @@ struct PortState {
   // looks who is busy. So the worker finds what it was offered, or the master finds it busy.
   void SayWaiting() { hint.store(Hint::kWaiting, std::memory_order_seq_cst); }
   void SayBusy() { hint.store(Hint::kBusy, std::memory_order_seq_cst); }
-  // Master. Whether it is known not to wait; and whether it does, as far as is known.
+  // Master. Whether it has said that it is busy, or that it waits.
   bool Busy() const { return hint.load(std::memory_order_seq_cst) == Hint::kBusy; }
   bool SaysItWaits() const { return hint.load(std::memory_order_seq_cst) == Hint::kWaiting; }
-  bool MayWait() const { return !Busy() && serving.load(std::memory_order_relaxed) == 0; }
 
   // Master: reserves one place below `capacity`. False, and nothing reserved, when there is none.
   bool Reserve(uint32_t capacity) { return CountBelow(capacity, open); }

@@ -116,7 +116,7 @@ bool Recaller::TakerFor(const ArrivalRecord& record, uint32_t except, bool must_
         worker.SlowAtWork(books_.now_ns) || books_.Credit(index, source) == 0) {
       continue;
     }
-    if (!must_be_idle || worker.Idle()) return true;
+    if (!must_be_idle || worker.activity() == Activity::kIdle) return true;
   }
   return false;
 }

@@ -15,6 +15,7 @@
 #include "core/outbox.h"
 #include "core/port_state.h"
 #include "core/sending.h"
+#include "ringmaster/policy.h"
 
 namespace ringmaster::core {
 
@@ -39,9 +40,7 @@ struct Worker {
   bool SlowAtWork(int64_t now_ns) const {
     return (motion.slow(now_ns) && Serving()) || (motion.relieved() && config.state->Busy());
   }
-  // Whether it waits, as far as is known: nothing is there for it, of any master, and it neither is
-  // inside a claim nor says that it is busy.
-  bool Idle() const;
+  Activity activity() const;
   // The CPU on which it last claimed, or to which it is bound; -1: unknown.
   int32_t cpu() const {
     return config.cpu >= 0 ? config.cpu : config.state->cpu.load(std::memory_order_relaxed);
@@ -51,15 +50,19 @@ struct Worker {
   int64_t SilentAt() const { return motion.SilentAtNs(looks.vain_since_ns()); }
 };
 
-inline bool Worker::Idle() const {
+// It is idle if nothing is there for it, of any master, and it neither is inside a claim nor says
+// that it is busy.
+inline Activity Worker::activity() const {
+  if (config.state->Busy()) return Activity::kBusy;
   if (!outbox.empty() || sending.untaken() > 0 || outbox.rung() || outbox.unpublished() ||
-      !config.state->MayWait()) {
-    return false;
+      Serving()) {
+    return Activity::kClaiming;
   }
-  return std::none_of(config.other_inboxes.begin(), config.other_inboxes.end(),
-                      [](const Inbox* inbox) { return inbox->Rung(); }) &&
-         std::none_of(config.other_tallies.begin(), config.other_tallies.end(),
-                      [](const Tally* tally) { return tally->Untaken() > 0; });
+  const bool claims = std::any_of(config.other_inboxes.begin(), config.other_inboxes.end(),
+                                  [](const Inbox* inbox) { return inbox->Rung(); }) ||
+                      std::any_of(config.other_tallies.begin(), config.other_tallies.end(),
+                                  [](const Tally* tally) { return tally->Untaken() > 0; });
+  return claims ? Activity::kClaiming : Activity::kIdle;
 }
 
 }  // namespace ringmaster::core

@@ -31,8 +31,8 @@
 #include <string>
 #include <vector>
 
+#include "policy/load.h"
 #include "policy/smallest_key.h"
-#include "policy/wait_slack.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {

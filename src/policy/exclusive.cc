@@ -82,18 +82,20 @@ class ExclusivePolicy final : public Policy {
   }
 
  private:
-  // The upper half of the key is twice the queue at the worker. The queue is 0 when the worker is
-  // idle, and at least 1 when it is busy, if only with what it has claimed. It is doubled, so that
-  // the worker that is awake fits in before all others. The lower half is the order among equals.
-  // There are no branches, because all of it is as good as random to a branch predictor.
+  // The upper half of the key is the queue at the worker. The queue is 0 when the worker is idle,
+  // and one more than is unclaimed when it is not. With kLifo it is doubled, so that an idle worker
+  // that is awake fits in before all others. The lower half is the order among equals. There are no
+  // branches, because all of it is as good as random to a branch predictor.
   template <WakeOrder order>
   size_t First(std::span<const Candidate> candidates) const {
     return SmallestKey(candidates, [&](const Candidate& candidate) {
-      const uint64_t queue = uint64_t{candidate.unclaimed} + !candidate.idle;
+      const uint64_t unclaimed = candidate.unclaimed;
       const uint32_t picks_since = picks_ - picked_at_[candidate.worker];
-      if constexpr (order == WakeOrder::kFifo) return queue << 32 | uint32_t{~picks_since};
-      const uint64_t awake = candidate.on_host & candidate.idle;
-      return (2 * queue + 1 - awake) << 32 | picks_since;
+      if constexpr (order == WakeOrder::kFifo) {
+        return (unclaimed + !candidate.idle()) << 32 | uint32_t{~picks_since};
+      }
+      const uint64_t more = candidate.idle() ? !candidate.on_host : 3;
+      return (2 * unclaimed + more) << 32 | picks_since;
     });
   }
 

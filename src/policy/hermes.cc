@@ -80,14 +80,18 @@ class HermesPolicy final : public Policy {
       return candidate.still_ns <= still_ns_max && open.Tolerates(candidate.open) &&
              unclaimed.Tolerates(candidate.unclaimed);
     };
-    const size_t first = TurnFrom(candidates, next_);
-    size_t position = candidates.size();  // the first that passes, until one waits
-    for (size_t at = first, left = candidates.size(); left > 0; --left) {
-      if (passes(candidates[at]) && (position == candidates.size() || !candidates[at].busy)) {
-        position = at;
-        if (!candidates[at].busy) break;
+    size_t position = TurnFrom(candidates, next_);
+    while (!passes(candidates[position])) {
+      if (++position == candidates.size()) position = 0;
+    }
+    if (candidates[position].busy()) {  // then the next that passes and is not, if there is one
+      for (size_t next = position + 1;; ++next) {
+        if (next == candidates.size()) next = 0;
+        if (next == position) break;
+        if (candidates[next].busy() || !passes(candidates[next])) continue;
+        position = next;
+        break;
       }
-      if (++at == candidates.size()) at = 0;
     }
     next_ = candidates[position].worker + 1;
     return position;

@@ -26,8 +26,8 @@
 #include <memory>
 #include <string>
 
+#include "policy/load.h"
 #include "policy/smallest_key.h"
-#include "policy/wait_slack.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -54,8 +54,7 @@ class LeastLoadedPolicy final : public Policy {
   // last pick. The distance wraps, so that the indexes above the last pick come before those below.
   // No two workers have the same key.
   uint64_t Key(const Candidate& candidate) const {
-    return LoadOf(candidate) << 31 | uint64_t{!candidate.idle} << 30 |
-           ((candidate.worker - next_) & kTurnMask);
+    return (LoadInHalves(candidate) << 30) + ((candidate.worker - next_) & kTurnMask);
   }
 
   uint32_t next_ = 0;  // the index after the last pick

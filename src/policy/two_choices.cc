@@ -22,8 +22,8 @@
 #include <memory>
 #include <string>
 
+#include "policy/load.h"
 #include "policy/mix.h"
-#include "policy/wait_slack.h"
 #include "ringmaster/policy.h"
 
 namespace ringmaster {
@@ -46,7 +46,9 @@ class TwoChoicesPolicy final : public Policy {
     const size_t first = Below(count, static_cast<uint32_t>(drawn >> 32));
     size_t second = Below(count - 1, static_cast<uint32_t>(drawn));
     second += second >= first ? 1 : 0;
-    return Key(view.candidates[second]) < Key(view.candidates[first]) ? second : first;
+    const bool second_wins =
+        LoadInHalves(view.candidates[second]) < LoadInHalves(view.candidates[first]);
+    return second_wins ? second : first;
   }
 
   bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
@@ -63,11 +65,6 @@ class TwoChoicesPolicy final : public Policy {
   // million.
   static size_t Below(size_t count, uint32_t drawn) {
     return static_cast<size_t>(uint64_t{drawn} * count >> 32);
-  }
-
-  // The load in the higher bits, and whether the worker is not idle in the lowest.
-  static uint64_t Key(const Candidate& candidate) {
-    return LoadOf(candidate) << 1 | uint64_t{!candidate.idle};
   }
 
   const uint64_t seed_;

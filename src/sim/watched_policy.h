@@ -66,7 +66,7 @@ class WatchedPolicy final : public Policy {
 
   // One that picks a certain worker for each client takes no other.
   bool MayMove(const Arrival& arrival, const Candidate& from, const Candidate& to) const override {
-    if (!from.busy || from.idle || !to.idle || to.busy || from.worker == to.worker) {
+    if (!from.busy() || !to.idle() || from.worker == to.worker) {
       checker_->Fail("a policy is asked about a move that makes no sense");
     }
     const bool moves = !reluctance_.strict && policy_->MayMove(arrival, from, to);
@@ -104,7 +104,7 @@ class WatchedPolicy final : public Policy {
     for (const Candidate& candidate : view.candidates) {
       shown_.push_back({.worker = reluctance_.worker_at(candidate.worker),
                         .open = candidate.open,
-                        .busy = candidate.busy});
+                        .busy = candidate.busy()});
     }
     checker_->OnNobody(reluctance_.source, connection, shown_);
     return kNobodyNow;
@@ -139,7 +139,7 @@ class WatchedPolicy final : public Policy {
       if (!std::binary_search(view.joined.begin(), view.joined.end(), candidate.worker)) {
         checker_->Fail("a policy sees a candidate that has not joined");
       }
-      if (candidate.idle && (candidate.busy || candidate.unclaimed > 0)) {
+      if (candidate.idle() && candidate.unclaimed > 0) {
         checker_->Fail("a policy sees an idle worker that has something to do");
       }
       if (candidate.credit == 0) checker_->Fail("a policy sees a worker without credit");

@@ -35,7 +35,7 @@ class WaitsTest : public EngineTest {
       }
       if (!test_->wants_idle_) return 0;
       for (size_t i = 0; i < view.candidates.size(); ++i) {
-        if (view.candidates[i].idle) return i;
+        if (view.candidates[i].idle()) return i;
       }
       return kNobodyNow;
     }
@@ -76,20 +76,20 @@ TEST_F(WaitsTest, AWorkerThatGivesHintsIsIdleWhileItWaitsWithNothingUnclaimed) {
   BeforeWait(0);
   AfterWait(1);
   Batch({Arrival(10)});
-  EXPECT_TRUE(shown_[0].idle);
-  EXPECT_FALSE(shown_[0].busy);
-  EXPECT_FALSE(shown_[1].idle);
-  EXPECT_TRUE(shown_[1].busy);
+  EXPECT_TRUE(shown_[0].idle());
+  EXPECT_FALSE(shown_[0].busy());
+  EXPECT_FALSE(shown_[1].idle());
+  EXPECT_TRUE(shown_[1].busy());
   BeforeWait(1);
   Batch({Arrival(11)});
-  EXPECT_FALSE(shown_[0].idle);  // it has something unclaimed
-  EXPECT_FALSE(shown_[0].busy);
-  EXPECT_TRUE(shown_[1].idle);
+  EXPECT_FALSE(shown_[0].idle());  // it has something unclaimed
+  EXPECT_FALSE(shown_[0].busy());
+  EXPECT_TRUE(shown_[1].idle());
   EXPECT_EQ(Claim(0).size(), 2u);
   AfterWait(0);
   Batch({Arrival(12)});
-  EXPECT_FALSE(shown_[0].idle);  // it is in no claim, and yet busy
-  EXPECT_TRUE(shown_[0].busy);
+  EXPECT_FALSE(shown_[0].idle());  // it is in no claim, and yet busy
+  EXPECT_TRUE(shown_[0].busy());
 }
 
 TEST_F(WaitsTest, AWorkerWithoutHintsIsIdleWhenItIsInNoClaimAndNeverBusy) {
@@ -97,13 +97,13 @@ TEST_F(WaitsTest, AWorkerWithoutHintsIsIdleWhenItIsInNoClaimAndNeverBusy) {
   AddWorker();
   Batch();
   Batch({Arrival(10)});
-  EXPECT_TRUE(shown_[0].idle);
-  EXPECT_FALSE(shown_[0].busy);
+  EXPECT_TRUE(shown_[0].idle());
+  EXPECT_FALSE(shown_[0].busy());
   Claim(0);
   workers_[0]->state().StartServing();
   Batch({Arrival(11)});
-  EXPECT_FALSE(shown_[0].idle);
-  EXPECT_FALSE(shown_[0].busy);
+  EXPECT_FALSE(shown_[0].idle());
+  EXPECT_FALSE(shown_[0].busy());
 }
 
 // Its loop says too little: it claims in what it takes for its wait.
@@ -114,7 +114,7 @@ TEST_F(WaitsTest, AWorkerInAClaimIsNeverIdleWhateverItSays) {
   BeforeWait(0);
   workers_[0]->state().StartServing();
   Batch({Arrival(10)});
-  EXPECT_FALSE(shown_[0].idle);
+  EXPECT_FALSE(shown_[0].idle());
 }
 
 TEST_F(WaitsTest, ConnectionsGoToWorkersThatWait) {

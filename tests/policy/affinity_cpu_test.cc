@@ -171,9 +171,9 @@ TEST(AffinityCpu, PrefersAWorkerThatWaitsWithinAGroupOnly) {
 
 TEST(AffinityCpu, LetsNothingBeMovedToAnotherCpu) {
   const auto policy = AffinityCpu();
-  const Candidate from{.worker = 0, .open = 1, .cpu = 7, .busy = true};
-  const Candidate near{.worker = 1, .cpu = 7, .idle = true};
-  const Candidate far{.worker = 2, .cpu = 9, .idle = true};
+  const Candidate from{.worker = 0, .open = 1, .cpu = 7, .activity = Activity::kBusy};
+  const Candidate near{.worker = 1, .cpu = 7, .activity = Activity::kIdle};
+  const Candidate far{.worker = 2, .cpu = 9, .activity = Activity::kIdle};
   EXPECT_TRUE(policy->MayMove(On(7), from, near));
   EXPECT_FALSE(policy->MayMove(On(7), from, far));
 }
@@ -217,7 +217,7 @@ TEST(AffinityCpu, NeverExceedsTheSlackAndNeverPassesOverANearerWorkerWithinIt) {
         Candidate& facts = crew.facts(worker);
         facts.credit = chance.Below(2);
         facts.open = chance.Below(12);
-        facts.busy = chance.OneIn(3);
+        facts.activity = AnyActivity(chance, facts.unclaimed);
         facts.cpu = static_cast<int32_t>(chance.Below(kCpus + 1)) - 1;
       }
       if (!crew.HasCandidate()) continue;
@@ -231,7 +231,7 @@ TEST(AffinityCpu, NeverExceedsTheSlackAndNeverPassesOverANearerWorkerWithinIt) {
         if (one.open > open_min + slack) continue;
         ASSERT_LE(nearness(incoming, picked.cpu), nearness(incoming, one.cpu));
         if (nearness(incoming, picked.cpu) == nearness(incoming, one.cpu)) {
-          ASSERT_LE(picked.open + picked.busy, one.open + one.busy);
+          ASSERT_LE(picked.open + picked.busy(), one.open + one.busy());
         }
       }
     }

@@ -75,7 +75,7 @@ TEST(AffinityHash, ServesAnAddressByTheSameWorkerWhateverItsPortAndTheLoad) {
   const uint32_t home = crew.Pick(*policy, FromIpv4(77));
   for (uint16_t port = 1; port < 1000; ++port) {
     crew.facts(port % 8).open = port;
-    crew.facts(port % 8).idle = false;
+    crew.facts(port % 8).activity = Activity::kClaiming;
     ASSERT_EQ(crew.Pick(*policy, FromIpv4(77, port)), home);
   }
 }

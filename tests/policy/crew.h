@@ -30,6 +30,12 @@ class Chance {
   SplitMix bits_;
 };
 
+// Something that a worker may do, given what it has not claimed.
+inline Activity AnyActivity(Chance& chance, uint32_t unclaimed) {
+  if (chance.OneIn(3)) return Activity::kBusy;
+  return unclaimed == 0 && chance.OneIn(2) ? Activity::kIdle : Activity::kClaiming;
+}
+
 // The first of the seeds of a random test: --gtest_random_seed=N when given. Printed, so that a
 // failure can be replayed.
 inline uint64_t FirstSeed() {
@@ -44,7 +50,7 @@ class Crew {
  public:
   explicit Crew(uint32_t worker_count) : slots_(worker_count) {
     for (uint32_t i = 0; i < worker_count; ++i) {
-      slots_[i].facts = {.worker = i, .credit = 1, .idle = true};
+      slots_[i].facts = {.worker = i, .credit = 1, .activity = Activity::kIdle};
     }
   }
 
@@ -52,8 +58,7 @@ class Crew {
   Candidate& facts(uint32_t worker) { return slots_[worker].facts; }
   // The worker gives hints: it waits with nothing unclaimed, or it does not wait.
   void SetBusy(uint32_t worker, bool busy) {
-    facts(worker).busy = busy;
-    facts(worker).idle = !busy;
+    facts(worker).activity = busy ? Activity::kBusy : Activity::kIdle;
   }
   CpuTopology& topology() { return topology_; }
 

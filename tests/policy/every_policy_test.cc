@@ -34,8 +34,7 @@ void Shake(Crew& crew, Chance& chance) {
     facts.unclaimed = std::min(facts.open, chance.Below(3));
     facts.cpu = static_cast<int32_t>(chance.Below(9)) - 1;
     facts.still_ns = facts.unclaimed == 0 ? 0 : chance.Below(20'000'000);
-    facts.busy = chance.OneIn(3);
-    facts.idle = facts.unclaimed == 0 && !facts.busy && chance.OneIn(2);
+    facts.activity = AnyActivity(chance, facts.unclaimed);
   }
   if (crew.HasCandidate()) return;
   crew.SetJoined(0, true);
@@ -136,9 +135,9 @@ TEST_P(EveryPolicy, TakesTheOnlyCandidate) {
 TEST_P(EveryPolicy, LetsNothingBeMovedToAWorkerWithManyMoreUnlessItIgnoresLoad) {
   Crew crew(2);
   auto policy = Ready(Make(), crew);
-  const Candidate from{.worker = 0, .open = 3, .unclaimed = 1, .busy = true};
+  const Candidate from{.worker = 0, .open = 3, .unclaimed = 1, .activity = Activity::kBusy};
   const Arrival known{.peer = {.kind = Peer::Kind::kIpv4, .address = {10, 0, 0, 1}}};
-  Candidate to{.worker = 1, .open = 3, .idle = true};
+  Candidate to{.worker = 1, .open = 3, .activity = Activity::kIdle};
   const bool has_homes = Base() == "affinity-hash";
   EXPECT_EQ(policy->MayMove(known, from, to), !has_homes);
   EXPECT_TRUE(policy->MayMove({}, from, to));
@@ -161,7 +160,7 @@ TEST_P(EveryPolicy, LeavesNoWorkerOutWhenConnectionsStay) {
       Candidate& facts = crew.facts(crew.Pick(*policy));
       ++facts.open;
       if (together) ++facts.unclaimed;  // else claimed, and being served
-      facts.idle = false;
+      facts.activity = Activity::kClaiming;
     }
     for (uint32_t worker = 0; worker < crew.size(); ++worker) {
       EXPECT_EQ(crew.facts(worker).open, 1u) << "worker " << worker << ", together " << together;

@@ -17,7 +17,7 @@ namespace {
 // Every worker busy with that many unclaimed offers.
 void MakeBusy(Crew& crew, std::vector<uint32_t> unclaimed) {
   for (uint32_t worker = 0; worker < unclaimed.size(); ++worker) {
-    crew.facts(worker).idle = false;
+    crew.facts(worker).activity = Activity::kClaiming;
     crew.facts(worker).unclaimed = unclaimed[worker];
   }
 }
@@ -36,13 +36,13 @@ TEST(ExclusiveLifo, WakesTheIdleWorkerThatWasPickedLast) {
   crew.OnlyCreditFor({1});
   crew.Pick(*policy);
   crew.CreditForAll();
-  crew.facts(1).idle = false;
+  crew.facts(1).activity = Activity::kClaiming;
   EXPECT_EQ(crew.Pick(*policy), 2u);
-  crew.facts(1).idle = true;
+  crew.facts(1).activity = Activity::kIdle;
   EXPECT_EQ(crew.Pick(*policy), 2u);
-  crew.facts(2).idle = false;
+  crew.facts(2).activity = Activity::kClaiming;
   EXPECT_EQ(crew.Pick(*policy), 1u);
-  crew.facts(1).idle = false;
+  crew.facts(1).activity = Activity::kClaiming;
   EXPECT_EQ(crew.Pick(*policy), 0u);  // never picked: by index
 }
 
@@ -51,9 +51,9 @@ TEST(ExclusiveLifo, TheHostComesFirstWhileItIsIdle) {
   auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
   crew.facts(2).on_host = true;
   EXPECT_EQ(crew.Pick(*policy), 2u);
-  crew.facts(2).idle = false;
+  crew.facts(2).activity = Activity::kClaiming;
   EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 0}));
-  crew.facts(2).idle = true;
+  crew.facts(2).activity = Activity::kIdle;
   EXPECT_EQ(crew.Pick(*policy), 2u);
 }
 
@@ -73,7 +73,7 @@ TEST(ExclusiveLifo, WhatComesTogetherWakesOneWorkerUpToFourOffers) {
   Crew crew(3);
   auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
   EXPECT_EQ(crew.Pick(*policy), 0u);
-  crew.facts(0).idle = false;
+  crew.facts(0).activity = Activity::kClaiming;
   for (uint32_t unclaimed = 1; unclaimed < 4; ++unclaimed) {
     crew.facts(0).unclaimed = unclaimed;
     crew.facts(0).still_ns = 199'999;
@@ -90,7 +90,7 @@ TEST(ExclusiveLifo, WakesAnotherWorkerWhenTheFirstHasClaimedOrDoesNotComeRound) 
     crew.OnlyCreditFor({2});
     EXPECT_EQ(crew.Pick(*policy), 2u);
     crew.CreditForAll();
-    crew.facts(2).idle = false;
+    crew.facts(2).activity = Activity::kClaiming;
     crew.facts(2).unclaimed = claimed ? 0 : 1;
     crew.facts(2).still_ns = claimed ? 0 : 200'000;
     EXPECT_EQ(crew.Pick(*policy), 0u) << claimed;
@@ -101,11 +101,11 @@ TEST(ExclusiveLifo, WhatComesTogetherDoesNotSplitBetweenTheHostAndAnother) {
   Crew crew(3);
   auto policy = Ready(Exclusive(WakeOrder::kLifo), crew);
   crew.facts(2).on_host = true;
-  crew.facts(2).idle = false;
+  crew.facts(2).activity = Activity::kClaiming;
   EXPECT_EQ(crew.Pick(*policy), 0u);
-  crew.facts(0).idle = false;
+  crew.facts(0).activity = Activity::kClaiming;
   crew.facts(0).unclaimed = 1;
-  crew.facts(2).idle = true;
+  crew.facts(2).activity = Activity::kIdle;
   EXPECT_EQ(crew.Pick(*policy), 0u);
   policy->OnLeave(0);  // and another one joins at its index
   EXPECT_EQ(crew.Pick(*policy), 2u);
@@ -115,7 +115,7 @@ TEST(ExclusiveFifo, WakesAWorkerForEachThatComes) {
   Crew crew(3);
   auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
   EXPECT_EQ(crew.Pick(*policy), 0u);
-  crew.facts(0).idle = false;
+  crew.facts(0).activity = Activity::kClaiming;
   crew.facts(0).unclaimed = 1;
   EXPECT_EQ(crew.Pick(*policy), 1u);
 }
@@ -140,7 +140,7 @@ TEST(ExclusiveFifo, AWorkerThatTakesOverAnIndexIsOneThatWasNeverPicked) {
 TEST(ExclusiveFifo, PassesOverBusyWorkersWhileOneIsIdle) {
   Crew crew(3);
   auto policy = Ready(Exclusive(WakeOrder::kFifo), crew);
-  crew.facts(0).idle = false;  // has taken all its offers and serves
+  crew.facts(0).activity = Activity::kClaiming;  // has taken all its offers and serves
   EXPECT_EQ(crew.PickMany(*policy, 4), (Workers{1, 2, 1, 2}));
 }
 
@@ -182,7 +182,7 @@ TEST(Exclusive, FollowsTheRuleUnderRandomFacts) {
           facts.credit = chance.OneIn(3) ? 0 : 1;
           facts.unclaimed = chance.Below(6);
           facts.still_ns = facts.unclaimed > 0 ? chance.Below(4) * 100'000 : 0;
-          facts.idle = facts.unclaimed == 0 && chance.OneIn(4);
+          facts.activity = AnyActivity(chance, facts.unclaimed);
           facts.on_host = worker == 0 && seed % 2 == 0;
         }
         if (!crew.HasCandidate()) continue;
@@ -194,8 +194,8 @@ TEST(Exclusive, FollowsTheRuleUnderRandomFacts) {
           const bool lifo = order == WakeOrder::kLifo;
           const bool being_woken = lifo && candidate.worker == woken && candidate.unclaimed >= 1 &&
                                    candidate.unclaimed <= 3 && candidate.still_ns < 200'000;
-          const bool awake = lifo && candidate.idle && candidate.on_host;
-          return std::tuple(!being_woken, !awake, !candidate.idle, candidate.unclaimed,
+          const bool awake = lifo && candidate.idle() && candidate.on_host;
+          return std::tuple(!being_woken, !awake, !candidate.idle(), candidate.unclaimed,
                             lifo ? -last : last, candidate.worker);
         };
         const auto expected = std::min_element(

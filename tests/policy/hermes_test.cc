@@ -142,7 +142,7 @@ TEST(Hermes, FollowsItsRuleUnderAnyFacts) {
         facts.open = chance.Below(12);
         facts.unclaimed = chance.Below(4);
         facts.still_ns = chance.OneIn(2) ? 0 : chance.Below(8) * kMs;
-        facts.busy = chance.OneIn(2);
+        facts.activity = AnyActivity(chance, facts.unclaimed);
       }
       if (!crew.HasCandidate()) continue;
       const View view = crew.MakeView();
@@ -161,7 +161,7 @@ TEST(Hermes, FollowsItsRuleUnderAnyFacts) {
       sieve([](const Candidate& one) { return one.still_ns <= 5 * kMs; });
       sieve_by(&Candidate::open);
       sieve_by(&Candidate::unclaimed);
-      sieve([](const Candidate& one) { return !one.busy; });
+      sieve([](const Candidate& one) { return !one.busy(); });
       const auto turn = std::find_if(left.begin(), left.end(),
                                      [&](const Candidate& one) { return one.worker >= next; });
       const uint32_t expected = turn != left.end() ? turn->worker : left.front().worker;

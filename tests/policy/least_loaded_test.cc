@@ -40,7 +40,7 @@ TEST(LeastLoaded, RotatesFromTheLastPickWhoeverThatWas) {
 TEST(LeastLoaded, PrefersAnIdleWorkerAmongEqualsOnly) {
   Crew crew(3);
   auto policy = Ready(LeastLoaded(), crew);
-  crew.facts(0).idle = crew.facts(1).idle = false;
+  crew.facts(0).activity = crew.facts(1).activity = Activity::kClaiming;
   EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{2, 2}));
   crew.facts(2).open = 1;
   EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0}));
@@ -63,7 +63,7 @@ TEST(LeastLoaded, TakesAWorkerWithoutHintsAsOneThatWaits) {
   auto policy = Ready(LeastLoaded(), crew);
   crew.SetBusy(1, true);
   EXPECT_EQ(crew.PickMany(*policy, 4), (Workers{0, 2, 0, 2}));
-  crew.facts(0).idle = false;  // it is in a claim
+  crew.facts(0).activity = Activity::kClaiming;  // it is in a claim
   crew.facts(2).open = 1;
   EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{0, 0}));
 }
@@ -123,16 +123,15 @@ TEST(LeastLoaded, NeverPicksFarAboveTheMinimumNorOneThatIsNotIdleBesideAnEqualId
         Candidate& facts = crew.facts(worker);
         facts.credit = chance.Below(2);
         facts.open = chance.Below(4);
-        facts.busy = chance.OneIn(3);
-        facts.idle = !facts.busy && chance.OneIn(2);
+        facts.activity = AnyActivity(chance, facts.unclaimed);
       }
       if (!crew.HasCandidate()) continue;
       const View view = crew.MakeView();
       const Candidate picked = crew.facts(crew.Pick(*policy));
       for (const Candidate& one : view.candidates) {
-        ASSERT_LE(picked.open + picked.busy, one.open + one.busy);
-        if (one.open == picked.open && one.idle) {
-          ASSERT_TRUE(picked.idle);
+        ASSERT_LE(picked.open + picked.busy(), one.open + one.busy());
+        if (one.open == picked.open && one.idle()) {
+          ASSERT_TRUE(picked.idle());
         }
       }
     }

@@ -27,7 +27,7 @@ TEST(TwoChoices, PicksTheLessLoadedOfTwoWorkersAlways) {
 TEST(TwoChoices, PrefersAnIdleWorkerAmongEqualsOnly) {
   Crew crew(2);
   auto policy = Ready(TwoChoices(), crew);
-  crew.facts(0).idle = false;
+  crew.facts(0).activity = Activity::kClaiming;
   EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 1));
   crew.facts(1).open = 1;
   EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 0));

@@ -27,7 +27,7 @@ class IdleOnly final : public Policy {
   size_t Pick(const Arrival&, const View& view) override {
     ++*asked_;
     for (size_t i = 0; i < view.candidates.size(); ++i) {
-      if (view.candidates[i].idle) return i;
+      if (view.candidates[i].idle()) return i;
     }
     return kNobodyNow;
   }
