@@ -251,9 +251,8 @@ class [[nodiscard]] Port {
 
   // Hints: what this worker does outside of Claim. Without them the balancer knows only that a
   // worker is in no claim. So it takes a worker for one that waits, even while that works on
-  // connections that it has. With them policies prefer workers that do wait (Activity). So
-  // a new connection does not stand behind a busy loop while another worker
-  // has nothing to do.
+  // connections that it has. With them policies prefer workers that do wait (Activity). So a new
+  // connection does not stand behind a busy loop while another worker has nothing to do.
   //
   // An offer that lies with a busy worker is moved to one that waits, where its policy would have
   // taken either (Policy::MayMove), without waiting for recall_after.
