@@ -67,7 +67,11 @@ void Checker::OnLimits(uint32_t index, uint32_t master, uint32_t window, uint32_
 }
 
 void Checker::OnJoined(uint32_t source, uint32_t worker, int64_t now_ns) {
-  sources_[source].joined_at_ns[worker] = now_ns;
+  Source& it = sources_[source];
+  it.joined_at_ns[worker] = now_ns;
+  const auto joined = std::count_if(it.joined_at_ns.begin(), it.joined_at_ns.end(),
+                                    [](int64_t at_ns) { return at_ns >= 0; });
+  it.started |= joined >= it.facts.start_workers;
 }
 
 void Checker::OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns) {

@@ -47,6 +47,8 @@
 //    says nothing about another source.
 //  * A full backlog drops clients. The master asks for their number at the next activity of the
 //    source that is at least 100 milliseconds later, and reports it.
+//  * A source takes nothing in before as many workers have joined as it waits for, or it was
+//    resumed. From then on it is never without reason idle, whoever leaves.
 //  * An index belongs to a new source only when nothing of the old source is left, and nobody looks
 //    anything of it up.
 // The first violation is kept as the failure, and nothing is checked after it.
@@ -89,6 +91,7 @@ struct CheckedSource {
   bool reluctant = false;  // its policy picks nobody now and then
   bool moves = false;      // its policy takes any worker that waits instead of one that is busy
   uint32_t aside_max = 1;  // for so many at a time
+  uint32_t start_workers = 1;
 };
 
 // A connection that the master hands over, or a ticket.
@@ -133,7 +136,11 @@ class Checker {
   void OnJoined(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeftSource(uint32_t source, uint32_t worker, int64_t now_ns);
   void OnLeft(uint32_t worker, uint32_t master, int64_t now_ns);  // and every source of it
-  void OnPaused(uint32_t source, bool paused) { sources_[source].paused = paused; }
+  void OnPaused(uint32_t source, bool paused) {
+    sources_[source].paused = paused;
+    sources_[source].started |= !paused;
+  }
+  bool started(uint32_t source) const { return sources_[source].started; }
   void OnStopIntake(uint32_t master, int64_t now_ns);
   void OnRefuseAll(uint32_t master, int64_t now_ns);
 
@@ -386,6 +393,7 @@ class Checker {
     uint32_t claimed_tickets = 0;  // and not redeemed
     uint32_t open = 0;             // accepted, and its lease not released
     uint32_t index = 0;
+    bool started = false;
     bool paused = false;
     bool removed = false;
     bool given_up = false;

@@ -331,8 +331,8 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
     if (dealable && !state.refusing && !state.resting && CreditSince(index, kNone, now_ns) >= 0) {
       Fail("something is held after a batch although a worker that waits has credit");
     }
-    const bool accepts = !source.paused && !source.removed && !source.given_up && !state.stopping &&
-                         !options_.backs_off;
+    const bool accepts = source.started && !source.paused && !source.removed && !source.given_up &&
+                         !state.stopping && !options_.backs_off;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
     source.waits = held || (accepts && !source.queued.empty() && !full && !HeldUp(source));
   }
@@ -362,7 +362,7 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
     if (source.facts.master != master) continue;
-    const bool accepts = !source.paused && !source.removed && !source.given_up &&
+    const bool accepts = source.started && !source.paused && !source.removed && !source.given_up &&
                          !masters_[master].stopping && !options_.backs_off &&
                          source.facts.capacity == 0 && options_.capacity == 0 &&
                          (source.facts.tickets || source.facts.exact);

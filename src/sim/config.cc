@@ -106,6 +106,18 @@ void DrawHints(Prng& prng, SimConfig& config) {
   }
 }
 
+// Sources that wait for workers, which may join late, or never so many.
+void DrawStarts(Prng& prng, SimConfig& config) {
+  for (SimSourceConfig& source : config.sources) {
+    source.start_workers = 1 + static_cast<uint32_t>(prng.Below(config.workers.size() + 1));
+  }
+  for (SimWorkerConfig& worker : config.workers) {
+    if (config.hosted && &worker == &config.workers[0]) continue;
+    if (!prng.Chance({1, 2})) continue;
+    worker.joins_at_ns = prng.Between(0, config.workload.gap_ns_mean * config.workload.arrivals);
+  }
+}
+
 }  // namespace
 
 // Any policy of the library. Policies that take a parameter get one half of the time.
@@ -198,6 +210,7 @@ SimConfig DrawConfig(uint64_t seed) {
   for (size_t i = kFaultsDrawnSecond; i < kFaultCount; ++i) {
     config.faults.ratios[i] = DrawFault(prng, 2);
   }
+  if (prng.Chance({1, 6})) DrawStarts(prng, config);
   return config;
 }
 

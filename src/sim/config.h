@@ -27,6 +27,7 @@ struct SimSourceConfig {
   uint32_t backlog_max = UINT32_MAX;  // how many may wait in the kernel
   uint32_t nobody_of_8 = 0;           // so many of eight times its policy picks nobody
   bool strict = false;                // its policy picks one worker for each client, or nobody
+  uint32_t start_workers = 1;         // before so many have joined it takes nothing in
   bool local = false;                 // a Unix listener, which keeps its backlog when it is shut
                                       // down, and never tells an accept; not countable
 };
@@ -154,6 +155,8 @@ enum class Breakage : uint8_t {
   kPassedOnWakesNobody,       // whoever passes a connection on does not wake its master
   kMasterForgetsGivers,       // a master does not know who has passed something on
   kMasterForgetsOthers,       // a master that waits for nothing but others than givers sleeps on
+  kSourceStartsEarly,         // a source does not wait for its workers
+  kSourceStartsLate,          // a source waits for more workers than it was told to
 };
 
 }  // namespace ringmaster::sim

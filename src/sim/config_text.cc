@@ -28,6 +28,7 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("age_max_ns", source.age_max_ns);
   visit("tells_age", source.tells_age);
   visit("backlog_max", source.backlog_max);
+  visit("start_workers", source.start_workers);
   visit("local", source.local);
   visit("nobody_of_8", source.nobody_of_8);
   visit("strict", source.strict);
@@ -202,7 +203,8 @@ bool Sound(const SimConfig& config) {
   for (const SimSourceConfig& source : config.sources) {
     sound &= !source.multishot_accept || source.hold > 0;
     sound &= !source.readiness || (!source.multishot_accept && source.age_max_ns == 0);
-    sound &= source.age_max_ns >= 0 && source.backlog_max > 0 && source.nobody_of_8 <= 8;
+    sound &= source.age_max_ns >= 0 && source.backlog_max > 0 && source.nobody_of_8 <= 8 &&
+             source.start_workers > 0;
   }
   return sound;
 }

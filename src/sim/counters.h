@@ -103,8 +103,10 @@ enum class Milestone : uint8_t {
   kPassedOnByLeaver,    // of these, by a worker that left
   kPassedOnRecalled,    // recalls of connections that had been passed on
   kWaitsForOthers,      // what was passed on waited, and only its giver had credit
+  kStartWaited,         // a client came, and its source waited for workers still
+  kStartedByWorkers,    // a source started, because as many workers had joined as it waited for
 };
-inline constexpr size_t kMilestoneCount = 89;
+inline constexpr size_t kMilestoneCount = 91;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -196,6 +198,8 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "passed_on_by_leaver",
     "passed_on_recalled",
     "waits_for_others",
+    "start_waited",
+    "started_by_workers",
 };
 
 struct Counters {

@@ -233,6 +233,9 @@ void World::ArriveAt(uint32_t source) {
   if (!kernel_.is_open(source) || kernel_.shut(source)) return;
   const uint32_t connection = kernel_.Arrive(source);
   if (connection == SimKernel::kNobody) return;
+  if (!checker_.started(source) && !sources_[source].joined.empty()) {
+    Reached(Milestone::kStartWaited);
+  }
   if (Happens(Fault::kClientHangsUp)) {
     Schedule(prng_.Between(0, 10 * kMillisecond), Happening::kHangUp, connection);
   }

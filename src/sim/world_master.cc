@@ -489,10 +489,13 @@ void World::NoteOps(const SimMaster& master) {
     }
     const bool ends =
         kind == OpKind::kPollEnd || kind == OpKind::kAcceptEnd || kind == OpKind::kHangUpEnd;
-    const bool wanted = !source.paused && !source.removed && !master.stopped &&
-                        (!source.given_up || kind == OpKind::kState) && !source.joined.empty();
+    const bool wanted = checker_.started(index) && !source.paused && !source.removed &&
+                        !master.stopped && (!source.given_up || kind == OpKind::kState) &&
+                        !source.joined.empty();
     if (!ends && !wanted) {
-      checker_.Fail("a source is taken in that is paused, removed, stopped or without workers");
+      checker_.Fail(checker_.started(index)
+                        ? "a source is taken in that is paused, removed, stopped or without workers"
+                        : "a source is taken in that waits for workers");
     }
     if (!ends || !wanted) continue;
     if (kind == OpKind::kPollEnd) Reached(Milestone::kPollEnded);
@@ -933,6 +936,9 @@ void World::AddSource(SimSourceConfig config) {
        .tells_overflows = true,
        .hold = (breaks(Breakage::kMasterAsksTooMuch) ? 4 : 1) * config.hold,
        .recall = config.recall,
+       .start_workers = breaks(Breakage::kSourceStartsEarly)  ? 1
+                        : breaks(Breakage::kSourceStartsLate) ? config.start_workers + 1
+                                                              : config.start_workers,
        .gate = gate.get(),
        .age_max_ns = config.age_max_ns,
        .age_facts = config.tells_age ? core::kFactCame : core::kFactGone,
@@ -947,7 +953,8 @@ void World::AddSource(SimSourceConfig config) {
                       .tells_age = config.tells_age,
                       .reluctant = config.nobody_of_8 > 0 || config.strict,
                       .moves = MovesToAnybody(config.policy),
-                      .aside_max = std::clamp(config.hold, 1u, 1024u)},
+                      .aside_max = std::clamp(config.hold, 1u, 1024u),
+                      .start_workers = config.start_workers},
                      index);
   std::vector<uint32_t>& by_index = master.by_index;
   if (index < by_index.size()) {
@@ -1081,7 +1088,11 @@ void World::JoinSource(uint32_t index, uint32_t id) {
   worker(id).SetToken(source.master, source.index, Token(id, index));
   MasterAt(source).engine->Join(core::SourceIndex(source.index), worker(id).engine_index,
                                 Token(id, index));
+  const bool started = checker_.started(index);
   checker_.OnJoined(index, id, now_ns_);
+  if (!started && checker_.started(index) && source.config.start_workers > 1) {
+    Reached(Milestone::kStartedByWorkers);
+  }
 }
 
 void World::LeaveSource(uint32_t index, uint32_t id) {

@@ -139,6 +139,8 @@ INSTANTIATE_TEST_SUITE_P(
                    " faults=passed_on:1/2"},
         BrokenPart{Breakage::kMasterForgetsOthers, "MasterForgetsOthers", "was not woken",
                    " hosted=0 worker=capacity:1 worker=capacity:1 faults=passed_on:1/2"},
+        BrokenPart{Breakage::kSourceStartsEarly, "SourceStartsEarly", "waits for workers"},
+        BrokenPart{Breakage::kSourceStartsLate, "SourceStartsLate", "was not woken"},
         BrokenPart{Breakage::kPolicyNeverPicks, "PolicyNeverPicks", "wakes again and again",
                    " shuts_down=0 source=policy:least-loaded/nobody_of_8:8"},
         BrokenPart{Breakage::kMasterForgetsAside, "MasterForgetsAside", "is set aside",
