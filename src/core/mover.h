@@ -14,6 +14,12 @@
 //    has claimed something. Until then it is a candidate only if there is nobody else.
 //  * If nobody waits, the master asks to hear of the next worker that does (Hunger::WantWaiter),
 //    and then looks once more who waits.
+//  * A connection may end at a worker that waits already. That may make a place there, or let the
+//    policy prefer it. Nothing is moved because of that before the next batch, and so the offer may
+//    lie until it is recalled after recall_after, as it would without hints. This takes a lease
+//    that another thread ends. A worker that ends its leases itself is busy meanwhile, and the
+//    master hears of it when it waits again. To hear of the others, too, would cost a knock for
+//    each lease that ends while something lies with a busy worker.
 //  * Who is busy is looked at after all workers have been rung. A worker that says that it woke
 //    looks whether it was rung, and claims first if so. Hence either the worker finds what it was
 //    offered, or the master finds the worker busy. tests/model/waits.pml checks this, and the flag.
