@@ -4,7 +4,6 @@
 #ifndef RINGMASTER_SRC_CORE_WORKER_H_
 #define RINGMASTER_SRC_CORE_WORKER_H_
 
-#include <algorithm>
 #include <cstdint>
 
 #include "core/bell.h"
@@ -51,18 +50,20 @@ struct Worker {
 };
 
 // It is idle if nothing is there for it, of any master, and it neither is inside a claim nor says
-// that it is busy.
+// that it is busy. Mostly there are no other masters, so these are loops and no calls.
 inline Activity Worker::activity() const {
   if (config.state->Busy()) return Activity::kBusy;
   if (!outbox.empty() || sending.untaken() > 0 || outbox.rung() || outbox.unpublished() ||
       Serving()) {
     return Activity::kClaiming;
   }
-  const bool claims = std::any_of(config.other_inboxes.begin(), config.other_inboxes.end(),
-                                  [](const Inbox* inbox) { return inbox->Rung(); }) ||
-                      std::any_of(config.other_tallies.begin(), config.other_tallies.end(),
-                                  [](const Tally* tally) { return tally->Untaken() > 0; });
-  return claims ? Activity::kClaiming : Activity::kIdle;
+  for (const Inbox* const inbox : config.other_inboxes) {
+    if (inbox->Rung()) return Activity::kClaiming;
+  }
+  for (const Tally* const tally : config.other_tallies) {
+    if (tally->Untaken() > 0) return Activity::kClaiming;
+  }
+  return Activity::kIdle;
 }
 
 }  // namespace ringmaster::core
