@@ -499,7 +499,7 @@ class Checker {
   bool Told(uint32_t source, int64_t now_ns) const;
   bool MayHave(uint32_t worker, uint32_t connection, int64_t now_ns);
   bool TooOld(const Connection& connection, int64_t now_ns) const;
-  bool HoldsTooOld(uint32_t source, int64_t now_ns) const;
+  bool HoldsTooOld(uint32_t source, int64_t now_ns, bool aside_too = false) const;
   void Deal(uint32_t worker, uint32_t connection, int64_t now_ns);
   bool MayBeRecalled(const Connection& connection, int64_t now_ns) const;
   struct Moves {
@@ -521,7 +521,7 @@ class Checker {
   void CheckAside(uint32_t master, int64_t now_ns);
   void CheckAsideOf(uint32_t source, const Nobody& nobody, uint32_t excluded,
                     const std::string& name, int64_t now_ns);
-  void CheckAsideAfter(uint32_t master, int64_t now_ns);
+  void CheckAsideAfter(uint32_t master, uint32_t grown_old, int64_t now_ns);
   bool MayHaveNews(uint32_t worker, const Nobody& nobody) const;
   bool HeldUp(const Source& source) const;
   int64_t CreditSince(uint32_t source, uint32_t except, int64_t now_ns,

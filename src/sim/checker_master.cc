@@ -217,7 +217,7 @@ void Checker::CheckAsideOf(uint32_t source, const Nobody& nobody, uint32_t exclu
   }
 }
 
-void Checker::CheckAsideAfter(uint32_t master, int64_t now_ns) {
+void Checker::CheckAsideAfter(uint32_t master, uint32_t grown_old, int64_t now_ns) {
   MasterState& state = masters_[master];
   if (std::exchange(state.rested, state.resting)) state.asks_from_ns = now_ns;
   if (state.refusing || state.resting) return;
@@ -232,7 +232,8 @@ void Checker::CheckAsideAfter(uint32_t master, int64_t now_ns) {
     const Connection& it = connections_[connection];
     const Source& source = sources_[it.source];
     if (source.facts.master != master || it.nobody.at_ns == now_ns ||
-        source.aside > source.facts.aside_max) {
+        source.aside > source.facts.aside_max ||
+        (grown_old >= kDropsMax && HoldsTooOld(it.source, now_ns, /*aside_too=*/true))) {
       continue;
     }
     for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
@@ -254,9 +255,10 @@ bool Checker::OthersAsk(uint32_t worker, uint32_t index) const {
   });
 }
 
-bool Checker::HoldsTooOld(uint32_t source, int64_t now_ns) const {
+bool Checker::HoldsTooOld(uint32_t source, int64_t now_ns, bool aside_too) const {
   return std::any_of(connections_.begin(), connections_.end(), [&](const Connection& it) {
-    return it.source == source && it.where == Where::kHeld && !it.aside && TooOld(it, now_ns);
+    return it.source == source && it.where == Where::kHeld && (aside_too || !it.aside) &&
+           TooOld(it, now_ns);
   });
 }
 
@@ -314,7 +316,7 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
   if (failed()) return;
   NoteAside();
   NotePassedOn();
-  CheckAsideAfter(master, now_ns);
+  CheckAsideAfter(master, grown_old, now_ns);
   if (!state.refusing) CheckOrder(master);
   CheckTurns(master, now_ns);
   for (Source& source : sources_) {
