@@ -121,7 +121,8 @@ TEST_F(WaitsTest, WhatLiesWithABusyWorkerGoesToTheFirstThatWaits) {
     EXPECT_FALSE(busy.port.Claim([](Connection) { ADD_FAILURE(); }));
   }
   const BalancerStats stats = balancer_->Stats();
-  EXPECT_GE(stats.moved, 20u);
+  // From then on the busy one gets nothing: it was relieved, and has not waited since.
+  EXPECT_GE(stats.moved, 1u);
   EXPECT_FALSE(SawEvent(Event::Kind::kWorkerStalled));
 }
 
