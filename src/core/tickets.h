@@ -57,7 +57,8 @@ class Tickets {
     if (--untaken_ > 0) return false;
     return !std::exchange(failed_, false);
   }
-  // A worker could not accept by a ticket.
+  // A worker could not accept by a ticket. By which one is not known, nor whether that one was
+  // taken before. So if none is untaken, this is held against the next ticket that is sent.
   void Fail() { failed_ = true; }
   // The source tries again after a back-off. What went wrong before says nothing of the tickets
   // that are to come, unless some are untaken still.

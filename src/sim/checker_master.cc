@@ -428,13 +428,16 @@ void Checker::CheckStalls(uint32_t master, int64_t now_ns) {
 
 // Whether somebody has a ticket and may be about to accept. A ticket that was handed over may have
 // been redeemed before its worker says that it took it. The master waits for that, but not for
-// ever.
+// ever. A worker may also have said that it took a ticket which is in its ring still, because it
+// does not know which master has sent what it took.
 bool Checker::Told(uint32_t index, int64_t now_ns) const {
   const Source& source = sources_[index];
   if (source.counts.offered + source.claimed_tickets > 0) return true;
   return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
     const Box& box = worker.boxes[source.facts.master];
     if (std::find(worker.said.begin(), worker.said.end(), index) != worker.said.end()) return true;
+    const auto untaken = std::count(box.sent.begin(), box.sent.end(), index);
+    if (std::count(box.tickets.begin(), box.tickets.end(), index) > untaken) return true;
     if (box.left || std::find(box.sent.begin(), box.sent.end(), index) == box.sent.end()) {
       return false;
     }
