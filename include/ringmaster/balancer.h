@@ -560,7 +560,8 @@ class Balancer {
   // With Host::kLoop: a descriptor that is readable when there is something to do; otherwise -1.
   // Watch it by level-triggered epoll, by poll, or by a poll on an io_uring. The balancer owns it.
   // It is also readable while there is no host, so a loop may wait for it before the first RunOnce.
-  // It stays the same when another thread becomes the host.
+  // If the balancer has ended by then, it is readable until a thread has called RunOnce and heard
+  // of it. It stays the same when another thread becomes the host.
   int fd() const;
 
   // With Host::kRing: lends the ring of the loop that will drive the master, before the first

@@ -129,7 +129,8 @@ UringRing::UringRing(const io_uring& ring, const UringRingOptions& options)
   // Entry i of the queue is submission i, always.
   for (uint32_t i = 0; i < ring_.sq.ring_entries; ++i) ring_.sq.array[i] = i;
   answers_.reserve(kAnswersMax);
-  if (options.pollable) AskForOwner();
+  pollable_ = options.pollable;
+  if (pollable_) AskForOwner();
 }
 
 UringRing::~UringRing() {
@@ -140,7 +141,7 @@ UringRing::~UringRing() {
 
 // Not by io_uring_enable_rings: liburing 2.3 declares it and does not export it.
 int UringRing::Enable() {
-  if (std::exchange(asks_for_owner_, false)) io_uring_cq_advance(&ring_, 1);
+  StopAsking();
   wakes_at_ns_ = kWaitForever;  // timeouts of an owner before this one may be gone with it
   if (enabled_) return 0;
   const int result = io_uring_register(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
@@ -157,6 +158,10 @@ void UringRing::AskForOwner() {
   io_uring_smp_store_release(ring_.cq.khead, *ring_.cq.khead - 1);
 }
 
+void UringRing::StopAsking() {
+  if (std::exchange(asks_for_owner_, false)) io_uring_cq_advance(&ring_, 1);
+}
+
 void UringRing::LetGo() {
   for (const uint64_t key : {Encode({.kind = core::OpKind::kWatch}), kWakeUpKey}) {
     if (io_uring_sqe* const sqe = io_uring_get_sqe(&ring_); sqe != nullptr) {
@@ -168,9 +173,10 @@ void UringRing::LetGo() {
   if (io_uring_cq_ready(&ring_) == 0) AskForOwner();
 }
 
+// A loop may be about to wait for the descriptor. So that is readable all the while.
 void UringRing::TakeRemaining(std::vector<Completion>& completions) {
   completions.clear();
-  if (std::exchange(asks_for_owner_, false)) io_uring_cq_advance(&ring_, 1);
+  if (pollable_ && !asks_for_owner_) AskForOwner();
   Reap(completions);
 }
 
@@ -311,8 +317,9 @@ bool UringRing::HoldsBack() const {
 
 uint32_t UringRing::Reap(std::vector<Completion>& completions) {
   uint32_t reaped = 0;
-  const uint32_t ready = io_uring_cq_ready(&ring_);
-  const uint32_t head = *ring_.cq.khead;
+  const uint32_t asks = asks_for_owner_ ? 1 : 0;  // an entry that stays
+  const uint32_t ready = io_uring_cq_ready(&ring_) - asks;
+  const uint32_t head = *ring_.cq.khead + asks;
   Completion completion;
   for (; reaped < ready && completions.size() < completions.capacity(); ++reaped) {
     const io_uring_cqe& cqe = ring_.cq.cqes[(head + reaped) & ring_.cq.ring_mask];

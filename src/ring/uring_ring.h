@@ -90,8 +90,13 @@ class UringRing final : public MasterRing {
   bool AllReported() const override { return all_reported_; }
 
   // What is armed stays armed. So a connection that comes at this very moment may be accepted, and
-  // forgotten when the ring is destroyed.
+  // forgotten when the ring is destroyed. The descriptor of a pollable ring is readable from now
+  // on, until StopAsking: whoever waits for it to become the owner is to find that it is too late.
   void TakeRemaining(std::vector<core::Completion>& completions) override;
+
+  // The descriptor is not readable any more because no owner is there. When nobody makes another
+  // call, or by the owner.
+  void StopAsking();
 
   // For a pollable ring: makes its descriptor readable at that time.
   int WakeIn(int64_t wait_ns) override;
@@ -136,6 +141,7 @@ class UringRing final : public MasterRing {
   const uint64_t process_ = ThisProcess();
   OwnDescriptor descriptor_;  // of ring_
   const Dialect dialect_;
+  bool pollable_ = false;
   bool enabled_ = false;
   bool asks_for_owner_ = false;
   bool all_reported_ = true;

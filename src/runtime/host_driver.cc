@@ -57,11 +57,12 @@ absl::Status HostDriver::RunOnce() {
     // A thread that has heard that the host is gone may go on: it waits here until that is
     // complete.
     AwaitHostGone(lock);
-    if (abandoned_) return BalancerEnded();
+    AwaitAbandonedEnd(lock);
     if (turns_.end().ended()) {
-      if (OnThisThread()) ReapAfterEnd();
+      ReapAfterEnd(OnThisThread());
       return turns_.end().why();
     }
+    if (abandoned_) return BalancerEnded();
     if (thread_ == 0) {
       if (absl::Status status = BecomeHost(); !status.ok()) return status;
       first = true;
@@ -104,6 +105,13 @@ bool HostDriver::Advance() {
 void HostDriver::AwaitHostGone(std::unique_lock<std::mutex>& lock) {
   if (OnThisThread()) return;
   turns_.lock().changed.wait(lock, [this] { return !host_ends_ || turns_.end().ended(); });
+}
+
+// A loop that would have become the host is told nothing more. So it finds its ports ended when it
+// has called RunOnce.
+void HostDriver::AwaitAbandonedEnd(std::unique_lock<std::mutex>& lock) {
+  if (!abandoned_ || OnThisThread()) return;
+  turns_.lock().changed.wait(lock, [this] { return turns_.end().ended(); });
 }
 
 // A thread that ends runs this when it destroys its thread_local objects, so it is one of the last

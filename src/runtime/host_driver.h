@@ -38,6 +38,8 @@ class HostDriver : public Driver {
   bool Advance();
   // Waits until a host that is ending has let go of the master. With the lock.
   void AwaitHostGone(std::unique_lock<std::mutex>& lock);
+  // The same until an end is complete that another thread brings about without a host.
+  void AwaitAbandonedEnd(std::unique_lock<std::mutex>& lock);
 
   // --- What depends on whose ring it is. All of these on the host's thread.
   // -----------------------
@@ -54,8 +56,8 @@ class HostDriver : public Driver {
   virtual absl::Status EnableRing() = 0;
   // Whether RunOnce has something to do, after the first one.
   virtual bool HasWork() const = 0;
-  // RunOnce after the end.
-  virtual void ReapAfterEnd() {}
+  // RunOnce after the end; by the host, or by a thread that would have become it. With the lock.
+  virtual void ReapAfterEnd(bool /*host*/) {}
   // The host ends, and the engine rests: ends what is armed, so that nothing is left for a thread
   // that exists no more. False: the master has ended.
   virtual bool ComeToRest() = 0;

@@ -57,8 +57,11 @@ void LoopDriver::DriveToEnd() {
   }
 }
 
-// Completions that come late must not keep the descriptor readable.
-void LoopDriver::ReapAfterEnd() {
+// Neither completions that come late, nor that nobody was the host, must keep the descriptor
+// readable for ever.
+void LoopDriver::ReapAfterEnd(bool host) {
+  ring_->StopAsking();
+  if (!host) return;
   std::vector<core::Completion> late;
   late.reserve(kLateCompletionsMax);
   ring_->Turn({}, 0, late);

@@ -30,7 +30,7 @@ class LoopDriver final : public HostDriver {
   void DriveToEnd() override;
   absl::Status EnableRing() override;
   bool HasWork() const override { return true; }
-  void ReapAfterEnd() override;
+  void ReapAfterEnd(bool host) override;
   bool ComeToRest() override;
   void LetGoOfRing() override {}
   void DestroyRing() override { ring_.reset(); }

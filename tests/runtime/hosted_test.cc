@@ -814,6 +814,47 @@ TEST_F(HostedTest, AfterTheEndItsDescriptorComesToRest) {
   close(client);
 }
 
+// A loop that was about to become the host, or to follow one, and comes too late.
+TEST_F(HostedTest, AnEndWithoutAHostIsToldToALoopThatComesLate) {
+  for (const bool host_before : {false, true}) {
+    Create({.host = Host::kLoop});
+    const Listener listener = Listener::Tcp();
+    Source source = AddSource(listener);
+    if (host_before) HostThread(*balancer_).Stop();
+    Port port = balancer_->AddWorker({.on_host = true}).value();
+    ASSERT_TRUE(source.Join(port).ok());
+    balancer_->Shutdown(absl::Minutes(1));
+    std::thread loop([&] {
+      ASSERT_TRUE(Readable(balancer_->fd(), 10'000));
+      EXPECT_EQ(balancer_->RunOnce().code(), absl::StatusCode::kFailedPrecondition);
+      EXPECT_TRUE(port.ended());
+      EXPECT_FALSE(Readable(balancer_->fd()));  // so it may also go on watching
+    });
+    loop.join();
+  }
+}
+
+// The loop has looked whether its port has ended, and will hear of nothing more.
+TEST_F(HostedTest, ALoopThatComesWhileItEndsWithoutAHostWaitsForThat) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Port port = balancer_->AddWorker({.on_host = true}).value();
+  ASSERT_TRUE(source.Join(port).ok());
+  std::thread loop;
+  balancer_->Shutdown({.on_intake_ended = [&] {
+    std::atomic<bool> runs{false};
+    loop = std::thread([&] {
+      EXPECT_TRUE(Readable(balancer_->fd(), 10'000));
+      runs = true;
+      EXPECT_EQ(balancer_->RunOnce().code(), absl::StatusCode::kFailedPrecondition);
+      EXPECT_TRUE(port.ended());
+    });
+    while (!runs) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }});
+  loop.join();
+}
+
 TEST_F(HostedTest, MayBeDestroyedWithoutEverHavingBeenDriven) {
   const Listener listener = Listener::Tcp();
   Source source = AddSource(listener);
