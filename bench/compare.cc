@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -99,10 +100,10 @@ std::string StayTextOf(const CompareOptions& options) {
 // files were written to does not matter for that.
 std::string CommandOf(const CompareOptions& options, const Plan& plan) {
   std::string command = absl::StrCat(
-      "ringmaster-bench compare --workload ", absl::StrJoin(PiecesOf(options.workloads), ","),
-      " --transport ", options.transport, " --mechanisms ",
-      absl::StrJoin(PiecesOf(options.mechanisms), ","), " --workers ", plan.workers,
-      " --repetitions ", plan.repetitions, " --seconds ",
+      program_invocation_name, " compare --workload ",
+      absl::StrJoin(PiecesOf(options.workloads), ","), " --transport ", options.transport,
+      " --mechanisms ", absl::StrJoin(PiecesOf(options.mechanisms), ","), " --workers ",
+      plan.workers, " --repetitions ", plan.repetitions, " --seconds ",
       static_cast<double>(plan.duration_ns) / kSecond);
   if (options.rate) absl::StrAppend(&command, " --rate ", *options.rate);
   if (options.pin) absl::StrAppend(&command, " --pin");

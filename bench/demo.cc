@@ -1,5 +1,6 @@
 #include "bench/demo.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <utility>
 
@@ -39,13 +40,14 @@ absl::StatusOr<Plan> PlanOf(const DemoOptions& options, uint64_t seed) {
   return plan;
 }
 
-// The command that repeats the measurement, the seed spelled out; where files were written to does
-// not matter for that.
+// The command that repeats the measurement, the program as it was called and the seed spelled out;
+// where files were written to does not matter for that.
 std::string CommandOf(const DemoOptions& options, uint64_t seed) {
-  return absl::StrCat("ringmaster-bench demo --seconds ", options.seconds, " --repetitions ",
-                      options.repetitions, " --workers ", options.workers, " --transport ",
-                      options.transport, " --policies ", absl::StrJoin(options.policies, ","),
-                      " --workloads ", absl::StrJoin(options.workloads, ","), " --seed ", seed);
+  return absl::StrCat(program_invocation_name, " demo --seconds ", options.seconds,
+                      " --repetitions ", options.repetitions, " --workers ", options.workers,
+                      " --transport ", options.transport, " --policies ",
+                      absl::StrJoin(options.policies, ","), " --workloads ",
+                      absl::StrJoin(options.workloads, ","), " --seed ", seed);
 }
 
 }  // namespace

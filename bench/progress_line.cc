@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,7 @@ namespace {
 using output::FormatMinutes;
 
 constexpr int kProgressCells = 20;
+constexpr size_t kLinesMax = 10;  // without a terminal
 
 }  // namespace
 
@@ -30,8 +32,9 @@ void ProgressLine::Show(const Progress& progress) {
                  progress.workload.c_str(), progress.mechanism.c_str(), progress.skipped.c_str());
     return;
   }
-  if (!terminal_ && told_ == progress.run + 1) return;
-  told_ = progress.run + 1;
+  const size_t part = 1 + progress.run * kLinesMax / std::max<size_t>(progress.run_count, 1);
+  if (!terminal_ && told_ == part) return;
+  told_ = part;
   std::string line =
       absl::StrFormat("%3d/%d  %s elapsed, %s left", progress.run + 1, progress.run_count,
                       FormatMinutes(progress.elapsed_ns), FormatMinutes(progress.remaining_ns));

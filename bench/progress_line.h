@@ -1,5 +1,5 @@
 // How far a measurement is, on stderr: one line that is always up to date on a terminal; elsewhere,
-// one line for each run.
+// a line after each tenth.
 
 #ifndef RINGMASTER_BENCH_PROGRESS_LINE_H_
 #define RINGMASTER_BENCH_PROGRESS_LINE_H_
@@ -30,7 +30,7 @@ class ProgressLine {
 
   const bool terminal_;
   const TerminalStyle style_;
-  size_t told_ = 0;
+  size_t told_ = 0;  // which tenth, from 1
 };
 
 }  // namespace ringmaster::bench

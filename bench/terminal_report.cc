@@ -457,7 +457,11 @@ std::string TerminalReport(const Report& report, const TerminalStyle& style) {
           "×: as a multiple of ",
           kReference,
           ", the median over pairs of repetitions;\n"
-          "   + better or - worse in every single pair, = neither.\n")));
+          "   + better or - worse in every single pair, = neither.\n"
+          "The bars: the share of each worker. Jain: 1 is even, 1 over the workers is one has "
+          "all.\n"
+          "wakes: how often a worker woke for each connection, and empty, how often for nothing;\n"
+          "   master: how often whoever accepts woke; bells: how often it rang for a worker.\n")));
   const std::vector<Claim> claims = ClaimsOf(report);
   if (!claims.empty()) {
     absl::StrAppend(&text, "\n", painter.Bold("What the figures say"),

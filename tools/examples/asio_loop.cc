@@ -25,14 +25,11 @@ struct Client {
 using Clients = std::list<Client>;
 
 static void Echo(Clients& clients, Clients::iterator it) {
-  it->socket.async_read_some(
-      asio::buffer(it->bytes), [&clients, it](asio::error_code error, size_t size) {
-        if (error) return (void)clients.erase(it);
-        asio::async_write(it->socket, asio::buffer(it->bytes, size),
-                          [&clients, it](asio::error_code failed, size_t) {
-                            failed ? (void)clients.erase(it) : Echo(clients, it);
-                          });
-      });
+  it->socket.async_read_some(asio::buffer(it->bytes), [&, it](asio::error_code end, size_t size) {
+    if (end) return (void)clients.erase(it);
+    const auto next = [&, it](auto e, size_t) { e ? (void)clients.erase(it) : Echo(clients, it); };
+    asio::async_write(it->socket, asio::buffer(it->bytes, size), next);
+  });
 }
 
 static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
@@ -45,13 +42,15 @@ static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
       clients.push_front({claimed.TakeLease(), std::move(socket), {}});
       Echo(clients, clients.begin());
     });
-    asio::error_code ignored;
-    for (Client& client : clients)  // what has arrived is answered, then a read tells of the end
-      if (port.draining()) client.socket.shutdown(asio::socket_base::shutdown_receive, ignored);
-    port.ended() ? context.stop() : bell.async_wait(bell.wait_read, on_bell);
+    bell.async_wait(bell.wait_read, on_bell);
   };
   bell.async_wait(bell.wait_read, on_bell);
-  context.run();
+  while (!port.ended()) {
+    const bool quiet = context.run_one_for(std::chrono::milliseconds(50)) == 0;
+    asio::error_code ignored;
+    for (Client& client : clients)  // what has arrived is answered, then a read tells of the end
+      if (quiet && port.draining()) client.socket.shutdown(client.socket.shutdown_receive, ignored);
+  }
   bell.release();  // the mailbox closes it
 }
 

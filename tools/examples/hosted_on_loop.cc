@@ -1,6 +1,6 @@
 // No thread for the balancer: the epoll loop of the first worker drives it (Host::kLoop).
-//   c++ -std=c++20 hosted_on_loop.cc -o hosted $(pkg-config --cflags --libs ringmaster) -pthread
-//   ./hosted 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
+//   c++ -std=c++20 hosted_on_loop.cc -o on_loop $(pkg-config --cflags --libs ringmaster) -pthread
+//   ./on_loop 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
 
 #include <netinet/in.h>
 #include <ringmaster/balancer.h>

@@ -1,7 +1,7 @@
 // No thread for the balancer: the io_uring loop of the first worker lends its ring (Host::kRing),
 // and the balancer's operations travel with its own. Each client is told who serves it.
-//   c++ -std=c++20 hosted_on_ring.cc -o hosted $(pkg-config --cflags --libs ringmaster liburing)
-//   ./hosted 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
+//   c++ -std=c++20 hosted_on_ring.cc -o on_ring $(pkg-config --cflags --libs ringmaster liburing)
+//   ./on_ring 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
 
 #include <liburing.h>
 #include <netinet/in.h>

@@ -17,7 +17,7 @@ struct Client : uv_tcp_t {
   ringmaster::Lease lease;  // ends when the descriptor is closed
 };
 
-static void Close(uv_handle_t* handle) {
+static void Close(uv_handle_t* handle, void* = nullptr) {
   const auto forget = [](uv_handle_t* it) { it->type == UV_TCP ? delete (Client*)it : void(); };
   if (!uv_is_closing(handle)) uv_close(handle, forget);
 }
@@ -30,29 +30,29 @@ static void Echo(uv_stream_t* tcp, ssize_t size, const uv_buf_t* bytes) {
 static void Work(ringmaster::Port own, ringmaster::Mailbox mailbox) {
   uv_loop_t loop;
   uv_poll_t bell;
-  if (const int e = uv_loop_init(&loop)) Must(absl::ErrnoToStatus(-e, "libuv"));
-  if (uv_poll_init(&loop, &bell, mailbox.fd())) Must(absl::InternalError("uv_poll_init"));
-  bell.data = &own;
+  static thread_local uv_timer_t quiet;
+  if (uv_loop_init(&loop) || uv_poll_init(&loop, &bell, mailbox.fd()))
+    Must(absl::ErrnoToStatus(errno, "libuv"));
+  bell.data = &own, uv_timer_init(&loop, &quiet);
   uv_poll_start(&bell, UV_READABLE, [](uv_poll_t* it, int, int) {
     auto& port = *(ringmaster::Port*)it->data;
     port.Claim([it](ringmaster::Connection claimed) {
       auto* client = new Client;
-      uv_tcp_init(it->loop, client);
-      uv_tcp_open(client, claimed.TakeFd());
+      uv_tcp_init(it->loop, client), uv_tcp_open(client, claimed.TakeFd());
       client->lease = claimed.TakeLease();
       static thread_local char bytes[4096];
       const auto room = [](auto*, size_t, uv_buf_t* to) { *to = uv_buf_init(bytes, 4096); };
       uv_read_start((uv_stream_t*)client, room, Echo);
     });
-    const auto end = [](uv_handle_t* handle, void* ended) {
+    static constexpr auto hang_up = [](uv_handle_t* handle, void*) {
       uv_os_fd_t fd;  // what has arrived is answered, then a read tells of the end
       if (handle->type == UV_TCP && uv_fileno(handle, &fd) == 0) shutdown(fd, SHUT_RD);
-      if (ended != nullptr) Close(handle);
     };
-    if (port.draining()) uv_walk(it->loop, end, port.ended() ? &port : nullptr);
+    const auto time_up = [](uv_timer_t* timer) { uv_walk(timer->loop, hang_up, nullptr); };
+    if (port.draining()) uv_timer_start(&quiet, time_up, 50, 0);  // after the last one was claimed
+    if (port.ended()) uv_walk(it->loop, Close, nullptr);
   });
-  uv_run(&loop, UV_RUN_DEFAULT);  // until every handle is closed
-  uv_loop_close(&loop);
+  uv_run(&loop, UV_RUN_DEFAULT), uv_loop_close(&loop);  // once every handle is closed
 }
 
 int main(int argc, char** argv) {

@@ -1,8 +1,7 @@
 // Two generations, two listeners on one port by SO_REUSEPORT. The successor ends its predecessor,
 // which sends new clients on, serves those that are in its backlog, and only then closes it.
-//   c++ -std=c++20 rolling_reuseport.cc -o rolling $(pkg-config --cflags --libs ringmaster)
-//   -pthread
-//   ./rolling 7777 &     ./rolling 7777 $!     then: nc -d 127.0.0.1 7777
+//   c++ -std=c++20 rolling_reuseport.cc -o reuseport $(pkg-config --cflags --libs ringmaster)
+//   ./reuseport 7777 &     ./reuseport 7777 $!     then: nc -d 127.0.0.1 7777
 
 #include <linux/filter.h>
 #include <netinet/in.h>

@@ -24,25 +24,25 @@ struct Client {  // one operation is under way: it receives, or sends back what 
 static void Work(ringmaster::Balancer& balancer, ringmaster::Source source) {
   io_uring ring;
   constexpr unsigned kFlags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-  const int made = io_uring_queue_init(256, &ring, kFlags);
-  if (made < 0) Must(absl::ErrnoToStatus(-made, "io_uring_queue_init"));
+  if (int e = io_uring_queue_init(256, &ring, kFlags)) Must(absl::ErrnoToStatus(-e, "io_uring"));
   std::unordered_map<uint64_t, Client> clients;  // by the user_data of their operations
   const auto start = [&](uint64_t number, int sends) {
     Client& it = clients[number];
     io_uring_sqe* sqe;
     while (!(sqe = io_uring_get_sqe(&ring))) io_uring_submit(&ring);  // the queue was full
-    if ((it.sends = sends) > 0)
-      io_uring_prep_send(sqe, it.connection.fd(), it.bytes, sends, MSG_NOSIGNAL | MSG_WAITALL);
-    else
-      io_uring_prep_recv(sqe, it.connection.fd(), it.bytes, sizeof(it.bytes), 0);
+    (it.sends = sends) > 0
+        ? io_uring_prep_send(sqe, it.connection.fd(), it.bytes, sends, MSG_NOSIGNAL | MSG_WAITALL)
+        : io_uring_prep_recv(sqe, it.connection.fd(), it.bytes, sizeof(it.bytes), 0);
     io_uring_sqe_set_data64(sqe, number);
   };
   auto port = balancer.AddWorker({.ring_fd = ring.ring_fd, .tag = 0});
   const absl::Status joined = port.ok() ? source.Join(*port) : port.status();
   if (!joined.ok()) return (void)puts(joined.ToString().c_str());  // maybe it was ended already
   for (uint64_t number = 0; !port->ended() || !clients.empty();) {
-    io_uring_submit_and_wait(&ring, 1);  // a signal ends it early
-    for (io_uring_cqe* cqe; io_uring_peek_cqe(&ring, &cqe) == 0; io_uring_cqe_seen(&ring, cqe)) {
+    __kernel_timespec quiet{0, 50'000'000}, *patience = port->draining() ? &quiet : nullptr;
+    io_uring_cqe* cqe;  // a signal ends the wait early
+    const int waited = io_uring_submit_and_wait_timeout(&ring, &cqe, 1, patience, nullptr);
+    for (; io_uring_peek_cqe(&ring, &cqe) == 0; io_uring_cqe_seen(&ring, cqe)) {
       if (cqe->user_data == 0)  // the doorbell
         port->Claim([&](ringmaster::Connection claimed) {
           clients[++number].connection = std::move(claimed);
@@ -53,11 +53,11 @@ static void Work(ringmaster::Balancer& balancer, ringmaster::Source source) {
       else
         clients.erase(cqe->user_data);  // the client is gone, or does not take its answers
     }
-    for (auto& [key, client] : clients)  // what has arrived is answered; at the end nothing more
-      if (port->draining()) shutdown(client.connection.fd(), port->ended() ? SHUT_RDWR : SHUT_RD);
+    for (auto& [key, client] : clients)  // after 50 ms of quiet; what has arrived is answered
+      if (waited == -ETIME || port->ended())
+        shutdown(client.connection.fd(), port->ended() ? SHUT_RDWR : SHUT_RD);
   }
-  port->Leave();
-  io_uring_queue_exit(&ring);
+  port->Leave(), io_uring_queue_exit(&ring);
 }
 
 int main(int argc, char** argv) {
