@@ -40,6 +40,7 @@ SourceOptions DrawSourceOptions(World& world, Random& random, SourceRecord& reco
   if (accepts && random.OneIn(6)) options.age_max = absl::Milliseconds(random.Between(1, 50));
   if (accepts && random.OneIn(12)) options.age_max = absl::Hours(24 * 365 * 250);
   options.recall = !random.OneIn(4);
+  if (random.OneIn(4)) options.start_workers = random.Between(1, 5);
   options.nonblocking = !random.OneIn(4);
   options.close_on_exec = !random.OneIn(4);
   if (!accepts)
@@ -49,13 +50,14 @@ SourceOptions DrawSourceOptions(World& world, Random& random, SourceRecord& reco
   record.close_on_exec = options.close_on_exec;
   record.limited = options.capacity != UINT32_MAX;
   record.recall = options.recall;
+  record.start_workers = options.start_workers;
   record.age_limited = options.age_max < absl::Seconds(60);
   record.accepted_by_workers = random.OneIn(2);
   return options;
 }
 
 void MakeWrong(Random& random, SourceRecord& record, SourceOptions& options) {
-  switch (random.Below(5)) {
+  switch (random.Below(6)) {
     case 0:
       options.intake = Intake::kAccept;
       options.hold = random.Of({0u, 1048577u, UINT32_MAX});
@@ -70,6 +72,9 @@ void MakeWrong(Random& random, SourceRecord& record, SourceOptions& options) {
       break;
     case 3:
       options.master = random.Of({-2, 16, INT32_MAX});
+      break;
+    case 4:
+      options.start_workers = 0;
       break;
     default:
       if (IsListener(record.kind)) {
@@ -96,10 +101,11 @@ void AddSource(Actor& actor) {
   SourceOptions options = DrawSourceOptions(world, random, *record);
   const bool wrong = random.OneIn(6);
   if (wrong) MakeWrong(random, *record, options);
-  Call call("source %u AddSource(fd %d, kind %d, intake %d, capacity %u, hold %u, %d ms%s)",
-            record->id, fd, static_cast<int>(record->kind), static_cast<int>(options.intake),
-            options.capacity, options.hold, record->age_limited,
-            options.recall ? "" : ", no recall");
+  Call call(
+      "source %u AddSource(fd %d, kind %d, intake %d, capacity %u, hold %u, %d ms, start %u%s)",
+      record->id, fd, static_cast<int>(record->kind), static_cast<int>(options.intake),
+      options.capacity, options.hold, record->age_limited, options.start_workers,
+      options.recall ? "" : ", no recall");
   absl::StatusOr<Source> added = balancer->AddSource(fd, std::move(options));
   if (wrong) {
     Expect(call, added.status(), {kWrong, kEnded, kNoMore});
@@ -165,6 +171,7 @@ void Pause(Actor& actor) {
 void Resume(Actor& actor) {
   const auto record = actor.world.AnySource(actor.random);
   if (record == nullptr) return;
+  record->resumed.store(true);
   Call call("source %u Resume", record->id);
   Expect(call, record->handle.Resume(), {kEnded});
 }
@@ -276,6 +283,7 @@ void AddSpare(Actor& actor) {
   ExpectError(twice, second.status(), kEnded);
   const auto record = actor.world.AnySource(actor.random);
   if (record != nullptr && record->recall) {
+    record->joins.fetch_add(1);
     Call join("source %u Join(worker %u), which never claims", record->id, port->worker());
     Expect(join, record->handle.Join(*port, {.token = TokenOf(0, record->id)}), {kEnded});
   }
@@ -416,6 +424,7 @@ void Join(PortBox& box, SourceRecord& record) {
   if (record.intake == Intake::kReadiness && IsListener(record.kind) &&
       !record.accepted_by_workers && box.kind == PortBox::Kind::kCompletion)
     return;  // the listener may become blocking
+  record.joins.fetch_add(1);
   Call call("source %u Join(port %llu, worker %u)", record.id,
             static_cast<unsigned long long>(box.serial), box.port.worker());
   const absl::Status status =
@@ -515,7 +524,10 @@ void LookAtStats(World& world, const char* when) {
   if (!balancer) return;
   Call call("%s", when);
   const BalancerStats stats = balancer->Stats();
-  call.Returns("%llu accepted", static_cast<unsigned long long>(stats.accepted));
+  call.Returns("%llu accepted, %llu passed on, %llu moved",
+               static_cast<unsigned long long>(stats.accepted),
+               static_cast<unsigned long long>(stats.passed_on),
+               static_cast<unsigned long long>(stats.moved));
   CheckStats(stats, when);
 }
 

@@ -53,11 +53,12 @@ void CheckWorker(const WorkerStats& worker, const std::string& when) {
   if (worker.unclaimed > worker.open)
     Fail("%s: worker %u has %u unclaimed, but %u open", when.c_str(), worker.worker,
          worker.unclaimed, worker.open);
-  if (worker.assigned < worker.claimed + worker.recalled)
-    Fail("%s: worker %u was assigned %llu, claimed %llu, and %llu were recalled", when.c_str(),
-         worker.worker, static_cast<unsigned long long>(worker.assigned),
+  if (worker.assigned < worker.claimed + worker.recalled + worker.moved)
+    Fail("%s: worker %u was assigned %llu, claimed %llu, and %llu were recalled, %llu moved",
+         when.c_str(), worker.worker, static_cast<unsigned long long>(worker.assigned),
          static_cast<unsigned long long>(worker.claimed),
-         static_cast<unsigned long long>(worker.recalled));
+         static_cast<unsigned long long>(worker.recalled),
+         static_cast<unsigned long long>(worker.moved));
   if (worker.oldest_unclaimed < absl::ZeroDuration())
     Fail("%s: worker %u has an offer of the future", when.c_str(), worker.worker);
 }

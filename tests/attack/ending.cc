@@ -46,6 +46,7 @@ void World::Mend() {
     if (file != nullptr) fcntl(file->fd(), F_SETFL, fcntl(file->fd(), F_GETFL) | O_NONBLOCK);
     Call call("source %u is mended", record->id);
     Expect(call, record->handle.SetPolicy(RoundRobin()), {});
+    record->resumed.store(true);
     Expect(call, record->handle.Resume(), {});
   }
   FinishAll();

@@ -202,6 +202,15 @@ class HostLife {
           return false;
         }
         break;
+      case 8:
+        world().PassOneOn(random);
+        break;
+      case 9:  // says nothing, of a port on the host
+        if (!hosting_.ports.empty()) {
+          hosting_.ports.back()->port.BeforeWait();
+          static_cast<void>(hosting_.ports.back()->port.AfterWait());
+        }
+        break;
       default:
         world().FinishOne(random);
     }

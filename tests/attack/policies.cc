@@ -63,6 +63,13 @@ class CheckedPolicy final : public Policy {
     if (hostile_ && random_.OneIn(4)) throw 17;
   }
 
+  bool MayMove(const Arrival& arrival, const Candidate& from, const Candidate& to) const override {
+    if (from.worker == to.worker) Fail("a policy is asked about a move to the same worker");
+    if (!to.idle() || to.unclaimed > 0) Fail("a policy is asked about a move to one that is busy");
+    if (hostile_ && from.open % 8 == 7) throw std::runtime_error("hostile");
+    return inner_->MayMove(arrival, from, to) || hostile_;
+  }
+
   void OnLeave(uint32_t worker) override {
     const Alone alone(busy_);
     if (worker >= slots_) Fail("OnLeave of worker %u of %u", worker, slots_);

@@ -23,6 +23,11 @@ void RunSetter(World& world, uint32_t number) {
   }
 }
 
+void RunHog(const World& world) {
+  while (!world.stop_setters) {
+  }
+}
+
 void RunLimits(World& world) {
   NameThread("limits");
   Random random(world.seed, 900);

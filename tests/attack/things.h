@@ -95,6 +95,7 @@ struct SourceRecord {
   bool limited = false;  // SourceOptions::capacity
   bool age_limited = false;
   bool recall = true;
+  uint32_t start_workers = 1;
   // kReadiness: a worker that was told by a completion accepts by itself, so the listener is never
   // made blocking; or there are no such workers.
   bool accepted_by_workers = false;
@@ -103,6 +104,14 @@ struct SourceRecord {
   // The attack has ended it, or may have: nobody expects that it goes on.
   std::atomic<bool> spoilt{false};
   std::atomic<bool> removed{false};
+  // How often a port was to join it; whether it may have been resumed; whether a connection may
+  // have been passed on to it.
+  std::atomic<uint32_t> joins{0};
+  std::atomic<bool> resumed{false};
+  std::atomic<bool> passed_to{false};
+
+  // Whether it may bring something.
+  bool may_have_started() const { return joins >= start_workers || resumed || passed_to; }
 
   std::shared_ptr<File> file() const {
     const std::lock_guard lock(mutex);

@@ -29,6 +29,7 @@ class Worker {
 
   // On a thread of its own. Returns when the world stops, or when the worker dies.
   void Live() {
+    hints_ = actor_.random.OneIn(2);
     while (ring_ == nullptr) {
       deferred_ = actor_.random.OneIn(3);
       ring_ = Ring::Make(actor_.random.Of({64u, 256u}),
@@ -99,6 +100,12 @@ class Worker {
         if (random.OneIn(6))
           std::this_thread::sleep_for(std::chrono::microseconds(random.Below(15000)));
         break;
+      case 15:
+        if (PortBox* const box = Any()) PassSurplusOn(*box);
+        break;
+      case 16:
+        if (PortBox* const box = Any(); box != nullptr && random.OneIn(8)) HintWrongly(*box);
+        break;
       default:
         world().FinishOne(random);
     }
@@ -147,10 +154,28 @@ class Worker {
     close(ends[1]);
   }
 
+  void PassSurplusOn(PortBox& box) {
+    for (uint32_t i = std::min(box.port.Surplus(), 4u); i > 0; --i) {
+      world().PassOneOn(actor_.random);
+    }
+  }
+
+  // It says what is not so. That may cost time, and nothing else.
+  void HintWrongly(PortBox& box) {
+    if (actor_.random.OneIn(2)) {
+      box.port.BeforeWait();
+    } else {
+      static_cast<void>(box.port.AfterWait());
+    }
+  }
+
   void LeaveOne() {
     const size_t i = actor_.random.Below(ports_.size());
     if (ports_.empty()) return;
     const auto box = ports_[i];
+    if (actor_.random.OneIn(2)) {
+      for (int n = 0; n < 8; ++n) world().PassOneOn(actor_.random);
+    }
     {
       const std::unique_lock alone(box->stays, std::try_to_lock);
       if (!alone.owns_lock()) return;
@@ -191,7 +216,15 @@ class Worker {
     cqes_.clear();
     const uint32_t wait_us = again_ ? 0 : (world().calm ? 1000 : actor_.random.Below(1000));
     again_ = false;
+    if (hints_) {
+      for (const auto& box : ports_) box->port.BeforeWait();
+    }
     ring_->Turn(wait_us, cqes_);
+    // Also when it may not have waited at all.
+    for (size_t i = 0; i < ports_.size() && hints_; ++i) {
+      const auto box = ports_[i];
+      if (box->port.AfterWait() && !actor_.random.OneIn(8)) again_ = Claim(actor_, *box) || again_;
+    }
     TakeCompletions();
     for (size_t i = 0; i < ports_.size(); ++i) {
       const auto box = ports_[i];
@@ -258,6 +291,7 @@ class Worker {
   std::vector<io_uring_cqe> cqes_;
   bool deferred_ = false;
   bool again_ = false;
+  bool hints_ = false;
 };
 
 }  // namespace

@@ -45,6 +45,7 @@ Config Config::Draw(Random& random) {
   config.checks_liveness = !random.OneIn(4);
   config.end = random.Of({End::kShutdown, End::kTwoShutdowns, End::kBeginShutdown, End::kDestroyed,
                           End::kHostGoneDestroyed});
+  if (random.OneIn(6)) config.hogs = 2;
   return config;
 }
 
@@ -54,9 +55,10 @@ std::string Config::Text() const {
                                       "host-gone-destroyed"};
   char text[256];
   std::snprintf(text, sizeof(text),
-                "host=%s masters=%u workers=%u setters=%u ms=%u backlog=%d%s%s%s%s%s%s%s end=%s",
+                "host=%s masters=%u workers=%u setters=%u ms=%u backlog=%d hogs=%u%s%s%s%s%s%s%s "
+                "end=%s",
                 kHosts[static_cast<int>(host)], masters, workers, setters, duration_ms, backlog,
-                hostile_policies ? " hostile" : "", lowers_limits ? " limits" : "",
+                hogs, hostile_policies ? " hostile" : "", lowers_limits ? " limits" : "",
                 forks ? " forks" : "", hosts_end ? " hosts-end" : "", spoils_files ? " spoils" : "",
                 ends_early ? " early" : "", checks_liveness ? " liveness" : "",
                 kEnds[static_cast<int>(end)]);
@@ -92,6 +94,7 @@ void World::Run() {
   for (uint32_t i = 0; i < config.setters; ++i)
     setters.emplace_back([this, i] { RunSetter(*this, i); });
   if (config.lowers_limits) setters.emplace_back([this] { RunLimits(*this); });
+  for (uint32_t i = 0; i < config.hogs; ++i) setters.emplace_back([this] { RunHog(*this); });
   clients.Begin(seed);
 
   std::this_thread::sleep_for(std::chrono::milliseconds(config.duration_ms));
@@ -227,6 +230,25 @@ void World::FinishOne(Random& draws) {
   if (!ticket.empty()) Redeem(draws, std::move(ticket.front()));
 }
 
+void World::PassOneOn(Random& draws) {
+  Connection connection;
+  {
+    const std::lock_guard lock(aside_mutex_);
+    if (connections_.empty()) return;
+    std::swap(connections_[draws.Below(connections_.size())], connections_.back());
+    connection = std::move(connections_.back());
+    connections_.pop_back();
+  }
+  auto record = SourceOf(connection.token());
+  const auto other = AnySource(draws);
+  // Its socket stays as it is.
+  if (other != nullptr && other->nonblocking == record->nonblocking &&
+      other->close_on_exec == record->close_on_exec && draws.OneIn(3)) {
+    record = other;
+  }
+  PassOn(*record, std::move(connection));
+}
+
 void World::FinishAll() {
   std::vector<Lease> leases;
   std::vector<Connection> connections;
@@ -261,6 +283,7 @@ Port World::TakeSparePort(Random& draws) {
 
 void World::Serve(Random& draws, Connection connection) {
   const auto record = SourceOf(connection.token());
+  if (!record->may_have_started()) Fail("source %u has not waited for its workers", record->id);
   CheckFlags(connection.fd(), record->nonblocking, record->close_on_exec);
   Hold(connection.fd());
   switch (calm ? 9 : draws.Below(10)) {
@@ -292,7 +315,8 @@ void World::Serve(Random& draws, Connection connection) {
 void World::PassOn(SourceRecord& record, Connection connection) {
   const int fd = connection.fd();
   LetGo(fd);
-  Call call("Source::PassOn of a connection of source %u", record.id);
+  record.passed_to.store(true);
+  Call call("source %u PassOn(fd %d)", record.id, fd);
   if (Expect(call, record.handle.PassOn(std::move(connection)),
              {absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument})) {
     if (record.intake == Intake::kReadiness) Fail("source %u deals tickets", record.id);
@@ -306,6 +330,7 @@ void World::PassOn(SourceRecord& record, Connection connection) {
 
 void World::Redeem(Random& draws, Ticket ticket) {
   const auto record = SourceOf(ticket.token());
+  if (!record->may_have_started()) Fail("source %u has not waited for its workers", record->id);
   if (!calm && draws.OneIn(12)) {
     const std::lock_guard lock(aside_mutex_);
     tickets_.push_back(std::move(ticket));
@@ -333,6 +358,7 @@ void World::Redeem(Random& draws, Ticket ticket) {
 
 void World::ServeHandedOver(Random& draws, Port* port, const io_uring_cqe& cqe) {
   const auto record = SourceOf(cqe.user_data);
+  if (!record->may_have_started()) Fail("source %u has not waited for its workers", record->id);
   if (cqe.flags != 0) Fail("a connection was handed over with flags %x", cqe.flags);
   if (record->intake != Intake::kReadiness) {
     if (cqe.res < 0) Fail("handed over: %s", strerror(-cqe.res));

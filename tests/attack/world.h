@@ -5,6 +5,7 @@
 //   setters   call the set-up side, often what is wrong
 //   clients   connect, flood, reset, hang up; and check what they are answered
 //   limits    lowers RLIMIT_NOFILE for a moment
+//   hogs      keep the CPUs busy
 //
 // First everybody draws from the seed (safety: nothing crashes or hangs, every answer is one that
 // the headers name). Then, in most worlds, all that was spoilt on purpose is mended, and everything
@@ -49,6 +50,7 @@ struct Config {
   int backlog = 4096;
   bool hostile_policies = false;
   bool lowers_limits = false;
+  uint32_t hogs = 0;
   bool forks = false;
   bool hosts_end = false;
   bool spoils_files = false;  // listeners are shut down, closed or made blocking under the balancer
@@ -134,6 +136,8 @@ class World {
   // What a worker does with a connection, and with a ticket. `token` tells the source.
   void Serve(Random& random, Connection connection);
   void PassOn(SourceRecord& record, Connection connection);
+  // One that was put aside goes to its own source, or to another one.
+  void PassOneOn(Random& random);
   void Redeem(Random& random, Ticket ticket);
   // The same for what came as a completion. `port` is null when it is gone.
   void ServeHandedOver(Random& random, Port* port, const io_uring_cqe& cqe);
@@ -207,6 +211,7 @@ void RunHost(World& world);
 void RunWorker(World& world, uint32_t number);
 void RunSetter(World& world, uint32_t number);
 void RunLimits(World& world);
+void RunHog(const World& world);
 
 // One call of the set-up side, drawn; with everything that is wrong now and then.
 void CallSomething(Actor& actor);
