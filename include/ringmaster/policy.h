@@ -82,20 +82,20 @@ struct Arrival {
   Peer peer = {};
 };
 
-// What a worker does now, as far as is known. The number is what a policy that goes by load adds
-// for it, in halves of a connection. So a worker that is busy counts as having one connection more,
-// and of equally loaded workers one that is idle comes first.
-enum class Activity : uint8_t {
+// What a worker does now, as far as is known. The number is what each connection of such a worker
+// weighs in a policy that goes by load: its own, and the one that it would get. So those of a
+// worker that is busy count twice, and of equally loaded workers one that is idle comes first.
+enum class Activity : uint16_t {
   // It waits, and has nothing unclaimed. Of a worker that gives hints (Port::BeforeWait) this is a
   // fact. Of any other it is presumed: it has consumed its doorbell and is not inside Port::Claim.
   // What such a worker does after Claim cannot be seen, so an offer to it may wait for its next
   // Claim, or for the recall.
-  kIdle = 0,
+  kIdle = 256,
   // It is inside Port::Claim, or has something to claim and has not said that it is busy.
-  kClaiming = 1,
+  kClaiming = 257,
   // It gives hints, and has said that it does not wait: it does something, and comes to new offers
   // later. A worker that gives no hints is never busy.
-  kBusy = 3,
+  kBusy = 513,
 };
 
 // A worker that has credit now.
@@ -264,16 +264,16 @@ std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 // clients that it wins or loses. Needs the fact peer.
 std::unique_ptr<Policy> AffinityHash();
 
-// The worker with the fewest open connections; a busy one counts as having one more. Among equals,
-// the workers take turns.
+// The worker with the fewest open connections; those of a busy one count twice. Among equals, the
+// workers take turns.
 std::unique_ptr<Policy> LeastLoaded();
 
 struct TwoChoicesOptions {
   uint64_t seed = 0;  // the same seed and the same history give the same picks
 };
 
-// Draws two workers at random, and picks the one with fewer open connections; a busy one counts as
-// having one more.
+// Draws two workers at random, and picks the one with fewer open connections; those of a busy one
+// count twice.
 std::unique_ptr<Policy> TwoChoices(TwoChoicesOptions options = {});
 
 struct HermesOptions {

@@ -5,9 +5,9 @@
 // known. The least loaded worker of the nearest group gets the arrival. It does not if it has over
 // `slack` open connections more than the least loaded of all candidates. Then the next group is
 // asked in the same way. Within a group a worker that says that it does not wait (`busy`) counts as
-// having one connection more. Equally loaded workers of a group take turns: the one picked longest
-// ago goes first. When either CPU is unknown, the worker counts as far away; so without facts this
-// is least-loaded.
+// having each of its connections twice, the arrival included. Equally loaded workers of a group
+// take turns: the one picked longest ago goes first. When either CPU is unknown, the worker counts
+// as far away; so without facts this is least-loaded.
 //
 // Source. Ingo Molnar asked for wake-ups on the CPU where the event ran when the 2015 epoll patches
 // were discussed. Affinity-Accept (EuroSys 2012) measured what locality is worth, inside the
@@ -115,15 +115,19 @@ class AffinityCpuPolicy final : public Policy {
       // are within it, or nearly none.
       const uint32_t excess = candidate.open - open_min;
       if (excess > slack_) return std::numeric_limits<uint64_t>::max();
-      const uint64_t distance = Distance(home, Locate(*view.topology, candidate.cpu));
+      // Somebody on the same CPU may be within the slack although the least loaded there is not: it
+      // is busy, and that one waits.
+      const uint64_t away = candidate.cpu != arrival.incoming_cpu || candidate.cpu < 0;
+      const uint64_t distance = away * Distance(home, Locate(*view.topology, candidate.cpu));
       const uint64_t load = std::min<uint64_t>(LoadOf(candidate) - open_min, kExcessMax);
       return distance << 61 | LoadAndTurn(load, candidate.worker);
     });
   }
 
-  // A table, because what the next candidate shares is as good as random to a branch predictor.
+  // Of another CPU. A table, because what the next candidate shares is as good as random to a
+  // branch predictor.
   static uint64_t Distance(const Cpu& home, const Cpu& other) {
-    constexpr uint8_t kDistances[] = {3, 2, 1, 1, 0, 0, 0, 0};
+    constexpr uint8_t kDistances[] = {4, 3, 2, 2, 1, 1, 1, 1};
     const uint32_t core = home.core == other.core;
     const uint32_t cache = home.cache == other.cache;
     const uint32_t node = home.node == other.node;

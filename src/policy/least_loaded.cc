@@ -2,10 +2,15 @@
 //
 // What it decides. The worker with the fewest `open` wins. These are the connections that it serves
 // or has been offered, from every source and every master. A worker that says that it does not wait
-// (`busy`) counts as having one more. So one that waits is preferred although it has one more. With
-// two more, the load decides. Among equals an idle worker is preferred. Among those, the next by
-// index after the last pick wins. So at light load arrivals go round instead of piling up on the
-// lowest index.
+// (`busy`) would have each of them twice, the arrival included. So one that waits is preferred
+// unless it has more than twice as many, and one. Among equals an idle worker is preferred. Among
+// those, the next by index after the last pick wins. So at light load arrivals go round instead of
+// piling up on the lowest index.
+//
+// Why twice. Where connections differ in what they bring, or workers pass on what is ready
+// (Port::ToPassOn), their numbers say little, and whether a worker waits says more. Newcomers need
+// that, see `mixed` in bench/METHOD.md. Where connections are alike it costs nothing: workers that
+// wait are as often those with few.
 //
 // Source. Envoy's `exact_balance`, Redis 8's io-threads and Seastar's `connection_distribution`
 // choose so. This one learns from Seastar's bugs (#3514, #3524). There counts that arrive late, and
@@ -48,13 +53,13 @@ class LeastLoadedPolicy final : public Policy {
   }
 
  private:
-  static constexpr uint32_t kTurnMask = 0x3fff'ffff;
+  static constexpr uint32_t kTurnMask = 0x3f'ffff;
 
-  // From the highest bit: 33 bits of load, 1 bit for not idle, and 30 bits of distance from the
-  // last pick. The distance wraps, so that the indexes above the last pick come before those below.
-  // No two workers have the same key.
+  // 42 bits of load, the last of which say whether the worker is idle, and 22 bits of distance from
+  // the last pick. The distance wraps, so that the indexes above the last pick come before those
+  // below. No two of four million workers have the same key.
   uint64_t Key(const Candidate& candidate) const {
-    return (LoadInHalves(candidate) << 30) + ((candidate.worker - next_) & kTurnMask);
+    return (LoadWithOneMore(candidate) << 22) + ((candidate.worker - next_) & kTurnMask);
   }
 
   uint32_t next_ = 0;  // the index after the last pick

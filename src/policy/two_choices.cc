@@ -2,8 +2,9 @@
 //
 // What it decides. Two different candidates are drawn, each pair with the same chance. The one with
 // fewer `open` connections gets the arrival. A worker that says that it does not wait (`busy`)
-// counts as having one more. Of equals an idle one gets it; of equals still, the one drawn first.
-// The numbers come from a generator of its own, so the same seed and history give the same picks.
+// would have each of them twice, the arrival included. Of equals an idle one gets it; of equals
+// still, the one drawn first. The numbers come from a generator of its own, so the same seed and
+// history give the same picks.
 //
 // Source. Azar, Broder, Karlin and Upfal (1994) and Mitzenmacher (1996) have the theory. With one
 // random choice, the fullest worker is above the average by a number that grows with the
@@ -47,7 +48,7 @@ class TwoChoicesPolicy final : public Policy {
     size_t second = Below(count - 1, static_cast<uint32_t>(drawn));
     second += second >= first ? 1 : 0;
     const bool second_wins =
-        LoadInHalves(view.candidates[second]) < LoadInHalves(view.candidates[first]);
+        LoadWithOneMore(view.candidates[second]) < LoadWithOneMore(view.candidates[first]);
     return second_wins ? second : first;
   }
 

@@ -231,7 +231,7 @@ TEST(AffinityCpu, NeverExceedsTheSlackAndNeverPassesOverANearerWorkerWithinIt) {
         if (one.open > open_min + slack) continue;
         ASSERT_LE(nearness(incoming, picked.cpu), nearness(incoming, one.cpu));
         if (nearness(incoming, picked.cpu) == nearness(incoming, one.cpu)) {
-          ASSERT_LE(picked.open + picked.busy(), one.open + one.busy());
+          ASSERT_LE(Load(picked), Load(one));
         }
       }
     }

@@ -30,6 +30,12 @@ class Chance {
   SplitMix bits_;
 };
 
+// How a policy that goes by load counts a worker: in whole connections.
+inline uint64_t Load(const Candidate& candidate) {
+  const uint64_t open = candidate.open;
+  return candidate.busy() ? 2 * open + 1 : open;
+}
+
 // Something that a worker may do, given what it has not claimed.
 inline Activity AnyActivity(Chance& chance, uint32_t unclaimed) {
   if (chance.OneIn(3)) return Activity::kBusy;

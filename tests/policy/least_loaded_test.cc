@@ -46,15 +46,22 @@ TEST(LeastLoaded, PrefersAnIdleWorkerAmongEqualsOnly) {
   EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0}));
 }
 
-TEST(LeastLoaded, PrefersAWorkerThatWaitsToABusyOneWithOneConnectionLess) {
+TEST(LeastLoaded, TakesABusyWorkerForOneWithTwiceAsManyAndOne) {
   Crew crew(3);
   auto policy = Ready(LeastLoaded(), crew);
   crew.SetBusy(0, true);
   crew.SetBusy(1, true);
-  crew.facts(2).open = 1;
-  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{2, 2}));
-  crew.facts(2).open = 2;
-  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0}));
+  const struct {
+    uint32_t busy_has;
+    uint32_t counts_as;
+  } kCases[] = {{0, 1}, {1, 3}, {2, 5}, {16, 33}, {254, 509}};
+  for (const auto& [busy_has, counts_as] : kCases) {
+    crew.facts(0).open = crew.facts(1).open = busy_has;
+    crew.facts(2).open = counts_as;
+    EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{2, 2})) << busy_has;
+    crew.facts(2).open = counts_as + 1;
+    EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 1, 0})) << busy_has;
+  }
 }
 
 // A worker that gives no hints is neither preferred nor passed over.
@@ -129,7 +136,7 @@ TEST(LeastLoaded, NeverPicksFarAboveTheMinimumNorOneThatIsNotIdleBesideAnEqualId
       const View view = crew.MakeView();
       const Candidate picked = crew.facts(crew.Pick(*policy));
       for (const Candidate& one : view.candidates) {
-        ASSERT_LE(picked.open + picked.busy(), one.open + one.busy());
+        ASSERT_LE(Load(picked), Load(one));
         if (one.open == picked.open && one.idle()) {
           ASSERT_TRUE(picked.idle());
         }

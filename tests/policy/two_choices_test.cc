@@ -33,13 +33,18 @@ TEST(TwoChoices, PrefersAnIdleWorkerAmongEqualsOnly) {
   EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 0));
 }
 
-TEST(TwoChoices, PrefersAWorkerThatWaitsToABusyOneWithOneConnectionLess) {
+TEST(TwoChoices, TakesABusyWorkerForOneWithTwiceAsManyAndOne) {
   Crew crew(2);
   auto policy = Ready(TwoChoices(), crew);
   crew.SetBusy(0, true);
   crew.facts(1).open = 1;
   EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 1));
   crew.facts(1).open = 2;
+  EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 0));
+  crew.facts(0).open = 4;
+  crew.facts(1).open = 9;
+  EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 1));
+  crew.facts(1).open = 10;
   EXPECT_EQ(crew.PickMany(*policy, 20), Workers(20, 0));
 }
 
