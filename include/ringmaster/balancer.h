@@ -376,6 +376,15 @@ struct JoinOptions {
   uint64_t token = 0;
 };
 
+// How a connection is passed on.
+struct PassOnOptions {
+  // Its client has sent something that nobody has read, and this worker has no time for it while
+  // others wait (Port::ToPassOn). So the connection goes to a worker that says that it waits
+  // (Port::BeforeWait): the policy is shown those alone, whatever else they have. If nobody waits
+  // by then, it decides among all the others.
+  bool request_waits = false;
+};
+
 // A source of a balancer. The handle is small; copy it at will. When the balancer has ended, or the
 // source was removed, every function answers FailedPrecondition.
 class Source {
@@ -421,6 +430,9 @@ class Source {
   // connection with state in this process, such as a TLS session, cannot be passed on, unless that
   // state is found again by the descriptor, for instance in a table that the workers share.
   //
+  // A worker that wakes and finds several connections ready, while others wait, need not serve them
+  // one after the other. Port::ToPassOn tells how many of them to pass on; PassOnOptions says how.
+  //
   // The worker whose lease this is does not get it back as long as it and somebody else have joined
   // the source, not even when the others have no credit: then it waits for them. Meanwhile the
   // worker gets new connections as before. Otherwise it is like a connection that was just
@@ -435,8 +447,8 @@ class Source {
   // the balancer is shutting down or has ended, nobody else has joined the source, or in a forked
   // child. InvalidArgument when there is no descriptor or no lease, the lease is of another
   // balancer, or the source has Intake::kReadiness.
-  absl::Status PassOn(Connection&& connection);
-  absl::Status PassOn(int fd, Lease&& lease);
+  absl::Status PassOn(Connection&& connection, PassOnOptions options = {});
+  absl::Status PassOn(int fd, Lease&& lease, PassOnOptions options = {});
 
   // Stops and resumes the intake. What has been accepted is still dealt. Resume also starts a
   // source that waits for start_workers.

@@ -80,6 +80,10 @@ struct Peer {
 struct Arrival {
   int32_t incoming_cpu = -1;  // -1: unknown
   Peer peer = {};
+  // It was passed on with a request that waits (PassOnOptions::request_waits). Such a connection is
+  // dealt among the candidates that wait, if there are any: Pick is shown them alone. If it picks
+  // nobody of them, it is asked once more and shown all.
+  bool request_waits = false;
 };
 
 // What a worker does now, as far as is known. The number is what each connection of such a worker

@@ -266,7 +266,8 @@ class [[nodiscard]] Port {
   //     if (port.AfterWait()) port.Claim(serve);
   //
   //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
-  //    last, such as one with timeout 0, needs neither.
+  //    last, such as one with timeout 0, needs neither. If a wait brings several requests, you may
+  //    call AfterWait between two of them as well: what is new then goes first.
   //  * libevent (2.2): in the callbacks of evwatch_prepare_new and evwatch_check_new.
   //  * libuv: BeforeWait in a prepare handle. A check handle is too late for AfterWait: libuv has
   //    called the callbacks of that wait by then. So call AfterWait at the beginning of each
@@ -294,6 +295,38 @@ class [[nodiscard]] Port {
   // once, and makes no system call. Of a moment: others change meanwhile. 0 for a port that has
   // left, and in a forked child.
   uint32_t Surplus() const;
+
+  // How many of the connections that are ready this worker should pass on (Source::PassOn, with
+  // PassOnOptions::request_waits), because others wait who could begin with them at once. Call it
+  // before you begin with one of `ready` connections that have something to do now, for each of
+  // them. Pass on so many of the last ones, unread, and go on with the others:
+  //
+  //     for (size_t i = 0; i < ready.size(); ++i) {
+  //       for (size_t pass = port.ToPassOn(ready.size() - i); pass > 0; --pass) {
+  //         PassOn(ready.back());  // out of the epoll set, and so on; see Source::PassOn
+  //         ready.pop_back();
+  //       }
+  //       Serve(ready[i]);
+  //     }
+  //
+  // So work goes where there is time for it, whatever each connection brings. Equal numbers of
+  // connections cannot do that where some ask more often than others, or all ask by chance at once.
+  //
+  //  * Nothing is passed on that gains little. Passing on costs a hop through the balancer's
+  //    thread, so a connection must have to wait here for half a millisecond or longer. The port
+  //    measures how long each takes, and says 0 until it knows. Where requests take microseconds,
+  //    it says 0 all the time.
+  //  * It is never more than others wait with nothing to do, and each of them is counted once in
+  //    half a millisecond. That also bounds how much is passed on in a second.
+  //  * Nothing goes back and forth: a connection is passed on only when it asks for something, to
+  //    somebody who has nothing else to do.
+  //
+  // It needs hints, of this worker and of the others: without them it says 0. It knows nothing of
+  // sources that only some workers have joined. On the worker's thread only. With fewer than two
+  // ready it costs nothing; otherwise it looks at the clock, and if something is to be passed on,
+  // it takes a mutex and looks at the other workers. It makes no system call. 0 once the balancer
+  // drains, for a port that has left, and in a forked child.
+  size_t ToPassOn(size_t ready);
 
   // These change WorkerOptions::capacity and WorkerOptions::window, from the next decision on. A
   // worker that has more than its new limit gets nothing until it has less. Any thread may call

@@ -35,6 +35,13 @@ class Candidates {
     Add(source, slow_too);
     if (list_.empty() && !slow_too) Add(source, true);
   }
+  // Where the worker stands; behind the last if it is none.
+  size_t PositionOf(uint32_t worker) const {
+    const auto at = std::find_if(list_.begin(), list_.end(), [worker](const Candidate& candidate) {
+      return candidate.worker == worker;
+    });
+    return static_cast<size_t>(at - list_.begin());
+  }
   // Keeps only those of whom this holds.
   template <typename Holds>
   void KeepOnly(Holds holds) {
@@ -61,12 +68,9 @@ class Candidates {
 
   // The worker is no candidate until Show is called with the position that this returns.
   size_t Hide(uint32_t worker) {
-    const auto at = std::find_if(list_.begin(), list_.end(), [worker](const Candidate& candidate) {
-      return candidate.worker == worker;
-    });
-    if (at == list_.end()) return kNowhere;
-    const auto position = static_cast<size_t>(at - list_.begin());
-    hidden_ = *at;
+    const size_t position = PositionOf(worker);
+    if (position == list_.size()) return kNowhere;
+    hidden_ = list_[position];
     Remove(position);
     return position;
   }

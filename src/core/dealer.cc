@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 
 namespace ringmaster::core {
 
@@ -66,16 +67,34 @@ ArrivalId Dealer::NextToDeal(const Source& source) const {
 
 // The position of the candidate that the policy has picked.
 size_t Dealer::Pick(Source& source, const ArrivalRecord& record) {
-  if (!books_.Excludes(record)) {
-    return policies_.Pick(source, record.facts, candidates_.list(), source.joined);
+  const bool excludes = books_.Excludes(record);
+  std::span<const uint32_t> joined = source.joined;
+  if (excludes) {
+    others_.clear();
+    std::copy_if(source.joined.begin(), source.joined.end(), std::back_inserter(others_),
+                 [&record](uint32_t worker) { return worker != record.giver; });
+    joined = others_;
   }
-  others_.clear();
-  std::copy_if(source.joined.begin(), source.joined.end(), std::back_inserter(others_),
-               [&record](uint32_t worker) { return worker != record.giver; });
+  if (record.facts.request_waits && FindWaiters(excludes ? record.giver : kNoGiver)) {
+    const size_t picked = policies_.Pick(source, record.facts, waiters_, joined);
+    if (picked != Policy::kNobodyNow) return candidates_.PositionOf(waiters_[picked].worker);
+  }
+  if (!excludes) return policies_.Pick(source, record.facts, candidates_.list(), joined);
   const size_t giver_at = candidates_.Hide(record.giver);
-  const size_t picked = policies_.Pick(source, record.facts, candidates_.list(), others_);
+  const size_t picked = policies_.Pick(source, record.facts, candidates_.list(), joined);
   candidates_.Show(giver_at);
   return picked != Policy::kNobodyNow && picked >= giver_at ? picked + 1 : picked;
+}
+
+// By the rule "a request waits": whether there are candidates who say that they wait.
+bool Dealer::FindWaiters(uint32_t giver) {
+  waiters_.clear();
+  std::copy_if(candidates_.list().begin(), candidates_.list().end(), std::back_inserter(waiters_),
+               [&](const Candidate& candidate) {
+                 return candidate.idle() && candidate.worker != giver &&
+                        books_.workers[candidate.worker].config.state->SaysItWaits();
+               });
+  return !waiters_.empty();
 }
 
 // Whether anybody could have what was held because only its giver had credit.

@@ -15,6 +15,11 @@
 //  * If only the giver has credit, the connection waits. It holds up nothing that the giver may
 //    have. The intake does not wait for it, and `hold` does not count it.
 //  * It is not recalled from another worker for the giver.
+//
+// Rule "a request waits". What was passed on may have a request that nobody has read
+// (Arrival::request_waits). It was passed on because others wait, who could begin with it at once.
+// So its policy is shown those candidates alone who say that they wait and have nothing unclaimed.
+// If there are none, or it picks none of them, it is shown all.
 
 #ifndef RINGMASTER_SRC_CORE_DEALER_H_
 #define RINGMASTER_SRC_CORE_DEALER_H_
@@ -45,6 +50,7 @@ class Dealer {
   void Reserve() {
     candidates_.Reserve();
     core::Reserve(others_, books_.workers.size());
+    core::Reserve(waiters_, books_.workers.size());
   }
 
   // Deals what the source holds. Returns whether a worker was given anything.
@@ -60,6 +66,7 @@ class Dealer {
   void AskAgain(Source& source);
   ArrivalId NextToDeal(const Source& source) const;
   size_t Pick(Source& source, const ArrivalRecord& record);
+  bool FindWaiters(uint32_t giver);
   bool OthersHaveCredit(const Source& source) const;
 
   Books& books_;
@@ -67,7 +74,8 @@ class Dealer {
   Delivery& delivery_;
   Closer& closer_;
   Candidates candidates_;
-  std::vector<uint32_t> others_;  // within Pick: who has joined, without the giver
+  std::vector<uint32_t> others_;    // within Pick: who has joined, without the giver
+  std::vector<Candidate> waiters_;  // within Pick: of the candidates those who wait
 };
 
 }  // namespace ringmaster::core

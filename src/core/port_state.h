@@ -52,6 +52,8 @@ struct PortState {
   std::atomic<Hint> hint{Hint::kNone};
   // How many of its tickets are being redeemed at this moment, by any thread: see SourceIdentity.
   std::atomic<uint32_t> redeeming{0};
+  // Until when it counts as spoken for. Written by other workers of the balancer, under a mutex.
+  std::atomic<int64_t> spoken_for_until_ns{0};
 
   // Worker, around each claim. The end is sequentially consistent: a master that finds `serving`
   // clear, after an offer was claimed, concludes that nothing is looked up for that offer any more;
@@ -68,6 +70,18 @@ struct PortState {
   // Master. Whether it has said that it is busy, or that it waits.
   bool Busy() const { return hint.load(std::memory_order_seq_cst) == Hint::kBusy; }
   bool SaysItWaits() const { return hint.load(std::memory_order_seq_cst) == Hint::kWaiting; }
+
+  // Another worker, which is about to pass something on to one that waits; one at a time. Whether
+  // this one waits, and nobody has spoken for it of late. After kSpokenForNs it has got what it was
+  // meant to get, and is busy; or it was not picked, and still waits.
+  static constexpr int64_t kSpokenForNs = 500'000;
+  bool SpeakFor(int64_t now_ns) {
+    if (!SaysItWaits() || now_ns < spoken_for_until_ns.load(std::memory_order_relaxed)) {
+      return false;
+    }
+    spoken_for_until_ns.store(now_ns + kSpokenForNs, std::memory_order_relaxed);
+    return true;
+  }
 
   // Master: reserves one place below `capacity`. False, and nothing reserved, when there is none.
   bool Reserve(uint32_t capacity) { return CountBelow(capacity, open); }

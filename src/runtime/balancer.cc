@@ -134,20 +134,20 @@ absl::Status Source::Again(int error) {
   return master_ == nullptr ? NoBalancer() : master_->GiveBack(key(), error);
 }
 
-absl::Status Source::PassOn(Connection&& connection) {
-  absl::Status passed_on = PassOn(connection.fd_, std::move(connection.lease_));
+absl::Status Source::PassOn(Connection&& connection, PassOnOptions options) {
+  absl::Status passed_on = PassOn(connection.fd_, std::move(connection.lease_), options);
   if (passed_on.ok()) connection.fd_ = -1;
   return passed_on;
 }
 
-absl::Status Source::PassOn(int fd, Lease&& lease) {
+absl::Status Source::PassOn(int fd, Lease&& lease, PassOnOptions options) {
   if (master_ == nullptr) return NoBalancer();
   if (fd < 0 || !lease.held()) {
     return absl::InvalidArgumentError(
         "there is no open connection: it needs a descriptor and the lease by which it counts as "
         "open (see Port::Adopt)");
   }
-  absl::Status passed_on = master_->PassOn(key(), fd, lease.shared_, lease.gate_);
+  absl::Status passed_on = master_->PassOn(key(), fd, lease.shared_, lease.gate_, options);
   if (passed_on.ok()) std::exchange(lease.shared_, nullptr)->Unref();
   return passed_on;
 }

@@ -222,14 +222,14 @@ absl::StatusOr<BalancerImpl::AddedWorker> BalancerImpl::AddWorker(const WorkerOp
     (*shared)->Unref();
     return added;
   }
-  environment_.shared->open_counts().Add(&(*shared)->state);
+  environment_.shared->colleagues().Add(*shared);
   // The index stays in use for the masters, and for the caller, who will remove the worker.
   return AddedWorker{.index = index, .shared = *shared};
 }
 
 void BalancerImpl::RemoveWorker(uint32_t worker, PortShared* shared) {
   if (!ours()) return;
-  environment_.shared->open_counts().Remove(&shared->state);
+  environment_.shared->colleagues().Remove(shared);
   RemoveWorkerFrom(masters_.size(), worker, shared);
 }
 

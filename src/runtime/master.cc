@@ -138,7 +138,8 @@ absl::Status Master::GiveBack(SourceKey source, int error) {
                                                     " was removed, or its balancer was shut down"));
 }
 
-absl::Status Master::PassOn(SourceKey source, int fd, PortShared* giver, core::Gate* of_source) {
+absl::Status Master::PassOn(SourceKey source, int fd, PortShared* giver, core::Gate* of_source,
+                            PassOnOptions options) {
   if (!ours()) return BalancerOfParent();
   if (giver->balancer != environment_.shared) {
     return absl::InvalidArgumentError(
@@ -170,13 +171,12 @@ absl::Status Master::PassOn(SourceKey source, int fd, PortShared* giver, core::G
   // It has a place of the source that its lease was made for, which need not be this one.
   core::Gate* const limit = shared.limit();
   if (limit != of_source && limit != nullptr) limit->ForceReserve();
+  Arrival facts = ring::FactsOf(fd, shared.facts.load(std::memory_order_relaxed));
+  facts.request_waits = options.request_waits;
   giver->Ref();  // the item's
-  const PassingOn::Added added = shared_.passing_on().Add(
-      shared.identity, source.serial,
-      {.source = source.index,
-       .fd = fd,
-       .facts = ring::FactsOf(fd, shared.facts.load(std::memory_order_relaxed)),
-       .giver = giver});
+  const PassingOn::Added added =
+      shared_.passing_on().Add(shared.identity, source.serial,
+                               {.source = source.index, .fd = fd, .facts = facts, .giver = giver});
   if (added == PassingOn::Added::kSourceGone) {
     if (limit != of_source && limit != nullptr) limit->GiveBack();
     environment_.shared->KnockIfHungry();

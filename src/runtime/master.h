@@ -66,7 +66,8 @@ class Master {
   absl::Status GiveBack(SourceKey source, int error);
   // Any thread; does not wait. On an error nothing has changed. Otherwise the descriptor is the
   // master's, and so are the places that the lease had, but for the worker's, which is free.
-  absl::Status PassOn(SourceKey source, int fd, PortShared* giver, core::Gate* of_source);
+  absl::Status PassOn(SourceKey source, int fd, PortShared* giver, core::Gate* of_source,
+                      PassOnOptions options);
 
   // With a host, see runtime/driver.h.
   int fd() const { return ours() ? driver_->fd() : -1; }

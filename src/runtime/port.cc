@@ -15,6 +15,7 @@
 #include "core/claim.h"
 #include "core/inbox.h"
 #include "core/op.h"
+#include "ring/translate.h"
 #include "runtime/balancer_impl.h"
 #include "runtime/mailbox_shared.h"
 #include "runtime/shared.h"
@@ -236,6 +237,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
                      absl::FunctionRef<void(Ticket)>* redeem, size_t arrivals_max) {
   if (shared_ == nullptr || shared_->claimer.under_way()) return false;
   internal::PortShared& shared = *shared_;
+  if (shared.relief.measuring()) shared.relief.Interrupt(ring::NowNs());
   Claiming claiming(shared);
   // A callback may make this port leave, or move or destroy it. So nothing is asked of `this`
   // afterwards.
@@ -289,8 +291,10 @@ Connection Port::Adopt(int fd, uint64_t token) {
 // A worker on the host drives the master while it is awake, so it is never seen waiting.
 void Port::BeforeWait() {
   if (shared_ == nullptr || shared_->on_host) return;
+  if (shared_->relief.measuring()) shared_->relief.End(ring::NowNs());
   shared_->state.SayWaiting();
-  shared_->balancer->KnockIfWaiterWanted();
+  // Whoever wanted it has something for it, which is not to stand behind what others pass on.
+  if (shared_->balancer->KnockIfWaiterWanted()) shared_->state.SpeakFor(ring::NowNs());
 }
 
 bool Port::AfterWait() {
@@ -302,7 +306,21 @@ bool Port::AfterWait() {
 
 uint32_t Port::Surplus() const {
   if (shared_ == nullptr || !shared_->balancer->ours()) return 0;
-  return shared_->balancer->open_counts().SurplusOf(shared_->state);
+  return shared_->balancer->colleagues().SurplusOf(*shared_);
+}
+
+// One that gives no hints, as the host, never says that it has done all that was ready. A look at
+// the clock is not worth it for a single one, unless that ends the measurement of another.
+size_t Port::ToPassOn(size_t ready) {
+  if (shared_ == nullptr || (ready < 2 && !shared_->relief.measuring())) return 0;
+  internal::PortShared& shared = *shared_;
+  if (!shared.state.Busy() || ready == 0 || !shared.balancer->ours()) return 0;
+  const int64_t now_ns = ring::NowNs();
+  const size_t late = shared.relief.Begin(ready, now_ns);
+  if (late == 0 || shared.balancer->draining()) return 0;
+  const size_t count = shared.balancer->colleagues().SpeakForWaiters(shared, late, now_ns);
+  shared.relief.PassedOn(count);
+  return count;
 }
 
 absl::Status Port::SetCapacity(uint32_t capacity) {

@@ -66,26 +66,36 @@ void WorkerIndexes::Free(uint32_t index) {
   used_[index] = false;
 }
 
-void OpenCounts::Add(const core::PortState* worker) {
+void Colleagues::Add(PortShared* worker) {
   const std::lock_guard lock(mutex_);
   workers_.push_back(worker);
 }
 
-void OpenCounts::Remove(const core::PortState* worker) {
+void Colleagues::Remove(const PortShared* worker) {
   const std::lock_guard lock(mutex_);
   std::erase(workers_, worker);
 }
 
-uint32_t OpenCounts::SurplusOf(const core::PortState& worker) const {
+uint32_t Colleagues::SurplusOf(const PortShared& worker) const {
   const std::lock_guard lock(mutex_);
   if (workers_.empty()) return 0;
   uint64_t all = 0;
-  for (const core::PortState* const each : workers_) {
-    all += each->open.load(std::memory_order_relaxed);
+  for (const PortShared* const each : workers_) {
+    all += each->state.open.load(std::memory_order_relaxed);
   }
   const uint64_t share = (all + workers_.size() - 1) / workers_.size();
-  const uint64_t open = worker.open.load(std::memory_order_relaxed);
+  const uint64_t open = worker.state.open.load(std::memory_order_relaxed);
   return static_cast<uint32_t>(open - std::min(open, share));
+}
+
+size_t Colleagues::SpeakForWaiters(const PortShared& worker, size_t count, int64_t now_ns) {
+  const std::lock_guard lock(mutex_);
+  size_t found = 0;
+  for (PortShared* const each : workers_) {
+    if (found == count) break;
+    if (each != &worker && !each->WasOffered() && each->state.SpeakFor(now_ns)) ++found;
+  }
+  return found;
 }
 
 absl::StatusOr<std::shared_ptr<BalancerShared>> BalancerShared::Create(uint32_t masters,
@@ -127,6 +137,12 @@ bool PortShared::Took(size_t count) {
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack(places);
   }
   return left < count;
+}
+
+bool PortShared::WasOffered() const {
+  return std::any_of(channels.begin(), channels.end(), [](const auto& channel) {
+    return channel->inbox.Rung() || channel->tally.Untaken() > 0;
+  });
 }
 
 void PortShared::KeepRing(uint32_t master) {

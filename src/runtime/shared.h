@@ -17,6 +17,7 @@
 #include "core/claim.h"
 #include "core/inbox.h"
 #include "core/port_state.h"
+#include "core/relief.h"
 #include "ring/process.h"
 #include "runtime/passing_on.h"
 
@@ -94,8 +95,10 @@ class MasterShared {
   void KnockAfterLease() {
     if (hunger_.HearKnockOfLease()) Knock();
   }
-  void KnockIfWaiterWanted() {
-    if (hunger_.HearKnockOfWaiter()) Knock();
+  bool KnockIfWaiterWanted() {
+    const bool wanted = hunger_.HearKnockOfWaiter();
+    if (wanted) Knock();
+    return wanted;
   }
 
  private:
@@ -120,19 +123,23 @@ class WorkerIndexes {
   std::vector<bool> used_;  // guarded by mutex_
 };
 
-// How many connections each worker of a balancer has open, for whoever compares itself with others.
-// Any thread.
-class OpenCounts {
+struct PortShared;
+
+// The workers of a balancer, for whoever compares itself with the others. Any thread.
+class Colleagues {
  public:
-  // Borrows the state until it is removed.
-  void Add(const core::PortState* worker);
-  void Remove(const core::PortState* worker);
-  // How many more than an equal share of all the worker has, which was added.
-  uint32_t SurplusOf(const core::PortState& worker) const;
+  // Borrows the worker until it is removed.
+  void Add(PortShared* worker);
+  void Remove(const PortShared* worker);
+  // How many more connections than an equal share of all the worker has open, which was added.
+  uint32_t SurplusOf(const PortShared& worker) const;
+  // How many others say that they wait, have nothing before them, and are not spoken for; `count`
+  // at most. They are spoken for from now on.
+  size_t SpeakForWaiters(const PortShared& worker, size_t count, int64_t now_ns);
 
  private:
   mutable std::mutex mutex_;
-  std::vector<const core::PortState*> workers_;  // guarded by mutex_
+  std::vector<PortShared*> workers_;  // guarded by mutex_
 };
 
 // The masters of a balancer, and what they share.
@@ -154,7 +161,7 @@ class BalancerShared {
   core::Gate& gate() { return gate_; }
   core::Gate* limit() { return gate_.limited() ? &gate_ : nullptr; }
   WorkerIndexes& worker_indexes() { return worker_indexes_; }
-  OpenCounts& open_counts() { return open_counts_; }
+  Colleagues& colleagues() { return colleagues_; }
 
   // What ports ask about the end. A master says each before it rings the workers because of it: a
   // claim that begins after the doorbell finds it written, by (1) of core/inbox.h. Once the last
@@ -174,8 +181,10 @@ class BalancerShared {
   void KnockAfterLease() {
     for (const auto& master : masters_) master->KnockAfterLease();
   }
-  void KnockIfWaiterWanted() {
-    for (const auto& master : masters_) master->KnockIfWaiterWanted();
+  bool KnockIfWaiterWanted() {
+    bool wanted = false;
+    for (const auto& master : masters_) wanted |= master->KnockIfWaiterWanted();
+    return wanted;
   }
   // Called after a master has given back places that the others may wait for.
   void KnockOthersIfHungry(const MasterShared* but) {
@@ -190,7 +199,7 @@ class BalancerShared {
   const std::vector<std::unique_ptr<MasterShared>> masters_;
   core::Gate gate_;  // of all sources together
   WorkerIndexes worker_indexes_;
-  OpenCounts open_counts_;
+  Colleagues colleagues_;
   std::atomic<bool> draining_{false};
   std::atomic<uint32_t> masters_ended_{0};
 };
@@ -268,6 +277,8 @@ struct PortShared {
   // had sent them does not show. It does not matter either: no more is booked at a tally than it
   // has, and together the tallies have what is in the ring. Returns false when nothing was untaken.
   bool Took(size_t count);
+  // Whether something is before the worker that it has not come to.
+  bool WasOffered() const;
   // For a master that has the worker in its books no more: what that master has handed over belongs
   // to the worker.
   void KeepRing(uint32_t master);
@@ -283,10 +294,11 @@ struct PortShared {
   std::atomic<uint32_t> books{0};
   const std::shared_ptr<BalancerShared> balancer;
   const std::vector<std::unique_ptr<Channel>> channels;  // by master
-  // What belongs to the port alone: its claims; the channel whose tally comes next, so that no
-  // master is always served last; and, until the port leaves, the mailbox that its doorbells come
-  // to (null when that is the worker's ring).
+  // What belongs to the port alone: its claims; what it should pass on; the channel whose tally
+  // comes next, so that no master is always served last; and, until the port leaves, the mailbox
+  // that its doorbells come to (null when that is the worker's ring).
   core::Claimer claimer;
+  core::Relief relief;
   uint32_t next_tally = 0;
   std::shared_ptr<MailboxShared> mailbox;
   bool on_host = false;

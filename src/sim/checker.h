@@ -227,6 +227,7 @@ class Checker {
   void OnBusy(uint32_t worker);
   // What it says of its loop, if it gives hints.
   void OnHint(uint32_t worker, bool waiting, int64_t now_ns);
+  bool SaysItWaits(uint32_t worker) const { return workers_[worker].says == Says::kWaiting; }
 
   // Places that the masters have reserved at it for what they are about to accept.
   void OnPromised(uint32_t worker, uint32_t count, int64_t now_ns);

@@ -55,7 +55,12 @@ class WatchedPolicy final : public Policy {
     ++picks_;
     if (view.candidates.size() < view.joined.size()) ++picks_without_all_;
     CheckView(view);
-    if (reluctance_.any()) return PickReluctantly(arrival, view);
+    if (arrival.request_waits && !std::exchange(wants_no_waiter_, false)) CheckWaiters(view);
+    if (reluctance_.any()) {
+      const size_t position = PickReluctantly(arrival, view);
+      wants_no_waiter_ = position == kNobodyNow;
+      return position;
+    }
     size_t position = policy_->Pick(arrival, view);
     if (position >= view.candidates.size()) checker_->Fail("a policy picks nobody");
     if (skips_one_ && view.candidates[position].worker == view.joined.front()) {
@@ -152,6 +157,17 @@ class WatchedPolicy final : public Policy {
     }
   }
 
+  // Those who say that they wait and have nothing to do are shown alone.
+  void CheckWaiters(const View& view) {
+    const auto waits = [this](const Candidate& candidate) {
+      return candidate.idle() && checker_->SaysItWaits(reluctance_.worker_at(candidate.worker));
+    };
+    const auto waiting = std::count_if(view.candidates.begin(), view.candidates.end(), waits);
+    if (waiting > 0 && waiting < std::ssize(view.candidates)) {
+      checker_->Fail("a request waits, and may be given to a worker that is busy");
+    }
+  }
+
   const std::unique_ptr<Policy> policy_;
   Checker* const checker_;
   const bool skips_one_;
@@ -163,6 +179,7 @@ class WatchedPolicy final : public Policy {
     int64_t at_ns = 0;
   };
   mutable MovesFrom moves_from_;
+  bool wants_no_waiter_ = false;  // it has picked nobody just now
   uint64_t picks_ = 0;
   uint64_t picks_without_all_ = 0;
   uint64_t recalls_ = 0;

@@ -472,6 +472,7 @@ void World::PassOn(uint32_t connection) {
   Arrival facts;
   if (needed.incoming_cpu) facts.incoming_cpu = kernel_.FactsOf(connection).incoming_cpu;
   if (needed.peer) facts.peer = kernel_.FactsOf(connection).peer;
+  facts.request_waits = connection % 2 == 0;
   const bool first = master.passed_on.empty();
   if (!Breaks(Breakage::kPassedOnForgotten, {1, 8})) {
     master.passed_on.push_back({.source = source.index,

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,6 +103,46 @@ TEST_F(PassedOnTest, ThePolicyIsShownTheOthersAndWhatWasAskedOfTheConnection) {
   EXPECT_EQ(Claim(2), std::vector<int32_t>{10});  // its position among all three
   Batch({Arrival(11)});
   EXPECT_EQ(shown_.joined, (std::vector<uint32_t>{0, 1, 2}));
+}
+
+// Rule "a request waits" of core/dealer.h.
+TEST_F(PassedOnTest, WhatHasARequestGoesToThoseWhoWait) {
+  AddSource({}, Watch());
+  for (int i = 0; i < 5; ++i) AddWorker();
+  for (const uint32_t busy : {0u, 3u}) workers_[busy]->AfterWait();
+  for (const uint32_t waits : {1u, 2u}) workers_[waits]->BeforeWait(hunger_);
+  Batch();  // the last gives no hints, so it may be doing anything
+  const std::vector<PassedOn> passed_on(
+      4, {.source = 0, .fd = 10, .giver = 0, .facts = {.request_waits = true}});
+  engine_.PassOn(std::span(passed_on).first(1), now_ns_);
+  Batch();
+  EXPECT_EQ(shown_.candidates, (std::vector<uint32_t>{1, 2}));
+  EXPECT_EQ(shown_.joined, (std::vector<uint32_t>{1, 2, 3, 4}));
+  EXPECT_TRUE(shown_.arrival.request_waits);
+  EXPECT_EQ(Claim(2), std::vector<int32_t>{10});  // its position among all five
+  // What was given something does not wait any more; if nobody does, it may be anybody.
+  engine_.PassOn(passed_on, now_ns_);
+  Batch();
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
+  EXPECT_EQ(Claim(2), std::vector<int32_t>{10});
+  EXPECT_EQ(shown_.candidates, (std::vector<uint32_t>{1, 2, 3, 4}));
+  EXPECT_EQ(Claim(4), (std::vector<int32_t>{10, 10}));
+  engine_.CheckAll(true);
+}
+
+TEST_F(PassedOnTest, WhatHasARequestMayGoToAWaiterAlsoWhenItsGiverHasLeft) {
+  AddSource({}, Watch());
+  for (int i = 0; i < 3; ++i) AddWorker();
+  workers_[0]->BeforeWait(hunger_);
+  workers_[1]->AfterWait();
+  Batch();
+  const std::vector<PassedOn> passed_on = {
+      {.source = 0, .fd = 10, .giver = UINT32_MAX, .facts = {.request_waits = true}}};
+  engine_.PassOn(passed_on, now_ns_);
+  Batch();
+  EXPECT_EQ(shown_.candidates, std::vector<uint32_t>{0});
+  EXPECT_EQ(shown_.joined, (std::vector<uint32_t>{0, 1, 2}));
+  EXPECT_EQ(Claim(0), std::vector<int32_t>{10});
 }
 
 TEST_F(PassedOnTest, ComesBackWhenNobodyElseHasJoined) {

@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -141,6 +144,75 @@ TEST_F(WaitsTest, AWorkerThatWokeHearsWhetherItWasOfferedSomething) {
   ExpectAnswers({client});
 }
 
+// The time of each is measured, and is a millisecond at least: who would come second waits too
+// long.
+TEST_F(WaitsTest, AWorkerIsToldToPassOnAsManyAsOthersWait) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = LeastLoaded()});
+  Loop busy = AddLoop({source});
+  Loop waits = AddLoop({source});
+  Loop also_waits = AddLoop({source});
+  const Loop silent = AddLoop({source});  // without hints: nobody knows
+  const auto work = [&] {                 // two of them
+    busy.port.AfterWait();
+    EXPECT_EQ(busy.port.ToPassOn(2), 0u);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    busy.port.BeforeWait();
+  };
+  work();
+  busy.port.AfterWait();
+  EXPECT_EQ(busy.port.ToPassOn(10), 0u);  // nobody has said that it waits
+  also_waits.port.AfterWait();
+  EXPECT_EQ(busy.port.ToPassOn(10), 0u);  // and this is busy
+  waits.port.BeforeWait();
+  also_waits.port.BeforeWait();
+  EXPECT_EQ(busy.port.ToPassOn(0), 0u);
+  EXPECT_EQ(busy.port.ToPassOn(1), 0u);
+  EXPECT_EQ(busy.port.ToPassOn(2), 1u);
+  // The other one; or both, if it took so long to get here that the first is not spoken for now.
+  EXPECT_GE(busy.port.ToPassOn(10), 1u);
+  also_waits.port.AfterWait();
+  waits.port.AfterWait();
+  EXPECT_EQ(busy.port.ToPassOn(10), 0u);
+}
+
+TEST_F(WaitsTest, AWorkerWithoutHintsIsToldToPassOnNothing) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener);
+  Loop silent = AddLoop({source});
+  Loop waits = AddLoop({source});
+  waits.port.BeforeWait();
+  for (size_t ready = 3; ready > 0; --ready) {
+    EXPECT_EQ(silent.port.ToPassOn(ready), 0u);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  Port none;
+  EXPECT_EQ(none.ToPassOn(10), 0u);
+}
+
+// It has more connections than the others, and gets the request all the same.
+TEST_F(WaitsTest, APassedOnRequestGoesToAWorkerThatWaits) {
+  const Listener listener = Listener::Tcp();
+  Source source = AddSource(listener, {.policy = LeastLoaded()});
+  Loop busy = AddLoop({source});
+  const int client = listener.Connect();
+  Connection connection;
+  ASSERT_TRUE(Eventually([&] {
+    busy.port.Claim([&](Connection claimed) { connection = std::move(claimed); });
+    return connection.fd() >= 0;
+  }));
+  Loop also_busy = AddLoop({source});
+  Loop waits = AddLoop({source});
+  std::vector<Connection> others;
+  for (int i = 0; i < 3; ++i) others.push_back(waits.port.Adopt(eventfd(0, EFD_CLOEXEC)));
+  busy.port.AfterWait();
+  also_busy.port.AfterWait();
+  waits.port.BeforeWait();
+  ASSERT_TRUE(source.PassOn(std::move(connection), {.request_waits = true}).ok());
+  EXPECT_EQ(WaitAndServe(waits), 1u);
+  ExpectAnswers({client});
+}
+
 TEST_F(WaitsTest, HintsOfAPortThatHasLeftDoNothing) {
   const Listener listener = Listener::Tcp();
   const Source source = AddSource(listener);
@@ -152,6 +224,7 @@ TEST_F(WaitsTest, HintsOfAPortThatHasLeftDoNothing) {
   moved.Leave();
   moved.BeforeWait();
   moved.AfterWait();
+  EXPECT_EQ(moved.ToPassOn(10), 0u);
   Loop outlives = AddLoop({source});
   balancer_.reset();
   outlives.port.BeforeWait();
