@@ -63,6 +63,8 @@ class Serving {
   Next OnReadable(int fd);
 
   void Close(int fd);
+  // Instead of Close: another worker has the connection now.
+  void OnPassedOn() { --open_; }
 
   // Whether the worker has as many connections as it may have.
   bool full() const { return open_ >= traits_.capacity; }

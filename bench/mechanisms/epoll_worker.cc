@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -39,15 +40,24 @@ void EpollWorker::Run() {
     const bool takes = AfterWait();
     serving_.OnWake();
     if (takes) TakeAll();
+    std::array<int, kEventsPerTurnMax> ready;  // connections
+    size_t ready_end = 0;
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
-      if (fd == stop_fd_) {
+      if (fd != stop_fd_ && fd != door_.fd) ready[ready_end++] = fd;
+    }
+    size_t ready_begin = 0;
+    for (int i = 0; i < count; ++i) {
+      if (events[i].data.fd == stop_fd_) {
         stop = true;
-      } else if (fd == door_.fd) {
+      } else if (events[i].data.fd == door_.fd) {
         serving_.OnArrival();
         TakeAll();
-      } else if (serving_.OnReadable(fd) == Serving::Next::kClose) {
-        Close(fd);
+      } else if (ready_begin < ready_end) {  // otherwise it was passed on
+        ready_end -= PassOnSome(std::span(ready).subspan(ready_begin, ready_end - ready_begin));
+        if (ready_begin > 0 && Offered()) TakeAll();
+        const int fd = ready[ready_begin++];
+        if (serving_.OnReadable(fd) == Serving::Next::kClose) Close(fd);
       }
     }
     serving_.OnTurnEnd();
@@ -89,8 +99,30 @@ void EpollWorker::Take(int fd) {
   if (open_.size() <= static_cast<size_t>(fd)) open_.resize(static_cast<size_t>(fd) + 1);
   open_[static_cast<size_t>(fd)] = true;
   if (serving_.OnReadable(fd) == Serving::Next::kClose) return Close(fd);
+  if (!Watch(fd)) Close(fd);
+}
+
+bool EpollWorker::Watch(int fd) {
   epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
-  if (serving_.call(epoll_ctl, epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) Close(fd);
+  return serving_.call(epoll_ctl, epoll_fd_, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+// Of those that are ready the last ones. Returns how many somebody else has now.
+size_t EpollWorker::PassOnSome(std::span<const int> ready) {
+  const size_t count = ToPassOn(ready.size());
+  for (size_t passed_on = 0; passed_on < count; ++passed_on) {
+    const int fd = ready[ready.size() - 1 - passed_on];
+    epoll_event ignored{};
+    serving_.call(epoll_ctl, epoll_fd_, EPOLL_CTL_DEL, fd, &ignored);
+    if (PassOn(fd)) {
+      open_[static_cast<size_t>(fd)] = false;
+      serving_.OnPassedOn();
+      continue;
+    }
+    if (!Watch(fd)) Close(fd);
+    return passed_on;
+  }
+  return count;
 }
 
 void EpollWorker::Close(int fd) {

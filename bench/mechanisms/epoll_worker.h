@@ -14,8 +14,10 @@
 #ifndef RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_
 #define RINGMASTER_BENCH_MECHANISMS_EPOLL_WORKER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -58,6 +60,15 @@ class EpollWorker {
   virtual void BeforeWait() {}
   virtual bool AfterWait() { return false; }
 
+  // Between two requests of a turn: the same.
+  virtual bool Offered() { return false; }
+
+  // Called before it begins with one of `ready` connections that have something to do: how many of
+  // them are better passed on to other workers. Then `PassOn` does so with each, which is in the
+  // set no more, and returns whether somebody else has it now.
+  virtual size_t ToPassOn(size_t /*ready*/) { return 0; }
+  virtual bool PassOn(int /*fd*/) { return false; }
+
   // Told to take no more: by default it takes the door out of its set.
   virtual void Leave() { CloseDoor(); }
 
@@ -80,6 +91,8 @@ class EpollWorker {
   void TakeAll();
   void Readd();
   void Take(int fd);
+  bool Watch(int fd);
+  size_t PassOnSome(std::span<const int> ready);
   void Close(int fd);
 
   const uint32_t index_;

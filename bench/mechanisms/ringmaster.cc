@@ -127,12 +127,12 @@ class RingmasterServer : public UringServer {
     for (uint32_t i = 0; i < options.workers.size(); ++i) {
       if (hosted_ && i == 0) {
         workers.push_back(
-            MakeHostingWorker(options, i, balancer, sources, name.rides(), others_,
+            MakeHostingWorker(options, i, balancer, sources, name, others_,
                               [this](const BalancerStats& stats) { measured_.Write(stats); }));
       } else if (name.hands_over()) {
-        workers.push_back(MakeCompletionWorker(options, i, balancer, sources, name.hints));
+        workers.push_back(MakeCompletionWorker(options, i, balancer, sources, name));
       } else {
-        workers.push_back(MakeInboxWorker(options, i, balancer, sources, name.hints, others_));
+        workers.push_back(MakeInboxWorker(options, i, balancer, sources, name, others_));
       }
     }
     return UringServer::Start(std::move(workers));
@@ -167,8 +167,8 @@ class MailboxServer : public EpollServer {
       for (Source source : measured_.sources()) {
         if (absl::Status status = source.Join(*port); !status.ok()) return status;
       }
-      workers.push_back(
-          MakeMailboxWorker(options, i, *std::move(mailbox), *std::move(port), name.hints));
+      workers.push_back(MakeMailboxWorker(options, i, *std::move(mailbox), *std::move(port),
+                                          measured_.sources().front(), name));
     }
     return EpollServer::Start(std::move(workers));
   }

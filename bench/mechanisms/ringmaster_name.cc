@@ -36,8 +36,10 @@ constexpr std::string_view kThread = "thread";
 // The first worker: by a descriptor that its loop watches, or on its own ring.
 constexpr std::string_view kLoop = "loop";
 constexpr std::string_view kRing = "ring";
+constexpr std::string_view kPassOn = "pass-on";
+constexpr std::string_view kHints = "hints";
 constexpr std::string_view kNoHints = "no-hints";
-constexpr std::string_view kHints[] = {"hints", kNoHints};
+constexpr std::string_view kBesides[] = {kPassOn, kHints, kNoHints};
 constexpr std::string_view kHosts[] = {kThread, "thread-2", "thread-4", kLoop, kRing};
 // What they were called once.
 constexpr std::pair<std::string_view, std::string_view> kFormerHosts[] = {
@@ -63,6 +65,8 @@ absl::StatusOr<std::string_view> OneOf(std::span<const std::string_view> known,
 
 }  // namespace
 
+bool RingmasterName::passes_on() const { return pass_on && intake != Intake::kReadiness; }
+
 bool RingmasterName::hosted() const { return host == kLoop || rides(); }
 
 bool RingmasterName::rides() const { return host == kRing; }
@@ -77,8 +81,9 @@ uint32_t RingmasterName::masters() const {
 }
 
 std::string RingmasterName::text() const {
+  const std::string_view besides = !hints ? kNoHints : !pass_on ? kHints : "";
   return absl::StrCat(policy, "/", std::string(intake_word), "/", std::string(handoff), "/",
-                      std::string(host), hints ? "" : "/", hints ? "" : std::string(kNoHints));
+                      std::string(host), besides.empty() ? "" : "/", std::string(besides));
 }
 
 absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
@@ -86,7 +91,7 @@ absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
   if (words.size() > 5) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"ringmaster:", std::string(name),
-                     "\" has more parts than ringmaster:POLICY/INTAKE/HANDOFF/HOST/HINTS"));
+                     "\" has more parts than ringmaster:POLICY/INTAKE/HANDOFF/HOST/BESIDES"));
   }
   const absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(words[0]);
   if (!policy.ok()) return policy.status();
@@ -123,9 +128,10 @@ absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
     variant.host = *host;
   }
   if (words.size() > 4) {
-    const absl::StatusOr<std::string_view> hints = OneOf(kHints, "word", words[4]);
-    if (!hints.ok()) return hints.status();
-    variant.hints = *hints != kNoHints;
+    const absl::StatusOr<std::string_view> besides = OneOf(kBesides, "word", words[4]);
+    if (!besides.ok()) return besides.status();
+    variant.hints = *besides != kNoHints;
+    variant.pass_on = *besides == kPassOn;
   }
   if (variant.hosted() && variant.hands_over()) {
     return absl::InvalidArgumentError(absl::StrCat(

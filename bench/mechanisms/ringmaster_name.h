@@ -1,6 +1,8 @@
 // What says how the library serves in a measurement: POLICY/INTAKE/HANDOFF/HOST. What is left out
-// at the end of a name is the library's default. A fifth part says whether workers say when they
-// wait: "hints", which is not shown, or "no-hints". A worker that is the host never does.
+// at the end of a name is the library's default. A fifth part says what the workers do besides:
+// "pass-on", which is not shown, "hints", or "no-hints". With hints they say when they wait; those
+// who pass on also pass on what is ready for them while others wait. A worker that is the host
+// never does either, and tickets are not passed on.
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
 #define RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
@@ -22,7 +24,9 @@ struct RingmasterName {
   std::string_view handoff = {};
   std::string_view host = {};
   bool hints = true;
+  bool pass_on = true;  // it gives hints then
 
+  bool passes_on() const;      // what is ready for a worker
   bool hosted() const;         // by the first worker, in its loop or on its ring
   bool rides() const;          // on its ring
   bool hands_over() const;     // each connection as a completion of the worker's ring

@@ -33,6 +33,12 @@ class Leases {
 
   void Release(int fd) { leases_[static_cast<size_t>(fd)].Release(); }
 
+  // Whether others have the connection now. It may go to any source.
+  bool PassOn(Source& source, int fd) {
+    Lease& lease = leases_[static_cast<size_t>(fd)];
+    return source.PassOn(fd, std::move(lease), {.request_waits = true}).ok();
+  }
+
  private:
   std::vector<Lease> leases_;
 };
@@ -41,10 +47,11 @@ class Leases {
 class RingmasterWorker : public UringWorker {
  public:
   RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
-                   std::vector<Source> sources, bool hints)
+                   std::vector<Source> sources, const RingmasterName& name)
       : UringWorker(options, index),
         capacity_(options.workers[index].capacity),
-        hints_(hints),
+        hints_(name.hints),
+        passes_on_(name.passes_on()),
         balancer_(balancer),
         sources_(std::move(sources)) {}
 
@@ -83,10 +90,14 @@ class RingmasterWorker : public UringWorker {
 
   void OnClosed(int fd) override { leases_.Release(fd); }
 
+  size_t ToPassOn(size_t ready) override { return passes_on_ ? port_.ToPassOn(ready) : 0; }
+  bool PassOn(int fd) override { return leases_.PassOn(sources_.front(), fd); }
+
   void Leave() override { port_.Leave(); }
 
   const uint32_t capacity_;
   const bool hints_;
+  const bool passes_on_;
   Balancer& balancer_;
   std::vector<Source> sources_;
   Port port_;
@@ -96,8 +107,9 @@ class RingmasterWorker : public UringWorker {
 class InboxWorker : public RingmasterWorker {
  public:
   InboxWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
-              std::vector<Source> sources, bool hints, std::atomic<uint32_t>& running)
-      : RingmasterWorker(options, index, balancer, std::move(sources), hints), running_(running) {}
+              std::vector<Source> sources, const RingmasterName& name,
+              std::atomic<uint32_t>& running)
+      : RingmasterWorker(options, index, balancer, std::move(sources), name), running_(running) {}
 
  private:
   static constexpr uint64_t kDoorbell = kOwn;
@@ -115,6 +127,8 @@ class InboxWorker : public RingmasterWorker {
   void AfterWait() override {
     if (Woke()) Claim();
   }
+  // It may ask at any time whether something was offered.
+  void BetweenRequests() override { AfterWait(); }
 
   bool OnTurnEnd() override {
     if (doorbell_) Claim();
@@ -141,11 +155,12 @@ class InboxWorker : public RingmasterWorker {
 class HostingWorker : public RingmasterWorker {
  public:
   HostingWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
-                std::vector<Source> sources, bool rides, const std::atomic<uint32_t>& others,
+                std::vector<Source> sources, const RingmasterName& name,
+                const std::atomic<uint32_t>& others,
                 std::function<void(const BalancerStats&)> write)
-      : RingmasterWorker(options, index, balancer, std::move(sources), /*hints=*/false),
+      : RingmasterWorker(options, index, balancer, std::move(sources), name),
         balancer_(balancer),
-        rides_(rides),
+        rides_(name.rides()),
         others_(others),
         write_(std::move(write)) {}
 
@@ -274,17 +289,20 @@ class CompletionWorker : public RingmasterWorker {
 class MailboxWorker : public EpollWorker {
  public:
   MailboxWorker(const ServerOptions& options, uint32_t index, Mailbox mailbox, Port port,
-                bool hints)
+                Source source, const RingmasterName& name)
       : EpollWorker(options, index, {.fd = mailbox.fd()}),
-        hints_(hints),
+        hints_(name.hints),
+        passes_on_(name.passes_on()),
         mailbox_(std::move(mailbox)),
-        port_(std::move(port)) {}
+        port_(std::move(port)),
+        source_(std::move(source)) {}
 
  private:
   void BeforeWait() override {
     if (hints_) port_.BeforeWait();
   }
   bool AfterWait() override { return hints_ && port_.AfterWait(); }
+  bool Offered() override { return AfterWait(); }
 
   int TakeNext() override {
     int fd = -EAGAIN;
@@ -296,6 +314,9 @@ class MailboxWorker : public EpollWorker {
 
   void OnClosed(int fd) override { leases_.Release(fd); }
 
+  size_t ToPassOn(size_t ready) override { return passes_on_ ? port_.ToPassOn(ready) : 0; }
+  bool PassOn(int fd) override { return leases_.PassOn(source_, fd); }
+
   // The balancer knows how many it may have.
   bool Full() const override { return false; }
 
@@ -305,8 +326,10 @@ class MailboxWorker : public EpollWorker {
   }
 
   const bool hints_;
+  const bool passes_on_;
   const Mailbox mailbox_;
   Port port_;
+  Source source_;
   Leases leases_;
 };
 
@@ -314,29 +337,31 @@ class MailboxWorker : public EpollWorker {
 
 std::unique_ptr<UringWorker> MakeInboxWorker(const ServerOptions& options, uint32_t index,
                                              Balancer& balancer, std::vector<Source> sources,
-                                             bool hints, std::atomic<uint32_t>& running) {
-  return std::make_unique<InboxWorker>(options, index, balancer, std::move(sources), hints,
-                                       running);
+                                             const RingmasterName& name,
+                                             std::atomic<uint32_t>& running) {
+  return std::make_unique<InboxWorker>(options, index, balancer, std::move(sources), name, running);
 }
 
 std::unique_ptr<UringWorker> MakeCompletionWorker(const ServerOptions& options, uint32_t index,
                                                   Balancer& balancer, std::vector<Source> sources,
-                                                  bool hints) {
-  return std::make_unique<CompletionWorker>(options, index, balancer, std::move(sources), hints);
+                                                  const RingmasterName& name) {
+  return std::make_unique<CompletionWorker>(options, index, balancer, std::move(sources), name);
 }
 
 std::unique_ptr<UringWorker> MakeHostingWorker(const ServerOptions& options, uint32_t index,
                                                Balancer& balancer, std::vector<Source> sources,
-                                               bool rides, const std::atomic<uint32_t>& others,
+                                               const RingmasterName& name,
+                                               const std::atomic<uint32_t>& others,
                                                std::function<void(const BalancerStats&)> write) {
-  return std::make_unique<HostingWorker>(options, index, balancer, std::move(sources), rides,
-                                         others, std::move(write));
+  return std::make_unique<HostingWorker>(options, index, balancer, std::move(sources), name, others,
+                                         std::move(write));
 }
 
 std::unique_ptr<EpollWorker> MakeMailboxWorker(const ServerOptions& options, uint32_t index,
-                                               Mailbox mailbox, Port port, bool hints) {
+                                               Mailbox mailbox, Port port, Source source,
+                                               const RingmasterName& name) {
   return std::make_unique<MailboxWorker>(options, index, std::move(mailbox), std::move(port),
-                                         hints);
+                                         std::move(source), name);
 }
 
 }  // namespace ringmaster::bench

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -78,17 +79,29 @@ void UringWorker::Loop() {
     }
     io_uring_cqe* completions[kEventsPerTurnMax];
     const unsigned count = io_uring_peek_batch_cqe(&ring_, completions, kEventsPerTurnMax);
+    std::array<int, kEventsPerTurnMax> ready;  // connections
+    size_t ready_end = 0;
+    for (unsigned i = 0; i < count; ++i) {
+      if (const uint64_t data = completions[i]->user_data; data < kStop) {
+        ready[ready_end++] = static_cast<int>(data);
+      }
+    }
+    size_t ready_begin = 0;
     for (unsigned i = 0; i < count; ++i) {
       const uint64_t data = completions[i]->user_data;
       if (data == kStop) {
         stop = true;
       } else if (data >= kOwn) {
         OnCompletion(*completions[i]);
-      } else if (const int fd = static_cast<int>(data);
-                 serving_.OnReadable(fd) == Serving::Next::kClose) {
-        Close(fd);
-      } else {
-        Watch(fd, data);
+      } else if (ready_begin < ready_end) {  // otherwise it was passed on
+        ready_end -= PassOnSome(std::span(ready).subspan(ready_begin, ready_end - ready_begin));
+        if (ready_begin > 0) BetweenRequests();
+        const int fd = ready[ready_begin++];
+        if (serving_.OnReadable(fd) == Serving::Next::kClose) {
+          Close(fd);
+        } else {
+          Watch(fd, data);
+        }
       }
     }
     io_uring_cq_advance(&ring_, count);
@@ -99,6 +112,19 @@ void UringWorker::Loop() {
       Leave();
     }
   }
+}
+
+// Of those that are ready the last ones. Their polls are one-shot and over, so nothing is under way
+// with them. Returns how many somebody else has now.
+size_t UringWorker::PassOnSome(std::span<const int> ready) {
+  const size_t count = ToPassOn(ready.size());
+  for (size_t passed_on = 0; passed_on < count; ++passed_on) {
+    const int fd = ready[ready.size() - 1 - passed_on];
+    if (!PassOn(fd)) return passed_on;
+    open_[static_cast<size_t>(fd)] = false;
+    serving_.OnPassedOn();
+  }
+  return count;
 }
 
 void UringWorker::Take(int fd) {

@@ -7,9 +7,11 @@
 
 #include <liburing.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,12 +46,21 @@ class UringWorker {
   virtual void BeforeWait() {}
   virtual void AfterWait() {}
 
+  // Between two requests of a turn.
+  virtual void BetweenRequests() {}
+
   // A completion with user_data of the mechanism's own.
   virtual void OnCompletion(const io_uring_cqe& completion) = 0;
 
   // Called when all that a turn brought has been handled. Whether there is more to do before the
   // ring is waited for.
   virtual bool OnTurnEnd() = 0;
+
+  // Called before it begins with one of `ready` connections that have something to do: how many of
+  // them are better passed on to other workers. Then `PassOn` does so with each, and returns
+  // whether somebody else has it now.
+  virtual size_t ToPassOn(size_t /*ready*/) { return 0; }
+  virtual bool PassOn(int /*fd*/) { return false; }
 
   // Told to take no more.
   virtual void Leave() = 0;
@@ -71,6 +82,7 @@ class UringWorker {
 
  private:
   void Loop();
+  size_t PassOnSome(std::span<const int> ready);
   void Watch(int fd, uint64_t data);
   void Close(int fd);
 

@@ -19,6 +19,7 @@
 #include "bench/runner.h"
 #include "bench/server_process.h"
 #include "bench/serving.h"
+#include "bench/staying_clients.h"
 #include "bench/workload.h"
 
 namespace ringmaster::bench {
@@ -59,6 +60,7 @@ std::vector<std::string> Names() {
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/loop");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/ring");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/thread-2");
+  names.emplace_back("ringmaster:round-robin/poll-accept/inbox/thread/hints");
   names.emplace_back("ringmaster:round-robin/poll-accept/inbox/thread/no-hints");
   return names;
 }
@@ -225,6 +227,48 @@ TEST_P(EveryMechanism, KeepsTheConnectionsOfAWorkerThatFreezesWaiting) {
   EXPECT_GE(load.latency_ns.max(), static_cast<uint64_t>(kFreezeNs));
 }
 
+// Clients that stay and ask by chance: some of them at once, while other workers wait.
+class PassesOn : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(
+    All, PassesOn,
+    testing::Values("ringmaster:least-loaded", "ringmaster:round-robin",
+                    "ringmaster:least-loaded/poll-accept/completion",
+                    "ringmaster:least-loaded/poll-accept/mailbox",
+                    "ringmaster:least-loaded/poll-accept/inbox/thread-2"),
+    [](const auto& param) {
+      return absl::StrReplaceAll(param.param, {{"-", "_"}, {":", "_"}, {"/", "_"}});
+    });
+
+uint64_t TakenByAll(const std::string& name, uint32_t clients) {
+  const auto server = StartServer(
+      name, {.workers = std::vector<WorkerTraits>(4, {.request_ns = 2 * kMillisecond})});
+  const LoadResult load = RunStaying({.target = server->target(),
+                                      .load = StayingClients{.clients = clients,
+                                                             .opening_ns = 0,
+                                                             .think_ns = 6 * kMillisecond},
+                                      .duration_ns = 500 * kMillisecond,
+                                      .grace_ns = kGraceNs})
+                              .value();
+  EXPECT_EQ(load.lost(), 0u);
+  EXPECT_GT(load.answered, clients);
+  EXPECT_TRUE(server->Stop().ok());
+  const std::vector<uint64_t> taken = server->TakenByWorker();
+  return std::accumulate(taken.begin(), taken.end(), uint64_t{0});
+}
+
+TEST_P(PassesOn, WhatIsReadyWhileOthersWait) {
+  const std::string why = MakeMechanism(GetParam()).value()->WhyNot(Transport::kTcp);
+  if (!why.empty()) GTEST_SKIP() << why;
+  EXPECT_GT(TakenByAll(GetParam(), 12), 12u);
+}
+
+TEST(DoesNotPassOn, WhenItIsNotTold) {
+  const std::string name = "ringmaster:least-loaded/poll-accept/inbox/thread/hints";
+  const std::string why = MakeMechanism(name).value()->WhyNot(Transport::kTcp);
+  if (!why.empty()) GTEST_SKIP() << why;
+  EXPECT_EQ(TakenByAll(name, 12), 12u);
+}
+
 class TakesTurns : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(
     All, TakesTurns,
@@ -273,10 +317,12 @@ TEST(MakeMechanism, PrintsWhatIsLeftOutOfANameOfRingmasters) {
   }
   EXPECT_EQ(MakeMechanism("ringmaster:affinity-cpu:3/accept").value()->name(),
             "ringmaster:affinity-cpu:3/accept/inbox/thread");
-  EXPECT_EQ(MakeMechanism("ringmaster:least-loaded/accept/mailbox/thread/hints").value()->name(),
+  EXPECT_EQ(MakeMechanism("ringmaster:least-loaded/accept/mailbox/thread/pass-on").value()->name(),
             "ringmaster:least-loaded/accept/mailbox/thread");
-  const char* const without = "ringmaster:least-loaded/accept/mailbox/thread/no-hints";
-  EXPECT_EQ(MakeMechanism(without).value()->name(), without);
+  for (const char* name : {"ringmaster:least-loaded/accept/mailbox/thread/hints",
+                           "ringmaster:least-loaded/accept/mailbox/thread/no-hints"}) {
+    EXPECT_EQ(MakeMechanism(name).value()->name(), name);
+  }
 }
 
 TEST(MakeMechanism, SaysWhichPartOfANameItDoesNotKnowAndWhatItKnows) {
