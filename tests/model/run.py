@@ -52,7 +52,7 @@ def build(model, flags, optimise, folder):
     options = ["-DSAFETY", "-DNOREDUCE", "-DCOLLAPSE", "-DVECTORSZ=1024",
                f"-DMEMLIM={MEMORY_MB_MAX}"]
     # Generated code, whose warnings say nothing about the model.
-    compiler = ["gcc" if shutil.which("gcc") else "cc", "-O2" if optimise else "-O0", "-w"]
+    compiler = ["gcc" if shutil.which("gcc") else "cc", "-O1" if optimise else "-O0", "-w"]
     subprocess.run([*compiler, *options, "-o", "pan", "pan.c"], cwd=folder, check=True)
 
 

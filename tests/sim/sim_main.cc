@@ -54,7 +54,7 @@ namespace {
 #endif
 
 #ifdef RINGMASTER_SIM_SANITIZED
-constexpr uint64_t kSeedsByDefault = 2'000;
+constexpr uint64_t kSeedsByDefault = 10'000;
 #else
 constexpr uint64_t kSeedsByDefault = 20'000;
 #endif
