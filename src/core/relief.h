@@ -66,8 +66,11 @@ class Relief {
 
   static int64_t Signed(size_t count) { return static_cast<int64_t>(count); }
 
+  // One that took very long counts as twice the average, and a little: the thread was preempted, or
+  // that one was special. If all take longer now, the average grows by an eighth with each.
   void Learn(int64_t took_ns) {
     took_ns = std::max<int64_t>(took_ns, 1);
+    if (each_ns_ > 0) took_ns = std::min(took_ns, 2 * each_ns_ + kReliefNs / 10);
     each_ns_ =
         each_ns_ == 0 ? took_ns : std::max<int64_t>(each_ns_ + (took_ns - each_ns_) / kMemory, 1);
   }

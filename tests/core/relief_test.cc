@@ -56,13 +56,29 @@ TEST(ReliefTest, MeasuresFromOneToTheNext) {
   relief.Begin(2, 3 * kMs);
   EXPECT_EQ(relief.each_ns(), 3 * kMs);
   // An eighth of the difference.
-  relief.Begin(1, 3 * kMs + 11 * kMs);
-  EXPECT_EQ(relief.each_ns(), 4 * kMs);
-  relief.End(14 * kMs + 4 * kMs);
-  EXPECT_EQ(relief.each_ns(), 4 * kMs);
+  relief.Begin(1, 3 * kMs + 5 * kMs);
+  EXPECT_EQ(relief.each_ns(), 3 * kMs + kMs / 4);
+  relief.End(8 * kMs + 3 * kMs + kMs / 4);
+  EXPECT_EQ(relief.each_ns(), 3 * kMs + kMs / 4);
   relief.Begin(2, 100 * kMs);
-  relief.End(100 * kMs + 2 * 12 * kMs);
-  EXPECT_EQ(relief.each_ns(), 5 * kMs);
+  relief.End(100 * kMs + 2 * (kMs + kMs / 4));
+  EXPECT_EQ(relief.each_ns(), 3 * kMs);
+}
+
+// A thread that is preempted for once does not take its requests for long ones.
+TEST(ReliefTest, TakesOneThatTookVeryLongForTwiceTheAverageAndALittle) {
+  Relief relief = Knowing(10'000);
+  relief.Begin(2, 0);
+  relief.End(2 * 100 * kMs);
+  EXPECT_EQ(relief.each_ns(), 10'000 + (10'000 + 50'000) / 8);
+  EXPECT_EQ(relief.Begin(10, 0), 0u);
+  // If all take longer, that is known soon.
+  int samples = 0;
+  for (; relief.each_ns() < kMs; ++samples) {
+    relief.Begin(2, 0);
+    relief.End(2 * 2 * kMs);
+  }
+  EXPECT_EQ(samples, 24);
 }
 
 TEST(ReliefTest, WhatWasPassedOnTakesNoTime) {
