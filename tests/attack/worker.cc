@@ -158,6 +158,11 @@ class Worker {
     for (uint32_t i = std::min(box.port.Surplus(), 4u); i > 0; --i) {
       world().PassOneOn(actor_.random);
     }
+    for (uint32_t ready = actor_.random.Below(6); ready > 0; --ready) {
+      const size_t count = box.port.ToPassOn(ready);
+      if (count >= ready) Fail("told to pass on %zu of %u that are ready", count, ready);
+      if (count > 0) world().PassOneOn(actor_.random);
+    }
   }
 
   // It says what is not so. That may cost time, and nothing else.

@@ -317,7 +317,7 @@ void World::PassOn(SourceRecord& record, Connection connection) {
   LetGo(fd);
   record.passed_to.store(true);
   Call call("source %u PassOn(fd %d)", record.id, fd);
-  if (Expect(call, record.handle.PassOn(std::move(connection)),
+  if (Expect(call, record.handle.PassOn(std::move(connection), {.request_waits = fd % 2 == 0}),
              {absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument})) {
     if (record.intake == Intake::kReadiness) Fail("source %u deals tickets", record.id);
     return;
