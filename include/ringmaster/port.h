@@ -291,9 +291,10 @@ class [[nodiscard]] Port {
   // workers have: so many it might pass on (Source::PassOn) to be as loaded as the others. It knows
   // nothing of sources that only some workers have joined, nor of a policy's weights; where they
   // matter, compare what BalancerStats tells. Ask once, and then pass so many on: what is on its
-  // way counts nowhere until it is offered to somebody. It takes a mutex and looks at each worker
-  // once, and makes no system call. Of a moment: others change meanwhile. 0 for a port that has
-  // left, and in a forked child.
+  // way counts nowhere until it is offered to somebody. Where workers pass on what is ready
+  // (ToPassOn) numbers are uneven for a reason: do not even them out. It takes a mutex and looks at
+  // each worker once, and makes no system call. Of a moment: others change meanwhile. 0 for a port
+  // that has left, and in a forked child.
   uint32_t Surplus() const;
 
   // How many of the connections that are ready this worker should pass on (Source::PassOn, with

@@ -47,11 +47,13 @@ class PassedOnTest : public EngineTest {
   std::unique_ptr<Policy> Watch() { return std::make_unique<Watching>(this); }
 
   // The worker has claimed them, before if it has no open ones, and gives them to somebody else.
-  void PassOn(uint32_t giver, std::vector<int32_t> fds, uint32_t source = 0) {
+  void PassOn(uint32_t giver, std::vector<int32_t> fds, uint32_t source = 0,
+              bool request_waits = false) {
     std::vector<PassedOn> passed_on;
     for (const int32_t fd : fds) {
       if (engine_.open(giver) > 0) workers_[giver]->state().Release();
-      passed_on.push_back({.source = source, .fd = fd, .giver = giver});
+      passed_on.push_back(
+          {.source = source, .fd = fd, .giver = giver, .facts = {.request_waits = request_waits}});
     }
     engine_.PassOn(passed_on, now_ns_);
   }
@@ -361,7 +363,10 @@ TEST_F(PassedOnTest, ManyAtOnceFindRoomAndABatchAllocatesNothing) {
   std::vector<int32_t> fds;
   for (int32_t fd = 100; fd < 20'100; ++fd) fds.push_back(fd);
   workers_[0]->state().open = static_cast<uint32_t>(fds.size());
-  PassOn(0, fds);
+  const auto middle = fds.begin() + 60;
+  for (uint32_t worker = 1; worker < 4; ++worker) workers_[worker]->BeforeWait(hunger_);
+  PassOn(0, {fds.begin(), middle}, 0, /*request_waits=*/true);
+  PassOn(0, {middle, fds.end()});
   const uint64_t before = testing::AllocationCount();
   engine_.OnBatch({}, now_ns_, ops_);
   EXPECT_EQ(testing::AllocationCount(), before);
