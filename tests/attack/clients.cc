@@ -113,7 +113,7 @@ void Clients::Look(Client& client) {
       return;
     }
     if (!std::all_of(answer, answer + size, [](char byte) { return byte == kAnswerByte; }))
-      Fail("a client was answered what nobody says");
+      Fail("a client was answered what nobody says: %.*s", static_cast<int>(size), answer);
     client.bytes += static_cast<uint32_t>(size);
     if (client.bytes > 1) Fail("a client was served twice");
   }

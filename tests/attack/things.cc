@@ -24,7 +24,10 @@ int BoundSocket(int family, int type, Address& address) {
   generic->sa_family = static_cast<sa_family_t>(family);
   socklen_t size = sizeof(sa_family_t);
   if (family == AF_INET) {
-    reinterpret_cast<sockaddr_in*>(generic)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    // An address of this process alone. The port of a listener that is gone may be another
+    // program's soon, and clients still come to it.
+    reinterpret_cast<sockaddr_in*>(generic)->sin_addr.s_addr =
+        htonl(0x7f800000 | (static_cast<uint32_t>(getpid()) & 0x3fffff));
     size = sizeof(sockaddr_in);
   }
   address.size = sizeof(address.storage);
