@@ -31,6 +31,10 @@
 namespace ringmaster::bench {
 namespace {
 
+// What a worker calls for each connection that it accepts by a permit: fcntl, accept4, getsockopt,
+// and epoll_ctl twice.
+constexpr uint64_t kCallsByPermit = 5;
+
 // The balancer of a server with its sources, and its side of the books.
 class MeasuredBalancer {
  public:
@@ -59,9 +63,9 @@ class MeasuredBalancer {
     for (uint32_t i = 0; i < name.masters(); ++i) {
       absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(name.policy);
       if (!policy.ok()) return policy.status();
-      absl::StatusOr<Source> source =
-          balancer_->AddSource(listeners_.empty() ? options.listen_fd : listeners_[i],
-                               {.policy = *std::move(policy), .intake = name.intake});
+      absl::StatusOr<Source> source = balancer_->AddSource(
+          listeners_.empty() ? options.listen_fd : listeners_[i],
+          {.policy = *std::move(policy), .intake = name.intake, .permits = !name.dealt});
       if (!source.ok()) return source.status();
       sources_.push_back(*std::move(source));
     }
@@ -92,9 +96,13 @@ class MeasuredBalancer {
     // See calls.h; one that rides has none but those that its worker counts. A worker that redeems
     // a ticket accepts by a system call of its own.
     uint64_t claimed = stats.departed.claimed;
-    for (const WorkerStats& worker : stats.workers) claimed += worker.claimed;
-    books_.master.system_calls =
-        (rides_ ? 0 : stats.master_wakes) + (workers_accept_ ? claimed : 0);
+    uint64_t by_permit = stats.departed.by_permit;
+    for (const WorkerStats& worker : stats.workers) {
+      claimed += worker.claimed;
+      by_permit += worker.by_permit;
+    }
+    books_.master.system_calls = (rides_ ? 0 : stats.master_wakes) +
+                                 (workers_accept_ ? claimed : 0) + kCallsByPermit * by_permit;
     books_.recalled = static_cast<int64_t>(stats.recalled);
   }
 

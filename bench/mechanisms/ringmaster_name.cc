@@ -39,7 +39,8 @@ constexpr std::string_view kRing = "ring";
 constexpr std::string_view kPassOn = "pass-on";
 constexpr std::string_view kHints = "hints";
 constexpr std::string_view kNoHints = "no-hints";
-constexpr std::string_view kBesides[] = {kPassOn, kHints, kNoHints};
+constexpr std::string_view kDealt = "dealt";
+constexpr std::string_view kBesides[] = {kPassOn, kHints, kNoHints, kDealt};
 constexpr std::string_view kHosts[] = {kThread, "thread-2", "thread-4", kLoop, kRing};
 // What they were called once.
 constexpr std::pair<std::string_view, std::string_view> kFormerHosts[] = {
@@ -81,7 +82,7 @@ uint32_t RingmasterName::masters() const {
 }
 
 std::string RingmasterName::text() const {
-  const std::string_view besides = !hints ? kNoHints : !pass_on ? kHints : "";
+  const std::string_view besides = dealt ? kDealt : !hints ? kNoHints : !pass_on ? kHints : "";
   return absl::StrCat(policy, "/", std::string(intake_word), "/", std::string(handoff), "/",
                       std::string(host), besides.empty() ? "" : "/", std::string(besides));
 }
@@ -131,7 +132,8 @@ absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
     const absl::StatusOr<std::string_view> besides = OneOf(kBesides, "word", words[4]);
     if (!besides.ok()) return besides.status();
     variant.hints = *besides != kNoHints;
-    variant.pass_on = *besides == kPassOn;
+    variant.dealt = *besides == kDealt;
+    variant.pass_on = *besides == kPassOn || variant.dealt;
   }
   if (variant.hosted() && variant.hands_over()) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -2,7 +2,8 @@
 // at the end of a name is the library's default. A fifth part says what the workers do besides:
 // "pass-on", which is not shown, "hints", or "no-hints". With hints they say when they wait; those
 // who pass on also pass on what is ready for them while others wait. A worker that is the host
-// never does either, and tickets are not passed on.
+// never does either, and tickets are not passed on. "dealt" is as "pass-on", and says that the
+// master deals all connections, so that no source is aimed.
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
 #define RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
@@ -25,6 +26,7 @@ struct RingmasterName {
   std::string_view host = {};
   bool hints = true;
   bool pass_on = true;  // it gives hints then
+  bool dealt = false;
 
   bool passes_on() const;      // what is ready for a worker
   bool hosted() const;         // by the first worker, in its loop or on its ring

@@ -61,6 +61,11 @@ class RingmasterWorker : public UringWorker {
         {.ring_fd = ring().ring_fd, .handoff = handoff, .tag = tag, .capacity = capacity_});
     if (!port.ok()) return port.status();
     port_ = *std::move(port);
+    if (handoff == Handoff::kInbox) {
+      const absl::StatusOr<int> sight = port_.WatchSight();
+      if (!sight.ok()) return sight.status();
+      sight_ = *sight;
+    }
     return JoinAll(join);
   }
 
@@ -74,6 +79,7 @@ class RingmasterWorker : public UringWorker {
   void Serve(Connection connection) { Take(leases_.Keep(std::move(connection))); }
 
   Port& port() { return port_; }
+  int sight() const { return sight_; }
 
   void BeforeWait() override {
     if (hints_) port_.BeforeWait();
@@ -100,6 +106,7 @@ class RingmasterWorker : public UringWorker {
   const bool passes_on_;
   Balancer& balancer_;
   std::vector<Source> sources_;
+  int sight_ = -1;
   Port port_;
   Leases leases_;
 };
@@ -113,13 +120,24 @@ class InboxWorker : public RingmasterWorker {
 
  private:
   static constexpr uint64_t kDoorbell = kOwn;
+  static constexpr uint64_t kSight = kOwn | 1;
 
   absl::Status Begin() override {
     ++running_;
-    return Enter(Handoff::kInbox, kDoorbell, {});
+    if (absl::Status entered = Enter(Handoff::kInbox, kDoorbell, {}); !entered.ok()) return entered;
+    WatchSight();
+    return absl::OkStatus();
   }
 
-  void OnCompletion(const io_uring_cqe&) override {
+  void WatchSight() {
+    io_uring_sqe* const entry = NextEntry();
+    io_uring_prep_poll_multishot(entry, sight(), POLLIN);
+    io_uring_sqe_set_data64(entry, kSight);
+  }
+
+  void OnCompletion(const io_uring_cqe& completion) override {
+    const bool of_sight = completion.user_data == kSight;
+    if (of_sight && (completion.flags & IORING_CQE_F_MORE) == 0) WatchSight();
     doorbell_ = true;
     serving().OnArrival();
   }

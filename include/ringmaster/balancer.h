@@ -330,6 +330,12 @@ struct SourceOptions {
   absl::Duration age_max = absl::InfiniteDuration();
   // Whether offers may be recalled from a worker that does not move.
   bool recall = true;
+  // Whether the policy may decide who gets a connection before it comes, where that is possible
+  // (see Port::WatchSight). Then the kernel wakes that worker, which accepts by itself: one wake-up
+  // for each connection instead of two. false: the master accepts and deals all connections. Choose
+  // that if a decision must go by the loads at the moment of the arrival, not at the arrival
+  // before; or if a claim must make no system call.
+  bool permits = true;
   // Whether accepted sockets are non-blocking and close-on-exec, whatever the listener is. A server
   // that relies on blocking sockets sets `nonblocking` to false. On a non-blocking socket a call
   // may do only part of its work. One sendfile of 5 MiB sends what fits into the socket's buffer,

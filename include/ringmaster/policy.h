@@ -144,8 +144,8 @@ struct View {
 };
 
 // Picks a worker for each arrival of one source. The balancer owns its policies. It calls them on
-// the master's thread only, never concurrently and never re-entrantly. A policy must not call the
-// balancer.
+// the master's thread only, unless AnyThread says otherwise, never concurrently and never
+// re-entrantly. A policy must not call the balancer.
 //
 // `Pick` and `OnRecall` must not allocate, block or throw. They have no failure to report. A policy
 // is asked only when some worker has credit, and may answer that nobody shall have the arrival now.
@@ -162,6 +162,13 @@ class Policy {
   virtual std::string name() const = 0;
 
   virtual FactsNeeded facts() const { return {}; }
+
+  // Whether threads of workers may ask it, too: still never two at a time, and each call sees what
+  // the one before has written. Then a source can be decided on before its connections come, so
+  // that the worker that gets one is woken by the kernel, without the master between them
+  // (Port::WatchSight). Needs facts() to be empty. The built-in policies without facts say yes, but
+  // for `exclusive`: who was woken last, and is awake still, is not known before an arrival.
+  virtual bool AnyThread() const { return false; }
 
   // Set-up: every worker index is below `worker_slots` from now on. Called before the first `Pick`,
   // and again whenever the number grows. Allocate memory here.

@@ -29,6 +29,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace ringmaster {
 
@@ -286,6 +287,25 @@ class [[nodiscard]] Port {
   // forked child they do nothing.
   void BeforeWait();
   bool AfterWait();
+
+  // A descriptor that is readable when a connection waits for this worker alone. A loop that
+  // watches it is woken by the kernel for the connections that its policy gives to this worker,
+  // without the master between them: one wake-up for each connection instead of two. When it is
+  // readable, call Claim, as after a doorbell. Doorbells come as well: the master deals when it
+  // must, for example when nobody has room, or when a worker does not move.
+  //
+  // A worker with a mailbox has its sight in there, so leave this alone. A worker with an io_uring
+  // arms one multishot poll (POLLIN) on the descriptor, and arms it anew whenever a completion
+  // lacks IORING_CQE_F_MORE.
+  //
+  // Sources are decided on in this way if they listen on TCP with Intake::kPollAccept and
+  // Host::kThread, are non-blocking and do not drop by age, their policy may be asked on any thread
+  // (Policy::AnyThread), and every worker that has joined them has a sight.
+  //
+  // Call it before Join, once. Ownership: the port's, until it leaves. On the worker's thread.
+  // FailedPrecondition for a port that has left, in a forked child, and for a worker on the host;
+  // otherwise an error of the kernel.
+  absl::StatusOr<int> WatchSight();
 
   // How many connections this worker has open above an equal share of all that the balancer's
   // workers have: so many it might pass on (Source::PassOn) to be as loaded as the others. It knows

@@ -28,6 +28,9 @@ struct WorkerStats {
   // offered to.
   uint64_t assigned = 0;
   uint64_t claimed = 0;  // offers that it has claimed
+  // Of these, connections that it has accepted itself, because the source was aimed at it
+  // (Port::WatchSight). Each counts as assigned and claimed at once.
+  uint64_t by_permit = 0;
   // Offers taken back from it: they had waited for too long, it left, or its ring could not be
   // reached.
   uint64_t recalled = 0;

@@ -31,7 +31,7 @@ void Armer::Arm(Source& source) {
                           .accept_flags = source.config.accept_flags,
                           .file = source.config.file});
   } else if (!wants && source.intake.arming().armed()) {
-    ++source.counts.pauses;
+    if (!source.aim.open()) ++source.counts.pauses;
     books_.ops.push_back({.key = source.intake.EndArming(), .fd = source.config.fd});
   }
 }
@@ -51,7 +51,7 @@ void Armer::AskForOverflows() {
   if (books_.stopping || books_.resting) return;
   uint32_t asked = 0;
   for (Source& source : books_.sources) {
-    const bool armed = source.intake.arming().armed();
+    const bool armed = source.intake.arming().armed() || source.aim.open();
     if (source.removed || !source.overflows.Due(books_.now_ns, armed)) continue;
     if (asked++ == kOverflowLooksPerBatchMax) return;
     source.overflows.Ask(books_.now_ns);

@@ -20,7 +20,8 @@ Engine::Engine(const EngineConfig& config, Hunger* hunger)
                          .mover = mover_,
                          .dealer = dealer_,
                          .asker = asker_,
-                         .rota = rota_}) {}
+                         .rota = rota_,
+                         .aimer = aimer_}) {}
 
 // --- One batch ---------------------------------------------------------------------------------
 
@@ -38,6 +39,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   if (hunger_->LeaseEnded()) receiver_.EndBackOffs();
   receiver_.TakeGivenBack();
   receiver_.FinishBatch();
+  aimer_.TakeNote();
   if (books_.arrived > 0) moderation_.NoteArrivals(std::exchange(books_.arrived, 0), now_ns);
   ReadInboxes();
   closer_.Expire();
@@ -68,9 +70,11 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   mover_.Move();
   closer_.Refuse();
   if (books_.LetGo()) books_.more_to_do = true;
+  aimer_.LookAfter();
   bells_.RingTouched();
   hunger_->WantWaiter(mover_.WantsWaiter() || books_.ledger.AnyAside());
   if (mover_.wants_waiter() && mover_.AnyWaiter()) books_.more_to_do = true;
+  aimer_.OpenDesks();
   armer_.AskForStates();
   armer_.ArmSources();
   armer_.AskForOverflows();
@@ -137,7 +141,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
   const Unsettled& unsettled = books_.unsettled;
   const bool settles = books_.stopping ? !unsettled.empty() : unsettled.full();
   if (books_.more_to_do || settles) return 0;
-  int64_t at = std::min(books_.ages.due_at_ns(), mover_.due_at_ns());
+  int64_t at = std::min({books_.ages.due_at_ns(), mover_.due_at_ns(), aimer_.due_at_ns()});
   for (const uint32_t index : books_.active) {
     const Worker& worker = books_.workers[index];
     at = std::min(at, worker.bell.due_at_ns());
@@ -174,6 +178,7 @@ void Engine::GoOn() {
 }
 
 void Engine::StopIntake() {
+  aimer_.CloseAll();
   books_.stopping = true;
   TellWorkers();
   for (const Source& source : books_.sources) closer_.WithdrawTickets(source);

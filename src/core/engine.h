@@ -19,6 +19,7 @@
 //   Asker       what is asked of the kernel: accepts, counts; and tickets
 //   Bells       doorbells
 //   Armer       what is armed
+//   Aimer       which sources are aimed: their workers accept, the master looks after them
 //   Waits       what is waited for
 //   Registry    set-up
 //
@@ -33,6 +34,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/aimer.h"
 #include "core/armer.h"
 #include "core/asker.h"
 #include "core/bells.h"
@@ -154,9 +156,7 @@ class Engine : public Questions {
 
   // Changes how much a worker may have. If it has more than that already, it gets nothing until it
   // has less. `window_max` is at most half of the worker's inbox.
-  void SetCapacity(uint32_t worker, uint32_t capacity) {
-    books_.places.SetCapacity(worker, capacity);
-  }
+  void SetCapacity(uint32_t worker, uint32_t capacity) { registry_.SetCapacity(worker, capacity); }
   void SetWindow(uint32_t worker, uint32_t window_max) { registry_.SetWindow(worker, window_max); }
 
   // The worker leaves the balancer and all sources. All that it has not claimed is recalled at
@@ -168,7 +168,15 @@ class Engine : public Questions {
     registry_.Join(source, worker, token);
   }
   void Leave(SourceIndex source, WorkerIndex worker) { registry_.Leave(source, worker); }
-  void Pause(uint32_t source) { books_.sources[source].paused = true; }
+  void Pause(uint32_t source) {
+    aimer_.Close(books_.sources[source]);
+    books_.sources[source].paused = true;
+  }
+  // From now on the worker watches a sight, by which it may get permits; both are borrowed.
+  void SetSight(uint32_t worker, int sight, WorkerPermits* permits) {
+    books_.workers[worker].config.sight = sight;
+    books_.workers[worker].config.permits = permits;
+  }
   // Also starts a source that still waits for its workers, however few have joined.
   void Resume(uint32_t source) {
     books_.sources[source].paused = false;
@@ -178,7 +186,10 @@ class Engine : public Questions {
   // Rest: nobody drives the master for a while. From the next batch on it ends what is armed, arms
   // and asks for nothing more, and deals nothing; it holds what has been accepted. Set-up goes on
   // meanwhile. GoOn: somebody drives it again.
-  void Rest() { books_.resting = true; }
+  void Rest() {
+    aimer_.CloseAll();
+    books_.resting = true;
+  }
   void GoOn();
   // The master rests, and its ring is out of reach: what was armed or under way there will never
   // complete, or not here.
@@ -223,6 +234,7 @@ class Engine : public Questions {
   Rota rota_{books_, dealer_, asker_};
   Receiver receiver_{books_};
   Armer armer_{books_, waits_};
+  Aimer aimer_{books_, policies_, bells_};
   Registry registry_;
 };
 

@@ -8,8 +8,10 @@
 #include <memory>
 #include <vector>
 
+#include "core/desk.h"
 #include "core/inbox.h"
 #include "core/intake.h"
+#include "core/permits.h"
 #include "core/port_state.h"
 #include "ringmaster/policy.h"
 
@@ -57,6 +59,10 @@ struct SourceConfig {
   int64_t age_max_ns = 0;  // drops what nobody has claimed by then; 0: never. Not of tickets
   uint8_t age_facts = 0;   // what is asked for then, see core/ages.h: kFactCame or kFactGone
   std::unique_ptr<Policy> policy;
+  // By which it may be aimed (core/aimer.h); borrowed; all null: it is always dealt.
+  Desk* desk = nullptr;
+  Sights* sights = nullptr;
+  SourceSet* hungry = nullptr;
 };
 
 // What belongs to a worker; borrowed until the worker has left.
@@ -69,6 +75,8 @@ struct WorkerConfig {
   uint32_t capacity = UINT32_MAX;
   uint32_t window_max = 1;
   int32_t cpu = -1;
+  int sight = -1;                    // -1: none, so it gets no permits
+  WorkerPermits* permits = nullptr;  // if it has a sight
   // The index that it gets; it is not in use. UINT32_MAX: the lowest that is free.
   uint32_t index = UINT32_MAX;
   // What other masters have at the same worker: one that has work from them is not idle.
@@ -84,6 +92,7 @@ struct IntakeCount {
   uint64_t errors = 0;         // failed accepts
   uint64_t overflows = 0;      // connections that the kernel has discarded, as far as it was asked
   uint64_t policy_faults = 0;  // what a policy did that it must not
+  uint64_t by_permit = 0;      // connections that workers which have left have accepted by permits
 };
 
 // A connection that a worker has claimed and passed on.

@@ -18,10 +18,26 @@ size_t PolicyCalls::Pick(Source& source, const Arrival& arrival,
   return 0;
 }
 
+void PolicyCalls::CloseDesk(Source& source) {
+  Desk& desk = *source.config.desk;
+  desk.Close();
+  if (desk.closed_for() == Desk::Closed::kByMaster) {
+    source.aim.Close();
+  } else {
+    source.aim.Closed(books_.now_ns);
+    if (!desk.policy_fault().empty()) Fault(source, desk.policy_fault());
+  }
+  source.intake.edges().MayHaveMore();
+}
+
 void PolicyCalls::Failed(Source& source, const std::string& what) {
+  Fault(source, "policy " + source.config.policy->name() + " " + what);
+}
+
+void PolicyCalls::Fault(Source& source, const std::string& what) {
   ++source.counts.policy_faults;
   if (!source.policy_fault.empty()) return;
-  source.policy_fault = "policy " + source.config.policy->name() + " " + what;
+  source.policy_fault = what;
   books_.Emit(EventKind::kPolicyFailed, source.index);
 }
 

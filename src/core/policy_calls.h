@@ -30,6 +30,7 @@ class PolicyCalls {
   // throws.
   template <typename Call>
   void Tell(Source& source, const char* function, Call call) {
+    TakeDesk(source);
     try {
       call(*source.config.policy);
     } catch (const std::exception& thrown) {
@@ -39,12 +40,20 @@ class PolicyCalls {
     }
   }
 
+  // Whoever has a source's desk asks its policy (core/desk.h): this takes the desk from whoever has
+  // it, if it is open, and from then on the engine deals. Each call of a policy begins with it.
+  void TakeDesk(Source& source) {
+    if (source.aim.open()) CloseDesk(source);
+  }
+
   // Set-up. Prepare must not throw: a policy cannot decide about a worker for which it has not
   // prepared. If it throws, the process ends.
   void Prepare(const Source& source) const;
 
  private:
+  void CloseDesk(Source& source);
   void Failed(Source& source, const std::string& what);
+  void Fault(Source& source, const std::string& what);
 
   Books& books_;
   const CpuTopology no_topology_;

@@ -50,6 +50,8 @@ struct PortState {
   alignas(kCacheLine) std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
   std::atomic<int32_t> cpu{-1};                          // where it last claimed
   std::atomic<Hint> hint{Hint::kNone};
+  // How many it may have open at once.
+  std::atomic<uint32_t> places{UINT32_MAX};
   // How many of its tickets are being redeemed at this moment, by any thread: see SourceIdentity.
   std::atomic<uint32_t> redeeming{0};
   // Until when it counts as spoken for. Written by other workers of the balancer, under a mutex.
@@ -69,7 +71,15 @@ struct PortState {
   void SayBusy() { hint.store(Hint::kBusy, std::memory_order_seq_cst); }
   // Master. Whether it has said that it is busy, or that it waits.
   bool Busy() const { return hint.load(std::memory_order_seq_cst) == Hint::kBusy; }
+  bool Hints() const { return hint.load(std::memory_order_relaxed) != Hint::kNone; }
   bool SaysItWaits() const { return hint.load(std::memory_order_seq_cst) == Hint::kWaiting; }
+  // Whether a permit may wait for it: it says that it waits, also where it has woken and has not
+  // claimed yet; or it gives no hints, and is in no claim.
+  bool Awaits() const {
+    const Hint says = hint.load(std::memory_order_seq_cst);
+    return says == Hint::kWaiting ||
+           (says == Hint::kNone && serving.load(std::memory_order_seq_cst) == 0);
+  }
 
   // Another worker, which is about to pass something on to one that waits; one at a time. Whether
   // this one waits, and nobody has spoken for it of late. After kSpokenForNs it has got what it was

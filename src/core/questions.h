@@ -30,6 +30,16 @@ class Questions {
     const Worker& of = of_worker(worker);
     return of.used ? of.config.state->open.load(std::memory_order_relaxed) : 0;
   }
+  // Connections that the worker has accepted by permits.
+  uint64_t ByPermit(uint32_t worker) const {
+    const Worker& of = of_worker(worker);
+    uint64_t count = of.by_permit;
+    if (!of.used || of.config.permits == nullptr) return count;
+    for (uint32_t source = 0; source < source_slots(); ++source) {
+      count += of.config.permits->of_source[source].accepted();
+    }
+    return count;
+  }
   // How many arrivals the worker has unclaimed; of one with a tally, the untaken ones.
   uint32_t Unclaimed(uint32_t worker) const { return books_.Unclaimed(worker); }
   // How old the oldest of these is. Of a worker with a tally: for how long it has taken nothing.
@@ -53,6 +63,17 @@ class Questions {
   // Tells the source from all others that have had its index: never 0, never used again.
   uint64_t source_serial(uint32_t source) const { return of_source(source).serial; }
   const IntakeCount& intake(uint32_t source) const { return of_source(source).counts; }
+  // Connections that workers have accepted by permits of the source.
+  uint64_t ByPermitOf(uint32_t source) const {
+    uint64_t count = of_source(source).counts.by_permit;
+    for (const Worker& worker : books_.workers) {
+      if (!worker.used || worker.config.permits == nullptr) continue;
+      count += worker.config.permits->of_source[source].accepted();
+    }
+    return count;
+  }
+  // Whether it is aimed now.
+  bool aimed(uint32_t source) const { return of_source(source).aim.open(); }
   const Policy& policy(uint32_t source) const { return *of_source(source).config.policy; }
   // The facts that it needs, as kFact bits.
   uint8_t FactsOfPolicy(uint32_t source) const { return FactBits(policy(source).facts()); }

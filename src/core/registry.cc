@@ -22,6 +22,7 @@ uint8_t FactsOf(const SourceConfig& config) {
 void Registry::ReserveFor(Source& source) {
   Reserve(source.joined, books_.workers.size());
   source.aside.Reserve(books_.workers.size());
+  if (source.config.desk != nullptr) source.config.desk->Reserve(books_.workers.size());
   parts_.policies.Prepare(source);
 }
 
@@ -93,6 +94,7 @@ void Registry::AddSource(SourceIndex index, SourceConfig config) {
     books_.ledger.ResetSource(index);
     // What was promised to tickets that were withdrawn: no batch has let go of it yet.
     books_.places.LetGo(index, 0, 0);
+    FoldPermits(index);
   }
   const Arming last = books_.sources[index].intake.arming();
   Source& source = books_.sources[index];
@@ -109,6 +111,21 @@ void Registry::AddSource(SourceIndex index, SourceConfig config) {
   source.starts_with = source.config.start_workers;
   ReserveFor(source);
   ReserveShared();
+}
+
+// Another source gets the index: what was accepted by permits of the last one is kept elsewhere.
+void Registry::FoldPermits(SourceIndex index) {
+  const uint64_t of_departed = books_.sources[index].counts.by_permit;
+  books_.departed.arrivals += of_departed;
+  books_.departed.claimed += of_departed;
+  for (Worker& worker : books_.workers) {
+    if (!worker.used || worker.config.permits == nullptr) continue;
+    Permits& permits = worker.config.permits->of_source[index];
+    books_.departed.arrivals += permits.accepted();
+    books_.departed.claimed += permits.accepted();
+    worker.by_permit += permits.accepted();
+    permits.Reset();
+  }
 }
 
 uint32_t Registry::NextSource() {
@@ -141,6 +158,7 @@ bool Registry::IsFree(Source& source) {
 
 void Registry::RemoveSource(uint32_t index) {
   Source& source = books_.sources[index];
+  parts_.aimer.Close(source);
   source.removed = true;
   source.back_off = {};
   parts_.closer.WithdrawTickets(source);
@@ -149,6 +167,7 @@ void Registry::RemoveSource(uint32_t index) {
 std::unique_ptr<Policy> Registry::SetPolicy(uint32_t index, std::unique_ptr<Policy> policy) {
   RINGMASTER_CHECK(policy != nullptr);
   Source& source = books_.sources[index];
+  parts_.aimer.Close(source);
   std::swap(source.config.policy, policy);
   source.facts = FactsOf(source.config);
   source.policy_fault.clear();
@@ -162,7 +181,8 @@ std::unique_ptr<Policy> Registry::SetPolicy(uint32_t index, std::unique_ptr<Poli
 void Registry::PassOn(std::span<const PassedOn> passed_on, int64_t now_ns) {
   MakeRoomFor(passed_on.size(), UINT32_MAX);
   for (const PassedOn& it : passed_on) {
-    const Source& source = books_.sources[it.source];
+    Source& source = books_.sources[it.source];
+    parts_.aimer.Close(source);
     RINGMASTER_CHECK(!source.intake.tickets() && source.intake.listens());
     const bool joined = it.giver != UINT32_MAX && source.Joined(it.giver);
     books_.ledger.PassOn(it.source, it.fd, it.facts, joined ? it.giver : kNoGiver, now_ns);
@@ -185,6 +205,7 @@ uint32_t Registry::AddWorker(const WorkerConfig& config) {
     while (index < workers.size() && workers[index].used) ++index;
   }
   const bool grown = index >= workers.size();
+  if (grown) parts_.aimer.CloseAll();  // policies are prepared for more workers
   if (grown) workers.resize(index + 1);
   RINGMASTER_CHECK(!workers[index].used);
   const uint32_t generation = workers[index].generation;
@@ -194,6 +215,7 @@ uint32_t Registry::AddWorker(const WorkerConfig& config) {
   worker.used = true;
   worker.generation = generation + 1;
   books_.places.SetWorker(index, config.state, config.capacity);
+  config.state->places.store(config.capacity, std::memory_order_relaxed);
   worker.motion = Motion(config.window_max, books_.config.recall_after_ns);
   if (config.tally != nullptr) {
     worker.sending = Sending(config.tally);
@@ -213,6 +235,13 @@ uint32_t Registry::AddWorker(const WorkerConfig& config) {
 void Registry::RemoveWorker(uint32_t index) {
   Worker& worker = books_.workers[index];
   RINGMASTER_CHECK(worker.used);
+  parts_.aimer.CloseAllOf(index);
+  for (Source& source : books_.sources) {
+    if (worker.config.permits == nullptr) break;
+    const uint64_t accepted = worker.config.permits->of_source[source.index].accepted();
+    source.counts.by_permit += accepted;
+    worker.by_permit += accepted;
+  }
   for (const Source& source : books_.sources) {
     if (source.Joined(index)) Leave(source.index, index);
   }
@@ -234,6 +263,14 @@ void Registry::RemoveWorker(uint32_t index) {
   MakeRoom();  // what it had is held now
 }
 
+void Registry::SetCapacity(uint32_t index, uint32_t capacity) {
+  parts_.aimer.CloseAllOf(index);
+  Worker& worker = books_.workers[index];
+  worker.config.capacity = capacity;
+  worker.config.state->places.store(capacity, std::memory_order_relaxed);
+  books_.places.SetCapacity(index, capacity);
+}
+
 void Registry::SetWindow(uint32_t index, uint32_t window_max) {
   Worker& worker = books_.workers[index];
   RINGMASTER_CHECK(window_max > 0);
@@ -245,6 +282,7 @@ void Registry::SetWindow(uint32_t index, uint32_t window_max) {
 
 void Registry::Join(SourceIndex index, WorkerIndex worker, uint64_t token) {
   Source& source = books_.sources[index];
+  parts_.aimer.Close(source);
   RINGMASTER_CHECK(books_.workers[worker].used && !source.Joined(worker) && !source.removed);
   books_.workers[worker].sending.SetToken(index, token);
   std::vector<uint32_t>& joined = source.joined;
@@ -255,6 +293,7 @@ void Registry::Join(SourceIndex index, WorkerIndex worker, uint64_t token) {
 
 void Registry::Leave(SourceIndex index, WorkerIndex worker) {
   Source& source = books_.sources[index];
+  parts_.aimer.Close(source);
   std::erase(source.joined, worker);
   source.aside.Change();
   books_.ledger.ForgetGiver(index, worker);

@@ -19,6 +19,7 @@
 #include <memory>
 #include <span>
 
+#include "core/aimer.h"
 #include "core/asker.h"
 #include "core/bells.h"
 #include "core/books.h"
@@ -50,6 +51,7 @@ class Registry {
     Dealer& dealer;
     Asker& asker;
     Rota& rota;
+    Aimer& aimer;
   };
 
   Registry(Books& books, const Parts& parts) : books_(books), parts_(parts) { ReserveShared(); }
@@ -67,6 +69,7 @@ class Registry {
 
   uint32_t AddWorker(const WorkerConfig& config);
   void RemoveWorker(uint32_t worker);
+  void SetCapacity(uint32_t worker, uint32_t capacity);
   void SetWindow(uint32_t worker, uint32_t window_max);
   void Join(SourceIndex source, WorkerIndex worker, uint64_t token);
   void Leave(SourceIndex source, WorkerIndex worker);
@@ -79,6 +82,7 @@ class Registry {
 
  private:
   bool IsFree(Source& source);
+  void FoldPermits(SourceIndex index);
   void ReserveFor(Source& source);
   void ReserveShared();
   void MakeRoomFor(uint64_t arrivals, uint64_t records_max);

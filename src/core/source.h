@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/aim.h"
 #include "core/aside.h"
 #include "core/back_off.h"
 #include "core/engine_config.h"
@@ -49,6 +50,7 @@ struct Source {
   BackOff back_off;
   Aside aside;
   Lack lack;
+  Aim aim;
 
   OpKey Key(OpKind kind) const {
     return {

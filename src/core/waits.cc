@@ -27,7 +27,7 @@ bool Waits::OnlyFor(For what) const {
 
 bool Waits::HasWork(const Source& source) const {
   if (books_.Deals(source) && books_.Dealable(source) > 0) return true;
-  if (books_.Shut(source)) return false;
+  if (books_.Shut(source) || source.aim.open()) return false;
   const SourceIntake& intake = source.intake;
   if (!intake.arming().armed() && !intake.listening().failed()) return true;
   const bool looks =

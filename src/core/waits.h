@@ -54,7 +54,8 @@ class Waits {
   // Whether the source is to be armed.
   bool WantsArm(const Source& source) const {
     return source.intake.WantsArm(
-        {.closed = books_.Shut(source) || source.back_off.pauses(),
+        {.closed = books_.Shut(source) || source.back_off.pauses() ||
+                   (source.aim.open() && !source.aim.quiet()),
          .full = source.lack.place() ||
                  books_.ledger.source(source.index).held_of_intake() >= source.config.hold,
          .starves = Of(source) == For::kCredit || books_.AsideFull(source),

@@ -26,8 +26,9 @@ struct Worker {
   Motion motion;
   Looks looks;
   Bell bell;
-  Outbox outbox;    // for offers; or
-  Sending sending;  // where arrivals are sent
+  Outbox outbox;           // for offers; or
+  Sending sending;         // where arrivals are sent
+  uint64_t by_permit = 0;  // accepted by permits of sources whose indexes were used again
 
   // Inside a claim. A hint: a wrong one costs a worse pick.
   bool Serving() const { return config.state->serving.load(std::memory_order_relaxed) != 0; }

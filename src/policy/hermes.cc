@@ -62,6 +62,8 @@ class HermesPolicy final : public Policy {
     return "hermes:" + std::to_string(still_ms_max_);
   }
 
+  bool AnyThread() const override { return true; }
+
   size_t Pick(const Arrival&, const View& view) override {
     const std::span<const Candidate> candidates = view.candidates;
     int64_t still_ns_max = still_ms_max_ * kNsPerMs;

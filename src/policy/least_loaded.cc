@@ -48,6 +48,8 @@ class LeastLoadedPolicy final : public Policy {
     return best;
   }
 
+  bool AnyThread() const override { return true; }
+
   bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
     return MayMoveByLoad(from, to);
   }

@@ -51,6 +51,8 @@ class RoundRobinPolicy final : public Policy {
     joined_.reserve(worker_slots);
   }
 
+  bool AnyThread() const override { return true; }
+
   size_t Pick(const Arrival&, const View& view) override {
     if (!std::equal(joined_.begin(), joined_.end(), view.joined.begin(), view.joined.end())) {
       NoteJoined(view.joined);

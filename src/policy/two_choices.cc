@@ -40,6 +40,8 @@ class TwoChoicesPolicy final : public Policy {
     return "two-choices:" + std::to_string(seed_);
   }
 
+  bool AnyThread() const override { return true; }
+
   size_t Pick(const Arrival&, const View& view) override {
     const size_t count = view.candidates.size();
     if (count == 1) return 0;

@@ -68,6 +68,8 @@ class WeightedRoundRobinPolicy final : public Policy {
     return text;
   }
 
+  bool AnyThread() const override { return true; }
+
   void Prepare(uint32_t worker_slots) override {
     const size_t known = workers_.size();
     if (worker_slots <= known) return;

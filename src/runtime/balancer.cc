@@ -72,14 +72,15 @@ absl::StatusOr<Port> Balancer::AddWorker(const Mailbox& mailbox, WorkerOptions o
         "a ring of its own, whose completions carry the connections");
   }
   if (absl::Status status = mailbox.shared_->Occupy(); !status.ok()) return status;
-  options.ring_fd = mailbox.fd();
+  options.ring_fd = mailbox.shared_->ring_fd();
   absl::StatusOr<Port> port = AddWorker(options);
-  if (port.ok()) {
-    port->shared_->mailbox = mailbox.shared_;
-    mailbox.shared_->SetBalancer(port->shared_->balancer->id());
-  } else {
+  if (!port.ok()) {
     mailbox.shared_->Vacate();
+    return port;
   }
+  port->shared_->mailbox = mailbox.shared_;
+  mailbox.shared_->SetBalancer(port->shared_->balancer->id());
+  if (const absl::StatusOr<int> sight = port->WatchSight(); !sight.ok()) return sight.status();
   return port;
 }
 

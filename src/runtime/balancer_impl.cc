@@ -253,6 +253,10 @@ absl::Status BalancerImpl::SetCapacity(uint32_t worker, PortShared* shared, uint
   return WithEach([&](Master& master) { return master.SetCapacity(worker, shared, capacity); });
 }
 
+absl::Status BalancerImpl::SetSight(uint32_t worker, PortShared* shared, int sight) {
+  return WithEach([&](Master& master) { return master.SetSight(worker, shared, sight); });
+}
+
 absl::Status BalancerImpl::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {
   if (absl::Status status = CheckWindow(window); !status.ok()) return status;
   return WithEach([&](Master& master) { return master.SetWindow(worker, shared, window); });

@@ -62,6 +62,8 @@ class BalancerImpl {
   // callback has returned.
   void RemoveWorker(uint32_t worker, PortShared* shared);
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
+  // From now on the worker watches this epoll set, which stays the caller's.
+  absl::Status SetSight(uint32_t worker, PortShared* shared, int sight);
   absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
 
   // A balancer with a host has this one alone.

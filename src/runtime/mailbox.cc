@@ -1,7 +1,11 @@
 #include "ringmaster/mailbox.h"
 
+#include <sys/epoll.h>
+
+#include <cerrno>
 #include <utility>
 
+#include "ring/errors.h"
 #include "runtime/apart.h"
 #include "runtime/mailbox_shared.h"
 
@@ -15,7 +19,12 @@ absl::StatusOr<std::shared_ptr<MailboxShared>> MailboxShared::Create() {
     return ring.status();
   });
   if (!created.ok()) return created;
-  return std::make_shared<MailboxShared>(*std::move(ring));
+  ring::OwnDescriptor sight(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{.events = EPOLLIN, .data = {.fd = (*ring)->fd()}};
+  if (sight.get() < 0 || epoll_ctl(sight.get(), EPOLL_CTL_ADD, (*ring)->fd(), &event) != 0) {
+    return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  }
+  return std::make_shared<MailboxShared>(*std::move(ring), std::move(sight));
 }
 
 absl::Status MailboxShared::Occupy() {
@@ -31,6 +40,13 @@ absl::Status MailboxShared::Occupy() {
         "for each worker");
   }
   return absl::OkStatus();
+}
+
+void MailboxShared::Empty() {
+  if (!ours()) return;
+  epoll_event events[8];
+  // The ring is level-triggered, so a doorbell that has come meanwhile stays.
+  epoll_wait(sight_.get(), events, 8, 0);
 }
 
 void MailboxShared::Vacate() {

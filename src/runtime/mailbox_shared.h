@@ -61,15 +61,22 @@ namespace ringmaster::internal {
 class MailboxShared {
  public:
   static absl::StatusOr<std::shared_ptr<MailboxShared>> Create();
-  explicit MailboxShared(std::unique_ptr<ring::MailboxRing> ring) : ring_(std::move(ring)) {}
+  MailboxShared(std::unique_ptr<ring::MailboxRing> ring, ring::OwnDescriptor sight)
+      : ring_(std::move(ring)), sight_(std::move(sight)) {}
 
-  int fd() const { return ring_->fd(); }
+  // What the loop watches: an epoll set that has the ring. It is the sight of the worker, too.
+  int fd() const { return sight_.get(); }
+  // What doorbells are sent to.
+  int ring_fd() const { return ring_->fd(); }
 
   // A port gets the mailbox. FailedPrecondition while another port has it, and in a forked child.
   absl::Status Occupy();
   // Notes the balancer of the port: when that closes its descriptors in a forked child, it closes
   // the ring's, too.
-  void SetBalancer(uint64_t id) { ring_->SetOwner(id); }
+  void SetBalancer(uint64_t id) {
+    ring_->SetOwner(id);
+    sight_.SetOwner(id);
+  }
   // The port has left, and no doorbell will come any more. Consumes what is there, and lets another
   // port have the mailbox.
   void Vacate();
@@ -77,6 +84,12 @@ class MailboxShared {
   // Before Begin: how many doorbells are in the ring, see above. 0 in a forked child, because they
   // are the parent's.
   uint32_t Count() { return ours() ? ring_->Waiting() : 0; }
+
+  // After a claim that has found nothing at all: a source that is shown has connections, and this
+  // worker has no permit for it any more, or not yet. Whoever holds the desk will hide the source,
+  // or issue a permit and show it anew. Until then a loop that is level-triggered would spin. A
+  // permit may be issued just before this, so it must be looked for afterwards.
+  void Empty();
 
   // After the last claim of an offer.
   void Consume(uint32_t counted, bool left) {
@@ -87,6 +100,7 @@ class MailboxShared {
   bool ours() const { return ring::ThisProcess() == process_; }
 
   const std::unique_ptr<ring::MailboxRing> ring_;
+  ring::OwnDescriptor sight_;
   const uint64_t process_ = ring::ThisProcess();
   std::atomic<bool> occupied_{false};
 };

@@ -83,6 +83,16 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
     }
     SourceShared& shared = shared_.source(id.index);
     shared.gate.Limit(LimitOf(options.capacity));
+    // With a host the master is awake when its worker is, so a connection takes no way through
+    // another thread.
+    const bool may_be_aimed = options.permits && source.accepts && source.countable &&
+                              !source.tickets && !source.multishot &&
+                              environment_.options.host == Host::kThread &&
+                              (fcntl(source.fd, F_GETFL) & O_NONBLOCK) != 0;
+    if (may_be_aimed && shared.aimed == nullptr) {
+      shared.aimed = std::make_unique<AimedSource>(&shared_);
+    }
+    if (may_be_aimed) shared.aimed->sights.SetListener(source.fd);
     engine_.AddSource(
         id.index,
         {.fd = source.fd,
@@ -107,14 +117,18 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
                            ? absl::ToInt64Nanoseconds(options.age_max)
                            : 0,
          .age_facts = source.countable ? core::kFactCame : core::kFactGone,
-         .policy = std::move(options.policy)});
+         .policy = std::move(options.policy),
+         .desk = may_be_aimed ? &shared.aimed->desk : nullptr,
+         .sights = may_be_aimed ? &shared.aimed->sights : nullptr,
+         .hungry = &shared_.hungry_desks()});
     id.serial = engine_.source_serial(id.index);
     roster_.AddSource(id.index, {.used = true,
                                  .serial = id.serial,
                                  .fd = source.fd,
                                  .tickets = source.tickets,
                                  .tells_backlog = source.countable,
-                                 .tells_overflows = overflows >= 0});
+                                 .tells_overflows = overflows >= 0,
+                                 .may_be_aimed = may_be_aimed});
     shared.fd.store(source.fd, std::memory_order_relaxed);
     shared.traits.store((source.tickets ? kGivesTickets : 0) | (source.accepts ? kAccepts : 0) |
                             (source.countable ? kCountable : 0) |
@@ -228,6 +242,21 @@ absl::Status Master::SetCapacity(uint32_t worker, PortShared* shared, uint32_t c
     absl::Status known = roster_.Check(worker, shared);
     if (known.ok()) engine_.SetCapacity(worker, capacity);
     return known;
+  });
+}
+
+absl::Status Master::SetSight(uint32_t worker, PortShared* shared, int sight) {
+  // A duplicate, for the same reason as that of a ring.
+  ring::OwnDescriptor own(fcntl(sight, F_DUPFD_CLOEXEC, 0), environment_.shared->id());
+  if (own.get() < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  return Run([&] {
+    absl::Status known = roster_.Check(worker, shared);
+    if (!known.ok()) return known;
+    Channel& channel = *shared->channels[index_];
+    if (channel.permits == nullptr) channel.permits = std::make_unique<core::WorkerPermits>();
+    engine_.SetSight(worker, own.get(), channel.permits.get());
+    roster_.SetSight(worker, std::move(own));
+    return absl::OkStatus();
   });
 }
 

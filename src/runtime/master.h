@@ -55,6 +55,7 @@ class Master {
   void RemoveWorkerSoon(uint32_t worker, PortShared* shared);
 
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
+  absl::Status SetSight(uint32_t worker, PortShared* shared, int sight);
   absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
 
   absl::Status Join(SourceKey source, uint32_t worker, PortShared* shared, uint64_t token);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,9 +16,11 @@
 #include "core/claim.h"
 #include "core/inbox.h"
 #include "core/op.h"
+#include "ring/errors.h"
 #include "ring/translate.h"
 #include "runtime/balancer_impl.h"
 #include "runtime/mailbox_shared.h"
+#include "runtime/permit_claims.h"
 #include "runtime/shared.h"
 
 namespace ringmaster {
@@ -49,22 +52,29 @@ class Redeeming {
 // early, and a mailbox stays readable.
 class Claiming {
  public:
-  explicit Claiming(internal::PortShared& shared) : shared_(shared) {
-    shared_.claimer.Start(shared_.on_host);
-  }
+  explicit Claiming(internal::PortShared& shared) : shared_(shared) {}
   ~Claiming() {
     if (shared_.claimer.under_way()) {
       shared_.claimer.End();
       shared_.balancer->KnockIfHungry();
+      internal::VisitHungryDesks(*shared_.balancer);
     }
     if (shared_.left_in_claim) shared_.Unref();  // the holder was the port, which has left
   }
   Claiming(const Claiming&) = delete;
   Claiming& operator=(const Claiming&) = delete;
 
+  // From now on the worker does not wait. Does nothing the second time.
+  void Start() {
+    if (shared_.claimer.under_way()) return;
+    shared_.claimer.Start(shared_.on_host);
+    if (shared_.state.SaysItWaits()) shared_.state.SayBusy();
+  }
   void End() {
     shared_.claimer.End();
     if (shared_.claimer.KnocksAtEnd()) shared_.balancer->KnockIfHungry();
+    // A worker that gives hints does not wait yet.
+    if (!shared_.state.Hints()) internal::VisitHungryDesks(*shared_.balancer);
   }
 
  private:
@@ -77,6 +87,13 @@ void Redeem(Ticket ticket, uint32_t traits, absl::FunctionRef<void(Connection)> 
   if ((traits & internal::kAccepts) == 0) return ticket.Again();
   Connection connection = ticket.Accept();
   if (connection.fd() >= 0) serve(std::move(connection));
+}
+
+// Whether a connection waits for the worker's permits.
+bool SightShows(const internal::PortShared& shared) {
+  const int fd = shared.mailbox != nullptr ? shared.mailbox->fd() : shared.sight.get();
+  pollfd sight{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&sight, 1, 0) == 1;
 }
 
 absl::Status NotJoined() {
@@ -242,6 +259,22 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   // A callback may make this port leave, or move or destroy it. So nothing is asked of `this`
   // afterwards.
   const std::shared_ptr<internal::BalancerImpl> driven = shared.on_host ? balancer_ : nullptr;
+  bool more = false;
+  bool idle = true;  // nothing was found so far
+  if (internal::HasPermits(shared)) {
+    more = internal::AcceptByPermits(
+        shared, arrivals_max,
+        [&] {
+          idle = false;
+          claiming.Start();
+        },
+        [&](internal::AcceptedByPermit accepted) {
+          shared.Ref();
+          serve(Connection(accepted.fd, accepted.token, Lease(&shared, accepted.gate)));
+        });
+    if (shared.left_in_claim) return false;
+  }
+  claiming.Start();
   NoteCpu(shared.state);
   // Doorbells are counted before Begin and consumed at the end; runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared.mailbox.get();
@@ -252,6 +285,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     if (driven != nullptr && claimer.MasterIsDue()) driven->first_master().ComeBy();
     const core::Claimer::Taken taken = claimer.Take();
     if (taken.word == 0) break;
+    idle = false;
     internal::Channel& channel = *shared.channels[taken.inbox];
     const core::Offer offer = core::Offer::FromWord(taken.word);
     internal::SourceShared& source = channel.master->source(offer.source);
@@ -268,9 +302,15 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     if (shared.left_in_claim) return false;
   }
   const bool left = claimer.Left() || claimer.OfferedToItself();
-  if (mailbox != nullptr) mailbox->Consume(doorbells, left);
+  if (mailbox != nullptr) {
+    mailbox->Consume(doorbells, left);
+    if (idle && doorbells == 0 && internal::AnyShown(shared)) {
+      mailbox->Empty();
+      more |= internal::HasPermits(shared);
+    }
+  }
   claiming.End();
-  return left;
+  return left || more;
 }
 
 void Port::Took(size_t count) {
@@ -295,11 +335,22 @@ void Port::BeforeWait() {
   shared_->state.SayWaiting();
   // Whoever wanted it has something for it, which is not to stand behind what others pass on.
   if (shared_->balancer->KnockIfWaiterWanted()) shared_->state.SpeakFor(ring::NowNs());
+  internal::VisitHungryDesks(*shared_->balancer);
 }
 
 bool Port::AfterWait() {
   if (shared_ == nullptr || shared_->on_host) return false;
-  shared_->state.SayBusy();
+  if (internal::HasPermits(*shared_)) {
+    // Whoever was woken by a permit claims that first, and says then that it does not wait any
+    // more. Otherwise somebody at the desk might give the permit to another worker, and wake that.
+    if (SightShows(*shared_)) return true;
+    shared_->state.SayBusy();
+    internal::VisitOwnDesks(*shared_);
+  } else {
+    shared_->state.SayBusy();
+    // It may have got one just before.
+    if (internal::HasPermits(*shared_)) internal::VisitOwnDesks(*shared_);
+  }
   return std::any_of(shared_->channels.begin(), shared_->channels.end(),
                      [](const auto& channel) { return channel->inbox.Rung(); });
 }
@@ -321,6 +372,26 @@ size_t Port::ToPassOn(size_t ready) {
   const size_t count = shared.balancer->colleagues().SpeakForWaiters(shared, late, now_ns);
   shared.relief.PassedOn(count);
   return count;
+}
+
+absl::StatusOr<int> Port::WatchSight() {
+  if (shared_ == nullptr) return NotJoined();
+  if (shared_->on_host) {
+    return absl::FailedPreconditionError(
+        "a worker on the host needs no sight: it is awake whenever its master is");
+  }
+  if (shared_->mailbox != nullptr) {
+    const int fd = shared_->mailbox->fd();
+    absl::Status set = balancer_->SetSight(worker_, shared_, fd);
+    if (!set.ok()) return set;
+    return fd;
+  }
+  if (shared_->sight.get() >= 0) return shared_->sight.get();
+  ring::OwnDescriptor sight(epoll_create1(EPOLL_CLOEXEC), shared_->balancer->id());
+  if (sight.get() < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
+  if (absl::Status set = balancer_->SetSight(worker_, shared_, sight.get()); !set.ok()) return set;
+  shared_->sight = std::move(sight);
+  return shared_->sight.get();
 }
 
 absl::Status Port::SetCapacity(uint32_t capacity) {

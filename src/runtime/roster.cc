@@ -46,6 +46,7 @@ absl::Status Roster::Check(uint32_t worker, const PortShared* shared) const {
 void Roster::AddSource(uint32_t index, const SourceEntry& source) {
   if (index >= sources_.size()) sources_.resize(index + 1);
   had_tickets_ |= source.tickets;
+  may_have_permits_ |= source.may_be_aimed;
   sources_[index] = source;
 }
 
@@ -62,8 +63,9 @@ void Roster::AddTo(Redeemers& redeemers) const {
 
 void Roster::Release(uint32_t index, const core::Engine& engine) {
   const core::WorkerCount& count = engine.ledger().worker(index);
-  departed_.assigned += count.assigned;
-  departed_.claimed += count.claimed;
+  departed_.assigned += count.assigned + engine.ByPermit(index);
+  departed_.claimed += count.claimed + engine.ByPermit(index);
+  departed_.by_permit += engine.ByPermit(index);
   departed_.recalled += count.recalled;
   departed_.doorbells += engine.doorbells(index);
   departed_.stalls += engine.stalls(index);
@@ -82,6 +84,7 @@ void Roster::Release(uint32_t index, const core::Engine& engine) {
 void Roster::Forget(uint32_t index) {
   WorkerEntry worker = std::exchange(workers_[index], {});
   if (worker.ring_fd.get() >= 0) rings_to_close_.push_back(std::move(worker.ring_fd));
+  if (worker.sight.get() >= 0) rings_to_close_.push_back(std::move(worker.sight));
   worker.shared->KeepRing(master_);
   worker.shared->LeaveBooks(index);
   worker.shared->Unref();
@@ -94,6 +97,11 @@ void Roster::CloseAllRingsSoon() {
 }
 
 bool Roster::TicketsOut() const {
+  const auto redeems = [](const WorkerEntry& worker) {
+    return worker.shared != nullptr &&
+           worker.shared->state.redeeming.load(std::memory_order_seq_cst) != 0;
+  };
+  if (may_have_permits_ && std::any_of(workers_.begin(), workers_.end(), redeems)) return true;
   if (!had_tickets_) return false;
   const auto holds = [](const PortShared* worker) {
     return worker != nullptr && (worker->state.serving.load(std::memory_order_seq_cst) != 0 ||

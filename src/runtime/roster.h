@@ -8,6 +8,7 @@
 #define RINGMASTER_SRC_RUNTIME_ROSTER_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,14 +33,16 @@ struct SourceEntry {
   bool tickets = false;
   bool tells_backlog = false;    // ring::BacklogOf works
   bool tells_overflows = false;  // ring::OverflowsOf works
+  bool may_be_aimed = false;     // workers may accept from it by permits
 };
 
 struct WorkerEntry {
   PortShared* shared = nullptr;  // null: the index is free
   ring::OwnDescriptor ring_fd;   // our duplicate
   Handoff handoff = Handoff::kInbox;
-  uint32_t window = 0;  // as added
-  uint64_t tag = 0;     // of its doorbell
+  uint32_t window = 0;             // as added
+  uint64_t tag = 0;                // of its doorbell
+  ring::OwnDescriptor sight = {};  // our duplicate
 };
 
 // Workers that may be redeeming a ticket of a source which was just removed. When they have been
@@ -83,6 +86,9 @@ class Roster {
   bool Has(uint32_t worker, const PortShared* shared) const {
     return worker < workers_.size() && workers_[worker].shared == shared;
   }
+  void SetSight(uint32_t index, ring::OwnDescriptor sight) {
+    workers_[index].sight = std::move(sight);
+  }
   const WorkerEntry& worker(uint32_t index) const { return workers_[index]; }
   const std::vector<WorkerEntry>& workers() const { return workers_; }
   // Adds all workers that may be redeeming a ticket now.
@@ -118,6 +124,7 @@ class Roster {
   std::vector<ring::OwnDescriptor> rings_to_close_;
   std::vector<PortShared*> ticket_holders_;  // that have left with tickets; held
   bool had_tickets_ = false;                 // a source whose arrivals are tickets
+  bool may_have_permits_ = false;            // a source that may be aimed
   WorkerStats departed_;
 };
 

@@ -16,9 +16,11 @@
 #include "absl/status/statusor.h"
 #include "core/claim.h"
 #include "core/inbox.h"
+#include "core/permits.h"
 #include "core/port_state.h"
 #include "core/relief.h"
 #include "ring/process.h"
+#include "runtime/aimed_source.h"
 #include "runtime/passing_on.h"
 
 namespace ringmaster::internal {
@@ -26,6 +28,7 @@ namespace ringmaster::internal {
 // How many sources a master can have at a time. Each worker has a table of so many tokens, so that
 // claiming needs no lock.
 inline constexpr uint32_t kSourcesMax = 1024;
+static_assert(kSourcesMax <= core::kAimedSourcesMax);
 
 // A capacity as gates take it: 0 is no limit.
 inline uint32_t LimitOf(uint32_t capacity) { return capacity == UINT32_MAX ? 0 : capacity; }
@@ -45,6 +48,10 @@ struct SourceShared {
   // unknown, and the master knows who has joined.
   std::atomic<uint8_t> facts{0};
   std::atomic<uintptr_t> joined{kNobody};
+
+  // Null until a source of this index may be aimed. Written before any worker gets a permit, by
+  // which it finds this.
+  std::unique_ptr<AimedSource> aimed;
 
   static constexpr uintptr_t kNobody = 0;
   static constexpr uintptr_t kSeveral = 1;
@@ -75,6 +82,8 @@ class MasterShared {
 
   SourceShared& source(uint32_t index) { return sources_[index]; }
   PassingOn& passing_on() { return passing_on_; }
+  // Desks that want to hear of a worker that waits.
+  core::SourceSet& hungry_desks() { return hungry_desks_; }
 
   // A ticket of the source is given back, with the errno of what went wrong or 0. Returns false,
   // and does nothing, when that source was removed, whichever source has its index now. Any thread.
@@ -107,6 +116,7 @@ class MasterShared {
   const uint64_t process_ = ring::ThisProcess();
   std::atomic<uint32_t> given_back_{0};
   PassingOn passing_on_;
+  core::SourceSet hungry_desks_;
   std::array<SourceShared, kSourcesMax> sources_;
 };
 
@@ -231,6 +241,8 @@ struct Channel {
   const InboxMemory memory;
   core::Inbox inbox;
   core::Tally tally;  // Handoff::kCompletion
+  // If the worker watches a sight. Written before it gets a permit.
+  std::unique_ptr<core::WorkerPermits> permits;
   // The worker's own value for each source, by the source's index at the master. Join writes it,
   // before the master makes the first offer of that source. The inbox's tail publishes it to the
   // worker, hence relaxed. It is atomic, because a worker that leaves a source and joins it again
@@ -300,7 +312,10 @@ struct PortShared {
   core::Claimer claimer;
   core::Relief relief;
   uint32_t next_tally = 0;
+  size_t next_permits = 0;  // the channel whose permits come next, for the same reason
   std::shared_ptr<MailboxShared> mailbox;
+  // The sight of a worker with a ring, once it watches that. A mailbox has one of its own.
+  ring::OwnDescriptor sight;
   bool on_host = false;
   bool left_in_claim = false;  // the port has left within a claim of its own
 

@@ -27,6 +27,7 @@ void FillBacklog(uint32_t index, core::Engine& engine, const Roster& roster, Sou
 void Add(WorkerStats& sum, const WorkerStats& more) {
   sum.assigned += more.assigned;
   sum.claimed += more.claimed;
+  sum.by_permit += more.by_permit;
   sum.recalled += more.recalled;
   sum.moved += more.moved;
   sum.doorbells += more.doorbells;
@@ -56,7 +57,8 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
   stats.gone = engine.departed_sources().gone;
   for (uint32_t source = 0; source < engine.source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
-    stats.accepted += count.arrivals;
+    const uint64_t by_permit = engine.ByPermitOf(source);
+    stats.accepted += count.arrivals + by_permit;
     stats.passed_on += count.passed_on;
     stats.dropped += count.dropped;
     stats.gone += count.gone;
@@ -65,9 +67,9 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     const core::IntakeCount& intake = engine.intake(source);
     SourceStats& entry = stats.sources.emplace_back();
     entry = {.source = roster.PublicIndex(source),
-             .accepted = count.arrivals,
+             .accepted = count.arrivals + by_permit,
              .passed_on = count.passed_on,
-             .claimed = count.claimed,
+             .claimed = count.claimed + by_permit,
              .refused = count.refused,
              .dropped = count.dropped,
              .gone = count.gone,
@@ -94,10 +96,12 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.moved += count.moved;
+    const uint64_t by_permit = engine.ByPermit(index);
     stats.workers.push_back(
         {.worker = index,
-         .assigned = count.assigned,
-         .claimed = count.claimed,
+         .assigned = count.assigned + by_permit,
+         .claimed = count.claimed + by_permit,
+         .by_permit = by_permit,
          .recalled = count.recalled,
          .moved = count.moved,
          .doorbells = engine.doorbells(index),

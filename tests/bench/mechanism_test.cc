@@ -133,8 +133,10 @@ TEST_P(EveryMechanism, CountsWakesAndSystemCallsAlike) {
   EXPECT_GE(after.system_calls - before.system_calls, 398u);
   EXPECT_GE(after.system_calls - before.system_calls, after.wakes - before.wakes);
   EXPECT_EQ(server->books().has_master, HasMaster(name()));
+  // Asking for its counts wakes a master, too.
   EXPECT_EQ(after.master_wakes > before.master_wakes, HasMaster(name()));
-  EXPECT_EQ(after.doorbells > before.doorbells, HasMaster(name()));
+  // Where workers accept by themselves, nobody is rung.
+  EXPECT_TRUE(HasMaster(name()) || after.doorbells == before.doorbells);
 }
 
 TEST_P(EveryMechanism, StopsWhileConnectionsAreOpen) {
@@ -273,7 +275,8 @@ class TakesTurns : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(
     All, TakesTurns,
     testing::Values("ringmaster:round-robin", "ringmaster:round-robin/poll-accept/completion",
-                    "ringmaster:round-robin/poll-accept/mailbox", "eventfd-round-robin"),
+                    "ringmaster:round-robin/poll-accept/mailbox/thread/dealt",
+                    "eventfd-round-robin"),
     [](const auto& param) {
       return absl::StrReplaceAll(param.param, {{"-", "_"}, {":", "_"}, {"/", "_"}});
     });

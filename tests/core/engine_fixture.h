@@ -33,6 +33,7 @@ struct TestWorkerOptions {
   uint32_t window = 4;
   uint32_t capacity = UINT32_MAX;
   bool completions = false;  // arrivals are handed over as completions
+  bool sight = false;        // so it may get permits
 };
 
 struct TestSourceOptions {
@@ -44,7 +45,9 @@ struct TestSourceOptions {
   Gate* gate = nullptr;        // how many connections may be open
   bool listens = true;         // connections come from it
   uint32_t start_workers = 1;  // before so many have joined, nothing is taken in
-  bool hides_end = false;      // its multishot accept does not complete when it is shut down
+  Desk* desk = nullptr;        // by which it may be aimed
+  Sights* sights = nullptr;
+  bool hides_end = false;  // its multishot accept does not complete when it is shut down
 };
 
 class EngineTest : public ::testing::Test {
@@ -63,12 +66,16 @@ class EngineTest : public ::testing::Test {
          .recall = options.recall,
          .start_workers = options.start_workers,
          .gate = options.gate,
-         .policy = std::move(policy)});
+         .policy = std::move(policy),
+         .desk = options.desk,
+         .sights = options.sights,
+         .hungry = &hungry_desks_});
   }
 
   // Joins every source that there is.
   uint32_t AddWorker(TestWorkerOptions options = {}) {
     auto worker = std::make_unique<MemoryWorker>(options.window);
+    if (options.sight) permits_.push_back(std::make_unique<WorkerPermits>());
     const uint32_t index =
         engine_.AddWorker({.inbox = &worker->inbox(),
                            .state = &worker->state(),
@@ -76,7 +83,9 @@ class EngineTest : public ::testing::Test {
                            .ring_fd = 100 + static_cast<int32_t>(workers_.size()),
                            .tag = 200 + workers_.size(),
                            .capacity = options.capacity,
-                           .window_max = options.window});
+                           .window_max = options.window,
+                           .sight = options.sight ? static_cast<int>(workers_.size()) : -1,
+                           .permits = options.sight ? permits_.back().get() : nullptr});
     if (index == workers_.size()) {
       workers_.push_back(std::move(worker));
     } else {
@@ -149,6 +158,8 @@ class EngineTest : public ::testing::Test {
 
   bool ring_keeps_its_word_ = true;  // see core/room.h
   Hunger hunger_;
+  SourceSet hungry_desks_;
+  std::vector<std::unique_ptr<WorkerPermits>> permits_;
   Engine engine_{{.recall_after_ns = kRecallAfter, .completion_entries = 64, .watch_fd = kWatchFd},
                  &hunger_};
   std::vector<std::unique_ptr<MemoryWorker>> workers_;

@@ -128,7 +128,8 @@ TEST_P(EveryWayOfMasters, LoseNothingWhileWorkersComeAndGo) {
 
 TEST_F(MastersTest, AMailboxServesAllOfThemAndTakesTurns) {
   Create({.masters = kMasters, .recall_after = absl::Seconds(60)});
-  std::vector<Source> sources = AddSources();
+  // The masters deal, and doorbells tell.
+  std::vector<Source> sources = AddSources([] { return SourceOptions{.permits = false}; });
   const Mailbox mailbox = Mailbox::Create().value();
   Port port = balancer_->AddWorker(mailbox).value();
   for (uint64_t i = 0; i < kMasters; ++i) ASSERT_TRUE(sources[i].Join(port, {.token = i}).ok());

@@ -53,6 +53,8 @@ const Calls kMaster = {SYS_io_uring_enter, SYS_getsockopt, SYS_setsockopt, SYS_g
                        SYS_write,          SYS_close,      SYS_accept4,    SYS_fcntl,
                        SYS_poll,           SYS_recvfrom,   SYS_exit,       SYS_rt_sigprocmask};
 const Calls kWorker = {SYS_write, SYS_close, SYS_fcntl, SYS_accept4, SYS_poll, SYS_io_uring_enter};
+// The same of one that has permits.
+const Calls kPermits = {SYS_getsockopt, SYS_epoll_ctl, SYS_epoll_wait, SYS_sched_yield};
 const Calls kEnd = {SYS_write, SYS_close};
 const Calls kSetUp = {SYS_io_uring_setup,
                       SYS_io_uring_enter,
@@ -163,17 +165,21 @@ void MeetOneWhoHasGone(Source& source, const Listener& listener) {
   if (!source.Resume().ok()) _exit(8);
 }
 
+enum class Kind { kDealt, kTickets, kPermits };
+
 // A whole life. `confine`: each role by its own filter; otherwise everything under all of them.
-void Live(bool tickets, bool confine) {
+void Live(Kind kind, bool confine) {
+  const bool tickets = kind == Kind::kTickets;
+  const bool permits = kind == Kind::kPermits;
   const Listener listener = Listener::Tcp();
   int go[2];
   if (pipe2(go, O_CLOEXEC) != 0) _exit(2);
   StartClients(listener, go);
-  if (!confine) Permit(kSetUp + kMaster + kWorker + kEnd);
+  if (!confine) Permit(kSetUp + kMaster + kWorker + kPermits + kEnd);
   auto balancer = Balancer::Create().value();
   SourceOptions options{.intake = tickets ? Intake::kReadiness : Intake::kPollAccept};
-  if (!tickets && confine) options.policy = std::make_unique<ConfiningPolicy>();
-  if (!tickets) options.age_max = absl::Seconds(60);
+  if (kind == Kind::kDealt && confine) options.policy = std::make_unique<ConfiningPolicy>();
+  if (kind == Kind::kDealt) options.age_max = absl::Seconds(60);
   Source source = balancer->AddSource(listener.fd(), std::move(options)).value();
   const Listener local = Listener::Unix();
   Source other = balancer->AddSource(local.fd(), {.age_max = absl::Seconds(60)}).value();
@@ -183,7 +189,7 @@ void Live(bool tickets, bool confine) {
   std::atomic<bool> stop{false};
   std::atomic<int> served{0};
   std::thread worker([&] {
-    if (confine) Permit(kWorker);
+    if (confine) Permit(permits ? kWorker + kPermits : kWorker);
     for (int announced = 0; !stop;) {
       if (announced == served && announced < 20) {
         ++announced;
@@ -199,8 +205,8 @@ void Live(bool tickets, bool confine) {
   });
   while (served < 20) poll(nullptr, 0, 1);
   MeetOneWhoHasGone(other, local);
-  if (!tickets) MeetOneWhoHasGone(source, listener);
-  while (balancer->Stats().gone < (tickets ? 1 : 2)) poll(nullptr, 0, 1);
+  if (kind == Kind::kDealt) MeetOneWhoHasGone(source, listener);
+  while (balancer->Stats().gone < (kind == Kind::kDealt ? 2 : 1)) poll(nullptr, 0, 1);
   stop = true;
   worker.join();
   if (confine) Permit(kEnd);
@@ -214,7 +220,7 @@ void Live(bool tickets, bool confine) {
   _exit(0);
 }
 
-void ExpectALife(bool tickets, bool confine) {
+void ExpectALife(Kind kind, bool confine) {
   if (testing::kSeccompArchitecture == 0) GTEST_SKIP() << "not written for this architecture";
 #ifdef RINGMASTER_TEST_SANITIZED
   GTEST_SKIP() << "a sanitizer makes system calls of its own";
@@ -222,7 +228,7 @@ void ExpectALife(bool tickets, bool confine) {
   if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
   const pid_t child = fork();
   ASSERT_GE(child, 0);
-  if (child == 0) Live(tickets, confine);
+  if (child == 0) Live(kind, confine);
   int status = -1;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "no seccomp filters here";
@@ -230,11 +236,14 @@ void ExpectALife(bool tickets, bool confine) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST(SystemCalls, EachRoleMakesNoOthersThanThoseListed) { ExpectALife(false, true); }
-TEST(SystemCalls, AWorkerThatRedeemsTicketsMakesNoOthersThanThoseListed) {
-  ExpectALife(true, true);
+TEST(SystemCalls, EachRoleMakesNoOthersThanThoseListed) { ExpectALife(Kind::kDealt, true); }
+TEST(SystemCalls, AWorkerThatHasPermitsMakesNoOthersThanThoseListed) {
+  ExpectALife(Kind::kPermits, true);
 }
-TEST(SystemCalls, AWholeLifeMakesNoOthersThanThoseListed) { ExpectALife(false, false); }
+TEST(SystemCalls, AWorkerThatRedeemsTicketsMakesNoOthersThanThoseListed) {
+  ExpectALife(Kind::kTickets, true);
+}
+TEST(SystemCalls, AWholeLifeMakesNoOthersThanThoseListed) { ExpectALife(Kind::kDealt, false); }
 
 }  // namespace
 }  // namespace ringmaster

@@ -46,6 +46,11 @@ class WaitsTest : public BalancerTest {
     Port port;
   };
 
+  // All connections are dealt: this is about the master's decisions.
+  Source AddSource(const Listener& listener, SourceOptions options = {}) {
+    options.permits = false;
+    return BalancerTest::AddSource(listener, std::move(options));
+  }
   Loop AddLoop(std::vector<Source> sources) {
     Loop loop{.mailbox = Mailbox::Create().value()};
     loop.port = balancer_->AddWorker(loop.mailbox).value();

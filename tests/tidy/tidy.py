@@ -69,7 +69,7 @@ IMPURE_HEADERS = re.compile(
     r"|absl/(time/clock|synchronization|random|container/.*hash).*")
 IMPURE_WORDS = re.compile(
     r"\b(thread_local|getenv|syscall|rand|srand|gettimeofday|clock_gettime)\b")
-ATOMIC_FILES = ("src/core/inbox.h", "src/core/port_state.h")
+ATOMIC_FILES = ("src/core/inbox.h", "src/core/permits.h", "src/core/port_state.h")
 ATOMICS = re.compile(r"\batomic(_\w+)?\b")
 
 # The public header that is C as well as C++.

@@ -157,7 +157,7 @@ class Layering(Tidy):
     def test_pure_folders_call_nothing_impure(self):
         self.breaks("src/sim/bad.cc", "int a = rand();\n", "pure: rand")
 
-    def test_atomics_live_in_two_files(self):
+    def test_atomics_live_in_their_files(self):
         self.breaks("src/core/bad.h", "std::atomic<int> a;\n", "atomics live in")
         self.breaks("src/core/bad.h", "void F() { atomic_thread_fence(0); }\n", "atomics live in")
 

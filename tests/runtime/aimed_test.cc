@@ -1,0 +1,374 @@
+// Sources whose policy decides before a connection comes (Port::WatchSight), on the real ring, with
+// real clients. Each loop waits for ever, so a connection that nobody is woken for ends the test by
+// its time limit.
+
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "balancer_fixture.h"
+#include "ringmaster/balancer.h"
+#include "ringmaster/mailbox.h"
+#include "support/server.h"
+
+namespace ringmaster {
+namespace {
+
+enum class Loop { kEpoll, kEpollEdge, kUring };
+
+struct Way {
+  Loop loop = Loop::kEpoll;
+  bool hints = true;
+};
+
+std::string NameOf(const ::testing::TestParamInfo<Way>& info) {
+  const std::string loop = info.param.loop == Loop::kEpoll       ? "epoll"
+                           : info.param.loop == Loop::kEpollEdge ? "edge"
+                                                                 : "uring";
+  return loop + (info.param.hints ? "" : "_without_hints");
+}
+
+// A worker with a loop of its own that watches its sight.
+class SightWorker {
+ public:
+  using Serve = std::function<void(uint32_t, Connection)>;
+
+  SightWorker(Balancer& balancer, std::vector<Source> sources, Way way, Serve serve,
+              uint32_t capacity = UINT32_MAX)
+      : way_(way), serve_(std::move(serve)), stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    thread_ = std::thread([this, &balancer, sources = std::move(sources), capacity]() mutable {
+      if (way_.loop == Loop::kUring) {
+        RunUring(balancer, sources, capacity);
+      } else {
+        RunEpoll(balancer, sources, capacity);
+      }
+    });
+    ready_.Wait();
+  }
+  ~SightWorker() {
+    Stop();
+    close(stop_fd_);
+  }
+  SightWorker(const SightWorker&) = delete;
+  SightWorker& operator=(const SightWorker&) = delete;
+
+  void Stop() {
+    if (!thread_.joinable()) return;
+    const uint64_t one = 1;
+    EXPECT_EQ(write(stop_fd_, &one, sizeof(one)), 8);
+    thread_.join();
+  }
+  uint32_t index() const { return index_; }
+  uint64_t claimed() const { return claimed_; }
+
+ private:
+  void Join(Port& port, std::vector<Source>& sources) {
+    index_ = port.worker();
+    for (Source& source : sources) ASSERT_TRUE(source.Join(port).ok());
+    ready_.Open();
+  }
+  // Claims until nothing is left.
+  void Claim(Port& port) {
+    while (port.Claim([this](Connection connection) {
+      ++claimed_;
+      serve_(index_, std::move(connection));
+    })) {
+    }
+  }
+  void BeforeWait(Port& port) {
+    if (way_.hints) port.BeforeWait();
+  }
+  void AfterWait(Port& port) {
+    if (way_.hints && port.AfterWait()) Claim(port);
+  }
+
+  void RunEpoll(Balancer& balancer, std::vector<Source>& sources, uint32_t capacity) {
+    Mailbox mailbox = Mailbox::Create().value();
+    Port port = balancer.AddWorker(mailbox, {.capacity = capacity}).value();
+    const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    for (const int fd : {mailbox.fd(), stop_fd_}) {
+      epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+      if (way_.loop == Loop::kEpollEdge) event.events |= EPOLLET;
+      EXPECT_EQ(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event), 0);
+    }
+    Join(port, sources);
+    for (bool stop = false; !stop;) {
+      epoll_event events[2];
+      BeforeWait(port);
+      const int count = epoll_wait(epoll_fd, events, 2, -1);
+      AfterWait(port);
+      for (int i = 0; i < count; ++i) {
+        if (events[i].data.fd == stop_fd_) {
+          stop = true;
+        } else {
+          Claim(port);
+        }
+      }
+    }
+    port.Leave();
+    close(epoll_fd);
+  }
+
+  void RunUring(Balancer& balancer, std::vector<Source>& sources, uint32_t capacity) {
+    constexpr uint64_t kDoorbell = 1;
+    constexpr uint64_t kSight = 2;
+    constexpr uint64_t kStop = 3;
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(16, &ring, 0), 0);
+    Port port =
+        balancer.AddWorker({.ring_fd = ring.ring_fd, .tag = kDoorbell, .capacity = capacity})
+            .value();
+    const int sight = port.WatchSight().value();
+    const auto watch = [&](int fd, uint64_t tag) {
+      io_uring_sqe* const entry = io_uring_get_sqe(&ring);
+      io_uring_prep_poll_multishot(entry, fd, POLLIN);
+      io_uring_sqe_set_data64(entry, tag);
+    };
+    watch(sight, kSight);
+    watch(stop_fd_, kStop);
+    io_uring_submit(&ring);
+    Join(port, sources);
+    for (bool stop = false; !stop;) {
+      BeforeWait(port);
+      io_uring_submit_and_wait(&ring, 1);
+      AfterWait(port);
+      io_uring_cqe* completion;
+      bool claim = false;
+      while (io_uring_peek_cqe(&ring, &completion) == 0) {
+        stop |= completion->user_data == kStop;
+        claim |= completion->user_data != kStop;
+        if (completion->user_data == kSight && (completion->flags & IORING_CQE_F_MORE) == 0) {
+          watch(sight, kSight);
+        }
+        io_uring_cqe_seen(&ring, completion);
+      }
+      if (claim) Claim(port);
+    }
+    port.Leave();
+    io_uring_queue_exit(&ring);
+  }
+
+  const Way way_;
+  const Serve serve_;
+  const int stop_fd_;
+  Gate ready_;
+  uint32_t index_ = UINT32_MAX;
+  std::atomic<uint64_t> claimed_{0};
+  std::thread thread_;
+};
+
+class AimedTest : public BalancerTest, public ::testing::WithParamInterface<Way> {
+ protected:
+  void AddWorkers(std::vector<Source> sources, int count, SightWorker::Serve serve = ServeIndex,
+                  uint32_t capacity = UINT32_MAX) {
+    for (int i = 0; i < count; ++i) {
+      workers_.push_back(
+          std::make_unique<SightWorker>(*balancer_, sources, GetParam(), serve, capacity));
+    }
+  }
+  void TearDown() override {
+    workers_.clear();
+    balancer_.reset();
+  }
+  // It outlives the balancer.
+  const Listener& NewListener() {
+    listeners_.push_back(Listener::Tcp());
+    return listeners_.back();
+  }
+  uint64_t Doorbells() {
+    uint64_t doorbells = 0;
+    for (const WorkerStats& worker : balancer_->Stats().workers) doorbells += worker.doorbells;
+    return doorbells;
+  }
+
+  std::deque<Listener> listeners_;
+  std::vector<std::unique_ptr<SightWorker>> workers_;
+};
+
+TEST_P(AimedTest, TurnsAreExactWithoutTheMaster) {
+  const Listener& listener = NewListener();
+  AddWorkers({AddSource(listener, {.policy = RoundRobin()})}, 4);
+  std::vector<uint64_t> served(4);
+  uint64_t all = 0;
+  // A worker that a busy machine keeps from coming to its wait is passed over, and owed its turns.
+  const auto even = [&] {
+    const auto [least, most] = std::minmax_element(served.begin(), served.end());
+    return *most - *least <= 1;
+  };
+  for (; all < 400 || (!even() && all < 100'000); ++all) {
+    const int worker = AskWhoServes(listener);
+    ASSERT_GE(worker, 0);
+    ++served[static_cast<size_t>(worker)];
+  }
+  EXPECT_TRUE(even());
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_EQ(stats.accepted, all);
+  ASSERT_EQ(stats.sources.size(), 1U);
+  EXPECT_EQ(stats.sources[0].claimed, all);
+  EXPECT_EQ(stats.sources[0].accepted, all);
+  for (const WorkerStats& worker : stats.workers) {
+    EXPECT_EQ(worker.assigned, worker.claimed);
+    EXPECT_EQ(worker.claimed, served[worker.worker]);
+    EXPECT_GT(worker.by_permit, worker.claimed / 2);
+    EXPECT_LE(worker.by_permit, worker.claimed);
+  }
+}
+
+// A claim that has found nothing is over, although the permit has come back to the same worker.
+TEST_P(AimedTest, AClaimThatFindsNothingEnds) {
+  const Listener& listener = NewListener();
+  AddWorkers({AddSource(listener)}, 1);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(AskWhoServes(listener), 0);
+  Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  const Listener& other = NewListener();
+  Source source = AddSource(other);
+  ASSERT_TRUE(source.Join(port).ok());
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(port.Claim([](Connection) { FAIL(); }));
+  const int client = other.Connect();
+  pollfd entry{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&entry, 1, 10'000), 1);
+  EXPECT_FALSE(port.Claim([](Connection connection) { ServeIndex(7, std::move(connection)); }));
+  ExpectAnswers({client});
+}
+
+TEST_P(AimedTest, AFloodIsServed) {
+  const Listener& listener = NewListener();
+  AddWorkers({AddSource(listener)}, 4);
+  Clients clients({&listener}, 8);
+  EXPECT_TRUE(clients.Go(3'000));
+  clients.Stop();
+  EXPECT_EQ(clients.failed(), 0U);
+  const BalancerStats stats = balancer_->Stats();
+  EXPECT_EQ(stats.accepted, clients.served());
+  uint64_t claimed = 0;
+  for (const WorkerStats& worker : stats.workers) claimed += worker.claimed;
+  EXPECT_EQ(claimed, clients.served());
+  // A client sees the end of its connection before the lease is released.
+  for (const WorkerStats& worker : stats.workers) {
+    EXPECT_TRUE(Eventually([&] { return balancer_->Stats().workers[worker.worker].open == 0; }));
+  }
+}
+
+TEST_P(AimedTest, WhatWaitsForAWorkerThatDoesNotMoveIsServedByOthers) {
+  const Listener& listener = NewListener();
+  Gate freed;
+  std::atomic<int> frozen{0};
+  AddWorkers({AddSource(listener, {.policy = RoundRobin()})}, 3,
+             [&](uint32_t worker, Connection connection) {
+               ServeIndex(worker, std::move(connection));
+               if (worker == 0 && frozen.exchange(1) == 0) freed.Wait();
+             });
+  for (int i = 0; i < 60; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  freed.Open();
+  for (int i = 0; i < 60; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  workers_.clear();  // before what they refer to
+}
+
+TEST_P(AimedTest, CapacitiesAreExact) {
+  const Listener& listener = NewListener();
+  Kept kept;
+  const Source source = AddSource(listener, {.capacity = 5});
+  AddWorkers({source}, 3, kept.serve(), /*capacity=*/2);
+  std::vector<int> clients;
+  for (int i = 0; i < 12; ++i) clients.push_back(listener.Connect());
+  int served = 0;
+  while (served < 12) {
+    ASSERT_TRUE(Eventually([&] { return kept.size() > 0; }));
+    std::vector<Connection> now = kept.TakeAll();
+    served += static_cast<int>(now.size());
+  }
+  EXPECT_LE(kept.most(), 5U);
+  ExpectEnds(clients);
+  workers_.clear();
+}
+
+TEST_P(AimedTest, PausesPoliciesAndRemovalsLoseNothing) {
+  const Listener& listener = NewListener();
+  Source source = AddSource(listener);
+  AddWorkers({source}, 3);
+  Clients clients({&listener}, 4);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_TRUE(clients.Go(20));
+    EXPECT_TRUE(source.SetPolicy(i % 2 == 0 ? RoundRobin() : LeastLoaded()).ok());
+    EXPECT_TRUE(source.Pause().ok());
+    EXPECT_TRUE(source.Resume().ok());
+    if (i % 3 == 0) {
+      EXPECT_TRUE(clients.Go(20));
+      EXPECT_TRUE(source.SetPolicy(AffinityHash()).ok());
+    }
+    if (i == 5) {
+      workers_.pop_back();
+      AddWorkers({source}, 1);
+    }
+  }
+  EXPECT_TRUE(clients.Go(20));
+  clients.Stop();
+  EXPECT_EQ(clients.failed(), 0U);
+  EXPECT_TRUE(source.Remove().ok());
+  EXPECT_EQ(balancer_->Stats().accepted, clients.served());
+}
+
+TEST_P(AimedTest, TwoSourcesShareTheirWorkers) {
+  const Listener& first = NewListener();
+  const Listener& second = NewListener();
+  AddWorkers({AddSource(first), AddSource(second)}, 2);
+  Clients clients({&first, &second}, 4);
+  EXPECT_TRUE(clients.Go(1'000));
+  clients.Stop();
+  EXPECT_EQ(clients.failed(), 0U);
+}
+
+TEST_P(AimedTest, AQuietSourceIsServedAgain) {
+  const Listener& listener = NewListener();
+  AddWorkers({AddSource(listener)}, 2);
+  EXPECT_GE(AskWhoServes(listener), 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1'200));
+  const uint64_t wakes = balancer_->Stats().master_wakes;
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_LE(balancer_->Stats().master_wakes, wakes + 2) << "an idle master sleeps";
+  for (int i = 0; i < 20; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+}
+
+TEST_P(AimedTest, AShutdownServesWhatItHasAccepted) {
+  const Listener& listener = NewListener();
+  Kept kept;
+  AddWorkers({AddSource(listener)}, 2, kept.serve());
+  std::vector<int> clients;
+  for (int i = 0; i < 6; ++i) clients.push_back(listener.Connect());
+  ASSERT_TRUE(Eventually([&] { return kept.size() == 6; }));
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    kept.TakeAll();
+  });
+  const ShutdownReport report = balancer_->Shutdown(absl::Seconds(10));
+  later.join();
+  EXPECT_TRUE(report.drained);
+  EXPECT_EQ(report.stats.accepted, 6U);
+  ExpectEnds(clients);
+  workers_.clear();
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, AimedTest,
+                         ::testing::Values(Way{Loop::kEpoll}, Way{Loop::kEpoll, false},
+                                           Way{Loop::kEpollEdge}, Way{Loop::kUring},
+                                           Way{Loop::kUring, false}),
+                         NameOf);
+
+}  // namespace
+}  // namespace ringmaster
