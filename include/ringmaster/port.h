@@ -300,7 +300,8 @@ class [[nodiscard]] Port {
   //
   // Sources are decided on in this way if they listen on TCP with Intake::kPollAccept and
   // Host::kThread, are non-blocking and do not drop by age, their policy may be asked on any thread
-  // (Policy::AnyThread), and every worker that has joined them has a sight.
+  // (Policy::AnyThread), and every worker that has joined them has a sight and gives hints
+  // (BeforeWait): otherwise nobody knows who waits.
   //
   // Call it before Join, once. Ownership: the port's, until it leaves. On the worker's thread.
   // FailedPrecondition for a port that has left, in a forked child, and for a worker on the host;

@@ -20,7 +20,7 @@ bool Aimer::MayAim(const Source& source) const {
   bool place = false;
   for (const uint32_t index : source.joined) {
     const WorkerConfig& worker = books_.workers[index].config;
-    if (worker.sight < 0) return false;
+    if (worker.sight < 0 || !worker.state->Hints()) return false;
     place |= worker.state->open.load(std::memory_order_relaxed) < worker.capacity;
   }
   return place && !books_.places.Full(source.index);

@@ -5,7 +5,9 @@
 // Rule "aimed". A source is aimed while all of this holds: it has a desk, which its intake and its
 // listener allow; its policy needs no facts and may be asked on any thread; it does not drop by
 // age; it is neither shut, nor backs off, nor has anything held, set aside or asked for;
-// each worker that has joined it has a sight; and one of them has a place.
+// each worker that has joined it has a sight and gives hints; and one of them has a place. Without
+// hints it cannot be known who waits, and a permit would lie with a worker that is busy more often
+// than an offer does.
 
 #ifndef RINGMASTER_SRC_CORE_AIMER_H_
 #define RINGMASTER_SRC_CORE_AIMER_H_

@@ -29,7 +29,10 @@ class AimerTest : public EngineTest {
     AddSource(options, std::move(policy));
   }
   void AddWorkers(uint32_t count, uint32_t capacity = UINT32_MAX) {
-    for (uint32_t i = 0; i < count; ++i) AddWorker({.capacity = capacity, .sight = true});
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t index = AddWorker({.capacity = capacity, .sight = true});
+      workers_[index]->state().SayWaiting();
+    }
   }
 
   Permits& PermitsOf(uint32_t worker) { return permits_[worker]->of_source[0]; }
@@ -71,6 +74,18 @@ TEST_F(AimerTest, ASourceIsAimedWhereAllWorkersHaveSights) {
   EXPECT_EQ(sights_.shown, (std::set<int>{1}));
   EXPECT_EQ(engine_.ByPermitOf(0), 1U);
   EXPECT_EQ(engine_.ByPermit(0), 1U);
+}
+
+TEST_F(AimerTest, WithoutHintsItIsDealt) {
+  AddAimed();
+  AddWorkers(1);
+  AddWorker({.sight = true});
+  Batch();
+  EXPECT_FALSE(engine_.aimed(0));
+  Batch({Accepted(-EAGAIN), Accepted(-EAGAIN)});
+  workers_[1]->state().SayWaiting();
+  Batch();
+  EXPECT_TRUE(engine_.aimed(0));
 }
 
 TEST_F(AimerTest, AWorkerWithoutASightIsDealtTo) {

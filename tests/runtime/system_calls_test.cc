@@ -196,7 +196,9 @@ void Live(Kind kind, bool confine) {
         [[maybe_unused]] const ssize_t written = write(go[1], "g", 1);
       }
       pollfd entry{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+      if (permits) port.BeforeWait();
       poll(&entry, 1, 10);
+      if (permits) port.AfterWait();
       port.Claim([&](Connection connection) {
         [[maybe_unused]] const ssize_t answered = write(connection.fd(), "a", 1);
         ++served;
@@ -210,7 +212,9 @@ void Live(Kind kind, bool confine) {
   stop = true;
   worker.join();
   if (confine) Permit(kEnd);
-  if (balancer->Stats().accepted < 20) _exit(4);
+  const BalancerStats stats = balancer->Stats();
+  if (stats.accepted < 20) _exit(4);
+  if (permits != (stats.workers.at(0).by_permit > 0)) _exit(9);
   if (!source.Remove().ok()) _exit(5);
   if (!balancer->Shutdown(absl::Seconds(10)).drained) _exit(6);
   port.Leave();
