@@ -33,6 +33,7 @@ class Aim {
   void Open(int64_t now_ns, int64_t recall_after_ns) {
     open_ = true;
     opened_at_ns_ = now_ns;
+    retry_ns_ = 0;
     Wake(now_ns, recall_after_ns);
   }
   // The master has closed it.
@@ -46,6 +47,15 @@ class Aim {
   }
   // Until then the engine deals.
   int64_t deal_until_ns() const { return deal_until_ns_; }
+
+  // It could not be opened, because all workers are rung: when to look again.
+  int64_t Retry(int64_t now_ns) {
+    if (now_ns >= retry_at_ns_) {
+      retry_ns_ = std::clamp(2 * retry_ns_, kDealNs / 8, kDealNsMax);
+      retry_at_ns_ = After(now_ns, retry_ns_);
+    }
+    return retry_at_ns_;
+  }
 
   // Connections come again, or come still.
   void Wake(int64_t now_ns, int64_t recall_after_ns) {
@@ -78,6 +88,8 @@ class Aim {
   int64_t quiet_at_ns_ = 0;
   int64_t deal_ns_ = kDealNs;
   int64_t deal_until_ns_ = 0;
+  int64_t retry_ns_ = 0;
+  int64_t retry_at_ns_ = 0;
 };
 
 }  // namespace ringmaster::core

@@ -26,6 +26,12 @@ bool Aimer::MayAim(const Source& source) const {
   return place && !books_.places.Full(source.index);
 }
 
+// Whether nobody could have a permit because of a doorbell that is on its way: rule "marks".
+bool Aimer::AllRung(const Source& source) const {
+  return std::all_of(source.joined.begin(), source.joined.end(),
+                     [this](uint32_t worker) { return books_.workers[worker].outbox.rung(); });
+}
+
 void Aimer::TakeNote() {
   for (Source& source : books_.sources) {
     if (!source.aim.open()) continue;
@@ -72,6 +78,10 @@ void Aimer::OpenDesks() {
       if (!MayAim(source)) continue;
       if (books_.now_ns < source.aim.deal_until_ns()) {
         due_at_ns_ = std::min(due_at_ns_, source.aim.deal_until_ns());
+        continue;
+      }
+      if (AllRung(source)) {
+        due_at_ns_ = std::min(due_at_ns_, source.aim.Retry(books_.now_ns));
         continue;
       }
       Open(source);

@@ -45,6 +45,7 @@ class Aimer {
 
  private:
   bool MayAim(const Source& source) const;
+  bool AllRung(const Source& source) const;
   void Open(Source& source);
 
   Books& books_;

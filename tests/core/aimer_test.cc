@@ -183,6 +183,23 @@ TEST_F(AimerTest, ItIsAimedAgainAlthoughSomethingIsOffered) {
   EXPECT_EQ(Claim(rung).size(), 1U);
 }
 
+// A doorbell marks a worker, so nobody could have a permit.
+TEST_F(AimerTest, WhereAllAreRungItIsAimedWhenSomebodyHasLooked) {
+  AddAimed();
+  AddWorkers(1);
+  Batch();
+  desk_.VisitInTrouble(ECONNRESET);
+  Batch({Knock()});
+  Batch({Accepted(50), Accepted(-EAGAIN)});
+  for (int i = 0; i < 5; ++i) {
+    SleepAndBatch();
+    EXPECT_FALSE(engine_.aimed(0));
+  }
+  EXPECT_EQ(Claim(0).size(), 1U);
+  SleepAndBatch();
+  EXPECT_TRUE(engine_.aimed(0));
+}
+
 // The engine asks the policy, so the desk must be the master's.
 TEST_F(AimerTest, ARecallTakesTheDesk) {
   AddAimed();

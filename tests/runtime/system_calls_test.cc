@@ -186,12 +186,14 @@ void Live(Kind kind, bool confine) {
   Mailbox mailbox = Mailbox::Create().value();
   Port port = balancer->AddWorker(mailbox).value();
   if (!source.Join(port).ok() || !other.Join(port).ok()) _exit(3);
+  // It takes some until the source is aimed.
+  const int clients = permits ? 400 : 20;
   std::atomic<bool> stop{false};
   std::atomic<int> served{0};
   std::thread worker([&] {
     if (confine) Permit(permits ? kWorker + kPermits : kWorker);
     for (int announced = 0; !stop;) {
-      if (announced == served && announced < 20) {
+      if (announced == served && announced < clients) {
         ++announced;
         [[maybe_unused]] const ssize_t written = write(go[1], "g", 1);
       }
@@ -205,7 +207,7 @@ void Live(Kind kind, bool confine) {
       });
     }
   });
-  while (served < 20) poll(nullptr, 0, 1);
+  while (served < clients) poll(nullptr, 0, 1);
   MeetOneWhoHasGone(other, local);
   if (kind == Kind::kDealt) MeetOneWhoHasGone(source, listener);
   while (balancer->Stats().gone < (kind == Kind::kDealt ? 2 : 1)) poll(nullptr, 0, 1);
@@ -213,7 +215,7 @@ void Live(Kind kind, bool confine) {
   worker.join();
   if (confine) Permit(kEnd);
   const BalancerStats stats = balancer->Stats();
-  if (stats.accepted < 20) _exit(4);
+  if (stats.accepted < static_cast<uint64_t>(clients)) _exit(4);
   if (permits != (stats.workers.at(0).by_permit > 0)) _exit(9);
   if (!source.Remove().ok()) _exit(5);
   if (!balancer->Shutdown(absl::Seconds(10)).drained) _exit(6);
