@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "runtime/aimed_source.h"
+#include "runtime/redeeming.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -21,17 +22,22 @@ class Places {
     if (!worker.state.Reserve(capacity)) return;
     if (of_source != nullptr && !of_source->Reserve()) {
       worker.state.Release();
+      worker.balancer->KnockIfHungry();
       return;
     }
     if (all != nullptr && !all->Reserve()) {
       worker.state.Release();
       if (of_source != nullptr) of_source->GiveBack();
+      worker.balancer->KnockIfHungry();
       return;
     }
     reserved_ = true;
   }
+  // A master may have looked for a place while this had it, and wait for one now.
   ~Places() {
-    if (reserved_) worker_.ReleasePlace(of_source_);
+    if (!reserved_) return;
+    worker_.ReleasePlace(of_source_);
+    worker_.balancer->KnockIfHungry();
   }
   Places(const Places&) = delete;
   Places& operator=(const Places&) = delete;
@@ -43,20 +49,6 @@ class Places {
   PortShared& worker_;
   core::Gate* const of_source_;
   bool reserved_ = false;
-};
-
-// See core::SourceIdentity: whoever removes a source waits until nobody redeems.
-class Redeeming {
- public:
-  explicit Redeeming(core::PortState& state) : state_(state) {
-    state_.redeeming.fetch_add(1, std::memory_order_seq_cst);
-  }
-  ~Redeeming() { state_.redeeming.fetch_sub(1, std::memory_order_seq_cst); }
-  Redeeming(const Redeeming&) = delete;
-  Redeeming& operator=(const Redeeming&) = delete;
-
- private:
-  core::PortState& state_;
 };
 
 // A connection, or a negative errno. Never waits: O_NONBLOCK belongs to the open file, and another

@@ -21,6 +21,7 @@
 #include "runtime/balancer_impl.h"
 #include "runtime/mailbox_shared.h"
 #include "runtime/permit_claims.h"
+#include "runtime/redeeming.h"
 #include "runtime/shared.h"
 
 namespace ringmaster {
@@ -32,21 +33,6 @@ void NoteCpu(core::PortState& state) {
     state.cpu.store(cpu, std::memory_order_relaxed);
   }
 }
-
-// Marks a worker as redeeming a ticket, see core::SourceIdentity. The destructor also runs when the
-// thread is cancelled within accept4.
-class Redeeming {
- public:
-  explicit Redeeming(core::PortState& state) : state_(state) {
-    state_.redeeming.fetch_add(1, std::memory_order_seq_cst);
-  }
-  ~Redeeming() { state_.redeeming.fetch_sub(1, std::memory_order_seq_cst); }
-  Redeeming(const Redeeming&) = delete;
-  Redeeming& operator=(const Redeeming&) = delete;
-
- private:
-  core::PortState& state_;
-};
 
 // One claim, while it lasts. If a callback throws, the port is as after a claim that has stopped
 // early, and a mailbox stays readable.
@@ -204,7 +190,7 @@ void Ticket::Again(int error) const {
 
 Connection Ticket::Accept() {
   if (shared_ == nullptr || !shared_->balancer->ours()) return {};
-  const Redeeming redeeming(shared_->state);
+  const internal::Redeeming redeeming(shared_->state);
   if (!master_->source(source_).identity.Is(serial_)) return {};  // it is late
   // The source was non-blocking when it was added. But O_NONBLOCK belongs to the open file, and
   // another process may share that and change it.
