@@ -53,8 +53,8 @@ const Calls kMaster = {SYS_io_uring_enter, SYS_getsockopt, SYS_setsockopt, SYS_g
                        SYS_write,          SYS_close,      SYS_accept4,    SYS_fcntl,
                        SYS_poll,           SYS_recvfrom,   SYS_exit,       SYS_rt_sigprocmask};
 const Calls kWorker = {SYS_write, SYS_close, SYS_fcntl, SYS_accept4, SYS_poll, SYS_io_uring_enter};
-// The same of one that has permits.
-const Calls kPermits = {SYS_getsockopt, SYS_epoll_ctl, SYS_epoll_wait, SYS_sched_yield};
+// What one that has permits does besides.
+const Calls kPermitHolder = {SYS_getsockopt, SYS_epoll_ctl, SYS_epoll_wait, SYS_sched_yield};
 const Calls kEnd = {SYS_write, SYS_close};
 const Calls kSetUp = {SYS_io_uring_setup,
                       SYS_io_uring_enter,
@@ -175,7 +175,7 @@ void Live(Kind kind, bool confine) {
   int go[2];
   if (pipe2(go, O_CLOEXEC) != 0) _exit(2);
   StartClients(listener, go);
-  if (!confine) Permit(kSetUp + kMaster + kWorker + kPermits + kEnd);
+  if (!confine) Permit(kSetUp + kMaster + kWorker + kPermitHolder + kEnd);
   auto balancer = Balancer::Create().value();
   SourceOptions options{.intake = tickets ? Intake::kReadiness : Intake::kPollAccept};
   if (kind == Kind::kDealt && confine) options.policy = std::make_unique<ConfiningPolicy>();
@@ -191,7 +191,7 @@ void Live(Kind kind, bool confine) {
   std::atomic<bool> stop{false};
   std::atomic<int> served{0};
   std::thread worker([&] {
-    if (confine) Permit(permits ? kWorker + kPermits : kWorker);
+    if (confine) Permit(permits ? kWorker + kPermitHolder : kWorker);
     for (int announced = 0; !stop;) {
       if (announced == served && announced < clients) {
         ++announced;
