@@ -6,49 +6,25 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "core/permit_claim.h"
 #include "runtime/aimed_source.h"
-#include "runtime/redeeming.h"
 
 namespace ringmaster::internal {
 namespace {
 
-// Places for one connection: of the worker, of the source, of the balancer. Without Keep they are
-// given back.
-class Places {
+// One claim. A thread that is cancelled within accept4 leaves nothing behind.
+class Claim : public core::PermitClaim {
  public:
-  Places(PortShared& worker, core::Gate* of_source) : worker_(worker), of_source_(of_source) {
-    core::Gate* const all = worker.balancer->limit();
-    const uint32_t capacity = worker.state.places.load(std::memory_order_relaxed);
-    if (!worker.state.Reserve(capacity)) return;
-    if (of_source != nullptr && !of_source->Reserve()) {
-      worker.state.Release();
-      worker.balancer->KnockIfHungry();
-      return;
-    }
-    if (all != nullptr && !all->Reserve()) {
-      worker.state.Release();
-      if (of_source != nullptr) of_source->GiveBack();
-      worker.balancer->KnockIfHungry();
-      return;
-    }
-    reserved_ = true;
+  Claim(PortShared& worker, core::Permits& permits)
+      : PermitClaim(&worker.state, &permits), worker_(worker) {}
+  ~Claim() {
+    if (Abandon()) worker_.balancer->KnockIfHungry();
   }
-  // A master may have looked for a place while this had it, and wait for one now.
-  ~Places() {
-    if (!reserved_) return;
-    worker_.ReleasePlace(of_source_);
-    worker_.balancer->KnockIfHungry();
-  }
-  Places(const Places&) = delete;
-  Places& operator=(const Places&) = delete;
-
-  bool reserved() const { return reserved_; }
-  void Keep() { reserved_ = false; }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
 
  private:
   PortShared& worker_;
-  core::Gate* const of_source_;
-  bool reserved_ = false;
 };
 
 // A connection, or a negative errno. Never waits: O_NONBLOCK belongs to the open file, and another
@@ -69,38 +45,38 @@ enum class Outcome : uint8_t { kNoPermit, kAccepted, kNothing };
 
 Outcome AcceptByOne(PortShared& worker, Channel& channel, uint32_t index,
                     absl::FunctionRef<void()> claimed, AcceptedByPermit& accepted) {
-  core::Permits& permits = channel.permits->of_source[index];
-  if (permits.Read().claimable == 0) return Outcome::kNoPermit;
-  const Redeeming redeeming(worker.state);
-  if (!permits.Claim()) return Outcome::kNoPermit;
-  claimed();
+  using Next = core::PermitClaim::Next;
+  Claim claim(worker, channel.permits->of_source[index]);
   SourceShared& source = channel.master->source(index);
-  core::Desk& desk = source.aimed->desk;
-  const uint32_t traits = source.traits.load(std::memory_order_relaxed);
-  core::Gate* const gate = (traits & kLimited) != 0 ? source.limit() : nullptr;
-  int result = -EAGAIN;
-  {
-    Places places(worker, gate);
-    if (places.reserved()) {
-      result = AcceptOne(source.fd.load(std::memory_order_relaxed), traits);
-      if (result >= 0) places.Keep();
+  Outcome outcome = Outcome::kNoPermit;
+  uint32_t traits = 0;
+  while (true) {
+    switch (claim.next()) {
+      case Next::kStart:
+        claimed();
+        outcome = Outcome::kNothing;
+        traits = source.traits.load(std::memory_order_relaxed);
+        accepted.gate = (traits & kLimited) != 0 ? source.limit() : nullptr;
+        claim.Started(&source.aimed->desk, accepted.gate, worker.balancer->limit());
+        break;
+      case Next::kAccept:
+        accepted.fd = AcceptOne(source.fd.load(std::memory_order_relaxed), traits);
+        if (accepted.fd >= 0) {
+          outcome = Outcome::kAccepted;
+          accepted.token = channel.tokens[index].load(std::memory_order_relaxed);
+        }
+        claim.Accepted(std::max(-accepted.fd, 0));
+        break;
+      case Next::kKnock:
+        worker.balancer->KnockIfHungry();
+        claim.Knocked();
+        break;
+      case Next::kOver:
+        return outcome;
+      default:
+        claim.Advance();
     }
   }
-  if (result >= 0) {
-    permits.CountAccepted();
-    permits.Finish();
-    desk.Visit();
-    accepted = {
-        .fd = result, .token = channel.tokens[index].load(std::memory_order_relaxed), .gate = gate};
-    return Outcome::kAccepted;
-  }
-  permits.GiveUp();
-  if (result == -EAGAIN) {
-    desk.Visit();
-  } else {
-    desk.VisitInTrouble(-result);
-  }
-  return Outcome::kNothing;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Marks a worker that uses a source's descriptor by a ticket or a permit: see core::SourceIdentity.
+// Marks a worker that uses a source's descriptor by a ticket: see core::SourceIdentity.
 
 #ifndef RINGMASTER_SRC_RUNTIME_REDEEMING_H_
 #define RINGMASTER_SRC_RUNTIME_REDEEMING_H_
