@@ -37,7 +37,10 @@ void EpollWorker::Run() {
   for (bool stop = false; !stop;) {
     BeforeWait();
     const int count = serving_.call(epoll_wait, epoll_fd_, events, kEventsPerTurnMax, TimeoutMs());
-    const bool takes = AfterWait();
+    const bool by_door =
+        std::any_of(events, events + std::max(count, 0),
+                    [this](const epoll_event& event) { return event.data.fd == door_.fd; });
+    const bool takes = AfterWait(by_door);
     serving_.OnWake();
     if (takes) TakeAll();
     std::array<int, kEventsPerTurnMax> ready;  // connections

@@ -56,9 +56,9 @@ class EpollWorker {
   virtual int TakeNext() = 0;
 
   // Around the call in which it waits. Whether there is something to take, which goes before
-  // whatever else has woken it.
+  // whatever else has woken it. `by_door`: the door was ready.
   virtual void BeforeWait() {}
-  virtual bool AfterWait() { return false; }
+  virtual bool AfterWait(bool /*by_door*/) { return false; }
 
   // Between two requests of a turn: the same.
   virtual bool Offered() { return false; }

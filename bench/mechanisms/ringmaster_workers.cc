@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -85,7 +86,7 @@ class RingmasterWorker : public UringWorker {
     if (hints_) port_.BeforeWait();
   }
   // Whether something was offered meanwhile, if it gives hints.
-  bool Woke() { return hints_ && port_.AfterWait(); }
+  bool Woke(Port::Woken woken) { return hints_ && port_.AfterWait(woken); }
 
  private:
   absl::Status JoinAll(const JoinOptions& join) {
@@ -143,10 +144,21 @@ class InboxWorker : public RingmasterWorker {
   }
 
   void AfterWait() override {
-    if (Woke()) Claim();
+    if (Woke(OfSight() ? Port::Woken::kByPort : Port::Woken::kByOthers)) Claim();
   }
   // It may ask at any time whether something was offered.
-  void BetweenRequests() override { AfterWait(); }
+  void BetweenRequests() override {
+    if (Woke(Port::Woken::kUnknown)) Claim();
+  }
+
+  // Whether the wait has brought a completion of the sight.
+  bool OfSight() {
+    io_uring_cqe* completions[kEventsPerTurnMax];
+    const unsigned count = io_uring_peek_batch_cqe(&ring(), completions, kEventsPerTurnMax);
+    return std::any_of(completions, completions + count, [](const io_uring_cqe* completion) {
+      return completion->user_data == kSight;
+    });
+  }
 
   bool OnTurnEnd() override {
     if (doorbell_) Claim();
@@ -276,7 +288,7 @@ class CompletionWorker : public RingmasterWorker {
     return Enter(Handoff::kCompletion, kAccepted, {.token = kAccepted});
   }
 
-  void AfterWait() override { Woke(); }
+  void AfterWait() override { Woke(Port::Woken::kUnknown); }
 
   void OnCompletion(const io_uring_cqe& completion) override {
     serving().OnArrival();
@@ -319,8 +331,10 @@ class MailboxWorker : public EpollWorker {
   void BeforeWait() override {
     if (hints_) port_.BeforeWait();
   }
-  bool AfterWait() override { return hints_ && port_.AfterWait(); }
-  bool Offered() override { return AfterWait(); }
+  bool AfterWait(bool by_door) override {
+    return hints_ && port_.AfterWait(by_door ? Port::Woken::kByPort : Port::Woken::kByOthers);
+  }
+  bool Offered() override { return hints_ && port_.AfterWait(); }
 
   int TakeNext() override {
     int fd = -EAGAIN;

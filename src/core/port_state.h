@@ -37,7 +37,8 @@ enum class Hint : uint32_t {
   kWaiting,  // it waits, or is about to
 };
 
-// One for each worker.
+// One for each worker. It is one cache line: whoever holds a desk, or deals, reads most of it of
+// each worker; and what changes it is nearly always the worker itself.
 struct PortState {
   // Connections that the worker serves or has been offered. A master reserves before it offers
   // (Reserve), a recall gives the reservation back, a lease does so at the end. Sequentially
@@ -47,8 +48,8 @@ struct PortState {
 
   // Written by the worker alone; hints: a wrong one costs a worse pick, never a lost or doubled
   // connection.
-  alignas(kCacheLine) std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
-  std::atomic<int32_t> cpu{-1};                          // where it last claimed
+  std::atomic<uint32_t> serving{0};  // 1 while Claim runs its callbacks
+  std::atomic<int32_t> cpu{-1};      // where it last claimed
   std::atomic<Hint> hint{Hint::kNone};
   // How many it may have open at once.
   std::atomic<uint32_t> places{UINT32_MAX};

@@ -40,6 +40,14 @@ constexpr uint64_t EventData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
 }
 
+// Whether a wait that brought these was ended by the mailbox.
+Port::Woken WokenBy(const epoll_event* events, int count) {
+  for (int i = 0; i < count; ++i) {
+    if (events[i].data.u64 == EventData(Kind::kMail)) return Port::Woken::kByPort;
+  }
+  return Port::Woken::kByOthers;
+}
+
 class EpollLoop final : public Loop {
  public:
   EpollLoop(const WorkerSetup& setup, WorkerShared& shared) : setup_(setup), shared_(shared) {}
@@ -159,7 +167,7 @@ void EpollLoop::Run() {
     port_.BeforeWait();
     const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax,
                                  port_.draining() && !ended_ ? kQuietMs : -1);
-    const bool offered = port_.AfterWait();
+    const bool offered = port_.AfterWait(WokenBy(events.data(), count));
     if (count < 0 && errno != EINTR) {
       std::fprintf(stderr, "ringmaster-echo: worker %u: its epoll set is unusable: %s\n",
                    port_.worker(), std::strerror(errno));
