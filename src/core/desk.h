@@ -28,8 +28,9 @@
 //    connections with each wake-up.
 //  * Who. Of the workers that have a place and are not marked, one that waits if any does. Among
 //    these the policy decides.
-//  * How. First the permit, then the sight. Adding the listener to a sight, or naming it there once
-//    more, makes the kernel look. Then the holder looks whether the worker still waits. If it does
+//  * How. First the permit, then the sight. Adding the listener to a sight makes the kernel look,
+//  also
+//    where it stood there before. Then the holder looks whether the worker still waits. If it does
 //    not, the holder looks at everything again.
 //  * Astray. A permit is astray at a worker that has no place or is marked. It is so at one that
 //    does not wait, too, while another waits and could take it. The holder takes it back and issues
@@ -68,8 +69,8 @@ namespace ringmaster::core {
 class Sights {
  public:
   virtual ~Sights() = default;
-  // From now on the sight shows the source, and the kernel looks at once whether anything waits.
-  // `again`: the source stands in the sight. 0, or an errno.
+  // From now on the sight shows the source. The kernel looks at once whether anything waits, and if
+  // so wakes whoever watches the sight. `again`: the source stands in the sight. 0, or an errno.
   virtual int Show(int sight, bool again) = 0;
   virtual void Hide(int sight) = 0;
   // How many connections wait; negative: unknown.
