@@ -55,7 +55,7 @@ void EpollWorker::Run() {
         stop = true;
       } else if (events[i].data.fd == door_.fd) {
         serving_.OnArrival();
-        TakeAll();
+        if (!takes) TakeAll();
       } else if (ready_begin < ready_end) {  // otherwise it was passed on
         ready_end -= PassOnSome(std::span(ready).subspan(ready_begin, ready_end - ready_begin));
         if (ready_begin > 0 && Offered()) TakeAll();

@@ -139,12 +139,17 @@ class InboxWorker : public RingmasterWorker {
   void OnCompletion(const io_uring_cqe& completion) override {
     const bool of_sight = completion.user_data == kSight;
     if (of_sight && (completion.flags & IORING_CQE_F_MORE) == 0) WatchSight();
-    doorbell_ = true;
+    // What the sight has said was claimed right after the wait.
+    doorbell_ |= !of_sight || !std::exchange(claimed_, false);
     serving().OnArrival();
   }
 
   void AfterWait() override {
-    if (Woke(OfSight() ? Port::Woken::kByPort : Port::Woken::kByOthers)) Claim();
+    claimed_ = false;
+    const bool of_sight = OfSight();
+    if (!Woke(of_sight ? Port::Woken::kByPort : Port::Woken::kByOthers)) return;
+    Claim();
+    claimed_ = of_sight;
   }
   // It may ask at any time whether something was offered.
   void BetweenRequests() override {
@@ -178,6 +183,7 @@ class InboxWorker : public RingmasterWorker {
 
   std::atomic<uint32_t>& running_;
   bool doorbell_ = false;  // there may be something to claim
+  bool claimed_ = false;   // for the completion of the sight that the wait has brought
 };
 
 // The first worker, when it drives the master as well: one more descriptor of its loop, or
@@ -332,15 +338,22 @@ class MailboxWorker : public EpollWorker {
     if (hints_) port_.BeforeWait();
   }
   bool AfterWait(bool by_door) override {
+    was_last_ = false;
     return hints_ && port_.AfterWait(by_door ? Port::Woken::kByPort : Port::Woken::kByOthers);
   }
-  bool Offered() override { return hints_ && port_.AfterWait(); }
+  bool Offered() override {
+    was_last_ = false;
+    return hints_ && port_.AfterWait();
+  }
 
   int TakeNext() override {
+    if (std::exchange(was_last_, false)) return -EAGAIN;
     int fd = -EAGAIN;
     const auto serve = [&](Connection connection) { fd = leases_.Keep(std::move(connection)); };
     // A ticket may find nothing to accept.
-    while (port_.Claim(serve, 1) && fd < 0) continue;
+    bool more = true;
+    while (more && fd < 0) more = port_.Claim(serve, 1);
+    was_last_ = fd >= 0 && !more;
     return fd;
   }
 
@@ -363,6 +376,7 @@ class MailboxWorker : public EpollWorker {
   Port port_;
   Source source_;
   Leases leases_;
+  bool was_last_ = false;  // the connection that was taken last: nothing was left then
 };
 
 }  // namespace
