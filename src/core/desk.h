@@ -29,9 +29,8 @@
 //  * Who. Of the workers that have a place and are not marked, one that waits if any does. Among
 //    these the policy decides.
 //  * How. First the permit, then the sight. Adding the listener to a sight makes the kernel look,
-//  also
-//    where it stood there before. Then the holder looks whether the worker still waits. If it does
-//    not, the holder looks at everything again.
+//    also where it stood there before. Then the holder looks whether the worker still waits. If it
+//    does not, the holder looks at everything again.
 //  * Astray. A permit is astray at a worker that has no place or is marked. It is so at one that
 //    does not wait, too, while another waits and could take it. The holder takes it back and issues
 //    it anew; the policy is told by OnRecall.
