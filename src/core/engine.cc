@@ -158,8 +158,7 @@ int64_t Engine::WaitMax(int64_t now_ns) const {
     if (!worker.looks.rarer()) at = std::min(at, worker.SilentAt());
   }
   for (const Source& source : books_.sources) {
-    if (source.back_off.pauses()) at = std::min(at, source.back_off.retry_at_ns());
-    at = std::min(at, source.back_off.calm_at_ns());
+    at = std::min(at, source.back_off.due_at_ns());
     if (books_.AsksAgain(source)) at = std::min(at, source.aside.ask_at_ns());
   }
   if (at == kWaitForever) return kWaitForever;

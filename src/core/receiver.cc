@@ -76,13 +76,13 @@ void Receiver::OnCounted(Source& source, int32_t result) {
 
 void Receiver::OnPolled(Source& source, int32_t result) {
   if (result >= 0) return source.intake.Polled(result);
-  if (result == -ENOMEM) return Pause(source);  // it could not be armed now
+  if (result == -ENOMEM) return Fail(source, BackOff::Failure::kNoMemory, -result);
   if (result != -ECANCELED) GiveUp(source, -result);
 }
 
 void Receiver::OnHangUp(Source& source, int32_t result) {
   source.intake.arming().WatchCompletes();
-  if (result == -ENOMEM) return Pause(source);  // it could not be armed now
+  if (result == -ENOMEM) return Fail(source, BackOff::Failure::kNoMemory, -result);
   if (result == -ECANCELED) return;
   if (result < 0) return OnAcceptError(source, -result);
   source.intake.listening().WatchShows(source.intake.arming().armed());
@@ -90,7 +90,7 @@ void Receiver::OnHangUp(Source& source, int32_t result) {
 
 void Receiver::OnState(Source& source, int32_t result) {
   const Listening::Verdict verdict = source.intake.Answer(result, source.removed);
-  if (verdict.went_wrong) OnConnectionError(source);
+  if (verdict.went_wrong) Fail(source, BackOff::Failure::kDoubtful, EINVAL);
   if (verdict.error != 0) GiveUp(source, verdict.error);
 }
 
@@ -150,16 +150,10 @@ void Receiver::OnAcceptError(Source& source, int32_t error) {
       return;
     case AcceptError::kShortage:
       ++source.counts.errors;
-      if (source.back_off.RunOut(books_.now_ns)) {
-        books_.Emit(EventKind::kOutOfDescriptors, source.index, 0, error);
-      }
-      return Pause(source);
+      return Fail(source, BackOff::Failure::kShortage, error);
     case AcceptError::kBlocks:
       ++source.counts.errors;
-      if (source.back_off.Block(books_.now_ns)) {
-        books_.Emit(EventKind::kSourceBlocks, source.index, 0, error);
-      }
-      return Pause(source);
+      return Fail(source, BackOff::Failure::kBlocks, error);
     case AcceptError::kWrongFile:
       ++source.counts.errors;
       return GiveUp(source, error);
@@ -168,28 +162,27 @@ void Receiver::OnAcceptError(Source& source, int32_t error) {
       return source.intake.listening().Doubt(error);
     case AcceptError::kConnection:
       ++source.counts.errors;
-      source.back_off.Try(books_.now_ns);  // by then it had all that is short in a shortage
-      return OnConnectionError(source);
+      return Fail(source, BackOff::Failure::kConnection, error);
   }
 }
 
-// The connection went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall rule,
-// the network errors of accept(2)): that one is gone, the next may be fine. Unless nothing but
-// errors comes: then it must not spin.
-void Receiver::OnConnectionError(Source& source) {
+// A connection that went wrong before it was accepted (ECONNABORTED, EPROTO, EPERM by a firewall
+// rule, the network errors of accept(2)) is gone, and the next may be fine. What else could not be
+// accepted is still in the backlog.
+void Receiver::Fail(Source& source, BackOff::Failure failure, int32_t error) {
   source.intake.edges().MayHaveMore();
-  if (source.back_off.Fail()) Pause(source);
+  const BackOff::Verdict verdict = source.back_off.Fail(failure, books_.now_ns);
+  if (verdict.say) {
+    const bool blocks = failure == BackOff::Failure::kBlocks;
+    books_.Emit(blocks ? EventKind::kSourceBlocks : EventKind::kOutOfDescriptors, source.index, 0,
+                error);
+  }
+  // An arming that is still up is ended for a pause, and counted then.
+  if (verdict.pauses && source.intake.arming().idle()) ++source.counts.pauses;
 }
 
 void Receiver::FindNothing(Source& source) {
   if (source.back_off.FindNothing()) books_.Emit(EventKind::kAccepting, source.index);
-}
-
-void Receiver::Pause(Source& source) {
-  source.intake.edges().MayHaveMore();  // what could not be accepted is still in the backlog
-  if (!source.back_off.Pause(books_.now_ns)) return;
-  // An arming that is still up is ended for it, and counted then.
-  if (source.intake.arming().idle()) ++source.counts.pauses;
 }
 
 void Receiver::GiveUp(Source& source, int32_t error) {
@@ -222,7 +215,7 @@ void Receiver::FinishBatch() {
     if (source.back_off.EndsShortage(books_.now_ns)) {
       books_.Emit(EventKind::kAccepting, source.index);
     }
-    if (books_.now_ns >= source.back_off.retry_at_ns()) EndBackOff(source);
+    if (source.back_off.Resume(books_.now_ns)) TryAgain(source);
     // What has found nothing needs no credit any more.
     books_.LetGo(source,
                  books_.ledger.source(source.index).new_to_deal() + source.tickets.counted());
@@ -242,12 +235,12 @@ bool Receiver::BackingOff() const {
 }
 
 void Receiver::EndBackOffs() {
-  for (Source& source : books_.sources) EndBackOff(source);
+  for (Source& source : books_.sources) {
+    if (source.back_off.ResumeEarly()) TryAgain(source);
+  }
 }
 
-void Receiver::EndBackOff(Source& source) {
-  if (!source.back_off.pauses()) return;
-  source.back_off.Resume();
+void Receiver::TryAgain(Source& source) {
   source.tickets.TryAgain();
   source.pace.BeginAnew();
 }

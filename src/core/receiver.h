@@ -46,11 +46,10 @@ class Receiver {
   void DropAtOnce(Source& source, const Completion& completion);
   void TurnAway(Source& source, const Completion& completion);
   void OnAcceptError(Source& source, int32_t error);
-  void OnConnectionError(Source& source);
+  void Fail(Source& source, BackOff::Failure failure, int32_t error);
   void FindNothing(Source& source);
-  void Pause(Source& source);
   void GiveUp(Source& source, int32_t error);
-  void EndBackOff(Source& source);
+  void TryAgain(Source& source);
 
   Books& books_;
 };

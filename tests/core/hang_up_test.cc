@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "back_off_times.h"
 #include "core/engine.h"
 #include "core/op.h"
 #include "engine_fixture.h"
@@ -87,8 +88,8 @@ TEST_F(HangUpTest, DoesNotSpinWhenAllThatComesIsDenied) {
     Batch({Accepted(-EOPNOTSUPP)});
     Batch({State(kListens)});
   }
-  EXPECT_EQ(rounds, kAcceptErrorsInRowMax);
-  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  EXPECT_EQ(rounds, ErrorsUntilPause());
+  EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
   EXPECT_EQ(GivenUp(), 0u);
 }
 
@@ -313,9 +314,9 @@ TEST_F(HangUpTest, AWatchThatCannotBeArmedIsTriedAgainLater) {
   Watched();
   Batch({WatchCompletes(-ENOMEM)});
   EXPECT_EQ(Count(OpKind::kHangUp), 0u);
-  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
   Batch({End(-ECANCELED)});
-  now_ns_ += kBackOffNsMin;
+  now_ns_ += FirstPauseNs();
   Batch();
   EXPECT_EQ(Count(OpKind::kAcceptEach), 1u);
   EXPECT_EQ(Count(OpKind::kHangUp), 1u);
@@ -338,7 +339,7 @@ TEST_F(HangUpTest, WhatWorkersAcceptFromIsGivenUpAtOnceAndDrained) {
   engine_.GiveBack(0, EMFILE);
   Batch({Knock()});
   EXPECT_EQ(Issued(), 2u);
-  now_ns_ += kBackOffNsMin;
+  now_ns_ += FirstPauseNs();
   Batch();
   EXPECT_EQ(Issued(), 3u);
   Claim(0);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "back_off_times.h"
 #include "core/engine.h"
 #include "core/op.h"
 #include "engine_fixture.h"
@@ -63,8 +64,8 @@ class TicketsTest : public EngineTest {
   void RunOutAndTryAgain(uint32_t source = 0) {
     engine_.GiveBack(source, EMFILE);
     Batch({Knock()});
-    EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
-    now_ns_ += kBackOffNsMin;
+    EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
+    now_ns_ += FirstPauseNs();
     Batch();
   }
 };
@@ -284,7 +285,7 @@ TEST_F(TicketsTest, AShortageWaitsUntilSomethingIsReleased) {
   EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
   EXPECT_EQ(Count(OpKind::kCount), 0u);
   EXPECT_EQ(Issued(), 1u);
-  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
   // Nor must the place of the ticket, which is given back later, or the end of the claim.
   Done(0);
   EXPECT_TRUE(hunger_.HearKnock());
@@ -299,7 +300,7 @@ TEST_F(TicketsTest, AShortageEndsByItselfAfterAWhile) {
   ClaimTheOnlyOne();
   engine_.GiveBack(0, ENFILE);
   Batch({Knock()});
-  now_ns_ += kBackOffNsMin;
+  now_ns_ += FirstPauseNs();
   Batch();
   EXPECT_EQ(Count(OpKind::kCount), 1u);
 }
@@ -353,7 +354,7 @@ TEST_F(TicketsTest, ATicketThatIsRedeemedBeginsANewRowOfErrors) {
   AddListener();
   AddWorker();
   Batch();
-  for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
+  for (uint32_t i = 0; i < 3 * ErrorsUntilPause(); ++i) {
     engine_.GiveBack(0, ECONNABORTED);
     Batch({Knock()});
     EXPECT_TRUE(engine_.WaitsForSuccess(0));
@@ -368,7 +369,7 @@ TEST_F(TicketsTest, SoDoesOneThatFindsNothing) {
   AddListener();
   AddWorker();
   Batch();
-  for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
+  for (uint32_t i = 0; i < 3 * ErrorsUntilPause(); ++i) {
     engine_.GiveBack(0, ECONNABORTED);
     Batch({Knock()});
     engine_.GiveBack(0, EAGAIN);
@@ -381,11 +382,11 @@ TEST_F(TicketsTest, NothingButErrorsPauses) {
   AddListener();
   AddWorker();
   Batch();
-  for (uint32_t i = 0; i < kAcceptErrorsInRowMax; ++i) {
+  for (uint32_t i = 0; i < ErrorsUntilPause(); ++i) {
     engine_.GiveBack(0, ECONNABORTED);
     Batch({Knock()});
   }
-  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
 }
 
 TEST_F(TicketsTest, TheEndOfAShortageIsSaidAfterACalmTime) {
@@ -430,7 +431,7 @@ TEST_F(TicketsTest, AShortageAndASuccessInOneBatchAreAShortage) {
   Batch({Knock()});
   EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), 1u);
   EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
-  EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+  EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
 }
 
 // Nor is it known which of two errors is the newer.
@@ -444,7 +445,7 @@ TEST_F(TicketsTest, ABadConnectionInTheSameBatchDoesNotHideAShortage) {
     engine_.GiveBack(source, shortage_last ? EMFILE : ECONNABORTED);
     Batch({Knock()});
     EXPECT_EQ(CountEvents(EventKind::kOutOfDescriptors), shortage_last ? 1u : 2u);
-    EXPECT_EQ(engine_.WaitMax(now_ns_), kBackOffNsMin);
+    EXPECT_EQ(engine_.WaitMax(now_ns_), FirstPauseNs());
   }
 }
 
@@ -713,7 +714,7 @@ TEST_F(TicketsTest, WhatIsTakenAndNotGivenBackCountsAsASuccess) {
   AddOther();
   AddWorker({.completions = true});
   Batch();
-  for (uint32_t i = 0; i < 3 * kAcceptErrorsInRowMax; ++i) {
+  for (uint32_t i = 0; i < 3 * ErrorsUntilPause(); ++i) {
     for (const int32_t error : {ECONNABORTED, 0}) {
       Batch({Edge()});
       if (error != 0) engine_.GiveBack(0, error);
@@ -735,7 +736,7 @@ TEST_F(TicketsTest, WhatIsTakenAndAlwaysGivenBackIsNoSuccess) {
     Batch();
     Batch({Edge(source)});
     uint32_t errors = 0;
-    for (; errors < 2 * kAcceptErrorsInRowMax && engine_.WaitMax(now_ns_) != kBackOffNsMin;
+    for (; errors < 2 * ErrorsUntilPause() && engine_.WaitMax(now_ns_) != FirstPauseNs();
          ++errors) {
       if (took_first) {
         Done(0, workers_[0]->tally().Take(4).places);
@@ -746,7 +747,7 @@ TEST_F(TicketsTest, WhatIsTakenAndAlwaysGivenBackIsNoSuccess) {
       if (!took_first) Done(0, workers_[0]->tally().Take(4).places);
       Batch({Knock()});
     }
-    EXPECT_LE(errors, kAcceptErrorsInRowMax + 1) << took_first;
+    EXPECT_LE(errors, ErrorsUntilPause() + 1) << took_first;
     engine_.RemoveSource(source);
     Batch({End(-ECANCELED, source)});
   }
