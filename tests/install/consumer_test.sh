@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the build into a directory of its own, and builds the programs of README.md and HOSTS.md
-# against it through pkg-config. The first is built once with the shared library and once with the
-# static one. All of them are run. Whoever links the library sees exactly this.
+# Installs the build into a directory of its own, and builds the programs of README.md, HOSTS.md and
+# STOPPING.md against it through pkg-config. The first is built once with the shared library and once
+# with the static one. All of them are run. Whoever links the library sees exactly this.
 #
 #   consumer_test.sh BUILD_DIRECTORY SOURCE_DIRECTORY COMPILER
 set -euo pipefail
@@ -22,20 +22,25 @@ block() {
   awk '/^```cpp$/ { ++block; inside = 1; next } /^```$/ { inside = 0 }
        inside && block == 1' "$source/$1"
 }
-# That of HOSTS.md is a worker for the main function of the README's.
+# Those of HOSTS.md and STOPPING.md are workers for the main function of the README's. The last one
+# has a drain that the test cannot wait out, and is told for how long it must be quiet.
 port=$((20000 + $$ % 10000))
-for program in shared static epoll; do
-  if [ $program = epoll ]; then
-    { block tools/docs/HOSTS.md; block README.md | sed -n '/^#include/p; /^int main/,$p'; }
-  else
-    block README.md
-  fi | sed "s/7777/$port/" >"$scratch/$program.cc"
+main_function() { block README.md | sed -n '/^#include/p; /^int main/,$p'; }
+for program in shared static epoll stay; do
+  case $program in
+    epoll) block tools/docs/HOSTS.md; main_function ;;
+    stay)
+      block tools/docs/STOPPING.md | sed 's/? 50 :/? atoi(getenv("QUIET_MS")) :/'
+      main_function | sed 's/Seconds(10)/Seconds(3600)/; 1i #include <stdlib.h>'
+      ;;
+    *) block README.md ;;
+  esac | sed "s/7777/$port/" >"$scratch/$program.cc"
   [ "$(wc -l <"$scratch/$program.cc")" -gt 15 ] || { echo "no example for $program"; exit 1; }
 done
 
 # As README.md says it, with a prefix of one's own.
 flags() { pkg-config "${defines[@]}" "$@" ringmaster liburing; }
-for program in shared epoll; do
+for program in shared epoll stay; do
   # shellcheck disable=SC2046
   "$compiler" -std=c++20 -Wall -Wextra -Werror $(flags --cflags) "$scratch/$program.cc" \
     -o "$scratch/$program" $(flags --libs) -pthread -Wl,-rpath,"$lib"
@@ -85,6 +90,9 @@ ask() {
 # free. Until then a client would still find the old listener.
 end() {
   kill "$server"
+  end_of_server
+}
+end_of_server() {
   local status=0
   wait "$server" 2>/dev/null || status=$?
   if [ $status -ne 0 ]; then
@@ -99,6 +107,16 @@ end() {
   echo "port $port stays in use after the server has ended"
   exit 1
 }
+
+# Asked to end before its workers have joined. The signal waits for the program to take it.
+for program in shared epoll stay; do
+  # shellcheck disable=SC2016
+  env -u LD_LIBRARY_PATH --block-signal=TERM sh -c 'kill -TERM $$; exec "$0"' "$scratch/$program" \
+    >"$scratch/out" 2>&1 &
+  server=$!
+  end_of_server
+  echo "$program, asked to end at once: ended"
+done
 
 for program in shared static epoll; do
   start $program
@@ -120,3 +138,50 @@ for program in shared static epoll; do
   ask $program "started again"
   end
 done
+
+# Clients that stay, each through a descriptor of its own.
+connect() { eval "exec $1<>/dev/tcp/127.0.0.1/$port"; }
+# expect DESCRIPTOR PATTERN: the next line matches; without a pattern, the end comes.
+expect() {
+  local line='' status=0
+  IFS= read -r -t 60 -u "$1" line 2>"$scratch/problem" || status=$?
+  if [ $# -eq 1 ]; then
+    # It says so if the connection was reset.
+    if [ $status -eq 1 ] && [ -z "$line" ] && [ ! -s "$scratch/problem" ]; then return; fi
+  elif [ $status -eq 0 ] && [[ $line =~ ^$2$ ]]; then
+    return
+  fi
+  echo "stay, client $1: \"$line\" ($status) instead of ${2:-the end}"
+  cat "$scratch/problem" "$scratch/out"
+  exit 1
+}
+
+# One that has never asked is closed when its worker has been quiet.
+export QUIET_MS=50
+start stay
+connect 3
+connect 4  # behind it, so that both have been let in when this one is answered
+echo once >&4
+expect 4 "worker [0-3]: once"
+exec 4<&- 4>&-
+kill "$server"
+expect 3
+end_of_server
+echo "stay, with a client that is silent: ended"
+
+# Those who have asked are not kept waiting for that, and one in the middle of a line is answered.
+export QUIET_MS=3600000
+start stay
+connect 3
+echo once >&3
+expect 3 "worker [0-3]: once"
+connect 4
+printf 'whole\nha' >&4
+expect 4 "worker [0-3]: whole"
+kill "$server"
+expect 3
+echo lf >&4
+expect 4 "worker [0-3]: half"
+expect 4
+end_of_server
+echo "stay, with clients that have asked: ended"
