@@ -120,6 +120,7 @@
 byte backlog[SOURCES]; /* connections that nobody has accepted */
 byte to_come[SOURCES]; /* connections that are still to come */
 bool in_sight[SOURCES * WORKERS]; /* the listener stands in the worker's sight */
+bool asleep_in[SOURCES * WORKERS]; /* but asks for no event: it wakes nobody */
 bool reported[SOURCES * WORKERS]; /* and the sight has something to report to the worker's wait */
 #ifdef MARKS
 bool doorbell[WORKERS];
@@ -149,7 +150,8 @@ bool sight_closed;     /* that of the last worker */
 #endif
 
 #ifdef LEVEL
-#define SIGHT_WAKES(s, w) (reported[AT(s, w)] || in_sight[AT(s, w)] && backlog[s] > 0)
+#define SIGHT_WAKES(s, w) \
+  (reported[AT(s, w)] || in_sight[AT(s, w)] && !asleep_in[AT(s, w)] && backlog[s] > 0)
 #else
 #define SIGHT_WAKES(s, w) (reported[AT(s, w)])
 #endif
@@ -179,7 +181,7 @@ inline Arrive(source) {
   do
   :: k < WORKERS ->
      if
-     :: in_sight[AT(source, k)] ->
+     :: in_sight[AT(source, k)] && !asleep_in[AT(source, k)] ->
         if :: claimable[AT(source, k)] > 0 -> ROUSE(k) :: else fi;
         reported[AT(source, k)] = true
      :: else
@@ -190,7 +192,8 @@ inline Arrive(source) {
   k = 0
 }
 
-/* Part of a step: EPOLL_CTL_ADD or EPOLL_CTL_MOD. Either makes the kernel look. */
+/* Part of a step: EPOLL_CTL_ADD, after EPOLL_CTL_DEL where the listener stands in the sight. It
+ * makes the kernel look. */
 inline Arm(source, worker) {
   NUMBER_IS_OPEN(source);
   SIGHT_IS_OPEN(worker);
@@ -204,7 +207,38 @@ inline Arm(source, worker) {
 #endif
   :: else
   fi;
-  in_sight[AT(source, worker)] = true
+  in_sight[AT(source, worker)] = true;
+  asleep_in[AT(source, worker)] = false
+}
+
+/* Part of a step: the same for no event at all. */
+inline Stand(source, worker) {
+  NUMBER_IS_OPEN(source);
+  SIGHT_IS_OPEN(worker);
+  if
+  :: reported[AT(source, worker)] -> reported[AT(source, worker)] = false
+  :: true
+  fi;
+  in_sight[AT(source, worker)] = true;
+  asleep_in[AT(source, worker)] = true
+}
+
+/* Part of a step: EPOLL_CTL_MOD, by which a listener that stands there asks for events. It makes
+ * the kernel look. If somebody has taken the listener out meanwhile, it fails, and that is all. */
+inline Awaken(source, worker) {
+  NUMBER_IS_OPEN(source);
+  SIGHT_IS_OPEN(worker);
+  if
+  :: in_sight[AT(source, worker)] ->
+     asleep_in[AT(source, worker)] = false;
+#ifndef BAD_WOKEN_WITHOUT_A_LOOK
+     if
+     :: backlog[source] > 0 -> ROUSE(worker); reported[AT(source, worker)] = true
+     :: else
+     fi
+#endif
+  :: else
+  fi
 }
 
 /* Part of a step: EPOLL_CTL_DEL. What was reported already may be seen nevertheless, or not. */
@@ -212,6 +246,7 @@ inline Disarm(source, worker) {
   NUMBER_IS_OPEN(source);
   SIGHT_IS_OPEN(worker);
   in_sight[AT(source, worker)] = false;
+  asleep_in[AT(source, worker)] = false;
   if
   :: reported[AT(source, worker)] -> reported[AT(source, worker)] = false
   :: true
@@ -339,6 +374,7 @@ byte books_unseen; /* whose plain stores to the books are under way: its number 
 #define WEAKLY false /* an exchange waits until the store buffer is empty */
 #endif
 #endif
+byte wakers[SOURCES];  /* a bit for each process that has left the desk, and is to wake workers */
 byte holder[SOURCES];  /* of a desk that is not free; for the checks alone */
 
 /* ------------------------------------------------------------------------------------------------
@@ -466,6 +502,7 @@ inline CountBacklog() {
 #ifndef BAD_COUNTED_FIRST
   n = backlog[s];
 #endif
+  late = n > 0;
 #ifdef UNCOUNTED
   n = (n > 0 -> out + 1 : 0);
 #endif
@@ -491,6 +528,25 @@ inline Add() {
   turns[s]++;
   n--;
   WANT_SOMEBODY_WHO_WAITS(next)
+}
+
+/* Part of a step: whom this wakes might run in the place of the holder at once. So where something
+ * waits nobody is woken before the desk is free. */
+inline Show() {
+  if
+  :: late -> Stand(s, next); to_wake = to_wake | 1 << next
+  :: else -> Arm(s, next)
+  fi
+}
+
+/* A step, after the desk. */
+inline WakeLater(w_) {
+  atomic {
+    if
+    :: to_wake & 1 << w_ -> to_wake = to_wake & ~(1 << w_); Awaken(s, w_)
+    :: else
+    fi
+  }
 }
 
 /* A step: empties the sight of a worker without a ticket. */
@@ -577,6 +633,9 @@ accept_one:
 #ifdef REMOVED
 /* Steps: the number is closed when nobody redeems any more. Nobody begins to. */
 inline LetGo() {
+#ifndef BAD_CLOSED_BEFORE_THEY_ARE_WOKEN
+  wakers[s] == 0;
+#endif
 #ifndef BAD_CLOSED_AT_ONCE
   atomic { if :: redeeming[AT(s, 0)] > 0 -> goto leave :: else fi };
   atomic { if :: redeeming[AT(s, 1)] > 0 -> goto leave :: else fi };
@@ -594,7 +653,8 @@ inline LetGo() {
 #define VISITOR                  \
   byte s, n, out, busy, next;    \
   byte seen[WORKERS];            \
-  bool wanting, hungered, again LEAVER
+  byte to_wake;                  \
+  bool late, wanting, hungered, again LEAVER
 inline Visit(me) {
 #ifdef BAD_NO_DESK
   skip;
@@ -703,10 +763,10 @@ issue: /* for whom the policy says: any of the best */
 #endif
     :: true
     fi;
-    Arm(s, next)
+    Show()
   };
 #else
-  d_step { Arm(s, next) };
+  atomic { Show() };
 #endif
 #endif
   atomic {
@@ -731,7 +791,16 @@ emptying:
     seen[2] = 0;
 #endif
 #ifdef LEAVES
-    if :: gone -> sight_closed = true; gone = false :: else fi;
+    if
+    :: gone ->
+#ifndef BAD_CLOSED_BEFORE_THEY_ARE_WOKEN
+       wakers[s] == 0;
+#endif
+       sight_closed = true;
+       to_wake = to_wake & ~(1 << WORKERS - 1);
+       gone = false
+    :: else
+    fi;
 #endif
     if
     :: again -> again = false; wanting = false; goto look
@@ -755,6 +824,7 @@ emptying:
 
 #ifdef MODES
 unaimed: /* no ticket is out, and the listener is in no sight */
+  to_wake = 0;
   Withdraw(me, 0);
   Withdraw(me, 1);
 #if WORKERS == 3
@@ -813,11 +883,26 @@ leave_now:
     :: desk[s] == kHeld -> goto leave_by_store
     :: else -> desk[s] = kHeld; goto look
 #else
-    :: desk[s] == kHeld -> desk[s] = kFree; holder[s] = 0
-    :: else -> desk[s] = kHeld; goto look
+    :: desk[s] == kHeld ->
+       desk[s] = kFree;
+       holder[s] = 0;
+       if :: to_wake == 0 -> goto left :: else -> wakers[s] = wakers[s] | 1 << me fi
+    :: else ->
+       desk[s] = kHeld;
+#ifdef BAD_WAKES_FORGOTTEN
+       to_wake = 0;
+#endif
+       goto look
 #endif
     fi
-  }
+  };
+  /* without the desk */
+  WakeLater(0);
+  WakeLater(1);
+#if WORKERS == 3
+  WakeLater(2);
+#endif
+  wakers[s] = wakers[s] & ~(1 << me)
 #ifdef BAD_LEFT_BY_STORE
   ;
 leave_by_store:
@@ -1295,7 +1380,7 @@ left:
 #endif
 
 #if FREEZES > 0
-#define HOLDS_A_DESK(w) (holder[0] == (w) && desk[0] != kFree)
+#define HOLDS_A_DESK(w) (holder[0] == (w) && desk[0] != kFree || wakers[0] & 1 << (w))
 proctype Freezer() {
   byte w;
 
@@ -1371,7 +1456,8 @@ proctype AtRest() {
        :: w < WORKERS ->
           out = out + claimable[AT(s, w)];
           if
-          :: !for_ever[w] && in_sight[AT(s, w)] != (claimable[AT(s, w)] > 0) -> armed = false
+          :: !for_ever[w] && (in_sight[AT(s, w)] && !asleep_in[AT(s, w)]) !=
+               (claimable[AT(s, w)] > 0) -> armed = false
           :: else
           fi;
 #ifndef NO_HINTS
