@@ -1,6 +1,7 @@
 #include "core/desk.h"
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <utility>
 
@@ -8,21 +9,41 @@
 
 namespace ringmaster::core {
 
+// A few are enough: with more, the holder wakes the others itself.
+struct Desk::Wakes {
+  std::array<int, 16> sights;
+  size_t count = 0;
+
+  bool full() const { return count == sights.size(); }
+};
+
 void Desk::Visit() {
   if (word_.TryHold()) Work();
 }
 
 void Desk::Work() {
+  Wakes wakes;
+  Sights* const sights = config_.sights;
+  const int listener = sights->Listener();
+  bool is_waker = false;
   do {
-    Looked looked = Look();
+    Looked looked = Look(wakes);
     for (int looks = 1; looked == Looked::kAgain; ++looks) {
       // Who waits changes all the time. A look that has nothing new to say is followed by others:
       // of whoever has changed it.
       if (looks == static_cast<int>(2 * seats_.size() + 4)) break;
-      looked = Look();
+      looked = Look(wakes);
     }
-    if (looked == Looked::kClosed) return;
+    if (looked == Looked::kClosed) wakes.count = 0;
+    if (!is_waker && wakes.count > 0) {
+      is_waker = true;
+      wakers_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    if (looked == Looked::kClosed) break;
   } while (!word_.Leave());
+  // Rule "wakes". The desk may be anybody's from here on.
+  for (size_t i = 0; i < wakes.count; ++i) sights->Wake(wakes.sights[i], listener);
+  if (is_waker) wakers_.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 // --- The master's side ---------------------------------------------------------------------------
@@ -53,6 +74,7 @@ void Desk::Open(const Config& config) {
 
 void Desk::Close() {
   while (!word_.Want()) config_.sights->Yield();
+  while (wakers_.load(std::memory_order_seq_cst) > 0) config_.sights->Yield();
   if (closed_for_ != Closed::kNot) return;  // its holder was faster
   closed_for_ = Closed::kByMaster;
   WithdrawAll();
@@ -187,7 +209,21 @@ void Desk::HideUnused() {
   }
 }
 
-Desk::Looked Desk::Look() {
+// Returns 0, or an errno.
+int Desk::ShowTo(size_t at, bool something_waits, Wakes& wakes) {
+  const Seat& seat = seats_[at];
+  const bool again = books_[at].shown;
+  const bool asleep = something_waits && !wakes.full();
+  const int error = asleep ? config_.sights->ShowAsleep(seat.sight, again)
+                           : config_.sights->Show(seat.sight, again);
+  if (error != 0) return error;
+  if (asleep) wakes.sights[wakes.count++] = seat.sight;
+  if (!again) seat.permits->shown.fetch_add(1, std::memory_order_relaxed);
+  books_[at].shown = true;
+  return 0;
+}
+
+Desk::Looked Desk::Look(Wakes& wakes) {
   if (const int error = word_.TakeTrouble(); error != 0) {
     error_ = error;
     GiveToMaster(Closed::kTrouble);
@@ -238,14 +274,8 @@ Desk::Looked Desk::Look() {
     // Rule "how".
     PermitsOf(seat).Issue();
     seat.permits->pending.Set(config_.source);
-    const bool again_there = std::exchange(books_[at].shown, true);
-    if (!again_there) seat.permits->shown.fetch_add(1, std::memory_order_relaxed);
-    if (const int error = config_.sights->Show(seat.sight, again_there); error != 0) {
+    if (const int error = ShowTo(at, waiting > 0, wakes); error != 0) {
       error_ = error;
-      if (!again_there) {
-        books_[at].shown = false;
-        seat.permits->shown.fetch_sub(1, std::memory_order_relaxed);
-      }
       GiveToMaster(Closed::kTrouble);
       return Looked::kClosed;
     }

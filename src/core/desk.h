@@ -31,6 +31,11 @@
 //  * How. First the permit, then the sight. Adding the listener to a sight makes the kernel look,
 //    also where it stood there before. Then the holder looks whether the worker still waits. If it
 //    does not, the holder looks at everything again.
+//  * Wakes. Where something waits, showing the source wakes a worker, and the kernel may run that
+//    worker in the place of the holder. Whoever comes then would find the desk held until the
+//    holder runs again. So the holder shows the source asleep, leaves the desk, and wakes the
+//    sights then. If somebody has hidden the source meanwhile, nothing happens. The master closes a
+//    desk only when nobody is about to wake: afterwards it may close the descriptors.
 //  * Astray. A permit is astray at a worker that has no place or is marked. It is so at one that
 //    does not wait, too, while another waits and could take it. The holder takes it back and issues
 //    it anew; the policy is told by OnRecall.
@@ -52,6 +57,7 @@
 #ifndef RINGMASTER_SRC_CORE_DESK_H_
 #define RINGMASTER_SRC_CORE_DESK_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -64,13 +70,21 @@
 
 namespace ringmaster::core {
 
-// What the kernel does for a desk. Called by the holder only, so by one thread at a time.
+// What the kernel does for a desk. Called by the holder only, so by one thread at a time; but for
+// Wake.
 class Sights {
  public:
   virtual ~Sights() = default;
   // From now on the sight shows the source. The kernel looks at once whether anything waits, and if
   // so wakes whoever watches the sight. `again`: the source stands in the sight. 0, or an errno.
   virtual int Show(int sight, bool again) = 0;
+  // The same, but the sight wakes nobody before Wake.
+  virtual int ShowAsleep(int sight, bool again) = 0;
+  // By this Wake knows the source.
+  virtual int Listener() const = 0;
+  // Without the desk, on several threads at once. A sight that shows the source wakes whoever
+  // watches it from now on, at once if something waits. One that does not show it stays as it is.
+  virtual void Wake(int sight, int listener) = 0;
   virtual void Hide(int sight) = 0;
   // How many connections wait; negative: unknown.
   virtual int Waiting() = 0;
@@ -176,7 +190,10 @@ class Desk {
   Permits& PermitsOf(const Seat& seat) const { return seat.permits->of_source[config_.source]; }
   void Work();
   enum class Looked : uint8_t { kDone, kAgain, kClosed };
-  Looked Look();
+  // Sights that are to wake their workers when the desk is free.
+  struct Wakes;
+  Looked Look(Wakes& wakes);
+  int ShowTo(size_t seat, bool something_waits, Wakes& wakes);
   void FindSeats();
   void TakeBackAstray();
   static Activity ActivityOf(const PortState& state, const Found& found);
@@ -189,6 +206,8 @@ class Desk {
   size_t AskPolicy();
 
   DeskWord word_;
+  // How many threads have left the desk, or are about to, and wake sights then.
+  std::atomic<uint32_t> wakers_{0};
 
   // The holder's.
   Config config_;

@@ -10,16 +10,32 @@
 
 namespace ringmaster::internal {
 
+namespace {
+
 // Edge-triggered, so that a mailbox can be emptied of what its worker has no permit for (see
 // MailboxShared::Empty). For whoever only polls the set, there is no difference.
-//
+constexpr uint32_t kAwake = EPOLLIN | EPOLLET;
+
+}  // namespace
+
 // A listener that stands in the set is taken out and added again. EPOLL_CTL_MOD is not enough: it
 // wakes nobody where the set has found the listener ready before and nobody has looked at the set
 // since. A multishot poll looks only when it is woken, so that worker would sleep on.
-int EpollSights::Show(int sight, bool again) {
+int EpollSights::Add(int sight, bool again, uint32_t events) {
   if (again) Hide(sight);
-  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.fd = fd_}};
+  epoll_event event{.events = events, .data = {.fd = fd_}};
   return epoll_ctl(sight, EPOLL_CTL_ADD, fd_, &event) == 0 ? 0 : errno;
+}
+
+int EpollSights::Show(int sight, bool again) { return Add(sight, again, kAwake); }
+
+int EpollSights::ShowAsleep(int sight, bool again) { return Add(sight, again, 0); }
+
+// The set cannot have found the listener ready before, because that was added for no event. If it
+// was taken out meanwhile, this fails, and that is all.
+void EpollSights::Wake(int sight, int listener) {
+  epoll_event event{.events = kAwake, .data = {.fd = listener}};
+  epoll_ctl(sight, EPOLL_CTL_MOD, listener, &event);
 }
 
 // It fails only if the listener was closed, and then it stands in no set any more.

@@ -6,6 +6,7 @@
 #define RINGMASTER_SRC_RUNTIME_AIMED_SOURCE_H_
 
 #include <atomic>
+#include <cstdint>
 
 #include "core/desk.h"
 
@@ -22,12 +23,17 @@ class EpollSights final : public core::Sights {
   void SetListener(int fd) { fd_ = fd; }
 
   int Show(int sight, bool again) override;
+  int ShowAsleep(int sight, bool again) override;
+  int Listener() const override { return fd_; }
+  void Wake(int sight, int listener) override;
   void Hide(int sight) override;
   int Waiting() override;
   void Yield() override;
   void CallMaster() override;
 
  private:
+  int Add(int sight, bool again, uint32_t events);
+
   MasterShared* const master_;
   int fd_ = -1;
 };

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -404,6 +405,94 @@ TEST_F(DeskTest, ANoteMakesTheHolderLookAgain) {
   EXPECT_EQ(kernel_.looks, looks + 2);
 }
 
+// Otherwise whoever is woken, and runs at once, finds the desk held.
+TEST_F(DeskTest, WhoeverIsWokenFindsTheDeskFree) {
+  AddWorkers(3);
+  Open();
+  kernel_.waiting = 2;
+  std::vector<int> woken;
+  kernel_.on_wake = [&](int sight) {
+    woken.push_back(sight);
+    const int looks = kernel_.looks;
+    Accept(static_cast<uint32_t>(sight));
+    EXPECT_EQ(kernel_.looks, looks + 1) << "its own look, at once";
+  };
+  ASSERT_TRUE(PermitsOf(0).Claim());
+  workers_[0]->state.SayBusy();
+  PermitsOf(0).CountAccepted();
+  PermitsOf(0).Finish();
+  desk_.Visit();
+  EXPECT_EQ(woken, (std::vector<int>{1, 2}));
+  EXPECT_EQ(kernel_.waiting, 0);
+  EXPECT_TRUE(kernel_.asleep.empty());
+}
+
+TEST_F(DeskTest, NobodyIsWokenWhereNothingWaits) {
+  AddWorkers(2);
+  kernel_.on_wake = [&](int) { FAIL(); };
+  Open();
+  EXPECT_EQ(Serve(), 0U);
+  EXPECT_TRUE(kernel_.asleep.empty());
+}
+
+// The desk may be anybody's before a holder that has left it wakes.
+TEST_F(DeskTest, WhatIsHiddenBeforeItIsWokenStaysHidden) {
+  AddWorkers(2);
+  Open();
+  kernel_.waiting = 2;
+  std::vector<int> woken;
+  kernel_.on_wake = [&](int sight) {
+    woken.push_back(sight);
+    // The other one gets on without being woken.
+    Accept(static_cast<uint32_t>(1 - sight));
+  };
+  workers_[0]->state.SayBusy();
+  desk_.Visit();
+  EXPECT_EQ(woken.size(), 1U);
+  EXPECT_EQ(kernel_.waiting, 1);
+}
+
+TEST_F(DeskTest, NobodyIsWokenOnceItIsClosed) {
+  AddWorkers(2);
+  Open();
+  kernel_.waiting = 2;
+  kernel_.on_wake = [&](int) { FAIL(); };
+  // In the second look, which follows because of the note.
+  kernel_.on_waiting = [&] { desk_.VisitInTrouble(EMFILE); };
+  desk_.Visit();
+  EXPECT_EQ(desk_.closed_for(), Desk::Closed::kTrouble);
+  EXPECT_TRUE(kernel_.shown.empty());
+  kernel_.on_wake = nullptr;
+  desk_.Close();  // and nobody is waited for
+}
+
+// Afterwards the master may close the descriptors.
+TEST_F(DeskTest, ClosingWaitsForWhoeverIsAboutToWake) {
+  AddWorkers(2);
+  Open();
+  kernel_.waiting = 2;
+  std::mutex mutex;
+  mutex.lock();
+  std::atomic<bool> wakes{false};
+  std::atomic<bool> woken{false};
+  kernel_.on_wake = [&](int) {
+    wakes = true;
+    std::lock_guard lock(mutex);
+    woken = true;
+  };
+  std::thread visitor([&] { desk_.Visit(); });
+  while (!wakes) std::this_thread::yield();
+  bool waited = false;
+  kernel_.on_yield = [&] {
+    if (!std::exchange(waited, true)) mutex.unlock();
+  };
+  desk_.Close();
+  EXPECT_TRUE(waited);
+  EXPECT_TRUE(woken);
+  if (!waited) mutex.unlock();
+  visitor.join();
+}
+
 TEST_F(DeskTest, TheMasterTakesItBackAndOpensItAgain) {
   AddWorkers(2);
   Open();
@@ -425,8 +514,18 @@ TEST_F(DeskTest, ThreadsLoseNothing) {
   struct Kernel final : public Sights {
     int Show(int sight, bool) override {
       const std::lock_guard lock(mutex);
-      shown.insert(sight);
+      shown[sight] = true;
       return 0;
+    }
+    int ShowAsleep(int sight, bool) override {
+      const std::lock_guard lock(mutex);
+      shown[sight] = false;
+      return 0;
+    }
+    int Listener() const override { return 0; }
+    void Wake(int sight, int) override {
+      const std::lock_guard lock(mutex);
+      if (const auto found = shown.find(sight); found != shown.end()) found->second = true;
     }
     void Hide(int sight) override {
       const std::lock_guard lock(mutex);
@@ -437,7 +536,8 @@ TEST_F(DeskTest, ThreadsLoseNothing) {
     void CallMaster() override {}
     bool Shows(int sight) {
       const std::lock_guard lock(mutex);
-      return waiting > 0 && shown.contains(sight);
+      const auto found = shown.find(sight);
+      return waiting > 0 && found != shown.end() && found->second;
     }
     bool Accept() {
       int now = waiting;
@@ -445,7 +545,7 @@ TEST_F(DeskTest, ThreadsLoseNothing) {
       return now > 0;
     }
     std::mutex mutex;
-    std::set<int> shown;
+    std::map<int, bool> shown;  // and whether the sight is awake
     std::atomic<int> waiting{0};
   } kernel;
   AddWorkers(3);

@@ -69,6 +69,37 @@ TEST_F(SightsTest, WhatWaitsIsToldEachTimeItIsShown) {
   }
 }
 
+TEST_F(SightsTest, WhatIsShownAsleepIsToldWhenItIsWoken) {
+  Connect();
+  for (const bool again : {false, true}) {
+    EXPECT_EQ(sights_.ShowAsleep(sight_, again), 0);
+    EXPECT_FALSE(Told());
+    Connect();
+    EXPECT_FALSE(Told());
+    sights_.Wake(sight_, sights_.Listener());
+    EXPECT_TRUE(Told());
+    EXPECT_FALSE(Told());
+  }
+}
+
+TEST_F(SightsTest, WhatIsWokenBeforeItComesIsToldThen) {
+  EXPECT_EQ(sights_.ShowAsleep(sight_, /*again=*/false), 0);
+  sights_.Wake(sight_, sights_.Listener());
+  EXPECT_FALSE(Told());
+  Connect();
+  EXPECT_TRUE(Told());
+}
+
+TEST_F(SightsTest, WhatWasHiddenBeforeItIsWokenIsNotTold) {
+  Connect();
+  EXPECT_EQ(sights_.ShowAsleep(sight_, /*again=*/false), 0);
+  sights_.Hide(sight_);
+  sights_.Wake(sight_, sights_.Listener());
+  EXPECT_FALSE(Told());
+  EXPECT_EQ(sights_.Show(sight_, /*again=*/false), 0);
+  EXPECT_TRUE(Told());
+}
+
 TEST_F(SightsTest, WhatIsHiddenIsNotTold) {
   EXPECT_EQ(sights_.Show(sight_, /*again=*/false), 0);
   sights_.Hide(sight_);
