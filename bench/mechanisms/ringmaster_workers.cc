@@ -147,7 +147,7 @@ class InboxWorker : public RingmasterWorker {
   void AfterWait() override {
     claimed_ = false;
     const bool of_sight = OfSight();
-    if (!Woke(of_sight ? Port::Woken::kByPort : Port::Woken::kByOthers)) return;
+    if (!Woke(of_sight ? Port::Woken::kByPort : Port::Woken::kUnknown)) return;
     Claim();
     claimed_ = of_sight;
   }

@@ -250,11 +250,10 @@ class [[nodiscard]] Port {
   // then it counts as one more. Takes ownership of `fd`.
   Connection Adopt(int fd, uint64_t token = 0);
 
-  // What ended the wait of a loop, as far as the loop knows. For a mailbox that is whether its
-  // descriptor was ready, for a ring whether the wait brought a completion of the sight.
+  // What ended the wait of a loop, as far as the loop knows.
   enum class Woken : uint8_t {
     kUnknown,
-    kByPort,    // it was; others may have been as well
+    kByPort,    // the mailbox was ready, or the sight; others may have been as well
     kByOthers,  // it was not
   };
 
@@ -275,7 +274,10 @@ class [[nodiscard]] Port {
   //     if (port.AfterWait()) port.Claim(serve);
   //
   // A worker that may be woken for a connection of its own (WatchSight) must know whether it was.
-  // If the loop says so (Woken), that saves a system call for each wake-up.
+  // If the loop says so (Woken), that saves a system call for each wake-up. A loop on epoll or poll
+  // knows it from what is ready. A loop on io_uring knows only that it was, from a completion of
+  // the sight. Without one it must not say kByOthers: the kernel may hand out what has completed
+  // one by one.
   //
   //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
   //    last, such as one with timeout 0, needs neither. If a wait brings several requests, you may

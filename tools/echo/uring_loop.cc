@@ -324,7 +324,7 @@ void UringLoop::Handle(const io_uring_cqe& completion) {
   }
 }
 
-// Whether the wait that has just ended was ended by the sight.
+// What the completions tell of the wait that has just ended.
 Port::Woken UringLoop::WokenBy() {
   std::array<io_uring_cqe*, kCompletionsPerTurnMax> completions;
   const unsigned count =
@@ -332,7 +332,7 @@ Port::Woken UringLoop::WokenBy() {
   for (unsigned i = 0; i < count; ++i) {
     if (completions[i]->user_data == UserData(Kind::kSight)) return Port::Woken::kByPort;
   }
-  return Port::Woken::kByOthers;
+  return Port::Woken::kUnknown;
 }
 
 // For the host there is none, and what is handed over needs none.
