@@ -193,6 +193,35 @@ TEST_P(EchoExamplesTest, SaysWhyItCannotStart) {
   ExpectToEnd();
 }
 
+class EveryExampleTest : public ExamplesTest, public ::testing::WithParamInterface<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(All, EveryExampleTest,
+                         ::testing::Values("epoll_loop", "uring_loop", "libuv_loop", "asio_loop",
+                                           "hosted_on_loop", "hosted_on_ring", "graceful_shutdown",
+                                           "leaving_worker", "rolling_restart", "rolling_reuseport",
+                                           "own_policy", "udp_tickets"),
+                         [](const auto& instance) { return std::string(instance.param); });
+
+// The balancer may have ended before its workers have joined. The signal waits until the program
+// takes it.
+TEST_P(EveryExampleTest, EndsByItselfIfAskedToBeforeItHasStarted) {
+  if (!Exists(GetParam())) GTEST_SKIP() << "the library that it needs was not found";
+  const uint16_t port = FreePort(SOCK_STREAM);
+  std::vector<std::string> command = {"/usr/bin/env",
+                                      "--block-signal=TERM",
+                                      "/bin/sh",
+                                      "-c",
+                                      "kill -TERM $$; exec \"$@\"",
+                                      "sh",
+                                      PathOf(GetParam()),
+                                      std::to_string(port)};
+  if (GetParam() == std::string("own_policy")) {
+    command.insert(command.end(), {"127.0.1.0", "127.0.1.255"});
+  }
+  child_ = std::make_unique<ChildProcess>(ChildOptions{.command = command});
+  EXPECT_EQ(child_->WaitForExit(kBeforeTheDeadline), 0) << child_->err();
+}
+
 TEST_F(ExamplesTest, AHostedRingAnswersThroughAllItsWorkers) {
   Start("hosted_on_ring");
   if (HasFatalFailure()) return;

@@ -22,17 +22,17 @@ static void Work(ringmaster::Balancer& balancer, ringmaster::Source source, bool
   io_uring ring;
   const int made = io_uring_queue_init(256, &ring, kFlags);
   if (made < 0) Must(absl::ErrnoToStatus(-made, "io_uring_queue_init"));
-  if (hosts) {
-    Must(balancer.Lend({.ring_fd = ring.ring_fd,
-                        .get_sqe = [&ring] { return io_uring_get_sqe(&ring); },
-                        .submit = [&ring] { return io_uring_submit(&ring); },
-                        .user_data_mask = kMasters,
-                        .user_data_value = kMasters}));
-    Must(balancer.RunOnce());
-  }
+  absl::Status joined;
+  if (hosts)
+    joined = balancer.Lend({.ring_fd = ring.ring_fd,
+                            .get_sqe = [&ring] { return io_uring_get_sqe(&ring); },
+                            .submit = [&ring] { return io_uring_submit(&ring); },
+                            .user_data_mask = kMasters,
+                            .user_data_value = kMasters});
+  if (hosts && joined.ok()) joined = balancer.RunOnce();
   auto port = hosts ? balancer.AddWorker({.on_host = true})
                     : balancer.AddWorker({.ring_fd = ring.ring_fd, .tag = 0});
-  const absl::Status joined = port.ok() ? source.Join(*port) : port.status();
+  if (joined.ok()) joined = port.ok() ? source.Join(*port) : port.status();
   if (!joined.ok()) return (void)puts(joined.ToString().c_str());  // maybe it was ended already
   const auto serve = [&](ringmaster::Connection connection) {
     const std::string text = "served by worker " + std::to_string(port->worker()) + "\n";
