@@ -32,15 +32,18 @@ static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
   };
   if (!watch(mailbox.fd())) Must(absl::ErrnoToStatus(errno, "cannot watch the mailbox"));
   std::unordered_map<int, ringmaster::Connection> connections;
+  const auto serve = [&](ringmaster::Connection claimed) {
+    if (watch(claimed.fd())) connections.emplace(claimed.fd(), std::move(claimed));
+  };
   while (!port.ended()) {
     epoll_event events[64];
+    port.BeforeWait();  // hints: the balancer knows who waits, and the kernel wakes one of those
     const int ready = epoll_wait(epoll_fd, events, 64, port.draining() ? 50 : -1);  // -1: a signal
+    if (port.AfterWait()) port.Claim(serve);
     for (int i = 0; i < ready; ++i) {
       const int fd = events[i].data.fd;
       if (fd == mailbox.fd())
-        port.Claim([&](ringmaster::Connection claimed) {
-          if (watch(claimed.fd())) connections.emplace(claimed.fd(), std::move(claimed));
-        });
+        port.Claim(serve);
       else if (!Echo(fd))
         connections.erase(fd);  // closes it; the balancer counts one less
     }
