@@ -182,8 +182,9 @@ void Checker::OnOverflowReported(uint32_t index) {
   source.overflow_reported = true;
 }
 
-void Checker::OnAccepted(uint32_t connection, int32_t fd) {
+void Checker::OnAccepted(uint32_t connection, int32_t fd, int64_t now_ns) {
   Connection& accepted = connections_[connection];
+  sources_[accepted.source].accepted_at_ns = now_ns;
   accepted.where = Where::kAccepted;
   Opened(accepted.source);
   sources_[accepted.source].queued.pop_front();
@@ -663,7 +664,9 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         // A worker that died may have claimed the ticket; the next edge would bring another.
         // Without recalls it also keeps a ticket that it has not claimed, and newer edges merge
         // into that.
-        fine = sources_[it.source].claimed_tickets > 0 || LostTicket(it.source, may_hold) ||
+        // The backlog of a source that was removed waits for whoever is about to accept.
+        fine = sources_[it.source].removed || sources_[it.source].claimed_tickets > 0 ||
+               LostTicket(it.source, may_hold) ||
                (sources_[it.source].facts.tickets && !sources_[it.source].facts.recall &&
                 sources_[it.source].counts.offered + untaken_tickets(it.source) > 0);
         break;

@@ -152,7 +152,7 @@ class Checker {
   void OnOverflow(uint32_t source, int64_t now_ns);
   void OnAskedForOverflows(uint32_t source);
   void OnOverflowReported(uint32_t source);
-  void OnAccepted(uint32_t connection, int32_t fd);
+  void OnAccepted(uint32_t connection, int32_t fd, int64_t now_ns);
   // What was handed over is in the ring of `worker` now, under the token of `source`; or it could
   // not be handed over.
   void OnReceived(uint32_t worker, int32_t fd, uint32_t source);
@@ -201,6 +201,14 @@ class Checker {
   void OnTicketTaken(uint32_t worker, uint32_t source);
   uint32_t OnAcceptedByWorker(uint32_t worker, int32_t fd, uint32_t source);
   void OnTicketSpent(uint32_t source, int64_t now_ns);
+  // By a permit: it has taken a place for it, or given that back; it has claimed the permit; it has
+  // accepted (returns the connection, kNone after a failure); it has said so; or it has given up,
+  // and so many permits with that.
+  void OnPermitPlace(uint32_t worker, bool taken, int64_t now_ns);
+  void OnPermitClaimed(uint32_t worker, uint32_t source);
+  uint32_t OnAcceptedByPermit(uint32_t worker, int32_t fd, uint32_t source);
+  void OnPermitFinished(uint32_t source);
+  void OnPermitGivenUp(uint32_t source, uint32_t permits);
   // It has found the token of `source` for what it has claimed.
   void OnLookedUp(uint32_t connection, uint32_t source);
   // It has taken a completion out of its ring. Returns the connection, kNone after a failure.
@@ -248,6 +256,17 @@ class Checker {
   }
   void OnPicked(uint32_t source, uint32_t connection, uint32_t worker);
   void OnNobody(uint32_t source, uint32_t connection, const std::vector<Shown>& shown);
+
+  // --- Sources that are aimed. ---
+  // After a batch of its master: whether it is.
+  void OnAimed(uint32_t source, bool aimed) { sources_[source].aimed = aimed; }
+  // A batch is due. A holder had closed a desk of the master.
+  void CheckCall(uint32_t master, int64_t called_at_ns, int64_t due_ns);
+  // After a batch, if it is aimed. `able`: workers that wait, and that nothing keeps from waking.
+  void CheckDesk(uint32_t source, const std::vector<bool>& able, int64_t aimed_since_ns,
+                 int64_t now_ns);
+  // Others have gone on in the middle of a batch, while the master had a desk.
+  void OnMeanwhile() { meanwhile_ = true; }
 
   // --- A master. ---
   // `due_ns` is when the master would have acted if its host had not been busy.
@@ -304,6 +323,8 @@ class Checker {
     uint64_t nobody = 0;              // times that its policy picked nobody
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
+    uint64_t by_permit = 0;
+    uint64_t turns_lost = 0;  // permits that were given up
   };
   const Counts& counts(uint32_t source) const { return sources_[source].counts; }
   bool NobodyJoined(uint32_t source) const;
@@ -398,6 +419,8 @@ class Checker {
     bool paused = false;
     bool removed = false;
     bool given_up = false;
+    bool aimed = false;
+    int64_t accepted_at_ns = 0;     // when anything was, last
     std::deque<int64_t> queued;     // in the backlog: when they came
     int64_t overflowed_at_ns = -1;  // since it was asked for; -1: it has not
     bool overflow_due = false;      // it is to be asked for
@@ -573,8 +596,9 @@ class Checker {
   uint64_t served_ = 0;
   int64_t now_ns_ = 0;
   int64_t host_returned_ns_ = 0;
-  uint32_t open_ = 0;   // of all sources
-  bool steady_ = true;  // nobody has left and no limit has been changed
+  uint32_t open_ = 0;       // of all sources
+  bool meanwhile_ = false;  // others have gone on in this batch
+  bool steady_ = true;      // nobody has left and no limit has been changed
   std::string failure_;
 };
 

@@ -220,7 +220,7 @@ void Checker::CheckAsideOf(uint32_t source, const Nobody& nobody, uint32_t exclu
 void Checker::CheckAsideAfter(uint32_t master, uint32_t grown_old, int64_t now_ns) {
   MasterState& state = masters_[master];
   if (std::exchange(state.rested, state.resting)) state.asks_from_ns = now_ns;
-  if (state.refusing || state.resting) return;
+  if (state.refusing || state.resting || meanwhile_) return;
   for (const Source& source : sources_) {
     // What has come back, or was passed on, may be asked about first.
     const uint32_t aside_max = source.facts.aside_max + source.came_back + source.passed_on_held;
@@ -263,6 +263,7 @@ bool Checker::HoldsTooOld(uint32_t source, int64_t now_ns, bool aside_too) const
 }
 
 void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
+  meanwhile_ = false;
   for (uint32_t index = 0; index < workers_.size(); ++index) {
     workers_[index].places = open(index) + workers_[index].promised;
     // The master's own lateness is not held against the worker.
@@ -330,15 +331,18 @@ void Checker::AfterBatch(uint32_t master, std::span<const Handed> handed,
     // What is too old is given to nobody. When a batch may drop no more, the next one does, and
     // what is behind it waits until then.
     const bool dealable = held && !(grown_old >= kDropsMax && HoldsTooOld(index, now_ns));
-    if (dealable && !state.refusing && !state.resting && CreditSince(index, kNone, now_ns) >= 0) {
+    // Whoever makes credit in the middle of a batch knocks.
+    if (dealable && !state.refusing && !state.resting && !meanwhile_ &&
+        CreditSince(index, kNone, now_ns) >= 0) {
       Fail("something is held after a batch although a worker that waits has credit");
     }
     const bool accepts = source.started && !source.paused && !source.removed && !source.given_up &&
                          !state.stopping && !options_.backs_off;
     const bool full = source.facts.capacity > 0 || options_.capacity > 0;
-    source.waits = held || (accepts && !source.queued.empty() && !full && !HeldUp(source));
+    source.waits =
+        held || (accepts && !source.aimed && !source.queued.empty() && !full && !HeldUp(source));
   }
-  if (state.refusing || state.resting) return;
+  if (state.refusing || state.resting || meanwhile_) return;
   for (const uint32_t connection : passed_on_) {
     const Connection& it = connections_[connection];
     const Source& source = sources_[it.source];
@@ -365,7 +369,7 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
     Source& source = sources_[index];
     if (source.facts.master != master) continue;
     const bool accepts = source.started && !source.paused && !source.removed && !source.given_up &&
-                         !masters_[master].stopping && !options_.backs_off &&
+                         !source.aimed && !masters_[master].stopping && !options_.backs_off &&
                          source.facts.capacity == 0 && options_.capacity == 0 &&
                          (source.facts.tickets || source.facts.exact);
     // A count says nothing of what comes after it: the edge of that may be on its way still.
@@ -535,7 +539,7 @@ void Checker::CheckBusinessOf(uint32_t index, uint32_t connection, int64_t now_n
 }
 
 void Checker::CheckMove(const Connection& connection, int64_t now_ns) {
-  if (workers_[connection.worker].says != Says::kBusy) {
+  if (workers_[connection.worker].says != Says::kBusy && !meanwhile_) {
     return Fail("what lies with a worker that is not busy is moved");
   }
   if (now_ns - connection.dealt_at_ns < kMoveAfterNs) return Fail("a move comes too early");
@@ -820,7 +824,8 @@ void Checker::Deal(uint32_t index, uint32_t connection, int64_t now_ns) {
     source.deals_new_now |= !dealt.passed_on;
   }
   const Worker& worker = workers_[index];
-  if (dealt.moved_in == reading_ && (worker.says != Says::kWaiting || box.unclaimed > 0)) {
+  if (dealt.moved_in == reading_ && !meanwhile_ &&
+      (worker.says != Says::kWaiting || box.unclaimed > 0)) {
     return Fail(Name(connection) + " is moved to worker " + std::to_string(index) +
                 ", which does not wait for it");
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -118,7 +119,43 @@ void DrawStarts(Prng& prng, SimConfig& config) {
   }
 }
 
+// Sources that are aimed, with workers that watch their sights.
+void DrawAims(Prng& prng, SimConfig& config) {
+  for (SimSourceConfig& source : config.sources) {
+    if (prng.Chance({1, 8})) continue;
+    MakeAimable(prng, source);
+    // Without recalls a permit of a worker that has died stays with it.
+    source.recall |= config.faults[Fault::kWorkerDies].n > 0;
+  }
+  config.hosted = false;  // a master on a host aims nothing
+  for (SimWorkerConfig& worker : config.workers) {
+    if (prng.Chance({1, 32})) continue;
+    worker.completions = worker.took_first = false;
+    worker.adopts_of_8 = 8;
+    worker.hints = worker.sight = true;
+    worker.level = prng.Chance({1, 2});
+    worker.works_of_8 = prng.OneOf(std::array<uint32_t, 4>{0, 0, 1, 4});
+  }
+  // How often the master looks. It does so for a second after everything has ended.
+  config.recall_after_ns = prng.OneOf(std::array<int64_t, 2>{3 * kMillisecond, 10 * kMillisecond});
+  for (size_t i = kFaultsDrawnThird; i < kFaultCount; ++i) {
+    config.faults.ratios[i] = DrawFault(prng, 4);
+  }
+}
+
 }  // namespace
+
+void MakeAimable(Prng& prng, SimSourceConfig& source) {
+  source.aimed = true;
+  source.multishot_accept = source.readiness = source.countable = source.local = false;
+  source.age_max_ns = 0;
+  source.tells_age = true;
+  source.nobody_of_8 = 0;
+  source.strict = false;
+  const absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(source.policy);
+  if (policy.ok() && (*policy)->AnyThread()) return;
+  source.policy = prng.Chance({1, 2}) ? "round-robin" : "least-loaded";
+}
 
 // Any policy of the library. Policies that take a parameter get one half of the time.
 std::string DrawPolicyName(Prng& prng) {
@@ -207,10 +244,13 @@ SimConfig DrawConfig(uint64_t seed) {
   if (config.sources.size() > 1 && prng.Chance({1, 8})) DrawFlood(prng, config);
   if (prng.Chance({1, 6})) DrawReluctance(prng, config);
   if (prng.Chance({1, 2})) DrawHints(prng, config);
-  for (size_t i = kFaultsDrawnSecond; i < kFaultCount; ++i) {
+  for (size_t i = kFaultsDrawnSecond; i < kFaultsDrawnThird; ++i) {
     config.faults.ratios[i] = DrawFault(prng, 2);
   }
   if (prng.Chance({1, 6})) DrawStarts(prng, config);
+  // A stream of its own: every other world stays as it was.
+  Prng aims(seed ^ 0xa1a1);
+  if (aims.Chance({1, 5})) DrawAims(aims, config);
   return config;
 }
 

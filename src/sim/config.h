@@ -28,6 +28,7 @@ struct SimSourceConfig {
   uint32_t nobody_of_8 = 0;           // so many of eight times its policy picks nobody
   bool strict = false;                // its policy picks one worker for each client, or nobody
   uint32_t start_workers = 1;         // before so many have joined it takes nothing in
+  bool aimed = false;                 // whenever it can be: its workers accept by permits then
   bool local = false;                 // a Unix listener, which keeps its backlog when it is shut
                                       // down, and never tells an accept; not countable
 };
@@ -42,6 +43,8 @@ struct SimWorkerConfig {
   uint32_t sources = 0xff;  // bit i: joins the sources i, i + 8, i + 16 …
   int64_t joins_at_ns = 0;
   bool hints = false;       // it says when it waits; not of a host
+  bool sight = false;       // hints: it watches a sight, by which it may get permits
+  bool level = false;       // sight: its loop is level-triggered, and it claims as with a mailbox
   uint32_t works_of_8 = 0;  // hints: so many of eight times it has something else to do before it
                             // claims, and wakes for that
 };
@@ -89,6 +92,8 @@ struct SimConfig {
 // Draws the whole configuration. The course of events is not part of it.
 SimConfig DrawConfig(uint64_t seed);
 SimSourceConfig DrawSource(Prng& prng);
+// Leaves nothing for which it could never be aimed.
+void MakeAimable(Prng& prng, SimSourceConfig& source);
 std::string DrawPolicyName(Prng& prng);
 
 // The whole configuration in one line, as far as it differs from the defaults; ParseConfig reads it

@@ -32,6 +32,7 @@ void VisitSource(Config& source, Visitor& visit) {
   visit("local", source.local);
   visit("nobody_of_8", source.nobody_of_8);
   visit("strict", source.strict);
+  visit("aimed", source.aimed);
 }
 
 template <typename Config, typename Visitor>
@@ -46,6 +47,8 @@ void VisitWorker(Config& worker, Visitor& visit) {
   visit("joins_at_ns", worker.joins_at_ns);
   visit("hints", worker.hints);
   visit("works_of_8", worker.works_of_8);
+  visit("sight", worker.sight);
+  visit("level", worker.level);
 }
 
 template <typename Config, typename Visitor>
@@ -199,10 +202,13 @@ bool Sound(const SimConfig& config) {
   }
   for (const SimWorkerConfig& worker : config.workers) {
     sound &= worker.window > 0 && worker.window <= 512 && worker.capacity > 0;
+    sound &= !worker.sight || (worker.hints && !worker.completions);
   }
   for (const SimSourceConfig& source : config.sources) {
     sound &= !source.multishot_accept || source.hold > 0;
     sound &= !source.readiness || (!source.multishot_accept && source.age_max_ns == 0);
+    sound &= !source.aimed ||
+             (!source.multishot_accept && !source.readiness && !source.local && !config.hosted);
     sound &= source.age_max_ns >= 0 && source.backlog_max > 0 && source.nobody_of_8 <= 8 &&
              source.start_workers > 0;
   }
@@ -262,7 +268,8 @@ absl::StatusOr<SimConfig> ParseConfig(std::string_view text) {
     return absl::InvalidArgumentError(
         "a simulated world needs a source, 1 to 16 masters, recall_after_ns, and windows, "
         "capacities, queues and holds above zero; a host is the first worker, has an inbox and "
-        "is there from the beginning, and has one master");
+        "is there from the beginning, and has one master; who watches a sight has an inbox and "
+        "gives hints; an aimed source is a TCP listener that is polled");
   }
   return config;
 }

@@ -105,8 +105,22 @@ enum class Milestone : uint8_t {
   kWaitsForOthers,      // what was passed on waited, and only its giver had credit
   kStartWaited,         // a client came, and its source waited for workers still
   kStartedByWorkers,    // a source started, because as many workers had joined as it waited for
+  kAimed,               // times that a desk was opened
+  kByPermit,            // connections that workers have accepted by permits
+  kPermitForNothing,    // claims of a permit that found nothing
+  kPermitWithoutPlace,  // the same, and no place
+  kNoted,               // visits of a desk that somebody held
+  kHungryDesk,          // visits of a desk that wanted to hear who waits
+  kMarked,              // workers that were rung because they had a permit and nothing moved
+  kWokenWithPermit,     // a worker with a permit woke for something else
+  kDeskFull,            // times that a holder closed a desk, because too much waited
+  kDeskWithoutPlace,    // the same, because nobody had a place
+  kDeskInTrouble,       // the same, because of an errno
+  kDeskUncounted,       // the same, because the kernel did not say how much waited
+  kQuietDesk,           // times that a connection came to a desk that was quiet
+  kRemovedWhileRedeemed,  // a source was removed while a worker was about to accept
 };
-inline constexpr size_t kMilestoneCount = 91;
+inline constexpr size_t kMilestoneCount = 105;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -200,6 +214,20 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "waits_for_others",
     "start_waited",
     "started_by_workers",
+    "aimed",
+    "by_permit",
+    "permit_for_nothing",
+    "permit_without_place",
+    "noted",
+    "hungry_desk",
+    "marked",
+    "woken_with_permit",
+    "desk_full",
+    "desk_without_place",
+    "desk_in_trouble",
+    "desk_uncounted",
+    "quiet_desk",
+    "removed_while_redeemed",
 };
 
 struct Counters {

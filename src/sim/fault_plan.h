@@ -87,13 +87,18 @@ enum class Fault : uint8_t {
   kClientHangsUp,       // a client hangs up soon, whether it has been accepted by then or not
   kAcceptDoubtful,      // an accept fails as it does of what is no listener, and it is one
   kPassedOn,            // a worker passes a connection on, or all that it has when it leaves
+  kMeanwhile,           // whoever holds a desk is slow, and others go on
+  kSightFails,          // a sight cannot show a source
+  kUncounted,           // the kernel does not say how many connections wait
 };
-inline constexpr size_t kFaultCount = 32;
+inline constexpr size_t kFaultCount = 35;
 // The faults after this one are drawn after everything else, so that the worlds of older seeds stay
 // as they were.
 inline constexpr size_t kFaultsDrawnFirst = 27;
 // The same of those after this one, beside what else was drawn by then.
 inline constexpr size_t kFaultsDrawnSecond = 31;
+// The same of those after this one, which strike at desks only.
+inline constexpr size_t kFaultsDrawnThird = 32;
 
 inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "cq_small",        "submit_partly",  "doorbell_fails", "doorbell_late",     "send_fails",
@@ -102,7 +107,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "worker_leaves",   "leaves_source",  "joins_late",     "claim_stops_early", "claim_forgets",
     "took_late",       "took_too_much",  "source_pauses",  "source_removed",    "source_shut_down",
     "policy_switched", "limits_changed", "ticket_kept",    "host_ends",         "client_hangs_up",
-    "accept_doubtful", "passed_on",
+    "accept_doubtful", "passed_on",      "meanwhile",      "sight_fails",       "uncounted",
 };
 
 struct FaultPlan {

@@ -17,6 +17,7 @@ InboxWorker::InboxWorker(World* world, uint32_t id, const SimWorkerConfig& confi
   std::vector<core::Inbox*> inboxes;
   for (const auto& box : boxes_) inboxes.push_back(&box->inbox);
   claimer_.emplace(&port_state_, std::move(inboxes));
+  if (config.sight) permits_.emplace(world, id, &port_state_);
 }
 
 void InboxWorker::Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) {
@@ -51,7 +52,39 @@ void InboxWorker::OnDriven() {
 void InboxWorker::Advance() {
   switch (next_) {
     case Next::kWoke:
-      return Go(Next::kBegin, Woke());
+      if (!permits_.has_value()) return Go(Next::kBegin, Woke());
+      return Wake();
+    case Next::kLookAtSight:
+      // What it was woken for goes first, and until then it says that it waits.
+      if (permits_->SightShows()) return Go(Next::kBegin, world_->StepCost());
+      world_->Reached(Milestone::kWokenWithPermit);
+      return Go(Next::kSayBusy, world_->StepCost());
+    case Next::kSayBusy:
+      SayBusy();
+      return Go(Next::kLookAgain, world_->StepCost());
+    case Next::kLookAgain:
+      permits_->ListOwn();
+      return Go(Next::kVisitOwn, 0);
+    case Next::kVisitOwn:
+      if (permits_->VisitNext()) return Go(Next::kVisitOwn, world_->StepCost());
+      return Go(Next::kBegin, WorkFirst());
+    case Next::kPermits:
+      return AcceptByPermit();
+    case Next::kPermitCallback:
+      world_->OnCallbackEnd(id_, permits_->connection());
+      return Go(Next::kPermits, world_->StepCost());
+    case Next::kBeginClaim:
+      return BeginClaim();
+    case Next::kEmpty:
+      permits_->sight().Empty();
+      return Go(Next::kLookForMore, world_->StepCost());
+    case Next::kLookForMore:
+      more_permits_ |= permits_->Has();
+      return Go(Next::kEnd, world_->StepCost());
+    case Next::kVisitHungry:
+      if (permits_->VisitNext()) return Go(Next::kVisitHungry, world_->StepCost());
+      if (doorbells_ > 0 || SightWakes()) return Go(Next::kWoke, world_->StepCost());
+      return Wait();
     case Next::kBegin:
       return Begin();
     case Next::kBeginOne:
@@ -78,17 +111,89 @@ void InboxWorker::Advance() {
       return Go(Next::kTellThatItWaits, world_->StepCost());
     case Next::kTellThatItWaits:
       TellThatItWaits();
+      if (permits_.has_value()) {
+        permits_->ListHungry();
+        return Go(Next::kVisitHungry, world_->StepCost());
+      }
       if (doorbells_ > 0) return Go(Next::kWoke, world_->StepCost());
       return Wait();
   }
 }
 
+// A loop that is edge-triggered is woken by what happens to its sight, any other by what that
+// shows.
+bool InboxWorker::SightWakes() {
+  return config().level ? permits_->SightShows() : permits_->sight().TakeEdge();
+}
+
+void InboxWorker::OnSight() {
+  if (dead() || leaving() || left() || !waiting_) return;
+  permits_->sight().TakeEdge();
+  WakeUp();
+}
+
+// In the middle of a batch the checker does not know yet what was offered, and to whom.
+bool InboxWorker::MayStepInBatch() const {
+  switch (next_) {
+    case Next::kWoke:
+    case Next::kLookAtSight:
+    case Next::kSayBusy:
+    case Next::kLookAgain:
+    case Next::kVisitOwn:
+    case Next::kPermits:
+    case Next::kSayWaiting:
+      return permits_.has_value();
+    default:
+      return false;
+  }
+}
+
+// It has woken. What has happened to its sight until now, it has seen.
+void InboxWorker::Wake() {
+  permits_->sight().TakeEdge();
+  forgot_ = false;
+  const bool has = permits_->Has();
+  Go(has ? Next::kLookAtSight : Next::kSayBusy, world_->StepCost());
+}
+
 void InboxWorker::Begin() {
-  if (doorbells_ > 0) --doorbells_;
   bounded_ = world_->Happens(Fault::kClaimStopsEarly);
   connections_left_ = bounded_ ? static_cast<uint32_t>(world_->prng().Between(1, 3))
                                : std::numeric_limits<uint32_t>::max();
+  more_permits_ = claimed_by_permit_ = false;
+  if (!permits_.has_value() || !permits_->Has()) return BeginClaim();
+  permits_->Begin();
+  AcceptByPermit();
+}
+
+void InboxWorker::AcceptByPermit() {
+  switch (permits_->Step(connections_left_)) {
+    case PermitUser::Did::kStep:
+      return Go(Next::kPermits, world_->StepCost());
+    case PermitUser::Did::kStarted:
+      claimed_by_permit_ = true;
+      StartClaim();
+      return Go(Next::kPermits, world_->StepCost());
+    case PermitUser::Did::kServes:
+      world_->Serve(id_, permits_->connection(), /*leased=*/true);
+      return Go(Next::kPermitCallback, world_->ServiceTime());
+    case PermitUser::Did::kOver:
+      more_permits_ = permits_->more();
+      return Go(Next::kBeginClaim, world_->StepCost());
+  }
+}
+
+// From now on the worker does not wait.
+void InboxWorker::StartClaim() {
+  if (claimer_->under_way()) return;
   claimer_->Start(world_->Hosts(id_));
+  if (permits_.has_value() && port_state_.SaysItWaits()) SayBusy();
+}
+
+void InboxWorker::BeginClaim() {
+  had_doorbells_ = doorbells_ > 0;
+  if (had_doorbells_) --doorbells_;
+  StartClaim();
   begun_ = 0;
   world_->Note("begins", {{"worker", id_}});
   BeginOne();
@@ -115,8 +220,7 @@ void InboxWorker::Take() {
   from_ = taken.inbox;
   word_ = taken.word;
   if (word_ == 0) {
-    if (!claimer_->took()) world_->Reached(Milestone::kEmptyClaim);
-    return Go(Next::kEnd, world_->StepCost());
+    return EndOfOffers();
   }
   --connections_left_;
   ticket_ = world_->checker().IsTicket(from_, word_);
@@ -128,6 +232,17 @@ void InboxWorker::Take() {
   serving_ = world_->checker().OnClaimed(id_, from_, word_, world_->now_ns());
   world_->Note("claims", {{"worker", id_}, {"connection", serving_}});
   Go(Next::kLookUp, world_->StepCost());
+}
+
+// A worker with a mailbox empties its sight if it was woken by that for nothing. Otherwise a loop
+// that is level-triggered would go round.
+void InboxWorker::EndOfOffers() {
+  const bool idle = !claimer_->took();
+  if (idle) world_->Reached(Milestone::kEmptyClaim);
+  if (!idle || !config().level || claimed_by_permit_ || had_doorbells_ || !permits_->AnyShown()) {
+    return Go(Next::kEnd, world_->StepCost());
+  }
+  Go(Next::kEmpty, world_->StepCost());
 }
 
 void InboxWorker::LookUp() {
@@ -192,8 +307,9 @@ void InboxWorker::More() {
     world_->Reached(Milestone::kOfferedToItself);
     left = true;
   }
-  if (left && !(bounded_ && world_->Happens(Fault::kClaimForgets))) {
-    return Go(Next::kBegin, world_->StepCost());
+  if (left || more_permits_) {
+    forgot_ = bounded_ && world_->Happens(Fault::kClaimForgets);
+    if (!forgot_) return Go(Next::kBegin, world_->StepCost());
   }
   if (world_->MayLeave(id_) && world_->Happens(Fault::kWorkerLeaves)) return AskToLeave();
   if (doorbells_ > 0) return Go(Next::kBegin, world_->StepCost());

@@ -7,6 +7,13 @@
 // One that gives hints says before its wait that it waits, reads the flag of those who want to
 // know, and says after it that it woke. It may have other things to do then, before it begins.
 //
+// One that watches a sight accepts by its permits before it begins a claim of offers, and visits
+// desks, as Port::AfterWait, Port::Claim and Port::BeforeWait do:
+//
+//   waiting → has it a permit, and does its sight show anything? then accept → begin → …
+//           → otherwise it says that it woke → visit the desks of its permits → begin → …
+//   … → it says that it waits → visit the desks that want to hear of it → wait
+//
 // What is claimed may be a ticket. Then there is an accept between the look-up and the callback; if
 // it finds nothing, there is no callback.
 
@@ -22,6 +29,7 @@
 #include "core/claim.h"
 #include "core/inbox.h"
 #include "sim/memory_worker.h"
+#include "sim/permit_user.h"
 #include "sim/sim_worker.h"
 
 namespace ringmaster::sim {
@@ -34,10 +42,23 @@ class InboxWorker final : public SimWorker {
   void OnWake() override;
   void OnDriven() override;
   bool Oversleeps() const override;
+  PermitUser* permits() override { return permits_.has_value() ? &*permits_ : nullptr; }
+  void OnSight() override;
+  bool MayStepInBatch() const override;
 
  private:
   enum class Next : uint8_t {
     kWoke,
+    kLookAtSight,
+    kSayBusy,
+    kLookAgain,
+    kVisitOwn,
+    kPermits,
+    kPermitCallback,
+    kBeginClaim,
+    kEmpty,
+    kLookForMore,
+    kVisitHungry,
     kBegin,
     kBeginOne,
     kTake,
@@ -58,7 +79,13 @@ class InboxWorker final : public SimWorker {
   // It has asked to leave between two claims, so it has nothing of its own.
   void GoOnAlone() override {}
 
+  void Wake();
   void Begin();
+  void BeginClaim();
+  void AcceptByPermit();
+  void StartClaim();
+  void EndOfOffers();
+  bool SightWakes();
   void BeginOne();
   void Take();
   void LookUp();
@@ -70,8 +97,12 @@ class InboxWorker final : public SimWorker {
 
   std::vector<std::unique_ptr<MemoryInbox>> boxes_;  // by master
   std::optional<core::Claimer> claimer_;
-  uint32_t begun_ = 0;  // boxes of this claim
-  uint32_t from_ = 0;   // the master of what was claimed
+  std::optional<PermitUser> permits_;  // if it watches a sight
+  bool claimed_by_permit_ = false;     // in this claim
+  bool more_permits_ = false;          // there may be, after it
+  bool had_doorbells_ = false;         // when it began to claim offers
+  uint32_t begun_ = 0;                 // boxes of this claim
+  uint32_t from_ = 0;                  // the master of what was claimed
   Next next_ = Next::kBegin;
   uint32_t doorbells_ = 0;             // completions in its ring, not consumed
   uint32_t connections_left_ = 0;      // of this claim

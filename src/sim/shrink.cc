@@ -211,6 +211,10 @@ class Shrinker {
         smaller |= Plainer([&](SimConfig& config) { change(config.workers[i]); });
       };
       plainer([](SimWorkerConfig& worker) { worker = {.window = worker.window}; });
+      plainer([](SimWorkerConfig& worker) {
+        worker = {.window = worker.window, .hints = worker.sight, .sight = worker.sight};
+      });
+      plainer([](SimWorkerConfig& worker) { worker.level = false; });
       plainer([](SimWorkerConfig& worker) { worker.took_first = false; });
       plainer([](SimWorkerConfig& worker) { worker.adopts_of_8 = 8; });
       plainer([](SimWorkerConfig& worker) { worker.capacity = UINT32_MAX; });
@@ -219,7 +223,7 @@ class Shrinker {
       plainer([](SimWorkerConfig& worker) { worker.joins_at_ns = 0; });
       plainer([](SimWorkerConfig& worker) { worker.works_of_8 = 0; });
       plainer([](SimWorkerConfig& worker) {
-        worker.hints = false;
+        worker.hints = worker.sight = worker.level = false;
         worker.works_of_8 = 0;
       });
       plainer([](SimWorkerConfig& worker) { worker.window = 1; });
@@ -235,6 +239,7 @@ class Shrinker {
         smaller |= Plainer([&](SimConfig& config) { change(config.sources[i]); });
       };
       plainer([](SimSourceConfig& source) { source = {}; });
+      plainer([](SimSourceConfig& source) { source = {.aimed = source.aimed}; });
       plainer([](SimSourceConfig& source) {
         if (source.policy != "least-loaded") source.policy = "round-robin";
       });

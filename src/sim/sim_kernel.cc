@@ -126,7 +126,7 @@ int32_t SimKernel::Accept(uint32_t source, Arrival& facts) {
   const int32_t fd = connection_numbers_.Open(connection);
   connections_[connection].fd = fd;
   facts = connections_[connection].facts;
-  world_->checker().OnAccepted(connection, fd);
+  world_->checker().OnAccepted(connection, fd, world_->now_ns());
   world_->Note("accepts", {{"connection", connection}, {"fd", fd}});
   return fd;
 }

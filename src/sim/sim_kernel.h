@@ -79,6 +79,11 @@ class SimKernel {
   void CloseRing(int32_t fd) { ring_numbers_.Close(fd); }
   uint32_t WorkerOf(int32_t fd) const { return ring_numbers_.OwnerOf(fd); }
 
+  // A master's number of the sight of a worker.
+  int OpenSight(uint32_t worker) { return sight_numbers_.Open(worker); }
+  void CloseSight(int sight) { sight_numbers_.Close(sight); }
+  uint32_t WorkerOfSight(int sight) const { return sight_numbers_.OwnerOf(sight); }
+
  private:
   struct Listener {
     int32_t fd = -1;
@@ -106,6 +111,7 @@ class SimKernel {
   Numbers connection_numbers_{0};
   Numbers listener_numbers_{1'000'000};
   Numbers ring_numbers_{2'000'000};
+  Numbers sight_numbers_{4'000'000};
 };
 
 }  // namespace ringmaster::sim

@@ -111,8 +111,16 @@ void SimWorker::TellThatItWaits() {
 }
 
 int64_t SimWorker::Woke() {
+  SayBusy();
+  return WorkFirst();
+}
+
+void SimWorker::SayBusy() {
   port_state_.SayBusy();
   world_->checker().OnHint(id_, /*waiting=*/false, world_->now_ns());
+}
+
+int64_t SimWorker::WorkFirst() {
   const bool works = world_->prng().Below(8) < config_.works_of_8;
   // What it was offered by then goes first.
   const bool offered = WasOffered() && !world_->Breaks(Breakage::kWorkerWorksFirst);

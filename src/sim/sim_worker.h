@@ -20,6 +20,7 @@
 
 namespace ringmaster::sim {
 
+class PermitUser;
 class World;
 
 class SimWorker {
@@ -44,6 +45,15 @@ class SimWorker {
   void OnLeft();
   // Whether it waits although there is something for it.
   virtual bool Oversleeps() const = 0;
+
+  // --- If it watches a sight ---
+  virtual PermitUser* permits() { return nullptr; }
+  // The sight is ready.
+  virtual void OnSight() {}
+  // Whether its next step may come in the middle of a batch of a master.
+  virtual bool MayStepInBatch() const { return false; }
+  // Whether it is inside its wait, and nothing is on its way that will wake it.
+  bool SleepsSoundly() const { return waiting_ && !forgot_ && !dead_ && !leaving_ && !left_; }
 
   // Places that it has given back in its own books and not yet in what it shares.
   virtual uint32_t places_in_hand() const { return 0; }
@@ -96,6 +106,9 @@ class SimWorker {
   void SayWaiting();
   void TellThatItWaits();
   int64_t Woke();
+  // The same in two steps.
+  void SayBusy();
+  int64_t WorkFirst();
 
   World* const world_;
   const uint32_t id_;
@@ -103,6 +116,7 @@ class SimWorker {
   core::PortState port_state_;
   std::vector<std::vector<uint64_t>> tokens_;  // by master, by index of the source
   bool waiting_ = true;
+  bool forgot_ = false;  // has ended a claim early and not gone on
 
  private:
   bool has_own_work_ = false;

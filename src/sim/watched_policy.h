@@ -49,6 +49,7 @@ class WatchedPolicy final : public Policy {
     facts.peer |= reluctance_.any();
     return facts;
   }
+  bool AnyThread() const override { return !reluctance_.any() && policy_->AnyThread(); }
   void Prepare(uint32_t worker_slots) override { policy_->Prepare(worker_slots); }
 
   size_t Pick(const Arrival& arrival, const View& view) override {

@@ -13,7 +13,8 @@
 // what they have begun. A bound on events and batches turns every endless loop into a failure.
 //
 //   world.cc         time, chance, events, what workers need, the end
-//   world_master.cc  the masters: their turns and batches, and the calls that others make
+//   world_desk.cc    sources that are aimed: what the kernel does for their desks, and what is
+//   checked world_master.cc  the masters: their turns and batches, and the calls that others make
 
 #ifndef RINGMASTER_SRC_SIM_WORLD_H_
 #define RINGMASTER_SRC_SIM_WORLD_H_
@@ -39,6 +40,7 @@
 #include "sim/prng.h"
 #include "sim/sim_kernel.h"
 #include "sim/sim_ring.h"
+#include "sim/sim_sights.h"
 #include "sim/sim_worker.h"
 #include "sim/trace.h"
 #include "sim/watched_policy.h"
@@ -144,6 +146,36 @@ class World {
   // The host's loop comes round; or the host looks after the master in the middle of a claim.
   void HostComesRound();
   void HostComesBy();
+
+  // --- For the desks (world_desk.cc). A worker is known by the number that a master has of its
+  // sight. ---
+  int Show(uint32_t source, int sight, bool again);
+  void Hide(uint32_t source, int sight);
+  int WaitingAt(uint32_t source);
+  void CallMaster(uint32_t source);
+  // Whether a listener is readable.
+  bool Readable(uint32_t source) const {
+    return kernel_.Backlog(source) > 0 || kernel_.shut(source);
+  }
+  // --- For workers that have permits. ---
+  core::SourceSet& hungry_desks(uint32_t master) { return masters_[master].hungry_desks; }
+  core::Desk* DeskAt(uint32_t master, uint32_t index) {
+    return &masters_[master].at_index[index].desk->desk;
+  }
+  uint32_t SourceAt(uint32_t master, uint32_t index) const {
+    return masters_[master].by_index[index];
+  }
+  core::Gate* GateOf(uint32_t source) { return sources_[source].gate.get(); }
+  core::Gate* gate() { return gate_.limited() ? &gate_ : nullptr; }
+  // A descriptor, or -errno.
+  int32_t AcceptByPermit(uint32_t source);
+  void KnockForPlace(uint32_t worker);
+  // A worker is about to visit a desk, if nothing is broken.
+  bool MayVisit(uint32_t master, uint32_t index);
+  void NoteVisit(uint32_t worker, uint32_t master, uint32_t index);
+  // It has just ended a claim by a permit.
+  void OnRedeemsNoMore(uint32_t worker);
+
   // A worker leaves only when it has been introduced to every master.
   bool MayLeave(uint32_t worker) const { return !running_ || InAllBooks(worker); }
   void AskToLeave(uint32_t worker);
@@ -203,6 +235,7 @@ class World {
   struct AtIndex {
     core::SourceIdentity identity;
     core::GivenBack given_back;
+    std::unique_ptr<SimDesk> desk;  // if a source of this index may be or was aimed
   };
   // What another thread asks of the master; done between two batches.
   struct Call {
@@ -248,6 +281,13 @@ class World {
     bool says_short = false;
     bool says_graver = false;
     WatchedPolicy* policy = nullptr;  // owned by the engine
+    // If it may be aimed: since when its desk has been open, -1: it is not; when a holder has
+    // closed it, -1: none has since the last batch; who redeemed when it was removed, and does
+    // still.
+    int64_t aimed_since_ns = -1;
+    int64_t called_at_ns = -1;
+    std::vector<uint32_t> redeemers;
+    bool show_failed = false;  // the last time that a sight was to show it
   };
   // A worker as an engine has it.
   struct AtMaster {
@@ -259,6 +299,7 @@ class World {
     std::unique_ptr<SimWorker> worker;
     CompletionWorker* receiver = nullptr;  // the same, if connections are handed over to it
     std::vector<AtMaster> at;              // by master
+    std::vector<int> sights;               // the same: its number of the worker's sight; or none
     bool doorbell_failed = false;
   };
   enum class Doing : uint8_t { kTurn, kSleep, kWake };
@@ -268,6 +309,7 @@ class World {
 
     const uint32_t index;
     core::Hunger hunger;
+    core::SourceSet hungry_desks;
     std::optional<core::Engine> engine;
     SimRing ring;
     Doing doing = Doing::kTurn;
@@ -290,9 +332,10 @@ class World {
     std::vector<Handed> handed;   // in the last batch
     std::vector<int32_t> closed;  // the same
     bool switched = false;        // a policy, in this batch
-    bool busy = false;            // its host is in the middle of a turn
-    bool deserted = false;        // its host does not drive it any more
-    bool resting = false;         // nor is there one
+    bool in_batch = false;
+    bool busy = false;      // its host is in the middle of a turn
+    bool deserted = false;  // its host does not drive it any more
+    bool resting = false;   // nor is there one
     bool stopped = false;
     bool refusing = false;
     uint32_t quiet_batches = 0;
@@ -336,6 +379,27 @@ class World {
   void CheckPlacesAtRest();
   void CheckRounds();
   void Outlive();
+
+  // world_desk.cc
+  void WakeSights(uint32_t source);
+  void GoOnMeanwhile(uint32_t source);
+  bool MayGoOn(const Event& event) const;
+  bool InBatch() const;
+  uint32_t WorkerOfSight(int sight);
+  bool IsOwnListener(uint32_t source);
+  SimDesk* DeskOf(const Source& source) {
+    return source.config.aimed ? masters_[source.master].at_index[source.index].desk.get()
+                               : nullptr;
+  }
+  bool HasDesks() const;
+  SimDesk* PrepareDesk(SimMaster& master, uint32_t index, uint32_t source);
+  void NoteDesks(const SimMaster& master);
+  void CheckCalls(const SimMaster& master);
+  void CheckDesks(SimMaster& master);
+  void CheckPermitsOf(uint32_t source, const core::Desk& desk);
+  void CheckWaiters(uint32_t source);
+  void CheckDesksAtRest();
+  bool LooksAfterDesks(const SimMaster& master) const;
 
   // world_master.cc
   void SetUp();
@@ -416,6 +480,7 @@ class World {
   std::vector<SimWorkerConfig> worker_configs_;
   std::vector<Source> sources_;
   std::vector<Connection> connections_;
+  std::vector<uint32_t> meanwhile_;  // sources whose desks are held while others go on
   int32_t ring_fd_max_ = -1;
   Phase phase_ = Phase::kTraffic;
   bool willing_ = false;  // policies pick somebody whenever they can

@@ -152,7 +152,9 @@ void World::Act(SimMaster& master) {
       if (prng_.Chance({1, 16})) return wake();
       break;
     case Doing::kSleep:
-      if (phase_ != Phase::kTraffic && AtRest()) ++master.quiet_batches;
+      if (phase_ != Phase::kTraffic && AtRest() && !LooksAfterDesks(master)) {
+        ++master.quiet_batches;
+      }
       return wake();
     case Doing::kWake:
       break;
@@ -307,8 +309,10 @@ void World::FollowHost() {
 }
 
 void World::Batch(SimMaster& master) {
+  master.in_batch = true;
   master.ring.Leave(master.completions, master.engine->RoomForEach());
   TakeBatch(master, master.ring.AllReported());
+  master.in_batch = false;
 }
 
 struct World::TurnCaller {
@@ -368,6 +372,7 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   checker_.OnBatchBegins(now_ns_);
   TakeIn(master);
   Misread(master);
+  CheckCalls(master);
   checker_.BeforeBatch(master.index, master.due_ns >= 0 ? master.due_ns : now_ns_);
   TurnCaller caller{*this, master, all_reported};
   if (!all_reported && !master.handed.empty()) Reached(Milestone::kReportedLate);
@@ -399,6 +404,7 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   }
   NotePromises();
   if (caller.places_freed) TellOthers(master);
+  NoteDesks(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
   NoteOps(master);
   NoteEvents(master);
@@ -407,10 +413,13 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   CloseRemoved(master);
   if (checker_.failed()) return;
   CompareBooks(master);
+  CheckDesks(master);
+  if (checker_.failed()) return;
   CountStates(master);
   master.engine->CheckAll(false, keeps_its_word());
   master.wait_ns = core::WaitAfterTurn(*master.engine, caller, now_ns_);
-  if (breaks(Breakage::kMasterNeverLooksAtAge) && master.wait_ns > 0) {
+  // Where sources are aimed it has more to look at than ages.
+  if (breaks(Breakage::kMasterNeverLooksAtAge) && !HasDesks() && master.wait_ns > 0) {
     master.wait_ns = core::kWaitForever;
   }
   if (forgets && master.wait_ns > 0) master.wait_ns = core::kWaitForever;
@@ -456,6 +465,7 @@ void World::TakeIn(const SimMaster& master) {
       checker_.OnAnswered(master.by_index[completion.key.index], completion.result > 0);
     }
     if (kind == OpKind::kPoll && completion.result >= 0) {
+      if (master.engine->aimed(completion.key.index)) Reached(Milestone::kQuietDesk);
       checker_.OnEdge(master.by_index[completion.key.index]);
     }
   }
@@ -621,6 +631,10 @@ void World::CompareBooks(const SimMaster& master) {
       }
       continue;
     }
+    const bool by_index = master.by_index[sources_[index].index] == index;
+    if (by_index && master.engine->ByPermitOf(sources_[index].index) != counts.by_permit) {
+      checker_.Fail("the engine miscounts what was accepted by permits");
+    }
     // A connection that is too old when it would be refused anyway may be dropped or refused.
     const bool refuses = master.refusing || sources_[index].removed;
     if (books.aside > checker_.aside(index)) {
@@ -760,6 +774,10 @@ void World::Run(SimMaster& master, const Call& call) {
       config.local = !config.countable && sources_.size() % 2 == 1;
       config.nobody_of_8 = config_.sources[0].nobody_of_8;
       config.strict = config_.sources[0].strict;
+      if (config_.sources[0].aimed) {
+        MakeAimable(prng_, config);
+        config.recall |= config_.faults[Fault::kWorkerDies].n > 0;
+      }
       if (master.stopped) return;
       // What was passed on of a source that is removed by now is taken in before its index is free.
       TakeInPassedOn(master);
@@ -821,6 +839,9 @@ uint32_t World::AddWorker(const SimWorkerConfig& config) {
   SimWorker& worker = *entry.worker;
   worker.engine_index = index;
   std::vector<CheckedBox> boxes;
+  for (uint32_t master = 0; master < masters() && worker.permits() != nullptr; ++master) {
+    entry.sights.push_back(kernel_.OpenSight(id));
+  }
   for (uint32_t master = 0; master < masters(); ++master) {
     worker.ring_fds.push_back(kernel_.OpenRing(id));
     if (worker.ring_fds.back() <= ring_fd_max_) Reached(Milestone::kRingNumberReused);
@@ -847,6 +868,10 @@ void World::Introduce(SimMaster& master, uint32_t id) {
                             .window_max = at.window,
                             .cpu = worker.config().cpu,
                             .index = worker.engine_index};
+  if (PermitUser* const permits = worker.permits(); permits != nullptr) {
+    config.sight = workers_[id].sights[master.index];
+    config.permits = &permits->of(master.index);
+  }
   CheckedBox known;
   worker.Introduce(master.index, config, known);
   const uint32_t slots = master.engine->worker_slots();
@@ -897,6 +922,7 @@ void World::FinishLeaves(SimMaster& master) {
   for (const uint32_t id : master.leaving) {
     Note("lets go", {{"master", master.index}, {"worker", id}});
     kernel_.CloseRing(worker(id).ring_fds[master.index]);
+    if (worker(id).permits() != nullptr) kernel_.CloseSight(workers_[id].sights[master.index]);
     if (master.index + 1 < masters()) {
       AskAt(master.index + 1, {.kind = CallKind::kRemoveWorker, .worker = id});
       continue;
@@ -926,23 +952,29 @@ void World::AddSource(SimSourceConfig config) {
     gate = std::make_unique<core::Gate>();
     gate->Limit(config.capacity);
   }
+  const uint32_t next = master.engine->NextSource();
+  if (next == master.at_index.size()) master.at_index.emplace_back();
+  SimDesk* const desk = config.aimed ? PrepareDesk(master, next, id) : nullptr;
   const uint32_t index = master.engine->AddSource(
-      {.fd = fd,
-       .intake = {.kind = config.readiness          ? core::IntakeKind::kReadiness
-                          : config.multishot_accept ? core::IntakeKind::kAccept
-                                                    : core::IntakeKind::kPollAccept,
-                  .hides_end = config.local && config.multishot_accept},
-       .countable = config.countable,
-       .tells_overflows = true,
-       .hold = (breaks(Breakage::kMasterAsksTooMuch) ? 4 : 1) * config.hold,
-       .recall = config.recall,
-       .start_workers = breaks(Breakage::kSourceStartsEarly)  ? 1
-                        : breaks(Breakage::kSourceStartsLate) ? config.start_workers + 1
-                                                              : config.start_workers,
-       .gate = gate.get(),
-       .age_max_ns = config.age_max_ns,
-       .age_facts = config.tells_age ? core::kFactCame : core::kFactGone,
-       .policy = std::move(policy)});
+      next, {.fd = fd,
+             .intake = {.kind = config.readiness          ? core::IntakeKind::kReadiness
+                                : config.multishot_accept ? core::IntakeKind::kAccept
+                                                          : core::IntakeKind::kPollAccept,
+                        .hides_end = config.local && config.multishot_accept},
+             .countable = config.countable,
+             .tells_overflows = true,
+             .hold = (breaks(Breakage::kMasterAsksTooMuch) ? 4 : 1) * config.hold,
+             .recall = config.recall,
+             .start_workers = breaks(Breakage::kSourceStartsEarly)  ? 1
+                              : breaks(Breakage::kSourceStartsLate) ? config.start_workers + 1
+                                                                    : config.start_workers,
+             .gate = gate.get(),
+             .age_max_ns = config.age_max_ns,
+             .age_facts = config.tells_age ? core::kFactCame : core::kFactGone,
+             .policy = std::move(policy),
+             .desk = desk != nullptr ? &desk->desk : nullptr,
+             .sights = desk != nullptr ? &desk->sights : nullptr,
+             .hungry = &master.hungry_desks});
   checker_.AddSource({.master = master.index,
                       .recall = config.recall,
                       .tickets = config.readiness,
@@ -973,7 +1005,6 @@ void World::AddSource(SimSourceConfig config) {
                       .config = config,
                       .gate = std::move(gate),
                       .policy = watched});
-  if (index == master.at_index.size()) master.at_index.emplace_back();
   IdentityOf(sources_.back()).Set(sources_.back().serial);
   Note("adds", {{"source", id}, {"master", master.index}, {"index", index}, {"fd", fd}});
   for (uint32_t worker = 0; worker < workers_.size(); ++worker) {
@@ -987,6 +1018,11 @@ void World::RemoveSource(uint32_t index) {
   if (!source.joined.empty()) Reached(Milestone::kSourceRemoved);
   source.removed = true;
   IdentityOf(source).Set(0);
+  for (uint32_t id = 0; id < workers_.size(); ++id) {
+    if (worker(id).permits() == nullptr || worker(id).port_state().redeeming == 0) continue;
+    source.redeemers.push_back(id);
+    Reached(Milestone::kRemovedWhileRedeemed);
+  }
   MasterAt(source).engine->RemoveSource(source.index);
   checker_.OnSourceRemoved(index, now_ns_);
   CloseRemoved(MasterAt(source));
@@ -997,7 +1033,7 @@ void World::CloseRemoved(const SimMaster& master) {
   for (uint32_t index = 0; index < sources_.size(); ++index) {
     Source& source = sources_[index];
     if (source.master != master.index || !source.removed || source.closed ||
-        !master.engine->IntakeEnded(source.index)) {
+        !master.engine->IntakeEnded(source.index) || !source.redeemers.empty()) {
       continue;
     }
     Note("closes listener", {{"source", index}, {"fd", source.fd}});
