@@ -10,6 +10,7 @@
     tidy.py format ROOT                clang-format has nothing to change
     tidy.py wrapping ROOT              no comment or text is broken off behind a full line
     tidy.py links ROOT                 what documents link to is there, headings included
+    tidy.py commands ROOT BUILD        what documents let a reader run is there in a full build
     tidy.py figures ROOT               figures that stand twice are the same in both places
     tidy.py readme ROOT                the README is short enough to be read
 
@@ -18,6 +19,7 @@ one or if nothing was found to check, with 77 (skipped) if a tool is missing.
 """
 
 import concurrent.futures
+import json
 import os
 import re
 import shlex
@@ -434,6 +436,35 @@ def check_links(root):
     return complaints, looked_at
 
 
+# What a document lets a reader run: programs, targets of ninja, and tests by name. A command may go on
+# in the next line.
+RUNS_PROGRAM = re.compile(r"(?<![\w./-])build/((?:bench|tests|tools)/[\w./-]*\w)")
+RUNS_NINJA = re.compile(r"ninja -C build((?:\s+(?!build/)[\w-]+/[\w./-]*\w)+)")
+RUNS_TEST = re.compile(r"meson test -C build\b((?:[^`\n\\]|\\\n)*)")
+
+
+def check_commands(root, build):
+    with open(os.path.join(build, "meson-info/intro-targets.json"), encoding="utf-8") as file:
+        targets = {os.path.relpath(path, build) for target in json.load(file)
+                   for path in target["filename"]}
+    with open(os.path.join(build, "meson-info/intro-tests.json"), encoding="utf-8") as file:
+        tests = {test["name"] for test in json.load(file)}
+    complaints = []
+    looked_at = 0
+    for path in documents(root):
+        text = read(root, path)
+        named = [(found.start(1), word, targets) for pattern in (RUNS_PROGRAM, RUNS_NINJA)
+                 for found in pattern.finditer(text) for word in found[1].split()]
+        named += [(found.start(), word, tests) for found in RUNS_TEST.finditer(text)
+                  for word in re.findall(r"(?<!\S)[a-z]+-[\w-]+", found[1])]
+        looked_at += len(named)
+        for at, word, known in named:
+            if word not in known:
+                number = text.count("\n", 0, at) + 1
+                complaints.append(f"{path}:{number}: names {word}, which the build does not have")
+    return complaints, looked_at
+
+
 # A table or paragraph behind `<!-- figures: FILE -->` (a path from the root) repeats figures of that
 # document. All figures of a row must stand in one row there; those of a paragraph, anywhere.
 REPEATS = re.compile(r"<!-- figures: (\S+) -->")
@@ -518,6 +549,7 @@ CHECKS = {
     "format": check_format,
     "wrapping": check_wrapping,
     "links": check_links,
+    "commands": check_commands,
     "figures": check_figures,
     "readme": check_readme,
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Tests the rules of tidy.py: each is shown a small tree that keeps it and trees that break it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -391,6 +392,35 @@ class Links(Tidy):
                            ("B.md#three", "no heading")):
             self.write("docs/A.md", f"# A\n\nSee [it]({link}).\n")
             self.assert_breaks(tidy.check_links, where="docs/A.md:3:", says=says)
+
+
+class Commands(Tidy):
+    def setUp(self):
+        super().setUp()
+        self.build = os.path.join(self.root, "build")
+        self.write("build/meson-info/intro-targets.json", json.dumps(
+            [{"filename": [os.path.join(self.build, "tools/a/program")]},
+             {"filename": [os.path.join(self.build, "tests/b/b_test")]}]))
+        self.write("build/meson-info/intro-tests.json", json.dumps([{"name": "tools-a_test"}]))
+
+    def test_what_the_build_has_may_be_run(self):
+        self.write("A.md", "Run `build/tools/a/program --help`, or `ninja -C build\n"
+                           "tools/a/program tests/b/b_test && build/tests/b/b_test`.\n\n"
+                           "    ninja -C build tests/b/b_test\n    build/tests/b/b_test\n"
+                           "    ninja -C build\n"
+                           "    meson test -C build --no-rebuild -v tools-a_test \\\n"
+                           "        --test-args='--gtest_filter=A.*'\n"
+                           "    other-program build/demo/report.html\n")
+        self.assert_keeps(tidy.check_commands, self.build)
+
+    def test_what_it_does_not_have_is_reported(self):
+        for command, says in (("build/tools/a/other", "tools/a/other"),
+                              ("ninja -C build tools/a/program tests/c", "tests/c"),
+                              ("X=1 meson test -C build tools-other -v", "tools-other"),
+                              ("meson test -C build -v \\\n  tools-other", "tools-other")):
+            with self.subTest(command=command):
+                self.write("A.md", f"# A\n\n    {command}\n")
+                self.assert_breaks(tidy.check_commands, self.build, where="A.md:3:", says=says)
 
 
 class Figures(Tidy):
