@@ -21,9 +21,11 @@ class World;
 class SimSight {
  public:
   bool Shows(uint32_t source) const { return At(source) != State::kOutside; }
-  void Add(uint32_t source) {
+  // Whether it is told when that is readable.
+  bool IsAwake(uint32_t source) const { return Shows(source) && At(source) != State::kAsleep; }
+  void Add(uint32_t source, bool asleep) {
     if (states_.size() <= source) states_.resize(source + 1, State::kOutside);
-    states_[source] = State::kShown;
+    states_[source] = asleep ? State::kAsleep : State::kShown;
   }
   void Remove(uint32_t source) { states_[source] = State::kOutside; }
 
@@ -52,7 +54,7 @@ class SimSight {
   void Empty() { std::replace(states_.begin(), states_.end(), State::kReady, State::kShown); }
 
  private:
-  enum class State : uint8_t { kOutside, kShown, kReady };
+  enum class State : uint8_t { kOutside, kAsleep, kShown, kReady };
   State At(uint32_t source) const {
     return source < states_.size() ? states_[source] : State::kOutside;
   }
@@ -71,6 +73,9 @@ class SimSights final : public core::Sights {
   uint32_t source() const { return source_; }
 
   int Show(int sight, bool again) override;
+  int ShowAsleep(int sight, bool again) override;
+  int Listener() const override;
+  void Wake(int sight, int listener) override;
   void Hide(int sight) override;
   int Waiting() override;
   void Yield() override;

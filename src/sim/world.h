@@ -149,7 +149,9 @@ class World {
 
   // --- For the desks (world_desk.cc). A worker is known by the number that a master has of its
   // sight. ---
-  int Show(uint32_t source, int sight, bool again);
+  int Show(uint32_t source, int sight, bool again, bool asleep);
+  int ListenerOf(uint32_t source) const;
+  void Wake(int sight, int listener);
   void Hide(uint32_t source, int sight);
   int WaitingAt(uint32_t source);
   void CallMaster(uint32_t source);
@@ -383,6 +385,7 @@ class World {
   // world_desk.cc
   void WakeSights(uint32_t source);
   void GoOnMeanwhile(uint32_t source);
+  void LookAt(uint32_t source, uint32_t id);
   bool MayGoOn(const Event& event) const;
   bool InBatch() const;
   uint32_t WorkerOfSight(int sight);

@@ -23,7 +23,14 @@ constexpr size_t kHeldMax = 2;
 
 }  // namespace
 
-int SimSights::Show(int sight, bool again) { return world_->Show(source_, sight, again); }
+int SimSights::Show(int sight, bool again) {
+  return world_->Show(source_, sight, again, /*asleep=*/false);
+}
+int SimSights::ShowAsleep(int sight, bool again) {
+  return world_->Show(source_, sight, again, /*asleep=*/true);
+}
+int SimSights::Listener() const { return world_->ListenerOf(source_); }
+void SimSights::Wake(int sight, int listener) { world_->Wake(sight, listener); }
 void SimSights::Hide(int sight) { world_->Hide(source_, sight); }
 int SimSights::Waiting() { return world_->WaitingAt(source_); }
 void SimSights::CallMaster() { world_->CallMaster(source_); }
@@ -46,23 +53,46 @@ uint32_t World::WorkerOfSight(int sight) {
 }
 
 // One that stands there is taken out and added again. So it may be gone when this fails.
-int World::Show(uint32_t source, int sight, bool again) {
+int World::Show(uint32_t source, int sight, bool again, bool asleep) {
   GoOnMeanwhile(source);
   const uint32_t id = WorkerOfSight(sight);
   if (id == SimKernel::kNobody || !IsOwnListener(source)) return EBADF;
   SimSight& shown = worker(id).permits()->sight();
   if (shown.Shows(source) != again) checker_.Fail("a desk does not know what a sight shows");
-  Note("shows", {{"source", source}, {"worker", id}, {"again", again}});
+  Note("shows", {{"source", source}, {"worker", id}, {"again", again}, {"asleep", asleep}});
   if (again) shown.Remove(source);
   sources_[source].show_failed = Happens(Fault::kSightFails);
   if (sources_[source].show_failed) return prng_.Chance({1, 2}) ? ENOMEM : ENOSPC;
-  shown.Add(source);
-  if (Readable(source)) {
-    shown.SetReady(source);
-    worker(id).OnSight();
-  }
+  shown.Add(source, asleep);
+  if (!asleep) LookAt(source, id);
   GoOnMeanwhile(source);
   return 0;
+}
+
+int World::ListenerOf(uint32_t source) const { return sources_[source].fd; }
+
+// Whoever does this holds the desk no more, so others may have gone on. They may have hidden the
+// source. The master closes no descriptor before this is over.
+void World::Wake(int sight, int listener) {
+  GoOnMeanwhile(SimKernel::kNobody);
+  const uint32_t id = WorkerOfSight(sight);
+  const uint32_t source = kernel_.SourceOf(listener);
+  if (id == SimKernel::kNobody) return;
+  if (source == SimKernel::kNobody) {
+    return checker_.Fail("a desk uses the number of a listener that was closed");
+  }
+  SimSight& shown = worker(id).permits()->sight();
+  Note("wakes", {{"source", source}, {"worker", id}});
+  if (!shown.Shows(source) || shown.IsAwake(source)) return;
+  shown.Add(source, /*asleep=*/false);
+  LookAt(source, id);
+}
+
+// The kernel looks whether it is readable, for a sight that shows it from now on.
+void World::LookAt(uint32_t source, uint32_t id) {
+  if (!Readable(source)) return;
+  worker(id).permits()->sight().SetReady(source);
+  worker(id).OnSight();
 }
 
 void World::Hide(uint32_t source, int sight) {
@@ -120,7 +150,7 @@ void World::WakeSights(uint32_t source) {
   if (!sources_[source].config.aimed) return;
   for (const WorkerEntry& entry : workers_) {
     PermitUser* const permits = entry.worker->permits();
-    if (permits == nullptr || !permits->sight().Shows(source)) continue;
+    if (permits == nullptr || !permits->sight().IsAwake(source)) continue;
     permits->sight().SetReady(source);
     entry.worker->OnSight();
   }
