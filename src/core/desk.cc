@@ -88,16 +88,20 @@ uint64_t Desk::Accepted() const {
 
 // --- The holder's side ---------------------------------------------------------------------------
 
+void Desk::TellRecalled(size_t seat, uint32_t count) {
+  for (; count > 0; --count) {
+    try {
+      config_.policy->OnRecall(seats_[seat].worker);
+    } catch (...) {
+      policy_fault_ = "policy " + config_.policy->name() + " threw something in OnRecall";
+    }
+  }
+}
+
 void Desk::WithdrawAll() {
   for (size_t i = 0; i < seats_.size(); ++i) {
-    const Seat& seat = seats_[i];
-    for (uint32_t n = PermitsOf(seat).Withdraw(); n > 0; --n) {
-      try {
-        config_.policy->OnRecall(seat.worker);
-      } catch (...) {
-        // The engine asks it next, and tells what it does.
-      }
-    }
+    Permits& permits = PermitsOf(seats_[i]);
+    TellRecalled(i, permits.Withdraw() + permits.TakeGivenBack());
     HideFrom(i);
   }
 }
@@ -129,10 +133,11 @@ void Desk::FindSeats() {
   }
 }
 
-// Rule "astray".
+// Rules "order" and "astray".
 void Desk::TakeBackAstray() {
   for (size_t i = 0; i < seats_.size(); ++i) {
     Found& found = found_[i];
+    TellRecalled(i, PermitsOf(seats_[i]).TakeGivenBack());
     if (found.permits.claimable == 0) continue;
     const bool has_place =
         seats_[i].state->open.load(std::memory_order_seq_cst) < seats_[i].capacity;
@@ -143,13 +148,7 @@ void Desk::TakeBackAstray() {
       });
     }
     if (!astray) continue;
-    for (uint32_t n = PermitsOf(seats_[i]).Withdraw(); n > 0; --n) {
-      try {
-        config_.policy->OnRecall(seats_[i].worker);
-      } catch (...) {
-        policy_fault_ = "policy " + config_.policy->name() + " threw something in OnRecall";
-      }
-    }
+    TellRecalled(i, PermitsOf(seats_[i]).Withdraw());
     found.permits = PermitsOf(seats_[i]).Read();
   }
 }

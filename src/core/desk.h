@@ -20,7 +20,8 @@
 //    everything again.
 //  * Order. A worker claims a permit, reserves places, accepts, finishes, and visits the desk, in
 //    this order, whatever came of it. If it finds nothing, its other permits go back as well, and
-//    it does not try again.
+//    it does not try again. The holder tells the policy of each by OnRecall: these turns were not
+//    used.
 //  * How many. The holder first sums up the permits that are out, both fields, then asks the kernel
 //    how many connections wait. It issues the difference. If nothing waits and none is out, it
 //    issues one: that one *stands*. If more wait than kWidth for each worker, it closes the desk:
@@ -196,6 +197,7 @@ class Desk {
   int ShowTo(size_t seat, bool something_waits, Wakes& wakes);
   void FindSeats();
   void TakeBackAstray();
+  void TellRecalled(size_t seat, uint32_t count);
   static Activity ActivityOf(const PortState& state, const Found& found);
   void AddCandidates(bool waiters_only);
   void HideFrom(size_t seat);

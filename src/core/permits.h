@@ -8,8 +8,8 @@
 //   Issue: claimable += 1, then Pending::Set   Pending::Take, then for each source of it:
 //   Withdraw: claimable = 0                    Claim: claimable -= 1, redeeming += 1
 //                                              accept
-//                                              Finish: redeeming -= 1; or GiveUp: claimable = 0,
-//                                              too
+//   TakeGivenBack                              Finish: redeeming -= 1; or GiveUp: claimable = 0,
+//                                              too, and then given_back += what went back
 //
 // Claim and Withdraw are read-modify-writes of one word, so exactly one of them gets a permit. What
 // is redeeming is a state of its own: the connection still waits in the backlog then, and without
@@ -58,6 +58,7 @@ class Permits {
     while (!word_.compare_exchange_weak(word, (word & ~kMask) - kOneRedeeming,
                                         std::memory_order_seq_cst)) {
     }
+    given_back_.fetch_add(1 + (word & kMask), std::memory_order_seq_cst);
   }
 
   // Holder.
@@ -66,6 +67,13 @@ class Permits {
   uint32_t Withdraw() {
     if (Read().claimable == 0) return 0;
     return word_.fetch_and(~kMask, std::memory_order_seq_cst) & kMask;
+  }
+
+  // Holder. How many the worker has given up since the last call: its policy is told of each.
+  uint32_t TakeGivenBack() {
+    return given_back_.load(std::memory_order_seq_cst) == 0
+               ? 0
+               : given_back_.exchange(0, std::memory_order_seq_cst);
   }
 
   // Any thread.
@@ -81,7 +89,10 @@ class Permits {
   // Any thread.
   uint64_t accepted() const { return accepted_.load(std::memory_order_relaxed); }
   // While nobody has a permit: another source has the index now, and counts from 0.
-  void Reset() { accepted_.store(0, std::memory_order_relaxed); }
+  void Reset() {
+    accepted_.store(0, std::memory_order_relaxed);
+    given_back_.store(0, std::memory_order_relaxed);
+  }
 
  private:
   static constexpr uint32_t kShift = 16;
@@ -90,6 +101,7 @@ class Permits {
   static constexpr uint32_t kOneRedeeming = 1u << kShift;
 
   std::atomic<uint32_t> word_{0};
+  std::atomic<uint32_t> given_back_{0};
   std::atomic<uint64_t> accepted_{0};
 };
 

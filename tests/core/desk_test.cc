@@ -49,6 +49,8 @@ TEST(Permits, WhoFindsNothingGivesAllBack) {
   ASSERT_TRUE(permits.Claim());
   permits.GiveUp();
   EXPECT_EQ(permits.Read().out(), 0U);
+  EXPECT_EQ(permits.TakeGivenBack(), 3U);
+  EXPECT_EQ(permits.TakeGivenBack(), 0U);
 }
 
 TEST(IndexSet, TakesWhatWasSetOnce) {
@@ -251,6 +253,20 @@ TEST_F(DeskTest, WhoFindsNothingHandsTheTurnOn) {
   Open();
   Accept(0);  // nothing waits
   EXPECT_EQ(Stands(), 1U);
+  EXPECT_EQ(recalled_, (std::vector<uint32_t>{0}));
+  Wait(0);
+  EXPECT_EQ(Serve(), 1U);
+  EXPECT_EQ(Stands(), 0U) << "the turn that found nothing is owed";
+}
+
+TEST_F(DeskTest, TurnsThatWereGivenUpAreOwedWhenItIsClosed) {
+  AddWorkers(2);
+  kernel_.waiting = 4;
+  Open();
+  ASSERT_TRUE(PermitsOf(0).Claim());
+  PermitsOf(0).GiveUp();
+  desk_.Close();
+  EXPECT_EQ(recalled_, (std::vector<uint32_t>{0, 0, 1, 1}));
 }
 
 TEST_F(DeskTest, AStandingPermitLeavesAWorkerThatDoesNotWait) {
