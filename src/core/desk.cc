@@ -37,13 +37,13 @@ void Desk::Work() {
     if (looked == Looked::kClosed) wakes.count = 0;
     if (!is_waker && wakes.count > 0) {
       is_waker = true;
-      wakers_.fetch_add(1, std::memory_order_seq_cst);
+      word_.AddWaker();
     }
     if (looked == Looked::kClosed) break;
   } while (!word_.Leave());
   // Rule "wakes". The desk may be anybody's from here on.
   for (size_t i = 0; i < wakes.count; ++i) sights->Wake(wakes.sights[i], listener);
-  if (is_waker) wakers_.fetch_sub(1, std::memory_order_seq_cst);
+  if (is_waker) word_.RemoveWaker();
 }
 
 // --- The master's side ---------------------------------------------------------------------------
@@ -74,7 +74,7 @@ void Desk::Open(const Config& config) {
 
 void Desk::Close() {
   while (!word_.Want()) config_.sights->Yield();
-  while (wakers_.load(std::memory_order_seq_cst) > 0) config_.sights->Yield();
+  while (word_.HasWakers()) config_.sights->Yield();
   if (closed_for_ != Closed::kNot) return;  // its holder was faster
   closed_for_ = Closed::kByMaster;
   WithdrawAll();

@@ -58,7 +58,6 @@
 #ifndef RINGMASTER_SRC_CORE_DESK_H_
 #define RINGMASTER_SRC_CORE_DESK_H_
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -208,8 +207,6 @@ class Desk {
   size_t AskPolicy();
 
   DeskWord word_;
-  // How many threads have left the desk, or are about to, and wake sights then.
-  std::atomic<uint32_t> wakers_{0};
 
   // The holder's.
   Config config_;

@@ -199,6 +199,13 @@ class DeskWord {
   // Any thread.
   bool is_masters() const { return state_.load(std::memory_order_seq_cst) == State::kMasters; }
 
+  // Holder, before it leaves: it will wake sights afterwards (core/desk.h, rule "wakes"). Then,
+  // when it has.
+  void AddWaker() { wakers_.fetch_add(1, std::memory_order_seq_cst); }
+  void RemoveWaker() { wakers_.fetch_sub(1, std::memory_order_seq_cst); }
+  // Master, which has it: whether somebody is still to wake sights. Nobody new comes.
+  bool HasWakers() const { return wakers_.load(std::memory_order_seq_cst) > 0; }
+
   // Any thread: an errno for the holder. Holder: the last one, or 0.
   void SayTrouble(int error) { trouble_.store(error, std::memory_order_seq_cst); }
   int TakeTrouble() {
@@ -217,6 +224,7 @@ class DeskWord {
   };
 
   std::atomic<State> state_{State::kMasters};
+  std::atomic<uint32_t> wakers_{0};
   std::atomic<int> trouble_{0};
 };
 
