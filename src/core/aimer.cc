@@ -59,9 +59,10 @@ void Aimer::LookAfter() {
   for (Source& source : books_.sources) {
     if (books_.now_ns < source.aim.look_at_ns()) continue;
     Desk& desk = *source.config.desk;
-    const int waiting = std::max(desk.Waiting(), 0);
-    if (!source.aim.Look(static_cast<uint32_t>(waiting), desk.Accepted(), books_.now_ns,
-                         books_.config.recall_after_ns) ||
+    // Where the kernel does not say, something may wait.
+    const int waiting = desk.Waiting();
+    if (!source.aim.Look(waiting < 0 ? 1 : static_cast<uint32_t>(waiting), desk.Accepted(),
+                         books_.now_ns, books_.config.recall_after_ns) ||
         !source.config.recall) {
       continue;
     }

@@ -260,6 +260,20 @@ TEST_F(AimerTest, AWorkerThatDoesNotMoveIsMarkedAndAnotherGetsThePermit) {
   EXPECT_EQ(Claimable(), 1U);
 }
 
+// A count that fails now and then does not hide that nothing moves.
+TEST_F(AimerTest, WhatCannotBeCountedMayWait) {
+  AddAimed();
+  AddWorkers(2);
+  Batch();
+  sights_.waiting = 1;
+  SleepAndBatch();
+  sights_.waiting = -1;
+  sights_.on_waiting = [&] { sights_.on_waiting = [&] { sights_.waiting = 1; }; };
+  SleepAndBatch();
+  EXPECT_EQ(Only(OpKind::kDoorbell).tag, 200U);
+  EXPECT_EQ(PermitsOf(1).Read().claimable, 1U);
+}
+
 TEST_F(AimerTest, NobodyIsMarkedWhileAnythingMoves) {
   AddAimed();
   AddWorkers(2);
