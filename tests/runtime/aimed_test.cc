@@ -222,7 +222,8 @@ TEST_P(AimedTest, TurnsAreExactWithoutTheMaster) {
   EXPECT_EQ(stats.sources[0].claimed, all);
   EXPECT_EQ(stats.sources[0].accepted, all);
   for (const WorkerStats& worker : stats.workers) {
-    EXPECT_EQ(worker.assigned, worker.claimed);
+    // What is dealt may be recalled where a busy machine keeps a worker from its claim.
+    EXPECT_EQ(worker.assigned, worker.claimed + worker.recalled + worker.moved);
     EXPECT_EQ(worker.claimed, served[worker.worker]);
     EXPECT_LE(worker.by_permit, worker.claimed);
     // Without hints the master deals.
