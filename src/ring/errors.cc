@@ -13,12 +13,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "ring/doorbell.h"
 
 namespace ringmaster::ring {
 namespace {
-
-// What the kernel calls an io_uring among the targets of /proc/self/fd.
-constexpr std::string_view kIoUringTarget = "anon_inode:[io_uring]";
 
 uint64_t SoftLimit(decltype(RLIMIT_NOFILE) resource) {
   rlimit limit{};
@@ -82,11 +80,6 @@ std::string LimitText(uint64_t limit) {
   return limit == kUnlimited ? "unlimited" : absl::StrCat(limit);
 }
 
-std::string KernelText(const ErrorFacts& facts) {
-  return facts.kernel_release.empty() ? "this kernel"
-                                      : absl::StrCat("this kernel (", facts.kernel_release, ")");
-}
-
 std::string FdText(const ErrorFacts& facts) {
   if (facts.fd_target.empty()) return absl::StrCat("descriptor ", facts.fd);
   return absl::StrCat("descriptor ", facts.fd, " (", facts.fd_target, ")");
@@ -117,12 +110,6 @@ std::string Tried(Operation operation, const ErrorFacts& facts) {
   }
   return "an operation failed";
 }
-
-// Cause and remedy, without what was tried.
-struct Cause {
-  absl::StatusCode code = absl::StatusCode::kInternal;
-  std::string text;
-};
 
 Cause NotPermitted(const ErrorFacts& facts) {
   constexpr absl::StatusCode kCode = absl::StatusCode::kPermissionDenied;
@@ -240,47 +227,6 @@ bool RingCause(Operation operation, int error, const ErrorFacts& facts, Cause* c
   }
 }
 
-bool DoorbellCause(int error, const ErrorFacts& facts, Cause* cause) {
-  switch (error) {
-    case EBADF:
-      *cause = {absl::StatusCode::kInvalidArgument,
-                "it is not open. Pass the ring's own descriptor (io_uring::ring_fd, not "
-                "enter_ring_fd), and keep the ring until its port has left"};
-      return true;
-    case EBADFD:
-      // Linux answers the same to a ring that is still disabled and to a file that is no ring.
-      if (facts.fd_target == kIoUringTarget) {
-        *cause = {absl::StatusCode::kFailedPrecondition,
-                  "the ring is still disabled (IORING_SETUP_R_DISABLED). Enable it first, with "
-                  "io_uring_enable_rings on the thread that will use it"};
-      } else {
-        *cause = {absl::StatusCode::kInvalidArgument,
-                  "it is not an io_uring. Pass the descriptor of the worker's ring "
-                  "(io_uring::ring_fd)"};
-      }
-      return true;
-    case EINVAL:
-    case EOPNOTSUPP:
-      *cause = {absl::StatusCode::kUnimplemented,
-                absl::StrCat(KernelText(facts),
-                             " cannot send messages between rings (IORING_OP_MSG_RING, since Linux "
-                             "5.18). Run a later kernel")};
-      return true;
-    case EOWNERDEAD:
-      *cause = {absl::StatusCode::kFailedPrecondition,
-                "the thread that owned the ring has ended. Let the port leave and add the worker "
-                "again with a new ring"};
-      return true;
-    case EOVERFLOW:
-      *cause = {absl::StatusCode::kResourceExhausted,
-                "the ring's completion queue is full and the kernel has no memory to keep more. "
-                "Let the worker reap its completions"};
-      return true;
-    default:
-      return false;
-  }
-}
-
 bool SourceCause(int error, Cause* cause) {
   switch (error) {
     case EBADF:
@@ -374,6 +320,11 @@ bool SpecificCause(Operation operation, int error, const ErrorFacts& facts, Caus
 }
 
 }  // namespace
+
+std::string KernelText(const ErrorFacts& facts) {
+  return facts.kernel_release.empty() ? "this kernel"
+                                      : absl::StrCat("this kernel (", facts.kernel_release, ")");
+}
 
 ErrorFacts ReadErrorFacts(int fd) {
   ErrorFacts facts;

@@ -54,6 +54,17 @@ absl::Status DescribeError(Operation operation, int error, const ErrorFacts& fac
 // Both in one: reads the facts and describes the error.
 absl::Status ErrorStatus(Operation operation, int error, int fd = -1);
 
+// --- For files of this folder that know causes of their own --------------------------------------
+
+// Cause and remedy, without what was tried.
+struct Cause {
+  absl::StatusCode code = absl::StatusCode::kInternal;
+  std::string text;
+};
+
+// "this kernel", with its release if that is known.
+std::string KernelText(const ErrorFacts& facts);
+
 }  // namespace ringmaster::ring
 
 #endif  // RINGMASTER_SRC_RING_ERRORS_H_

@@ -6,8 +6,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <fstream>
 #include <optional>
+#include <string>
 #include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "ring/doorbell.h"
 
 namespace ringmaster::ring {
 namespace {
@@ -49,7 +55,25 @@ uint64_t InodeOf(int fd) {
   return fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
 
+// The kernel names the thread, or says -1.
+bool IsPolled(int ring_fd) {
+  std::ifstream facts(absl::StrCat("/proc/self/fdinfo/", ring_fd));
+  for (std::string line; std::getline(facts, line);) {
+    if (absl::StartsWith(line, "SqThread:")) return !absl::EndsWith(line, "-1");
+  }
+  return false;
+}
+
 }  // namespace
+
+absl::Status CheckLendable(int ring_fd) {
+  absl::Status status = CheckTarget(ring_fd);
+  if (!status.ok() || !IsPolled(ring_fd)) return status;
+  return absl::InvalidArgumentError(
+      absl::StrCat("the ring that is lent, descriptor ", ring_fd,
+                   ", has IORING_SETUP_SQPOLL: its queue may still be full after a submit, so what "
+                   "other threads wait for could be late. Lend a ring without that flag"));
+}
 
 LentRing::LentRing(Loan loan, const Features& features, uint32_t completion_entries)
     : loan_(std::move(loan)),

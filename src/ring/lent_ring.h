@@ -26,12 +26,18 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/op.h"
 #include "core/ring.h"
 #include "ring/master_ring.h"
 #include "ring/translate.h"
 
 namespace ringmaster::ring {
+
+// Asks the kernel whether a loop can lend the ring: OK, or the errors of CheckTarget
+// (ring/doorbell.h). InvalidArgument also if a thread of the kernel takes its submissions
+// (IORING_SETUP_SQPOLL), as far as /proc tells. Any thread; for set-up.
+absl::Status CheckLendable(int ring_fd);
 
 // As RingLoan of the public interface.
 struct Loan {

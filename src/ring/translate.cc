@@ -15,6 +15,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "ring/doorbell.h"
+
 namespace ringmaster::ring {
 namespace {
 
@@ -227,9 +229,9 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
                                      static_cast<int>(op.accept_flags));
       break;
     case OpKind::kDoorbell:
-      io_uring_prep_msg_ring(sqe, op.fd, 0, op.tag, 0);
-      flags = IOSQE_CQE_SKIP_SUCCESS;
-      break;
+      PrepareDoorbell({.ring_fd = op.fd, .tag = op.tag}, sqe);
+      sqe->user_data = UserData(op.key, dialect);
+      return;
     case OpKind::kSend:
       io_uring_prep_msg_ring(sqe, op.fd, static_cast<unsigned>(op.sent), op.tag, 0);
       flags = IOSQE_CQE_SKIP_SUCCESS;

@@ -10,6 +10,7 @@
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "ring/doorbell.h"
 #include "ring/errors.h"
 #include "ring/translate.h"
 
@@ -67,9 +68,10 @@ unsigned SetupFlags(const Features& features, bool pollable) {
 // Returns 0 or a positive errno.
 int Restrict(int ring_fd) {
   // IORING_OP_TIMEOUT is for a pollable ring, see WakeIn.
-  // IORING_OP_MSG_RING also sends to oneself, see translate.cc.
+  // IORING_OP_MSG_RING sends connections, also to oneself, see translate.cc.
   constexpr uint8_t kOpcodes[] = {IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
-                                  IORING_OP_MSG_RING, IORING_OP_CLOSE,  IORING_OP_TIMEOUT};
+                                  IORING_OP_MSG_RING, IORING_OP_CLOSE,  IORING_OP_TIMEOUT,
+                                  kDoorbellOpcode};
   io_uring_restriction rules[std::size(kOpcodes) + 2] = {};
   io_uring_restriction* rule = rules;
   for (const uint8_t opcode : kOpcodes) {

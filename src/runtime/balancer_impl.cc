@@ -9,10 +9,10 @@
 
 #include "core/check.h"
 #include "core/deadline.h"
+#include "ring/doorbell.h"
 #include "ring/errors.h"
 #include "ring/features.h"
 #include "ring/process.h"
-#include "ring/target.h"
 #include "ring/translate.h"
 #include "runtime/descriptor.h"
 #include "runtime/options.h"

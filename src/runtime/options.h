@@ -14,7 +14,7 @@ namespace ringmaster::internal {
 absl::Status CheckOptions(const BalancerOptions& options);
 // For a balancer with so many masters.
 absl::Status CheckOptions(const SourceOptions& options, uint32_t masters);
-// For a balancer with that host. The worker's ring is checked elsewhere (ring/target.h).
+// For a balancer with that host. The worker's ring is checked elsewhere (ring/doorbell.h).
 absl::Status CheckOptions(const WorkerOptions& options, Host host);
 // The same for a ring that is lent.
 absl::Status CheckLoan(const RingLoan& loan);

@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "core/op.h"
 #include "ring/errors.h"
-#include "ring/target.h"
 #include "ring/translate.h"
 #include "runtime/inside.h"
 #include "runtime/options.h"

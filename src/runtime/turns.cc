@@ -7,8 +7,8 @@
 
 #include "absl/time/time.h"
 #include "core/turn.h"
+#include "ring/doorbell.h"
 #include "ring/errors.h"
-#include "ring/target.h"
 #include "ring/translate.h"
 #include "runtime/apart.h"
 #include "runtime/event_text.h"

@@ -184,5 +184,22 @@ TEST_F(AbandonedRing, IsNotMistakenForAnotherThatHasItsNumber) {
   EXPECT_EQ(armed.Result(), 0);
 }
 
+TEST(LendableTest, OnlyARingThatItsLoopSubmitsToCanBeLent) {
+  const absl::StatusOr<Features> features = ProbeFeatures();
+  if (!features.ok()) GTEST_SKIP() << features.status();
+  for (const unsigned flags : {0u, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN}) {
+    io_uring ring;
+    ASSERT_EQ(io_uring_queue_init(4, &ring, flags), 0);
+    EXPECT_TRUE(CheckLendable(ring.ring_fd).ok()) << CheckLendable(ring.ring_fd);
+    io_uring_queue_exit(&ring);
+  }
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(4, &ring, IORING_SETUP_SQPOLL), 0);
+  const absl::Status polled = CheckLendable(ring.ring_fd);
+  EXPECT_EQ(polled.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(polled.message().find("SQPOLL"), absl::string_view::npos) << polled;
+  io_uring_queue_exit(&ring);
+}
+
 }  // namespace
 }  // namespace ringmaster::ring
