@@ -1,7 +1,6 @@
 #include "core/asker.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace ringmaster::core {
 
@@ -11,43 +10,15 @@ bool Asker::AskForMore(Source& source, Ahead ahead) {
                          source.back_off.pauses() || source.intake.listening().doubted() ||
                          books_.Shut(source);
   if (held_back && source.tickets.UseCount()) source.intake.edges().MayHaveMore();
-  if (source.intake.accepts_each()) return MayArmEach(source, held_back, ahead);
+  return source.intake.type().ask(*this,
+                                  {.source = source, .held_back = held_back, .ahead = ahead});
+}
+
+bool Asker::MayAsk(const Asking& asking) {
+  const Source& source = asking.source;
   const bool may_have_more = source.intake.edges().ready() || source.tickets.counted();
-  if (!may_have_more || held_back || source.pace.under_way() > 0) return false;
-  if (source.intake.edges().awaits_took() && !source.tickets.counted()) return false;
-  return source.intake.accepts_singly() ? AskForAccepts(source) : IssueTickets(source);
-}
-
-bool Asker::AskForAccepts(Source& source) {
-  const uint32_t asked = Admit(source, std::min(source.pace.wanted(), books_.MayBring(source)));
-  source.pace.Ask(asked);
-  books_.room.Ask(asked);
-  for (uint32_t i = 0; i < asked; ++i) {
-    books_.ops.push_back({.key = source.Key(OpKind::kAccept),
-                          .fd = source.config.fd,
-                          .accept_flags = source.config.accept_flags,
-                          .file = source.config.file});
-  }
-  return asked > 0;
-}
-
-// A multishot accept is ended where there is no place or no room, and armed again when a lease
-// ends, or there is room again. Returns whether it may be armed again now.
-bool Asker::MayArmEach(Source& source, bool held_back, Ahead ahead) {
-  // Asked once, because a lease may end meanwhile: what is not armed must be hungry.
-  const bool no_room = !books_.HasRoomFor(0);
-  const bool was_full = source.lack.Set(false, false);
-  if (no_room && waits_.WantsArm(source)) books_.room.Want();
-  const bool full = no_room || books_.places.Full(source.index);
-  // Rule "yielding".
-  const bool yields =
-      source.intake.arming().idle() &&
-      ((ahead == Ahead::kStarves && books_.Credit(source) == 0) ||
-       (ahead == Ahead::kGetsCreditSoon && (was_full || books_.Credit(source) == 0)));
-  source.lack.Set(full, yields);
-  if (held_back) return false;
-  if (source.lack.place()) source.lack.LackCredit();
-  return was_full && !source.lack.place();
+  if (!may_have_more || asking.held_back || source.pace.under_way() > 0) return false;
+  return !source.intake.edges().awaits_took() || source.tickets.counted();
 }
 
 bool Asker::GetsCreditSoon(const Source& source) const {
@@ -60,8 +31,6 @@ bool Asker::GetsCreditSoon(const Source& source) const {
   });
 }
 
-// Rule "place first": for how many of `wanted` something may be asked for. If for none, the source
-// lacks credit.
 uint32_t Asker::Admit(Source& source, uint32_t wanted) {
   const SourceIndex index = source.index;
   bool any = false;
@@ -87,68 +56,6 @@ uint32_t Asker::Admit(Source& source, uint32_t wanted) {
     if (any && !books_.HasRoomFor(1)) books_.room.Want();
   }
   return admitted;
-}
-
-// Returns whether it has offered or asked for anything.
-bool Asker::IssueTickets(Source& source) {
-  Edges& edges = source.intake.edges();
-  const SourceIndex index = source.index;
-  // A ticket that was claimed out of order is pending no more: its worker may have redeemed it.
-  for (const uint32_t worker : source.joined) {
-    if (books_.ledger.source(index).offered > 0 && !books_.workers[worker].sending.used()) {
-      reader_.ReadAll(worker);
-    }
-  }
-  const uint64_t credit = books_.Credit(source);
-  const uint64_t pending = books_.PendingTickets(source);
-  uint64_t wanted = 0;
-  // A ticket that was handed over as a completion may have been redeemed before Took says so.
-  const bool untaken = source.tickets.untaken() > 0;
-  if (!source.config.countable) {
-    edges.Clear();
-    const bool ends = edges.has_untold_end() && !source.intake.listens();
-    wanted = pending == 0 || ends ? 1 : 0;
-  } else if (source.tickets.UseCount()) {
-    // The backlog was read first and then, in this batch, which tickets are pending. A worker
-    // claims before it accepts, so what it is about to accept is counted as waiting: a ticket too
-    // many, which finds nothing, and never one too few.
-    wanted = source.tickets.backlog() - std::min<uint64_t>(source.tickets.backlog(), pending);
-    // An error or a hang-up is for a worker to find out about.
-    if (edges.ends() && pending == 0) wanted = std::max<uint64_t>(wanted, 1);
-  } else {
-    return CountBacklog(source);
-  }
-  uint64_t issued = 0;
-  const uint64_t allowed = std::min<uint64_t>(wanted, books_.MayBring(source));
-  while (issued < std::min(allowed, credit) && books_.HasRoomFor(1) &&
-         books_.places.Reserve(index)) {
-    books_.ledger.Arrive(index, edges.Tell(), {}, books_.now_ns);
-    ++issued;
-    ++books_.arrived;
-  }
-  bool advanced = dealer_.Deal(source);
-  if (issued < wanted) edges.LookAgain();
-  if (issued < allowed) {
-    source.lack.LackCredit();
-    if (!books_.HasRoomFor(1)) books_.room.Want();
-  } else if (edges.ready()) {
-    // An edge came after the count, which is not asked for while too much is set aside.
-    if (!books_.AsideFull(source)) advanced |= CountBacklog(source);
-  } else if (untaken) {
-    edges.AwaitTook();
-  }
-  return advanced;
-}
-
-// Returns whether it could. What is counted as waiting is to have a ticket, so a place and credit
-// are kept for one.
-bool Asker::CountBacklog(Source& source) {
-  if (source.tickets.counting() || Admit(source, 1) == 0) return false;
-  source.tickets.AskCount();
-  books_.places.LeaveToCount(source.index);
-  books_.ops.push_back(
-      {.key = source.Key(OpKind::kCount), .fd = source.config.fd, .file = source.config.file});
-  return true;
 }
 
 }  // namespace ringmaster::core

@@ -25,7 +25,12 @@
 // A source without credit stays armed until the first edge that finds none. Disarming it earlier
 // would cost two operations whenever credit runs out for a moment.
 //
-// A value class: pure, owned and called by one engine, never allocates.
+// What one intake differs in from the others is its IntakeType, which stands in a file of its own:
+// core/intake_poll_accept.cc, core/intake_accept.cc and core/intake_readiness.cc. Everybody else
+// asks for what it says, and nobody asks which intake it is. So another intake is another such
+// file, and its lines in the list below, in the public enumeration, and in the build.
+//
+// SourceIntake is a value class: pure, owned and called by one engine, never allocates.
 
 #ifndef RINGMASTER_SRC_CORE_INTAKE_H_
 #define RINGMASTER_SRC_CORE_INTAKE_H_
@@ -41,28 +46,39 @@
 
 namespace ringmaster::core {
 
-enum class IntakeKind : uint8_t {
-  kPollAccept,
-  kAccept,
-  kReadiness,  // arrivals are tickets: workers accept or read by themselves
-};
+class Asker;
+struct Asking;
+struct Source;
 
-// What the kinds differ in; Receiver, Asker and Armer go by it. An intake that combines operations
-// that exist in another way is another row. One that arms a new operation needs an OpKind, too
-// (core/op.h).
-struct IntakeRow {
+// One that arms a new operation needs an OpKind, too (core/op.h).
+struct IntakeType {
+  const char* name = nullptr;  // as programs call it
+
+  // What is armed, and what ends it.
   OpKind arms = OpKind::kPoll;
   OpKind ends = OpKind::kPollEnd;
+
+  // What comes. What it may be combined with follows from these: who needs the connection itself,
+  // as an age limit does, cannot do with tickets; and a limit cannot do with what comes unasked.
   bool accepts_each = false;    // connections come unasked, as long as it is armed
   bool accepts_singly = false;  // the master asks for each: it can have a place before
-  bool tickets = false;         // arrivals are tickets
+  bool tickets = false;         // arrivals are tickets: workers accept or read by themselves
+
+  // Asks the kernel for more, or issues tickets. Returns whether the source has advanced by that
+  // (core/rota.h).
+  bool (*ask)(Asker& asker, const Asking& asking) = nullptr;
 };
-// In the order of IntakeKind.
-inline constexpr IntakeRow kIntakes[] = {
-    {.accepts_singly = true},
-    {.arms = OpKind::kAcceptEach, .ends = OpKind::kAcceptEnd, .accepts_each = true},
-    {.tickets = true},
-};
+
+// --- The list of all intakes, in the order of Intake in the public interface ---------------------
+
+enum class IntakeKind : uint8_t { kPollAccept, kAccept, kReadiness };
+extern const IntakeType kIntakePollAccept;
+extern const IntakeType kIntakeAccept;
+extern const IntakeType kIntakeReadiness;
+inline constexpr const IntakeType* kIntakes[] = {&kIntakePollAccept, &kIntakeAccept,
+                                                 &kIntakeReadiness};
+
+inline const IntakeType& TypeOf(IntakeKind kind) { return *kIntakes[static_cast<size_t>(kind)]; }
 
 class SourceIntake {
  public:
@@ -77,9 +93,10 @@ class SourceIntake {
   SourceIntake(const Traits& traits, const Arming& last)
       : traits_(traits), arming_(last.generation()) {}
 
-  bool accepts_each() const { return row().accepts_each; }
-  bool accepts_singly() const { return row().accepts_singly; }
-  bool tickets() const { return row().tickets; }
+  const IntakeType& type() const { return TypeOf(traits_.kind); }
+  bool accepts_each() const { return type().accepts_each; }
+  bool accepts_singly() const { return type().accepts_singly; }
+  bool tickets() const { return type().tickets; }
   bool listens() const { return traits_.listens; }
 
   Arming& arming() { return arming_; }
@@ -134,17 +151,15 @@ class SourceIntake {
   }
   OpKey Arm(uint8_t facts, uint32_t index) {
     edges_.Arm();
-    return arming_.Arm(row().arms, facts, index);
+    return arming_.Arm(type().arms, facts, index);
   }
-  OpKey EndArming() { return arming_.End(row().ends); }
+  OpKey EndArming() { return arming_.End(type().ends); }
   // Of a source that hides its end.
   bool WatchIsDue() const {
     return traits_.hides_end && !listening_.hung_up() && arming_.WatchIsDue();
   }
 
  private:
-  const IntakeRow& row() const { return kIntakes[static_cast<size_t>(traits_.kind)]; }
-
   Traits traits_;
   Arming arming_;
   Edges edges_;

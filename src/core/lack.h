@@ -21,8 +21,8 @@ class Lack {
   bool others() const { return others_; }
 
   // Place: no multishot accept is armed, because there is no place at the gates or no room; or
-  // because it `yields` the place that there is, by the rule "yielding" of core/asker.h. Returns
-  // whether it lacked a place before.
+  // because it `yields` the place that there is, by the rule "yielding" of core/intake_accept.cc.
+  // Returns whether it lacked a place before.
   bool Set(bool place, bool yields) {
     yields_ = yields;
     return std::exchange(place_, place || yields);

@@ -21,10 +21,8 @@ bool Receiver::Asked(const Source& source, OpKind kind) {
       return source.intake.arming().watches_end();
     case OpKind::kAccept:
       return source.pace.under_way() > 0;
-    case OpKind::kAcceptEach:
-      return source.intake.accepts_each();
     default:
-      return !source.intake.accepts_each();
+      return kind == source.intake.type().arms;
   }
 }
 

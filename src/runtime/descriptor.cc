@@ -18,6 +18,10 @@
 namespace ringmaster::internal {
 namespace {
 
+static_assert(KindOf(Intake::kPollAccept) == core::IntakeKind::kPollAccept &&
+              KindOf(Intake::kAccept) == core::IntakeKind::kAccept &&
+              KindOf(Intake::kReadiness) == core::IntakeKind::kReadiness);
+
 int SocketOption(int fd, int option) {
   int value = 0;
   socklen_t size = sizeof(value);
@@ -94,25 +98,26 @@ bool SameFile(const FileId& left, const FileId& right) {
 
 absl::StatusOr<NewSource> Examine(int fd, Intake intake, bool limited,
                                   const ring::Features& features) {
-  const bool tickets = intake == Intake::kReadiness;
-  if (absl::Status status = tickets ? CheckPollable(fd) : CheckListener(fd); !status.ok()) {
+  // What comes unasked cannot ask for a place before it comes, so where places are limited, the
+  // master accepts one by one.
+  core::IntakeKind kind = KindOf(intake);
+  if (core::TypeOf(kind).accepts_each && limited) kind = core::IntakeKind::kPollAccept;
+  const core::IntakeType& type = core::TypeOf(kind);
+  if (absl::Status status = type.tickets ? CheckPollable(fd) : CheckListener(fd); !status.ok()) {
     return status;
   }
   const bool accepts = IsListener(fd);
-  // A multishot accept cannot ask for a place before it accepts, so where places are limited there
-  // is none.
-  const bool multishot = intake == Intake::kAccept && !limited;
-  if (multishot && !features.multishot_accept) {
+  if (type.accepts_each && !features.multishot_accept) {
     return absl::UnimplementedError(
         "this kernel lacks multishot accept (Linux 5.19): use Intake::kPollAccept");
   }
-  if (tickets && accepts && IsBlocking(fd)) {
+  if (type.tickets && accepts && IsBlocking(fd)) {
     return absl::FailedPreconditionError(
         absl::StrCat("source ", fd,
                      " is a blocking listener: a worker that comes too late for a connection would "
                      "wait for the next one; make it O_NONBLOCK, or use Intake::kPollAccept"));
   }
-  if (!tickets && !multishot && !features.accept_dontwait && IsBlocking(fd)) {
+  if (type.accepts_singly && !features.accept_dontwait && IsBlocking(fd)) {
     return absl::FailedPreconditionError(
         absl::StrCat("source ", fd,
                      " is a blocking socket, and this kernel cannot accept from it without waiting "
@@ -121,8 +126,7 @@ absl::StatusOr<NewSource> Examine(int fd, Intake intake, bool limited,
   }
   return NewSource{.fd = fd,
                    .file = ring::FileOf(fd),
-                   .tickets = tickets,
-                   .multishot = multishot,
+                   .intake = kind,
                    .accepts = accepts,
                    .countable = IsCountable(fd)};
 }

@@ -5,10 +5,13 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/intake.h"
 #include "ring/features.h"
 #include "ringmaster/balancer.h"
 
@@ -46,14 +49,21 @@ inline bool IsOther(const FileId& before, const FileId& now) {
 // same open file.
 bool SameFile(const FileId& left, const FileId& right);
 
+// The two are in the same order. One that was cast to Intake and is none has no kind.
+constexpr core::IntakeKind KindOf(Intake intake) { return static_cast<core::IntakeKind>(intake); }
+inline bool Exists(Intake intake) {
+  return static_cast<size_t>(intake) < std::size(core::kIntakes);
+}
+
 // A source as the runtime has examined it.
 struct NewSource {
   int fd = -1;
-  uint64_t file = 0;       // see core::Op
-  bool tickets = false;    // Intake::kReadiness
-  bool multishot = false;  // Intake::kAccept, and nothing is limited
-  bool accepts = false;    // a listening stream socket
+  uint64_t file = 0;  // see core::Op
+  core::IntakeKind intake = core::IntakeKind::kPollAccept;
+  bool accepts = false;  // a listening stream socket
   bool countable = false;
+
+  const core::IntakeType& type() const { return core::TypeOf(intake); }
 };
 
 // Whether and how a balancer can watch `fd` with that intake. `limited`: by a capacity, of the

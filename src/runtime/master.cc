@@ -22,8 +22,8 @@ absl::Status CheckPolicy(const Policy& policy, bool tickets) {
   if (!tickets || core::FactBits(policy.facts()) == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "policy ", policy.name(),
-      " decides by facts of a connection, but with Intake::kReadiness a ticket is dealt before a "
-      "worker accepts the connection: use Intake::kPollAccept, or another policy"));
+      " decides by facts of a connection, but with this intake a ticket is dealt before a worker "
+      "accepts the connection: use Intake::kPollAccept, or another policy"));
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ absl::Status Master::Run(absl::FunctionRef<absl::Status()> run, absl::FunctionRe
 
 absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptions options) {
   if (options.policy == nullptr) options.policy = LeastLoaded();
-  if (absl::Status status = CheckPolicy(*options.policy, source.tickets); !status.ok()) {
+  if (absl::Status status = CheckPolicy(*options.policy, source.type().tickets); !status.ok()) {
     return status;
   }
   SourceKey id{};
@@ -85,10 +85,9 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
     shared.gate.Limit(LimitOf(options.capacity));
     // With a host the master is awake when its worker is, so a connection takes no way through
     // another thread.
-    const bool may_be_aimed = options.permits && source.accepts && source.countable &&
-                              !source.tickets && !source.multishot &&
-                              environment_.options.host == Host::kThread &&
-                              (fcntl(source.fd, F_GETFL) & O_NONBLOCK) != 0;
+    const bool may_be_aimed =
+        options.permits && source.accepts && source.countable && source.type().accepts_singly &&
+        environment_.options.host == Host::kThread && (fcntl(source.fd, F_GETFL) & O_NONBLOCK) != 0;
     if (may_be_aimed && shared.aimed == nullptr) {
       shared.aimed = std::make_unique<AimedSource>(&shared_);
     }
@@ -97,14 +96,12 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
         id.index,
         {.fd = source.fd,
          .file = source.file,
-         .intake = {.kind = source.tickets     ? core::IntakeKind::kReadiness
-                            : source.multishot ? core::IntakeKind::kAccept
-                                               : core::IntakeKind::kPollAccept,
+         .intake = {.kind = source.intake,
                     .listens = source.accepts,
                     // When its listener is shut down, the multishot accept of a TCP listener
                     // completes with EINVAL; that of a Unix listener never completes.
-                    .hides_end = source.multishot && !source.countable},
-         .countable = source.tickets && source.countable,
+                    .hides_end = source.type().accepts_each && !source.countable},
+         .countable = source.type().tickets && source.countable,
          .tells_overflows = overflows >= 0,
          .overflows = std::max(overflows, 0),
          .hold = options.hold,
@@ -125,13 +122,13 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
     roster_.AddSource(id.index, {.used = true,
                                  .serial = id.serial,
                                  .fd = source.fd,
-                                 .tickets = source.tickets,
+                                 .tickets = source.type().tickets,
                                  .tells_backlog = source.countable,
                                  .tells_overflows = overflows >= 0,
                                  .may_be_aimed = may_be_aimed});
     shared.fd.store(source.fd, std::memory_order_relaxed);
-    shared.traits.store((source.tickets ? kGivesTickets : 0) | (source.accepts ? kAccepts : 0) |
-                            (source.countable ? kCountable : 0) |
+    shared.traits.store((source.type().tickets ? kGivesTickets : 0) |
+                            (source.accepts ? kAccepts : 0) | (source.countable ? kCountable : 0) |
                             (options.nonblocking ? kAcceptsNonBlocking : 0) |
                             (options.close_on_exec ? kAcceptsCloseOnExec : 0) |
                             (shared.gate.limited() ? kLimited : 0),
@@ -168,8 +165,8 @@ absl::Status Master::PassOn(SourceKey source, int fd, PortShared* giver, core::G
   if (!shared.identity.Is(source.serial)) return gone();
   if ((shared.traits.load(std::memory_order_relaxed) & kGivesTickets) != 0) {
     return absl::InvalidArgumentError(
-        "the source has Intake::kReadiness, so its balancer deals tickets and no connections: use "
-        "another intake for a source whose connections are to be passed on");
+        "by the intake of the source its balancer deals tickets and no connections: use "
+        "Intake::kPollAccept for a source whose connections are to be passed on");
   }
   if (giver->balancer->draining()) {
     return absl::FailedPreconditionError(

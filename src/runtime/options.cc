@@ -3,12 +3,16 @@
 #include <sched.h>
 
 #include <cstddef>
+#include <iterator>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "core/engine.h"
 #include "core/inbox.h"
+#include "core/intake.h"
 #include "ring/translate.h"
+#include "runtime/descriptor.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -23,7 +27,7 @@ absl::Status NoCapacityAtAll(const char* whose) {
 }
 
 // A value that was cast to an enumeration and is none of it.
-absl::Status NoSuch(const char* what, int value, const char* values) {
+absl::Status NoSuch(const char* what, int value, const std::string& values) {
   return absl::InvalidArgumentError(
       absl::StrCat(what, " is ", value, ", which is not one of ", values));
 }
@@ -56,10 +60,12 @@ absl::Status CheckMasters(const BalancerOptions& options) {
 
 absl::Status CheckAgeMax(const SourceOptions& options) {
   if (options.age_max == absl::InfiniteDuration()) return absl::OkStatus();
-  if (options.intake == Intake::kReadiness) {
+  const core::IntakeType& intake = core::TypeOf(KindOf(options.intake));
+  if (intake.tickets) {
     return absl::InvalidArgumentError(
-        "age_max is set, but with Intake::kReadiness nothing is accepted before a worker claims "
-        "it: leave age_max alone, or use Intake::kPollAccept");
+        absl::StrCat("age_max is set, but with Intake::", intake.name,
+                     " nothing is accepted before a worker claims it: leave age_max alone, or use "
+                     "Intake::kPollAccept"));
   }
   if (options.age_max < absl::Milliseconds(1)) {
     return absl::InvalidArgumentError(
@@ -70,7 +76,7 @@ absl::Status CheckAgeMax(const SourceOptions& options) {
 }
 
 absl::Status CheckHold(const SourceOptions& options) {
-  if (options.intake != Intake::kAccept) return absl::OkStatus();
+  if (!core::TypeOf(KindOf(options.intake)).accepts_each) return absl::OkStatus();
   if (options.hold == 0) {
     return absl::InvalidArgumentError(
         "hold is 0, but a multishot accept accepts at least one connection ahead of credit: set "
@@ -137,9 +143,13 @@ absl::Status CheckOptions(const BalancerOptions& options) {
 }
 
 absl::Status CheckOptions(const SourceOptions& options, uint32_t masters) {
-  if (options.intake > Intake::kReadiness) {
-    return NoSuch("intake", static_cast<int>(options.intake),
-                  "kPollAccept, kAccept and kReadiness");
+  if (!Exists(options.intake)) {
+    std::string names = core::kIntakes[0]->name;
+    for (size_t i = 1; i < std::size(core::kIntakes); ++i) {
+      const bool last = i + 1 == std::size(core::kIntakes);
+      absl::StrAppend(&names, last ? " and " : ", ", core::kIntakes[i]->name);
+    }
+    return NoSuch("intake", static_cast<int>(options.intake), names);
   }
   if (absl::Status status = CheckHold(options); !status.ok()) return status;
   if (options.capacity == 0) return NoCapacityAtAll("source");
