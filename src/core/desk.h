@@ -43,6 +43,8 @@
 //  * Hungry. If a permit stays at a worker that does not wait, the holder raises `hungry` and then
 //    looks at everything once more. A worker that has just said that it waits, or has ended a
 //    claim, reads `hungry` afterwards and visits.
+//  * Busy. A worker that has just said that it does not wait visits the desks from which it has
+//    permits. One that was woken by a permit does so when it has accepted by that.
 //  * No place. A permit holds no place, and is no open connection.
 //  * Sights. The holder takes the listener out of the sight of a worker that has no permit.
 //  * Marks. If something waits and nothing moves, the master rings the workers that have permits,

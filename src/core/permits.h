@@ -5,7 +5,7 @@
 //
 //   holder of the desk                         worker
 //   ------------------                         ------
-//   Issue: claimable += 1, then Pending::Set   Pending::Take, then for each source of it:
+//   Issue: claimable += 1, then Pending::Set   for each source of Pending:
 //   Withdraw: claimable = 0                    Claim: claimable -= 1, redeeming += 1
 //                                              accept
 //   TakeGivenBack                              Finish: redeeming -= 1; or GiveUp: claimable = 0,
@@ -132,6 +132,10 @@ class IndexSet {
     }
   }
 
+  // Any thread. Takes this one. What it was set for may be there still; then it must be set again.
+  void Remove(uint32_t index) {
+    words_[index / kBits].fetch_and(~Bit(index), std::memory_order_seq_cst);
+  }
   // Any thread. Takes all, and calls `each` for every index of them.
   template <typename Each>
   void Take(Each each) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "core/permit_claim.h"
 #include "runtime/aimed_source.h"
@@ -79,11 +80,24 @@ Outcome AcceptByOne(PortShared& worker, Channel& channel, uint32_t index,
   }
 }
 
+// Visits the desks from which the worker has permits, but for one.
+void VisitDesks(PortShared& worker, const Channel* but_at, uint32_t but) {
+  for (const auto& channel : worker.channels) {
+    if (channel->permits == nullptr) continue;
+    channel->permits->pending.ForEach([&](uint32_t index) {
+      if (channel.get() == but_at && index == but) return;
+      if (channel->permits->of_source[index].Read().claimable == 0) return;
+      channel->master->source(index).aimed->desk.Visit();
+    });
+  }
+}
+
 }  // namespace
 
 bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::FunctionRef<void()> claimed,
                      absl::FunctionRef<void(AcceptedByPermit)> serve) {
   bool more = false;
+  bool is_busy = false;
   const size_t channels = worker.channels.size();
   for (size_t i = 0; i < channels; ++i) {
     // In turn, so that no master is always served last.
@@ -91,7 +105,7 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
     worker.next_permits = worker.next_permits + 1 == channels ? 0 : worker.next_permits + 1;
     if (channel.permits == nullptr) continue;
     core::SourceSet& pending = channel.permits->pending;
-    pending.Take([&](uint32_t index) {
+    pending.ForEach([&](uint32_t index) {
       const core::Permits& permits = channel.permits->of_source[index];
       // No more than there are now: those that are issued meanwhile wait until other sources, and
       // the rest of the worker's loop, have had their turn.
@@ -99,6 +113,9 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
       for (; left > 0 && connections_max > 0 && !worker.left_in_claim; --left) {
         AcceptedByPermit accepted;
         const Outcome outcome = AcceptByOne(worker, channel, index, claimed, accepted);
+        if (outcome != Outcome::kNoPermit && !std::exchange(is_busy, true)) {
+          VisitDesks(worker, &channel, index);
+        }
         if (outcome != Outcome::kAccepted) {
           // It does not try again. A permit that is issued anew makes the sight ready if anything
           // waits.
@@ -108,6 +125,7 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
         --connections_max;
         serve(accepted);
       }
+      if (permits.Read().claimable == 0) pending.Remove(index);
       if (permits.Read().claimable > 0) pending.Set(index);
       more |= left > 0 && permits.Read().claimable > 0;
     });
@@ -133,15 +151,7 @@ bool AnyShown(const PortShared& worker) {
   });
 }
 
-void VisitOwnDesks(PortShared& worker) {
-  for (const auto& channel : worker.channels) {
-    if (channel->permits == nullptr) continue;
-    channel->permits->pending.ForEach([&](uint32_t index) {
-      if (channel->permits->of_source[index].Read().claimable == 0) return;
-      channel->master->source(index).aimed->desk.Visit();
-    });
-  }
-}
+void VisitOwnDesks(PortShared& worker) { VisitDesks(worker, nullptr, 0); }
 
 void VisitHungryDesks(BalancerShared& balancer) {
   if (!balancer.ours()) return;

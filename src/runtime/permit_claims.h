@@ -23,8 +23,9 @@ struct AcceptedByPermit {
 // and calls `serve` for each. No permit is claimed before the last connection was served, and the
 // desk is visited before each.
 // `claimed` is called when the first permit is claimed: from then on the worker may say that it
-// does not wait. Returns whether it may have more. The worker's thread; not in a forked child.
-// After a callback in which the port has left, `left` must hold, and nothing more is done.
+// does not wait. So the desks from which it has its other permits are visited before it serves.
+// Returns whether it may have more. The worker's thread; not in a forked child. After a callback in
+// which the port has left, `left` must hold, and nothing more is done.
 bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::FunctionRef<void()> claimed,
                      absl::FunctionRef<void(AcceptedByPermit)> serve);
 

@@ -64,6 +64,19 @@ TEST(IndexSet, TakesWhatWasSetOnce) {
   set.Take([&](uint32_t) { FAIL(); });
 }
 
+TEST(IndexSet, WhatIsRemovedIsThereNoMore) {
+  IndexSet<1024> set;
+  for (const uint32_t index : {5U, 6U, 700U}) set.Set(index);
+  set.Remove(5);
+  set.Remove(700);
+  std::vector<uint32_t> left;
+  set.ForEach([&](uint32_t index) { left.push_back(index); });
+  EXPECT_EQ(left, std::vector<uint32_t>{6});
+  set.Set(5);
+  set.Take([&](uint32_t index) { left.push_back(index); });
+  EXPECT_EQ(left, (std::vector<uint32_t>{6, 5, 6}));
+}
+
 TEST(IndexSet, WhatIsSetWhileItIsTakenStays) {
   IndexSet<128> set;
   set.Set(5);

@@ -21,6 +21,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "balancer_fixture.h"
 #include "ringmaster/balancer.h"
 #include "ringmaster/mailbox.h"
@@ -331,6 +333,33 @@ TEST_P(AimedTest, PausesPoliciesAndRemovalsLoseNothing) {
   EXPECT_EQ(clients.failed(), 0U);
   EXPECT_TRUE(source.Remove().ok());
   EXPECT_EQ(balancer_->Stats().accepted, clients.served());
+}
+
+// A worker may have permits of several sources. While it serves a connection of one, what comes at
+// the others goes to whoever waits, long before the master looks.
+TEST_P(AimedTest, ABusyWorkerKeepsNoPermitOfAnotherSource) {
+  if (!GetParam().hints) GTEST_SKIP() << "only who says when it waits gets permits";
+  Create({.recall_after = absl::Minutes(1)});
+  const Listener& first = NewListener();
+  const Listener& second = NewListener();
+  std::deque<Gate> freed(8);
+  std::atomic<Gate*> held = nullptr;
+  AddWorkers({AddSource(first), AddSource(second)}, 2, [&](uint32_t worker, Connection connection) {
+    Gate* const gate = held.exchange(nullptr);
+    ServeIndex(worker, std::move(connection));
+    if (gate != nullptr) gate->Wait();
+  });
+  const absl::Time begun = absl::Now();
+  for (Gate& gate : freed) {
+    held = &gate;
+    const int busy = AskWhoServes(first);
+    EXPECT_GE(busy, 0);
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(AskWhoServes(second), 1 - busy);
+    gate.Open();
+    EXPECT_GE(AskWhoServes(second), 0);
+  }
+  EXPECT_LT(absl::Now() - begun, absl::Seconds(30)) << "the master had to look";
+  workers_.clear();  // before what they refer to
 }
 
 TEST_P(AimedTest, TwoSourcesShareTheirWorkers) {
