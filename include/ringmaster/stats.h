@@ -74,7 +74,12 @@ struct SourceStats {
   // How often the intake stopped: no credit, enough held, out of descriptors, or Source::Pause.
   uint64_t pauses = 0;
   uint64_t rearms = 0;  // how often it was armed after the first time
-  uint64_t errors = 0;  // failed accepts
+  // Failed accepts. Where a worker has failed to accept by a permit, that and what the master finds
+  // then count.
+  uint64_t errors = 0;
+  // Whether it is decided at this moment who gets the next connection, before that comes: see
+  // Port::WatchSight. It changes often under load.
+  bool aimed = false;
   // How often the policy threw, or picked beyond its candidates.
   uint64_t policy_faults = 0;
 

@@ -25,6 +25,7 @@ void PolicyCalls::CloseDesk(Source& source) {
     source.aim.Close();
   } else {
     source.aim.Closed(books_.now_ns);
+    if (desk.error() != 0) ++source.counts.errors;
     if (!desk.policy_fault().empty()) Fault(source, desk.policy_fault());
   }
   source.intake.edges().MayHaveMore();

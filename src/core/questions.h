@@ -30,6 +30,28 @@ class Questions {
     const Worker& of = of_worker(worker);
     return of.used ? of.config.state->open.load(std::memory_order_relaxed) : 0;
   }
+  // Connections that workers have accepted by permits, by source and by worker. All are read once,
+  // because workers go on meanwhile.
+  struct PermitCounts {
+    std::vector<uint64_t> of_source;
+    std::vector<uint64_t> of_worker;
+  };
+  PermitCounts CountPermits() const {
+    PermitCounts counts;
+    for (const Source& source : books_.sources) {
+      counts.of_source.push_back(source.counts.by_permit);
+    }
+    for (const Worker& worker : books_.workers) {
+      uint64_t& count = counts.of_worker.emplace_back(worker.by_permit);
+      if (!worker.used || worker.config.permits == nullptr) continue;
+      for (uint32_t source = 0; source < source_slots(); ++source) {
+        const uint64_t accepted = worker.config.permits->of_source[source].accepted();
+        counts.of_source[source] += accepted;
+        count += accepted;
+      }
+    }
+    return counts;
+  }
   // Connections that the worker has accepted by permits.
   uint64_t ByPermit(uint32_t worker) const {
     const Worker& of = of_worker(worker);

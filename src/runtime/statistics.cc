@@ -55,9 +55,10 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
   stats.refused = RefusedBy(engine);
   stats.dropped = engine.departed_sources().dropped;
   stats.gone = engine.departed_sources().gone;
+  const core::Engine::PermitCounts permits = engine.CountPermits();
   for (uint32_t source = 0; source < engine.source_slots(); ++source) {
     const core::SourceCount& count = ledger.source(source);
-    const uint64_t by_permit = engine.ByPermitOf(source);
+    const uint64_t by_permit = permits.of_source[source];
     stats.accepted += count.arrivals + by_permit;
     stats.passed_on += count.passed_on;
     stats.dropped += count.dropped;
@@ -80,6 +81,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
              .pauses = intake.pauses,
              .rearms = intake.arms > 0 ? intake.arms - 1 : 0,
              .errors = intake.errors,
+             .aimed = engine.aimed(source),
              .policy_faults = intake.policy_faults};
     FillBacklog(source, engine, roster, entry);
   }
@@ -96,7 +98,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.moved += count.moved;
-    const uint64_t by_permit = engine.ByPermit(index);
+    const uint64_t by_permit = permits.of_worker[index];
     stats.workers.push_back(
         {.worker = index,
          .assigned = count.assigned + by_permit,
