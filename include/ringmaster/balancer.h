@@ -25,8 +25,9 @@
 // that fails leaves everything as it was.
 //
 // Descriptors. Each master holds two, or one with Host::kRing. Each worker costs one more at each
-// master until it leaves: a duplicate of its ring. A mailbox holds one of its own. A source costs
-// none.
+// master until it leaves: a duplicate of its ring. If it has a sight (Port::WatchSight), it costs
+// another. A mailbox holds two of its own. A source costs none; or one if workers may accept from
+// it (SourceOptions::permits): a duplicate of the listener, as long as it is a source.
 //
 // seccomp. src/SYSTEM_CALLS.md lists the system calls that each role makes once a server is set up.
 // Tests run under filters that permit no others.
@@ -655,7 +656,7 @@ class Balancer {
 
 // In a forked child: closes the child's copies of everything that the balancers and mailboxes of
 // its parents keep open. So no source is watched and no port in use because of this child. These
-// are their rings, their event descriptors, and the duplicates of their workers' rings. Handles may
+// are their rings, their event descriptors, and the duplicates of rings and listeners. Handles may
 // still be destroyed afterwards, or not.
 //
 // In any other process, and when called a second time, it does nothing: what this process has made

@@ -317,8 +317,8 @@ class [[nodiscard]] Port {
   // (BeforeWait): otherwise nobody knows who waits.
   //
   // Call it before Join, once. Ownership: the port's, until it leaves. On the worker's thread.
-  // FailedPrecondition for a port that has left, in a forked child, and for a worker on the host;
-  // otherwise an error of the kernel.
+  // FailedPrecondition for a port that has left, in a forked child, for a worker on the host, and
+  // with Handoff::kCompletion; otherwise an error of the kernel.
   absl::StatusOr<int> WatchSight();
 
   // How many connections this worker has open above an equal share of all that the balancer's

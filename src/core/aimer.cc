@@ -59,15 +59,19 @@ void Aimer::LookAfter() {
   for (Source& source : books_.sources) {
     if (books_.now_ns < source.aim.look_at_ns()) continue;
     Desk& desk = *source.config.desk;
+    if (source.config.sights->Gone()) {
+      policies_.TakeDesk(source);  // the engine finds out, and gives the source up
+      books_.more_to_do = true;
+      continue;
+    }
     // Where the kernel does not say, something may wait.
     const int waiting = desk.Waiting();
     if (!source.aim.Look(waiting < 0 ? 1 : static_cast<uint32_t>(waiting), desk.Accepted(),
-                         books_.now_ns, books_.config.recall_after_ns) ||
-        !source.config.recall) {
+                         books_.now_ns, books_.config.recall_after_ns)) {
       continue;
     }
     // Rule "marks" of core/desk.h.
-    desk.ForEachOut([this](uint32_t worker) { bells_.Ring(worker); });
+    if (source.config.recall) desk.ForEachOut([this](uint32_t worker) { bells_.Ring(worker); });
     desk.Visit();
   }
 }

@@ -94,6 +94,8 @@ class Sights {
   virtual void Yield() = 0;
   // The desk has been closed by its holder: wakes the master.
   virtual void CallMaster() = 0;
+  // Master. Whether the number of the source stands for nothing, or for another file, by now.
+  virtual bool Gone() { return false; }
 };
 
 class Desk {
@@ -141,7 +143,7 @@ class Desk {
   // Opens it for the workers in `seats`, ordered by index, at least one. It may be closed again
   // when this returns.
   void Open(const Config& config);
-  // Why it was closed, and by which errno if by kTrouble.
+  // Why it was closed, and by which errno if by kTrouble; otherwise 0.
   Closed closed_for() const { return closed_for_; }
   int error() const { return error_; }
   // If it was closed for kPolicy: what the policy did that it must not, or empty.

@@ -172,8 +172,10 @@ class Engine : public Questions {
     aimer_.Close(books_.sources[source]);
     books_.sources[source].paused = true;
   }
-  // From now on the worker watches a sight, by which it may get permits; both are borrowed.
+  // From now on the worker watches a sight, by which it may get permits; both are borrowed. -1: it
+  // watches none any more.
   void SetSight(uint32_t worker, int sight, WorkerPermits* permits) {
+    aimer_.CloseAllOf(worker);
     books_.workers[worker].config.sight = sight;
     books_.workers[worker].config.permits = permits;
   }

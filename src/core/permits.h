@@ -63,7 +63,7 @@ class Permits {
 
   // Holder.
   void Issue() { word_.fetch_add(kOneClaimable, std::memory_order_seq_cst); }
-  // Holder. Takes back what can be claimed, and returns how many.
+  // Holder, or the worker. Takes back what can be claimed, and returns how many.
   uint32_t Withdraw() {
     if (Read().claimable == 0) return 0;
     return word_.fetch_and(~kMask, std::memory_order_seq_cst) & kMask;
@@ -119,17 +119,16 @@ class IndexSet {
   // Any thread. False only if all that was set before has been taken.
   bool Any() const { return summary_.load(std::memory_order_seq_cst) != 0; }
 
-  // Any thread. Calls `each` for every index, and takes none.
+  // Any thread. Calls `each` for every index, from `first` on, then for those below; takes none.
   template <typename Each>
-  void ForEach(Each each) const {
-    uint64_t summary = summary_.load(std::memory_order_seq_cst);
-    for (; summary != 0; summary &= summary - 1) {
-      const auto at = static_cast<uint32_t>(std::countr_zero(summary));
-      uint64_t word = words_[at].load(std::memory_order_seq_cst);
-      for (; word != 0; word &= word - 1) {
-        each(at * kBits + static_cast<uint32_t>(std::countr_zero(word)));
-      }
-    }
+  void ForEach(Each each, uint32_t first = 0) const {
+    const uint64_t summary = summary_.load(std::memory_order_seq_cst);
+    const uint32_t first_word = first / kBits;
+    const uint64_t words_below = (uint64_t{1} << first_word) - 1;
+    const uint64_t bits_below = Bit(first) - 1;
+    ForEachOf(summary & ~words_below, first_word, ~bits_below, each);
+    if (first == 0) return;
+    ForEachOf(summary & (words_below << 1 | 1), first_word, bits_below, each);
   }
 
   // Any thread. Takes this one. What it was set for may be there still; then it must be set again.
@@ -154,6 +153,19 @@ class IndexSet {
   static constexpr uint32_t kBits = 64;
   static_assert(size <= kBits * kBits);
   static uint64_t Bit(uint32_t index) { return uint64_t{1} << (index % kBits); }
+
+  // Of the word `partly` only what `mask` has.
+  template <typename Each>
+  void ForEachOf(uint64_t words, uint32_t partly, uint64_t mask, Each& each) const {
+    for (; words != 0; words &= words - 1) {
+      const auto at = static_cast<uint32_t>(std::countr_zero(words));
+      uint64_t word = words_[at].load(std::memory_order_seq_cst);
+      if (at == partly) word &= mask;
+      for (; word != 0; word &= word - 1) {
+        each(at * kBits + static_cast<uint32_t>(std::countr_zero(word)));
+      }
+    }
+  }
 
   std::atomic<uint64_t> summary_{0};
   std::array<std::atomic<uint64_t>, (size + kBits - 1) / kBits> words_{};

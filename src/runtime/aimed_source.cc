@@ -1,5 +1,6 @@
 #include "runtime/aimed_source.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/epoll.h>
 
@@ -38,7 +39,6 @@ void EpollSights::Wake(int sight, int listener) {
   epoll_ctl(sight, EPOLL_CTL_MOD, listener, &event);
 }
 
-// It fails only if the listener was closed, and then it stands in no set any more.
 void EpollSights::Hide(int sight) {
   epoll_event event{};
   epoll_ctl(sight, EPOLL_CTL_DEL, fd_, &event);
@@ -49,5 +49,13 @@ int EpollSights::Waiting() { return ring::BacklogOf(fd_).length; }
 void EpollSights::Yield() { sched_yield(); }
 
 void EpollSights::CallMaster() { master_->Knock(); }
+
+bool AimedSource::SetListener(int number, uint64_t file, uint64_t owner) {
+  listener = ring::OwnDescriptor(fcntl(number, F_DUPFD_CLOEXEC, 0), owner);
+  sights.SetListener(number, file, listener.get());
+  return listener.get() >= 0;
+}
+
+bool EpollSights::Gone() { return file_ != 0 && ring::FileOf(number_) != file_; }
 
 }  // namespace ringmaster::internal

@@ -5,10 +5,10 @@
 #ifndef RINGMASTER_SRC_RUNTIME_AIMED_SOURCE_H_
 #define RINGMASTER_SRC_RUNTIME_AIMED_SOURCE_H_
 
-#include <atomic>
 #include <cstdint>
 
 #include "core/desk.h"
+#include "ring/process.h"
 
 namespace ringmaster::internal {
 
@@ -19,8 +19,12 @@ class EpollSights final : public core::Sights {
  public:
   explicit EpollSights(MasterShared* master) : master_(master) {}
 
-  // While the master has the desk.
-  void SetListener(int fd) { fd_ = fd; }
+  // While the master has the desk. `number` and `file` as core::Op has them; `own`: a duplicate.
+  void SetListener(int number, uint64_t file, int own) {
+    number_ = number;
+    file_ = file;
+    fd_ = own;
+  }
 
   int Show(int sight, bool again) override;
   int ShowAsleep(int sight, bool again) override;
@@ -30,19 +34,30 @@ class EpollSights final : public core::Sights {
   int Waiting() override;
   void Yield() override;
   void CallMaster() override;
+  bool Gone() override;
 
  private:
   int Add(int sight, bool again, uint32_t events);
 
   MasterShared* const master_;
+  int number_ = -1;
+  uint64_t file_ = 0;
   int fd_ = -1;
 };
 
 struct AimedSource {
   explicit AimedSource(MasterShared* master) : sights(master) {}
 
+  // Set-up, while the master has the desk and nobody redeems. False: there is no descriptor left,
+  // so the source is not aimed. `owner` as ring::OwnDescriptor takes it.
+  bool SetListener(int number, uint64_t file, uint64_t owner);
+
   EpollSights sights;
   core::Desk desk;
+  // A duplicate of our own. The program may close its descriptor although the source is there
+  // still, and the number may be another listener's then: nobody accepts from that. It is closed
+  // when no worker redeems a permit any more.
+  ring::OwnDescriptor listener;
 };
 
 }  // namespace ringmaster::internal

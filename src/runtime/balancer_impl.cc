@@ -254,7 +254,13 @@ absl::Status BalancerImpl::SetCapacity(uint32_t worker, PortShared* shared, uint
 }
 
 absl::Status BalancerImpl::SetSight(uint32_t worker, PortShared* shared, int sight) {
-  return WithEach([&](Master& master) { return master.SetSight(worker, shared, sight); });
+  const absl::Status set =
+      WithEach([&](Master& master) { return master.SetSight(worker, shared, sight); });
+  // Nobody watches a sight that not all masters have.
+  for (const auto& master : masters_) {
+    if (!set.ok()) master->ForgetSight(worker, shared);
+  }
+  return set;
 }
 
 absl::Status BalancerImpl::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {

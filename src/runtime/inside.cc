@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "runtime/environment.h"
+#include "runtime/shared.h"
+
 namespace ringmaster::internal {
 namespace {
 
@@ -9,14 +12,16 @@ thread_local const Inside* innermost = nullptr;  // of this thread
 
 }  // namespace
 
-Inside::Inside(const MasterEnvironment& environment)
-    : environment_(&environment), outer_(std::exchange(innermost, this)) {}
+Inside::Inside(const MasterEnvironment& environment) : Inside(*environment.shared) {}
+
+Inside::Inside(const BalancerShared& balancer)
+    : balancer_(&balancer), outer_(std::exchange(innermost, this)) {}
 
 Inside::~Inside() { innermost = outer_; }
 
 bool Inside::Is(const MasterEnvironment& environment) {
   for (const Inside* it = innermost; it != nullptr; it = it->outer_) {
-    if (it->environment_ == &environment) return true;
+    if (it->balancer_ == environment.shared.get()) return true;
   }
   return false;
 }

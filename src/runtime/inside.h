@@ -1,4 +1,4 @@
-// Code of the program that a master calls: policies, the event callback, the functions of a loan,
+// Code of the program that a balancer calls: policies, the event callback, the functions of a loan,
 // the callbacks of a shutdown. Whatever that code asks of the same balancer is refused, because it
 // would be done in the middle of something, or would wait for the master that waits for the code.
 
@@ -10,21 +10,23 @@
 namespace ringmaster::internal {
 
 struct MasterEnvironment;
+class BalancerShared;
 
-// While this object lives, the calling thread is inside a master of the balancer that `environment`
-// is of: in a step, or in a call that changes the master.
+// While this object lives, the calling thread is inside a master of the balancer: in a step, or in
+// a call that changes the master. Or it is a worker's, at a desk, whose policy it may ask.
 class Inside {
  public:
   explicit Inside(const MasterEnvironment& environment);
+  explicit Inside(const BalancerShared& balancer);
   ~Inside();
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
 
-  // Whether the calling thread is inside a master of that balancer. Takes no lock.
+  // Whether the calling thread is inside that balancer. Takes no lock.
   static bool Is(const MasterEnvironment& environment);
 
  private:
-  const MasterEnvironment* const environment_;
+  const BalancerShared* const balancer_;
   const Inside* const outer_;
 };
 

@@ -88,7 +88,7 @@ class MailboxShared {
   // After a claim that has found nothing at all: a source that is shown has connections, and this
   // worker has no permit for it any more, or not yet. Whoever holds the desk will hide the source,
   // or issue a permit and show it anew. Until then a loop that is level-triggered would spin. A
-  // permit may be issued just before this, so it must be looked for afterwards.
+  // permit that was issued just before this must be given back afterwards.
   void Empty();
 
   // After the last claim of an offer.

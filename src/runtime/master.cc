@@ -85,13 +85,14 @@ absl::StatusOr<SourceKey> Master::AddSource(const NewSource& source, SourceOptio
     shared.gate.Limit(LimitOf(options.capacity));
     // With a host the master is awake when its worker is, so a connection takes no way through
     // another thread.
-    const bool may_be_aimed =
+    bool may_be_aimed =
         options.permits && source.accepts && source.countable && source.type().accepts_singly &&
         environment_.options.host == Host::kThread && (fcntl(source.fd, F_GETFL) & O_NONBLOCK) != 0;
     if (may_be_aimed && shared.aimed == nullptr) {
       shared.aimed = std::make_unique<AimedSource>(&shared_);
     }
-    if (may_be_aimed) shared.aimed->sights.SetListener(source.fd);
+    may_be_aimed = may_be_aimed &&
+                   shared.aimed->SetListener(source.fd, source.file, environment_.shared->id());
     engine_.AddSource(
         id.index,
         {.fd = source.fd,
@@ -206,6 +207,7 @@ absl::Status Master::RemoveSource(SourceKey source) {
   const auto ended = [&] { return engine_.IntakeEnded(source.index); };
   absl::FunctionRef<bool()> until = ended;
   Redeemers redeemers;
+  ring::OwnDescriptor listener;
   const absl::Status removed = Run(
       [&] {
         absl::Status known = roster_.Check(source);
@@ -214,10 +216,13 @@ absl::Status Master::RemoveSource(SourceKey source) {
         shared_.source(source.index).identity.Set(0);
         roster_.AddTo(redeemers);
         engine_.RemoveSource(source.index);
+        AimedSource* const aimed = shared_.source(source.index).aimed.get();
+        if (aimed != nullptr) listener = std::move(aimed->listener);
         return absl::OkStatus();
       },
       &until);
   redeemers.Wait();
+  listener.Close();
   return removed;
 }
 
@@ -249,12 +254,28 @@ absl::Status Master::SetSight(uint32_t worker, PortShared* shared, int sight) {
   return Run([&] {
     absl::Status known = roster_.Check(worker, shared);
     if (!known.ok()) return known;
+    if (roster_.worker(worker).handoff == Handoff::kCompletion) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("connections are handed over to worker ", worker,
+                       " as completions, and what its sight shows would have to be claimed: add it "
+                       "with Handoff::kInbox"));
+    }
     Channel& channel = *shared->channels[index_];
     if (channel.permits == nullptr) channel.permits = std::make_unique<core::WorkerPermits>();
     engine_.SetSight(worker, own.get(), channel.permits.get());
     roster_.SetSight(worker, std::move(own));
     return absl::OkStatus();
   });
+}
+
+void Master::ForgetSight(uint32_t worker, PortShared* shared) {
+  // If the master has ended, nobody uses it.
+  Run([&] {
+    if (absl::Status known = roster_.Check(worker, shared); !known.ok()) return known;
+    engine_.SetSight(worker, -1, shared->channels[index_]->permits.get());
+    roster_.SetSight(worker, {});
+    return absl::OkStatus();
+  }).IgnoreError();
 }
 
 absl::Status Master::SetWindow(uint32_t worker, PortShared* shared, uint32_t window) {

@@ -56,6 +56,7 @@ class Master {
 
   absl::Status SetCapacity(uint32_t worker, PortShared* shared, uint32_t capacity);
   absl::Status SetSight(uint32_t worker, PortShared* shared, int sight);
+  void ForgetSight(uint32_t worker, PortShared* shared);
   absl::Status SetWindow(uint32_t worker, PortShared* shared, uint32_t window);
 
   absl::Status Join(SourceKey source, uint32_t worker, PortShared* shared, uint64_t token);

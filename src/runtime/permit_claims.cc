@@ -9,6 +9,7 @@
 
 #include "core/permit_claim.h"
 #include "runtime/aimed_source.h"
+#include "runtime/inside.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -47,6 +48,7 @@ enum class Outcome : uint8_t { kNoPermit, kAccepted, kNothing };
 Outcome AcceptByOne(PortShared& worker, Channel& channel, uint32_t index,
                     absl::FunctionRef<void()> claimed, AcceptedByPermit& accepted) {
   using Next = core::PermitClaim::Next;
+  const Inside within(*worker.balancer);  // its policy may be asked
   Claim claim(worker, channel.permits->of_source[index]);
   SourceShared& source = channel.master->source(index);
   Outcome outcome = Outcome::kNoPermit;
@@ -61,7 +63,7 @@ Outcome AcceptByOne(PortShared& worker, Channel& channel, uint32_t index,
         claim.Started(&source.aimed->desk, accepted.gate, worker.balancer->limit());
         break;
       case Next::kAccept:
-        accepted.fd = AcceptOne(source.fd.load(std::memory_order_relaxed), traits);
+        accepted.fd = AcceptOne(source.aimed->sights.Listener(), traits);
         if (accepted.fd >= 0) {
           outcome = Outcome::kAccepted;
           accepted.token = channel.tokens[index].load(std::memory_order_relaxed);
@@ -82,6 +84,7 @@ Outcome AcceptByOne(PortShared& worker, Channel& channel, uint32_t index,
 
 // Visits the desks from which the worker has permits, but for one.
 void VisitDesks(PortShared& worker, const Channel* but_at, uint32_t but) {
+  const Inside within(*worker.balancer);
   for (const auto& channel : worker.channels) {
     if (channel->permits == nullptr) continue;
     channel->permits->pending.ForEach([&](uint32_t index) {
@@ -105,7 +108,7 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
     worker.next_permits = worker.next_permits + 1 == channels ? 0 : worker.next_permits + 1;
     if (channel.permits == nullptr) continue;
     core::SourceSet& pending = channel.permits->pending;
-    pending.ForEach([&](uint32_t index) {
+    const auto accept = [&](uint32_t index) {
       const core::Permits& permits = channel.permits->of_source[index];
       // No more than there are now: those that are issued meanwhile wait until other sources, and
       // the rest of the worker's loop, have had their turn.
@@ -123,12 +126,14 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
           break;
         }
         --connections_max;
+        channel.next_source = (index + 1) % kSourcesMax;
         serve(accepted);
       }
       if (permits.Read().claimable == 0) pending.Remove(index);
       if (permits.Read().claimable > 0) pending.Set(index);
       more |= left > 0 && permits.Read().claimable > 0;
-    });
+    };
+    pending.ForEach(accept, channel.next_source);
   }
   return more;
 }
@@ -151,10 +156,23 @@ bool AnyShown(const PortShared& worker) {
   });
 }
 
+void GiveBackPermits(PortShared& worker) {
+  if (!worker.balancer->ours()) return;
+  const Inside within(*worker.balancer);
+  for (const auto& channel : worker.channels) {
+    if (channel->permits == nullptr) continue;
+    channel->permits->pending.ForEach([&](uint32_t index) {
+      if (channel->permits->of_source[index].Withdraw() == 0) return;
+      channel->master->source(index).aimed->desk.Visit();
+    });
+  }
+}
+
 void VisitOwnDesks(PortShared& worker) { VisitDesks(worker, nullptr, 0); }
 
 void VisitHungryDesks(BalancerShared& balancer) {
   if (!balancer.ours()) return;
+  const Inside within(balancer);
   for (uint32_t i = 0; i < balancer.masters(); ++i) {
     MasterShared& master = balancer.master(i);
     master.hungry_desks().Take([&](uint32_t index) {

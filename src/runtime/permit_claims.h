@@ -29,6 +29,9 @@ struct AcceptedByPermit {
 bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::FunctionRef<void()> claimed,
                      absl::FunctionRef<void(AcceptedByPermit)> serve);
 
+// Gives all permits back that the worker has. What waits becomes ready in a sight anew.
+void GiveBackPermits(PortShared& worker);
+
 // Whether the worker has a permit. Not in a forked child: there the permits are the parent's.
 bool HasPermits(const PortShared& worker);
 

@@ -22,6 +22,7 @@
 #include "runtime/mailbox_shared.h"
 #include "runtime/permit_claims.h"
 #include "runtime/redeeming.h"
+#include "runtime/refusals.h"
 #include "runtime/shared.h"
 
 namespace ringmaster {
@@ -247,7 +248,8 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   const std::shared_ptr<internal::BalancerImpl> driven = shared.on_host ? balancer_ : nullptr;
   bool more = false;
   bool idle = true;  // nothing was found so far
-  if (internal::HasPermits(shared)) {
+  const auto accept_by_permits = [&] {
+    if (!internal::HasPermits(shared)) return;
     more = internal::AcceptByPermits(
         shared, arrivals_max,
         [&] {
@@ -258,8 +260,11 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
           shared.Ref();
           serve(Connection(accepted.fd, accepted.token, Lease(&shared, accepted.gate)));
         });
-    if (shared.left_in_claim) return false;
-  }
+  };
+  // In turn, where there is a limit: neither offers nor permits have to wait for ever.
+  const bool offers_first = std::exchange(shared.offers_first, false);
+  if (!offers_first) accept_by_permits();
+  if (shared.left_in_claim) return false;
   claiming.Start();
   NoteCpu(shared.state);
   // Doorbells are counted before Begin and consumed at the end; runtime/mailbox_shared.h says why.
@@ -267,7 +272,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   const uint32_t doorbells = mailbox == nullptr ? 0 : mailbox->Count();
   core::Claimer& claimer = shared.claimer;
   while (!claimer.all_begun()) claimer.BeginNext();
-  for (size_t claimed = 0; claimed < arrivals_max; ++claimed) {
+  for (; arrivals_max > 0; --arrivals_max) {
     if (driven != nullptr && claimer.MasterIsDue()) driven->first_master().ComeBy();
     const core::Claimer::Taken taken = claimer.Take();
     if (taken.word == 0) break;
@@ -287,12 +292,20 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
     }
     if (shared.left_in_claim) return false;
   }
+  if (offers_first && arrivals_max > 0) {
+    accept_by_permits();
+    if (shared.left_in_claim) return false;
+  } else if (offers_first) {
+    more = internal::HasPermits(shared);
+  }
   const bool left = claimer.Left() || claimer.OfferedToItself();
+  shared.offers_first = left && arrivals_max == 0 && !offers_first;
   if (mailbox != nullptr) {
     mailbox->Consume(doorbells, left);
-    if (idle && doorbells == 0 && internal::AnyShown(shared)) {
+    if (idle && doorbells == 0 && arrivals_max > 0 && internal::AnyShown(shared)) {
       mailbox->Empty();
-      more |= internal::HasPermits(shared);
+      // A permit may have been issued just before, and what waits for it shows no more.
+      internal::GiveBackPermits(shared);
     }
   }
   claiming.End();
@@ -366,17 +379,20 @@ absl::StatusOr<int> Port::WatchSight() {
     return absl::FailedPreconditionError(
         "a worker on the host needs no sight: it is awake whenever its master is");
   }
+  if (!shared_->balancer->ours()) return internal::BalancerOfParent();
+  if (shared_->sighted) return shared_->mailbox ? shared_->mailbox->fd() : shared_->sight.get();
   if (shared_->mailbox != nullptr) {
     const int fd = shared_->mailbox->fd();
     absl::Status set = balancer_->SetSight(worker_, shared_, fd);
     if (!set.ok()) return set;
+    shared_->sighted = true;
     return fd;
   }
-  if (shared_->sight.get() >= 0) return shared_->sight.get();
   ring::OwnDescriptor sight(epoll_create1(EPOLL_CLOEXEC), shared_->balancer->id());
   if (sight.get() < 0) return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
   if (absl::Status set = balancer_->SetSight(worker_, shared_, sight.get()); !set.ok()) return set;
   shared_->sight = std::move(sight);
+  shared_->sighted = true;
   return shared_->sight.get();
 }
 

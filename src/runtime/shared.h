@@ -243,6 +243,8 @@ struct Channel {
   core::Tally tally;  // Handoff::kCompletion
   // If the worker watches a sight. Written before it gets a permit.
   std::unique_ptr<core::WorkerPermits> permits;
+  // The worker's: the source whose permits come next, so that none is always served last.
+  uint32_t next_source = 0;
   // The worker's own value for each source, by the source's index at the master. Join writes it,
   // before the master makes the first offer of that source. The inbox's tail publishes it to the
   // worker, hence relaxed. It is atomic, because a worker that leaves a source and joins it again
@@ -316,6 +318,8 @@ struct PortShared {
   std::shared_ptr<MailboxShared> mailbox;
   // The sight of a worker with a ring, once it watches that. A mailbox has one of its own.
   ring::OwnDescriptor sight;
+  bool sighted = false;       // it watches one
+  bool offers_first = false;  // the last claim had to stop before it came to offers
   bool on_host = false;
   bool left_in_claim = false;  // the port has left within a claim of its own
 

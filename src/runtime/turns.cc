@@ -91,7 +91,10 @@ bool Turns::Take(core::Wait wait, absl::Status& why) {
   engine_.ClearEvents();
   if (!end_.begun()) return true;
   // When neither the master nor a ticket refers to a source's descriptor any more.
-  if (engine_.IntakeEnded() && !roster_.TicketsOut()) end_.SayIntakeEnded();
+  if (!end_.intake_ended_said() && engine_.IntakeEnded() && !roster_.TicketsOut()) {
+    LetGoOfListeners();
+    end_.SayIntakeEnded();
+  }
   if (!Drained() || !(end_.intake_ended_said() || end_.given_up())) return true;
   TakeLast();
   why = BalancerEnded();
@@ -191,6 +194,18 @@ void Turns::RefusePassedOn() {
   for (const core::PassedOn& it : passed_on) {
     ring::CloseConnection(it.fd);
     engine_.RefuseAtOnce(it.source);
+  }
+}
+
+// Our duplicates of those that permits were for. There are no permits any more. Whoever redeems one
+// still is waited for, which takes no longer than an accept: what it accepts is counted then.
+void Turns::LetGoOfListeners() {
+  Redeemers redeemers;
+  roster_.AddTo(redeemers);
+  redeemers.Wait();
+  for (uint32_t source = 0; source < roster_.source_slots(); ++source) {
+    AimedSource* const aimed = shared_.source(source).aimed.get();
+    if (aimed != nullptr) aimed->listener.Close();
   }
 }
 
@@ -318,6 +333,7 @@ void Turns::End(absl::Status why) {
     shared_.source(source).identity.Set(0);
   }
   RefusePassedOn();
+  LetGoOfListeners();
   end_.SayIntakeEnded();
   end_.Count();
   if (!workers_told_) TellWorkersApart();

@@ -113,6 +113,7 @@ class Turns {
 
   std::span<const core::PassedOn> TakePassedOn();
   void RefusePassedOn();
+  void LetGoOfListeners();
   bool Drained();
   void SubmitLast();
   void TellWorkersApart();

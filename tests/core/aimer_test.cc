@@ -298,6 +298,58 @@ TEST_F(AimerTest, WithoutRecallNobodyIsMarked) {
   EXPECT_EQ(PermitsOf(0).Read().claimable, 1U);
 }
 
+// As of a thread that is cancelled within its accept.
+TEST_F(AimerTest, WithoutRecallWhatWasGivenUpIsIssuedAnew) {
+  AddAimed({.recall = false});
+  AddWorkers(1);
+  Batch();
+  sights_.waiting = 1;
+  ASSERT_TRUE(PermitsOf(0).Claim());
+  PermitsOf(0).GiveUp();
+  for (int i = 0; i < 2; ++i) SleepAndBatch();
+  EXPECT_EQ(Claimable(), 1U);
+}
+
+TEST_F(AimerTest, AnotherSightTakesTheDesk) {
+  AddAimed();
+  AddWorkers(1);
+  Batch();
+  EXPECT_EQ(sights_.shown, (std::set<int>{0}));
+  engine_.SetSight(0, 7, permits_[0].get());
+  EXPECT_TRUE(sights_.shown.empty());
+  EXPECT_EQ(Claimable(), 0U);
+  Batch();
+  Batch({Accepted(-EAGAIN), Accepted(-EAGAIN)});
+  EXPECT_EQ(sights_.shown, (std::set<int>{7}));
+  engine_.SetSight(0, -1, permits_[0].get());
+  Batch();
+  Batch({Accepted(-EAGAIN), Accepted(-EAGAIN)});
+  EXPECT_FALSE(engine_.aimed(0));
+}
+
+TEST_F(AimerTest, ADescriptorThatWasClosedIsTheEngines) {
+  AddAimed();
+  AddWorkers(1);
+  Batch();
+  sights_.gone = true;
+  SleepAndBatch();
+  EXPECT_FALSE(engine_.aimed(0));
+  EXPECT_EQ(engine_.WaitMax(now_ns_), 0);
+  Batch();
+  EXPECT_EQ(Count(OpKind::kAccept), 2U) << "which says that there is no listener";
+}
+
+TEST_F(AimerTest, WhatAWorkerCannotAcceptCountsAsAnError) {
+  AddAimed();
+  AddWorkers(1);
+  Batch();
+  ASSERT_TRUE(PermitsOf(0).Claim());
+  PermitsOf(0).GiveUp();
+  desk_.VisitInTrouble(EMFILE);
+  Batch();
+  EXPECT_EQ(engine_.intake(0).errors, 1U);
+}
+
 TEST_F(AimerTest, AQuietMasterSleepsUntilItsPollShowsAConnection) {
   AddAimed();
   AddWorkers(2);

@@ -46,6 +46,7 @@ class FakeSights final : public Sights {
     std::this_thread::yield();
   }
   void CallMaster() override { ++calls; }
+  bool Gone() override { return gone; }
 
   std::set<int> shown;
   std::set<int> asleep;  // of these
@@ -53,6 +54,7 @@ class FakeSights final : public Sights {
   int show_fails = 0;  // errno of the next
   int looks = 0;
   int calls = 0;
+  bool gone = false;
   std::function<void()> on_show;     // once
   std::function<void()> on_waiting;  // once
   std::function<void(int)> on_wake;

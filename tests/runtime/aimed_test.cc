@@ -4,18 +4,22 @@
 
 #include <gtest/gtest.h>
 #include <liburing.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -30,6 +34,28 @@
 
 namespace ringmaster {
 namespace {
+
+sockaddr_in AddressOf(const Listener& listener) {
+  sockaddr_in address{};
+  socklen_t size = sizeof(address);
+  EXPECT_EQ(getsockname(listener.fd(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  return address;
+}
+
+// A client, or -errno.
+int ConnectTo(const sockaddr_in& address) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
+bool IsRefused(const sockaddr_in& address) {
+  const int client = ConnectTo(address);
+  if (client >= 0) close(client);
+  return client == -ECONNREFUSED;
+}
 
 enum class Loop { kEpoll, kEpollEdge, kUring };
 
@@ -192,10 +218,12 @@ class AimedTest : public BalancerTest, public ::testing::WithParamInterface<Way>
     listeners_.push_back(Listener::Tcp());
     return listeners_.back();
   }
-  uint64_t Doorbells() {
-    uint64_t doorbells = 0;
-    for (const WorkerStats& worker : balancer_->Stats().workers) doorbells += worker.doorbells;
-    return doorbells;
+  bool Aimed(size_t source = 0) { return balancer_->Stats().sources[source].aimed; }
+  uint64_t ByPermit() {
+    const BalancerStats stats = balancer_->Stats();
+    uint64_t by_permit = stats.departed.by_permit;
+    for (const WorkerStats& worker : stats.workers) by_permit += worker.by_permit;
+    return by_permit;
   }
 
   std::deque<Listener> listeners_;
@@ -376,10 +404,16 @@ TEST_P(AimedTest, AQuietSourceIsServedAgain) {
   const Listener& listener = NewListener();
   AddWorkers({AddSource(listener)}, 2);
   EXPECT_GE(AskWhoServes(listener), 0);
-  std::this_thread::sleep_for(std::chrono::milliseconds(1'200));
-  const uint64_t wakes = balancer_->Stats().master_wakes;
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  EXPECT_LE(balancer_->Stats().master_wakes, wakes + 2) << "an idle master sleeps";
+  if (GetParam().hints) {
+    // Its poll is armed when it is quiet, and then the master sleeps (AimerTest).
+    ASSERT_TRUE(Eventually([&] { return Aimed(); }));
+    const uint64_t rearms = balancer_->Stats().sources[0].rearms;
+    ASSERT_TRUE(Eventually([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      return balancer_->Stats().sources[0].rearms > rearms;
+    }));
+    EXPECT_TRUE(Aimed());
+  }
   for (int i = 0; i < 20; ++i) EXPECT_GE(AskWhoServes(listener), 0);
 }
 
@@ -400,6 +434,245 @@ TEST_P(AimedTest, AShutdownServesWhatItHasAccepted) {
   EXPECT_EQ(report.stats.accepted, 6U);
   ExpectEnds(clients);
   workers_.clear();
+}
+
+TEST_P(AimedTest, SeveralSourcesKeepTheirLimitsAndTheBalancers) {
+  workers_.clear();
+  balancer_.reset();
+  Create({.capacity = 5});
+  Kept kept;
+  std::vector<Source> sources;
+  std::vector<const Listener*> listeners;
+  for (int i = 0; i < 3; ++i) {
+    listeners.push_back(&NewListener());
+    sources.push_back(AddSource(*listeners.back(), {.capacity = 2}));
+  }
+  AddWorkers(sources, 2, kept.serve());
+  std::vector<int> clients;
+  for (int i = 0; i < 5; ++i) {
+    for (const Listener* const listener : listeners) clients.push_back(listener->Connect());
+  }
+  size_t served = 0;
+  while (served < clients.size()) {
+    ASSERT_TRUE(Eventually([&] { return kept.size() > 0; }));
+    served += kept.TakeAll().size();
+  }
+  EXPECT_LE(kept.most(), 5U);
+  ExpectEnds(clients);
+  workers_.clear();
+}
+
+// Who gets connections as completions has no sight, so the master deals while it has joined.
+TEST_P(AimedTest, CompletionsAreHandedOverBesidePermits) {
+  const Listener& listener = NewListener();
+  const Source source = AddSource(listener, {.policy = RoundRobin()});
+  AddWorkers({source}, 1);
+  for (int round = 0; round < 3; ++round) {
+    if (GetParam().hints) {
+      ASSERT_TRUE(Eventually([&] { return Aimed(); }));
+    }
+    EXPECT_EQ(AskWhoServes(listener), static_cast<int>(workers_[0]->index()));
+    const auto handed = AddWorker({source}, ServeIndex, {.handoff = Handoff::kCompletion});
+    EXPECT_FALSE(Aimed());
+    std::set<int> served;
+    for (int i = 0; i < 4; ++i) served.insert(AskWhoServes(listener));
+    EXPECT_EQ(served.size(), 2U);
+  }
+  if (GetParam().hints) {
+    EXPECT_GE(ByPermit(), 3U);
+  }
+}
+
+TEST_P(AimedTest, AUnixListenerIsDealt) {
+  listeners_.push_back(Listener::Unix());
+  AddWorkers({AddSource(listeners_.back())}, 2);
+  for (int i = 0; i < 50; ++i) EXPECT_GE(AskWhoServes(listeners_.back()), 0);
+  EXPECT_FALSE(Aimed());
+  EXPECT_EQ(ByPermit(), 0U);
+}
+
+// Its number is another listener's at once. Nobody accepts from that, and the source is given up.
+TEST_P(AimedTest, AListenerThatIsClosedUnderItsSourceIsGivenUp) {
+  const Listener& listener = NewListener();
+  Source source = AddSource(listener);
+  AddWorkers({source}, 2);
+  for (int i = 0; i < 10; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  if (GetParam().hints) {
+    ASSERT_TRUE(Eventually([&] { return Aimed(); }));
+  }
+  const sockaddr_in address = AddressOf(listener);
+  const int kept = dup(listener.fd());
+  const Listener& other = NewListener();
+  ASSERT_EQ(dup2(other.fd(), listener.fd()), listener.fd());
+  std::vector<int> strangers;
+  for (int i = 0; i < 4; ++i) strangers.push_back(other.Connect());
+  // Whoever comes to the old one wakes the workers, which accept.
+  const int client = ConnectTo(address);
+  EXPECT_GE(client, 0);
+  ASSERT_TRUE(Eventually([&] { return SawEvent(Event::Kind::kSourceFailed); }));
+  EXPECT_FALSE(Aimed());
+  EXPECT_TRUE(source.Remove().ok());
+  for (const int stranger : strangers) {
+    const int accepted = accept4(other.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    EXPECT_GE(accepted, 0) << "another has accepted it";
+    close(accepted);
+    close(stranger);
+  }
+  ASSERT_EQ(dup2(kept, listener.fd()), listener.fd());
+  close(kept);
+  close(client);
+}
+
+// The balancer keeps nothing that would keep a listener open.
+TEST_P(AimedTest, WhoIsClosedWhenItsSourceIsRemovedRefusesClients) {
+  auto listener = std::make_unique<Listener>(Listener::Tcp());
+  Source source = AddSource(*listener);
+  AddWorkers({source}, 2);
+  EXPECT_GE(AskWhoServes(*listener), 0);
+  const sockaddr_in address = AddressOf(*listener);
+  ASSERT_TRUE(source.Remove().ok());
+  listener.reset();
+  EXPECT_TRUE(IsRefused(address));
+}
+
+TEST_P(AimedTest, WhoIsClosedWhenTheIntakeHasEndedRefusesClients) {
+  auto listener = std::make_unique<Listener>(Listener::Tcp());
+  AddWorkers({AddSource(*listener)}, 2);
+  EXPECT_GE(AskWhoServes(*listener), 0);
+  const sockaddr_in address = AddressOf(*listener);
+  bool refused = false;
+  balancer_->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] {
+                         listener.reset();
+                         refused = IsRefused(address);
+                       }});
+  EXPECT_TRUE(refused);
+}
+
+// On whatever thread it is asked.
+TEST_P(AimedTest, APolicyIsRefusedWhatItAsksOfItsBalancer) {
+  class Asking final : public Policy {
+   public:
+    Asking(Balancer* balancer, std::atomic<int>& refused)
+        : balancer_(balancer), refused_(refused) {}
+    std::string name() const override { return "asking"; }
+    bool AnyThread() const override { return true; }
+    size_t Pick(const Arrival&, const View&) override {
+      if (balancer_->Stats().status.code() == absl::StatusCode::kFailedPrecondition) ++refused_;
+      ++picks_;
+      return 0;
+    }
+    ~Asking() override { EXPECT_EQ(picks_, refused_); }
+
+   private:
+    Balancer* const balancer_;
+    std::atomic<int>& refused_;
+    int picks_ = 0;
+  };
+  std::atomic<int> refused{0};
+  const Listener& listener = NewListener();
+  AddWorkers({AddSource(listener, {.policy = std::make_unique<Asking>(balancer_.get(), refused)})},
+             2);
+  for (int i = 0; i < 50; ++i) EXPECT_GE(AskWhoServes(listener), 0);
+  EXPECT_GE(refused, 50);
+  workers_.clear();
+  balancer_.reset();
+}
+
+// Of what this test alone claims.
+class ClaimingTest : public BalancerTest {};
+
+// One connection at a time, while another source always has one for the worker. Nothing is recalled
+// meanwhile.
+TEST_F(ClaimingTest, OffersAreClaimedBesidePermits) {
+  balancer_.reset();
+  Create({.recall_after = absl::Seconds(60)});
+  const Listener aimed = Listener::Tcp();
+  const Listener dealt = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  port.BeforeWait();
+  Source first = AddSource(aimed);
+  Source second = AddSource(dealt, {.permits = false});
+  ASSERT_TRUE(first.Join(port, {.token = 1}).ok());
+  ASSERT_TRUE(second.Join(port, {.token = 2}).ok());
+  std::vector<uint64_t> from;
+  const auto claim_one = [&] {
+    return port.Claim([&](Connection connection) { from.push_back(connection.token()); }, 1);
+  };
+  std::vector<int> clients;
+  for (int i = 0; i < 2; ++i) clients.push_back(dealt.Connect());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 2; }));
+  EXPECT_TRUE(claim_one());  // from now on the worker counts as one that moves
+  port.BeforeWait();
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().sources[0].aimed; }));
+  for (int i = 0; i < 3; ++i) clients.push_back(aimed.Connect());
+  for (int i = 0; i < 2; ++i) claim_one();
+  EXPECT_EQ(std::count(from.begin(), from.end(), 2), 2);
+  EXPECT_TRUE(Eventually([&] {
+    claim_one();
+    return from.size() == 5;
+  }));
+  ExpectEnds(clients);
+}
+
+TEST_F(ClaimingTest, WhoGetsCompletionsHasNoSight) {
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  Port port =
+      balancer_->AddWorker({.ring_fd = ring.ring_fd, .handoff = Handoff::kCompletion}).value();
+  EXPECT_EQ(port.WatchSight().status().code(), absl::StatusCode::kFailedPrecondition);
+  port.Leave();
+  io_uring_queue_exit(&ring);
+}
+
+// The second time nothing changes, also while a source is aimed.
+TEST_F(ClaimingTest, ASightIsWatchedOnce) {
+  const Listener listener = Listener::Tcp();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer_->AddWorker(mailbox).value();
+  port.BeforeWait();
+  Source source = AddSource(listener);
+  ASSERT_TRUE(source.Join(port).ok());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().sources[0].aimed; }));
+  EXPECT_EQ(port.WatchSight().value(), mailbox.fd());
+  EXPECT_TRUE(balancer_->Stats().sources[0].aimed);
+  const int client = listener.Connect();
+  pollfd entry{.fd = mailbox.fd(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&entry, 1, 10'000), 1);
+  port.Claim([](Connection connection) { ServeIndex(7, std::move(connection)); });
+  ExpectAnswers({client});
+}
+
+// With a host the master is awake when its worker is.
+TEST(AimedHostTest, AHostDeals) {
+  const Listener listener = Listener::Tcp();
+  auto balancer = Balancer::Create({.host = Host::kLoop}).value();
+  const Mailbox mailbox = Mailbox::Create().value();
+  Port port = balancer->AddWorker(mailbox).value();
+  port.BeforeWait();
+  Source source = balancer->AddSource(listener.fd()).value();
+  std::thread joins([&] { EXPECT_TRUE(source.Join(port).ok()); });
+  std::atomic<int> served{0};
+  const int client = listener.Connect();
+  const bool done = Eventually([&] {
+    EXPECT_TRUE(balancer->RunOnce().ok());
+    port.Claim([&](Connection connection) {
+      ++served;
+      ServeIndex(7, std::move(connection));
+    });
+    return served == 1;
+  });
+  EXPECT_TRUE(done);
+  joins.join();
+  ExpectAnswers({client});
+  std::thread stats([&] {
+    const BalancerStats now = balancer->Stats();
+    EXPECT_FALSE(now.sources[0].aimed);
+    EXPECT_EQ(now.workers[0].by_permit, 0U);
+    served = 2;
+  });
+  while (served < 2) EXPECT_TRUE(balancer->RunOnce().ok());
+  stats.join();
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, AimedTest,

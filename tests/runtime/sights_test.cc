@@ -21,7 +21,7 @@ class SightsTest : public ::testing::Test {
     // Edge-triggered, as a multishot poll of a ring is.
     epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.fd = sight_}};
     EXPECT_EQ(epoll_ctl(watcher_, EPOLL_CTL_ADD, sight_, &event), 0);
-    sights_.SetListener(listener_.fd());
+    sights_.SetListener(listener_.fd(), /*file=*/0, listener_.fd());
   }
   ~SightsTest() override {
     for (const int client : clients_) close(client);
