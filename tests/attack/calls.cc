@@ -34,6 +34,8 @@ SourceOptions DrawSourceOptions(World& world, Random& random, SourceRecord& reco
   options.intake = IsListener(record.kind) ? random.Of({Intake::kPollAccept, Intake::kPollAccept,
                                                         Intake::kAccept, Intake::kReadiness})
                                            : Intake::kReadiness;
+  if (world.config.aims && record.kind == FileKind::kTcp && !random.OneIn(6))
+    options.intake = Intake::kPollAccept;
   options.hold = random.Of({1u, 4u, 128u, 1048576u});
   if (random.OneIn(4)) options.capacity = random.Between(1, 10);
   const bool accepts = options.intake != Intake::kReadiness;
@@ -41,6 +43,7 @@ SourceOptions DrawSourceOptions(World& world, Random& random, SourceRecord& reco
   if (accepts && random.OneIn(12)) options.age_max = absl::Hours(24 * 365 * 250);
   options.recall = !random.OneIn(4);
   if (random.OneIn(4)) options.start_workers = random.Between(1, 5);
+  options.permits = !random.OneIn(world.config.aims ? 12 : 4);
   options.nonblocking = !random.OneIn(4);
   options.close_on_exec = !random.OneIn(4);
   if (!accepts)
@@ -89,11 +92,12 @@ void AddSource(Actor& actor) {
   World& world = actor.world;
   Random& random = actor.random;
   const BalancerUse balancer(world);
-  if (!balancer) return;
+  if (!balancer || (world.config.aims && world.CountSources() >= 4 && !random.OneIn(16))) return;
   const auto record = world.NewRecord();
   record->kind =
       random.Of({FileKind::kTcp, FileKind::kTcp, FileKind::kTcp, FileKind::kUnix, FileKind::kUnix,
                  FileKind::kEventfd, FileKind::kPipe, FileKind::kDatagrams});
+  if (world.config.aims && !random.OneIn(4)) record->kind = FileKind::kTcp;
   record->watched = OpenWatched(record->kind, world.config.backlog);
   if (record->watched.file == nullptr) return;
   record->address = record->watched.address;
@@ -151,6 +155,7 @@ void AddWrongSource(Actor& actor) {
 }
 
 void Remove(Actor& actor) {
+  if (actor.world.config.aims && !actor.random.OneIn(4)) return;
   const auto record = actor.world.AnySource(actor.random);
   if (record == nullptr) return;
   record->removed.store(true);
@@ -229,11 +234,28 @@ void EmptyHandle(Actor& actor) {
   if (status.ok()) Fail("an empty port has joined a source");
 }
 
+// The number of a source may be that of another listener then. Nobody serves that one's clients.
+// (Of tickets the workers say so by themselves.)
+void CloseAndUseAgain(Actor& actor, SourceRecord& record, std::shared_ptr<File> file) {
+  Note("source %u is closed without being removed", record.id);
+  record.spoilt.store(true);
+  const int fd = file->fd();
+  file.reset();
+  record.Close();
+  if (record.intake != Intake::kPollAccept) return;
+  const Watched other = OpenWatched(FileKind::kTcp, 16);
+  if (other.file == nullptr || other.file->fd() != fd) return;
+  Note("descriptor %d is another listener now", fd);
+  for (uint32_t i = actor.random.Between(1, 3); i > 0; --i)
+    if (!NobodyElseAccepts(fd, other.address, actor.random.Between(1, 8)))
+      Fail("source %u accepts from a listener that is not its own", record.id);
+}
+
 // Under the balancer: what the headers say that it survives.
 void Spoil(Actor& actor) {
   if (!actor.world.config.spoils_files) return;
   const auto record = actor.world.AnySource(actor.random);
-  const auto file = record == nullptr ? nullptr : record->file();
+  auto file = record == nullptr ? nullptr : record->file();
   if (file == nullptr || record->removed || !IsListener(record->kind)) return;
   const bool may_block = record->intake != Intake::kReadiness || !record->accepted_by_workers;
   switch (actor.random.Below(3)) {
@@ -248,9 +270,7 @@ void Spoil(Actor& actor) {
       shutdown(file->fd(), SHUT_RDWR);
       break;
     default:
-      Note("source %u is closed without being removed", record->id);
-      record->spoilt.store(true);
-      record->Close();
+      CloseAndUseAgain(actor, *record, std::move(file));
   }
 }
 
@@ -281,6 +301,8 @@ void AddSpare(Actor& actor) {
   Call twice("AddWorker of a mailbox in use");
   const auto second = balancer->AddWorker(*mailbox);
   ExpectError(twice, second.status(), kEnded);
+  // It says that it waits, and never comes.
+  if (actor.world.config.aims) port->BeforeWait();
   const auto record = actor.world.AnySource(actor.random);
   if (record != nullptr && record->recall) {
     record->joins.fetch_add(1);
@@ -420,6 +442,8 @@ constexpr auto kChoices = std::to_array<Choice>({
 
 }  // namespace
 
+void AddSourceOf(Actor& actor) { AddSource(actor); }
+
 void Join(PortBox& box, SourceRecord& record) {
   if (record.intake == Intake::kReadiness && IsListener(record.kind) &&
       !record.accepted_by_workers && box.kind == PortBox::Kind::kCompletion)
@@ -488,6 +512,20 @@ std::shared_ptr<PortBox> AddPort(Actor& actor, PortBox::Kind kind, Ring* ring) {
   box->port = *std::move(port);
   world.Publish(box);
   return box;
+}
+
+void WatchSight(Actor& actor, PortBox& box, Ring& ring) {
+  const bool refused = box.kind == PortBox::Kind::kCompletion;
+  Call call("port %llu WatchSight", static_cast<unsigned long long>(box.serial));
+  const absl::StatusOr<int> sight = box.port.WatchSight();
+  if (!Expect(call, sight.status(), {kEnded, kNoMore})) return;
+  if (refused) Fail("one to whom connections are sent watches a sight");
+  if (box.kind == PortBox::Kind::kMailbox && *sight != box.mailbox.fd())
+    Fail("the sight of a mailbox is another descriptor");
+  if (box.polled == *sight) return;
+  // A mailbox that is polled here is looked at nowhere else.
+  if (box.kind == PortBox::Kind::kMailbox && actor.random.OneIn(2)) return;
+  if (ring.Poll(*sight, kPollBit | box.serial)) box.polled = *sight;
 }
 
 void AddWrongPort(Actor& actor, Ring* ring) {

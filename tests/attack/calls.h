@@ -14,10 +14,14 @@ namespace ringmaster::attack {
 // the source at all, the function asks itself.
 void Join(PortBox& box, SourceRecord& record);
 void LeaveSource(PortBox& box, SourceRecord& record);
+// AddSource, of whatever is drawn.
+void AddSourceOf(Actor& actor);
 void ChangeLimits(Random& random, PortBox& box);
 
 // A port of this kind, published, or null. `ring` is the worker's, for the kinds that need one.
 std::shared_ptr<PortBox> AddPort(Actor& actor, PortBox::Kind kind, Ring* ring);
+// For what the kernel is to wake the port by: WatchSight, if it has a ring.
+void WatchSight(Actor& actor, PortBox& box, Ring& ring);
 // AddWorker with what is refused.
 void AddWrongPort(Actor& actor, Ring* ring);
 

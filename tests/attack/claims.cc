@@ -1,5 +1,7 @@
 #include "attack/claims.h"
 
+#include <pthread.h>
+
 #include <chrono>
 #include <stdexcept>
 #include <thread>
@@ -43,6 +45,12 @@ void Disturb(Actor& actor, PortBox& box, bool& left) {
     case 5:
       CallSomething(actor);
       break;
+    case 6:
+      if (!actor.may_end || !random.OneIn(4)) break;
+      Note("the thread is cancelled within a claim");
+      pthread_cancel(pthread_self());
+      pthread_testcancel();
+      break;
     default:
       break;
   }
@@ -82,7 +90,7 @@ bool Claim(Actor& actor, PortBox& box) {
             if (left) Fail("a port that has left brings a ticket");
             try {
               Disturb(actor, box, left);
-            } catch (const Thrown&) {
+            } catch (...) {
               ticket.Again();  // what it stands for is still there
               throw;
             }

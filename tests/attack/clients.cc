@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "attack/trace.h"
 
@@ -144,6 +145,60 @@ void Clients::CheckAllHaveEnded() {
   }
   for (const Client& client : clients_) close(client.fd);
   clients_.clear();
+}
+
+uint32_t AskManyToBeServed(const Address& address, uint32_t count, double seconds) {
+  std::vector<pollfd> clients;
+  for (int i = 0; i < seconds * 1000 && clients.size() < count; ++i) {
+    const int fd = Connect(address);
+    if (fd >= 0) {
+      clients.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the backlog is full
+    }
+  }
+  uint32_t ended = 0;
+  const auto deadline = std::chrono::steady_clock::now() +
+                        std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+  while (ended < count && std::chrono::steady_clock::now() < deadline) {
+    poll(clients.data(), clients.size(), 100);
+    for (pollfd& client : clients) {
+      if (client.fd < 0 || client.revents == 0) continue;
+      close(std::exchange(client.fd, -1));
+      ++ended;
+    }
+  }
+  for (const pollfd& client : clients)
+    if (client.fd >= 0) close(client.fd);
+  return ended;
+}
+
+bool NobodyElseAccepts(int listener, const Address& address, uint32_t count) {
+  std::vector<int> clients;
+  for (uint32_t i = 0; i < count; ++i) {
+    const int fd = Connect(address);
+    if (fd >= 0) clients.push_back(fd);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  bool all = true;
+  for (size_t i = 0; i < clients.size(); ++i) {
+    // A client may still be on its way.
+    pollfd look = {.fd = listener, .events = POLLIN, .revents = 0};
+    if (poll(&look, 1, 2000) != 1) {
+      all = false;
+      break;
+    }
+    int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    // Others may leave no descriptor for a moment.
+    for (int again = 0; fd < 0 && errno == EMFILE && again < 2000; ++again) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    }
+    all = all && fd >= 0;
+    if (fd >= 0) close(fd);
+  }
+  for (const int fd : clients) close(fd);
+  return all;
 }
 
 Outcome AskToBeServed(const Address& address, double seconds) {

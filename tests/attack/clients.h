@@ -60,6 +60,14 @@ class Clients {
 
 enum class Outcome : uint8_t { kServed, kEnded, kSilence };
 
+// Opens `count` connections at once, and waits until all have ended, up to `seconds`. How many
+// have.
+uint32_t AskManyToBeServed(const Address& address, uint32_t count, double seconds);
+
+// Whether `count` connections to this listener, which is nobody's source, wait until it accepts
+// them itself. Takes some milliseconds.
+bool NobodyElseAccepts(int listener, const Address& address, uint32_t count);
+
 // Connects and waits for the answer, up to `seconds`.
 Outcome AskToBeServed(const Address& address, double seconds);
 

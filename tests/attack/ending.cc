@@ -70,6 +70,15 @@ void World::CheckThatEverythingIsServed() {
     if (!IsSound(*record)) continue;
     Call call("source %u must be served", record->id);
     if (IsListener(record->kind)) {
+      // Many at once, because the last of them may be forgotten. What does not fit into the backlog
+      // comes again after seconds.
+      const uint32_t burst = std::min(random.Between(1, 12), static_cast<uint32_t>(config.backlog));
+      const uint32_t served = AskManyToBeServed(record->address, burst, kServedWithin);
+      if (served < burst) {
+        PrintStats(BalancerUse(*this)->Stats());
+        Fail("of %u clients of source %u, index %u, %u wait in silence", burst, record->id,
+             record->handle.index(), burst - served);
+      }
       // Of several, because one of them may be served by chance.
       for (int i = 0; i < 3; ++i) {
         const Outcome outcome = AskToBeServed(record->address, kServedWithin);
@@ -126,6 +135,13 @@ void World::CheckThatNothingIsOpen() {
 
 void World::EndBalancer() {
   const bool at_rest = config.checks_liveness && !ending && !master_failed;
+  if (config.host == Host::kThread) {
+    const BalancerUse use(*this);
+    const BalancerStats stats = use ? use->Stats() : BalancerStats{};
+    uint64_t by_permit = stats.departed.by_permit;
+    for (const WorkerStats& worker : stats.workers) by_permit += worker.by_permit;
+    TraceByPermit(by_permit);
+  }
   ending.store(true);
   const absl::Duration drain = absl::Milliseconds(at_rest ? 5000 : 100);
   switch (config.end) {

@@ -62,6 +62,10 @@ int Refuses(const Inherited& inherited) {
   bool claimed = false;
   CHECK_IN_CHILD(!port.Claim([&](Connection) { claimed = true; }));
   CHECK_IN_CHILD(!claimed);
+  port.BeforeWait();
+  CHECK_IN_CHILD(!port.AfterWait());
+  CHECK_IN_CHILD(!port.Claim([&](Connection) { claimed = true; }) && !claimed);
+  CHECK_IN_CHILD(port.WatchSight().status().code() == kRefused);
   CHECK_IN_CHILD(port.draining() && port.ended());
   port.Took();
   port.Leave();

@@ -39,6 +39,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kWorldsPerProcess = 16;
+constexpr uint64_t kWorldsThatAim = 64;  // some of so many
 constexpr auto kHangs = std::chrono::seconds(30);
 
 struct Options {
@@ -113,10 +114,14 @@ int Run(const Options& options) {
     if (!Watch(child, options.lines)) return 1;
     seed = last + 1;
   }
-  std::printf("%llu worlds, seeds %llu to %llu\n", static_cast<unsigned long long>(TracedWorlds()),
+  std::printf("%llu worlds, seeds %llu to %llu, %llu accepted by permits\n",
+              static_cast<unsigned long long>(TracedWorlds()),
               static_cast<unsigned long long>(options.first),
-              static_cast<unsigned long long>(TracedSeed()));
-  return 0;
+              static_cast<unsigned long long>(TracedSeed()),
+              static_cast<unsigned long long>(TracedByPermit()));
+  if (TracedWorlds() < kWorldsThatAim || TracedByPermit() > 0) return 0;
+  std::fprintf(stderr, "attack: no source is aimed, so nothing of that was attacked\n");
+  return 1;
 }
 
 int Usage() {

@@ -23,6 +23,7 @@ class CheckedPolicy final : public Policy {
 
   std::string name() const override { return inner_->name(); }
   FactsNeeded facts() const override { return inner_->facts(); }
+  bool AnyThread() const override { return inner_->AnyThread(); }
 
   void Prepare(uint32_t worker_slots) override {
     const Alone alone(busy_);
@@ -78,7 +79,7 @@ class CheckedPolicy final : public Policy {
   }
 
  private:
-  // Policies are called on the master's thread only, never re-entrantly.
+  // Policies are called by one thread at a time, never re-entrantly.
   class Alone {
    public:
     explicit Alone(std::atomic<bool>& busy) : busy_(busy) {
@@ -144,10 +145,12 @@ class CheckedPolicy final : public Policy {
 
 std::unique_ptr<Policy> DrawPolicy(World& world, Random& random) {
   if (random.OneIn(16)) return nullptr;  // the default, where options are given
-  const std::string_view name = PolicyNames()[random.Below(PolicyNames().size())];
-  return std::make_unique<CheckedPolicy>(world, PolicyByName(name).value(),
-                                         world.config.hostile_policies && !world.calm,
-                                         random.Next());
+  std::unique_ptr<Policy> policy;
+  do {
+    policy = PolicyByName(PolicyNames()[random.Below(PolicyNames().size())]).value();
+  } while (world.config.aims && !policy->AnyThread() && !random.OneIn(6));
+  return std::make_unique<CheckedPolicy>(
+      world, std::move(policy), world.config.hostile_policies && !world.calm, random.Next());
 }
 
 }  // namespace ringmaster::attack

@@ -19,7 +19,8 @@ void RunSetter(World& world, uint32_t number) {
   while (!world.stop_setters) {
     CallSomething(actor);
     if (!actor.random.OneIn(4))
-      std::this_thread::sleep_for(std::chrono::microseconds(actor.random.Below(2000)));
+      std::this_thread::sleep_for(
+          std::chrono::microseconds(actor.random.Below(world.config.aims ? 30000 : 2000)));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -61,6 +62,14 @@ Ring::~Ring() {
   const std::shared_lock lock(Rings().lock);
   Rings().is_ring[ring_.ring_fd].store(false);
   io_uring_queue_exit(&ring_);
+}
+
+bool Ring::Poll(int fd, uint64_t tag) {
+  io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+  if (entry == nullptr) return false;
+  io_uring_prep_poll_multishot(entry, fd, POLLIN);
+  io_uring_sqe_set_data64(entry, tag);
+  return true;
 }
 
 void Ring::Turn(uint32_t wait_us, std::vector<io_uring_cqe>& cqes) {

@@ -41,6 +41,8 @@ class Ring {
 
   io_uring* operator->() { return &ring_; }
   io_uring& get() { return ring_; }
+  // Polls the descriptor from the next turn on, until it is closed. False: there is no room.
+  bool Poll(int fd, uint64_t tag);
   // Submits, waits for a completion, at most `wait_us`, and copies what there is.
   void Turn(uint32_t wait_us, std::vector<io_uring_cqe>& cqes);
   // Copies what there is without waiting; `enter`: also what the kernel has put aside, which only
@@ -141,6 +143,11 @@ struct PortBox {
   uint64_t serial = 0;
   Kind kind = Kind::kRing;
   uint32_t window = 1;
+  // What is polled on the worker's ring, which is told of edges alone: the sight of one with a
+  // ring, or a mailbox that is not looked at otherwise. -1: nothing.
+  int polled = -1;
+  // A claim has said that something is left, or has thrown.
+  bool again = false;
   Mailbox mailbox;
   std::shared_mutex stays;
   Port port;
@@ -150,6 +157,7 @@ struct PortBox {
 // from which source.
 inline constexpr uint64_t kDoorbellBit = uint64_t{1} << 48;
 inline constexpr uint64_t kHandedBit = uint64_t{1} << 49;
+inline constexpr uint64_t kPollBit = uint64_t{1} << 50;
 inline uint64_t TokenOf(uint64_t port_serial, uint32_t source) {
   return kHandedBit | (port_serial << 24) | source;
 }

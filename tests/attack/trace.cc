@@ -21,6 +21,7 @@ constexpr size_t kLineBytes = 240;
 struct Kept {
   std::atomic<uint64_t> seed;
   std::atomic<uint64_t> worlds;
+  std::atomic<uint64_t> by_permit;
   std::atomic<size_t> lines;
   char line[kLinesMax][kLineBytes];
 };
@@ -68,6 +69,10 @@ void BeginTrace(uint64_t seed) {
 uint64_t TracedSeed() { return kept->seed.load(); }
 
 uint64_t TracedWorlds() { return kept->worlds.load(); }
+
+void TraceByPermit(uint64_t count) { kept->by_permit.fetch_add(count); }
+
+uint64_t TracedByPermit() { return kept->by_permit.load(); }
 
 void PrintLastCalls(size_t lines_max) {
   const size_t end = std::min(kept->lines.load(), kLinesMax);

@@ -17,6 +17,9 @@ void BeginTrace(uint64_t seed);
 uint64_t TracedSeed();
 // How many worlds have begun; changes while the child makes progress.
 uint64_t TracedWorlds();
+// How many connections were accepted by permits, in all worlds.
+void TraceByPermit(uint64_t count);
+uint64_t TracedByPermit();
 // Prints the last lines to stderr.
 void PrintLastCalls(size_t lines_max);
 

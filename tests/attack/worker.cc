@@ -29,7 +29,11 @@ class Worker {
 
   // On a thread of its own. Returns when the world stops, or when the worker dies.
   void Live() {
-    hints_ = actor_.random.OneIn(2);
+    hints_ = world().config.aims && !actor_.random.OneIn(16)
+                 ? actor_.random.Of({Hints::kGives, Hints::kGives, Hints::kGives, Hints::kOnlyWaits,
+                                     Hints::kOnlyWakes, Hints::kWakesTwice, Hints::kStops})
+                 : actor_.random.Of({Hints::kNone, Hints::kGives});
+    watches_ = actor_.random.OneIn(2) || (world().config.aims && !actor_.random.OneIn(16));
     while (ring_ == nullptr) {
       deferred_ = actor_.random.OneIn(3);
       ring_ = Ring::Make(actor_.random.Of({64u, 256u}),
@@ -57,6 +61,10 @@ class Worker {
   // Whether it lives on.
   bool Step() {
     Random& random = actor_.random;
+    if (world().config.aims && ports_.size() > 1 && !random.OneIn(16)) {
+      world().FinishOne(random);
+      return true;
+    }
     switch (random.Below(24)) {
       case 0:
       case 1:
@@ -106,6 +114,10 @@ class Worker {
       case 16:
         if (PortBox* const box = Any(); box != nullptr && random.OneIn(8)) HintWrongly(*box);
         break;
+      case 17:
+        if (PortBox* const box = Any(); box != nullptr && random.OneIn(4))
+          WatchSight(actor_, *box, *ring_);
+        break;
       default:
         world().FinishOne(random);
     }
@@ -124,13 +136,15 @@ class Worker {
   }
 
   void AddOne() {
-    const auto box =
-        AddPort(actor_,
-                actor_.random.Of({PortBox::Kind::kRing, PortBox::Kind::kRing,
-                                  PortBox::Kind::kCompletion, PortBox::Kind::kMailbox}),
-                ring_.get());
-    if (box != nullptr) ports_.push_back(box);
-    if (box != nullptr) JoinAny(*box);
+    auto kind = actor_.random.Of({PortBox::Kind::kRing, PortBox::Kind::kRing,
+                                  PortBox::Kind::kCompletion, PortBox::Kind::kMailbox});
+    if (world().config.aims && !actor_.random.OneIn(12))
+      kind = actor_.random.Of({PortBox::Kind::kMailbox, PortBox::Kind::kRing});
+    const auto box = AddPort(actor_, kind, ring_.get());
+    if (box == nullptr) return;
+    ports_.push_back(box);
+    if (watches_) WatchSight(actor_, *box, *ring_);
+    JoinAny(*box);
   }
 
   void JoinAny(PortBox& box) {
@@ -202,9 +216,8 @@ class Worker {
     ring_.reset();
   }
 
-  // Takes what is left in the ring.
+  // Takes what is left in the ring, and what a thread that was cancelled had taken out of it.
   void Empty(bool enter) {
-    cqes_.clear();
     ring_->Collect(enter, cqes_);
     TakeCompletions();
   }
@@ -218,36 +231,49 @@ class Worker {
   }
 
   void Turn() {
-    cqes_.clear();
-    const uint32_t wait_us = again_ ? 0 : (world().calm ? 1000 : actor_.random.Below(1000));
-    again_ = false;
-    if (hints_) {
+    const bool again =
+        std::any_of(ports_.begin(), ports_.end(), [](const auto& box) { return box->again; });
+    const uint32_t wait_us = again ? 0 : (world().calm ? 1000 : actor_.random.Below(1000));
+    if (hints_ == Hints::kStops && actor_.random.OneIn(50)) hints_ = Hints::kNone;
+    if (hints_ != Hints::kNone && hints_ != Hints::kOnlyWakes) {
       for (const auto& box : ports_) box->port.BeforeWait();
     }
     ring_->Turn(wait_us, cqes_);
     // Also when it may not have waited at all.
-    for (size_t i = 0; i < ports_.size() && hints_; ++i) {
+    for (size_t i = 0; i < ports_.size() && hints_ != Hints::kNone; ++i) {
+      if (hints_ == Hints::kOnlyWaits) break;
       const auto box = ports_[i];
-      if (box->port.AfterWait() && !actor_.random.OneIn(8)) again_ = Claim(actor_, *box) || again_;
+      bool offered = box->port.AfterWait();
+      if (hints_ == Hints::kWakesTwice) offered = box->port.AfterWait() || offered;
+      if (offered && (world().calm || !actor_.random.OneIn(8))) ClaimFrom(*box);
     }
     TakeCompletions();
     for (size_t i = 0; i < ports_.size(); ++i) {
       const auto box = ports_[i];
-      pollfd look = {.fd = box->mailbox.fd(), .events = POLLIN};
+      pollfd look = {.fd = box->polled < 0 ? box->mailbox.fd() : -1, .events = POLLIN};
       const bool readable = look.fd >= 0 && poll(&look, 1, 0) == 1;
-      if (readable || (box->kind != PortBox::Kind::kCompletion && actor_.random.OneIn(20)))
-        again_ = Claim(actor_, *box) || again_;
+      // At the end nobody claims for nothing, which might hide that nobody was woken.
+      const bool for_nothing =
+          box->kind != PortBox::Kind::kCompletion && !world().calm && actor_.random.OneIn(20);
+      if (readable || box->again || for_nothing) ClaimFrom(*box);
     }
+  }
+
+  void ClaimFrom(PortBox& box) {
+    box.again = true;  // also if the thread ends within
+    actor_.may_end = MayDie();
+    box.again = Claim(actor_, box);
   }
 
   void TakeCompletions() {
     std::vector<std::pair<PortBox*, size_t>> taken;
-    for (const io_uring_cqe& cqe : cqes_) {
+    while (next_ < cqes_.size()) {
+      const io_uring_cqe cqe = cqes_[next_++];
       const uint64_t tag = cqe.user_data;
       const auto found =
           std::find_if(ports_.begin(), ports_.end(), [&](const std::shared_ptr<PortBox>& box) {
-            return box->serial ==
-                   ((tag & kHandedBit) != 0 ? SerialOfToken(tag) : (tag & ~kDoorbellBit));
+            return box->serial == ((tag & kHandedBit) != 0 ? SerialOfToken(tag)
+                                                           : (tag & ~(kDoorbellBit | kPollBit)));
           });
       PortBox* const box = found == ports_.end() ? nullptr : found->get();
       if ((tag & kHandedBit) != 0) {
@@ -256,11 +282,18 @@ class Worker {
         world().ServeHandedOver(actor_.random, box == nullptr ? nullptr : &box->port, cqe);
         if (box != nullptr) taken.emplace_back(box, 1);
       } else if ((tag & kDoorbellBit) != 0) {
-        if (box != nullptr) again_ = Claim(actor_, *box) || again_;
+        if (box != nullptr) ClaimFrom(*box);
+      } else if ((tag & kPollBit) != 0) {
+        const bool ended = (cqe.flags & IORING_CQE_F_MORE) == 0;
+        if (box == nullptr || !box->port.joined()) continue;  // its sight is gone
+        if (ended && !ring_->Poll(box->polled, tag)) Fail("a ring has no room for a poll");
+        ClaimFrom(*box);
       } else if (tag != LIBURING_UDATA_TIMEOUT) {
         Fail("a completion that nobody asked for: %llx", static_cast<unsigned long long>(tag));
       }
     }
+    cqes_.clear();
+    next_ = 0;
     for (const auto& [box, count] : taken) box->port.Took(count);
   }
 
@@ -294,9 +327,12 @@ class Worker {
   std::unique_ptr<Ring> ring_;
   std::vector<std::shared_ptr<PortBox>> ports_;
   std::vector<io_uring_cqe> cqes_;
+  size_t next_ = 0;  // of these
   bool deferred_ = false;
-  bool again_ = false;
-  bool hints_ = false;
+  // What it says of its waits: as it should, half of that, more than that, or not any more.
+  enum class Hints : uint8_t { kNone, kGives, kOnlyWaits, kOnlyWakes, kWakesTwice, kStops };
+  Hints hints_ = Hints::kNone;
+  bool watches_ = false;  // the sights of its ports
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "attack/calls.h"
 #include "attack/checks.h"
 #include "attack/served.h"
 
@@ -46,6 +47,8 @@ Config Config::Draw(Random& random) {
   config.end = random.Of({End::kShutdown, End::kTwoShutdowns, End::kBeginShutdown, End::kDestroyed,
                           End::kHostGoneDestroyed});
   if (random.OneIn(6)) config.hogs = 2;
+  config.aims = config.host == Host::kThread && random.OneIn(2);
+  if (config.aims) config.duration_ms += 100;
   return config;
 }
 
@@ -54,14 +57,14 @@ std::string Config::Text() const {
   static const char* const kEnds[] = {"shutdown", "two-shutdowns", "begin-shutdown", "destroyed",
                                       "host-gone-destroyed"};
   char text[256];
-  std::snprintf(text, sizeof(text),
-                "host=%s masters=%u workers=%u setters=%u ms=%u backlog=%d hogs=%u%s%s%s%s%s%s%s "
-                "end=%s",
-                kHosts[static_cast<int>(host)], masters, workers, setters, duration_ms, backlog,
-                hogs, hostile_policies ? " hostile" : "", lowers_limits ? " limits" : "",
-                forks ? " forks" : "", hosts_end ? " hosts-end" : "", spoils_files ? " spoils" : "",
-                ends_early ? " early" : "", checks_liveness ? " liveness" : "",
-                kEnds[static_cast<int>(end)]);
+  std::snprintf(
+      text, sizeof(text),
+      "host=%s masters=%u workers=%u setters=%u ms=%u backlog=%d hogs=%u%s%s%s%s%s%s%s%s "
+      "end=%s",
+      kHosts[static_cast<int>(host)], masters, workers, setters, duration_ms, backlog, hogs,
+      aims ? " aims" : "", hostile_policies ? " hostile" : "", lowers_limits ? " limits" : "",
+      forks ? " forks" : "", hosts_end ? " hosts-end" : "", spoils_files ? " spoils" : "",
+      ends_early ? " early" : "", checks_liveness ? " liveness" : "", kEnds[static_cast<int>(end)]);
   return text;
 }
 
@@ -84,6 +87,10 @@ World::World(uint64_t the_seed)
 void World::Run() {
   Note("%s", config.Text().c_str());
   if (!CreateBalancer()) return;
+  for (int i = 0; i < 3 && config.aims; ++i) {
+    Actor actor = {.world = *this, .random = Random(seed, 3000 + static_cast<uint64_t>(i))};
+    AddSourceOf(actor);
+  }
   std::vector<std::thread> threads;
   std::thread host;
   if (config.host != Host::kThread) host = std::thread([this] { RunHost(*this); });
@@ -178,6 +185,12 @@ std::shared_ptr<SourceRecord> World::SourceById(uint32_t id) {
 std::vector<std::shared_ptr<SourceRecord>> World::Sources() {
   const std::lock_guard lock(sources_mutex_);
   return sources_;
+}
+
+size_t World::CountSources() {
+  const std::lock_guard lock(sources_mutex_);
+  return static_cast<size_t>(std::count_if(sources_.begin(), sources_.end(),
+                                           [](const auto& record) { return !record->removed; }));
 }
 
 void World::Publish(std::shared_ptr<SourceRecord> record) {

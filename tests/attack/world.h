@@ -51,6 +51,7 @@ struct Config {
   bool hostile_policies = false;
   bool lowers_limits = false;
   uint32_t hogs = 0;
+  bool aims = false;  // much that can be aimed, and little set-up meanwhile
   bool forks = false;
   bool hosts_end = false;
   bool spoils_files = false;  // listeners are shut down, closed or made blocking under the balancer
@@ -70,6 +71,7 @@ struct Actor {
   Random random;
   bool is_host = false;
   bool is_worker = false;
+  bool may_end = false;  // its thread may be cancelled
 };
 
 // The balancer, kept from being destroyed while it is used. Null when it was.
@@ -125,6 +127,7 @@ class World {
   std::shared_ptr<SourceRecord> AnySource(Random& random);
   std::shared_ptr<SourceRecord> SourceById(uint32_t id);
   std::vector<std::shared_ptr<SourceRecord>> Sources();
+  size_t CountSources();  // that were not removed
   void Publish(std::shared_ptr<SourceRecord> record);
 
   // Ports that other threads may join to sources.
