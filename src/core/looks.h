@@ -27,6 +27,9 @@ class Looks {
   // Something is offered to the worker. It is overdue at that time.
   void Offered(int64_t overdue_at_ns) { again_ns_ = std::min(again_ns_, overdue_at_ns); }
 
+  // Somebody may have joined who can take what nobody else could: the next look is not put off.
+  void LookSoon() { again_ns_ = 0; }
+
   // A look has recalled something.
   void Recalled() {
     pause_ns_ = 0;

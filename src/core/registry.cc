@@ -289,6 +289,8 @@ void Registry::Join(SourceIndex index, WorkerIndex worker, uint64_t token) {
   joined.insert(std::upper_bound(joined.begin(), joined.end(), worker), worker);
   source.aside.Change();
   if (joined.size() >= source.starts_with) source.starts_with = 1;
+  // What the others have of the source and nobody else could have, somebody else can have now.
+  for (const uint32_t other : joined) books_.workers[other].looks.LookSoon();
 }
 
 void Registry::Leave(SourceIndex index, WorkerIndex worker) {

@@ -54,6 +54,13 @@ TEST(LooksTest, AreNoLaterThanTheNextOverdueOfferAlsoWhileTheyAreRare) {
   EXPECT_EQ(looks.again_ns(), kNow + 2);
 }
 
+TEST(LooksTest, TheNextIsNotPutOffWhenSomebodyJoins) {
+  Looks looks;
+  looks.Ended(false, kWaitForever, kNow, kLimit);
+  looks.LookSoon();
+  EXPECT_LE(looks.again_ns(), kNow);
+}
+
 TEST(LooksTest, RememberWhenTheyWereInVainForTheFirstTime) {
   Looks looks;
   EXPECT_EQ(looks.vain_since_ns(), 0);

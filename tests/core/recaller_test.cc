@@ -218,6 +218,34 @@ TEST_F(RecallTest, OpensTheWindowAgainByPromptClaims) {
   EXPECT_EQ(engine_.window(0), 4u);
 }
 
+// The look comes early, because it was for an offer that was taken back meanwhile. Nobody else
+// could have what is left, so the next one is put off, until somebody joins who can.
+TEST_F(RecallTest, ComesAtTheLimitAlsoWhereSomebodyJoinsAfterALookInVain) {
+  const uint32_t other = AddSource();
+  engine_.Join(SourceIndex(other), 0);
+  OfferToTheFirst({10});
+  engine_.SetCapacity(1, 1);
+  workers_[1]->state().ForceReserve();
+  for (int i = 0; i < 6; ++i) {
+    now_ns_ += engine_.WaitMax(now_ns_);
+    Batch();
+  }
+  engine_.Leave(SourceIndex(0), 0);
+  Batch({Arrival(11, other)});
+  Batch({Knock()});
+  EXPECT_EQ(Unclaimed(0), 1u);
+  engine_.Join(SourceIndex(other), 1);
+  EXPECT_TRUE(workers_[1]->Release(hunger_));
+  Batch({Knock()});
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{10});
+  workers_[1]->Release(hunger_);
+  Batch({Knock()});
+  ASSERT_EQ(engine_.WaitMax(now_ns_), kRecallAfter);
+  now_ns_ += kRecallAfter;
+  Batch();
+  EXPECT_EQ(Claim(1), std::vector<int32_t>{11});
+}
+
 TEST_F(RecallTest, DealsTheOldestFirst) {
   OfferToTheFirst({10, 11, 12});
   now_ns_ += kRecallAfter;
