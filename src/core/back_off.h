@@ -65,11 +65,12 @@ class BackOff {
 
   // What has gone wrong.
   enum class Failure : uint8_t {
-    kShortage,    // of an accept: descriptors or memory are short
-    kNoMemory,    // something could not be armed, because memory is short
-    kBlocks,      // the source has become blocking, and whoever accepts from it might wait
-    kConnection,  // an accept came as far as the connection, and that went wrong
-    kDoubtful,    // an accept failed as if there were no listener, and there is one
+    kShortage,  // of an accept: descriptors or memory are short
+    kNoMemory,  // something could not be armed, because memory is short
+    kBlocks,    // the source has become blocking, and whoever accepts from it might wait
+    // An accept came as far as the connection, and that went wrong. So it is with an accept that
+    // fails as if there were no listener, if there is one.
+    kConnection,
   };
   struct Verdict {
     bool pauses = false;  // a pause begins with this
@@ -90,8 +91,6 @@ class BackOff {
       }
       case Failure::kConnection:
         Try(now_ns);  // by then it had all that is short in a shortage
-        break;
-      case Failure::kDoubtful:
         break;
     }
     if (errors_in_row_ < kAcceptErrorsInRowMax) ++errors_in_row_;

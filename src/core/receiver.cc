@@ -88,7 +88,7 @@ void Receiver::OnHangUp(Source& source, int32_t result) {
 
 void Receiver::OnState(Source& source, int32_t result) {
   const Listening::Verdict verdict = source.intake.Answer(result, source.removed);
-  if (verdict.went_wrong) Fail(source, BackOff::Failure::kDoubtful, EINVAL);
+  if (verdict.went_wrong) Fail(source, BackOff::Failure::kConnection, EINVAL);
   if (verdict.error != 0) GiveUp(source, verdict.error);
 }
 

@@ -106,6 +106,27 @@ TEST_F(ReceiverTest, SaysNothingOfAShortageThatGoesOn) {
   EXPECT_EQ(CountEvents(EventKind::kAccepting), 0u);
 }
 
+// An accept gets its descriptor before it looks at the connection.
+TEST_F(ReceiverTest, AConnectionThatWentWrongShowsThatThereAreDescriptors) {
+  for (const int32_t error : {ECONNABORTED, EOPNOTSUPP}) {
+    const uint32_t source = AddSource({.multishot_accept = false});
+    if (source == 0) AddWorker({.window = 1});
+    if (source > 0) engine_.Join(SourceIndex(source), 0);
+    Batch();
+    Batch({Edge(source)});
+    Batch({Accepted(-EMFILE, source)});
+    now_ns_ += engine_.WaitMax(now_ns_);
+    Batch();
+    Batch({Accepted(-error, source)});
+    if (Count(OpKind::kState) > 0) Batch({State(kListens, source)});
+    engine_.ClearEvents();
+    now_ns_ += kDescriptorsCalmNs;
+    Batch();
+    EXPECT_EQ(CountEvents(EventKind::kAccepting), 1u) << error;
+    Batch({Accepted(-EAGAIN, source)});
+  }
+}
+
 TEST_F(ReceiverTest, GoesOnAfterAConnectionThatWentWrong) {
   AddSource({.multishot_accept = false});
   AddWorker({.window = 1});
