@@ -341,6 +341,7 @@ void Checker::Untake(uint32_t worker, Box& box, uint32_t ticket_of, int64_t now_
       --other.unclaimed;
       other.sent.pop_front();
       other.covered -= std::min(1u, other.covered);
+      other.took = true;
       break;
     }
   }
