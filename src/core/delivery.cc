@@ -78,6 +78,9 @@ void Delivery::MergeTicket(Source& source, ArrivalId id) {
   }
   source.intake.edges().Untell(books_.ledger.Drop(id));
   books_.places.GiveBack(source.index);
+  // An untaken ticket may have been redeemed before. Or it is this one, which its worker has said
+  // to have taken, because Took says how many, and never which.
+  if (source.tickets.untaken() > 0) source.intake.edges().AwaitTook();
 }
 
 // One of this source was not sent, the newest: which of several does not matter. If there is none

@@ -896,6 +896,21 @@ TEST_F(TicketsTest, IsIssuedAgainWhenItCouldNotBeSent) {
   EXPECT_EQ(Issued(), 1u);
 }
 
+// Took says how many, never which. So it may have been counted for a ticket that was not sent, and
+// that one seems to be untaken still when its failure is told.
+TEST_F(TicketsTest, IsIssuedAgainAlsoWhenItsWorkerHasSaidThatItTookSomethingElse) {
+  AddOther();
+  AddWorker({.completions = true});
+  Batch();
+  Batch({Edge()});
+  const Op unsent = Only(OpKind::kSend);
+  Done(0, workers_[0]->tally().Take(1).places);
+  Batch({Failed(unsent, EBADF)});
+  now_ns_ += kDoorbellRetryNsMin;
+  Batch();
+  EXPECT_EQ(Count(OpKind::kSend), 1u);
+}
+
 // --- Identity ------------------------------------------------------------------------------------
 
 bool IsNothing(const GivenBack::News& news) {
