@@ -116,9 +116,6 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
       for (; left > 0 && connections_max > 0 && !worker.left_in_claim; --left) {
         AcceptedByPermit accepted;
         const Outcome outcome = AcceptByOne(worker, channel, index, claimed, accepted);
-        if (outcome != Outcome::kNoPermit && !std::exchange(is_busy, true)) {
-          VisitDesks(worker, &channel, index);
-        }
         if (outcome != Outcome::kAccepted) {
           // It does not try again. A permit that is issued anew makes the sight ready if anything
           // waits.
@@ -127,6 +124,8 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
         }
         --connections_max;
         channel.next_source = (index + 1) % kSourcesMax;
+        // Not before it has accepted: what waits may be for a permit that it comes to next.
+        if (!std::exchange(is_busy, true)) VisitDesks(worker, &channel, index);
         serve(accepted);
       }
       if (permits.Read().claimable == 0) pending.Remove(index);

@@ -390,6 +390,17 @@ TEST_P(AimedTest, ABusyWorkerKeepsNoPermitOfAnotherSource) {
   workers_.clear();  // before what they refer to
 }
 
+// Both have permits of the first source, too, which they come to first and find nothing by.
+TEST_P(AimedTest, WhatComesIsNotHandedToAndFro) {
+  Create({.recall_after = absl::Minutes(1)});
+  const Source first = AddSource(NewListener());
+  const Listener& second = NewListener();
+  AddWorkers({first, AddSource(second)}, 2);
+  const absl::Time begun = absl::Now();
+  for (int i = 0; i < 200; ++i) ASSERT_GE(AskWhoServes(second), 0);
+  EXPECT_LT(absl::Now() - begun, absl::Seconds(30)) << "the master had to look";
+}
+
 TEST_P(AimedTest, TwoSourcesShareTheirWorkers) {
   const Listener& first = NewListener();
   const Listener& second = NewListener();
