@@ -615,6 +615,7 @@ TEST_F(ClaimingTest, OffersAreClaimedBesidePermits) {
   ASSERT_TRUE(Eventually([&] { return balancer_->Stats().workers[0].unclaimed == 2; }));
   EXPECT_TRUE(claim_one());  // from now on the worker counts as one that moves
   port.BeforeWait();
+  balancer_->Stats();  // the master has found out that the claim has closed the desk
   ASSERT_TRUE(Eventually([&] { return balancer_->Stats().sources[0].aimed; }));
   for (int i = 0; i < 3; ++i) clients.push_back(aimed.Connect());
   for (int i = 0; i < 2; ++i) claim_one();
