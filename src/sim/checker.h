@@ -202,13 +202,12 @@ class Checker {
   uint32_t OnAcceptedByWorker(uint32_t worker, int32_t fd, uint32_t source);
   void OnTicketSpent(uint32_t source, int64_t now_ns);
   // By a permit: it has taken a place for it, or given that back; it has claimed the permit; it has
-  // accepted (returns the connection, kNone after a failure); it has said so; or it has given up,
-  // and so many permits with that.
+  // accepted (returns the connection, kNone after a failure); it has said so; or it has given up.
   void OnPermitPlace(uint32_t worker, bool taken, int64_t now_ns);
   void OnPermitClaimed(uint32_t worker, uint32_t source);
   uint32_t OnAcceptedByPermit(uint32_t worker, int32_t fd, uint32_t source);
   void OnPermitFinished(uint32_t source);
-  void OnPermitGivenUp(uint32_t source, uint32_t permits);
+  void OnPermitGivenUp(uint32_t source);
   // It has found the token of `source` for what it has claimed.
   void OnLookedUp(uint32_t connection, uint32_t source);
   // It has taken a completion out of its ring. Returns the connection, kNone after a failure.
@@ -265,6 +264,11 @@ class Checker {
   // After a batch, if it is aimed. `able`: workers that wait, and that nothing keeps from waking.
   void CheckDesk(uint32_t source, const std::vector<bool>& able, int64_t aimed_since_ns,
                  int64_t now_ns);
+  // Whether the worker could have a connection of it, and could so when it began to wait.
+  bool WaitsWithAPlace(uint32_t source, uint32_t worker, int64_t now_ns) const {
+    return workers_[worker].credit_since_ns == workers_[worker].idle_since_ns &&
+           CreditSinceOf(source, worker, now_ns) >= 0;
+  }
   // Others have gone on in the middle of a batch, while the master had a desk.
   void OnMeanwhile() { meanwhile_ = true; }
 
@@ -324,7 +328,6 @@ class Checker {
     uint64_t handed_over = 0;
     uint64_t handed_over_again = 0;  // what had failed before
     uint64_t by_permit = 0;
-    uint64_t turns_lost = 0;  // permits that were given up
   };
   const Counts& counts(uint32_t source) const { return sources_[source].counts; }
   bool NobodyJoined(uint32_t source) const;

@@ -32,10 +32,7 @@ uint32_t Checker::OnAcceptedByPermit(uint32_t index, int32_t fd, uint32_t source
   return connection;
 }
 
-void Checker::OnPermitGivenUp(uint32_t source, uint32_t permits) {
-  --sources_[source].on_the_way;
-  sources_[source].counts.turns_lost += permits;
-}
+void Checker::OnPermitGivenUp(uint32_t source) { --sources_[source].on_the_way; }
 
 void Checker::OnPermitFinished(uint32_t source) {
   --sources_[source].on_the_way;

@@ -162,6 +162,22 @@ enum class Breakage : uint8_t {
   kMasterForgetsOthers,       // a master that waits for nothing but others than givers sleeps on
   kSourceStartsEarly,         // a source does not wait for its workers
   kSourceStartsLate,          // a source waits for more workers than it was told to
+  // By the rules of core/desk.h.
+  kVisitorLeavesNoNote,    // who finds a desk held goes away
+  kPermitNeverVisits,      // a worker that has claimed a permit does not visit the desk
+  kPermitWithoutPlace,     // a worker accepts by a permit and takes no place
+  kPermitUnmarked,         // nobody knows that a worker uses the number of a listener by a permit
+  kPermitCountsNot,        // what is redeeming is not counted, so that there are too many permits
+  kPermitHidesTrouble,     // a worker could not accept by a permit, and says that nothing was there
+  kPermitStays,            // a permit is not taken back where a desk is closed
+  kSightLooksOnce,         // a sight that is to show a source once more does not look
+  kSightSleepsOn,          // a sight that was shown a source asleep is not woken
+  kSightStays,             // a sight goes on showing a source
+  kDeskHidesThatItIsBusy,  // a worker that woke for something else leaves its permits where they
+                           // are
+  kDeskHidesThatItWaits,   // a worker that is about to wait does not visit hungry desks
+  kDeskCallsNobody,        // who closes a desk does not wake the master
+  kMasterNeverLooksAtDesk,  // the master does not look after desks
 };
 
 }  // namespace ringmaster::sim

@@ -118,9 +118,10 @@ enum class Milestone : uint8_t {
   kDeskInTrouble,       // the same, because of an errno
   kDeskUncounted,       // the same, because the kernel did not say how much waited
   kQuietDesk,           // times that a connection came to a desk that was quiet
+  kHiddenBeforeWoken,   // a sight was to be woken, and did not show the source any more
   kRemovedWhileRedeemed,  // a source was removed while a worker was about to accept
 };
-inline constexpr size_t kMilestoneCount = 105;
+inline constexpr size_t kMilestoneCount = 106;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -227,6 +228,7 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "desk_in_trouble",
     "desk_uncounted",
     "quiet_desk",
+    "hidden_before_woken",
     "removed_while_redeemed",
 };
 

@@ -16,8 +16,8 @@ InboxWorker::InboxWorker(World* world, uint32_t id, const SimWorkerConfig& confi
   }
   std::vector<core::Inbox*> inboxes;
   for (const auto& box : boxes_) inboxes.push_back(&box->inbox);
+  if (config.sight) permits_.emplace(world, id, &port_state_, inboxes);
   claimer_.emplace(&port_state_, std::move(inboxes));
-  if (config.sight) permits_.emplace(world, id, &port_state_);
 }
 
 void InboxWorker::Introduce(uint32_t master, core::WorkerConfig& engine, CheckedBox& checked) {
@@ -79,7 +79,10 @@ void InboxWorker::Advance() {
       permits_->sight().Empty();
       return Go(Next::kLookForMore, world_->StepCost());
     case Next::kLookForMore:
-      more_permits_ |= permits_->Has();
+      permits_->GiveBack();
+      return Go(Next::kVisitAfter, 0);
+    case Next::kVisitAfter:
+      if (permits_->VisitNext()) return Go(Next::kVisitAfter, world_->StepCost());
       return Go(Next::kEnd, world_->StepCost());
     case Next::kVisitHungry:
       if (permits_->VisitNext()) return Go(Next::kVisitHungry, world_->StepCost());

@@ -45,6 +45,7 @@ class InboxWorker final : public SimWorker {
   PermitUser* permits() override { return permits_.has_value() ? &*permits_ : nullptr; }
   void OnSight() override;
   bool MayStepInBatch() const override;
+  bool ChangesMind() const override { return next_ == Next::kLookAgain; }
 
  private:
   enum class Next : uint8_t {
@@ -58,6 +59,7 @@ class InboxWorker final : public SimWorker {
     kBeginClaim,
     kEmpty,
     kLookForMore,
+    kVisitAfter,
     kVisitHungry,
     kBegin,
     kBeginOne,

@@ -9,16 +9,17 @@ namespace ringmaster::sim {
 
 using Next = core::PermitClaim::Next;
 
-PermitUser::PermitUser(World* world, uint32_t id, core::PortState* state)
-    : world_(world), id_(id), state_(state) {
+PermitUser::PermitUser(World* world, uint32_t id, core::PortState* state,
+                       std::vector<core::Inbox*> inboxes)
+    : world_(world), id_(id), state_(state), inboxes_(std::move(inboxes)) {
   for (uint32_t master = 0; master < world->masters(); ++master) {
     permits_.push_back(std::make_unique<core::WorkerPermits>());
   }
 }
 
-// A worker that has died may be in the middle of a claim.
-PermitUser::~PermitUser() {
+void PermitUser::Abandon() {
   if (claim_.has_value()) claim_->Abandon();
+  claim_.reset();
 }
 
 core::Permits& PermitUser::PermitsOf(Place place) const {
@@ -49,6 +50,7 @@ bool PermitUser::AnyShown() const {
 void PermitUser::ListOwn() {
   visits_.clear();
   visits_own_ = true;
+  if (world_->Breaks(Breakage::kDeskHidesThatItIsBusy)) return;
   for (uint32_t master = 0; master < permits_.size(); ++master) {
     permits_[master]->pending.ForEach([&](uint32_t index) {
       if (PermitsOf({master, index}).Read().claimable > 0) visits_.push_back({master, index});
@@ -56,12 +58,20 @@ void PermitUser::ListOwn() {
   }
 }
 
+void PermitUser::GiveBack() {
+  ListOwn();
+  for (const Place place : visits_) PermitsOf(place).Withdraw();
+  visits_own_ = false;
+}
+
 void PermitUser::ListHungry() {
   visits_.clear();
   visits_own_ = false;
+  if (world_->Breaks(Breakage::kDeskHidesThatItWaits)) return;
   for (uint32_t master = 0; master < permits_.size(); ++master) {
     world_->hungry_desks(master).Take([&](uint32_t index) { visits_.push_back({master, index}); });
   }
+  if (!visits_.empty()) world_->Reached(Milestone::kHungryDesk);
 }
 
 bool PermitUser::VisitNext() {
@@ -69,7 +79,6 @@ bool PermitUser::VisitNext() {
   const Place place = visits_.back();
   visits_.pop_back();
   if (visits_own_ && PermitsOf(place).Read().claimable == 0) return true;
-  if (!visits_own_) world_->Reached(Milestone::kHungryDesk);
   if (!world_->MayVisit(place.master, place.index)) return true;
   world_->NoteVisit(id_, place.master, place.index);
   world_->DeskAt(place.master, place.index)->Visit();
@@ -78,7 +87,9 @@ bool PermitUser::VisitNext() {
 
 bool PermitUser::Visits(uint32_t master, uint32_t index) const {
   const auto here = [&](Place place) { return place.master == master && place.index == index; };
-  return (claim_.has_value() && here(at_)) || std::any_of(visits_.begin(), visits_.end(), here);
+  // Until it has accepted, it comes to each.
+  return (walks_ && !is_busy_) || (claim_.has_value() && here(at_)) ||
+         std::any_of(visits_.begin(), visits_.end(), here);
 }
 
 // --- Accepting -----------------------------------------------------------------------------------
@@ -86,7 +97,8 @@ bool PermitUser::Visits(uint32_t master, uint32_t index) const {
 void PermitUser::Begin() {
   masters_done_ = 0;
   places_.clear();
-  at_any_ = false;
+  walks_ = true;
+  at_any_ = is_busy_ = accepted_ = false;
   more_ = false;
 }
 
@@ -96,7 +108,7 @@ bool PermitUser::NextPlace() {
     if (masters_done_++ == permits_.size()) return false;
     const uint32_t master = next_master_;
     next_master_ = master + 1 == permits_.size() ? 0 : master + 1;
-    permits_[master]->pending.Take([&](uint32_t index) { places_.push_back({master, index}); });
+    permits_[master]->pending.ForEach([&](uint32_t index) { places_.push_back({master, index}); });
   }
   at_ = places_.back();
   places_.pop_back();
@@ -107,18 +119,23 @@ bool PermitUser::NextPlace() {
 }
 
 PermitUser::Did PermitUser::Step(uint32_t& connections_left) {
+  if (VisitNext()) return Did::kStep;
+  if (std::exchange(accepted_, false)) return Did::kServes;
   if (claim_.has_value()) return StepOfClaim(connections_left);
   if (at_any_ && left_ > 0 && connections_left > 0) {
     claim_.emplace(state_, &PermitsOf(at_));
     return StepOfClaim(connections_left);
   }
   if (std::exchange(at_any_, false)) {
+    core::SourceSet& pending = permits_[at_.master]->pending;
+    if (PermitsOf(at_).Read().claimable == 0) pending.Remove(at_.index);
     const bool has = PermitsOf(at_).Read().claimable > 0;
-    if (has) permits_[at_.master]->pending.Set(at_.index);
+    if (has) pending.Set(at_.index);
     more_ |= left_ > 0 && has;
     return Did::kStep;
   }
-  return NextPlace() ? Did::kStep : Did::kOver;
+  walks_ = NextPlace();
+  return walks_ ? Did::kStep : Did::kOver;
 }
 
 // Tells the checker if the step has taken a place of the worker or given one back.
@@ -128,20 +145,47 @@ void PermitUser::NoteReserved() {
   world_->checker().OnPermitPlace(id_, open > open_, world_->now_ns());
 }
 
+// One that takes no place finds one whatever the capacities.
+void PermitUser::Reserve() {
+  const bool breaks = world_->breaks(Breakage::kPermitWithoutPlace);
+  const uint32_t places = state_->places;
+  if (breaks) state_->places = UINT32_MAX;
+  claim_->Advance();
+  state_->places = places;
+}
+
+void PermitUser::ForceGates() {
+  if (world_->GateOf(source_) != nullptr) world_->GateOf(source_)->ForceReserve();
+  if (world_->gate() != nullptr) world_->gate()->ForceReserve();
+}
+
+// What a claim that is broken on purpose has said too early.
+void PermitUser::CountRedeeming() {
+  if (!world_->breaks(Breakage::kPermitCountsNot)) return;
+  const uint32_t others = PermitsOf(at_).Withdraw();
+  PermitsOf(at_).Issue();
+  PermitsOf(at_).Claim();
+  for (uint32_t i = 0; i < others; ++i) PermitsOf(at_).Issue();
+}
+
 PermitUser::Did PermitUser::StepOfClaim(uint32_t& connections_left) {
   open_ = state_->open.load(std::memory_order_seq_cst);
   switch (claim_->next()) {
     case Next::kStart: {
-      core::Gate* const of_source = world_->GateOf(source_);
-      core::Gate* const of_all = world_->gate();
-      claim_->Started(world_->DeskAt(at_.master, at_.index), of_source, of_all);
+      const bool breaks = world_->breaks(Breakage::kPermitWithoutPlace);
+      claim_->Started(world_->DeskAt(at_.master, at_.index),
+                      breaks ? nullptr : world_->GateOf(source_),
+                      breaks ? nullptr : world_->gate());
       return Did::kStarted;
     }
     case Next::kAccept: {
       const int32_t fd = world_->AcceptByPermit(source_);
+      trouble_ = fd < 0 && fd != -EAGAIN;
+      if (fd >= 0 && world_->breaks(Breakage::kPermitWithoutPlace)) ForceGates();
       if (fd >= 0) connection_ = world_->checker().OnAcceptedByPermit(id_, fd, source_);
       world_->Reached(fd >= 0 ? Milestone::kByPermit : Milestone::kPermitForNothing);
-      claim_->Accepted(std::max(-fd, 0));
+      const bool hides = trouble_ && world_->Breaks(Breakage::kPermitHidesTrouble);
+      claim_->Accepted(hides ? EAGAIN : std::max(-fd, 0));
       return Did::kStep;
     }
     case Next::kKnock:
@@ -149,23 +193,29 @@ PermitUser::Did PermitUser::StepOfClaim(uint32_t& connections_left) {
       claim_->Knocked();
       return Did::kStep;
     case Next::kGiveUp:
-      world_->checker().OnPermitGivenUp(source_, 1 + PermitsOf(at_).Read().claimable);
+      redeems_ = false;
+      CountRedeeming();
+      world_->checker().OnPermitGivenUp(source_);
       claim_->Advance();
       return Did::kStep;
     case Next::kFinish:
+      redeems_ = false;
+      CountRedeeming();
       claim_->Advance();
       world_->checker().OnPermitFinished(source_);
       return Did::kStep;
     case Next::kVisit:
-      if (!world_->MayVisit(at_.master, at_.index)) {
+      if (!world_->MayVisit(at_.master, at_.index) ||
+          world_->Breaks(Breakage::kPermitNeverVisits)) {
         claim_->Abandon();
         return Did::kStep;
       }
       world_->NoteVisit(id_, at_.master, at_.index);
       claim_->Advance();
+      if (trouble_) world_->OnTroubleSaid(source_);
       return Did::kStep;
     case Next::kReserve:
-      claim_->Advance();
+      Reserve();
       NoteReserved();
       if (claim_->next() != Next::kReserve && claim_->next() != Next::kAccept) {
         world_->Reached(Milestone::kPermitWithoutPlace);
@@ -181,8 +231,13 @@ PermitUser::Did PermitUser::StepOfClaim(uint32_t& connections_left) {
       source_ = world_->SourceAt(at_.master, at_.index);
       world_->Note("claims a permit", {{"worker", id_}, {"source", source_}});
       world_->checker().OnPermitClaimed(id_, source_);
+      redeems_ = true;
+      trouble_ = false;
+      if (world_->breaks(Breakage::kPermitCountsNot)) PermitsOf(at_).Finish();
+      if (world_->breaks(Breakage::kPermitUnmarked)) --state_->redeeming;
       return Did::kStep;
     case Next::kEnd:
+      if (world_->breaks(Breakage::kPermitUnmarked)) ++state_->redeeming;
       claim_->Advance();
       return Did::kStep;
     case Next::kOver:
@@ -190,6 +245,13 @@ PermitUser::Did PermitUser::StepOfClaim(uint32_t& connections_left) {
   }
   const bool accepted = claim_->accepted();
   claim_.reset();
+  // Not before it has accepted: what waits may be for a permit that it comes to next.
+  if (accepted && !std::exchange(is_busy_, true)) {
+    ListOwn();
+    std::erase_if(visits_, [this](Place place) {
+      return place.master == at_.master && place.index == at_.index;
+    });
+  }
   world_->OnRedeemsNoMore(id_);
   if (!accepted) {
     // It does not try again.
@@ -198,7 +260,8 @@ PermitUser::Did PermitUser::StepOfClaim(uint32_t& connections_left) {
   }
   --left_;
   --connections_left;
-  return connection_ == Checker::kNone ? Did::kStep : Did::kServes;
+  accepted_ = connection_ != Checker::kNone;
+  return Did::kStep;
 }
 
 }  // namespace ringmaster::sim

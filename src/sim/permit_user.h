@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/inbox.h"
 #include "core/permit_claim.h"
 #include "core/permits.h"
 #include "core/port_state.h"
@@ -22,11 +23,13 @@ class World;
 
 class PermitUser {
  public:
-  // Of the worker `id`. Borrows the state.
-  PermitUser(World* world, uint32_t id, core::PortState* state);
-  ~PermitUser();
+  // Of the worker `id`. Borrows the state and the inboxes.
+  PermitUser(World* world, uint32_t id, core::PortState* state, std::vector<core::Inbox*> inboxes);
   PermitUser(const PermitUser&) = delete;
   PermitUser& operator=(const PermitUser&) = delete;
+
+  // Before what a claim borrows ends.
+  void Abandon();
 
   core::WorkerPermits& of(uint32_t master) { return *permits_[master]; }
   SimSight& sight() { return sight_; }
@@ -41,6 +44,8 @@ class PermitUser {
   // hear who waits. Then each step visits one; false: there was none left. ---
   void ListOwn();
   void ListHungry();
+  // Takes its permits back itself, and lists their desks.
+  void GiveBack();
   bool VisitNext();
 
   // --- Accepting. One claim after the other, until no more are left of those that it had at first,
@@ -57,6 +62,12 @@ class PermitUser {
   // After kOver: whether it may have more.
   bool more() const { return more_; }
 
+  // Whether it has been rung by the master and not claimed since.
+  bool IsMarked(uint32_t master) const { return inboxes_[master]->Rung(); }
+  // Whether it has claimed a permit of the source, and neither accepted nor given up since.
+  bool Redeems(uint32_t master, uint32_t index) const {
+    return redeems_ && at_.master == master && at_.index == index;
+  }
   // Whether it has begun something that ends with a visit of the source's desk.
   bool Visits(uint32_t master, uint32_t index) const;
 
@@ -67,13 +78,17 @@ class PermitUser {
   };
 
   Did StepOfClaim(uint32_t& connections_left);
+  void Reserve();
   void NoteReserved();
+  void ForceGates();
+  void CountRedeeming();
   core::Permits& PermitsOf(Place place) const;
   bool NextPlace();
 
   World* const world_;
   const uint32_t id_;
   core::PortState* const state_;
+  const std::vector<core::Inbox*> inboxes_;                    // by master
   std::vector<std::unique_ptr<core::WorkerPermits>> permits_;  // by master
   SimSight sight_;
 
@@ -87,8 +102,13 @@ class PermitUser {
   bool at_any_ = false;
   uint32_t left_ = 0;  // permits of it that it had at first
   std::optional<core::PermitClaim> claim_;
-  uint32_t open_ = 0;    // as of the state, before a step of the claim
-  uint32_t source_ = 0;  // of the claim, once it has started
+  bool walks_ = false;     // between Begin and kOver
+  bool is_busy_ = false;   // it has accepted, and visits the desks of its other permits
+  bool accepted_ = false;  // what was accepted is to be served
+  bool redeems_ = false;
+  bool trouble_ = false;  // the claim could not accept
+  uint32_t open_ = 0;     // as of the state, before a step of the claim
+  uint32_t source_ = 0;   // of the claim, once it has started
   uint32_t connection_ = 0;
   bool more_ = false;
 };

@@ -52,6 +52,8 @@ class SimWorker {
   virtual void OnSight() {}
   // Whether its next step may come in the middle of a batch of a master.
   virtual bool MayStepInBatch() const { return false; }
+  // Whether it has said that it does not wait, and is about to visit the desks of its permits.
+  virtual bool ChangesMind() const { return false; }
   // Whether it is inside its wait, and nothing is on its way that will wake it.
   bool SleepsSoundly() const { return waiting_ && !forgot_ && !dead_ && !leaving_ && !left_; }
 

@@ -788,7 +788,7 @@ void World::CheckRounds() {
     // Every pick at which somebody had no credit, and every recall, may leave one turn unpaid.
     checker_.RoundIsEven(index, source.joined,
                          1 + source.policy->picks_without_all() + source.policy->recalls() +
-                             checker_.counts(index).turns_lost + (source.config.aimed ? 1 : 0));
+                             (source.config.aimed ? 1 : 0));
   }
 }
 

@@ -62,6 +62,9 @@ class World {
 
   // Borrows the trace.
   World(const SimConfig& config, Breakage breakage, Trace* trace);
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
 
   // Runs to the end or to the first failure; see checker().
   void Run();
@@ -174,6 +177,9 @@ class World {
   void KnockForPlace(uint32_t worker);
   // A worker is about to visit a desk, if nothing is broken.
   bool MayVisit(uint32_t master, uint32_t index);
+  bool IsHeld(uint32_t source) const;
+  // It has said at the desk that it could not accept.
+  void OnTroubleSaid(uint32_t source);
   void NoteVisit(uint32_t worker, uint32_t master, uint32_t index);
   // It has just ended a claim by a permit.
   void OnRedeemsNoMore(uint32_t worker);
@@ -289,6 +295,7 @@ class World {
     int64_t aimed_since_ns = -1;
     int64_t called_at_ns = -1;
     std::vector<uint32_t> redeemers;
+    uint32_t counted = 0;      // what waited when a holder asked last
     bool show_failed = false;  // the last time that a sight was to show it
   };
   // A worker as an engine has it.
@@ -401,6 +408,8 @@ class World {
   void CheckDesks(SimMaster& master);
   void CheckPermitsOf(uint32_t source, const core::Desk& desk);
   void CheckWaiters(uint32_t source);
+  core::Permits& PermitsOf(uint32_t worker, uint32_t source);
+  void CheckPermitsOut(uint32_t source);
   void CheckDesksAtRest();
   bool LooksAfterDesks(const SimMaster& master) const;
 

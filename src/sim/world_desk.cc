@@ -37,6 +37,13 @@ void SimSights::CallMaster() { world_->CallMaster(source_); }
 // Nobody else can go on from here: masters have no batch while a desk is held.
 void SimSights::Yield() { world_->checker().Fail("a master waits for a desk that nobody holds"); }
 
+// A worker that has died, or with whom the world ends, may be in the middle of a claim.
+World::~World() {
+  for (const WorkerEntry& entry : workers_) {
+    if (PermitUser* const permits = entry.worker->permits(); permits != nullptr) permits->Abandon();
+  }
+}
+
 // --- What the kernel does for a desk -------------------------------------------------------------
 
 // The number of the listener may be another socket's by now.
@@ -60,11 +67,12 @@ int World::Show(uint32_t source, int sight, bool again, bool asleep) {
   SimSight& shown = worker(id).permits()->sight();
   if (shown.Shows(source) != again) checker_.Fail("a desk does not know what a sight shows");
   Note("shows", {{"source", source}, {"worker", id}, {"again", again}, {"asleep", asleep}});
+  CheckPermitsOut(source);
   if (again) shown.Remove(source);
   sources_[source].show_failed = Happens(Fault::kSightFails);
   if (sources_[source].show_failed) return prng_.Chance({1, 2}) ? ENOMEM : ENOSPC;
   shown.Add(source, asleep);
-  if (!asleep) LookAt(source, id);
+  if (!asleep && !(again && breaks(Breakage::kSightLooksOnce))) LookAt(source, id);
   GoOnMeanwhile(source);
   return 0;
 }
@@ -83,7 +91,8 @@ void World::Wake(int sight, int listener) {
   }
   SimSight& shown = worker(id).permits()->sight();
   Note("wakes", {{"source", source}, {"worker", id}});
-  if (!shown.Shows(source) || shown.IsAwake(source)) return;
+  if (!shown.Shows(source)) return Reached(Milestone::kHiddenBeforeWoken);
+  if (shown.IsAwake(source) || breaks(Breakage::kSightSleepsOn)) return;
   shown.Add(source, /*asleep=*/false);
   LookAt(source, id);
 }
@@ -104,7 +113,10 @@ void World::Hide(uint32_t source, int sight) {
     checker_.Fail("a desk hides what a sight does not show");
   }
   Note("hides", {{"source", source}, {"worker", id}});
-  if (shown.Shows(source)) shown.Remove(source);
+  if (shown.Shows(source) && !breaks(Breakage::kSightStays)) shown.Remove(source);
+  core::Permits& permits = PermitsOf(id, source);
+  const bool closes = DeskOf(sources_[source])->desk.closed_for() != core::Desk::Closed::kNot;
+  if (closes && Breaks(Breakage::kPermitStays)) permits.Issue();
   GoOnMeanwhile(source);
 }
 
@@ -113,6 +125,7 @@ int World::WaitingAt(uint32_t source) {
   if (!IsOwnListener(source)) return -EBADF;
   if (Happens(Fault::kUncounted)) return -EOPNOTSUPP;
   const auto waiting = static_cast<int>(kernel_.Backlog(source));
+  sources_[source].counted = static_cast<uint32_t>(waiting);
   Note("counts", {{"source", source}, {"waiting", waiting}});
   GoOnMeanwhile(source);
   return waiting;
@@ -142,7 +155,7 @@ void World::CallMaster(uint32_t source) {
       break;
   }
   it.called_at_ns = now_ns_;
-  MasterAt(it).ring.OnKnock();
+  if (!Breaks(Breakage::kDeskCallsNobody)) MasterAt(it).ring.OnKnock();
 }
 
 // A connection has come, or nothing will any more: every sight that shows the source is ready.
@@ -237,14 +250,24 @@ void World::KnockForPlace(uint32_t id) {
   }
 }
 
-bool World::MayVisit(uint32_t /*master*/, uint32_t /*index*/) { return true; }
+bool World::MayVisit(uint32_t master, uint32_t index) {
+  return !breaks(Breakage::kVisitorLeavesNoNote) || !IsHeld(SourceAt(master, index));
+}
+
+bool World::IsHeld(uint32_t source) const {
+  return std::find(meanwhile_.begin(), meanwhile_.end(), source) != meanwhile_.end();
+}
+
+void World::OnTroubleSaid(uint32_t source) {
+  // Whoever holds it closes it.
+  if (IsHeld(source) || DeskOf(sources_[source])->desk.closed()) return;
+  checker_.Fail("a worker could not accept by a permit, and the master does not get the desk");
+}
 
 void World::NoteVisit(uint32_t id, uint32_t master, uint32_t index) {
   const uint32_t source = SourceAt(master, index);
   Note("visits", {{"worker", id}, {"source", source}});
-  if (std::find(meanwhile_.begin(), meanwhile_.end(), source) != meanwhile_.end()) {
-    Reached(Milestone::kNoted);
-  }
+  if (IsHeld(source)) Reached(Milestone::kNoted);
 }
 
 void World::OnRedeemsNoMore(uint32_t id) {
@@ -358,11 +381,76 @@ void World::CheckWaiters(uint32_t index) {
   for (const uint32_t id : source.joined) {
     const SimWorker& it = worker(id);
     able[id] = it.SleepsSoundly() && !it.Oversleeps();
-    visits |= worker(id).permits()->Visits(source.master, source.index);
+    visits |= it.ChangesMind() || worker(id).permits()->Visits(source.master, source.index);
   }
   checker_.CheckDesk(index, able, source.aimed_since_ns, now_ns_);
+  if (visits || checker_.failed()) return;
+  // Rules "astray" and "hungry" of core/desk.h.
+  const auto permits_of = [&](uint32_t id) { return PermitsOf(id, index).Read(); };
+  const bool astray = std::any_of(source.joined.begin(), source.joined.end(), [&](uint32_t id) {
+    return permits_of(id).claimable > 0 && !worker(id).port_state().Awaits();
+  });
+  if (!astray) return;
+  for (const uint32_t id : source.joined) {
+    if (!able[id] || permits_of(id).out() > 0 || !checker_.WaitsWithAPlace(index, id, now_ns_)) {
+      continue;
+    }
+    return checker_.Fail("a permit lies with a worker that is busy, although worker " +
+                         std::to_string(id) + " waits");
+  }
 }
 
-void World::CheckDesksAtRest() {}
+core::Permits& World::PermitsOf(uint32_t id, uint32_t source) {
+  const Source& of = sources_[source];
+  return worker(id).permits()->of(of.master).of_source[of.index];
+}
+
+// A permit has just been issued. Rule "how many" of core/desk.h.
+void World::CheckPermitsOut(uint32_t index) {
+  const Source& source = sources_[index];
+  uint32_t out = 0;
+  for (const uint32_t id : source.joined) {
+    // Whether it was marked when the holder looked is not known.
+    if (worker(id).permits()->IsMarked(source.master)) return;
+    out += PermitsOf(id, index).Read().claimable;
+    out += worker(id).permits()->Redeems(source.master, source.index) ? 1 : 0;
+  }
+  if (out > std::max(source.counted, 1u)) {
+    checker_.Fail("more permits are out than connections wait");
+  }
+}
+
+void World::CheckDesksAtRest() {
+  for (uint32_t index = 0; index < sources_.size() && !checker_.failed(); ++index) {
+    const Source& source = sources_[index];
+    if (!source.config.aimed || source.removed || kernel_.shut(index) || source.joined.empty()) {
+      continue;
+    }
+    const bool able = std::all_of(source.joined.begin(), source.joined.end(), [this](uint32_t id) {
+      return worker(id).permits() != nullptr && worker(id).SleepsSoundly();
+    });
+    if (!able) continue;
+    const bool may = checker_.started(index) && source.policy->AnyThread() &&
+                     core::FactBits(source.policy->facts()) == 0;
+    const bool aimed = source.aimed_since_ns >= 0;
+    // Nobody wakes the master for this when a place is given back.
+    const bool limited = source.gate != nullptr || gate_.limited() ||
+                         std::any_of(source.joined.begin(), source.joined.end(), [&](uint32_t id) {
+                           return workers_[id].at[source.master].capacity != UINT32_MAX;
+                         });
+    if (aimed && !may) return checker_.Fail("a source is aimed at rest");
+    if (!aimed && may && !limited) return checker_.Fail("a source is not aimed at rest");
+    if (!aimed) continue;
+    uint32_t out = 0;
+    for (const uint32_t id : source.joined) {
+      const uint32_t here = PermitsOf(id, index).Read().out();
+      out += here;
+      if (worker(id).permits()->sight().Shows(index) != (here > 0)) {
+        return checker_.Fail("a sight shows a source at rest, and its worker has no permit");
+      }
+    }
+    if (out != 1) checker_.Fail(std::to_string(out) + " permits are out at rest");
+  }
+}
 
 }  // namespace ringmaster::sim

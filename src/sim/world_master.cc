@@ -423,6 +423,9 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
     master.wait_ns = core::kWaitForever;
   }
   if (forgets && master.wait_ns > 0) master.wait_ns = core::kWaitForever;
+  if (breaks(Breakage::kMasterNeverLooksAtDesk) && LooksAfterDesks(master) && master.wait_ns > 0) {
+    master.wait_ns = core::kWaitForever;
+  }
   // The master does not decide when its host sleeps.
   master.gather_ns = config_.hosted ? 0 : std::min(master.wait_ns, master.engine->Gather(now_ns_));
   Note("waits", {{"master", master.index},

@@ -32,6 +32,11 @@ constexpr bool kStopsWhenNoticed = true;
 constexpr bool kStopsWhenNoticed = false;
 #endif
 
+// A source that is aimed, and workers that say when they wait.
+constexpr const char* kAimed =
+    " hosted=0 source=policy:round-robin/aimed:1 worker=window:4/hints:1/sight:1/works_of_8:4"
+    " worker=window:4/hints:1/sight:1/level:1/works_of_8:1 faults=meanwhile:1/5";
+
 class BrokenPartTest : public testing::TestWithParam<BrokenPart> {};
 
 TEST_P(BrokenPartTest, IsNoticedByTheChecker) {
@@ -159,6 +164,34 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kSwitchDropsArrival, "SwitchDropsArrival", "books differ"},
         BrokenPart{Breakage::kMasterNeverLooksAtAge, "MasterNeverLooksAtAge",
                    "which does not move"},
+        BrokenPart{Breakage::kVisitorLeavesNoNote, "VisitorLeavesNoNote", "out at rest",
+                   " hosted=0 masters=1 source=policy:round-robin/aimed:1 gap_ns=20000"
+                   " service_ns=10000 worker=hints:1/sight:1/works_of_8:4"
+                   " worker=hints:1/sight:1/level:1/works_of_8:1 worker=hints:1/sight:1"
+                   " faults=meanwhile:1/2"},
+        BrokenPart{Breakage::kPermitNeverVisits, "PermitNeverVisits", "has no permit", kAimed},
+        BrokenPart{Breakage::kPermitWithoutPlace, "PermitWithoutPlace", "open than it may",
+                   " hosted=0 lease_ns=20000000 gap_ns=200000 recall_after_ns=10000000"
+                   " source=policy:round-robin/aimed:1/capacity:1 worker=hints:1/sight:1"
+                   " worker=hints:1/sight:1/level:1"},
+        BrokenPart{Breakage::kPermitUnmarked, "PermitUnmarked", "a listener that was closed",
+                   kAimed},
+        BrokenPart{Breakage::kPermitCountsNot, "PermitCountsNot", "more permits are out", kAimed},
+        BrokenPart{Breakage::kPermitHidesTrouble, "PermitHidesTrouble",
+                   "the master does not get the desk", kAimed},
+        BrokenPart{Breakage::kPermitStays, "PermitStays", "has a permit of a desk that is closed",
+                   kAimed},
+        BrokenPart{Breakage::kSightLooksOnce, "SightLooksOnce", "sleeps although", kAimed},
+        BrokenPart{Breakage::kSightSleepsOn, "SightSleepsOn", "sleeps although", kAimed},
+        BrokenPart{Breakage::kSightStays, "SightStays", "shows a source whose desk is closed",
+                   kAimed},
+        BrokenPart{Breakage::kDeskHidesThatItIsBusy, "DeskHidesThatItIsBusy",
+                   "lies with a worker that is busy", kAimed},
+        BrokenPart{Breakage::kDeskHidesThatItWaits, "DeskHidesThatItWaits",
+                   "lies with a worker that is busy", kAimed},
+        BrokenPart{Breakage::kDeskCallsNobody, "DeskCallsNobody", "was not woken", kAimed},
+        BrokenPart{Breakage::kMasterNeverLooksAtDesk, "MasterNeverLooksAtDesk", "not armed at rest",
+                   kAimed},
         BrokenPart{Breakage::kPolicySkipsOneWorker, "PolicySkipsOneWorker", "round-robin gave"}),
     [](const testing::TestParamInfo<BrokenPart>& part) { return std::string(part.param.name); });
 
