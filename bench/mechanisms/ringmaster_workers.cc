@@ -86,7 +86,7 @@ class RingmasterWorker : public UringWorker {
     if (hints_) port_.BeforeWait();
   }
   // Whether something was offered meanwhile, if it gives hints.
-  bool Woke(Port::Woken woken) { return hints_ && port_.AfterWait(woken); }
+  bool Woke(bool by_port) { return hints_ && port_.AfterWait(by_port); }
 
  private:
   absl::Status JoinAll(const JoinOptions& join) {
@@ -147,13 +147,13 @@ class InboxWorker : public RingmasterWorker {
   void AfterWait() override {
     claimed_ = false;
     const bool of_sight = OfSight();
-    if (!Woke(of_sight ? Port::Woken::kByPort : Port::Woken::kUnknown)) return;
+    if (!Woke(of_sight)) return;
     Claim();
     claimed_ = of_sight;
   }
   // It may ask at any time whether something was offered.
   void BetweenRequests() override {
-    if (Woke(Port::Woken::kUnknown)) Claim();
+    if (Woke(/*by_port=*/false)) Claim();
   }
 
   // Whether the wait has brought a completion of the sight.
@@ -294,7 +294,7 @@ class CompletionWorker : public RingmasterWorker {
     return Enter(Handoff::kCompletion, kAccepted, {.token = kAccepted});
   }
 
-  void AfterWait() override { Woke(Port::Woken::kUnknown); }
+  void AfterWait() override { Woke(/*by_port=*/false); }
 
   void OnCompletion(const io_uring_cqe& completion) override {
     serving().OnArrival();
@@ -339,7 +339,7 @@ class MailboxWorker : public EpollWorker {
   }
   bool AfterWait(bool by_door) override {
     was_last_ = false;
-    return hints_ && port_.AfterWait(by_door ? Port::Woken::kByPort : Port::Woken::kByOthers);
+    return hints_ && port_.AfterWait(by_door);
   }
   bool Offered() override {
     was_last_ = false;

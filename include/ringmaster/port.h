@@ -250,13 +250,6 @@ class [[nodiscard]] Port {
   // then it counts as one more. Takes ownership of `fd`.
   Connection Adopt(int fd, uint64_t token = 0);
 
-  // What ended the wait of a loop, as far as the loop knows.
-  enum class Woken : uint8_t {
-    kUnknown,
-    kByPort,    // the mailbox was ready, or the sight; others may have been as well
-    kByOthers,  // it was not
-  };
-
   // Hints: what this worker does outside of Claim. Without them the balancer knows only that a
   // worker is in no claim. So it takes a worker for one that waits, even while that works on
   // connections that it has. With them policies prefer workers that do wait (Activity). So a new
@@ -273,11 +266,10 @@ class [[nodiscard]] Port {
   //     const int count = epoll_wait(epoll_fd, events, events_max, timeout_ms);
   //     if (port.AfterWait()) port.Claim(serve);
   //
-  // A worker that may be woken for a connection of its own (WatchSight) must know whether it was.
-  // If the loop says so (Woken), that saves a system call for each wake-up. A loop on epoll or poll
-  // knows it from what is ready. A loop on io_uring knows only that it was, from a completion of
-  // the sight. Without one it must not say kByOthers: the kernel may hand out what has completed
-  // one by one.
+  // A worker that may be woken for a connection of its own (WatchSight) must know whether one waits
+  // for it. `by_port`: the wait said so, because the mailbox or the sight was ready. That saves a
+  // system call for each wake-up. If the loop does not know, or the wait said nothing of it, leave
+  // it out: a connection may have come since.
   //
   //  * A loop of your own (epoll, poll, io_uring): around its wait, as above. A wait that cannot
   //    last, such as one with timeout 0, needs neither. If a wait brings several requests, you may
@@ -295,11 +287,11 @@ class [[nodiscard]] Port {
   // treated as in no claim, as said above.
   //
   // They cost some nanoseconds. BeforeWait makes a system call only if a master wants to know who
-  // waits, and AfterWait only if it is not told who woke the loop. A wrong hint leads to a worse
+  // waits, and AfterWait only if it is not told `by_port`. A wrong hint leads to a worse
   // choice, never to a lost connection. On the worker's thread only. On a port that has left, of a
   // worker on the host (WorkerOptions::on_host), or in a forked child they do nothing.
   void BeforeWait();
-  bool AfterWait(Woken woken = Woken::kUnknown);
+  bool AfterWait(bool by_port = false);
 
   // A descriptor that is readable when a connection waits for this worker alone. A loop that
   // watches it is woken by the kernel for the connections that its policy gives to this worker,

@@ -337,12 +337,12 @@ void Port::BeforeWait() {
   internal::VisitHungryDesks(*shared_->balancer);
 }
 
-bool Port::AfterWait(Woken woken) {
+bool Port::AfterWait(bool by_port) {
   if (shared_ == nullptr || shared_->on_host) return false;
   if (internal::HasPermits(*shared_)) {
     // Whoever was woken by a permit claims that first, and says then that it does not wait any
     // more. Otherwise somebody at the desk might give the permit to another worker, and wake that.
-    if (woken == Woken::kByPort || (woken == Woken::kUnknown && SightShows(*shared_))) return true;
+    if (by_port || SightShows(*shared_)) return true;
     shared_->state.SayBusy();
     internal::VisitOwnDesks(*shared_);
   } else {

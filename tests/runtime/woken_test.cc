@@ -1,4 +1,4 @@
-// What a loop says of its wait (Port::Woken) when its worker has a permit, on the real ring.
+// What a loop says of its wait when its worker has a permit (Port::AfterWait), on the real ring.
 // Method: the test itself is both workers, whose mailboxes it polls.
 
 #include <gtest/gtest.h>
@@ -81,29 +81,32 @@ class WokenTest : public BalancerTest {
 };
 
 TEST_F(WokenTest, WhoeverWasWokenByItsPortIsToClaim) {
-  for (const Port::Woken woken : {Port::Woken::kByPort, Port::Woken::kUnknown}) {
+  for (const bool by_port : {true, false}) {
     const size_t worker = Come();
     ASSERT_NE(worker, kNobody);
-    EXPECT_TRUE(loops_[worker].port.AfterWait(woken));
+    EXPECT_TRUE(loops_[worker].port.AfterWait(by_port));
     Serve(worker);
     ExpectAnswers({client_});
     loops_[worker].port.BeforeWait();
   }
 }
 
-// Without a permit, too: nothing is there for it.
+// One that was woken by something else, while nothing waits for it.
 TEST_F(WokenTest, WhoeverWasWokenByOthersNeedNotClaim) {
   const size_t worker = Come();
   ASSERT_NE(worker, kNobody);
   const size_t other = 1 - worker;
-  EXPECT_FALSE(loops_[other].port.AfterWait(Port::Woken::kByOthers));
+  EXPECT_FALSE(loops_[other].port.AfterWait());
   loops_[other].port.BeforeWait();
-  EXPECT_FALSE(loops_[worker].port.AfterWait(Port::Woken::kByOthers));
-  // The permit has gone to the one that waits, who is woken.
-  pollfd entry{.fd = loops_[other].mailbox.fd(), .events = POLLIN, .revents = 0};
-  ASSERT_EQ(poll(&entry, 1, 10'000), 1);
-  EXPECT_TRUE(loops_[other].port.AfterWait(Port::Woken::kByPort));
-  Serve(other);
+  EXPECT_TRUE(loops_[worker].port.AfterWait());
+  Serve(worker);
+  ExpectAnswers({client_});
+  // The next permit stands at the other one, which is woken by something else: nothing waits yet.
+  EXPECT_FALSE(loops_[other].port.AfterWait());
+  loops_[worker].port.BeforeWait();
+  EXPECT_EQ(Come(), worker) << "the permit has gone to the one that waits";
+  EXPECT_TRUE(loops_[worker].port.AfterWait(/*by_port=*/true));
+  Serve(worker);
   ExpectAnswers({client_});
 }
 

@@ -40,12 +40,12 @@ constexpr uint64_t EventData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
 }
 
-// Whether a wait that brought these was ended by the mailbox.
-Port::Woken WokenBy(const epoll_event* events, int count) {
+// Whether the mailbox is among what a wait has brought.
+bool HasMail(const epoll_event* events, int count) {
   for (int i = 0; i < count; ++i) {
-    if (events[i].data.u64 == EventData(Kind::kMail)) return Port::Woken::kByPort;
+    if (events[i].data.u64 == EventData(Kind::kMail)) return true;
   }
-  return Port::Woken::kByOthers;
+  return false;
 }
 
 class EpollLoop final : public Loop {
@@ -167,7 +167,7 @@ void EpollLoop::Run() {
     port_.BeforeWait();
     const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerTurnMax,
                                  port_.draining() && !ended_ ? kQuietMs : -1);
-    const bool offered = port_.AfterWait(WokenBy(events.data(), count));
+    const bool offered = port_.AfterWait(HasMail(events.data(), count));
     if (count < 0 && errno != EINTR) {
       std::fprintf(stderr, "ringmaster-echo: worker %u: its epoll set is unusable: %s\n",
                    port_.worker(), std::strerror(errno));

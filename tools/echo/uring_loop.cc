@@ -125,7 +125,7 @@ class UringLoop final : public Loop {
   void Claim();
   void Turn(bool wait);
   void Handle(const io_uring_cqe& completion);
-  Port::Woken WokenBy();
+  bool SightIsReady();
   absl::Status AddSight();
   void WatchSight();
   void WatchControl();
@@ -260,7 +260,7 @@ int UringLoop::Submit(bool wait) {
 void UringLoop::Turn(bool wait) {
   if (wait) port_.BeforeWait();
   const int submitted = Submit(wait);
-  const bool offered = wait && port_.AfterWait(WokenBy());
+  const bool offered = wait && port_.AfterWait(SightIsReady());
   quiet_ = submitted == -ETIME;
   if (submitted < 0 && submitted != -ETIME && submitted != -EINTR && submitted != -EAGAIN &&
       submitted != -EBUSY) {
@@ -324,15 +324,15 @@ void UringLoop::Handle(const io_uring_cqe& completion) {
   }
 }
 
-// What the completions tell of the wait that has just ended.
-Port::Woken UringLoop::WokenBy() {
+// Whether a completion of the sight is among those that the wait has brought.
+bool UringLoop::SightIsReady() {
   std::array<io_uring_cqe*, kCompletionsPerTurnMax> completions;
   const unsigned count =
       io_uring_peek_batch_cqe(&ring_, completions.data(), kCompletionsPerTurnMax);
-  for (unsigned i = 0; i < count; ++i) {
-    if (completions[i]->user_data == UserData(Kind::kSight)) return Port::Woken::kByPort;
-  }
-  return Port::Woken::kUnknown;
+  return std::any_of(completions.begin(), completions.begin() + count,
+                     [](const io_uring_cqe* completion) {
+                       return completion->user_data == UserData(Kind::kSight);
+                     });
 }
 
 // For the host there is none, and what is handed over needs none.
