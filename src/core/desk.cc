@@ -208,18 +208,21 @@ void Desk::HideUnused() {
   }
 }
 
-// Returns 0, or an errno.
+// Returns 0, or an errno. The count of what is shown rises first: a worker that is woken at once
+// must find that something is shown, or its loop would spin until the holder runs again.
 int Desk::ShowTo(size_t at, bool something_waits, Wakes& wakes) {
   const Seat& seat = seats_[at];
-  const bool again = books_[at].shown;
+  const bool again = std::exchange(books_[at].shown, true);
+  if (!again) seat.permits->shown.fetch_add(1, std::memory_order_relaxed);
   const bool asleep = something_waits && !wakes.full();
   const int error = asleep ? config_.sights->ShowAsleep(seat.sight, again)
                            : config_.sights->Show(seat.sight, again);
-  if (error != 0) return error;
-  if (asleep) wakes.sights[wakes.count++] = seat.sight;
-  if (!again) seat.permits->shown.fetch_add(1, std::memory_order_relaxed);
-  books_[at].shown = true;
-  return 0;
+  if (error == 0 && asleep) wakes.sights[wakes.count++] = seat.sight;
+  if (error != 0 && !again) {
+    books_[at].shown = false;
+    seat.permits->shown.fetch_sub(1, std::memory_order_relaxed);
+  }
+  return error;
 }
 
 Desk::Looked Desk::Look(Wakes& wakes) {

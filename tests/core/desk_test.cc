@@ -456,6 +456,21 @@ TEST_F(DeskTest, WhoeverIsWokenFindsTheDeskFree) {
   EXPECT_TRUE(kernel_.asleep.empty());
 }
 
+// It may run before the holder goes on.
+TEST_F(DeskTest, AWorkerKnowsThatASourceIsShownBeforeItIs) {
+  AddWorkers(2);
+  uint32_t shown = 0;
+  kernel_.on_show = [&] { shown = workers_[0]->permits.shown; };
+  Open();
+  EXPECT_EQ(shown, 1U);
+  desk_.Close();
+  EXPECT_EQ(workers_[0]->permits.shown, 0U);
+  kernel_.show_fails = ENOSPC;
+  kernel_.on_show = [&] { kernel_.shown.clear(); };
+  Open();
+  EXPECT_EQ(workers_[0]->permits.shown, 0U);
+}
+
 TEST_F(DeskTest, NobodyIsWokenWhereNothingWaits) {
   AddWorkers(2);
   kernel_.on_wake = [&](int) { FAIL(); };
