@@ -186,14 +186,17 @@ void Live(Kind kind, bool confine) {
   Mailbox mailbox = Mailbox::Create().value();
   Port port = balancer->AddWorker(mailbox).value();
   if (!source.Join(port).ok() || !other.Join(port).ok()) _exit(3);
-  // It takes some until the source is aimed.
-  const int clients = permits ? 400 : 20;
+  std::atomic<bool> enough{false};
+  std::atomic<bool> no_more{false};  // the worker has seen that
   std::atomic<bool> stop{false};
+  std::atomic<int> announced{0};
   std::atomic<int> served{0};
   std::thread worker([&] {
     if (confine) Permit(permits ? kWorker + kPermitHolder : kWorker);
-    for (int announced = 0; !stop;) {
-      if (announced == served && announced < clients) {
+    while (!stop) {
+      if (enough) {
+        no_more = true;
+      } else if (announced == served) {
         ++announced;
         [[maybe_unused]] const ssize_t written = write(go[1], "g", 1);
       }
@@ -207,7 +210,11 @@ void Live(Kind kind, bool confine) {
       });
     }
   });
-  while (served < clients) poll(nullptr, 0, 1);
+  // It takes some until the source is aimed.
+  const auto by_permit = [&] { return balancer->Stats().workers.at(0).by_permit; };
+  while (served < 20 || (permits && by_permit() == 0)) poll(nullptr, 0, 1);
+  enough = true;
+  while (!no_more || served < announced) poll(nullptr, 0, 1);
   MeetOneWhoHasGone(other, local);
   if (kind == Kind::kDealt) MeetOneWhoHasGone(source, listener);
   while (balancer->Stats().gone < (kind == Kind::kDealt ? 2 : 1)) poll(nullptr, 0, 1);
@@ -215,7 +222,7 @@ void Live(Kind kind, bool confine) {
   worker.join();
   if (confine) Permit(kEnd);
   const BalancerStats stats = balancer->Stats();
-  if (stats.accepted < static_cast<uint64_t>(clients)) _exit(4);
+  if (stats.accepted < static_cast<uint64_t>(served)) _exit(4);
   if (permits != (stats.workers.at(0).by_permit > 0)) _exit(9);
   if (!source.Remove().ok()) _exit(5);
   if (!balancer->Shutdown(absl::Seconds(10)).drained) _exit(6);
