@@ -246,7 +246,7 @@ Desk::Looked Desk::Look(Wakes& wakes) {
     GiveToMaster(Closed::kUncounted);
     return Looked::kClosed;
   }
-  const uint32_t width = kWidth * static_cast<uint32_t>(seats_.size());
+  const uint32_t width = std::min(kWidth * static_cast<uint32_t>(seats_.size()), kWidthMax);
   uint32_t wanted = static_cast<uint32_t>(waiting);
   if (wanted > width) {
     GiveToMaster(Closed::kFull);

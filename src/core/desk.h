@@ -24,9 +24,9 @@
 //    used.
 //  * How many. The holder first sums up the permits that are out, both fields, then asks the kernel
 //    how many connections wait. It issues the difference. If nothing waits and none is out, it
-//    issues one: that one *stands*. If more wait than kWidth for each worker, it closes the desk:
-//    under full load and in a burst the master's dealing costs less, because it takes several
-//    connections with each wake-up.
+//    issues one: that one *stands*. If more wait than kWidth for each worker, or than kWidthMax in
+//    all, it closes the desk: under full load and in a burst the master's dealing costs less,
+//    because it takes several connections with each wake-up.
 //  * Who. Of the workers that have a place and are not marked, one that waits if any does. Among
 //    these the policy decides.
 //  * How. First the permit, then the sight. Adding the listener to a sight makes the kernel look,
@@ -102,6 +102,8 @@ class Desk {
  public:
   // So many permits may be out for each worker, on the average.
   static constexpr uint32_t kWidth = 4;
+  // And no more than these in all, because one thread at a time issues them.
+  static constexpr uint32_t kWidthMax = 16;
 
   // A worker that may get permits. All pointers are borrowed while the desk is open.
   struct Seat {

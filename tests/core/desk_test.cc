@@ -261,6 +261,17 @@ TEST_F(DeskTest, MoreThanItsWidthIsTheMasters) {
   EXPECT_EQ(Claimable(0) + Claimable(1), 0U);
 }
 
+// With many workers, too: one thread at a time issues permits.
+TEST_F(DeskTest, ItsWidthHasALimit) {
+  AddWorkers(16);
+  kernel_.waiting = Desk::kWidthMax;
+  Open();
+  EXPECT_FALSE(desk_.closed());
+  ++kernel_.waiting;
+  desk_.Visit();
+  EXPECT_EQ(desk_.closed_for(), Desk::Closed::kFull);
+}
+
 TEST_F(DeskTest, WhoFindsNothingHandsTheTurnOn) {
   AddWorkers(3);
   Open();
