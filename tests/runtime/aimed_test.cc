@@ -662,6 +662,7 @@ TEST_F(ClaimingTest, ASightIsWatchedOnce) {
 
 // With a host the master is awake when its worker is.
 TEST(AimedHostTest, AHostDeals) {
+  if (const std::string why = testing::WhyNoIoUring(); !why.empty()) GTEST_SKIP() << why;
   const Listener listener = Listener::Tcp();
   auto balancer = Balancer::Create({.host = Host::kLoop}).value();
   const Mailbox mailbox = Mailbox::Create().value();
