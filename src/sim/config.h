@@ -170,7 +170,7 @@ enum class Breakage : uint8_t {
   kPermitCountsNot,        // what is redeeming is not counted, so that there are too many permits
   kPermitHidesTrouble,     // a worker could not accept by a permit, and says that nothing was there
   kPermitStays,            // a permit is not taken back where a desk is closed
-  kSightLooksOnce,         // a sight that is to show a source once more does not look
+  kSightWokenBlindly,      // a sight that is woken does not look
   kSightSleepsOn,          // a sight that was shown a source asleep is not woken
   kSightStays,             // a sight goes on showing a source
   kDeskHidesThatItIsBusy,  // a worker that woke for something else leaves its permits where they

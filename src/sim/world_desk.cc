@@ -72,7 +72,7 @@ int World::Show(uint32_t source, int sight, bool again, bool asleep) {
   sources_[source].show_failed = Happens(Fault::kSightFails);
   if (sources_[source].show_failed) return prng_.Chance({1, 2}) ? ENOMEM : ENOSPC;
   shown.Add(source, asleep);
-  if (!asleep && !(again && breaks(Breakage::kSightLooksOnce))) LookAt(source, id);
+  if (!asleep) LookAt(source, id);
   GoOnMeanwhile(source);
   return 0;
 }
@@ -94,7 +94,7 @@ void World::Wake(int sight, int listener) {
   if (!shown.Shows(source)) return Reached(Milestone::kHiddenBeforeWoken);
   if (shown.IsAwake(source) || breaks(Breakage::kSightSleepsOn)) return;
   shown.Add(source, /*asleep=*/false);
-  LookAt(source, id);
+  if (!breaks(Breakage::kSightWokenBlindly)) LookAt(source, id);
 }
 
 // The kernel looks whether it is readable, for a sight that shows it from now on.

@@ -181,7 +181,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "the master does not get the desk", kAimed},
         BrokenPart{Breakage::kPermitStays, "PermitStays", "has a permit of a desk that is closed",
                    kAimed},
-        BrokenPart{Breakage::kSightLooksOnce, "SightLooksOnce", "sleeps although", kAimed},
+        BrokenPart{Breakage::kSightWokenBlindly, "SightWokenBlindly", "sleeps although", kAimed},
         BrokenPart{Breakage::kSightSleepsOn, "SightSleepsOn", "sleeps although", kAimed},
         BrokenPart{Breakage::kSightStays, "SightStays", "shows a source whose desk is closed",
                    kAimed},
