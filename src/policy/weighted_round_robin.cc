@@ -7,6 +7,8 @@
 // give 0 0 1 0 0 2, and equal weights give a plain rotation. A worker without credit goes on
 // getting its parts, and a recall gives a turn back, so both are owed. While a whole turn is due to
 // the candidates already, none is handed out. Who waits does not matter, because turns are exact.
+// So it is asked when a connection is there, and not before (Policy::AnyThread): a permit goes to a
+// worker that waits, and under full load the one with the largest weight waits least.
 //
 // Invariants, for workers that have joined all the while:
 // (1) When all have credit, the picks of each worker differ from its part of all picks by less than
@@ -67,8 +69,6 @@ class WeightedRoundRobinPolicy final : public Policy {
     }
     return text;
   }
-
-  bool AnyThread() const override { return true; }
 
   void Prepare(uint32_t worker_slots) override {
     const size_t known = workers_.size();

@@ -119,6 +119,10 @@ TEST_F(AimerTest, PoliciesThatNeedFactsOrTheMastersThreadAreDealt) {
   engine_.SetPolicy(0, std::make_unique<Own>());
   Batch();
   EXPECT_FALSE(engine_.aimed(0));
+  // Whoever has the largest weight waits least, and would not get its share.
+  engine_.SetPolicy(0, WeightedRoundRobin({.weights = {4, 1}}).value());
+  Batch();
+  EXPECT_FALSE(engine_.aimed(0));
   engine_.SetPolicy(0, LeastLoaded());
   Batch();
   EXPECT_TRUE(engine_.aimed(0));
