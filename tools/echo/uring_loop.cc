@@ -40,7 +40,7 @@ namespace {
 constexpr uint32_t kCompletionsPerTurnMax = 128;
 constexpr uint32_t kSubmissionEntries = 512;
 constexpr uint32_t kReceivesEndedPerTurnMax = 128;
-static_assert(2 * kCompletionsPerTurnMax + 2 * kClaimsPerTurnMax + kReceivesEndedPerTurnMax + 2 <=
+static_assert(2 * kCompletionsPerTurnMax + 2 * kClaimsPerTurnMax + kReceivesEndedPerTurnMax + 3 <=
               kSubmissionEntries);
 
 // A full completion queue would only cost a detour through the kernel's overflow list.
@@ -52,7 +52,7 @@ constexpr uint16_t kBufferGroup = 0;
 
 // What a completion is about. The index of the connection is the lower half of the user_data. No
 // generation is needed, because an entry of the table is free only when nothing is in flight.
-enum class Kind : uint8_t { kDoorbell, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
+enum class Kind : uint8_t { kDoorbell, kSight, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
 
 constexpr uint64_t UserData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
@@ -125,6 +125,9 @@ class UringLoop final : public Loop {
   void Claim();
   void Turn(bool wait);
   void Handle(const io_uring_cqe& completion);
+  bool SightIsReady();
+  absl::Status AddSight();
+  void WatchSight();
   void WatchControl();
   void ObeyControl();
   int Submit(bool wait);
@@ -157,6 +160,7 @@ class UringLoop final : public Loop {
   uint32_t passed_on_ = 0;  // of those that are to be passed on
   bool quiet_ = false;      // the last turn has waited for nothing
   size_t taken_ = 0;        // connections handed over in this turn
+  int sight_ = -1;          // the port's; -1: it has none
   Port port_;
   ConnectionTable connections_;
 };
@@ -179,6 +183,7 @@ absl::StatusOr<uint32_t> UringLoop::SetUp() {
   absl::StatusOr<Port> port = setup_.balancer->AddWorker(options);
   if (!port.ok()) return port.status();
   port_ = *std::move(port);
+  if (absl::Status watched = AddSight(); !watched.ok()) return watched;
   const JoinOptions join = {.token = UserData(Kind::kAccepted)};
   for (Source& source : setup_.sources) {
     if (absl::Status joined = source.Join(port_, join); !joined.ok()) return joined;
@@ -255,7 +260,7 @@ int UringLoop::Submit(bool wait) {
 void UringLoop::Turn(bool wait) {
   if (wait) port_.BeforeWait();
   const int submitted = Submit(wait);
-  const bool offered = wait && port_.AfterWait();
+  const bool offered = wait && port_.AfterWait(SightIsReady());
   quiet_ = submitted == -ETIME;
   if (submitted < 0 && submitted != -ETIME && submitted != -EINTR && submitted != -EAGAIN &&
       submitted != -EBUSY) {
@@ -291,6 +296,9 @@ void UringLoop::Turn(bool wait) {
 void UringLoop::Handle(const io_uring_cqe& completion) {
   const auto index = static_cast<uint32_t>(completion.user_data);
   switch (static_cast<Kind>(completion.user_data >> 32)) {
+    case Kind::kSight:
+      if ((completion.flags & IORING_CQE_F_MORE) == 0) WatchSight();
+      [[fallthrough]];
     case Kind::kDoorbell:
       claim_due_ = true;
       break;
@@ -314,6 +322,33 @@ void UringLoop::Handle(const io_uring_cqe& completion) {
       if (completion.res < 0) connections_[index].receive_ending = false;
       break;
   }
+}
+
+// Whether a completion of the sight is among those that the wait has brought.
+bool UringLoop::SightIsReady() {
+  std::array<io_uring_cqe*, kCompletionsPerTurnMax> completions;
+  const unsigned count =
+      io_uring_peek_batch_cqe(&ring_, completions.data(), kCompletionsPerTurnMax);
+  return std::any_of(completions.begin(), completions.begin() + count,
+                     [](const io_uring_cqe* completion) {
+                       return completion->user_data == UserData(Kind::kSight);
+                     });
+}
+
+// For the host there is none, and what is handed over needs none.
+absl::Status UringLoop::AddSight() {
+  if (setup_.hosts || setup_.handoff != Handoff::kInbox) return absl::OkStatus();
+  const absl::StatusOr<int> sight = port_.WatchSight();
+  if (!sight.ok()) return sight.status();
+  sight_ = *sight;
+  WatchSight();
+  return absl::OkStatus();
+}
+
+void UringLoop::WatchSight() {
+  io_uring_sqe* const request = io_uring_get_sqe(&ring_);
+  io_uring_prep_poll_multishot(request, sight_, POLLIN);
+  request->user_data = UserData(Kind::kSight);
 }
 
 void UringLoop::WatchControl() {
