@@ -287,9 +287,9 @@ class [[nodiscard]] Port {
   // treated as in no claim, as said above.
   //
   // They cost some nanoseconds. BeforeWait makes a system call only if a master wants to know who
-  // waits, and AfterWait only if it is not told `by_port`. A wrong hint leads to a worse
-  // choice, never to a lost connection. On the worker's thread only. On a port that has left, of a
-  // worker on the host (WorkerOptions::on_host), or in a forked child they do nothing.
+  // waits, and AfterWait only if it is not told `by_port`. A wrong hint leads to a worse choice,
+  // never to a lost connection. On the worker's thread only. On a port that has left, of a worker
+  // on the host (WorkerOptions::on_host), or in a forked child they do nothing.
   void BeforeWait();
   bool AfterWait(bool by_port = false);
 

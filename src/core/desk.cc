@@ -9,9 +9,9 @@
 
 namespace ringmaster::core {
 
-// A few are enough: with more, the holder wakes the others itself.
+// As many as one look wakes. If it looks again and again, the holder wakes the others itself.
 struct Desk::Wakes {
-  std::array<int, 16> sights;
+  std::array<int, kWidthMax> sights;
   size_t count = 0;
 
   bool full() const { return count == sights.size(); }

@@ -173,8 +173,7 @@ enum class Breakage : uint8_t {
   kSightWokenBlindly,      // a sight that is woken does not look
   kSightSleepsOn,          // a sight that was shown a source asleep is not woken
   kSightStays,             // a sight goes on showing a source
-  kDeskHidesThatItIsBusy,  // a worker that woke for something else leaves its permits where they
-                           // are
+  kDeskHidesThatItIsBusy,  // a worker that woke for something else keeps its permits
   kDeskHidesThatItWaits,   // a worker that is about to wait does not visit hungry desks
   kDeskCallsNobody,        // who closes a desk does not wake the master
   kMasterNeverLooksAtDesk,  // the master does not look after desks
