@@ -60,16 +60,23 @@ class Permits {
     }
     given_back_.fetch_add(1 + (word & kMask), std::memory_order_seq_cst);
   }
+  // Worker. It gives back what it can claim, and visits the desk if that was anything.
+  bool GiveBack() {
+    const uint32_t count = Withdraw();
+    if (count > 0) given_back_.fetch_add(count, std::memory_order_seq_cst);
+    return count > 0;
+  }
 
   // Holder.
   void Issue() { word_.fetch_add(kOneClaimable, std::memory_order_seq_cst); }
-  // Holder, or the worker. Takes back what can be claimed, and returns how many.
+  // Holder. Takes back what can be claimed, and returns how many.
   uint32_t Withdraw() {
     if (Read().claimable == 0) return 0;
     return word_.fetch_and(~kMask, std::memory_order_seq_cst) & kMask;
   }
 
-  // Holder. How many the worker has given up since the last call: its policy is told of each.
+  // Holder. How many the worker has given up or back since the last call: its policy is told of
+  // each.
   uint32_t TakeGivenBack() {
     return given_back_.load(std::memory_order_seq_cst) == 0
                ? 0

@@ -161,7 +161,7 @@ void GiveBackPermits(PortShared& worker) {
   for (const auto& channel : worker.channels) {
     if (channel->permits == nullptr) continue;
     channel->permits->pending.ForEach([&](uint32_t index) {
-      if (channel->permits->of_source[index].Withdraw() == 0) return;
+      if (!channel->permits->of_source[index].GiveBack()) return;
       channel->master->source(index).aimed->desk.Visit();
     });
   }

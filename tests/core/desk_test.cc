@@ -283,6 +283,18 @@ TEST_F(DeskTest, WhoFindsNothingHandsTheTurnOn) {
   EXPECT_EQ(Stands(), 0U) << "the turn that found nothing is owed";
 }
 
+// Its mailbox was emptied just as the permit came.
+TEST_F(DeskTest, ATurnThatWasGivenBackIsOwed) {
+  AddWorkers(2);
+  Open();
+  workers_[0]->state.SayBusy();
+  ASSERT_TRUE(PermitsOf(0).GiveBack());
+  EXPECT_FALSE(PermitsOf(0).GiveBack());
+  desk_.Visit();
+  EXPECT_EQ(Stands(), 1U);
+  EXPECT_EQ(recalled_, (std::vector<uint32_t>{0}));
+}
+
 TEST_F(DeskTest, TurnsThatWereGivenUpAreOwedWhenItIsClosed) {
   AddWorkers(2);
   kernel_.waiting = 4;
