@@ -76,7 +76,7 @@ absl::StatusOr<std::shared_ptr<BalancerImpl>> BalancerImpl::Create(BalancerOptio
 
 BalancerImpl::BalancerImpl(BalancerOptions options) {
   environment_.options = std::move(options);
-  environment_.intake_ended = [this] { ending_->IntakeEnded(); };
+  environment_.intake_ended = [this] { ending_->IntakeEnded([this] { files_->RemoveAll(); }); };
   environment_.ended = [this] { ending_->MasterEnded([this] { return *Ended(); }); };
   if (environment_.options.masters == 1 || !environment_.options.on_event) return;
   environment_.options.on_event =

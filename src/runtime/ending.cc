@@ -25,11 +25,12 @@ void Ending::Note(ShutdownOptions& options, Report report) {
   if (options.on_ended && ended) options.on_ended(report());
 }
 
-void Ending::IntakeEnded() {
+void Ending::IntakeEnded(absl::FunctionRef<void()> let_go) {
   std::vector<std::function<void()>> tell;
   {
     const std::lock_guard lock(mutex_);
     if (--intakes_ > 0) return;
+    let_go();
     tell = std::move(on_intake_ended_);
   }
   for (const auto& call : tell) call();

@@ -28,8 +28,10 @@ class Ending {
   // `report` is asked only when the balancer has ended.
   void Note(ShutdownOptions& options, Report report);
 
-  // Each master calls each of these once, the second when its report is there.
-  void IntakeEnded();
+  // Each master calls each of these once, the second when its report is there. `let_go` is called
+  // when the last intake has ended, before anybody is told, and with the mutex: whoever is told
+  // closes what the balancer has watched.
+  void IntakeEnded(absl::FunctionRef<void()> let_go);
   void MasterEnded(Report report);
 
  private:

@@ -54,15 +54,10 @@ absl::Status HostDriver::RunOnce() {
   bool first = false;
   {
     std::unique_lock lock(turns_.lock().mutex);
-    // A thread that has heard that the host is gone may go on: it waits here until that is
-    // complete.
-    AwaitHostGone(lock);
-    AwaitAbandonedEnd(lock);
-    if (turns_.end().ended()) {
-      ReapAfterEnd(OnThisThread());
-      return turns_.end().why();
+    if (absl::Status ended = AwaitHostGone(lock); !ended.ok()) {
+      if (turns_.end().ended()) ReapAfterEnd(OnThisThread());
+      return ended;
     }
-    if (abandoned_) return BalancerEnded();
     if (thread_ == 0) {
       if (absl::Status status = BecomeHost(); !status.ok()) return status;
       first = true;
@@ -102,16 +97,17 @@ bool HostDriver::Advance() {
 
 // --- The host goes -------------------------------------------------------------------------------
 
-void HostDriver::AwaitHostGone(std::unique_lock<std::mutex>& lock) {
-  if (OnThisThread()) return;
-  turns_.lock().changed.wait(lock, [this] { return !host_ends_ || turns_.end().ended(); });
-}
-
-// A loop that would have become the host is told nothing more. So it finds its ports ended when it
-// has called RunOnce.
-void HostDriver::AwaitAbandonedEnd(std::unique_lock<std::mutex>& lock) {
-  if (!abandoned_ || OnThisThread()) return;
-  turns_.lock().changed.wait(lock, [this] { return turns_.end().ended(); });
+// A thread that has heard that the host is gone may go on: it waits here until that is complete. So
+// does a thread that comes while another one shuts the balancer down without a host. Both use what
+// the next host would use, and a loop that would have become the host is told nothing more: it
+// finds its ports ended when it returns from here.
+absl::Status HostDriver::AwaitHostGone(std::unique_lock<std::mutex>& lock) {
+  if (!OnThisThread()) {
+    turns_.lock().changed.wait(
+        lock, [this] { return (!host_ends_ && !abandoned_) || turns_.end().ended(); });
+  }
+  if (turns_.end().ended()) return turns_.end().why();
+  return abandoned_ ? BalancerEnded() : absl::OkStatus();
 }
 
 // A thread that ends runs this when it destroys its thread_local objects, so it is one of the last

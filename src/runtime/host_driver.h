@@ -36,10 +36,9 @@ class HostDriver : public Driver {
   // Steps until there is nothing more to do now, or it has done enough for once. Waits for nothing.
   // False: the master has ended.
   bool Advance();
-  // Waits until a host that is ending has let go of the master. With the lock.
-  void AwaitHostGone(std::unique_lock<std::mutex>& lock);
-  // The same until an end is complete that another thread brings about without a host.
-  void AwaitAbandonedEnd(std::unique_lock<std::mutex>& lock);
+  // Waits until a host that is ending has let go of the master, and until an end is complete that
+  // another thread brings about without a host. Fails if the master has ended. With the lock.
+  absl::Status AwaitHostGone(std::unique_lock<std::mutex>& lock);
 
   // --- What depends on whose ring it is. All of these on the host's thread.
   // -----------------------

@@ -31,8 +31,7 @@ absl::Status RingDriver::Lend(RingLoan loan) {
   if (absl::Status status = CheckLoan(loan); !status.ok()) return status;
   if (absl::Status status = ring::CheckLendable(loan.ring_fd); !status.ok()) return status;
   std::unique_lock lock(turns_.lock().mutex);
-  AwaitHostGone(lock);
-  if (turns_.end().ended()) return turns_.end().why();
+  if (absl::Status ended = AwaitHostGone(lock); !ended.ok()) return ended;
   if (lent_ != nullptr) {
     return absl::FailedPreconditionError(
         "a ring was lent before: the balancer uses that ring until the thread that drives it has "

@@ -43,6 +43,7 @@ WatchedFiles::Entry* WatchedFiles::Find(uint64_t number) {
 void WatchedFiles::Confirm(uint64_t number, uint32_t index) {
   const std::lock_guard lock(mutex_);
   Entry* const entry = Find(number);
+  if (entry == nullptr) return;  // the intake has ended meanwhile
   entry->added = true;
   entry->index = index;
 }
@@ -50,6 +51,11 @@ void WatchedFiles::Confirm(uint64_t number, uint32_t index) {
 void WatchedFiles::Remove(uint64_t number) {
   const std::lock_guard lock(mutex_);
   std::erase_if(entries_, [&](const Entry& entry) { return entry.number == number; });
+}
+
+void WatchedFiles::RemoveAll() {
+  const std::lock_guard lock(mutex_);
+  entries_.clear();
 }
 
 absl::Status WatchedFiles::CheckOpen(uint64_t number) {

@@ -36,6 +36,8 @@ class WatchedFiles {
   void Confirm(uint64_t number, uint32_t index);
   // The source was removed, or could not be added.
   void Remove(uint64_t number);
+  // Nothing is watched any more, and whoever owns the descriptors may close them.
+  void RemoveAll();
   // Whether the source's descriptor is still what was entered. A source that is not here any more
   // is none of its business: its master says what has become of it.
   absl::Status CheckOpen(uint64_t number);

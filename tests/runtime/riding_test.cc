@@ -633,6 +633,32 @@ TEST_F(RidingTest, WrongLoansAreRefusedInWords) {
   io_uring_queue_exit(&ring);
 }
 
+// The end without a loop reads what the loan would change.
+TEST_F(RidingTest, ALoopThatLendsWhileItEndsWithoutALoopWaitsForThat) {
+  io_uring ring;
+  ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
+  std::unique_ptr<Balancer> balancer = Balancer::Create({.host = Host::kRing}).value();
+  const Listener listener = Listener::Tcp();
+  ASSERT_TRUE(balancer->AddSource(listener.fd()).ok());
+  std::thread loop;
+  balancer->Shutdown({.on_intake_ended = [&] {
+    std::atomic<bool> runs{false};
+    loop = std::thread([&] {
+      runs = true;
+      const absl::Status lent = balancer->Lend(Lend(ring));
+      EXPECT_EQ(lent.code(), kPrecondition);
+      EXPECT_TRUE(absl::StrContains(lent.message(), "shut down")) << lent;
+      EXPECT_TRUE(balancer->Ended().has_value());
+    });
+    while (!runs) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    // Here it cannot wait.
+    EXPECT_EQ(balancer->Lend(Lend(ring)).code(), kPrecondition);
+  }});
+  loop.join();
+  io_uring_queue_exit(&ring);
+}
+
 TEST_F(RidingTest, MayBeDestroyedWithoutHavingBeenDrivenAndAfterItsRing) {
   for (const bool lends : {false, true}) {
     io_uring ring;

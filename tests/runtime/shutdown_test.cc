@@ -638,6 +638,21 @@ TEST_F(EndTest, WhoAsksBetweenTheEndsIsToldOfThemInTheirOrder) {
   close(client);
 }
 
+// The descriptor may be closed by then, and its number may be another file's.
+TEST_F(EndTest, WhoeverJoinsWhenTheIntakeHasEndedHearsOfTheEnd) {
+  for (const uint32_t masters : {1u, 2u}) {
+    std::unique_ptr<Balancer> balancer = Balancer::Create({.masters = masters}).value();
+    std::optional<Listener> listener = Listener::Tcp();
+    Source source = balancer->AddSource(listener->fd()).value();
+    const Mailbox mailbox = Mailbox::Create().value();
+    Port port = balancer->AddWorker(mailbox).value();
+    balancer->Shutdown({.on_intake_ended = [&] { listener.reset(); }});
+    const absl::Status joined = source.Join(port);
+    EXPECT_EQ(joined.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_TRUE(joined.message().find("shut down") != std::string_view::npos) << joined;
+  }
+}
+
 // What was refused before, because its source was removed and nobody was left to serve it, was not
 // held or offered at the deadline.
 TEST_F(EndTest, TheReportCountsOnlyWhatItsOwnEndRefused) {
