@@ -176,8 +176,7 @@ int Main(int argc, char** argv) {
 extern "C" const char* __tsan_default_options() {
   return "die_after_fork=0:ignore_interceptors_accesses=1";
 }
-// Nor does it see how rings are mapped and unmapped: a new one seems to race with one that was at
-// the same address.
+// Also for runs by hand: what tests/thread_sanitizer.supp has for those of the suite, and why.
 extern "C" const char* __tsan_default_suppressions() {
   return "race:^io_uring_\nrace:anon_inode:[io_uring]\n";
 }
