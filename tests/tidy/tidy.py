@@ -41,6 +41,7 @@ LAYERS = {
     "src/policy": (POLICY_H, "policy/"),
     "src/core": (POLICY_H, "core/"),
     "src/ring": (POLICY_H, "core/", "ring/"),
+    "src/listeners": ("ringmaster/", "core/", "ring/", "listeners/"),
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "runtime/", "c/"),
@@ -51,8 +52,8 @@ LAYERS = {
     "tools/sim": (POLICY_H, "sim/", "output/"),
     "tools": ("ringmaster/",),
 }
-PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "runtime/", "sim/", "c/", "output/",
-                    "bench/")
+PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "listeners/", "runtime/", "sim/", "c/",
+                    "output/", "bench/")
 
 # policy.h is the bottom of everything.
 LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": ()}
