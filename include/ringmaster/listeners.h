@@ -222,8 +222,11 @@ class HandOver {
   // Nothing refers to the listeners any more when this returns; a successor is told so. If nobody
   // has taken over, the path is not served any more, and its file is removed. Call it when the
   // balancer's intake has ended (ShutdownOptions::on_intake_ended). Any thread may call it, also a
-  // callback; it does not wait for callbacks. A second call does nothing.
-  void Stop();
+  // callback; it does not wait for callbacks. A second call changes nothing.
+  //
+  // Returns whether a successor has taken over. Then the file of a Unix listener is its business.
+  // This may be so although on_handed_over is still to be called.
+  bool Stop();
 
  private:
   explicit HandOver(std::unique_ptr<internal::Giving> giving);

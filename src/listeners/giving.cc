@@ -141,12 +141,13 @@ Giving::~Giving() {
   pthread_join(thread_, nullptr);
 }
 
-void Giving::Stop() {
-  if (process_ != ring::ThisProcess()) return;
+bool Giving::Stop() {
+  if (process_ != ring::ThisProcess()) return false;
   const std::lock_guard lock(mutex_);
   if (!std::exchange(stopped_, true) && !given_) place_.Remove();
   const uint64_t one = 1;
   static_cast<void>(write(wake_.get(), &one, sizeof(one)));
+  return given_;
 }
 
 bool Giving::stopped() {
@@ -335,6 +336,6 @@ absl::StatusOr<std::unique_ptr<HandOver>> HandOver::Serve(const std::string& pat
   return std::unique_ptr<HandOver>(new HandOver(*std::move(giving)));
 }
 
-void HandOver::Stop() { giving_->Stop(); }
+bool HandOver::Stop() { return giving_->Stop(); }
 
 }  // namespace ringmaster

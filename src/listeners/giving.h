@@ -46,7 +46,7 @@ class Giving {
   Giving(const Giving&) = delete;
   Giving& operator=(const Giving&) = delete;
 
-  void Stop();
+  bool Stop();
 
  private:
   enum class Session : uint8_t { kNone, kAsking, kStarting, kGiven };

@@ -165,12 +165,13 @@ TEST_F(HandOverTest, EachGenerationHasTheListenersOfTheOneBefore) {
       EXPECT_EQ(told[told.size() - 2]->HandedOver(), getpid());
       // It has not stopped yet.
       EXPECT_FALSE(told.back()->predecessor_has_ended());
-      old->Stop();
+      EXPECT_TRUE(old->Stop());
       EXPECT_TRUE(told.back()->PredecessorEnded());
       old = std::move(next);
       EXPECT_TRUE(PathIsThere());
     }
-    old->Stop();
+    EXPECT_FALSE(old->Stop());
+    EXPECT_FALSE(old->Stop());
     EXPECT_FALSE(PathIsThere());
     EXPECT_TRUE(absl::IsNotFound(TakeOver(path_).status()));
   }
