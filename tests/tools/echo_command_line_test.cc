@@ -32,9 +32,10 @@ TEST(EchoCommandLine, HelpNamesEveryOptionAndPolicy) {
   const Outcome help = RunEcho({"--help"});
   EXPECT_EQ(help.status, 0);
   EXPECT_EQ(help.err, "");
-  for (const char* const option : {"--listen", "--workers", "--policy", "--intake", "--handoff",
-                                   "--loop", "--connections-max", "--drain-ms", "--json", "--help",
-                                   "--version", "127.0.0.1:7777", "least-loaded", "poll-accept"}) {
+  for (const char* const option :
+       {"--listen", "--workers", "--policy", "--intake", "--handoff", "--loop", "--connections-max",
+        "--drain-ms", "--json", "--help", "--hand-over", "fd:N", "systemd[:NAME]", "--version",
+        "127.0.0.1:7777", "least-loaded", "poll-accept"}) {
     ExpectContains(help.out, option);
   }
   for (const std::string_view policy : PolicyNames()) {
@@ -79,6 +80,13 @@ INSTANTIATE_TEST_SUITE_P(
            WrongLine{{"--listen", "127.0.0.1:65536"}, "0 to 65535"},
            WrongLine{{"--listen", "127.0.0.1:7x"}, "0 to 65535"},
            WrongLine{{"--listen", "unix:"}, "1 to 107 bytes"},
+           WrongLine{{"--listen", "fd:"}, "not the number of a descriptor"},
+           WrongLine{{"--listen", "fd:3x"}, "not the number of a descriptor"},
+           WrongLine{{"--listen", "fd:-1"}, "not the number of a descriptor"},
+           WrongLine{{"--listen", "fd:999"}, "descriptor 999 is not open"},
+           WrongLine{{"--listen", "fd:0"}, "descriptor 0 is not a socket"},
+           WrongLine{{"--hand-over"}, "--hand-over"},
+           WrongLine{{"--hand-over", std::string(108, 'x')}, "1 to 107 bytes"},
            WrongLine{{"--listen", "udp:127.0.0.1"}, "there is no port in it"},
            WrongLine{{"--listen", "udp:127.0.0.1:0", "--intake", "accept"}, "readiness"},
            WrongLine{{"--listen", "udp:127.0.0.1:0", "--handoff", "completion"}, "poll-accept"},
@@ -131,6 +139,13 @@ TEST(EchoAddress, FileThatIsNoSocketIsLeftAlone) {
   EXPECT_EQ(content, "keep me");
 }
 
+TEST(EchoAddress, NothingFromSystemdIsSaid) {
+  const Outcome outcome = RunEcho({"--listen", "systemd"});
+  EXPECT_EQ(outcome.status, 1);
+  ExpectOneSentence(outcome.err);
+  ExpectContains(outcome.err, "systemd has passed on no listener; start this by a socket unit");
+}
+
 // The program finds a kernel that refuses io_uring.
 class EchoWithoutIoUring : public TestWithParam<std::string> {};
 
@@ -179,6 +194,16 @@ TEST_F(EchoTakenAddress, APortThatMastersShareIsNotSharedWithAnotherServer) {
   const Outcome second = RunEcho({"--masters", "2", "--listen", first.address()});
   EXPECT_EQ(second.status, 1);
   ExpectContains(second.err, "in use");
+}
+
+TEST_F(EchoTakenAddress, APathThatCannotBeServedEndsItBeforeItSaysThatItListens) {
+  const ScratchDirectory scratch;
+  const Outcome outcome =
+      RunEcho({"--listen", "127.0.0.1:0", "--hand-over", scratch.path() + "/none/hand-over"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.out, "");
+  ExpectOneSentence(outcome.err);
+  ExpectContains(outcome.err, "its directory does not exist");
 }
 
 TEST_F(EchoTakenAddress, LiveUnixPathIsRefusedAndItsServerServesOn) {

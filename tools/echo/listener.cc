@@ -41,6 +41,10 @@ constexpr absl::Duration kInUsePause = absl::Milliseconds(5);
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr std::string_view kUdpPrefix = "udp:";
 
+// By what name a successor gets a listener.
+constexpr std::string_view kOwnsFile = "owns-file";
+constexpr std::string_view kOwnsNoFile = "listener";
+
 struct HostAndPort {
   std::string host;
   std::string port;
@@ -199,6 +203,9 @@ int RemoveIfAbandoned(const std::string& path, const sockaddr_un& address, sockl
 
 bool IsDatagrams(const std::string& where) { return where.starts_with(kUdpPrefix); }
 bool IsUnix(const std::string& where) { return where.starts_with(kUnixPrefix); }
+bool IsInherited(const std::string& where) {
+  return where.starts_with("fd:") || where == "systemd" || where.starts_with("systemd:");
+}
 
 absl::StatusOr<Listener> Listener::Listen(const std::string& where) {
   for (absl::Duration tried;; tried += kInUsePause) {
@@ -303,17 +310,65 @@ absl::StatusOr<Listener> Listener::ListenUnix(const std::string& path) {
   if (bind(listener.fd_, reinterpret_cast<const sockaddr*>(&address), size) < 0) {
     return UnixError(path, errno);
   }
+  listener.OwnFile(path);
+  if (listen(listener.fd_, kBacklog) < 0) return UnixError(path, errno);
+  listener.NameUnix(path);
+  return listener;
+}
+
+absl::StatusOr<Listener> Listener::Inherit(NamedListener inherited) {
+  Listener listener;
+  const bool owns_file = inherited.name() == kOwnsFile;
+  listener.fd_ = inherited.TakeFd();
+  sockaddr_storage bound = {};
+  socklen_t bound_size = sizeof(bound);
+  int type = 0;
+  socklen_t type_size = sizeof(type);
+  if (getsockname(listener.fd_, reinterpret_cast<sockaddr*>(&bound), &bound_size) < 0 ||
+      getsockopt(listener.fd_, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0) {
+    return absl::UnknownError(
+        absl::StrCat("an inherited socket does not say what it is: ", std::strerror(errno)));
+  }
+  if (bound.ss_family == AF_INET || bound.ss_family == AF_INET6) {
+    listener.address_ = absl::StrCat(type == SOCK_DGRAM ? "udp:" : "", AddressText(bound));
+    listener.try_command_ = TryCommand(bound, type);
+    return listener;
+  }
+  if (bound.ss_family != AF_UNIX || type != SOCK_STREAM) {
+    return absl::InvalidArgumentError(
+        "an inherited socket is neither TCP, UDP nor a Unix stream socket: pass one of these");
+  }
+  const auto& unix_address = reinterpret_cast<const sockaddr_un&>(bound);
+  const size_t size = bound_size - offsetof(sockaddr_un, sun_path);
+  if (size > 0 && unix_address.sun_path[0] == '\0') {
+    // An abstract name ends where its length says.
+    listener.address_ = absl::StrCat("unix:@", std::string(unix_address.sun_path + 1, size - 1));
+    listener.try_command_ = absl::StrCat("nc -U ", listener.address_.substr(kUnixPrefix.size()));
+    return listener;
+  }
+  const std::string path(unix_address.sun_path, strnlen(unix_address.sun_path, size));
+  listener.NameUnix(path);
+  if (owns_file) listener.OwnFile(path);
+  return listener;
+}
+
+OfferedListener Listener::Offered() const {
+  return {.fd = fd_, .name = std::string(path_.empty() ? kOwnsNoFile : kOwnsFile)};
+}
+
+void Listener::NameUnix(const std::string& path) {
+  address_ = absl::StrCat("unix:", path);
+  // A bare "@…" would be an abstract name to nc, and a "-…" an option.
+  const bool bare = path.starts_with('@') || path.starts_with('-');
+  try_command_ = absl::StrCat("nc -U ", bare ? "./" : "", path);
+}
+
+void Listener::OwnFile(const std::string& path) {
   struct stat status = {};
   lstat(path.c_str(), &status);
-  listener.path_ = path;
-  listener.path_device_ = status.st_dev;
-  listener.path_inode_ = status.st_ino;
-  if (listen(listener.fd_, kBacklog) < 0) return UnixError(path, errno);
-  listener.address_ = absl::StrCat("unix:", path);
-  // A bare "@…" would be an abstract name to nc, and a "-…" an option.
-  const bool bare = path.front() == '@' || path.front() == '-';
-  listener.try_command_ = absl::StrCat("nc -U ", bare ? "./" : "", path);
-  return listener;
+  path_ = path;
+  path_device_ = status.st_dev;
+  path_inode_ = status.st_ino;
 }
 
 Listener::Listener(Listener&& other) noexcept

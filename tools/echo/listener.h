@@ -1,4 +1,4 @@
-// The socket that is listened on: from the text after --listen to a descriptor, and the errors in
+// The sockets that are listened on: from the text after --listen to descriptors, and the errors in
 // words.
 
 #ifndef RINGMASTER_TOOLS_ECHO_LISTENER_H_
@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "ringmaster/listeners.h"
 
 namespace ringmaster::echo {
 
@@ -16,9 +17,12 @@ namespace ringmaster::echo {
 bool IsDatagrams(const std::string& where);
 bool IsUnix(const std::string& where);
 
+// Whether `where` is a listener that is there already: fd:N, systemd or systemd:NAME.
+bool IsInherited(const std::string& where);
+
 // A listening stream socket or a bound datagram socket, and the file it is reached by when it is a
 // Unix socket. Owns both: destruction closes the socket and removes the file, unless another server
-// has replaced it.
+// has replaced it. The file of an inherited socket is owned only if a predecessor has owned it.
 class Listener {
  public:
   // Binds and listens. `where` is HOST:PORT, [IPV6]:PORT, udp:HOST:PORT or unix:PATH. A Unix path
@@ -33,6 +37,9 @@ class Listener {
   // Listen, as ever.
   absl::StatusOr<Listener> Another() const;
 
+  // One that another process has made. It says by the name whether it owns the file.
+  static absl::StatusOr<Listener> Inherit(NamedListener inherited);
+
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;
   ~Listener();
@@ -42,8 +49,13 @@ class Listener {
   // Where it listens, the port that the kernel chose included, in the form that Listen takes.
   const std::string& address() const { return address_; }
 
-  // Whether it is a Unix socket.
-  bool is_unix() const { return !path_.empty(); }
+  // Whether it is a Unix socket, and whether it is a datagram socket.
+  bool is_unix() const { return IsUnix(address_); }
+  bool is_datagrams() const { return IsDatagrams(address_); }
+
+  // As a successor is to know it, and what to do when a successor has it: the file stays then.
+  OfferedListener Offered() const;
+  void LeaveFile() { path_.clear(); }
 
   // A command that connects to it from this machine.
   const std::string& try_command() const { return try_command_; }
@@ -54,10 +66,13 @@ class Listener {
   static absl::StatusOr<Listener> ListenUnix(const std::string& path);
   static absl::StatusOr<Listener> ListenInet(const std::string& where, int type, bool shared);
 
+  void NameUnix(const std::string& path);
+  void OwnFile(const std::string& path);
+
   int fd_ = -1;
   std::string address_;
   std::string try_command_;
-  std::string path_;  // empty unless it is a Unix socket
+  std::string path_;  // empty unless it is a Unix socket whose file it owns
   dev_t path_device_ = 0;
   ino_t path_inode_ = 0;
 };

@@ -130,7 +130,8 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   app.get_formatter()->column_width(28);
   app.add_option("--listen", options.listen,
                  "where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH, or udp:HOST:PORT for "
-                 "datagrams; port 0 lets the kernel choose")
+                 "datagrams; port 0 lets the kernel choose; or what is there already: fd:N, a "
+                 "descriptor that is inherited, or systemd[:NAME], by a socket unit")
       ->type_name("ADDRESS")
       ->capture_default_str();
   app.add_option("--workers", options.workers, "how many workers serve, each with its own thread")
@@ -181,6 +182,10 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, kDrainMsMax))
       ->capture_default_str();
+  app.add_option("--hand-over", options.hand_over,
+                 "take the listeners over from the server that was started with the same PATH, if "
+                 "there is one, and hand them on to the next: to replace a server, start it again")
+      ->type_name("PATH");
   app.add_flag("--json", options.json,
                "print one JSON object on stdout at the end instead of a table; the remarks at the "
                "start go to stderr");
@@ -196,7 +201,8 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
   options.handoff = Handoffs().at(handoff);
   options.host = Hosts().at(host);
   options.loop = Loops().at(loop);
-  if (IsDatagrams(options.listen) && intake_option->empty()) options.intake = Intake::kReadiness;
+  options.intake_given = !intake_option->empty();
+  if (IsDatagrams(options.listen) && !options.intake_given) options.intake = Intake::kReadiness;
   if (const std::string complaint = CheckTogether(options); !complaint.empty()) {
     std::cerr << "ringmaster-echo: " << complaint << '\n';
     result.exit_status = kWrongOptions;

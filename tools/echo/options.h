@@ -23,12 +23,14 @@ struct Options {
   uint32_t workers = 2;
   std::string policy = "least-loaded";
   Intake intake = Intake::kPollAccept;
+  bool intake_given = false;  // otherwise it follows from what is listened on
   Handoff handoff = Handoff::kInbox;
   Host host = Host::kThread;
   uint32_t masters = 1;
   LoopKind loop = LoopKind::kUring;
   uint32_t connections_max = kConnectionsMaxDefault;  // for each worker
   int64_t drain_ms = 10'000;
+  std::string hand_over;  // the path of a Unix socket; empty: none
   bool json = false;
 };
 
