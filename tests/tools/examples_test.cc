@@ -198,8 +198,8 @@ class EveryExampleTest : public ExamplesTest, public ::testing::WithParamInterfa
 INSTANTIATE_TEST_SUITE_P(All, EveryExampleTest,
                          ::testing::Values("epoll_loop", "uring_loop", "libuv_loop", "asio_loop",
                                            "hosted_on_loop", "hosted_on_ring", "graceful_shutdown",
-                                           "leaving_worker", "rolling_restart", "rolling_reuseport",
-                                           "own_policy", "udp_tickets"),
+                                           "leaving_worker", "hand_over", "rolling_restart",
+                                           "rolling_reuseport", "own_policy", "udp_tickets"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 // The balancer may have ended before its workers have joined. The signal waits until the program
@@ -483,6 +483,25 @@ TEST_F(RestartTest, HandingTheListenerOverLosesNobody) {
   }
   // Its successors have its streams, too, so these end with the last of them.
   EXPECT_EQ(child_->WaitForExit(kSoon), 0) << child_->err();
+}
+
+// Each generation is started by the same command.
+TEST_F(RestartTest, TakingTheListenerOverLosesNobody) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/hand-over";
+  Start("hand_over", {path});
+  if (HasFatalFailure()) return;
+  Visitors visitors(port_);
+  visitors.Come(kVisitorsBetween);
+  for (int i = 0; i < kRestarts; ++i) {
+    const std::unique_ptr<ChildProcess> before = std::move(child_);
+    Run("hand_over", {path});
+    visitors.Come(kVisitorsBetween);
+    EXPECT_EQ(before->WaitForExit(kBeforeTheDeadline), 0) << before->err();
+  }
+  visitors.Finish();
+  ExpectNobodyLost("taking the listener over", visitors);
+  ExpectToEnd();
 }
 
 TEST_F(RestartTest, AListenerOfItsOwnLosesNobody) {
