@@ -2,13 +2,17 @@
 // or one of them is the test itself, which says words of the protocol in the wrong place, or
 // garbage, or ends in the middle. Afterwards this process has as many descriptors as before.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,7 +21,9 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -31,6 +37,8 @@
 #include "ringmaster/balancer.h"
 #include "ringmaster/listeners.h"
 #include "sockets.h"
+#include "support/seccomp.h"
+#include "support/split_mix.h"
 
 namespace ringmaster {
 namespace {
@@ -496,6 +504,47 @@ TEST_F(HandOverTest, AServerIsNotMovedByGarbage) {
   EXPECT_EQ(OpenDescriptors(), before);
 }
 
+// What is nearly a word: one that is right but for some bytes, in the place of each that a
+// successor says. Whatever the server makes of it, it goes on.
+TEST_F(HandOverTest, AServerIsNotMovedByNearlyTheRightWords) {
+  constexpr uint64_t kSeed = 20150209;
+  std::printf("seed %llu\n", static_cast<unsigned long long>(kSeed));
+  testing::SplitMix random(kSeed);
+  const long before = OpenDescriptors();
+  {
+    Told told;
+    const std::unique_ptr<HandOver> old = Serve(told);
+    std::array<int, 2> pair;
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()), 0);
+    const Fd one(pair[0]), other(pair[1]);
+    for (int i = 0; i < 1000; ++i) {
+      const bool asks = random.Next() % 2 == 0;
+      SendWord(one.get(), {.say = asks ? Say::kAsk : Say::kServing});
+      std::array<char, 64> bytes{};
+      auto size = static_cast<size_t>(recv(other.get(), bytes.data(), bytes.size(), 0));
+      // Its mark and what it says are the first twelve; the rest is not looked at.
+      for (uint64_t changes = 1 + random.Next() % 3; changes > 0; --changes) {
+        bytes[random.Next() % 12] ^= static_cast<char>(1 + random.Next() % 255);
+      }
+      if (random.Next() % 4 == 0) size = 1 + random.Next() % bytes.size();
+      const Fd stream = Join();
+      ASSERT_GE(stream.get(), 0);
+      Heard heard;
+      if (!asks) {
+        ASSERT_EQ(Ask(stream, {.say = Say::kAsk}, heard), 0);
+        ASSERT_EQ(Hear(stream, heard), 0);
+      }
+      send(stream.get(), bytes.data(), size, MSG_NOSIGNAL);
+      int error;
+      while ((error = Hear(stream, heard)) == 0) ASSERT_NE(heard.word.say, Say::kYours);
+      ASSERT_EQ(error, EPIPE);
+    }
+    EXPECT_FALSE(told.was_handed_over());
+    EXPECT_EQ(Take().listeners().size(), 1u);
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
 // Whoever connects and says nothing is put out after a second, which this waits for.
 TEST_F(HandOverTest, AClientThatSaysNothingIsPutOut) {
   Told told;
@@ -674,6 +723,67 @@ TEST_F(HandOverTest, AForkedChildDoesNotServe) {
   old.reset();
   ASSERT_EQ(rename(kept.c_str(), path_.c_str()), 0);
   EXPECT_TRUE(absl::IsNotFound(TakeOver(path_).status()));
+}
+
+// --- System calls --------------------------------------------------------------------------------
+
+// The thread permits itself what src/SYSTEM_CALLS.md lists, from its first callback on. Whatever
+// else it calls then ends the child.
+TEST_F(HandOverTest, ItsThreadNeedsTheSystemCallsThatAreListed) {
+#ifdef RINGMASTER_TEST_SANITIZED
+  GTEST_SKIP() << "a sanitizer makes system calls of its own";
+#endif
+  if (testing::kSeccompArchitecture == 0) GTEST_SKIP() << "nobody has tried this machine";
+  std::array<int, 2> end;
+  ASSERT_EQ(pipe2(end.data(), O_CLOEXEC), 0);
+  Child child([&] {
+    HandOverOptions options;
+    options.on_failed = [filtered = false](const absl::Status&) mutable {
+      if (std::exchange(filtered, true)) return;
+      std::vector<sock_filter> filter = {
+          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+      for (const int call :
+           {SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_clock_gettime, SYS_futex,
+            SYS_mremap, SYS_poll, SYS_accept4, SYS_getsockopt, SYS_setsockopt, SYS_geteuid,
+            SYS_recvmsg, SYS_sendmsg, SYS_getpid, SYS_close, SYS_rt_sigprocmask, SYS_exit}) {
+        filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(call), 0, 1));
+        filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+      }
+      filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+      if (testing::InstallFilter(filter) != 0) _exit(77);
+    };
+    // It was forked before there is a thread, which the thread sanitizer wants.
+    absl::StatusOr<TakenOver> predecessor = absl::NotFoundError("");
+    while (absl::IsNotFound(predecessor.status())) predecessor = TakeOver(path_);
+    if (!predecessor.ok()) return 1;
+    auto serves = HandOver::Serve(path_, Offered(), std::move(options), *std::move(predecessor));
+    if (!serves.ok()) return 1;
+    char byte;
+    if (read(end[0], &byte, 1) != 1) return 1;
+    return (*serves)->Stop() ? 0 : 1;
+  });
+  Told told;
+  const std::unique_ptr<HandOver> old = Serve(told);
+  EXPECT_EQ(told.HandedOver(), child.pid());
+  old->Stop();
+  // It has got the filter when this has ended.
+  const auto fails = [&] {
+    const Fd stream = Join();
+    send(stream.get(), "x", 1, 0);
+    Heard heard;
+    EXPECT_EQ(Hear(stream, heard), EPIPE);
+  };
+  fails();
+  fails();
+  { const TakenOver changes_its_mind = Take(); }
+  Told next_told;
+  const std::unique_ptr<HandOver> next = Serve(next_told, Take());
+  EXPECT_EQ(write(end[1], "x", 1), 1);
+  const int status = child.Wait();
+  if (status == 77) GTEST_SKIP() << "filters are not allowed here";
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(next_told.PredecessorEnded());
+  for (const int fd : end) close(fd);
 }
 
 }  // namespace

@@ -198,6 +198,17 @@ double MillisecondsAt(const std::vector<microseconds>& times, double share) {
   return static_cast<double>(times[at].count()) / 1000;
 }
 
+// A listener without close-on-exec, as it is inherited.
+int Inheritable() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(listen(fd, 512), 0);
+  return fd;
+}
+
 class EchoHandOver : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -284,6 +295,44 @@ TEST_P(EchoHandOverOf, NobodyIsRefusedAndNobodyIsReset) {
       visitors.reset(), during.size(), MillisecondsAt(during, 0.5), MillisecondsAt(during, 0.99),
       MillisecondsAt(during, 1), else_when.size(), MillisecondsAt(else_when, 0.5),
       MillisecondsAt(else_when, 0.99), MillisecondsAt(else_when, 1));
+}
+
+// Two servers on one listener for a second, as if a hand-over took so long. One ends, the other one
+// goes on.
+TEST_P(EchoHandOverOf, TwoMayServeOneListenerForAsLongAsTheyLike) {
+  const auto& kind = GetParam();
+  if (std::ranges::find(kind, "--masters") != kind.end()) {
+    GTEST_SKIP() << "an inherited socket without SO_REUSEPORT is for one master of one server";
+  }
+  const int listener = Inheritable();
+  std::vector<std::string> line = {"--json", "--listen", "fd:" + std::to_string(listener)};
+  line.insert(line.end(), kind.begin(), kind.end());
+  EchoServer one(line);
+  EchoServer other(line);
+  close(listener);
+  ASSERT_NE(one.address(), "") << one.Complaint();
+  ASSERT_EQ(other.address(), one.address()) << other.Complaint();
+  Visitors visitors(one.address());
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  const Clock::time_point asked = Clock::now();
+  const nlohmann::json first = one.Stop();
+  const auto took = std::chrono::duration_cast<milliseconds>(Clock::now() - asked);
+  std::this_thread::sleep_for(milliseconds(100));
+  visitors.Stop();
+  const nlohmann::json second = other.Stop();
+  ASSERT_TRUE(first.is_object() && second.is_object()) << one.Complaint() << other.Complaint();
+  // Tickets may find nothing, so there may be more of them than clients.
+  EXPECT_GE(first["accepted"].get<uint64_t>() + second["accepted"].get<uint64_t>(),
+            visitors.came());
+  EXPECT_EQ(visitors.refused() + visitors.reset() + visitors.wrong() + visitors.unanswered(), 0)
+      << strerror(visitors.first_error());
+  const std::vector<microseconds> times = visitors.Times([](Clock::time_point) { return true; });
+  std::printf(
+      "two servers on one listener: %llu and %llu of %zu, one ends in %lld ms; p99 %.2f, longest "
+      "%.2f ms\n",
+      static_cast<unsigned long long>(first["accepted"].get<uint64_t>()),
+      static_cast<unsigned long long>(second["accepted"].get<uint64_t>()), visitors.came(),
+      static_cast<long long>(took.count()), MillisecondsAt(times, 0.99), MillisecondsAt(times, 1));
 }
 
 // A predecessor that never accepts: all that it hands on is what waits in the kernel's queue.
@@ -426,17 +475,6 @@ TEST_F(EchoHandOver, TheNumberOfMastersMayChange) {
 }
 
 // --- Listeners from elsewhere, and what a service manager hears ----------------------------------
-
-// A listener without close-on-exec, as it is inherited.
-int Inheritable(int flags = 0) {
-  const int fd = socket(AF_INET, SOCK_STREAM | flags, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(listen(fd, 512), 0);
-  return fd;
-}
 
 // A blocking one, as systemd passes it on by default.
 TEST_F(EchoHandOver, ItServesAnInheritedDescriptor) {
