@@ -654,10 +654,11 @@ class Balancer {
   std::shared_ptr<internal::BalancerImpl> impl_;
 };
 
-// In a forked child: closes the child's copies of everything that the balancers and mailboxes of
-// its parents keep open. So no source is watched and no port in use because of this child. These
-// are their rings, their event descriptors, and the duplicates of rings and listeners. Handles may
-// still be destroyed afterwards, or not.
+// In a forked child: closes the child's copies of everything that the balancers, mailboxes and
+// hand-overs (listeners.h) of its parents keep open. So no source is watched and no port in use
+// because of this child. These are their rings, their event descriptors, the duplicates of rings
+// and listeners, and the sockets by which generations talk. Handles may still be destroyed
+// afterwards, or not.
 //
 // In any other process, and when called a second time, it does nothing: what this process has made
 // stays. If another thread was making or closing something at the moment of the fork, that may stay

@@ -329,6 +329,30 @@ TEST_F(HandOverTest, APredecessorThatDiesAfterItHasSentLeavesAllToItsSuccessor) 
   EXPECT_EQ(Take().listeners().size(), 1u);
 }
 
+// It has sent everything, and does not move when it is told. Its successor waits for five seconds,
+// and serves. When it goes on, it finds that it has handed over.
+TEST_F(HandOverTest, APredecessorThatIsStoppedHandsOverWhenItGoesOn) {
+  Child predecessor([&] {
+    Told told;
+    const auto serves = HandOver::Serve(path_, Offered(), told.options());
+    return serves.ok() && told.HandedOver() == getppid() && (*serves)->Stop() ? 0 : 1;
+  });
+  absl::StatusOr<TakenOver> taken = absl::NotFoundError("");
+  while (absl::IsNotFound(taken.status())) taken = TakeOver(path_);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  predecessor.Signal(SIGSTOP);
+  siginfo_t stopped{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(predecessor.pid()), &stopped, WSTOPPED), 0);
+  Told told;
+  const std::unique_ptr<HandOver> served = Serve(told, *std::move(taken));
+  ASSERT_NE(served, nullptr);
+  EXPECT_FALSE(told.predecessor_has_ended());
+  predecessor.Signal(SIGCONT);
+  EXPECT_EQ(predecessor.Wait(), 0);
+  EXPECT_TRUE(told.PredecessorEnded());
+  EXPECT_EQ(Take().listeners().size(), 1u);
+}
+
 // Its word that it serves is heard when it is gone. The old one's thread is held back until then.
 TEST_F(HandOverTest, ASuccessorThatDiesAsSoonAsItServesLeavesTheOldOneAsItWas) {
   Told first_told, told;

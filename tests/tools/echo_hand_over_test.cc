@@ -48,8 +48,10 @@ using ::testing::Values;
 
 #ifdef RINGMASTER_TEST_SANITIZED
 constexpr microseconds kApart{5000};
+constexpr int kVisitorsBetween = 30;
 #else
 constexpr microseconds kApart{500};  // 2,000 a second
+constexpr int kVisitorsBetween = 300;
 #endif
 
 int HandOvers() {
@@ -80,6 +82,16 @@ class Visitors {
   void Stop() {
     stop_ = true;
     if (thread_.joinable()) thread_.join();
+  }
+
+  // Whether so many more are answered soon.
+  bool WaitForMore(int count) const {
+    const int enough = answered_ + count;
+    const Clock::time_point until = Clock::now() + kSoon;
+    while (answered_ < enough && Clock::now() < until) {
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+    return answered_ >= enough;
   }
 
   // After Stop. How many have come, and how many of them were not served, and why.
@@ -165,6 +177,7 @@ class Visitors {
       return Fail(visit, 0);
     }
     visit.answered = true;
+    ++answered_;
     visit.took = Clock::now() - visit.due;
     Close(visit);
   }
@@ -183,6 +196,7 @@ class Visitors {
   const uint16_t port_;
   const int epoll_;
   std::atomic<bool> stop_ = false;
+  std::atomic<int> answered_ = 0;
   std::deque<Visit> visits_;
   int open_ = 0;
   int refused_ = 0;
@@ -257,7 +271,8 @@ TEST_P(EchoHandOverOf, NobodyIsRefusedAndNobodyIsReset) {
   std::vector<std::pair<Clock::time_point, Clock::time_point>> moments;
   uint64_t accepted = 0;
   for (int i = 0; i < hand_overs && !HasFailure(); ++i) {
-    std::this_thread::sleep_for(milliseconds(150));  // a time of quiet, to compare with
+    // A time of quiet, to compare with, in which nobody else accepts.
+    ASSERT_TRUE(visitors.WaitForMore(kVisitorsBetween));
     const Clock::time_point begun = Clock::now();
     auto next = std::make_unique<EchoServer>(Line(GetParam()));
     EXPECT_EQ(next->address(), address) << next->Complaint();
@@ -449,15 +464,33 @@ TEST_F(EchoHandOver, AUnixSocketGoesWithItsFile) {
 
 TEST_F(EchoHandOver, DatagramsGoOn) {
   auto server = std::make_unique<EchoServer>(Line({"--listen", "udp:127.0.0.1:0"}));
-  ASSERT_NE(server->address(), "") << server->Complaint();
-  // It follows from the socket what it is.
-  EchoServer next(Line());
-  ASSERT_EQ(next.address(), server->address()) << next.Complaint();
-  ASSERT_TRUE(server->WaitForReport().is_object()) << server->Complaint();
-  EXPECT_TRUE(next.Stop().is_object()) << next.Complaint();
-  EchoServer stream(Line());
-  const Outcome accepts = RunEcho(Line({"--intake", "accept", "--listen", "udp:127.0.0.1:0"}));
+  ASSERT_TRUE(server->address().starts_with("udp:127.0.0.1:")) << server->Complaint();
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string port = server->address().substr(server->address().rfind(':') + 1);
+  address.sin_port = htons(static_cast<uint16_t>(std::stoi(port)));
+  const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  const auto is_echoed = [&](const std::string& text) {
+    EXPECT_EQ(send(client, text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+    pollfd readable{.fd = client, .events = POLLIN, .revents = 0};
+    poll(&readable, 1, static_cast<int>(milliseconds(kSoon).count()));
+    std::array<char, 64> bytes;
+    const ssize_t size = recv(client, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    return size >= 0 && std::string(bytes.data(), static_cast<size_t>(size)) == text;
+  };
+  EXPECT_TRUE(is_echoed("first"));
+  // It follows from the socket what it is, and what its intake is.
+  const Outcome accepts = RunEcho(Line({"--intake", "accept"}));
   EXPECT_EQ(accepts.status, 2);
+  ExpectContains(accepts.err, "from an inherited datagram socket nothing can be accepted");
+  auto next = std::make_unique<EchoServer>(Line());
+  ASSERT_EQ(next->address(), server->address()) << next->Complaint();
+  ASSERT_TRUE(server->WaitForReport().is_object()) << server->Complaint();
+  EXPECT_TRUE(is_echoed("second"));
+  EXPECT_TRUE(next->Stop().is_object()) << next->Complaint();
+  close(client);
 }
 
 // All of them are served, also by fewer masters, and by more.
