@@ -227,6 +227,24 @@ class Policy {
   // `worker` has left the source. Its index may be given to another worker at once. That worker
   // must not inherit anything.
   virtual void OnLeave(uint32_t worker) { (void)worker; }
+
+  // Where workers are processes, each of them has a policy object of its own, and is asked in turn.
+  // What the policy remembers goes from one to the next as plain numbers in memory that they share:
+  // whoever is about to be asked loads what the one before has saved. `words` has kMemoryWords and
+  // one for each worker slot. Neither may allocate. False: this policy cannot be moved, and workers
+  // that are processes cannot have it. The built-in ones of AnyThread can.
+  static constexpr size_t kMemoryWords = 4;
+  virtual bool Save(std::span<uint64_t> words) const {
+    (void)words;
+    return false;
+  }
+  // Whatever the words are, the policy is sound afterwards: another process may have been killed
+  // while it wrote them, or may have written nonsense. Zeros make it as new. So does what it cannot
+  // have saved.
+  virtual bool Load(std::span<const uint64_t> words) {
+    (void)words;
+    return false;
+  }
 };
 
 // Some policies prefer one that waits among workers of which they would take either: see

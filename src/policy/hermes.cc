@@ -104,6 +104,15 @@ class HermesPolicy final : public Policy {
     return to.open <= from.open;
   }
 
+  bool Save(std::span<uint64_t> words) const override {
+    words[0] = next_;
+    return true;
+  }
+  bool Load(std::span<const uint64_t> words) override {
+    next_ = static_cast<uint32_t>(words[0]);
+    return true;
+  }
+
  private:
   static Sum SumOfOpen(std::span<const Candidate> candidates, int64_t still_ns_max) {
     Sum open;

@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "policy/load.h"
@@ -52,6 +53,15 @@ class LeastLoadedPolicy final : public Policy {
 
   bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
     return MayMoveByLoad(from, to);
+  }
+
+  bool Save(std::span<uint64_t> words) const override {
+    words[0] = next_;
+    return true;
+  }
+  bool Load(std::span<const uint64_t> words) override {
+    next_ = static_cast<uint32_t>(words[0]);
+    return true;
   }
 
  private:

@@ -75,11 +75,38 @@ class RoundRobinPolicy final : public Policy {
     if (worker < workers_.size()) Forget(worker);
   }
 
+  bool Save(std::span<uint64_t> words) const override {
+    words[0] = uint64_t{next_} | uint64_t{next_owed_} << 32;
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      words[kMemoryWords + i] = workers_[i].owed | (workers_[i].joined ? kJoined : 0);
+    }
+    return true;
+  }
+  bool Load(std::span<const uint64_t> words) override {
+    next_ = static_cast<uint32_t>(words[0]);
+    next_owed_ = static_cast<uint32_t>(words[0] >> 32);
+    joined_.clear();
+    owed_total_ = 0;
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      const uint64_t word = words[kMemoryWords + i];
+      Worker& worker = workers_[i];
+      worker.joined = (word & kJoined) != 0;
+      worker.owed = worker.joined
+                        ? static_cast<uint16_t>(std::min<uint64_t>(word & kOwed, kTurnsOwedMax))
+                        : 0;
+      owed_total_ += worker.owed;
+      if (worker.joined) joined_.push_back(static_cast<uint32_t>(i));
+    }
+    return true;
+  }
+
  private:
   struct Worker {
     uint16_t owed = 0;  // turns
     bool joined = false;
   };
+  static constexpr uint64_t kOwed = 0xffff;
+  static constexpr uint64_t kJoined = 1 << 16;
 
   // A worker that has left is owed nothing, so that the next worker with its index starts afresh.
   void Forget(uint32_t worker) {

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "policy/load.h"
@@ -56,6 +57,16 @@ class TwoChoicesPolicy final : public Policy {
 
   bool MayMove(const Arrival&, const Candidate& from, const Candidate& to) const override {
     return MayMoveByLoad(from, to);
+  }
+
+  // The first numbers are the seed's.
+  bool Save(std::span<uint64_t> words) const override {
+    words[0] = state_ - seed_;
+    return true;
+  }
+  bool Load(std::span<const uint64_t> words) override {
+    state_ = seed_ + words[0];
+    return true;
   }
 
  private:

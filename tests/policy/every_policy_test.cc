@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
@@ -54,6 +55,57 @@ CpuTopology EightCpus() {
     topology.cpus.push_back({.core = cpu / 2, .cache = cpu / 4, .node = 0});
   }
   return topology;
+}
+
+// Workers that are processes have a policy object each, and take turns with it.
+TEST_P(EveryPolicy, GoesOnInAnotherObjectIfItMayBeMoved) {
+  const uint64_t first = FirstSeed();
+  for (uint64_t seed = first; seed < first + 10; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed=" << seed);
+    Chance chance(seed);
+    Crew crew(1 + chance.Below(40));
+    crew.topology() = EightCpus();
+    auto one = Ready(Make(), crew);
+    std::array<std::unique_ptr<Policy>, 3> others;
+    for (auto& other : others) other = Ready(Make(), crew);
+    std::vector<uint64_t> words(Policy::kMemoryWords + 40);
+    if (!one->Save(words)) {
+      EXPECT_FALSE(one->AnyThread()) << "a policy of AnyThread can be moved";
+      return;
+    }
+    for (int step = 0; step < 500; ++step) {
+      Shake(crew, chance);
+      const Arrival arrival = AnyArrival(chance);
+      Policy& other = *others[chance.Below(others.size())];
+      ASSERT_TRUE(other.Load(words));
+      const uint32_t worker = crew.Pick(*one, arrival);
+      ASSERT_EQ(crew.Pick(other, arrival), worker) << step;
+      if (chance.OneIn(8)) {
+        one->OnRecall(worker);
+        other.OnRecall(worker);
+      }
+      ASSERT_TRUE(other.Save(words));
+    }
+  }
+}
+
+// What it loads may have been written by a process that was killed, or that is hostile.
+TEST_P(EveryPolicy, IsSoundWhateverItLoads) {
+  Chance chance(FirstSeed());
+  Crew crew(40);
+  crew.topology() = EightCpus();
+  auto policy = Ready(Make(), crew);
+  std::vector<uint64_t> words(Policy::kMemoryWords + 40);
+  for (int step = 0; step < 2'000; ++step) {
+    for (uint64_t& word : words) {
+      word =
+          chance.OneIn(3) ? 0 : uint64_t{chance.Below(UINT32_MAX)} << 32 | chance.Below(UINT32_MAX);
+    }
+    if (!policy->Load(words)) return;
+    Shake(crew, chance);
+    for (int i = 0; i < 3; ++i) policy->OnRecall(crew.Pick(*policy, AnyArrival(chance)));
+    ASSERT_TRUE(policy->Save(words));
+  }
 }
 
 TEST_P(EveryPolicy, PicksTheSameForTheSameHistory) {
