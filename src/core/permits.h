@@ -75,6 +75,12 @@ class Permits {
     return word_.fetch_and(~kMask, std::memory_order_seq_cst) & kMask;
   }
 
+  // Whoever repairs, when the worker is gone: there are none of it, whatever it was about to do.
+  void Clear() {
+    word_.store(0, std::memory_order_seq_cst);
+    given_back_.store(0, std::memory_order_seq_cst);
+  }
+
   // Holder. How many the worker has given up or back since the last call: its policy is told of
   // each.
   uint32_t TakeGivenBack() {

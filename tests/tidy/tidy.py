@@ -43,6 +43,7 @@ LAYERS = {
     "src/ring": (POLICY_H, "core/", "ring/"),
     "src/listeners": ("ringmaster/", "core/", "ring/", "listeners/"),
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
+    "src/processes": (POLICY_H, "core/permits.h", "processes/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "runtime/", "c/"),
     # How figures become text, pictures and files, for bench and for the simulator's program, which
@@ -50,10 +51,11 @@ LAYERS = {
     "tools/output": ("output/",),
     "bench": ("ringmaster/", "output/", "bench/"),
     "tools/sim": (POLICY_H, "sim/", "output/"),
+    "tools/run": ("ringmaster/", "processes/", "core/permits.h", "run/"),
     "tools": ("ringmaster/",),
 }
 PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "listeners/", "runtime/", "sim/", "c/",
-                    "output/", "bench/")
+                    "output/", "bench/", "processes/", "run/")
 
 # policy.h is the bottom of everything.
 LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": ()}
@@ -62,7 +64,7 @@ LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": ()}
 LIBURING_FOLDER = "src/ring"
 
 # No system call, clock, thread, lock, randomness or global.
-PURE_FOLDERS = ("src/policy", "src/core", "src/sim")
+PURE_FOLDERS = ("src/policy", "src/core", "src/sim", "src/processes")
 PURE_FILES = ("include/ringmaster/policy.h",)
 IMPURE_HEADERS = re.compile(
     r"(sys|linux|net|netinet|arpa|asm)/.*"
@@ -72,7 +74,8 @@ IMPURE_HEADERS = re.compile(
     r"|absl/(time/clock|synchronization|random|container/.*hash).*")
 IMPURE_WORDS = re.compile(
     r"\b(thread_local|getenv|syscall|rand|srand|gettimeofday|clock_gettime)\b")
-ATOMIC_FILES = ("src/core/inbox.h", "src/core/permits.h", "src/core/port_state.h")
+ATOMIC_FILES = ("src/core/inbox.h", "src/core/permits.h", "src/core/port_state.h",
+                "src/processes/area.h")
 ATOMICS = re.compile(r"\batomic(_\w+)?\b")
 
 # The public header that is C as well as C++.
