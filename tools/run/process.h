@@ -1,0 +1,147 @@
+// This process as the shim sees it: what it shares with others, which of its descriptors are
+// listeners or counted connections, and its workers. Any thread.
+//
+// Wherever something is missing or unexpected, the answer is "not ours": then the server does what
+// it would do without us. Nothing here prints, ends the process, or waits for anybody but the
+// keeper's answer, when a listener is met for the first time.
+
+#ifndef RINGMASTER_TOOLS_RUN_PROCESS_H_
+#define RINGMASTER_TOOLS_RUN_PROCESS_H_
+
+#include <sys/epoll.h>
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "processes/area.h"
+#include "run/common.h"
+
+namespace ringmaster::run {
+
+// Descriptors from here on are not ours.
+inline constexpr int kDescriptorsMax = 1 << 18;
+
+// How a set of this process watches a source.
+struct Watch {
+  enum class How : uint8_t {
+    kNot,
+    kListener,  // the listener itself stands in the set
+    kSight,     // a sight stands there in its place
+  };
+  std::atomic<How> how{How::kNot};
+  int fd = -1;  // the listener, as the server calls it
+  epoll_event event{};
+};
+
+// An epoll set of this process that has watched a listener: a worker.
+struct Set {
+  std::atomic<int> epoll_fd{-1};
+  std::atomic<uint32_t> worker{processes::kNone};
+  // For a moment by whoever changes a watch. Threads that find it locked yield.
+  std::atomic_flag locked = ATOMIC_FLAG_INIT;
+  std::array<Watch, processes::kSourcesMax> watches;
+};
+
+class Process {
+ public:
+  // The one of this process. Never destroyed, because other threads may run to the very end.
+  static Process& Get();
+
+  // Once, when the shim is loaded. Asks the keeper for what is shared.
+  void Start();
+  // In a child of fork, before anything else: its parent's workers are not its own.
+  void AfterFork();
+  bool active() const { return active_; }
+  // False in a child of vfork, which must change nothing.
+  bool IsThisProcess() const;
+  // "LD_PRELOAD=…" and "RINGMASTER_RUN=…", as this process was started with them.
+  const char* preload() const { return preload_.data(); }
+  const char* variable() const { return variable_.data(); }
+  const Numbers& numbers() const { return numbers_; }
+  bool only_counts() const { return memory_->policy.kind == PolicyKind::kNone; }
+
+  // --- Descriptors ---------------------------------------------------------------------------
+
+  // Which source the descriptor is, if it was met as one; kNone.
+  uint32_t SourceOf(int fd) const;
+  // A descriptor was closed, or is about to be.
+  void Closed(int fd);
+  void ClosedRange(unsigned first, unsigned last);
+  void Duplicated(int from, int to);
+
+  // --- epoll ---------------------------------------------------------------------------------
+
+  // epoll_ctl. False: not ours. Otherwise `result` is what the call returns, errno included.
+  bool Control(int epoll_fd, int op, int fd, epoll_event* event, int& result);
+  // The worker whose set this is; null.
+  Set* SetOf(int epoll_fd);
+  // Around its wait. `sleeps`: the wait may take time.
+  void BeforeWait(Set& set, bool sleeps);
+  // Takes events out for which there is no permit. Returns how many are left.
+  int AfterWait(Set& set, epoll_event* events, int count);
+
+  // --- accept --------------------------------------------------------------------------------
+
+  // What accept does with a listener that is a source.
+  enum class Leave : uint8_t { kAsEver, kPermit, kNoPermit };
+  struct Accepting {
+    Leave leave = Leave::kAsEver;
+    uint32_t source = processes::kNone;
+    Set* set = nullptr;
+  };
+  Accepting BeforeAccept(int fd);
+  void AfterAccept(const Accepting& accepting, int accepted);
+
+ private:
+  processes::Area& area() { return memory_->area; }
+  processes::Mode ModeOf(uint32_t source);
+  bool KeeperGone();
+  processes::Pair& PairOf(const Set& set, uint32_t source);
+  bool Visit(const Set& set, uint32_t source);
+
+  uint32_t Meet(int fd);
+  uint32_t FindSource(uint64_t cookie);
+  Set* MakeSet(int epoll_fd);
+  void ReleaseSet(Set& set);
+  void ForgetListener(int fd);
+  void Uncount(int fd);
+  void RingBell();
+
+  int Add(Set& set, uint32_t source, int fd, const epoll_event& event);
+  int Modify(Set& set, uint32_t source, const epoll_event& event);
+  int Delete(Set& set, uint32_t source);
+  // Puts a sight in the place of the listener, or the other way round, as the source's mode wants.
+  void Follow(Set& set, uint32_t source);
+  bool UseSight(Set& set, uint32_t source, int op, const epoll_event& event);
+  void Join(Set& set, uint32_t source);
+  void Unjoin(Set& set, uint32_t source);
+
+  bool active_ = false;
+  std::atomic<bool> alone_{false};  // the keeper has died
+  pid_t pid_ = 0;
+  Numbers numbers_;
+  std::array<char, 108> name_{};
+  size_t name_length_ = 0;
+  uint64_t secret_ = 0;
+  std::array<char, 4096> preload_{};
+  std::array<char, 256> variable_{};
+  Memory* memory_ = nullptr;
+
+  std::array<std::atomic<uint64_t>, processes::kSourcesMax> known_{};   // cookies of our duplicates
+  std::array<std::atomic<int>, processes::kSourcesMax> descriptors_{};  // the server's, of each
+  std::array<Set, processes::kWorkersMax> sets_;
+  // By descriptor: 1 more than the source, the set, the worker that has counted it; 0: none.
+  // In memory of their own, of which only what is used exists.
+  std::atomic<uint8_t>* source_of_ = nullptr;
+  std::atomic<uint8_t>* set_of_ = nullptr;
+  std::atomic<uint8_t>* counted_by_ = nullptr;
+  // The highest that was ever used, so that closing ranges looks at no more.
+  std::atomic<int> highest_{0};
+};
+
+}  // namespace ringmaster::run
+
+#endif  // RINGMASTER_TOOLS_RUN_PROCESS_H_
