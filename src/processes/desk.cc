@@ -149,7 +149,7 @@ void Desk::TakeBackAstray() {
     for (given_back = std::min(given_back, kWidthMax); given_back > 0; --given_back) {
       policy_.OnRecall(found.worker);
     }
-    if (found.permits.claimable == 0) continue;
+    if (found.permits.claimable == 0 || !source_.word.Holds(held_)) continue;
     if (found.marked || (found.late && AnybodyFree())) TakeBack(i);
   }
 }

@@ -370,6 +370,15 @@ TEST_F(SentenceTest, AProgramWithPrivilegesIsNamed) {
   ExpectContains(outcome.err, "gets privileges when it is started");
 }
 
+TEST_F(SentenceTest, TheServersOptionsAreItsOwn) {
+  EXPECT_EQ(With({"/bin/sh", "-c", "exit 5"}).status, 5);
+  EXPECT_EQ(With({"--policy", "round-robin", "/bin/sh", "-c", "exit 6"}).status, 6);
+  EXPECT_EQ(With({"--policy=none", "--report", "--", "/bin/sh", "-c", "exit 7"}).status, 7);
+  const Outcome nothing = With({"--report"});
+  EXPECT_EQ(nothing.status, 2);
+  ExpectContains(nothing.err, "the server's command is missing");
+}
+
 // One that does not listen is no server; it runs all the same.
 TEST_F(SentenceTest, AProgramThatIsNoServerRuns) {
   const Outcome outcome = With({"--", "/bin/echo", "hello"});

@@ -52,6 +52,41 @@ def app(environ, start_response):
     return [b"ok\\n"]
 """
 
+APP_ASYNCIO = """
+import asyncio, os, signal, socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen(1024)
+listener.setblocking(False)
+async def serve(reader, writer):
+    try:
+        while True:
+            request = await reader.readuntil(b"\\r\\n\\r\\n")
+            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nok\\n")
+            await writer.drain()
+            if b"Connection: close" in request:
+                break
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    writer.close()
+async def main():
+    await (await asyncio.start_server(serve, sock=listener)).serve_forever()
+workers = []
+for _ in range(%d):
+    pid = os.fork()
+    if pid == 0:
+        asyncio.run(main())
+    workers.append(pid)
+def end(*_):
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+while True:
+    signal.pause()
+""" % WORKERS
+
 APP_NODE = """
 const cluster = require('cluster'), http = require('http');
 cluster.schedulingPolicy = process.env.SCHED === 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE;
@@ -142,6 +177,11 @@ def gunicorn(*arguments, app=APP_WSGI):
     return make
 
 
+def asyncio_forked(folder, port):
+    write(f"{folder}/server.py", APP_ASYNCIO)
+    return [sys.executable, f"{folder}/server.py", str(port)], {}
+
+
 def uvicorn(folder, port):
     write(f"{folder}/app.py", APP_ASGI)
     return ["uvicorn", "--workers", str(WORKERS), "--port", str(port), "--app-dir", folder,
@@ -172,6 +212,7 @@ def puma(folder, port):
 
 # How each starts, and whether a policy helps it: then connections that stay are even.
 SERVERS = {
+    "asyncio": (asyncio_forked, True),
     "gunicorn-uvicorn": (gunicorn("-k", "uvicorn.workers.UvicornWorker", app=APP_ASGI), True),
     "gunicorn-gthread": (gunicorn("-k", "gthread", "--threads", "32"), True),
     "uvicorn": (uvicorn, True),

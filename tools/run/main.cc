@@ -102,6 +102,17 @@ void PrintReport(Keeper& keeper) {
                sum == 0 ? 0.0 : static_cast<double>(most * workers) / static_cast<double>(sum));
 }
 
+// How many words are for ringmaster-run: the rest is the server's command, whose options are not
+// looked at.
+int CountOwnWords(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--" || word.empty() || word[0] != '-') return i;
+    if (word == "--policy" || word == "--stats") ++i;
+  }
+  return argc;
+}
+
 int Main(int argc, char** argv) {
   CLI::App app{
       "Starts a server that was not written for Ringmaster. A policy decides which of its workers "
@@ -119,10 +130,19 @@ int Main(int argc, char** argv) {
                  "line for each worker")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--report", options.report, "one line for each worker at the end");
-  app.add_option("COMMAND", options.command, "the server's command and its arguments, behind --")
-      ->required();
-  app.positionals_at_end();
-  CLI11_PARSE(app, argc, argv);
+  app.footer("What follows is the server's command, with its arguments. -- may stand before it.");
+  const int own = CountOwnWords(argc, argv);
+  CLI11_PARSE(app, own, argv);
+  options.command.assign(argv + own, argv + argc);
+  if (!options.command.empty() && options.command[0] == "--") {
+    options.command.erase(options.command.begin());
+  }
+  if (options.command.empty()) {
+    std::fprintf(stderr,
+                 "ringmaster-run: the server's command is missing, for instance: "
+                 "ringmaster-run -- gunicorn -w 4 app:app\n");
+    return 2;
+  }
 
   const absl::StatusOr<PolicyChoice> choice = ChoiceOf(options.policy);
   if (!choice.ok()) {
