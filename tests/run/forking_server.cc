@@ -15,7 +15,9 @@
 //     --late-listen        only binds before workers start
 //     --blocking           the listener blocks
 //     --close-ranges       closes every descriptor above 2 that is not its own, as daemons do
-//     --raw-close          closes connections by the system call
+//     --raw-close          closes connections and listeners by the system call
+//     --one-name           the same epoll data for all listeners, which are then all tried
+//     --once               asks for one event of a listener at a time (EPOLLONESHOT)
 //     --clean              starts workers by exec with an empty environment
 //
 // SIGTERM ends it. SIGHUP replaces the workers; the old ones close the listener and serve what they
@@ -54,6 +56,8 @@ struct Options {
   bool blocking = false;
   bool close_ranges = false;
   bool raw_close = false;
+  bool one_name = false;
+  bool once = false;
   bool clean = false;
   std::vector<int> ports;
   std::vector<int> listeners;  // in a worker that was started by exec
@@ -95,6 +99,11 @@ Options Parse(int argc, char** argv) {
       options.close_ranges = true;
     } else if (word == "--raw-close") {
       options.raw_close = true;
+    } else if (word == "--one-name") {
+      options.one_name = true;
+    } else if (word == "--once") {
+      options.once = true;
+      options.flags |= EPOLLONESHOT;
     } else if (word == "--clean") {
       options.clean = true;
     } else if (word == "--listener") {
@@ -138,12 +147,14 @@ void Close(const Options& options, int fd) {
 
 void Serve(const Options& options, const std::vector<int>& listeners) {
   const int set = epoll_create1(EPOLL_CLOEXEC);
-  const auto add = [&](int fd, unsigned flags) {
+  const auto control = [&](int op, int fd, unsigned flags) {
+    const bool listens = std::find(listeners.begin(), listeners.end(), fd) != listeners.end();
     epoll_event event{};
     event.events = EPOLLIN | flags;
-    event.data.fd = fd;
-    if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0) Fail("epoll_ctl");
+    event.data.fd = listens && options.one_name ? listeners[0] : fd;
+    if (epoll_ctl(set, op, fd, &event) != 0) Fail("epoll_ctl");
   };
+  const auto add = [&](int fd, unsigned flags) { control(EPOLL_CTL_ADD, fd, flags); };
   for (const int listener : listeners) {
     if (options.late_listen && listen(listener, 1024) != 0) Fail("listen");
     add(listener, options.flags);
@@ -159,7 +170,7 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
       listens = false;
       for (const int listener : listeners) {
         epoll_ctl(set, EPOLL_CTL_DEL, listener, nullptr);
-        close(listener);
+        Close(options, listener);
       }
       if (open == 0) break;
     }
@@ -169,16 +180,20 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
       const int fd = events[i].data.fd;
       if (std::find(listeners.begin(), listeners.end(), fd) != listeners.end()) {
         if (!listens) continue;
-        do {
-          const int client = accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-          if (client < 0) break;
-          ++open;
-          add(client, 0);
-          if (options.again > 0 && ++accepted % options.again == 0) {
-            epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr);
-            add(fd, options.flags);
-          }
-        } while (options.takes_all);
+        for (const int listener : listeners) {
+          if (listener != fd && !options.one_name) continue;
+          do {
+            const int client = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (client < 0) break;
+            ++open;
+            add(client, 0);
+            if (options.again > 0 && ++accepted % options.again == 0) {
+              epoll_ctl(set, EPOLL_CTL_DEL, listener, nullptr);
+              add(listener, options.flags);
+            }
+          } while (options.takes_all);
+          if (options.once) control(EPOLL_CTL_MOD, listener, options.flags);
+        }
         continue;
       }
       char text[1024];

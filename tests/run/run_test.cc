@@ -16,6 +16,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <regex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -81,8 +82,9 @@ class RunTest : public ::testing::Test {
 
   void Start(std::vector<std::string> server, const std::string& policy = "least-loaded",
              int listeners = 1) {
-    std::vector<std::string> command = {RunProgram(), "--report", "--policy",
-                                        policy,       "--",       Forking()};
+    std::vector<std::string> command = {RunProgram()};
+    command.insert(command.end(), run_options_.begin(), run_options_.end());
+    command.insert(command.end(), {"--policy", policy, "--", Forking()});
     command.insert(command.end(), server.begin(), server.end());
     for (int i = 0; i < listeners; ++i) {
       ports_.push_back(FreePort());
@@ -113,6 +115,20 @@ class RunTest : public ::testing::Test {
     held_.clear();
     // Until each has been closed by its worker as well.
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  // Until the last line of what ringmaster-run says matches.
+  bool LastLineBecomes(const std::string& pattern) {
+    const std::regex wanted(pattern);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    do {
+      child_->WaitForErrLine("not said", std::chrono::milliseconds(60));
+      const std::string& text = child_->err();
+      const size_t end = text.rfind('\n');
+      if (end == std::string::npos) continue;
+      const size_t begin = text.rfind('\n', end - 1) + 1;
+      if (std::regex_search(text.substr(begin, end - begin), wanted)) return true;
+    } while (std::chrono::steady_clock::now() < until);
+    return false;
   }
   // Opens connections that stay, asks each, and returns how many each worker has, the most first.
   std::vector<int> Spread(int count) {
@@ -146,6 +162,7 @@ class RunTest : public ::testing::Test {
     ADD_FAILURE() << ::testing::PrintToString(counts);
   }
 
+  std::vector<std::string> run_options_ = {"--report"};
   std::vector<uint16_t> ports_;
   std::unique_ptr<ChildProcess> child_;
   std::vector<int> clients_;
@@ -179,7 +196,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Way{"blocking", {"--blocking"}}, Way{"closing_ranges", {"--close-ranges"}},
                       Way{"closing_ranges_before_exec", {"--start", "exec", "--close-ranges"}},
                       Way{"with_an_environment_of_its_own", {"--start", "exec", "--clean"}},
-                      Way{"with_two_listeners", {}, 2}),
+                      Way{"with_two_listeners", {}, 2},
+                      Way{"with_two_listeners_of_one_name", {"--one-name"}, 2},
+                      Way{"asking_once", {"--once"}}),
     [](const ::testing::TestParamInfo<Way>& way) { return std::string(way.param.name); });
 
 TEST_F(RunTest, RoundRobinGoesRound) {
@@ -199,6 +218,42 @@ TEST_F(RunTest, ConnectionsThatAreClosedBehindItsBackDoNotCountForEver) {
     clients_.clear();
   }
 }
+
+TEST_F(RunTest, CountsFallThoughConnectionsAreClosedBehindItsBack) {
+  run_options_ = {"--stats", "0.05"};
+  Start({"--raw-close"});
+  if (HasFatalFailure()) return;
+  Spread(40);
+  for (const int fd : clients_) close(fd);
+  clients_.clear();
+  EXPECT_TRUE(LastLineBecomes("^ringmaster-run:( [0-9]+: [0-9]+ accepted, 0 open;?){4}$"))
+      << child_->err();
+}
+
+// Clients are refused as soon as the server has closed its listener, though its processes live on.
+class ClosingTest : public RunTest,
+                    public ::testing::WithParamInterface<std::pair<const char*, const char*>> {};
+
+TEST_P(ClosingTest, AListenerThatTheServerHasClosedRefuses) {
+  const auto& [how, policy] = GetParam();
+  Start(*how == '\0' ? std::vector<std::string>{} : std::vector<std::string>{how}, policy);
+  if (HasFatalFailure()) return;
+  Spread(16);  // these keep workers busy
+  child_->Signal(SIGTERM);
+  int fd = -1;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while ((fd = Connect(ports_[0])) >= 0 && std::chrono::steady_clock::now() < until) {
+    close(fd);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_LT(fd, 0);
+  if (fd >= 0) close(fd);
+}
+
+INSTANTIATE_TEST_SUITE_P(Servers, ClosingTest,
+                         ::testing::Values(std::pair{"", "least-loaded"}, std::pair{"", "none"},
+                                           std::pair{"--raw-close", "least-loaded"},
+                                           std::pair{"--raw-close", "none"}));
 
 TEST_F(RunTest, NobodyIsLostWhenWorkersAreKilled) {
   Start({});

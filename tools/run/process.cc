@@ -264,7 +264,10 @@ void Process::AfterFork() {
     set.epoll_fd.store(-1);
     set.worker.store(kNone);
     set.locked.clear();
-    for (Watch& watch : set.watches) watch.how.store(Watch::How::kNot);
+    for (Watch& watch : set.watches) {
+      watch.how.store(Watch::How::kNot);
+      watch.fd.store(-1);
+    }
   }
   waited_for = nullptr;
 }
@@ -314,6 +317,8 @@ uint32_t Process::Meet(int fd) {
   }
   auto& source_of = source_of_[fd];
   if (source_of.load() != source + 1) {
+    // It had the number, and was closed by a way that nobody saw.
+    if (source_of.load() != 0) ForgetListener(fd);
     descriptors_[source].fetch_add(1);
     source_of.store(static_cast<uint8_t>(source + 1));
     for (int highest = highest_.load(); highest < fd;) highest_.compare_exchange_weak(highest, fd);
@@ -412,6 +417,10 @@ bool Process::Control(int epoll_fd, int op, int fd, epoll_event* event, int& res
   } else {
     source = SourceOf(fd);
     set = SetOf(epoll_fd);
+    if (op == EPOLL_CTL_DEL && set != nullptr && counted_by_[fd].load() != 0) {
+      const uint32_t at = set->taken_out_count.fetch_add(1);
+      set->taken_out[at % Set::kTakenOutMax].store(fd);
+    }
     if (source == kNone || set == nullptr || !IsThisProcess()) return false;
   }
   const Locked locked(set->locked);
@@ -531,8 +540,9 @@ int Process::Delete(Set& set, uint32_t source) {
   Watch& watch = set.watches[source];
   const bool by_sight = watch.how.load() == Watch::How::kSight;
   const uint32_t sight = PairOf(set, source).sight.load();
-  const int result = RawControl(set.epoll_fd.load(), EPOLL_CTL_DEL,
-                                by_sight ? numbers_.Sight(sight % kSightsMax) : watch.fd, nullptr);
+  const int result =
+      RawControl(set.epoll_fd.load(), EPOLL_CTL_DEL,
+                 by_sight ? numbers_.Sight(sight % kSightsMax) : watch.fd.load(), nullptr);
   watch.how.store(Watch::How::kNot);
   Unjoin(set, source);
   if (by_sight && sight < kSightsMax) {
@@ -552,6 +562,7 @@ void Process::BeforeWait(Set& set, bool sleeps) {
   if (index >= kWorkersMax) return;
   const KeepErrno keep;
   Worker& worker = area().workers[index];
+  FindClosed(set);
   for (uint32_t source = 0; source < kSourcesMax; ++source) {
     const Watch::How how = set.watches[source].how.load(std::memory_order_relaxed);
     if (how == Watch::How::kNot) continue;
@@ -584,40 +595,63 @@ int Process::AfterWait(Set& set, epoll_event* events, int count) {
   Worker& worker = area().workers[index];
   worker.Moved();
   // What was brought for each source, and whether anything else was.
-  std::array<bool, kSourcesMax> brought{};
-  int others = std::max(count, 0);
+  std::array<uint32_t, kSourcesMax> by_sight;
+  size_t by_sight_count = 0;
   for (uint32_t source = 0; source < kSourcesMax; ++source) {
-    const Watch& watch = set.watches[source];
-    if (watch.how.load(std::memory_order_relaxed) != Watch::How::kSight) continue;
-    brought[source] = std::any_of(events, events + std::max(count, 0), [&](const epoll_event& it) {
-      return it.data.u64 == watch.event.data.u64;
-    });
-    others -= brought[source];
+    if (set.watches[source].how.load(std::memory_order_relaxed) == Watch::How::kSight) {
+      by_sight[by_sight_count++] = source;
+    }
+  }
+  if (by_sight_count == 0) {
+    SayBusy(worker);
+    return count;
+  }
+  std::array<bool, kSourcesMax> brought{};
+  bool does_other_things = count <= 0;
+  for (int i = 0; i < count; ++i) {
+    bool is_other = true;
+    for (size_t at = 0; at < by_sight_count; ++at) {
+      if (set.watches[by_sight[at]].event.data.u64 != events[i].data.u64) continue;
+      brought[by_sight[at]] = true;
+      is_other = false;
+    }
+    does_other_things |= is_other;
   }
   // Rule "first" of processes/desk.h.
-  const bool does_other_things = count <= 0 || others > 0;
   if (does_other_things) SayBusy(worker);
+  std::array<bool, kSourcesMax> stray{};
+  bool anything_stray = false;
   for (uint32_t source = 0; source < kSourcesMax; ++source) {
-    const Watch& watch = set.watches[source];
-    if (watch.how.load(std::memory_order_relaxed) != Watch::How::kSight) continue;
+    if (!brought[source]) continue;
     Pair& pair = PairOf(set, source);
-    if (!brought[source] || pair.permits.Read().claimable > 0) continue;
+    if (pair.permits.Read().claimable > 0) continue;
+    stray[source] = true;
     if (KeeperGone()) {
       const Locked locked(set.locked);
       Follow(set, source);
     } else {
       pair.shown.store(1, std::memory_order_seq_cst);  // rule "stray"
       Visit(set, source);
-      if (pair.permits.Read().claimable > 0) continue;
+      stray[source] = pair.permits.Read().claimable == 0;
     }
-    epoll_event* const end = events + count;
-    epoll_event* const event = std::find_if(
-        events, end, [&](const epoll_event& it) { return it.data.u64 == watch.event.data.u64; });
-    if (event == end) continue;
-    std::copy(event + 1, end, event);
-    --count;
+    anything_stray |= stray[source];
   }
-  return count;
+  if (!anything_stray) return count;
+  // A server may call several listeners by one name. Then any of them may have a permit. And one
+  // that wants to hear once has to hear, or it never asks again.
+  const auto is_stray = [&](const epoll_event& event) {
+    bool is = false;
+    for (uint32_t source = 0; source < kSourcesMax; ++source) {
+      if (set.watches[source].how.load(std::memory_order_relaxed) == Watch::How::kNot ||
+          set.watches[source].event.data.u64 != event.data.u64) {
+        continue;
+      }
+      if (!stray[source] || (set.watches[source].event.events & EPOLLONESHOT) != 0) return false;
+      is = true;
+    }
+    return is;
+  };
+  return static_cast<int>(std::remove_if(events, events + count, is_stray) - events);
 }
 
 bool Process::KeeperGone() {
@@ -705,6 +739,28 @@ void Process::Uncount(int fd) {
   std::atomic<uint32_t>& open = area().workers[worker - 1].open;
   uint32_t now = open.load();
   while (now > 0 && !open.compare_exchange_weak(now, now - 1)) continue;
+}
+
+bool Process::WasClosed(int listener, uint32_t source) {
+  return SourceOf(listener) == source && CookieOf(listener) != known_[source].load();
+}
+
+void Process::FindClosed(Set& set) {
+  for (uint32_t source = 0; source < kSourcesMax; ++source) {
+    const Watch& watch = set.watches[source];
+    const int fd = watch.fd.load(std::memory_order_relaxed);
+    // One that is watched is asked when it brings something.
+    if (fd >= 0 && watch.how.load(std::memory_order_relaxed) == Watch::How::kNot &&
+        WasClosed(fd, source)) {
+      Closed(fd);
+    }
+  }
+  if (set.taken_out_count.load(std::memory_order_relaxed) == 0) return;
+  set.taken_out_count.store(0);
+  for (std::atomic<int>& taken_out : set.taken_out) {
+    const int fd = taken_out.exchange(0);
+    if (fd > 0 && counted_by_[fd].load() != 0 && Option(fd, SO_TYPE) < 0) Uncount(fd);
+  }
 }
 
 void Process::ForgetListener(int fd) {

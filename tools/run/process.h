@@ -32,7 +32,7 @@ struct Watch {
     kSight,     // a sight stands there in its place
   };
   std::atomic<How> how{How::kNot};
-  int fd = -1;  // the listener, as the server calls it
+  std::atomic<int> fd{-1};  // the listener, as the server calls it
   epoll_event event{};
 };
 
@@ -43,6 +43,11 @@ struct Set {
   // For a moment by whoever changes a watch. Threads that find it locked yield.
   std::atomic_flag locked = ATOMIC_FLAG_INIT;
   std::array<Watch, processes::kSourcesMax> watches;
+  // Counted connections that were taken out of the set: next they may be closed by a system call
+  // that nobody sees. 0: none.
+  static constexpr size_t kTakenOutMax = 64;
+  std::array<std::atomic<int>, kTakenOutMax> taken_out{};
+  std::atomic<uint32_t> taken_out_count{0};
 };
 
 class Process {
@@ -108,6 +113,9 @@ class Process {
   void ReleaseSet(Set& set);
   void ForgetListener(int fd);
   void Uncount(int fd);
+  // Servers close by system calls of their own, too (Node does). Looks for what was closed so.
+  void FindClosed(Set& set);
+  bool WasClosed(int listener, uint32_t source);
   void RingBell();
 
   int Add(Set& set, uint32_t source, int fd, const epoll_event& event);
