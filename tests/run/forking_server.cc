@@ -20,8 +20,8 @@
 //     --once               asks for one event of a listener at a time (EPOLLONESHOT)
 //     --clean              starts workers by exec with an empty environment
 //
-// SIGTERM ends it. SIGHUP replaces the workers; the old ones close the listener and serve what they
-// have.
+// SIGUSR1 makes a worker start itself anew by exec, as the same process. SIGTERM ends it. SIGHUP
+// replaces the workers; the old ones close the listener and serve what they have.
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -66,6 +66,7 @@ struct Options {
 
 volatile sig_atomic_t ends = 0;
 volatile sig_atomic_t reloads = 0;
+volatile sig_atomic_t renewals = 0;
 
 [[noreturn]] void Fail(const char* what) {
   std::perror(what);
@@ -145,6 +146,20 @@ void Close(const Options& options, int fd) {
   }
 }
 
+[[noreturn]] void Renew(const Options& options, const std::vector<int>& listeners) {
+  std::vector<std::string> words = {"forking_server", "--wait", options.wait, "--take",
+                                    options.takes_all ? "all" : "one"};
+  for (const int fd : listeners) {
+    fcntl(fd, F_SETFD, 0);
+    words.insert(words.end(), {"--listener", std::to_string(fd)});
+  }
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  execv("/proc/self/exe", arguments.data());
+  Fail("execv");
+}
+
 void Serve(const Options& options, const std::vector<int>& listeners) {
   const int set = epoll_create1(EPOLL_CLOEXEC);
   const auto control = [&](int op, int fd, unsigned flags) {
@@ -174,6 +189,7 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
       }
       if (open == 0) break;
     }
+    if (renewals != 0) Renew(options, listeners);
     epoll_event events[64];
     const int count = Wait(options, set, events, 64);
     for (int i = 0; i < count; ++i) {
@@ -214,7 +230,10 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
 
 void CatchSignals() {
   struct sigaction action {};
-  action.sa_handler = [](int signal) { (signal == SIGHUP ? reloads : ends) = 1; };
+  action.sa_handler = [](int signal) {
+    (signal == SIGHUP ? reloads : signal == SIGUSR1 ? renewals : ends) = 1;
+  };
+  sigaction(SIGUSR1, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGHUP, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);

@@ -273,6 +273,22 @@ TEST_F(RunTest, NobodyIsLostWhenWorkersAreKilled) {
   }
 }
 
+// Its number lives on, its epoll sets do not.
+TEST_F(RunTest, AWorkerThatStartsItselfAnewIsOneWorker) {
+  run_options_ = {"--stats", "0.05"};
+  Start({});
+  if (HasFatalFailure()) return;
+  const int fd = Connect(ports_[0]);
+  const std::string who = AskWho(fd);
+  close(fd);
+  kill(std::stoi(who), SIGUSR1);
+  // Each worker, so the new one too.
+  AwaitWorkers(4);
+  ExpectEven();
+  EXPECT_TRUE(LastLineBecomes("^ringmaster-run:( [0-9]+: [0-9]+ accepted, 16 open;?){4}$"))
+      << child_->err();
+}
+
 TEST_F(RunTest, WhoeverStopsLosesItsTurn) {
   Start({});
   if (HasFatalFailure()) return;

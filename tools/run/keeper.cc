@@ -214,6 +214,10 @@ void Keeper::Answer(int socket) {
     answer.error = EPERM;
   } else if (request.kind == Request::Kind::kHello) {
     ++hellos_;
+    // What the process was before has ended with exec, though its number lives on.
+    ucred peer{};
+    socklen_t peer_length = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_length) == 0) Died(peer.pid);
     brings = {numbers_.Memory(), numbers_.Bell(), numbers_.Keeper()};
     for (uint32_t i = 0; i < kSightsMax; ++i) brings.push_back(numbers_.Sight(i));
   } else if (request.kind == Request::Kind::kListener && came >= 0) {
