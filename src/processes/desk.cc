@@ -1,6 +1,7 @@
 #include "processes/desk.h"
 
 #include <algorithm>
+#include <bit>
 #include <span>
 
 namespace ringmaster::processes {
@@ -106,10 +107,10 @@ void Desk::SaveMemory() {
 void Desk::Find() {
   found_count_ = 0;
   const int64_t late_before_ns = kernel_.NowNs() - kLateNs;
-  for (uint32_t i = 0; i < kWorkersMax; ++i) {
-    if (!source_.Joined(i) || PairOf(i).sight.load(std::memory_order_seq_cst) >= kSightsMax) {
-      continue;
-    }
+  uint64_t joined = source_.joined.load(std::memory_order_seq_cst);
+  for (; joined != 0; joined &= joined - 1) {
+    const auto i = static_cast<uint32_t>(std::countr_zero(joined));
+    if (PairOf(i).sight.load(std::memory_order_seq_cst) >= kSightsMax) continue;
     const Worker& worker = area_.workers[i];
     const bool waits = worker.waits.load(std::memory_order_seq_cst) != 0;
     joined_[found_count_] = i;
