@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -315,6 +316,23 @@ TEST_F(RunTest, AReloadLosesNobodyAndTheNewOnesAreEven) {
   ExpectEven();
 }
 
+// A shell waits until what it has started stops, and that is ringmaster-run.
+TEST_F(RunTest, ItStopsWithItsServerAndGoesOnWithIt) {
+  Start({});
+  if (HasFatalFailure()) return;
+  child_->Signal(SIGTSTP);
+  siginfo_t info{};
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (info.si_pid == 0 && std::chrono::steady_clock::now() < until) {
+    ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child_->pid()), &info, WSTOPPED | WNOHANG), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(info.si_pid, child_->pid());
+  child_->Signal(SIGCONT);
+  Spread(8);
+  // That it goes on is seen when it ends.
+}
+
 // A server without its keeper serves on.
 TEST_F(RunTest, IfRingmasterRunIsKilledTheServerServesOn) {
   Start({});
@@ -448,6 +466,16 @@ TEST_F(SentenceTest, TheServersOptionsAreItsOwn) {
   const Outcome nothing = With({"--report"});
   EXPECT_EQ(nothing.status, 2);
   ExpectContains(nothing.err, "the server's command is missing");
+}
+
+// Else a server that systemd starts with its listeners does not take them.
+TEST_F(SentenceTest, WhatIsForOneProcessIsForTheServer) {
+  const Outcome outcome =
+      RunToEnd({.command = {"/bin/sh", "-c",
+                            "export LISTEN_PID=$$ WATCHDOG_PID=1; exec \"$0\" -- /bin/sh -c "
+                            "'test $LISTEN_PID = $$ && test $WATCHDOG_PID = 1'",
+                            RunProgram()}});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
 }
 
 // One that does not listen is no server; it runs all the same.

@@ -439,17 +439,20 @@ void Keeper::TakeSignals() {
   while (read(signals_, &info, sizeof(info)) == sizeof(info)) {
     const auto signal = static_cast<int>(info.ssi_signo);
     if (signal == SIGCHLD) continue;
-    // What the terminal says, it has said to the server as well.
-    if (info.ssi_code == SI_KERNEL) continue;
+    const auto pass_on = [&](pid_t process) {
+      // What the terminal says, it has said to everybody in its foreground.
+      if (info.ssi_code == SI_KERNEL && getpgid(process) == getpgrp()) return;
+      kill(process, signal);
+    };
     if (!server_ended_) {
-      kill(server_, signal);
+      pass_on(server_);
       continue;
     }
     // It has gone into the background: to whatever it has left.
     if (FILE* const list =
             std::fopen(absl::StrCat("/proc/self/task/", getpid(), "/children").c_str(), "r")) {
       int child = 0;
-      while (std::fscanf(list, "%d", &child) == 1) kill(child, signal);
+      while (std::fscanf(list, "%d", &child) == 1) pass_on(child);
       std::fclose(list);
     }
   }
@@ -459,10 +462,16 @@ void Keeper::TakeSignals() {
 bool Keeper::ReapChildren() {
   while (true) {
     int status = 0;
-    const pid_t pid = waitpid(-1, &status, WNOHANG);
+    const pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED);
     if (pid == 0) return true;
     if (pid < 0) return errno == EINTR;
     if (pid != server_) continue;
+    if (WIFSTOPPED(status)) {
+      // By job control: then the shell waits until this process stops, too.
+      const int by = WSTOPSIG(status);
+      if (by == SIGTSTP || by == SIGTTIN || by == SIGTTOU) kill(getpid(), SIGSTOP);
+      continue;
+    }
     server_ended_ = true;
     status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   }
@@ -470,6 +479,7 @@ bool Keeper::ReapChildren() {
 
 int Keeper::Run(pid_t server) {
   server_ = server;
+  signal(SIGPIPE, SIG_IGN);  // nobody may read what is said here
   int64_t stats_at = NowMs();
   const auto every_ms = static_cast<int64_t>(options_.stats_seconds * 1'000);
   while (true) {

@@ -193,6 +193,14 @@ int Main(int argc, char** argv) {
         others == nullptr || *others == '\0' ? shim : absl::StrCat(shim, ":", others);
     setenv(kPreload, preload.c_str(), 1);
     setenv(kVariable, (*keeper)->variable().c_str(), 1);
+    // What systemd gives to one process only is the server's (listeners, and who is watched).
+    const std::string starter = std::to_string(getppid());
+    for (const char* const name : {"LISTEN_PID", "WATCHDOG_PID"}) {
+      const char* const receiver = std::getenv(name);
+      if (receiver != nullptr && receiver == starter) {
+        setenv(name, std::to_string(getpid()).c_str(), 1);
+      }
+    }
     Execute(options.command);
   }
   const int status = (*keeper)->Run(server);
