@@ -208,18 +208,6 @@ TEST_F(RunTest, RoundRobinGoesRound) {
   ExpectEven();
 }
 
-// Counts that rely on close are set right when the number comes back from accept.
-TEST_F(RunTest, ConnectionsThatAreClosedBehindItsBackDoNotCountForEver) {
-  Start({"--raw-close"});
-  if (HasFatalFailure()) return;
-  for (int round = 0; round < 3; ++round) {
-    const std::vector<int> counts = Spread(40);
-    EXPECT_EQ(counts.size(), 4u);
-    for (const int fd : clients_) close(fd);
-    clients_.clear();
-  }
-}
-
 TEST_F(RunTest, CountsFallThoughConnectionsAreClosedBehindItsBack) {
   run_options_ = {"--stats", "0.05"};
   Start({"--raw-close"});
