@@ -48,6 +48,14 @@ bool Desk::Repair() {
   return looked != Looked::kTrouble;
 }
 
+void Desk::Abandon() {
+  source_.mode.store(Mode::kLeft, std::memory_order_seq_cst);
+  // Nobody begins to hold it any more.
+  while (!source_.word.Depose(source_.word.Read(), held_)) continue;
+  Find();
+  GiveUp();
+}
+
 Desk::Looked Desk::Work() {
   Wakes wakes;
   LoadMemory();

@@ -93,6 +93,8 @@ class Desk {
 
   // Keeper. Deposes whoever holds the desk, and renews.
   bool Repair();
+  // Keeper. Deposes whoever holds the desk, and wakes everybody: the kernel decides from now on.
+  void Abandon();
 
  private:
   struct Found {

@@ -284,5 +284,16 @@ TEST_F(DeskTest, TurnsThatWereGivenBackAreOwed) {
   EXPECT_EQ(Claimable(first), 1u);
 }
 
+TEST_F(DeskTest, IfTheKeeperAbandonsItEverybodyIsAwakeWhoeverHeldIt) {
+  Begin(3);
+  uint64_t held = 0;
+  ASSERT_TRUE(source().word.TryHold(1, held));
+  Desk(*area_, 0, kNone, *policy_, kernel_).Abandon();
+  EXPECT_EQ(source().mode, Mode::kLeft);
+  EXPECT_FALSE(source().word.Holds(held));
+  kernel_.waiting = 1;
+  for (uint32_t i = 0; i < 3; ++i) EXPECT_TRUE(kernel_.Wakes(i)) << i;
+}
+
 }  // namespace
 }  // namespace ringmaster::processes

@@ -202,6 +202,14 @@ INSTANTIATE_TEST_SUITE_P(
                       Way{"asking_once", {"--once"}}),
     [](const ::testing::TestParamInfo<Way>& way) { return std::string(way.param.name); });
 
+// Those who could not wait for a permit would take everything.
+TEST_F(RunTest, IfThereAreTooManyWorkersTheKernelDecides) {
+  Start({"--workers", "70"});
+  if (HasFatalFailure()) return;
+  EXPECT_TRUE(child_->WaitForErrLine("the server has more than 64 workers", kSoon).has_value());
+  EXPECT_GE(Spread(40).size(), 1u);
+}
+
 TEST_F(RunTest, RoundRobinGoesRound) {
   Start({}, "round-robin");
   if (HasFatalFailure()) return;

@@ -306,9 +306,8 @@ void Keeper::LookForChanges() {
   for (uint32_t i = 0; i < kSourcesMax; ++i) {
     Source& source = area().sources[i];
     if (source.mode.load() == Mode::kFree) continue;
-    if (source.mode.load() == Mode::kLeft) {
-      Remark(
-          "a listener could not be watched as it is needed: its connections go on as without us");
+    if (source.mode.load() == Mode::kLeft && !std::exchange(motions_[i].abandoned, true)) {
+      Abandon(i);
     }
     const auto has = [&] {
       return std::any_of(area().workers.begin(), area().workers.end(),
@@ -386,7 +385,21 @@ void Keeper::Repair(uint32_t source) {
   if (options_.prepared == nullptr) return;
   EpollKernel kernel(numbers_, source);
   processes::Desk desk(area(), source, kNone, *options_.prepared, kernel);
-  if (!desk.Repair()) {
+  if (!desk.Repair() && !std::exchange(motions_[source].abandoned, true)) Abandon(source);
+}
+
+void Keeper::Abandon(uint32_t source) {
+  if (options_.prepared == nullptr) return;
+  EpollKernel kernel(numbers_, source);
+  processes::Desk(area(), source, kNone, *options_.prepared, kernel).Abandon();
+  const bool workers_full =
+      std::all_of(area().workers.begin(), area().workers.end(),
+                  [](const Worker& worker) { return worker.owner.load() != 0; });
+  if (workers_full || ~area().sights.load() == 0) {
+    Remark(absl::StrCat("the server has more than ", kWorkersMax,
+                        " workers (for several listeners each counts several times), which is "
+                        "too many: the kernel decides between them"));
+  } else {
     Remark("a listener could not be watched as it is needed: its connections go on as without us");
   }
 }

@@ -74,6 +74,8 @@ class Keeper {
   // Returns how long to wait for the next look, in milliseconds; -1: until something happens.
   int LookAfterSources(int64_t now_ms);
   void Repair(uint32_t source);
+  // The source is left (Mode::kLeft): everybody hears it, and the user hears why.
+  void Abandon(uint32_t source);
   void PrintStats();
   void Remark(std::string text);
 
@@ -101,6 +103,7 @@ class Keeper {
     bool quiet = false;  // its listener wakes the keeper once
     int64_t met_at_ms = 0;
     bool was_had = false;  // by some worker
+    bool abandoned = false;
   };
   std::array<Motion, processes::kSourcesMax> motions_;
   struct Mark {

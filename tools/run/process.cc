@@ -401,6 +401,18 @@ bool Process::Visit(const Set& set, uint32_t source) {
   return false;
 }
 
+void Process::Leave(uint32_t source) {
+  const KeepErrno keep;
+  if (only_counts()) return;
+  std::atomic<Mode>& mode = area().sources[source].mode;
+  Mode now = mode.load();
+  while (now == Mode::kPlain || now == Mode::kAimed) {
+    if (!mode.compare_exchange_weak(now, Mode::kLeft)) continue;
+    RingBell();  // the keeper wakes the others
+    return;
+  }
+}
+
 // --- epoll_ctl -----------------------------------------------------------------------------------
 
 bool Process::Control(int epoll_fd, int op, int fd, epoll_event* event, int& result) {
@@ -413,7 +425,10 @@ bool Process::Control(int epoll_fd, int op, int fd, epoll_event* event, int& res
     source = Meet(fd);
     if (source == kNone) return false;
     set = MakeSet(epoll_fd);
-    if (set == nullptr) return false;
+    if (set == nullptr) {
+      Leave(source);
+      return false;
+    }
   } else {
     source = SourceOf(fd);
     set = SetOf(epoll_fd);
@@ -508,8 +523,10 @@ void Process::Follow(Set& set, uint32_t source) {
   const Mode mode = ModeOf(source);
   const int epoll_fd = set.epoll_fd.load();
   if (mode == Mode::kAimed && watch.how.load() == Watch::How::kListener) {
-    // If there is no sight, it goes on as it is: woken by each connection.
-    if (!UseSight(set, source, EPOLL_CTL_ADD, watch.event)) return;
+    if (!UseSight(set, source, EPOLL_CTL_ADD, watch.event)) {
+      Leave(source);
+      return;
+    }
     RawControl(epoll_fd, EPOLL_CTL_DEL, watch.fd, nullptr);
     watch.how.store(Watch::How::kSight);
     Visit(set, source);
@@ -684,14 +701,14 @@ Process::Accepting Process::BeforeAccept(int fd) {
     return accepting;
   }
   if (PairOf(*set, source).permits.Claim()) {
-    accepting.leave = Leave::kPermit;
+    accepting.way = Way::kPermit;
     // Rule "first".
     SayBusy(area().workers[set->worker.load() % kWorkersMax]);
     return accepting;
   }
   // A listener that blocks: its caller waits in the kernel, as without us.
   const long flags = syscall(SYS_fcntl, fd, F_GETFL, 0);
-  if ((flags & O_NONBLOCK) != 0) accepting.leave = Leave::kNoPermit;
+  if ((flags & O_NONBLOCK) != 0) accepting.way = Way::kNoPermit;
   return accepting;
 }
 
@@ -719,7 +736,7 @@ void Process::AfterAccept(const Accepting& accepting, int accepted) {
       }
     }
   }
-  if (accepting.leave == Leave::kPermit) {
+  if (accepting.way == Way::kPermit) {
     core::Permits& permits = PairOf(set, accepting.source).permits;
     if (accepted >= 0) {
       permits.CountAccepted();

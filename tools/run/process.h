@@ -91,9 +91,9 @@ class Process {
   // --- accept --------------------------------------------------------------------------------
 
   // What accept does with a listener that is a source.
-  enum class Leave : uint8_t { kAsEver, kPermit, kNoPermit };
+  enum class Way : uint8_t { kAsEver, kPermit, kNoPermit };
   struct Accepting {
-    Leave leave = Leave::kAsEver;
+    Way way = Way::kAsEver;
     uint32_t source = processes::kNone;
     Set* set = nullptr;
   };
@@ -106,6 +106,8 @@ class Process {
   bool KeeperGone();
   processes::Pair& PairOf(const Set& set, uint32_t source);
   bool Visit(const Set& set, uint32_t source);
+  // Somebody watches the source and cannot wait for a permit: it would get all connections.
+  void Leave(uint32_t source);
 
   uint32_t Meet(int fd);
   uint32_t FindSource(uint64_t cookie);

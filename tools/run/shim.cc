@@ -74,7 +74,7 @@ int AcceptFor(int fd, Accept accept) {
   Process& process = Process::Get();
   if (!process.active() || process.SourceOf(fd) == processes::kNone) return accept();
   const Process::Accepting accepting = process.BeforeAccept(fd);
-  if (accepting.leave == Process::Leave::kNoPermit) {
+  if (accepting.way == Process::Way::kNoPermit) {
     errno = EAGAIN;
     return -1;
   }
