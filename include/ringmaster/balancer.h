@@ -241,6 +241,9 @@ struct Event {
     // many as it may (SourceOptions::hold). `text` has the numbers. Said once, until nothing of the
     // source is held any more.
     kSetAside,
+    // A connection did not fit into a worker's file table, or its ring has none. Said once for each
+    // worker.
+    kTableFull,
   };
   Kind kind = Kind::kAccepting;
   uint32_t source = 0;    // index, where it concerns a source

@@ -28,6 +28,8 @@ struct ArrivalRecord {
   uint32_t worker = 0;             // kOffered, kSent: to whom
   uint32_t worker_generation = 0;  // kSent: which of those that have had the index
   int32_t fd = -1;                 // of a ticket: the poll mask
+  int32_t slot = -1;               // kSent: that it is installed from, see core/slots.h
+  uint32_t rooms = 0;              // kSent: what PortState::rooms said before it was
   Arrival facts;
   uint32_t giver = kNoGiver;  // who has passed it on, as long as that has joined its source
   uint64_t number = 0;        // in its source, in the order in which they came

@@ -20,6 +20,7 @@
 #include "core/places.h"
 #include "core/room.h"
 #include "core/sending.h"
+#include "core/slots.h"
 #include "core/source.h"
 #include "core/worker.h"
 
@@ -43,6 +44,7 @@ struct Books {
   Places places;
   Room room;
   Unsettled unsettled;
+  Slots slots;
   Ages ages;
   std::vector<Source> sources;  // by index; an index may be between two sources
   std::vector<Worker> workers;  // by index; `used` says whether there is one
@@ -174,6 +176,10 @@ struct Books {
     const Worker& worker = workers[index];
     return worker.sending.used() ? worker.sending.untaken() : ledger.worker(index).unclaimed;
   }
+  // Whether arrivals of the source are installed in the worker's file table. A ticket is no file.
+  static bool Installs(const Worker& worker, const Source& source) {
+    return worker.sending.direct() && !source.intake.tickets();
+  }
   // How long the worker has not moved although it has something unclaimed.
   int64_t StillNs(uint32_t index) const {
     return Unclaimed(index) == 0 ? 0 : workers[index].motion.StillNs(now_ns);
@@ -193,8 +199,13 @@ struct Books {
     if (free == 0) return 0;
     if (worker.sending.used()) {
       // The ring of the worker cannot be reached, or too much that was sent may still fail.
-      if (worker.bell.owed() || unsettled.full()) return 0;
-      return std::min(window - unclaimed, free);
+      if (worker.bell.owed()) return 0;
+      if (Installs(worker, source)) {
+        // Rule "full table" of core/sending.h.
+        if (worker.sending.Full(worker.config.state->Rooms())) return 0;
+        return std::min({window - unclaimed, free, slots.free()});
+      }
+      return unsettled.full() ? 0 : std::min(window - unclaimed, free);
     }
     // Holes between the oldest unclaimed offer and the tail use up words, too.
     const uint32_t words = worker.outbox.free();

@@ -18,10 +18,63 @@ void Delivery::Send(uint32_t index, ArrivalId id) {
   books_.Activate(index);
 }
 
-void Delivery::OnFailed(const Completion& completion) {
+void Delivery::Install(uint32_t index, ArrivalId id) {
+  Worker& worker = books_.workers[index];
+  books_.ledger.Send(id, index, worker.generation);
+  ArrivalRecord& record = books_.ledger.record(id);
+  record.slot = books_.slots.Take(id);
+  record.rooms = worker.config.state->Rooms();
+  ++books_.sources[record.source].unsettled;
+  worker.sending.Send(Sending::kNoTicket);
+  worker.sending.Install();
+  books_.ops.push_back({.key = {.kind = OpKind::kInstall, .index = id},
+                        .fd = worker.config.ring_fd,
+                        .tag = worker.sending.token(record.source),
+                        .sent = record.fd,
+                        .slot = record.slot});
+  books_.Activate(index);
+}
+
+void Delivery::OnTold(const Completion& completion) {
   const ArrivalId id = completion.key.index;
-  if (completion.result >= 0 || !books_.ledger.IsAt(id, Where::kSent)) return;
-  books_.unsettled.Failed(id, -completion.result);
+  if (!books_.ledger.IsAt(id, Where::kSent)) return;
+  const bool installs = completion.key.kind == OpKind::kInstall;
+  if (installs != (books_.ledger.record(id).slot >= 0)) return;  // nobody has asked for that
+  if (completion.result < 0) return books_.unsettled.Failed(id, -completion.result);
+  if (installs) Installed(id);
+}
+
+void Delivery::Installed(ArrivalId id) {
+  LetGo(id, /*closes=*/true);
+  --books_.sources[books_.ledger.record(id).source].unsettled;
+  books_.ledger.Settle(id);
+}
+
+// The kernel has said what became of it. `closes`: it is the worker's now, and ours is closed.
+void Delivery::LetGo(ArrivalId id, bool closes) {
+  ArrivalRecord& record = books_.ledger.record(id);
+  books_.ops.push_back({.key = {.kind = OpKind::kLetGo, .index = id},
+                        .fd = closes ? record.fd : -1,
+                        .slot = record.slot});
+  books_.slots.Put(record.slot);
+  record.slot = -1;
+  Worker& worker = books_.workers[record.worker];
+  const bool left = !worker.used || worker.generation != record.worker_generation;
+  left ? books_.slots.ToldOfLeaver(closes) : worker.sending.Told();
+}
+
+// By the rule "in the table and not known". It has just come back, so it is the first of its queue.
+void Delivery::DropUntold(const Source& source, ArrivalId id) {
+  books_.ops.push_back({.key = {.kind = OpKind::kLetGo, .index = id},
+                        .fd = books_.ledger.Drop(id),
+                        .hang_up = true});
+  books_.places.GiveBack(source.index);
+}
+
+void Delivery::GiveUpInstalls() {
+  for (uint32_t slot = 0; books_.slots.under_way() > 0 && slot < books_.slots.size(); ++slot) {
+    if (books_.slots.in(slot) != kNoArrival) Installed(books_.slots.in(slot));
+  }
 }
 
 void Delivery::Settle(bool all_reported) {
@@ -34,6 +87,9 @@ void Delivery::Settle(bool all_reported) {
     Source& source = books_.sources[record.source];
     Worker& worker = books_.workers[record.worker];
     const bool left = !worker.used || worker.generation != record.worker_generation;
+    const bool installs = record.slot >= 0;
+    const bool untold = installs && failure.error == kUntold;
+    if (installs) LetGo(id, /*closes=*/false);
     // Otherwise the worker gives back, or has given back, the place that the arrival had.
     bool place_is_free = false;
     if (!left) {
@@ -51,19 +107,26 @@ void Delivery::Settle(bool all_reported) {
           break;
       }
       policies_.Tell(source, "OnRecall", [&](Policy& policy) { policy.OnRecall(record.worker); });
-      bells_.Owe(record.worker, failure.error);
+      if (installs && failure.error == kNoSlot) {
+        worker.sending.FindFull(record.rooms);
+        if (worker.sending.fulls() == 1) books_.Emit(EventKind::kTableFull, 0, record.worker);
+      } else {
+        bells_.Owe(record.worker, failure.error);
+      }
       // It seemed to stand still only because the failure was told late, and has nothing to take.
       if (worker.motion.owes_motion() && books_.Unclaimed(record.worker) == 0) {
         books_.Moved(record.worker);
       }
     }
     if (!place_is_free) books_.places.ForceReserveShared();
-    unsettled.Forget(id);
+    if (!installs) unsettled.Forget(id);
     --source.unsettled;
     // Notes when it will be too old: nobody looked while it was on its way.
     books_.ages.IsOver(record.came_at_ns, source.config.age_max_ns, books_.now_ns);
-    books_.ledger.Unsend(id, left);
-    MergeTicket(source, id);
+    // What is installed is told in any order, and in any batch. What is sent beside it must fit in.
+    const bool by_number = books_.slots.size() > 0 && !untold;
+    books_.ledger.Unsend(id, left, by_number ? Ledger::Place::kByNumber : Ledger::Place::kFirst);
+    untold ? DropUntold(source, id) : MergeTicket(source, id);
   }
   if (!all_reported) return;
   unsettled.SettleAll([this](ArrivalId id) {

@@ -1,11 +1,18 @@
 // Delivery: how an arrival gets to the worker that was picked for it, and what becomes of what was
 // sent. A worker with an inbox is offered the arrival there (Outbox). To a worker with a tally the
-// arrival is sent, as a completion of the worker's own ring (Sending).
+// arrival is sent, as a completion of the worker's own ring (Sending). A connection may be
+// installed in the file table of that ring instead (kInstall, core/slots.h); that is a way of
+// sending, too.
 //
 // Rules:
 //  * Sent is claimed, until it has failed. What is sent counts as claimed at once. If the ring says
 //    later that the sending has failed, the arrival is held again, at its old place in the order.
-//    When the ring says that everything is reported, all that has not failed has been received.
+//    When the ring says that everything is reported, all that has not failed has been received. Of
+//    what is installed the ring says one by one what became of it.
+//  * In the table and not known. If the kernel has installed a connection and cannot say so
+//    (kUntold), the worker can never serve it, and another one must not: its client would see no
+//    end as long as the first worker's table has it. So the connection is ended, and counts as
+//    dropped.
 //  * A worker that takes nothing. One that has taken nothing for recall_after gets no credit until
 //    it takes something. Its untaken tickets are given up: somebody else gets one, if the source
 //    allows recalls.
@@ -35,14 +42,18 @@ class Delivery {
       : books_(books), policies_(policies), bells_(bells) {}
 
   // Offers or sends the arrival to the worker. The arrival is the first that its source holds, and
-  // the worker has credit. False: another master has taken the worker's last place meanwhile.
+  // the worker has credit. False: another master has taken the worker's last place meanwhile, or
+  // another worker the last slot.
   bool Deliver(WorkerIndex worker, ArrivalId id);
 
-  // The ring says that the sending of an arrival has failed.
-  void OnFailed(const Completion& completion);
-  // All completions of the batch were said. What has failed is held again. `all_reported`: what has
-  // not failed is settled.
+  // The ring says that the sending of an arrival has failed; or of one that was to be installed,
+  // what became of it.
+  void OnTold(const Completion& completion);
+  // All completions of the batch were said. What has failed is held again. `all_reported`: what was
+  // sent and has not failed is settled.
   void Settle(bool all_reported);
+  // Everything is refused: what is under way counts as installed.
+  void GiveUpInstalls();
 
   // --- What the workers have taken of what was sent to them ------------------------------------
 
@@ -61,6 +72,10 @@ class Delivery {
 
  private:
   void Send(uint32_t worker, ArrivalId id);
+  void Install(uint32_t worker, ArrivalId id);
+  void Installed(ArrivalId id);
+  void LetGo(ArrivalId id, bool closes);
+  void DropUntold(const Source& source, ArrivalId id);
   void TookFromOthers(uint32_t worker);
   void ForgetUnsent(Worker& worker, Source& source);
   void MergeTicket(Source& source, ArrivalId id);
@@ -81,10 +96,12 @@ inline bool Delivery::Deliver(WorkerIndex index, ArrivalId id) {
   const uint32_t unclaimed = books_.Unclaimed(index);
   RINGMASTER_CHECK(unclaimed < worker.motion.window());  // rule "credit" of core/books.h
   const ArrivalRecord& record = books_.ledger.record(id);
+  const bool installs = books_.Installs(worker, books_.sources[record.source]);
+  if (installs && books_.slots.free() == 0) return false;
   if (!books_.places.Take(index, record.source)) return false;
   if (unclaimed == 0) worker.motion.BeginsToWait(books_.now_ns);
   if (worker.sending.used()) {
-    Send(index, id);
+    installs ? Install(index, id) : Send(index, id);
     return true;
   }
   const bool touched = worker.outbox.unpublished();

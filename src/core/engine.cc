@@ -69,6 +69,7 @@ void Engine::OnBatch(std::span<const Completion> completions, int64_t now_ns, st
   }
   mover_.Move();
   closer_.Refuse();
+  if (books_.refusing) delivery_.GiveUpInstalls();
   if (books_.LetGo()) books_.more_to_do = true;
   aimer_.LookAfter();
   bells_.RingTouched();
@@ -89,7 +90,8 @@ void Engine::OnCompletion(const Completion& completion) {
     case OpKind::kDoorbell:
       return bells_.OnFailed(completion);
     case OpKind::kSend:
-      return delivery_.OnFailed(completion);
+    case OpKind::kInstall:
+      return delivery_.OnTold(completion);
     case OpKind::kPoll:
     case OpKind::kCount:
     case OpKind::kOverflows:
@@ -101,6 +103,7 @@ void Engine::OnCompletion(const Completion& completion) {
     case OpKind::kPollEnd:
     case OpKind::kHangUpEnd:
     case OpKind::kAcceptEnd:
+    case OpKind::kLetGo:
     case OpKind::kClose:
       return;  // only failures arrive, and what was to be ended or closed is gone already
   }

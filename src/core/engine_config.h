@@ -23,12 +23,13 @@ enum class EventKind : uint8_t {
   kSourceFailed,
   kWorkerStalled,
   kWorkerMoves,
-  kDoorbellFailed,  // or the sending of a connection
+  kDoorbellFailed,  // or the sending, or installing, of a connection
   kSourceBlocks,    // nobody accepts from it: it has become blocking, and who did might wait
   kTurnedAway,      // the ring has brought more than it said it could, see core/room.h
   kBacklogOverflow,
   kPolicyFailed,  // of the source, see policy_fault
   kSetAside,      // its policy has set aside as much as may be, or for long, see core/aside.h
+  kTableFull,     // the file table of a worker, for the first time, see core/sending.h
 };
 
 struct EngineEvent {
@@ -70,6 +71,7 @@ struct WorkerConfig {
   Inbox* inbox = nullptr;  // unused when there is a tally
   PortState* state = nullptr;
   Tally* tally = nullptr;  // arrivals are handed over as completions, see core/delivery.h
+  bool direct = false;     // and connections are installed in the file table of its ring
   int32_t ring_fd = -1;    // -1: it looks after every batch, and is not rung
   uint64_t tag = 0;
   uint32_t capacity = UINT32_MAX;
@@ -107,6 +109,7 @@ struct EngineConfig {
   int64_t recall_after_ns = 10'000'000;
   uint32_t completion_entries = 0;  // of the ring that is there; see core/room.h
   uint32_t completions_max = 512;   // that one batch may bring
+  uint32_t slots = 0;               // of its file table, see core/slots.h; 0: it has none
   int32_t watch_fd = -1;            // the master's eventfd; -1: nobody knocks through the ring
   const CpuTopology* topology = nullptr;  // borrowed; null: unknown
   Gate* gate = nullptr;                   // of all sources together; borrowed, may be null

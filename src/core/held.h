@@ -40,7 +40,7 @@ class Held {
   // none.
   int64_t OldestAside(uint32_t source) const;
 
-  // Puts a record at the end of its queue, or at the beginning, or takes it from the beginning.
+  // Puts a record at the end of its queue, or at the beginning; or takes it from the beginning.
   void Append(ArrivalId id) {
     Queue& queue = QueueOf(records_[id]);
     (queue.last == kNoArrival ? queue.first : records_[queue.last].next) = id;
@@ -53,6 +53,8 @@ class Held {
     queue.first = id;
     if (queue.last == kNoArrival) queue.last = id;
   }
+  // Puts a record into its queue by number.
+  void Put(ArrivalId id) { PutByNumber(QueueOf(records_[id]), id, kNoArrival); }
   void PopFirst(ArrivalId id) {
     ArrivalRecord& record = records_[id];
     Queue& queue = QueueOf(record);

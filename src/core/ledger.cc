@@ -126,8 +126,8 @@ void Ledger::Send(ArrivalId id, uint32_t worker, uint32_t worker_generation) {
   ++count.claimed;
 }
 
-void Ledger::Unsend(ArrivalId id, bool worker_left) {
-  const ArrivalRecord& record = records_[id];
+void Ledger::Unsend(ArrivalId id, bool worker_left, Place place) {
+  ArrivalRecord& record = records_[id];
   RINGMASTER_CHECK(record.where == Where::kSent);
   SourceCount& source = sources_[record.source];
   RINGMASTER_CHECK(source.claimed > 0);
@@ -139,7 +139,10 @@ void Ledger::Unsend(ArrivalId id, bool worker_left) {
     --count.claimed;
     ++count.recalled;
   }
-  PushHeldFirst(id);
+  if (place == Place::kFirst) return PushHeldFirst(id);
+  record.where = Where::kHeld;
+  CountPassedOn(record);
+  held_.Put(id);
 }
 
 void Ledger::Settle(ArrivalId id) {

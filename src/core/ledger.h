@@ -152,9 +152,10 @@ class Ledger {
   // The first of a queue of what its source holds is sent to the ring of `worker`.
   void Send(ArrivalId id, uint32_t worker, uint32_t worker_generation);
 
-  // Sending failed: it is held again, before everything else in its queue. The worker's counts are
-  // corrected unless it has left since.
-  void Unsend(ArrivalId id, bool worker_left);
+  // Sending failed: it is held again, before everything else in its queue, or by its number. The
+  // worker's counts are corrected unless it has left since.
+  enum class Place : uint8_t { kFirst, kByNumber };
+  void Unsend(ArrivalId id, bool worker_left, Place place = Place::kFirst);
 
   // Sending has not failed; the record is gone.
   void Settle(ArrivalId id);

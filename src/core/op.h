@@ -25,6 +25,10 @@ enum class OpKind : uint8_t {
   kHangUpEnd,   // ends the kHangUp of the same key
   kDoorbell,    // tells a worker's ring that its inbox is not empty; completes only on failure
   kSend,        // hands a connection to a worker's ring as a completion; completes only on failure
+  kInstall,     // puts a connection into the file table of a worker's ring, which a completion of
+                // that ring tells; always completes, perhaps many turns later
+  kLetGo,       // closes what the master has of a connection that was to be installed; completes
+                // only on failure
   kClose,       // closes a connection that nobody serves; completes only on failure
 };
 
@@ -37,6 +41,15 @@ inline constexpr int32_t kWouldWait = EDEADLK;
 // nothing more will come. What else a mask may have says that something has gone wrong, or ended.
 inline constexpr int32_t kReadableMask = 1;
 inline constexpr int32_t kEndedMask = 0x2000;
+
+// What a kInstall fails with, and what that means:
+//  * kNoSlot: the worker's file table has no free slot. Nothing has happened.
+//  * kUntold: the connection is in the table, but the kernel had no memory to say so. The worker
+//    does not know the slot, and nobody can take it out again.
+//  * Anything else: the ring could not be reached, or the kernel lacks memory. Nothing has
+//  happened.
+inline constexpr int32_t kNoSlot = ENFILE;
+inline constexpr int32_t kUntold = EOVERFLOW;
 
 // kState: connections may come; none come any more, but what has come can be accepted.
 inline constexpr int32_t kListens = 1;
@@ -67,15 +80,19 @@ struct OpKey {
   OpKind kind = OpKind::kWatch;
   uint8_t facts = 0;  // kAccept, kAcceptEach: a set of kFact bits
   uint16_t generation = 0;
-  uint32_t index = 0;  // of the source or worker; kSend: of the arrival
+  uint32_t index = 0;  // of the source or worker; kSend, kInstall, kLetGo: of the arrival
 };
 
 struct Op {
   OpKey key;
-  int32_t fd = -1;            // what is watched, accepted from, rung, sent to or closed
+  int32_t fd = -1;            // what is watched, accepted from, rung, sent to or closed; kLetGo: -1
+                              // if the connection stays open
   uint32_t accept_flags = 0;  // kAccept, kAcceptEach: SOCK_NONBLOCK and SOCK_CLOEXEC
-  uint64_t tag = 0;           // kDoorbell, kSend: the user_data that the worker sees
-  int32_t sent = -1;          // kSend: the res that the worker sees, a descriptor or a poll mask
+  uint64_t tag = 0;           // kDoorbell, kSend, kInstall: the user_data that the worker sees
+  int32_t sent = -1;          // kSend: the res that the worker sees, a descriptor or a poll mask;
+                              // kInstall: the descriptor
+  int32_t slot = -1;          // kInstall, kLetGo: of the master's own file table, see core/slots.h
+  bool hang_up = false;       // kLetGo: ends the connection, whoever else has it (kUntold)
   // Of what uses the number of a source: which file that must be, as the ring numbers files; 0: it
   // cannot be told. Otherwise the operation fails with kOtherFile.
   uint64_t file = 0;

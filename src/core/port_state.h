@@ -55,6 +55,11 @@ struct PortState {
   std::atomic<uint32_t> places{UINT32_MAX};
   // How many of its tickets are being redeemed at this moment, by any thread: see SourceIdentity.
   std::atomic<uint32_t> redeeming{0};
+  // Handoff::kDirect: how often the worker has said that there may be room in its file table, which
+  // is when it takes something, and when a lease ends. A master to which the kernel says that the
+  // table is full compares it with what it was before: see core/sending.h. Sequentially consistent,
+  // because saying so is one half of the hungry dance.
+  std::atomic<uint32_t> rooms{0};
   // Until when it counts as spoken for. Written by other workers of the balancer, under a mutex.
   std::atomic<int64_t> spoken_for_until_ns{0};
 
@@ -81,6 +86,9 @@ struct PortState {
     return says == Hint::kWaiting ||
            (says == Hint::kNone && serving.load(std::memory_order_seq_cst) == 0);
   }
+
+  void SayRoom() { rooms.fetch_add(1, std::memory_order_seq_cst); }
+  uint32_t Rooms() const { return rooms.load(std::memory_order_seq_cst); }
 
   // Another worker, which is about to pass something on to one that waits; one at a time. Whether
   // this one waits, and nobody has spoken for it of late. After kSpokenForNs it has got what it was

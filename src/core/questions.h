@@ -26,6 +26,8 @@ class Questions {
   bool worker_used(uint32_t worker) const { return of_worker(worker).used; }
   uint64_t doorbells(uint32_t worker) const { return of_worker(worker).bell.doorbells(); }
   uint64_t stalls(uint32_t worker) const { return of_worker(worker).motion.stalls(); }
+  // How often something did not fit into the worker's file table.
+  uint64_t table_fulls(uint32_t worker) const { return of_worker(worker).sending.fulls(); }
   uint32_t open(uint32_t worker) const {
     const Worker& of = of_worker(worker);
     return of.used ? of.config.state->open.load(std::memory_order_relaxed) : 0;
@@ -127,18 +129,26 @@ class Questions {
   // What has happened since the last call of Engine::ClearEvents.
   std::span<const EngineEvent> events() const { return books_.events; }
   // Whether nothing is armed or under way any more, at a master that rests.
-  bool AtRest() const { return books_.unsettled.empty() && AllDisarmed(); }
+  bool AtRest() const {
+    return books_.unsettled.empty() && books_.slots.under_way() == 0 && AllDisarmed();
+  }
   // The same after StopIntake.
   bool IntakeEnded() const { return books_.stopping && AllDisarmed(); }
   // Held, offered, or sent and not known to have been received.
   uint64_t Outstanding() const {
-    uint64_t outstanding = books_.unsettled.size();
+    uint64_t outstanding = books_.unsettled.size() + books_.slots.under_way();
     for (const Source& source : books_.sources) {
       const SourceCount& count = books_.ledger.source(source.index);
       outstanding += count.held + count.offered;
     }
     return outstanding;
   }
+  // Of the ring's file table, see core/slots.h; 0: nothing can be installed.
+  uint32_t slots() const { return books_.config.slots; }
+  // Whether something is being installed at a worker that has left.
+  bool InstallsAtLeavers() const { return books_.slots.leavers_wait(); }
+  // How many connections were not installed after all at workers that had left meanwhile.
+  uint64_t failed_at_leavers() const { return books_.slots.failed_at_leavers(); }
   // How many connections of multishot accepts the next batch may bring; more would find no room.
   // For a ring that can keep back what it has.
   uint32_t RoomForEach() const {

@@ -30,7 +30,7 @@ void Registry::ReserveFor(Source& source) {
 void Registry::ReserveShared() {
   const size_t workers = books_.workers.size();
   const size_t sources = books_.sources.size();
-  books_.unsettled.Reserve();
+  books_.unsettled.Reserve(books_.slots.size());
   Reserve(books_.active, workers);
   parts_.bells.Reserve();
   parts_.dealer.Reserve();
@@ -42,9 +42,11 @@ void Registry::ReserveShared() {
   // one arming and one ending, the same of the watch for its end, for its state, and for no more
   // accepts than its workers have credit. Nothing is turned away or dropped at once twice, nor more
   // in all than the batch has brought.
+  // What is installed has a slot, is let go of when that is told, and once more if it is untold.
   const size_t ops = 1 + books_.unsettled.ids_max() + 2 * (kRefusalsPerBatchMax + 1) +
-                     books_.config.completions_max + kOverflowLooksPerBatchMax +
-                     (kDealRoundsMax + 4) * workers + 6 * sources + books_.room.windows();
+                     3 * books_.slots.size() + books_.config.completions_max +
+                     kOverflowLooksPerBatchMax + (kDealRoundsMax + 4) * workers + 6 * sources +
+                     books_.room.windows();
   if (ops > ops_max_) ops_max_ = std::max(ops, 2 * ops_max_);
   Reserve(books_.events, 64 + 2 * workers + 2 * sources);
   MakeRoom();
@@ -60,7 +62,8 @@ void Registry::MakeRoom() {
 void Registry::MakeRoomFor(uint64_t arrivals, uint64_t records_max) {
   Ledger& ledger = books_.ledger;
   const uint64_t needed =
-      arrivals + books_.room.Needed(ledger.records_used(), books_.unsettled.ids_max());
+      arrivals +
+      books_.room.Needed(ledger.records_used(), books_.unsettled.ids_max() + books_.slots.size());
   ledger.Reserve(books_.source_slots(), books_.worker_slots(),
                  static_cast<uint32_t>(std::min(needed, records_max)));
 }
@@ -69,6 +72,7 @@ void Registry::MakeRoomFor(uint64_t arrivals, uint64_t records_max) {
 void Registry::NoteWindow(Worker& worker, uint32_t before, uint32_t now) {
   books_.room.ChangeWindow(before, now);
   if (!worker.sending.used()) return;
+  // Of tickets, where connections are installed.
   books_.unsettled.WindowsChange(static_cast<int64_t>(now) - before);
   worker.sending.Reserve(now);
 }
@@ -218,7 +222,8 @@ uint32_t Registry::AddWorker(const WorkerConfig& config) {
   config.state->places.store(config.capacity, std::memory_order_relaxed);
   worker.motion = Motion(config.window_max, books_.config.recall_after_ns);
   if (config.tally != nullptr) {
-    worker.sending = Sending(config.tally);
+    worker.sending = Sending(config.tally, config.direct);
+    if (config.direct) books_.slots.Provide(books_.config.slots);
   } else {
     worker.outbox = Outbox(config.inbox);
   }
@@ -252,6 +257,7 @@ void Registry::RemoveWorker(uint32_t index) {
   std::erase(books_.active, index);
   parts_.bells.Forget(index);
   parts_.delivery.Forget(worker, SIZE_MAX, false);
+  books_.slots.Leaves(worker.sending.under_way());
   books_.room.RemoveWords(worker.outbox.size());
   NoteWindow(worker, worker.motion.window_max(), 0);
   worker.active = false;

@@ -16,6 +16,15 @@
 // for again when that is taken. So a worker's books say of each that was sent, in order, whether it
 // is a ticket and of which source.
 //
+// Connections may be installed in the file table of the worker's ring instead (direct). Then the
+// kernel says of each what became of it, with a completion that may come many turns later. Until
+// then it takes up a slot (core/slots.h); otherwise it is like any that was sent.
+//
+// Rule "full table". A table that is full is lack of credit: nothing is installed until the worker
+// says that there may be room (PortState::rooms). It may say so before the master hears that the
+// table was full. So the master remembers what had been said when it sent the connection, and tries
+// again if more has been said since. That is one try for each time that the worker says something.
+//
 // Owned and called by one engine. Only Reserve and SetToken allocate.
 
 #ifndef RINGMASTER_SRC_CORE_SENDING_H_
@@ -39,8 +48,8 @@ class Sending {
 
   // Of a worker with an inbox: nothing is sent to it.
   Sending() = default;
-  // Borrows `tally`.
-  explicit Sending(Tally* tally) : tally_(tally) {}
+  // Borrows `tally`. `direct`: connections are installed.
+  explicit Sending(Tally* tally, bool direct = false) : tally_(tally), direct_(direct) {}
 
   // Set-up. Allocates for what may be sent to a worker that has such a window.
   void Reserve(size_t window) { core::Reserve(tickets_, 2 * window); }
@@ -53,6 +62,24 @@ class Sending {
 
   // Whether arrivals are sent to this worker.
   bool used() const { return tally_ != nullptr; }
+  // Whether connections are installed, and not sent.
+  bool direct() const { return direct_; }
+
+  // One is to be installed; and the kernel has said what became of one.
+  void Install() { ++under_way_; }
+  void Told() { --under_way_; }
+  uint32_t under_way() const { return under_way_; }
+
+  // By the rule "full table". `rooms`: what the worker had said when what did not fit was sent.
+  void FindFull(uint32_t rooms) {
+    if (!full_ || static_cast<int32_t>(rooms - full_at_) > 0) full_at_ = rooms;
+    full_ = true;
+    ++fulls_;
+  }
+  // `rooms`: what it has said by now.
+  bool Full(uint32_t rooms) const { return full_ && rooms == full_at_; }
+  // How often something did not fit.
+  uint64_t fulls() const { return fulls_; }
   // How many were sent and are not known to be taken.
   uint32_t untaken() const { return static_cast<uint32_t>(sent_ - taken_); }
 
@@ -108,6 +135,11 @@ class Sending {
 
  private:
   Tally* tally_ = nullptr;
+  bool direct_ = false;
+  bool full_ = false;
+  uint32_t full_at_ = 0;
+  uint32_t under_way_ = 0;
+  uint64_t fulls_ = 0;
   uint64_t sent_ = 0;
   uint64_t taken_ = 0;             // as last seen
   std::vector<uint32_t> tickets_;  // of what is untaken, oldest first
@@ -127,10 +159,11 @@ class Unsettled {
   // Set-up. Allocates for what these windows allow. A second window may be sent before it is known
   // that the first one was received; then it is full, and no worker has credit. A batch in the
   // middle of which that happens still gives the credit that it has found: a third window.
-  void Reserve() {
+  // So many more may fail that are installed.
+  void Reserve(size_t slots) {
     size_max_ = 2 * windows_;
     core::Reserve(ids_, ids_max());
-    core::Reserve(failures_, ids_max());
+    core::Reserve(failures_, ids_max() + slots);
   }
   // How many may be unsettled at once.
   size_t ids_max() const { return 3 * windows_; }

@@ -42,6 +42,8 @@ bool IsUrgent(OpKind kind) {
     case OpKind::kAcceptEnd:
     case OpKind::kDoorbell:
     case OpKind::kSend:
+    case OpKind::kInstall:
+    case OpKind::kLetGo:
     case OpKind::kClose:
       return true;
   }

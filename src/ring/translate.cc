@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -35,6 +36,9 @@ constexpr uint32_t kMessageCloseOnExec = 1u << 29;
 
 // A key has four bits for its kind. A new kind stands before kClose.
 static_assert(static_cast<int>(core::OpKind::kClose) < 16);
+
+// In the `addr` of a message: it carries a file. Not every liburing that is supported names it.
+constexpr uint64_t kSendFile = 1;
 
 OpKey Decode(uint64_t user_data) {
   return {.kind = static_cast<OpKind>(user_data >> 52 & 0xf),
@@ -182,6 +186,31 @@ void PrepareAccept(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
   sqe->user_data = UserData(op.key, dialect);
 }
 
+void PrepareInstall(const Op& op, io_uring_sqe* sqe) {
+  io_uring_prep_rw(IORING_OP_MSG_RING, sqe, op.fd, nullptr, 0, op.tag);
+  sqe->addr = kSendFile;
+  sqe->addr3 = static_cast<uint64_t>(op.slot);
+  sqe->file_index = IORING_FILE_INDEX_ALLOC;
+}
+
+bool Lingers(int fd) {
+  linger option{};
+  socklen_t length = sizeof(option);
+  return getsockopt(fd, SOL_SOCKET, SO_LINGER, &option, &length) == 0 && option.l_onoff != 0 &&
+         option.l_linger != 0;
+}
+
+// The worker has the connection. So its SO_LINGER is left as it is; but if the worker has closed it
+// already, this close waits for the client, and the master must not.
+unsigned PrepareLetGo(const Op& op, io_uring_sqe* sqe) {
+  if (op.hang_up) {
+    shutdown(op.fd, SHUT_RDWR);
+    EndLinger(op.fd);
+  }
+  io_uring_prep_close(sqe, op.fd);
+  return IOSQE_CQE_SKIP_SUCCESS | (Lingers(op.fd) ? IOSQE_ASYNC : 0u);
+}
+
 }  // namespace
 
 Arrival FactsOf(int fd, uint8_t facts) {
@@ -236,6 +265,12 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
       io_uring_prep_msg_ring(sqe, op.fd, static_cast<unsigned>(op.sent), op.tag, 0);
       flags = IOSQE_CQE_SKIP_SUCCESS;
       break;
+    case OpKind::kInstall:
+      PrepareInstall(op, sqe);
+      break;
+    case OpKind::kLetGo:
+      flags = PrepareLetGo(op, sqe);
+      break;
     case OpKind::kClose:
       EndLinger(op.fd);
       io_uring_prep_close(sqe, op.fd);
@@ -243,6 +278,22 @@ void Prepare(const Op& op, const Dialect& dialect, io_uring_sqe* sqe) {
       break;
   }
   sqe->flags = static_cast<uint8_t>(flags);
+  sqe->user_data = UserData(op.key, dialect);
+}
+
+bool HasSlot(const Op& op) {
+  return op.slot >= 0 && (op.key.kind == OpKind::kInstall || op.key.kind == OpKind::kLetGo);
+}
+
+void PrepareSlot(const Op& op, const int32_t* file, const Dialect& dialect, io_uring_sqe* sqe) {
+  io_uring_prep_rw(IORING_OP_FILES_UPDATE, sqe, -1, file, 1, static_cast<uint64_t>(op.slot));
+  sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+  sqe->user_data = dialect.mark | kMarkerKey;
+  if (op.key.kind != OpKind::kInstall) return;
+  // What the slot had before must not be installed instead. If this entry fails, the kernel drops
+  // the one that follows, and tells this one's failure alone (installing_test:
+  // WhatIsNoFileIsNotInstalled). So it is told under the key of the operation.
+  sqe->flags |= IOSQE_IO_LINK;
   sqe->user_data = UserData(op.key, dialect);
 }
 
@@ -297,6 +348,7 @@ int64_t NowNs() {
 }
 
 bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& completion) {
+  if ((cqe.user_data & kKeyMask) >= kMarkerKey) return false;
   completion = {.key = Decode(cqe.user_data),
                 .result = cqe.res,
                 .more = (cqe.flags & IORING_CQE_F_MORE) != 0};
@@ -321,6 +373,8 @@ bool Translate(const io_uring_cqe& cqe, const Dialect& dialect, Completion& comp
     case OpKind::kHangUp:
     case OpKind::kDoorbell:
     case OpKind::kSend:
+    case OpKind::kInstall:
+    case OpKind::kLetGo:
     case OpKind::kClose:
       return true;
   }
@@ -403,6 +457,12 @@ void EndLinger(int fd) {
 void CloseConnection(int fd) {
   EndLinger(fd);
   close(fd);
+}
+
+void LetGoOf(const Op& op) {
+  if (op.fd < 0) return;
+  if (op.hang_up) shutdown(op.fd, SHUT_RDWR);
+  close(op.fd);
 }
 
 }  // namespace ringmaster::ring

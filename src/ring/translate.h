@@ -38,6 +38,14 @@ core::OpKind KindOf(uint64_t user_data);
 // flags included.
 void Prepare(const core::Op& op, const Dialect& dialect, io_uring_sqe* sqe);
 
+// kInstall and kLetGo with a slot: an entry to be submitted right before that of the operation. It
+// puts what is to be installed into the slot of the ring's own file table, or clears the slot.
+// `file` is of the caller's, and the kernel reads it when it takes the entry: the descriptor, or
+// -1. If it fails, the operation fails, too.
+bool HasSlot(const core::Op& op);
+void PrepareSlot(const core::Op& op, const int32_t* file, const Dialect& dialect,
+                 io_uring_sqe* sqe);
+
 // Ends what was prepared under `key`; a timeout or the watch, too. Completes only on failure, under
 // the key of a marker.
 void PrepareEnd(uint64_t key, const Dialect& dialect, io_uring_sqe* sqe);
@@ -119,6 +127,9 @@ void EndLinger(int fd);
 
 // Calls EndLinger, and closes the connection.
 void CloseConnection(int fd);
+
+// Does what a kLetGo does with the descriptor, where there is no ring to do it.
+void LetGoOf(const core::Op& op);
 
 }  // namespace ringmaster::ring
 

@@ -29,6 +29,11 @@ constexpr uint32_t kCompletionEntriesMax = 65536;
 // At most one question of each kind is under way for each source.
 constexpr size_t kAnswersMax = 3 * 1024;
 
+// The file table has as many slots as the process's limit allows.
+constexpr uint32_t kSlotsMax = 256;
+constexpr uint32_t kSlotsMin = 16;
+constexpr int32_t kNoFile = -1;
+
 // How often, and with what pause, a crossing is tried again while the kernel lacks memory.
 constexpr int kRetriesMax = 5000;
 constexpr int kRetryPauseMs = 1;
@@ -69,9 +74,9 @@ unsigned SetupFlags(const Features& features, bool pollable) {
 int Restrict(int ring_fd) {
   // IORING_OP_TIMEOUT is for a pollable ring, see WakeIn.
   // IORING_OP_MSG_RING sends connections, also to oneself, see translate.cc.
-  constexpr uint8_t kOpcodes[] = {IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
-                                  IORING_OP_MSG_RING, IORING_OP_CLOSE,  IORING_OP_TIMEOUT,
-                                  kDoorbellOpcode};
+  constexpr uint8_t kOpcodes[] = {IORING_OP_POLL_ADD,     IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
+                                  IORING_OP_MSG_RING,     IORING_OP_CLOSE,  IORING_OP_TIMEOUT,
+                                  IORING_OP_FILES_UPDATE, kDoorbellOpcode};
   io_uring_restriction rules[std::size(kOpcodes) + 2] = {};
   io_uring_restriction* rule = rules;
   for (const uint8_t opcode : kOpcodes) {
@@ -80,7 +85,7 @@ int Restrict(int ring_fd) {
     ++rule;
   }
   rule->opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-  rule->sqe_flags = IOSQE_CQE_SKIP_SUCCESS;
+  rule->sqe_flags = IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_LINK | IOSQE_ASYNC;
   ++rule;
   rule->opcode = IORING_RESTRICTION_REGISTER_OP;
   rule->register_op = IORING_REGISTER_ENABLE_RINGS;
@@ -116,6 +121,7 @@ absl::StatusOr<std::unique_ptr<UringRing>> UringRing::Create(const UringRingOpti
   if (const int result = io_uring_ring_dontfork(&ring); result < 0) {
     return ErrorStatus(Operation::kCreateRing, -result);
   }
+  self->RegisterSlots();
   if (options.restrict) {
     if (const int error = Restrict(fd); error != 0) {
       return ErrorStatus(Operation::kRestrictRing, error);
@@ -139,6 +145,20 @@ UringRing::~UringRing() {
   if (ThisProcess() != process_) return;
   descriptor_.Release();
   io_uring_queue_exit(&ring_);
+}
+
+// Not by io_uring_register_files_sparse: liburing raises the process's limit if it is too low.
+// Without a table, or before Linux 5.19, nothing can be installed, which is for others to say.
+void UringRing::RegisterSlots() {
+  if (ring_.sq.ring_entries < 2) return;
+  for (uint32_t count = kSlotsMax; count >= kSlotsMin; count /= 2) {
+    io_uring_rsrc_register table{};
+    table.nr = count;
+    table.flags = IORING_RSRC_REGISTER_SPARSE;
+    if (io_uring_register(ring_.ring_fd, IORING_REGISTER_FILES2, &table, sizeof(table)) == 0) {
+      return slot_files_.resize(count, kNoFile);
+    }
+  }
 }
 
 // Not by io_uring_enable_rings: liburing 2.3 declares it and does not export it.
@@ -227,12 +247,17 @@ int UringRing::Queue(std::span<const Op> ops, std::vector<Completion>& completio
       (room_left ? completions : answers_).push_back(answer);
       continue;
     }
-    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    while (sqe == nullptr) {
+    while (io_uring_sq_space_left(&ring_) < (HasSlot(op) ? 2 : 1)) {
       if (const int error = Cross(0, completions); error != 0) return error;
-      sqe = io_uring_get_sqe(&ring_);
     }
-    Prepare(op, dialect_, sqe);
+    if (HasSlot(op)) {
+      int32_t& file = slot_files_[static_cast<uint32_t>(op.slot)];
+      if (op.key.kind == core::OpKind::kInstall) file = op.sent;
+      PrepareSlot(op, op.key.kind == core::OpKind::kInstall ? &file : &kNoFile, dialect_,
+                  io_uring_get_sqe(&ring_));
+      if (op.fd < 0) continue;
+    }
+    Prepare(op, dialect_, io_uring_get_sqe(&ring_));
   }
   return 0;
 }

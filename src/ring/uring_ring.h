@@ -24,6 +24,8 @@
 //  * If a number stands for another file than the operation says, it is not used, and the operation
 //    fails, in its place. All operations on the same number that are submitted together cost one
 //    look.
+//  * A kInstall is two entries: one puts the connection into a slot of this ring's file table, the
+//    other one, which depends on it, installs it from there. A kLetGo clears the slot again.
 //  * A close does not wait for the client, see EndLinger.
 //  * A kAccept never waits. Before Linux 6.10 the kernel cannot be told so. There the source must
 //    be non-blocking, and the accept is a system call at the moment at which its completion is
@@ -107,6 +109,10 @@ class UringRing final : public MasterRing {
   // asked for.
   uint32_t completion_entries() const { return ring_.cq.ring_entries; }
 
+  // Slots of its file table, for kInstall; 0: it has none. The kernel allows no more than the
+  // process may have descriptors.
+  uint32_t slots() const { return static_cast<uint32_t>(slot_files_.size()); }
+
   bool HasSomething() const override { return io_uring_cq_ready(&ring_) > 0 || HoldsBack(); }
 
   // For tests: the ring itself, to prepare what no Op asks for.
@@ -134,6 +140,8 @@ class UringRing final : public MasterRing {
 
   void AskForOwner();
 
+  void RegisterSlots();
+
   // Moves what is in the completion queue while there is room. Returns how many entries it has
   // removed from the queue, those of no interest included.
   uint32_t Reap(std::vector<core::Completion>& completions);
@@ -147,6 +155,7 @@ class UringRing final : public MasterRing {
   bool all_reported_ = true;
   int64_t wakes_at_ns_ = core::kWaitForever;  // the first timeout that is under way
   std::vector<core::Completion> answers_;     // that there was no room for
+  std::vector<int32_t> slot_files_;           // by slot; read by the kernel
 };
 
 }  // namespace ringmaster::ring

@@ -127,6 +127,15 @@ Event DescribeEvent(const core::EngineEvent& event, const BalancerOptions& optio
                        "first candidate gets the arrival. This is said once for each policy; "
                        "SourceStats::policy_faults counts how often it happens");
       break;
+    case core::EventKind::kTableFull:
+      report.kind = Event::Kind::kTableFull;
+      report.text = absl::StrCat(
+          "worker ", event.worker,
+          ": its file table is full, or its ring has none. The connection goes to somebody else or "
+          "waits until this worker says Took or releases a lease. Register a larger table before "
+          "AddWorker (io_uring_register_files_sparse), or set WorkerOptions::capacity to the slots "
+          "that it has. This is said once for each worker; WorkerStats::table_full counts");
+      break;
     case core::EventKind::kSetAside:
       report.kind = Event::Kind::kSetAside;
       report.text = AsideText(event.source, engine, roster);

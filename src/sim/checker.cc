@@ -46,6 +46,7 @@ void Checker::AddSource(const CheckedSource& facts, uint32_t index) {
 }
 
 uint32_t Checker::AddWorker(const std::vector<CheckedBox>& boxes) {
+  any_direct_ |= boxes.front().direct;
   Worker& worker = workers_.emplace_back();
   for (const CheckedBox& box : boxes) {
     worker.boxes.push_back({.facts = box, .seen = std::vector<uint64_t>(box.words_count)});
@@ -234,12 +235,62 @@ void Checker::OnReceived(uint32_t worker, int32_t fd, uint32_t source) {
   --sources_[received.source].on_the_way;
 }
 
+void Checker::OnInstalled(uint32_t worker, uint32_t index, uint32_t source) {
+  Connection& connection = connections_[index];
+  if (connection.where != Where::kSent || connection.installed) {
+    return Fail(Name(index) + " is handed over twice");
+  }
+  if (connection.worker != worker) return Fail(Name(index) + " is installed at somebody else");
+  if (connection.source != source) {
+    return Fail(Name(index) + " is handed over under the token of another source");
+  }
+  connection.where = Where::kInRing;
+  connection.installed = true;
+  --sources_[source].on_the_way;
+}
+
+void Checker::OnInstallFailed(uint32_t connection, bool untold) {
+  OnSendFailed(connections_[connection].fd);
+  connections_[connection].untold = untold;
+}
+
+bool Checker::OnLetGo(int32_t fd, bool hang_up) {
+  if (hang_up) {
+    OnRefusedClosed(fd);
+    return false;
+  }
+  const uint32_t index = Find(fd);
+  if (index == kNone) {
+    Fail("the master lets go of fd " + std::to_string(fd) + " not open");
+    return false;
+  }
+  Connection& connection = connections_[index];
+  Source& source = sources_[connection.source];
+  // At the end nobody waits for what is under way, and it may fail.
+  const bool given_up =
+      connection.where == Where::kUnsent && masters_[source.facts.master].refusing;
+  if (given_up) {
+    connection.where = Where::kRefused;
+    --source.on_the_way;
+    --source.open;
+    --open_;
+    Untake(connection.worker, BoxOf(connection.worker, connection.source), kNone, now_ns_);
+  }
+  if (!connection.installed && !given_up) {
+    Fail("the master lets go of " + Name(index) + " which was not installed");
+  }
+  connection.let_go = true;
+  by_fd_[static_cast<size_t>(fd)] = kNone;
+  return given_up;
+}
+
 void Checker::OnSendFailed(int32_t fd) {
   const uint32_t connection = Find(fd);
   if (connection == kNone || connections_[connection].where != Where::kSent) {
     return Fail("what could not be handed over was not sent");
   }
   connections_[connection].where = Where::kUnsent;
+  connections_[connection].by_number = any_direct_;
 }
 
 void Checker::OnLookedAt(uint32_t index, int64_t came_at_ns, bool hung_up) {
@@ -311,6 +362,7 @@ void Checker::OnSendFailureTold(int32_t fd, int64_t now_ns) {
   --source.counts.claimed;
   --source.counts.handed_over;
   box.unreachable_until_ns = now_ns + kRetryNsMax;
+  ++workers_[unsent.worker].came_back;
   Untake(unsent.worker, box, kNone, now_ns);
   ComeBack(connection, kNone);
 }
@@ -352,7 +404,7 @@ void Checker::OnClosedByMaster(int32_t fd, int64_t now_ns) {
   if (connection == kNone) return Fail("the master closes fd " + std::to_string(fd) + " not open");
   Connection& refused = connections_[connection];
   Source& source = sources_[refused.source];
-  const bool too_old = refused.gone || TooOld(refused, now_ns);
+  const bool too_old = refused.gone || refused.untold || TooOld(refused, now_ns);
   // By the rule of core/room.h also what a single accept finds: the room that was there for it is
   // used up.
   const bool too_many =
@@ -519,8 +571,9 @@ void Checker::OnLookedUp(uint32_t connection, uint32_t source) {
   }
 }
 
-uint32_t Checker::OnTaken(uint32_t index, int32_t fd) {
-  const uint32_t connection = Find(fd);
+uint32_t Checker::OnTaken(uint32_t index, int32_t fd) { return OnTakenSlot(index, Find(fd)); }
+
+uint32_t Checker::OnTakenSlot(uint32_t index, uint32_t connection) {
   if (connection == kNone || connections_[connection].where != Where::kInRing ||
       connections_[connection].worker != index) {
     Fail("worker " + std::to_string(index) + " finds in its ring what was not handed over to it");
@@ -545,7 +598,7 @@ void Checker::OnClosed(uint32_t connection) {
   Connection& closed = connections_[connection];
   if (closed.where != Where::kServed) return Fail(Name(connection) + " is closed unserved");
   closed.where = Where::kClosed;
-  by_fd_[static_cast<size_t>(closed.fd)] = kNone;
+  if (!closed.installed) by_fd_[static_cast<size_t>(closed.fd)] = kNone;
 }
 
 void Checker::OnTook(uint32_t index, uint32_t master, uint32_t count, int64_t now_ns) {
@@ -679,6 +732,9 @@ void Checker::AtRest(const std::vector<bool>& may_hold) {
         break;
     }
     if (!fine) return Fail(Name(connection) + " was not served");
+    if (it.installed && !it.let_go) {
+      return Fail("the master keeps what it has of " + Name(connection) + " which is installed");
+    }
   }
   for (const Source& source : sources_) {
     if (source.removed) continue;

@@ -72,6 +72,7 @@ namespace ringmaster::sim {
 // worker has left.
 struct CheckedBox {
   bool completions = false;          // has no inbox
+  bool direct = false;               // and what is handed over is installed in a file table
   const std::byte* words = nullptr;  // the first word of its inbox
   uint32_t words_count = 0;
   uint32_t window = 0;
@@ -158,6 +159,15 @@ class Checker {
   void OnReceived(uint32_t worker, int32_t fd, uint32_t source);
   void OnTicketReceived(uint32_t worker, uint32_t source);
   void OnSendFailed(int32_t fd);
+  // The same of what is installed in the file table of `worker`. `untold`: it is in there, and the
+  // worker does not know it.
+  void OnInstalled(uint32_t worker, uint32_t connection, uint32_t source);
+  void OnInstallFailed(uint32_t connection, bool untold);
+  // The master has closed what it had of it. Returns whether it had given it up, and it is not in
+  // the table after all.
+  bool OnLetGo(int32_t fd, bool hang_up);
+  bool installed(uint32_t connection) const { return connections_[connection].installed; }
+  uint32_t worker_of(uint32_t connection) const { return connections_[connection].worker; }
 
   // --- The seam: an accepted connection, or a failure to hand one over, reaches the master; the
   // master decides to close one; it is closed. ---
@@ -212,6 +222,7 @@ class Checker {
   void OnLookedUp(uint32_t connection, uint32_t source);
   // It has taken a completion out of its ring. Returns the connection, kNone after a failure.
   uint32_t OnTaken(uint32_t worker, int32_t fd);
+  uint32_t OnTakenSlot(uint32_t worker, uint32_t connection);
   // It serves `connection`, claimed or taken before.
   void OnServed(uint32_t worker, uint32_t connection);
   void OnClosed(uint32_t connection);
@@ -391,7 +402,11 @@ class Checker {
     uint64_t moved_in = 0;       // reading
     bool dealt_to_busy = false;  // whoever it lies with was busy when it was dealt
     bool ever_dealt = false;
-    bool failed_before = false;       // to be handed over
+    bool failed_before = false;  // to be handed over
+    bool installed = false;      // it has no descriptor but for the master's
+    bool let_go = false;         // and the master has closed that
+    bool untold = false;
+    bool by_number = false;           // it could not be handed over, and came back in this order
     uint32_t came_back_from = kNone;  // a worker that it was recalled from; kNone: from none
     uint64_t came_back_in = 0;        // reading
     int64_t dealt_at_ns = 0;
@@ -475,7 +490,8 @@ class Checker {
     std::vector<Box> boxes;  // by master
     uint32_t leased = 0;
     uint32_t promised = 0;
-    uint32_t places = 0;  // open or promised before this batch
+    uint32_t places = 0;     // open or promised before this batch
+    uint32_t came_back = 0;  // could not be handed over, and is promised in this batch
     bool idle = false;
     Says says = Says::kNothing;
     int64_t busy_since_ns = 0;
@@ -577,6 +593,7 @@ class Checker {
   std::vector<MasterState> masters_;
   std::vector<Worker> workers_;
   std::vector<Connection> connections_;
+  bool any_direct_ = false;          // a worker has a file table
   std::vector<uint32_t> by_fd_;      // kNone: not open
   std::vector<Change> changed_;      // in this reading
   std::vector<uint32_t> came_back_;  // connections that came back and have not been dealt again

@@ -53,6 +53,8 @@ int64_t Checker::CreditSinceOf(uint32_t source, uint32_t index, int64_t now_ns) 
       open(index) + worker.promised >= box.facts.capacity) {
     return -1;
   }
+  // Its table may be full, or the master's own; whether all is served in the end shows at rest.
+  if (box.facts.direct) return -1;
   // Credit is kept for what other sources have asked for, and the window may be 1 by now.
   if (OthersAsk(index, source)) return -1;
   // How much may be sent before it is known to have arrived is bounded.
@@ -265,7 +267,8 @@ bool Checker::HoldsTooOld(uint32_t source, int64_t now_ns, bool aside_too) const
 void Checker::BeforeBatch(uint32_t master, int64_t due_ns) {
   meanwhile_ = false;
   for (uint32_t index = 0; index < workers_.size(); ++index) {
-    workers_[index].places = open(index) + workers_[index].promised;
+    workers_[index].places =
+        open(index) + workers_[index].promised + std::exchange(workers_[index].came_back, 0);
     // The master's own lateness is not held against the worker.
     workers_[index].boxes[master].still_since_ns += now_ns_ - due_ns;
   }
@@ -382,7 +385,12 @@ void Checker::CheckTurns(uint32_t master, int64_t now_ns) {
     const bool served =
         source.asked > 0 ||
         std::any_of(given_.begin(), given_.end(), [&](Given it) { return it.source == index; });
-    if (!works || served) {
+    // What is to be installed may wait for a slot, or a table, while tickets go on.
+    bool installs = false;
+    for (uint32_t worker = 0; worker < workers_.size() && !source.facts.tickets; ++worker) {
+      installs |= Joins(index, worker) && BoxOf(worker, index).facts.direct;
+    }
+    if (!works || served || installs) {
       source.passed_over = 0;
       continue;
     }
@@ -666,6 +674,7 @@ void Checker::ComeBack(uint32_t connection, uint32_t from) {
   Connection& it = connections_[connection];
   it.where = Where::kHeld;
   it.came_back_from = from;
+  it.by_number &= from == kNone;
   it.came_back_in = reading_;
   it.was_dealt_as = it.dealt_as;
   came_back_.push_back(connection);
@@ -868,7 +877,8 @@ void Checker::CheckOrder(uint32_t master) {
       if (dealt.source == waiting.source && !dealt.passed_on && !waiting.passed_on &&
           dealt.came_back_in == waiting.came_back_in &&
           dealt.came_back_from == waiting.came_back_from &&
-          dealt.was_dealt_as > waiting.was_dealt_as) {
+          (dealt.by_number || waiting.by_number ? dealt.number > waiting.number
+                                                : dealt.was_dealt_as > waiting.was_dealt_as)) {
         return Fail(Name(held) + " waits after it came back, and " + Name(connection) +
                     ", which had been dealt later, does not");
       }

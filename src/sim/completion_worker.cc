@@ -17,7 +17,9 @@ void CompletionWorker::Introduce(uint32_t master, core::WorkerConfig& engine, Ch
   for (core::Tally& other : tallies_) {
     if (&other != engine.tally) engine.other_tallies.push_back(&other);
   }
+  engine.direct = config_.table > 0;
   checked.completions = true;
+  checked.direct = engine.direct;
 }
 
 uint32_t CompletionWorker::Untaken() const {
@@ -98,7 +100,9 @@ void CompletionWorker::Take() {
     serves_next_ = config_.took_first && !left();
     return Go(serves_next_ ? Next::kTook : Next::kRedeem, world_->StepCost());
   }
-  serving_ = world_->checker().OnTaken(id_, entry.fd);
+  serving_ = entry.connection != Checker::kNone
+                 ? world_->checker().OnTakenSlot(id_, entry.connection)
+                 : world_->checker().OnTaken(id_, entry.fd);
   if (serving_ == Checker::kNone) return Go(Next::kTake, 0);
   world_->Note("takes", {{"worker", id_}, {"connection", serving_}});
   adopts_ = world_->prng().Below(8) < config_.adopts_of_8;
@@ -166,6 +170,7 @@ void CompletionWorker::Took() {
     if (count > Untaken()) world_->Reached(Milestone::kTookClamped);
   }
   // As PortShared::Took does.
+  SayRoom();
   const bool tells = !world_->Breaks(Breakage::kTookGivesNoCredit);
   for (size_t i = 0; i < tallies_.size() && count > 0; ++i) {
     const uint32_t master = next_tally_;
@@ -198,6 +203,12 @@ void CompletionWorker::More() {
   if (!ring_.empty()) return Go(Next::kBegin, world_->StepCost());
   if (GivesHints() && !left()) return Go(Next::kSayWaiting, world_->StepCost());
   Wait();
+}
+
+void CompletionWorker::LosePlace(uint32_t master) {
+  if (tallies_[master].Unsend() != core::Tally::Unsent::kPlaceIsFree) return;
+  world_->GiveBackToGate(1);
+  port_state_.Release();
 }
 
 void CompletionWorker::KeepRing() {

@@ -10,6 +10,9 @@
 // found. Each connection has its callback. It gives the ticket back if it leaves some. Took comes
 // before all this, or at any time after it.
 //
+// With a file table it gets slots instead of descriptors, and says when there may be room. Tickets
+// come as ever.
+//
 // What is in its ring when it has left belongs to the worker. It serves that, and is gone then.
 
 #ifndef RINGMASTER_SRC_SIM_COMPLETION_WORKER_H_
@@ -35,6 +38,22 @@ class CompletionWorker final : public SimWorker {
   // The kernel puts a completion into its ring: the descriptor of a connection, or a ticket.
   void OnSent(int32_t fd) { ring_.push_back({.fd = fd}); }
   void OnTicketSent(uint32_t source) { ring_.push_back({.source = source}); }
+  // The kernel installs a connection in its file table, which is not full, and says so; or it does
+  // not say so. And the worker closes one.
+  bool table_full() const { return slots_used_ == config_.table; }
+  void OnInstalled(uint32_t connection) {
+    ++slots_used_;
+    ring_.push_back({.connection = connection});
+  }
+  // It does not lose all of its slots, or nothing could ever be served.
+  bool may_lose_slot() const { return slots_lost_ + 1 < config_.table; }
+  void LoseSlot() {
+    ++slots_used_;
+    ++slots_lost_;
+  }
+  void CloseSlot() { --slots_used_; }
+  // Something that the master has given up is not in its table after all.
+  void LosePlace(uint32_t master);
   // It has left. What is in its ring does not count any more.
   void KeepRing();
 
@@ -55,7 +74,8 @@ class CompletionWorker final : public SimWorker {
   };
   struct Entry {
     int32_t fd = -1;
-    uint32_t source = Checker::kNone;  // of a ticket
+    uint32_t source = Checker::kNone;      // of a ticket
+    uint32_t connection = Checker::kNone;  // in a slot
   };
 
   void Advance() override;
@@ -78,6 +98,8 @@ class CompletionWorker final : public SimWorker {
   std::deque<core::Tally> tallies_;  // by master
   uint32_t next_tally_ = 0;          // Took begins there
   std::deque<Entry> ring_;
+  uint32_t slots_used_ = 0;  // of its file table
+  uint32_t slots_lost_ = 0;  // of these, to connections that it does not know
   Next next_ = Next::kBegin;
   uint32_t batch_left_ = 0;
   uint32_t taken_ = 0;     // out of the ring, and not said yet

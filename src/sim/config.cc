@@ -143,6 +143,17 @@ void DrawAims(Prng& prng, SimConfig& config) {
   }
 }
 
+// Workers with file tables of their own, many of them too small.
+void DrawTables(Prng& prng, SimConfig& config) {
+  if (config.hosted) return;  // a master that rides has no table
+  config.slots = prng.OneOf(std::array<uint32_t, 3>{2, 4, 64});
+  for (SimWorkerConfig& worker : config.workers) {
+    if (worker.sight || prng.Chance({1, 4})) continue;
+    if (!worker.completions) DrawHandoff(prng, worker);
+    worker.table = prng.OneOf(std::array<uint32_t, 6>{1, 2, 3, 4, 16, 64});
+  }
+}
+
 }  // namespace
 
 void MakeAimable(Prng& prng, SimSourceConfig& source) {
@@ -251,6 +262,8 @@ SimConfig DrawConfig(uint64_t seed) {
   // A stream of its own: every other world stays as it was.
   Prng aims(seed ^ 0xa1a1);
   if (aims.Chance({1, 5})) DrawAims(aims, config);
+  Prng tables(seed ^ 0x7ab1e);
+  if (tables.Chance({1, 6})) DrawTables(tables, config);
   return config;
 }
 

@@ -37,6 +37,8 @@ struct SimWorkerConfig {
   bool completions = false;  // connections are handed over as completions of its ring
   bool took_first = false;   // completions: says Took before it adopts, one at a time
   uint32_t adopts_of_8 = 8;  // completions: so many of eight connections are adopted
+  uint32_t table = 0;        // completions: they are installed in a file table with so many slots;
+                             // 0: it has none, and gets descriptors
   uint32_t capacity = UINT32_MAX;
   uint32_t window = 1;
   int32_t cpu = -1;
@@ -76,6 +78,7 @@ struct SimConfig {
   // the engine has no room for, or the engine must turn it away.
   uint32_t entries_told = 0;
   bool keeps_back = false;
+  uint32_t slots = 64;  // of each master's own file table
   int32_t descriptors_max = INT32_MAX;
   uint32_t strikes_max = UINT32_MAX;  // after so many faults no more strike
   bool defers_task_work = true;       // edges become completions at the end of a turn only
@@ -112,6 +115,9 @@ enum class Breakage : uint8_t {
   kWorkerHidesThatItWaits,  // a worker that is about to wait does not read whether anybody wants it
   kWorkerLooksUpNeighbour,  // a claim that finds the token of another source
   kWorkerForgetsItsRing,    // a worker that leaves serves nothing of what is in its ring
+  kWorkerHidesRoom,         // a worker does not say that there may be room in its file table
+  kLeaverDoesNotWait,       // a worker has left while something is being installed at it
+  kRingHidesInstalled,      // a connection is installed, and the master is not told
   kTicketForgotten,         // a worker finds no descriptor and does not give the ticket back
   kTicketWithoutSerial,     // a ticket that is given back goes to whatever source has the index now
   kTicketUsesItsNumber,     // a ticket is redeemed by a number that is another socket's by then

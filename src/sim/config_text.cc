@@ -40,6 +40,7 @@ void VisitWorker(Config& worker, Visitor& visit) {
   visit("completions", worker.completions);
   visit("took_first", worker.took_first);
   visit("adopts_of_8", worker.adopts_of_8);
+  visit("table", worker.table);
   visit("capacity", worker.capacity);
   visit("window", worker.window);
   visit("cpu", worker.cpu);
@@ -64,6 +65,7 @@ void VisitNumbers(Config& config, Visitor& visit) {
   visit("per_turn", config.completions_max);
   visit("told", config.entries_told);
   visit("keeps_back", config.keeps_back);
+  visit("slots", config.slots);
   visit("descriptors_max", config.descriptors_max);
   visit("strikes_max", config.strikes_max);
   visit("defers_task_work", config.defers_task_work);
@@ -203,6 +205,7 @@ bool Sound(const SimConfig& config) {
   for (const SimWorkerConfig& worker : config.workers) {
     sound &= worker.window > 0 && worker.window <= 512 && worker.capacity > 0;
     sound &= !worker.sight || (worker.hints && !worker.completions);
+    sound &= worker.table == 0 || (worker.completions && !config.hosted && config.slots > 0);
   }
   for (const SimSourceConfig& source : config.sources) {
     sound &= !source.multishot_accept || source.hold > 0;
@@ -269,7 +272,8 @@ absl::StatusOr<SimConfig> ParseConfig(std::string_view text) {
         "a simulated world needs a source, 1 to 16 masters, recall_after_ns, and windows, "
         "capacities, queues and holds above zero; a host is the first worker, has an inbox and "
         "is there from the beginning, and has one master; who watches a sight has an inbox and "
-        "gives hints; an aimed source is a TCP listener that is polled");
+        "gives hints; who has a file table gets completions, without a host; an aimed source is a "
+        "TCP listener that is polled");
   }
   return config;
 }

@@ -41,6 +41,10 @@ enum class Milestone : uint8_t {
   kAdopted,             // connections
   kAdoptedLate,         // connections, after Took had counted them
   kLeftWithRing,        // connections in the ring of a worker that left
+  kInstalled,           // connections, in the file table of a worker
+  kTableFull,           // connections that did not fit
+  kUntold,              // connections that were installed, and their workers not told
+  kInstalledForLeaver,  // connections whose worker was about to leave, and waited
   kSourceRemoved,       // while a worker had joined
   kBacklogReset,        // connections, of a listener that was closed
   kRefusedOfRemoved,    // connections that a removed source held and nobody could take
@@ -121,7 +125,7 @@ enum class Milestone : uint8_t {
   kHiddenBeforeWoken,   // a sight was to be woken, and did not show the source any more
   kRemovedWhileRedeemed,  // a source was removed while a worker was about to accept
 };
-inline constexpr size_t kMilestoneCount = 106;
+inline constexpr size_t kMilestoneCount = 110;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -151,6 +155,10 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "adopted",
     "adopted_late",
     "left_with_ring",
+    "installed",
+    "table_full",
+    "untold",
+    "installed_for_leaver",
     "source_removed",
     "backlog_reset",
     "refused_of_removed",

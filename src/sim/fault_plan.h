@@ -22,6 +22,8 @@
 //  * Completions are made at the end of a turn only: SimConfig::defers_task_work.
 //  * MSG_RING gives EBADFD (disabled, or no ring), ENOMEM, EOWNERDEAD, EBADF, EOVERFLOW:
 //    kDoorbellFails, kSendFails.
+//  * SEND_FD gives ENFILE: SimWorkerConfig::table. It gives EOVERFLOW for what is in the table, and
+//    nobody can be told: kSendFails. It answers late: World::StartInstall.
 //  * MSG_RING succeeds although the target's queue is full: always, a worker's ring has no end.
 //  * MSG_RING succeeds although the owner is dead: kWorkerDies.
 //  * A deferring ring wakes nobody before its owner enters: kDoorbellLate.
@@ -30,8 +32,8 @@
 //  * A ring may end with the thread that used it: kHostEnds.
 //
 // What cannot occur at this seam, and why:
-//  * Descriptors passed by SEND_FD, direct descriptors, and linked operations with all their rules:
-//    the engine submits none.
+//  * Linked operations with all their rules: the engine submits none. A kInstall is two, which the
+//    ring links.
 //  * A poll that is level-triggered, or exclusive: nor these.
 //  * A shared address buffer: the ring asks for peers by itself.
 //  * A ring in an epoll set, and registered eventfds: a worker's own affair, behind the doorbell.

@@ -138,6 +138,10 @@ void SimRing::Submit(const Op& op) {
     }
     case OpKind::kSend:
       return Send(op);
+    case OpKind::kInstall:
+      return world_->StartInstall(master_, op);
+    case OpKind::kLetGo:
+      return world_->LetGo(master_, op);
     case OpKind::kClose:
       return world_->CloseRefused(op.fd);
     case OpKind::kPoll:
@@ -197,6 +201,13 @@ void SimRing::Send(const Op& op) {
                     .unsent_fd = op.sent,
                     .unsent_to = worker,
                     .unsent_ticket_of = world_->TicketOf(op)});
+}
+
+void SimRing::OnInstallDone(const Op& op, int32_t result, uint32_t worker) {
+  if (result >= 0 && world_->Breaks(Breakage::kRingHidesInstalled, {1, 8})) return;
+  queue_.push_back({.completion = {.key = op.key, .result = result},
+                    .unsent_fd = result < 0 ? op.sent : -1,
+                    .unsent_to = worker});
 }
 
 void SimRing::Arm(Multishot& multishot, const Op& op) {

@@ -17,6 +17,8 @@
 //  * Ending a poll or an accept makes a last completion, ECANCELED, possibly after others.
 //  * A doorbell or a connection that is sent succeeds also when the target's queue is full. It is
 //    in the target's ring when the call that submits it returns. Only failures complete.
+//  * What is installed in the file table of a worker's ring is told one by one, success as well. It
+//    may be told much later.
 //  * The kernel may take only a part of what is submitted while there is something to return.
 //  * Nobody reads the master's eventfd, so arming the watch reports at once after the first knock.
 
@@ -63,6 +65,8 @@ class SimRing {
   void OnArrival(uint32_t source);
   void OnShutDown(uint32_t source);
   void OnKnock();
+  // The kernel has done a kInstall.
+  void OnInstallDone(const core::Op& op, int32_t result, uint32_t worker);
 
   // Whether the kernel still holds a completion for the master, or an operation of it.
   bool HasSomething() const { return !queue_.empty() || !work_.empty() || !submissions_.empty(); }

@@ -53,7 +53,12 @@ void SimWorker::SetToken(uint32_t master, uint32_t index, uint64_t token) {
   tokens[index] = token;
 }
 
+void SimWorker::SayRoom() {
+  if (config_.table > 0 && !world_->Breaks(Breakage::kWorkerHidesRoom)) port_state_.SayRoom();
+}
+
 void SimWorker::Release() {
+  SayRoom();
   port_state_.Release();
   if (world_->Breaks(Breakage::kLeaseReleasesTwice, {1, 8})) port_state_.Release();
 }

@@ -63,6 +63,8 @@ class SimWorker {
   // Before it joins: its own value for the source that has this index at this master.
   void SetToken(uint32_t master, uint32_t index, uint64_t token);
 
+  // There may be room in its file table.
+  void SayRoom();
   // A lease of it ends: the steps after the descriptor was closed.
   void Release();
   void KnockAfterRelease();

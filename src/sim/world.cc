@@ -82,6 +82,7 @@ World::World(const SimConfig& config, Breakage breakage, Trace* trace)
                                                                        ? config.entries_told
                                                                        : config.completion_entries,
                                              .completions_max = config.completions_max,
+                                             .slots = config.slots,
                                              .watch_fd = kWatchFd,
                                              .gate = config.capacity > 0 ? &gate_ : nullptr,
                                              .shares_workers = config.masters > 1},
@@ -152,6 +153,11 @@ void World::Do(const Event& event) {
       return ScheduleArrival();
     case Happening::kStep:
       return worker(event.a).Step();
+    case Happening::kInstall:
+      return DoInstall(event.a);
+    case Happening::kSayRoom:
+      worker(event.a).SayRoom();
+      return Schedule(StepCost(), Happening::kPassOnKnock, event.a);
     case Happening::kWake:
       Note("wakes", {{"worker", event.a}});
       return worker(event.a).OnWake();
@@ -391,8 +397,77 @@ int32_t World::Send(const Op& op) {
   return 0;
 }
 
+// Into a ring that defers its task work, or is busy, it comes later.
+void World::StartInstall(uint32_t master, const Op& op) {
+  const uint32_t connection = kernel_.ConnectionOf(op.sent);
+  std::vector<int32_t>& slots = masters_[master].slots_used;
+  if (connection == SimKernel::kNobody) return checker_.Fail("what is to be installed is not open");
+  if (std::find(slots.begin(), slots.end(), op.slot) != slots.end()) {
+    return checker_.Fail("a slot is used for two connections");
+  }
+  slots.push_back(op.slot);
+  installs_.push_back({.op = op, .master = master, .connection = connection});
+  const auto install = static_cast<uint32_t>(installs_.size() - 1);
+  if (prng_.Chance({1, 2})) return DoInstall(install);
+  const bool late = Happens(Fault::kDoorbellLate);
+  Schedule(prng_.Between(0, late ? 30 * kMillisecond : 100'000), Happening::kInstall, install);
+}
+
+void World::DoInstall(uint32_t index) {
+  Installing& install = installs_[index];
+  if (std::exchange(install.done, true) || checker_.failed()) return;
+  const uint32_t id = kernel_.WorkerOf(install.op.fd);
+  if (id == SimKernel::kNobody || WorkerOfToken(install.op.tag) != id ||
+      workers_[id].receiver == nullptr) {
+    return checker_.Fail("a connection is installed in a ring that is not its worker's");
+  }
+  if (!workers_[id].at[install.master].in_books) Reached(Milestone::kInstalledForLeaver);
+  const int32_t result = Install(install.op, install.connection, id);
+  masters_[install.master].ring.OnInstallDone(install.op, result, id);
+}
+
+// Returns the slot, or -errno.
+int32_t World::Install(const Op& op, uint32_t connection, uint32_t id) {
+  CompletionWorker& receiver = *workers_[id].receiver;
+  const bool fails = Happens(Fault::kSendFails);
+  const bool full = receiver.table_full();
+  if (fails || full) {
+    const bool untold = !full && receiver.may_lose_slot() && prng_.Chance({1, 4});
+    if (untold) receiver.LoseSlot();
+    if (untold) Reached(Milestone::kUntold);
+    if (full) Reached(Milestone::kTableFull);
+    checker_.OnInstallFailed(connection, untold);
+    if (fails && Happens(Fault::kWorkerLeaves)) LeaveIfIdle(id);
+    if (untold) return -core::kUntold;
+    return full ? -core::kNoSlot : -prng_.OneOf(std::array<int32_t, 3>{EBADFD, ENOMEM, EOWNERDEAD});
+  }
+  Reached(Milestone::kInstalled);
+  Note("installs", {{"worker", id}, {"connection", connection}});
+  checker_.OnInstalled(id, connection, SourceOfToken(op.tag));
+  receiver.OnInstalled(connection);
+  Schedule(50, Happening::kWake, id);
+  return 0;
+}
+
+// What is still under way then was given up.
+void World::LetGo(uint32_t master, const Op& op) {
+  if (op.slot >= 0) std::erase(masters_[master].slots_used, op.slot);
+  if (op.fd < 0) return;
+  const uint32_t connection = kernel_.ConnectionOf(op.fd);
+  for (uint32_t index = 0; index < installs_.size(); ++index) {
+    if (installs_[index].connection == connection) DoInstall(index);
+  }
+  Note("lets go", {{"fd", op.fd}});
+  if (checker_.failed()) return;
+  const uint32_t id = checker_.worker_of(connection);
+  if (checker_.OnLetGo(op.fd, op.hang_up)) workers_[id].receiver->LosePlace(master);
+  if (!checker_.failed()) kernel_.CloseConnection(op.fd);
+}
+
 void World::OnSendFailureTold(uint32_t master, int32_t fd, uint32_t worker, uint32_t ticket_of) {
   if (checker_.failed()) return;
+  // It was given up meanwhile.
+  if (masters_[master].refusing && kernel_.ConnectionOf(fd) == SimKernel::kNobody) return;
   if (!workers_[worker].at[master].in_books) Reached(Milestone::kFailedAfterLeaving);
   if (ticket_of == Checker::kNone) {
     checker_.OnSendFailureTold(fd, now_ns_);
@@ -432,6 +507,7 @@ void World::Serve(uint32_t worker, uint32_t connection, bool leased) {
   it = {.worker = worker,
         .source = checker_.source_of(connection),
         .leased = leased,
+        .direct = checker_.installed(connection),
         .closes_in_callback = lease_ns == 0 || prng_.Chance({1, 8}),
         .in_callback = true,
         .served = true,
@@ -460,7 +536,8 @@ void World::EndConnection(uint32_t connection) {
 bool World::MayPassOn(const Connection& connection) const {
   const Source& source = sources_[connection.source];
   return connection.leased && running_ && connection.times < kTimesPassedOnMax &&
-         !source.config.readiness && !source.removed && !masters_[source.master].stopped &&
+         !connection.direct && !source.config.readiness && !source.removed &&
+         !masters_[source.master].stopped &&
          std::any_of(source.joined.begin(), source.joined.end(),
                      [&](uint32_t id) { return id != connection.worker; });
 }
@@ -504,7 +581,13 @@ void World::CloseConnection(uint32_t connection) {
   it.served = false;
   Note("closes", {{"worker", it.worker}, {"connection", connection}});
   checker_.OnClosed(connection);
-  kernel_.CloseConnection(kernel_.FdOf(connection));
+  if (it.direct) {
+    workers_[it.worker].receiver->CloseSlot();
+    // A lease says that by its end.
+    if (!it.leased) Schedule(StepCost(), Happening::kSayRoom, it.worker);
+  } else {
+    kernel_.CloseConnection(kernel_.FdOf(connection));
+  }
   if (!running_) Reached(Milestone::kOutlived);
   if (it.leased) Schedule(StepCost(), Happening::kRelease, it.worker, it.source);
 }

@@ -112,6 +112,9 @@ class World {
   // The source of what is sent, if that is a ticket; Checker::kNone: it is a connection.
   uint32_t TicketOf(const core::Op& op) const;
   void CloseRefused(int32_t fd);
+  // The kernel takes a kInstall, and does it now or later; and a kLetGo.
+  void StartInstall(uint32_t master, const core::Op& op);
+  void LetGo(uint32_t master, const core::Op& op);
 
   // --- For the workers. ---
   core::Hunger& hunger(uint32_t master) { return masters_[master].hunger; }
@@ -192,6 +195,8 @@ class World {
   enum class Happening : uint8_t {
     kArrival,
     kStep,
+    kInstall,       // the kernel gets to what is to be installed
+    kSayRoom,       // a worker that has closed a slot says so
     kWake,          // a worker learns that something is in its ring
     kOwnWork,       // a worker has something else to do
     kClose,         // a lease ends: its descriptor
@@ -221,6 +226,13 @@ class World {
     bool operator()(const Event& left, const Event& right) const {
       return left.at_ns != right.at_ns ? left.at_ns > right.at_ns : left.order > right.order;
     }
+  };
+  // What is being installed, or was.
+  struct Installing {
+    core::Op op;
+    uint32_t master = 0;
+    uint32_t connection = 0;
+    bool done = false;
   };
   enum class CallKind : uint8_t {
     kAddWorker,
@@ -257,6 +269,7 @@ class World {
     uint32_t worker = 0;
     uint32_t source = 0;
     bool leased = false;
+    bool direct = false;  // it is in a slot of its worker's file table
     bool closes_in_callback = false;
     bool in_callback = false;
     bool served = false;  // and neither closed nor passed on since
@@ -338,6 +351,7 @@ class World {
     std::vector<Call> calls_running;
     std::vector<core::Op> ops;
     std::vector<core::Completion> completions;
+    std::vector<int32_t> slots_used;
     std::vector<Handed> handed;   // in the last batch
     std::vector<int32_t> closed;  // the same
     bool switched = false;        // a policy, in this batch
@@ -362,6 +376,8 @@ class World {
   void ChangeSource(uint32_t source);
   void ChangeLimits();
   void LeaveIfIdle(uint32_t worker);
+  void DoInstall(uint32_t install);
+  int32_t Install(const core::Op& op, uint32_t connection, uint32_t worker);
   void CloseConnection(uint32_t connection);
   void EndConnection(uint32_t connection);
   bool MayPassOn(const Connection& connection) const;
@@ -492,6 +508,7 @@ class World {
   std::vector<SimWorkerConfig> worker_configs_;
   std::vector<Source> sources_;
   std::vector<Connection> connections_;
+  std::vector<Installing> installs_;
   std::vector<uint32_t> meanwhile_;  // sources whose desks are held while others go on
   int32_t ring_fd_max_ = -1;
   Phase phase_ = Phase::kTraffic;

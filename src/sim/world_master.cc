@@ -47,6 +47,10 @@ std::string_view NameOf(OpKind kind) {
       return "doorbell";
     case OpKind::kSend:
       return "send";
+    case OpKind::kInstall:
+      return "install";
+    case OpKind::kLetGo:
+      return "let-go";
     case OpKind::kClose:
       return "close";
   }
@@ -75,6 +79,8 @@ std::string_view NameOf(core::EventKind kind) {
       return "event: backlog overflow";
     case core::EventKind::kPolicyFailed:
       return "event: policy failed";
+    case core::EventKind::kTableFull:
+      return "event: table full";
     case core::EventKind::kSetAside:
       return "event: set aside";
   }
@@ -318,7 +324,9 @@ void World::Batch(SimMaster& master) {
 struct World::TurnCaller {
   bool AllReported() const { return all_reported; }
   bool KeepsBack() const { return master.ring.KeepsBack(); }
-  bool LeaversWait() const { return !master.leaving.empty(); }
+  bool LeaversWait() const {
+    return !master.leaving.empty() && !master.engine->InstallsAtLeavers();
+  }
   void LetGoOfRings() const { world.FinishLeaves(master); }
   // In a world in which something is wrong already, nothing more happens.
   bool RunCalls() const {
@@ -383,11 +391,11 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   master.handed.clear();
   master.closed.clear();
   for (const Op& op : master.ops) {
-    if (op.key.kind == OpKind::kClose) master.closed.push_back(op.fd);
+    if (op.key.kind == OpKind::kClose || op.hang_up) master.closed.push_back(op.fd);
     if (op.key.kind == OpKind::kAccept || op.key.kind == OpKind::kCount) {
       checker_.OnAsked(master.by_index[op.key.index]);
     }
-    if (op.key.kind != OpKind::kSend) continue;
+    if (op.key.kind != OpKind::kSend && op.key.kind != OpKind::kInstall) continue;
     master.handed.push_back(
         {.worker = kernel_.WorkerOf(op.fd), .fd = op.sent, .ticket_of = TicketOf(op)});
   }
@@ -489,6 +497,7 @@ void World::NoteOps(const SimMaster& master) {
     Note(NameOf(op.key.kind), {{"submitted for fd", op.fd}, {"index", op.key.index}});
     const OpKind kind = op.key.kind;
     if (kind == OpKind::kWatch || kind == OpKind::kDoorbell || kind == OpKind::kSend) continue;
+    if (kind == OpKind::kInstall || kind == OpKind::kLetGo) continue;
     const uint32_t index = master.by_index[op.key.index];
     const Source& source = sources_[index];
     if (kind == OpKind::kClose) {
@@ -590,6 +599,7 @@ void World::NoteEvents(SimMaster& master) {
       case core::EventKind::kSetAside:
         Reached(Milestone::kSetAsideSaid);
         break;
+      case core::EventKind::kTableFull:
       case core::EventKind::kSourceBlocks:
       case core::EventKind::kDoorbellFailed:
         break;
@@ -922,6 +932,7 @@ void World::RemoveWorker(SimMaster& master, uint32_t id) {
 // more. Then the next master does so. After the last, the worker is told that its ring is its own.
 void World::FinishLeaves(SimMaster& master) {
   if (!master.ring.AllReported() && !breaks(Breakage::kMasterClosesRingTooEarly)) return;
+  if (master.engine->InstallsAtLeavers() && !breaks(Breakage::kLeaverDoesNotWait)) return;
   for (const uint32_t id : master.leaving) {
     Note("lets go", {{"master", master.index}, {"worker", id}});
     kernel_.CloseRing(worker(id).ring_fds[master.index]);

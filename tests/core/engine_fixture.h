@@ -27,12 +27,14 @@ using sim::MemoryWorker;
 inline constexpr int32_t kWatchFd = 3;
 inline constexpr int32_t kListenFd = 4;
 inline constexpr int32_t kPoll = 1;  // POLLIN
+inline constexpr uint32_t kSlots = 5;
 inline constexpr int64_t kRecallAfter = 10'000'000;
 
 struct TestWorkerOptions {
   uint32_t window = 4;
   uint32_t capacity = UINT32_MAX;
   bool completions = false;  // arrivals are handed over as completions
+  bool direct = false;       // the same, and connections are installed in its file table
   bool sight = false;        // so it may get permits
 };
 
@@ -76,16 +78,17 @@ class EngineTest : public ::testing::Test {
   uint32_t AddWorker(TestWorkerOptions options = {}) {
     auto worker = std::make_unique<MemoryWorker>(options.window);
     if (options.sight) permits_.push_back(std::make_unique<WorkerPermits>());
-    const uint32_t index =
-        engine_.AddWorker({.inbox = &worker->inbox(),
-                           .state = &worker->state(),
-                           .tally = options.completions ? &worker->tally() : nullptr,
-                           .ring_fd = 100 + static_cast<int32_t>(workers_.size()),
-                           .tag = 200 + workers_.size(),
-                           .capacity = options.capacity,
-                           .window_max = options.window,
-                           .sight = options.sight ? static_cast<int>(workers_.size()) : -1,
-                           .permits = options.sight ? permits_.back().get() : nullptr});
+    const uint32_t index = engine_.AddWorker(
+        {.inbox = &worker->inbox(),
+         .state = &worker->state(),
+         .tally = options.completions || options.direct ? &worker->tally() : nullptr,
+         .direct = options.direct,
+         .ring_fd = 100 + static_cast<int32_t>(workers_.size()),
+         .tag = 200 + workers_.size(),
+         .capacity = options.capacity,
+         .window_max = options.window,
+         .sight = options.sight ? static_cast<int>(workers_.size()) : -1,
+         .permits = options.sight ? permits_.back().get() : nullptr});
     if (index == workers_.size()) {
       workers_.push_back(std::move(worker));
     } else {
@@ -160,7 +163,10 @@ class EngineTest : public ::testing::Test {
   Hunger hunger_;
   SourceSet hungry_desks_;
   std::vector<std::unique_ptr<WorkerPermits>> permits_;
-  Engine engine_{{.recall_after_ns = kRecallAfter, .completion_entries = 64, .watch_fd = kWatchFd},
+  Engine engine_{{.recall_after_ns = kRecallAfter,
+                  .completion_entries = 64,
+                  .slots = kSlots,
+                  .watch_fd = kWatchFd},
                  &hunger_};
   std::vector<std::unique_ptr<MemoryWorker>> workers_;
   std::vector<Op> ops_;

@@ -121,14 +121,14 @@ class UnsettledTest : public ::testing::Test {
 };
 
 TEST_F(UnsettledTest, IsNeverFullWhereNothingIsSent) {
-  unsettled_.Reserve();
+  unsettled_.Reserve(0);
   EXPECT_FALSE(unsettled_.full());
   EXPECT_EQ(unsettled_.ids_max(), 0u);
 }
 
 TEST_F(UnsettledTest, IsFullAtTwoWindowsAndHasRoomForAThird) {
   unsettled_.WindowsChange(2);
-  unsettled_.Reserve();
+  unsettled_.Reserve(0);
   for (ArrivalId id = 0; id < 4; ++id) {
     EXPECT_FALSE(unsettled_.full());
     unsettled_.Sent(id);
@@ -137,7 +137,7 @@ TEST_F(UnsettledTest, IsFullAtTwoWindowsAndHasRoomForAThird) {
   EXPECT_EQ(unsettled_.ids_max(), 6u);
   unsettled_.WindowsChange(-1);
   unsettled_.WindowsChange(2);
-  unsettled_.Reserve();
+  unsettled_.Reserve(0);
   EXPECT_FALSE(unsettled_.full());
 }
 

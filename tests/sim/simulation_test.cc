@@ -77,6 +77,13 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenPart{Breakage::kWorkerLooksUpNeighbour, "WorkerLooksUpNeighbour",
                    "under the token of another source"},
         BrokenPart{Breakage::kWorkerForgetsItsRing, "WorkerForgetsItsRing", "was not served"},
+        BrokenPart{Breakage::kWorkerHidesRoom, "WorkerHidesRoom", "was not served",
+                   " hosted=0 worker=completions:1/table:1/window:4"},
+        BrokenPart{Breakage::kLeaverDoesNotWait, "LeaverDoesNotWait", "not its worker's",
+                   " hosted=0 worker=completions:1/table:4/window:4 worker="
+                   " faults=worker_leaves:1/2,doorbell_late:1/2"},
+        BrokenPart{Breakage::kRingHidesInstalled, "RingHidesInstalled", "the master keeps",
+                   " hosted=0 shuts_down=0 worker=completions:1/table:64/window:4"},
         BrokenPart{Breakage::kTookGivesNoCredit, "TookGivesNoCredit", "was not woken"},
         BrokenPart{Breakage::kTookGivesCreditTwice, "TookGivesCreditTwice",
                    "as many unclaimed as its window allows"},
