@@ -193,6 +193,30 @@ enum class Handoff : uint8_t {
   // What has been handed over cannot be recalled: it waits for its worker however long that takes.
   // What is in the ring when the worker leaves still belongs to the worker.
   kCompletion,
+  // The same, but the connection comes into the registered file table of the worker's ring, and
+  // `res` is its slot there: a direct descriptor. It is no descriptor of the process, so it is for
+  // requests of that ring only (IOSQE_FIXED_FILE), and close(slot) would close something else. The
+  // worker owns the slot from then on, and closes it by io_uring_prep_close_direct. For servers
+  // that live on direct descriptors.
+  //
+  // Port::Took and `window` are as with kCompletion. Port::AdoptSlot makes a connection count as
+  // open; there is no Connection, so nothing of the library closes a slot.
+  //
+  // Register a table before AddWorker. The kernel chooses free slots in it, within the range that
+  // io_uring_register_file_alloc_range may have set. A full table is no error: the connection goes
+  // to another worker, or waits, until the worker calls Took (with 0, if it has nothing to take) or
+  // releases a lease. So if the worker uses slots for other files as well, say Took(0) when one has
+  // become free. With a `capacity` of no more than the slots that are for connections, the table is
+  // never full.
+  //
+  // A worker that leaves waits for what is on its way into its table, and then owns all that is
+  // there. A ticket of a source with Intake::kReadiness comes as with kCompletion.
+  //
+  // Needs a kernel that can install files in another ring's table (Linux 6.18 can). AddWorker tries
+  // it: Unimplemented says that this one cannot. FailedPrecondition if the ring has no table, and
+  // with Host::kRing. A connection counts against the process's limit of descriptors only until it
+  // is installed.
+  kDirect,
 };
 
 // What a balancer reports while it runs. No event needs an answer.
@@ -217,8 +241,11 @@ struct Event {
     kWorkerStalled,
     // A worker that had stalled moves again.
     kWorkerMoves,
-    // The doorbell, or a connection as a completion, could not be sent to the worker's ring. Such a
-    // connection goes to another worker. The balancer tries the ring again later.
+    // The doorbell could not be sent to the worker's ring, or a connection, as a completion or into
+    // its file table. Such a connection goes to another worker. The balancer tries the ring again
+    // later. If `error` is EOVERFLOW and the handoff is kDirect, the kernel has installed the
+    // connection and had no memory to tell the worker. That connection is ended, and counts as
+    // dropped.
     kDoorbellFailed,
     // The master's ring has brought more connections than it had said it could. Those that there
     // was no room for were closed and count as refused. Never seen so far.
@@ -241,8 +268,8 @@ struct Event {
     // many as it may (SourceOptions::hold). `text` has the numbers. Said once, until nothing of the
     // source is held any more.
     kSetAside,
-    // A connection did not fit into a worker's file table, or its ring has none. Said once for each
-    // worker.
+    // With Handoff::kDirect: a connection did not fit into a worker's file table, or its ring has
+    // none. Said once for each worker; WorkerStats::table_full counts.
     kTableFull,
   };
   Kind kind = Kind::kAccepting;
@@ -309,8 +336,8 @@ struct SourceOptions {
   // for.
   uint32_t hold = 128;
   // How many connections of this source may be open at once, at least 1. They count as for
-  // BalancerOptions::capacity. Workers with Handoff::kCompletion cannot join a source with such a
-  // limit. A connection that comes as a completion does not say which source it is of.
+  // BalancerOptions::capacity. Workers with Handoff::kCompletion or kDirect cannot join a source
+  // with such a limit. A connection that comes as a completion does not say which source it is of.
   uint32_t capacity = UINT32_MAX;
   // A connection that no worker has claimed at this age is closed and counts as dropped, because
   // its client no longer waits for an answer. At least 1 ms. A duration beyond the end of the
@@ -362,8 +389,8 @@ struct WorkerOptions {
   //
   // With kInbox the worker's loop waits for one completion (io_uring_submit_and_wait(&ring, 1)),
   // because one doorbell stands for any number of offers. A loop that waits for several completions
-  // sleeps while offers wait. With kCompletion each connection is a completion, so a loop that
-  // waits for several sleeps until that many have come.
+  // sleeps while offers wait. With kCompletion and kDirect each connection is a completion, so a
+  // loop that waits for several sleeps until that many have come.
   int ring_fd = -1;
   Handoff handoff = Handoff::kInbox;
   // kInbox: `user_data` of the doorbell, the completion that says "call Claim". Its `res` is 0. It
@@ -372,9 +399,9 @@ struct WorkerOptions {
   uint64_t tag = 0;
   // How many connections of all its sources the worker may have open, at least 1; offers count.
   uint32_t capacity = UINT32_MAX;
-  // How many unclaimed offers the worker may have at most, 1 to 1024. With kCompletion: how many
-  // completions may have been sent to it beyond those that it took. The balancer moves the worker's
-  // actual window between 1 and this.
+  // How many unclaimed offers the worker may have at most, 1 to 1024. With kCompletion and kDirect:
+  // how many completions may have been sent to it beyond those that it took. The balancer moves the
+  // worker's actual window between 1 and this.
   uint32_t window = 32;
   // CPU to which the worker is bound, for affinity policies; -1: the one on which it last claimed.
   int cpu = -1;

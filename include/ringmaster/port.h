@@ -17,6 +17,13 @@
 //     }
 //     …
 //   port.Took(taken);
+//
+// With Handoff::kDirect connections come into the worker's own file table. The same, with slots:
+//
+//     if (cqe->user_data == kAccepted) {
+//       Serve(cqe->res, port.AdoptSlot());  // closes the slot first, then releases the lease
+//       ++taken;
+//     }
 
 #ifndef RINGMASTER_PORT_H_
 #define RINGMASTER_PORT_H_
@@ -233,13 +240,16 @@ class [[nodiscard]] Port {
   bool Claim(absl::FunctionRef<void(Connection)> serve, absl::FunctionRef<void(Ticket)> redeem,
              size_t arrivals_max = std::numeric_limits<size_t>::max());
 
-  // Handoff::kCompletion: the worker has taken `count` completions that carried arrivals out of its
-  // ring, so the balancer may send as many more. Call it once for each batch of completions, after
-  // Adopt. A worker to whom something was sent, and that has taken nothing for recall_after, is
-  // handed nothing more until it calls this.
+  // Handoff::kCompletion and kDirect: the worker has taken `count` completions that carried
+  // arrivals out of its ring, so the balancer may send as many more. Call it once for each batch of
+  // completions, after Adopt. A worker to whom something was sent, and that has taken nothing for
+  // recall_after, is handed nothing more until it calls this.
   //
   // What exceeds the number that was sent is ignored. With Handoff::kInbox it does nothing. It
   // makes no system call unless the balancer waits for credit.
+  //
+  // Handoff::kDirect: it also says that there may be room in the file table. What did not fit is
+  // tried again after it, also with a count of 0.
   void Took(size_t count = 1);
 
   // Handoff::kCompletion: makes a Connection of the descriptor that a completion carries. It counts
@@ -247,8 +257,18 @@ class [[nodiscard]] Port {
   // that it was taken; then `capacity` bounds only what is in the ring.
   //
   // You may also call it for a connection that has come by another way, and with Handoff::kInbox:
-  // then it counts as one more. Takes ownership of `fd`.
+  // then it counts as one more. Takes ownership of `fd`. That must be a descriptor of the process:
+  // never a slot of a file table, whose number is another file's descriptor.
   Connection Adopt(int fd, uint64_t token = 0);
+
+  // Handoff::kDirect: counts the connection of a completion as open, until the lease is released.
+  // What Adopt says of leases and of Took holds here. The slot stays the worker's. Close it first
+  // (io_uring_prep_close_direct, and wait for its completion), and then release the lease: that
+  // says that there is room in the table.
+  //
+  // To pass such a connection on (Source::PassOn), make a descriptor of it by
+  // IORING_OP_FIXED_FD_INSTALL (Linux 6.8), close the slot, and pass on descriptor and lease.
+  Lease AdoptSlot();
 
   // Hints: what this worker does outside of Claim. Without them the balancer knows only that a
   // worker is in no claim. So it takes a worker for one that waits, even while that works on
@@ -310,7 +330,7 @@ class [[nodiscard]] Port {
   //
   // Call it before Join, once. Ownership: the port's, until it leaves. On the worker's thread.
   // FailedPrecondition for a port that has left, in a forked child, for a worker on the host, and
-  // with Handoff::kCompletion; otherwise an error of the kernel.
+  // with Handoff::kCompletion or kDirect; otherwise an error of the kernel.
   absl::StatusOr<int> WatchSight();
 
   // How many connections this worker has open above an equal share of all that the balancer's
@@ -388,8 +408,8 @@ class [[nodiscard]] Port {
   //
   // The worker is told of both by a doorbell, as of an offer. Ask after the Claim that the doorbell
   // leads to: what the doorbell announces is true by then. Two kinds of worker have no doorbell.
-  // One with `on_host` asks after each RunOnce. One with Handoff::kCompletion must be woken by the
-  // program.
+  // One with `on_host` asks after each RunOnce. One with Handoff::kCompletion or kDirect must be
+  // woken by the program.
   //
   // Source::Remove does not make a port drain, because other sources go on. Whoever removes a
   // source tells the workers if they are to close its connections.

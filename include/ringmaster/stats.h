@@ -19,9 +19,9 @@
 
 namespace ringmaster {
 
-// One worker. With Handoff::kCompletion a connection counts as claimed when it has been handed
-// over. `unclaimed` and `oldest_unclaimed` are then about what the worker has not yet said it took
-// (Port::Took). What it has already finished is not `unclaimed`, even before it says so.
+// One worker. With Handoff::kCompletion and kDirect a connection counts as claimed when it has been
+// handed over. `unclaimed` and `oldest_unclaimed` are then about what the worker has not yet said
+// it took (Port::Took). What it has already finished is not `unclaimed`, even before it says so.
 struct WorkerStats {
   uint32_t worker = 0;  // index
   // Offers made to it. An arrival that was recalled or moved counts at each worker that it was
@@ -39,6 +39,9 @@ struct WorkerStats {
   uint64_t moved = 0;
   uint64_t doorbells = 0;  // doorbells sent
   uint64_t stalls = 0;     // how often it was found not to move
+  // With Handoff::kDirect: how often a connection did not fit into its file table, and went to
+  // somebody else or waited. Each counts as recalled, too.
+  uint64_t table_full = 0;
   uint32_t unclaimed = 0;  // offers that wait for it now
   // Connections that it has open, offers included. Never shown as less than `unclaimed`. The worker
   // goes on while the master reads the two, so what it finishes in between is shown as open once

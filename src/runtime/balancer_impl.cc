@@ -12,8 +12,10 @@
 #include "ring/doorbell.h"
 #include "ring/errors.h"
 #include "ring/features.h"
+#include "ring/installing.h"
 #include "ring/process.h"
 #include "ring/translate.h"
+#include "runtime/apart.h"
 #include "runtime/descriptor.h"
 #include "runtime/options.h"
 #include "runtime/refusals.h"
@@ -207,12 +209,17 @@ absl::StatusOr<BalancerImpl::AddedWorker> BalancerImpl::AddWorker(const WorkerOp
   if (!options.on_host) {
     if (absl::Status status = ring::CheckTarget(options.ring_fd); !status.ok()) return status;
   }
+  if (options.handoff == Handoff::kDirect) {
+    if (absl::Status status = ring::CheckTable(options.ring_fd); !status.ok()) return status;
+    if (absl::Status status = RunApart(ring::TryInstalling); !status.ok()) return status;
+  }
   // A worker to whom completions are sent is never offered anything in an inbox.
-  const bool completions = options.handoff == Handoff::kCompletion;
+  const bool completions = options.handoff != Handoff::kInbox;
   const absl::StatusOr<PortShared*> shared = PortShared::Create(
       environment_.shared, core::Inbox::WordsFor(completions ? 1 : options.window));
   if (!shared.ok()) return shared.status();
   (*shared)->on_host = options.on_host;
+  (*shared)->direct = options.handoff == Handoff::kDirect;
   const uint32_t index = environment_.shared->worker_indexes().Allocate();
   (*shared)->EnterBooks();
   for (size_t i = 0; i < masters_.size(); ++i) {

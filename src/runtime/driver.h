@@ -65,9 +65,11 @@ class Driver {
   virtual int fd() const { return -1; }
 
  protected:
-  // `completion_entries`: of the ring, see core::EngineConfig.
-  Driver(const MasterEnvironment& environment, uint32_t index, uint32_t completion_entries)
-      : environment_(environment), turns_(environment, index, completion_entries) {}
+  Driver(const MasterEnvironment& environment, uint32_t index, RingSize size)
+      : environment_(environment), turns_(environment, index, size) {}
+  static RingSize SizeOf(const ring::UringRing& ring) {
+    return {.completion_entries = ring.completion_entries(), .slots = ring.slots()};
+  }
 
   // A ring of the master's own. A pollable one is for a host, which watches it.
   static absl::StatusOr<std::unique_ptr<ring::UringRing>> MakeRing(

@@ -14,9 +14,8 @@ constexpr int kStepsAtOnceMax = 16;
 
 }  // namespace
 
-HostDriver::HostDriver(const MasterEnvironment& environment, uint32_t index,
-                       uint32_t completion_entries)
-    : Driver(environment, index, completion_entries), watch_([this] { OnHostEnds(); }) {}
+HostDriver::HostDriver(const MasterEnvironment& environment, uint32_t index, RingSize size)
+    : Driver(environment, index, size), watch_([this] { OnHostEnds(); }) {}
 
 // --- Calls ---------------------------------------------------------------------------------------
 

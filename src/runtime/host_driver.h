@@ -31,7 +31,7 @@ class HostDriver : public Driver {
   absl::Status RunOnce() final;
 
  protected:
-  HostDriver(const MasterEnvironment& environment, uint32_t index, uint32_t completion_entries);
+  HostDriver(const MasterEnvironment& environment, uint32_t index, RingSize size);
 
   // Steps until there is nothing more to do now, or it has done enough for once. Waits for nothing.
   // False: the master has ended.

@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Driver>> LoopDriver::Create(const MasterEnvironme
 
 LoopDriver::LoopDriver(const MasterEnvironment& environment, uint32_t index,
                        std::unique_ptr<ring::UringRing> ring)
-    : HostDriver(environment, index, ring->completion_entries()), ring_(std::move(ring)) {
+    : HostDriver(environment, index, SizeOf(*ring)), ring_(std::move(ring)) {
   turns_.UseRing(ring_.get());
 }
 

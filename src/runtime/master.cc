@@ -26,6 +26,13 @@ absl::Status CheckPolicy(const Policy& policy, bool tickets) {
       "accepts the connection: use Intake::kPollAccept, or another policy"));
 }
 
+absl::Status NoSlots() {
+  return absl::FailedPreconditionError(
+      "the master's ring has no file table, by which connections get into the worker's "
+      "(Handoff::kDirect): the limit of descriptors was below 16 when the balancer was created. "
+      "Raise RLIMIT_NOFILE before, or use Handoff::kCompletion");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Master>> Master::Create(const MasterEnvironment& environment,
@@ -254,7 +261,7 @@ absl::Status Master::SetSight(uint32_t worker, PortShared* shared, int sight) {
   return Run([&] {
     absl::Status known = roster_.Check(worker, shared);
     if (!known.ok()) return known;
-    if (roster_.worker(worker).handoff == Handoff::kCompletion) {
+    if (roster_.worker(worker).handoff != Handoff::kInbox) {
       return absl::FailedPreconditionError(
           absl::StrCat("connections are handed over to worker ", worker,
                        " as completions, and what its sight shows would have to be claimed: add it "
@@ -304,16 +311,16 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
     return ring::ErrorStatus(ring::Operation::kMakeDescriptor, errno);
   }
   Channel& channel = *shared->channels[index_];
-  core::WorkerConfig config{
-      .inbox = &channel.inbox,
-      .state = &shared->state,
-      .tally = options.handoff == Handoff::kCompletion ? &channel.tally : nullptr,
-      .ring_fd = ring_fd.get(),
-      .tag = options.tag,
-      .capacity = options.capacity,
-      .window_max = options.window,
-      .cpu = options.cpu,
-      .index = worker};
+  core::WorkerConfig config{.inbox = &channel.inbox,
+                            .state = &shared->state,
+                            .tally = options.handoff == Handoff::kInbox ? nullptr : &channel.tally,
+                            .direct = options.handoff == Handoff::kDirect,
+                            .ring_fd = ring_fd.get(),
+                            .tag = options.tag,
+                            .capacity = options.capacity,
+                            .window_max = options.window,
+                            .cpu = options.cpu,
+                            .index = worker};
   for (const auto& other : shared->channels) {
     if (other.get() == &channel) continue;
     config.other_inboxes.push_back(&other->inbox);
@@ -321,6 +328,7 @@ absl::Status Master::AddWorker(uint32_t worker, const WorkerOptions& options, Po
   }
   const absl::Status added = Run([&]() -> absl::Status {
     if (turns_.end().begun()) return BalancerEnded();
+    if (config.direct && engine_.slots() == 0) return NoSlots();
     engine_.AddWorker(config);
     roster_.AddWorker(worker, {.shared = shared,
                                .ring_fd = std::move(ring_fd),
@@ -363,13 +371,13 @@ absl::Status Master::Join(SourceKey source, uint32_t worker, PortShared* shared,
       return absl::AlreadyExistsError(absl::StrCat("worker ", worker, " has joined source ",
                                                    roster_.PublicIndex(source.index), " already"));
     }
-    if (roster_.worker(worker).handoff == Handoff::kCompletion &&
+    if (roster_.worker(worker).handoff != Handoff::kInbox &&
         shared_.source(source.index).gate.limited()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("source ", roster_.PublicIndex(source.index),
-                       " has a capacity, which cannot be kept with Handoff::kCompletion, because a "
-                       "connection that comes as a completion does not say which source it is of; "
-                       "limit the worker or the balancer, or use Handoff::kInbox"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "source ", roster_.PublicIndex(source.index),
+          " has a capacity, which cannot be kept with Handoff::kCompletion and kDirect, "
+          "because a connection that comes as a completion does not say which source it is of; "
+          "limit the worker or the balancer, or use Handoff::kInbox"));
     }
     shared->channels[index_]->tokens[source.index].store(token, std::memory_order_relaxed);
     engine_.Join(core::SourceIndex(source.index), worker, token);

@@ -170,8 +170,13 @@ absl::Status CheckOptions(const SourceOptions& options, uint32_t masters) {
 }
 
 absl::Status CheckOptions(const WorkerOptions& options, Host host) {
-  if (options.handoff > Handoff::kCompletion) {
-    return NoSuch("handoff", static_cast<int>(options.handoff), "kInbox and kCompletion");
+  if (options.handoff > Handoff::kDirect) {
+    return NoSuch("handoff", static_cast<int>(options.handoff), "kInbox, kCompletion and kDirect");
+  }
+  if (options.handoff == Handoff::kDirect && host == Host::kRing) {
+    return absl::FailedPreconditionError(
+        "with Host::kRing the master has no file table of its own, by which connections get into "
+        "the worker's: use Handoff::kCompletion, or Host::kLoop or kThread");
   }
   if (absl::Status status = CheckWindow(options.window); !status.ok()) return status;
   if (absl::Status status = CheckCapacity(options.capacity); !status.ok()) return status;

@@ -318,13 +318,15 @@ void Port::Took(size_t count) {
   shared_->balancer->KnockIfHungry();
 }
 
-Connection Port::Adopt(int fd, uint64_t token) {
-  if (shared_ == nullptr) return Connection(fd, token, Lease());
+Connection Port::Adopt(int fd, uint64_t token) { return Connection(fd, token, AdoptSlot()); }
+
+Lease Port::AdoptSlot() {
+  if (shared_ == nullptr) return {};
   const bool has_place = std::any_of(shared_->channels.begin(), shared_->channels.end(),
                                      [](const auto& channel) { return channel->tally.Lease(); });
   if (!has_place) shared_->TakePlace();
   shared_->Ref();
-  return Connection(fd, token, Lease(shared_, nullptr));
+  return Lease(shared_, nullptr);
 }
 
 // A worker on the host drives the master while it is awake, so it is never seen waiting.

@@ -21,9 +21,10 @@ absl::StatusOr<std::unique_ptr<Driver>> RingDriver::Create(const MasterEnvironme
 }
 
 // How much room is needed follows from what was asked for. A lent ring may have a queue of any
-// size, so it keeps back what there is no room for.
+// size, so it keeps back what there is no room for. Its file table is the loop's.
 RingDriver::RingDriver(const MasterEnvironment& environment, uint32_t index)
-    : HostDriver(environment, index, environment.options.completion_entries) {}
+    : HostDriver(environment, index,
+                 {.completion_entries = environment.options.completion_entries}) {}
 
 // --- The loan ------------------------------------------------------------------------------------
 
@@ -132,6 +133,7 @@ void RingDriver::RetireLoan() {
   std::vector<core::Completion> failed;
   for (const core::Op& op : pending) {
     if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
+    if (op.key.kind == core::OpKind::kLetGo) ring::LetGoOf(op);
     if (op.key.kind != core::OpKind::kDoorbell && op.key.kind != core::OpKind::kSend) continue;
     failed.push_back({.key = op.key, .result = -ECANCELED});
   }

@@ -69,6 +69,7 @@ void Roster::Release(uint32_t index, const core::Engine& engine) {
   departed_.recalled += count.recalled;
   departed_.doorbells += engine.doorbells(index);
   departed_.stalls += engine.stalls(index);
+  departed_.table_full += engine.table_fulls(index);
   std::erase_if(ticket_holders_, [](PortShared* holder) {
     const bool done = holder->tickets.load(std::memory_order_acquire) == 0;
     if (done) holder->Unref();

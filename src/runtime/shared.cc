@@ -124,6 +124,7 @@ absl::StatusOr<PortShared*> PortShared::Create(std::shared_ptr<BalancerShared> b
 }
 
 bool PortShared::Took(size_t count) {
+  if (direct) state.SayRoom();
   size_t left = count;
   uint32_t places = 0;
   for (size_t i = 0; i < channels.size() && left > 0; ++i) {
@@ -136,7 +137,7 @@ bool PortShared::Took(size_t count) {
     state.Release(places);
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack(places);
   }
-  return left < count;
+  return direct || left < count;
 }
 
 bool PortShared::WasOffered() const {

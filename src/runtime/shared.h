@@ -240,7 +240,7 @@ struct Channel {
   MasterShared* const master;
   const InboxMemory memory;
   core::Inbox inbox;
-  core::Tally tally;  // Handoff::kCompletion
+  core::Tally tally;  // Handoff::kCompletion and kDirect
   // If the worker watches a sight. Written before it gets a permit.
   std::unique_ptr<core::WorkerPermits> permits;
   // The worker's: the source whose permits come next, so that none is always served last.
@@ -282,6 +282,7 @@ struct PortShared {
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->ForceReserve();
   }
   void ReleasePlace(core::Gate* of_source) {
+    if (direct) state.SayRoom();
     state.Release();
     if (of_source != nullptr) of_source->GiveBack();
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack();
@@ -289,7 +290,8 @@ struct PortShared {
 
   // Port: the worker has taken up to `count` of what was handed over out of its ring. Which master
   // had sent them does not show. It does not matter either: no more is booked at a tally than it
-  // has, and together the tallies have what is in the ring. Returns false when nothing was untaken.
+  // has, and together the tallies have what is in the ring. Returns whether that may help a master:
+  // something was untaken, or there may be room in the worker's file table.
   bool Took(size_t count);
   // Whether something is before the worker that it has not come to.
   bool WasOffered() const;
@@ -321,6 +323,7 @@ struct PortShared {
   bool sighted = false;       // it watches one
   bool offers_first = false;  // the last claim had to stop before it came to offers
   bool on_host = false;
+  bool direct = false;         // Handoff::kDirect
   bool left_in_claim = false;  // the port has left within a claim of its own
 
  private:

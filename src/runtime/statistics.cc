@@ -32,6 +32,7 @@ void Add(WorkerStats& sum, const WorkerStats& more) {
   sum.moved += more.moved;
   sum.doorbells += more.doorbells;
   sum.stalls += more.stalls;
+  sum.table_full += more.table_full;
   sum.unclaimed += more.unclaimed;
   // The masters share `open`, but read it one after the other.
   sum.open = std::max(more.open, sum.unclaimed);
@@ -86,6 +87,8 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     FillBacklog(source, engine, roster, entry);
   }
   stats.departed = roster.departed();
+  stats.departed.claimed -= engine.failed_at_leavers();
+  stats.departed.recalled += engine.failed_at_leavers();
   stats.recalled = stats.departed.recalled;
   stats.moved = stats.departed.moved;
   for (uint32_t index = 0; index < roster.workers().size(); ++index) {
@@ -95,7 +98,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
     const uint32_t open = engine.open(index);
     uint32_t unclaimed = engine.Unclaimed(index);
     // A connection that has ended was taken, even if the worker has not said so yet.
-    if (worker.handoff == Handoff::kCompletion) unclaimed = std::min(unclaimed, open);
+    if (worker.handoff != Handoff::kInbox) unclaimed = std::min(unclaimed, open);
     stats.recalled += count.recalled;
     stats.moved += count.moved;
     const uint64_t by_permit = permits.of_worker[index];
@@ -108,6 +111,7 @@ void FillStats(core::Engine& engine, const Roster& roster, BalancerStats& stats)
          .moved = count.moved,
          .doorbells = engine.doorbells(index),
          .stalls = engine.stalls(index),
+         .table_full = engine.table_fulls(index),
          .unclaimed = unclaimed,
          // What was unclaimed when the inbox was looked at may have ended since.
          .open = std::max(open, unclaimed),

@@ -30,9 +30,7 @@ absl::StatusOr<std::unique_ptr<Driver>> ThreadDriver::Create(const MasterEnviron
 
 ThreadDriver::ThreadDriver(const MasterEnvironment& environment, uint32_t index,
                            std::unique_ptr<ring::UringRing> ring)
-    : Driver(environment, index, ring->completion_entries()),
-      index_(index),
-      ring_(std::move(ring)) {
+    : Driver(environment, index, SizeOf(*ring)), index_(index), ring_(std::move(ring)) {
   turns_.UseRing(ring_.get());
 }
 

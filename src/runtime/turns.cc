@@ -23,12 +23,13 @@ constexpr uint32_t kCompletionsPerTurnMax = 512;  // what a batch brings at most
 
 }  // namespace
 
-Turns::Turns(const MasterEnvironment& environment, uint32_t index, uint32_t completion_entries)
+Turns::Turns(const MasterEnvironment& environment, uint32_t index, RingSize size)
     : environment_(environment),
       shared_(environment.shared->master(index)),
       engine_({.recall_after_ns = absl::ToInt64Nanoseconds(environment.options.recall_after),
-               .completion_entries = completion_entries,
+               .completion_entries = size.completion_entries,
                .completions_max = kCompletionsPerTurnMax,
+               .slots = size.slots,
                .watch_fd = shared_.event_fd(),
                .topology = &environment.topology,
                .gate = environment.shared->limit(),
@@ -53,7 +54,9 @@ void Turns::GoOn() {
 struct Turns::TurnCaller {
   bool AllReported() const { return turns.ring_->AllReported(); }
   bool KeepsBack() const { return turns.ring_->KeepsBack(); }
-  bool LeaversWait() const { return turns.roster_.rings_to_close(); }
+  bool LeaversWait() const {
+    return turns.roster_.rings_to_close() && !turns.engine_.InstallsAtLeavers();
+  }
   void LetGoOfRings() const { turns.CloseRings(); }
   bool RunCalls() const {
     turns.RunCalls();
@@ -156,8 +159,11 @@ void Turns::ReleaseWorker(uint32_t worker) {
   CloseRings();
 }
 
+// What is being installed at one of them makes a completion, which brings another turn about.
 void Turns::CloseRings() {
-  if (ring_ == nullptr || ring_->AllReported()) roster_.CloseRings();
+  if (ring_ == nullptr || (ring_->AllReported() && !engine_.InstallsAtLeavers())) {
+    roster_.CloseRings();
+  }
 }
 
 std::span<const core::PassedOn> Turns::TakePassedOn() {
@@ -320,6 +326,7 @@ void Turns::BatchWithoutRing(bool all_reported, std::vector<core::Op>* not_done)
   if (engine_.WantsRoom()) engine_.MakeRoom();
   for (const core::Op& op : ops_) {
     if (op.key.kind == core::OpKind::kClose) ring::CloseConnection(op.fd);
+    if (op.key.kind == core::OpKind::kLetGo) ring::LetGoOf(op);
   }
   if (not_done != nullptr) not_done->insert(not_done->end(), ops_.begin(), ops_.end());
   ops_.clear();

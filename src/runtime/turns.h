@@ -28,14 +28,19 @@ namespace ringmaster::internal {
 // How many turns a master takes at most to have the kernel take everything at the end.
 inline constexpr int kLastTurnsMax = 64;
 
+// Of the ring that a master drives, see core::EngineConfig.
+struct RingSize {
+  uint32_t completion_entries = 0;
+  uint32_t slots = 0;
+};
+
 // Threads: one at a time, that is the thread that drives the master, or a caller while nobody
 // drives it. Some of the parts have a way in for other threads; their headers say so.
 //
 // The caller is inside the master (runtime/inside.h), unless a function says otherwise.
 class Turns {
  public:
-  // `completion_entries`: of the ring, see core::EngineConfig.
-  Turns(const MasterEnvironment& environment, uint32_t index, uint32_t completion_entries);
+  Turns(const MasterEnvironment& environment, uint32_t index, RingSize size);
   Turns(const Turns&) = delete;
   Turns& operator=(const Turns&) = delete;
 

@@ -80,7 +80,7 @@ TEST(Options, BoundsASource) {
 
 TEST(Options, BoundsAWorker) {
   const auto check = [](WorkerOptions options) { return CheckOptions(options, Host::kLoop); };
-  Refused(check({.handoff = static_cast<Handoff>(2)}), "handoff is 2");
+  Refused(check({.handoff = static_cast<Handoff>(3)}), "handoff is 3");
   Refused(check({.capacity = 0}), "capacity is 0");
   EXPECT_TRUE(check({.capacity = UINT32_MAX - 1}).ok());
   for (const uint32_t window : {0u, 1025u, UINT32_MAX}) {
