@@ -90,7 +90,10 @@ INSTANTIATE_TEST_SUITE_P(
            WrongLine{{"--listen", "udp:127.0.0.1"}, "there is no port in it"},
            WrongLine{{"--listen", "udp:127.0.0.1:0", "--intake", "accept"}, "readiness"},
            WrongLine{{"--listen", "udp:127.0.0.1:0", "--handoff", "completion"}, "poll-accept"},
-           WrongLine{{"--intake", "readiness", "--handoff", "completion"}, "poll-accept"}));
+           WrongLine{{"--intake", "readiness", "--handoff", "completion"}, "poll-accept"},
+           WrongLine{{"--intake", "readiness", "--handoff", "direct"}, "poll-accept"},
+           WrongLine{{"--handoff", "direct", "--loop", "epoll"}, "--loop uring"},
+           WrongLine{{"--handoff", "direct", "--host", "ring"}, "--host thread"}));
 
 TEST(EchoAddress, UnknownHostIsNamed) {
   // An empty label is refused by the resolver itself, so that no name server is asked.

@@ -130,6 +130,11 @@ INSTANTIATE_TEST_SUITE_P(Address, EchoServingAt,
                                             Values("uring", "epoll"),
                                             Values("inbox", "completion")),
                          NameOfAt);
+// A file table is that of a ring.
+INSTANTIATE_TEST_SUITE_P(Slots, EchoServingAt,
+                         ::testing::Combine(Values("127.0.0.1:0", "unix"), Values("uring"),
+                                            Values("direct")),
+                         NameOfAt);
 
 TEST_P(EchoServingAt, EchoesEveryConnectionExactly) {
   EchoServer server(Arguments());

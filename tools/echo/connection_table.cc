@@ -32,20 +32,19 @@ uint32_t ConnectionTable::Allocate(int fd, Lease lease) {
 }
 
 void ConnectionTable::HangUpOnIdle(bool also_new) {
-  for (uint32_t index = 0; index < index_end(); ++index) {
-    EchoConnection& connection = (*this)[index];
-    if (connection.fd < 0 || connection.hung_up_on || !connection.idle()) continue;
-    if (!connection.asked && !also_new) continue;
-    connection.hung_up_on = true;
-    shutdown(connection.fd, SHUT_RD);
-  }
+  HangUpOnIdle(also_new,
+               [](const EchoConnection& connection) { shutdown(connection.fd, SHUT_RD); });
 }
 
 void ConnectionTable::Free(uint32_t index) {
   EchoConnection& connection = (*this)[index];
   assert(connection.fd >= 0 && !connection.receiving && !connection.sending);
   close(connection.fd);
-  connection.lease.Release();
+  FreeClosed(index);
+}
+
+void ConnectionTable::FreeClosed(uint32_t index) {
+  (*this)[index].lease.Release();
   Forget(index);
 }
 
@@ -78,6 +77,7 @@ void ConnectionTable::Forget(uint32_t index) {
   connection.asked = false;
   connection.within_line = false;
   connection.hung_up_on = false;
+  connection.closing = false;
   connection.sent = 0;
   EmptyAndTrim(connection.outgoing);
   EmptyAndTrim(connection.following);

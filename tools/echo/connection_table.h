@@ -17,7 +17,7 @@ namespace ringmaster::echo {
 inline constexpr size_t kRetainedBytes = 4096;
 
 struct EchoConnection {
-  int fd = -1;                  // -1: the entry is free
+  int fd = -1;                  // or a slot of the worker's file table; -1: the entry is free
   bool receiving = false;       // a receive is in flight
   bool receive_ending = false;  // of that receive, the cancellation has been asked for
   bool sending = false;         // a send is in flight
@@ -26,6 +26,7 @@ struct EchoConnection {
   bool asked = false;           // the client has sent something
   bool within_line = false;     // and the last byte of it ended no line
   bool hung_up_on = false;      // what the client sends from now on is not read, see HangUpOnIdle
+  bool closing = false;         // it has failed, and its slot is being closed
   bool moving = false;          // to be passed on to another worker as soon as it is idle
   size_t sent = 0;              // bytes at the front of `outgoing` that have gone
   std::vector<char> outgoing;   // what is being sent; does not change while a send is in flight
@@ -54,6 +55,8 @@ class ConnectionTable {
 
   // Closes the connection, then releases its lease.
   void Free(uint32_t index);
+  // The same of one whose slot has been closed.
+  void FreeClosed(uint32_t index);
 
   // Forgets a connection that is another worker's now. Its descriptor and its lease are not
   // touched.
@@ -68,9 +71,11 @@ class ConnectionTable {
   // How many are to be passed on, and are still here.
   uint32_t moving() const { return moving_; }
 
-  // Hangs up on connections that are idle, while the server drains. What has arrived by then is
-  // still read and echoed, and then the stream ends. One whose client has not asked yet may have a
-  // request on its way: it is left out unless `also_new`.
+  // Hangs up on connections that are idle, while the server drains; by `hang_up`, if that is given.
+  // What has arrived by then is still read and echoed, and then the stream ends. One whose client
+  // has not asked yet may have a request on its way: it is left out unless `also_new`.
+  template <typename HangUp>
+  void HangUpOnIdle(bool also_new, HangUp hang_up);
   void HangUpOnIdle(bool also_new);
 
   EchoConnection& operator[](uint32_t index) { return chunks_[index / kChunk][index % kChunk]; }
@@ -89,6 +94,17 @@ class ConnectionTable {
   std::vector<std::unique_ptr<EchoConnection[]>> chunks_;
   std::vector<uint32_t> free_;  // used like a stack: the memory used last is used next
 };
+
+template <typename HangUp>
+void ConnectionTable::HangUpOnIdle(bool also_new, HangUp hang_up) {
+  for (uint32_t index = 0; index < index_end(); ++index) {
+    EchoConnection& connection = (*this)[index];
+    if (connection.fd < 0 || connection.hung_up_on || !connection.idle()) continue;
+    if (!connection.asked && !also_new) continue;
+    connection.hung_up_on = true;
+    hang_up(connection);
+  }
+}
 
 }  // namespace ringmaster::echo
 

@@ -234,7 +234,7 @@ ShutdownReport Drain(Running& run) {
              }
              run.listeners.clear();
              // A worker that is sent its connections has no doorbell: this makes it ask its port.
-             if (run.options.handoff == Handoff::kCompletion) run.control.Wake();
+             if (run.options.handoff != Handoff::kInbox) run.control.Wake();
            },
        .on_ended = [&](const ShutdownReport&) { run.signals.Notify(Signals::Wish::kFinished); }});
   begun.IgnoreError();  // fails in a forked child

@@ -28,8 +28,10 @@ const std::map<std::string, Intake>& Intakes() {
 }
 
 const std::map<std::string, Handoff>& Handoffs() {
-  static const auto* const kHandoffs = new std::map<std::string, Handoff>{
-      {"inbox", Handoff::kInbox}, {"completion", Handoff::kCompletion}};
+  static const auto* const kHandoffs =
+      new std::map<std::string, Handoff>{{"inbox", Handoff::kInbox},
+                                         {"completion", Handoff::kCompletion},
+                                         {"direct", Handoff::kDirect}};
   return *kHandoffs;
 }
 
@@ -83,9 +85,17 @@ std::string CheckTogether(const Options& options) {
     return "with a udp: address nothing can be accepted: leave --intake away, or choose --intake "
            "readiness";
   }
-  if (options.intake == Intake::kReadiness && options.handoff == Handoff::kCompletion) {
+  if (options.intake == Intake::kReadiness && options.handoff != Handoff::kInbox) {
     return "with --intake readiness this server's workers claim tickets from their inboxes: leave "
            "--handoff away, or choose --intake poll-accept";
+  }
+  if (options.handoff == Handoff::kDirect && options.loop != LoopKind::kUring) {
+    return "with --handoff direct a worker's connections are in the file table of its io_uring: "
+           "choose --loop uring, or --handoff completion";
+  }
+  if (options.handoff == Handoff::kDirect && options.host != Host::kThread) {
+    return "a balancer that shares a worker's io_uring has no file table of its own, which this "
+           "handoff needs: choose --host thread, or --handoff completion";
   }
   if (options.masters > 1 && options.host != Host::kThread) {
     return "a worker can host only one master: leave --masters away, or choose --host thread";
@@ -151,7 +161,8 @@ CommandLine ParseCommandLine(int argument_count, char** arguments) {
           ->capture_default_str();
   app.add_option("--handoff", handoff,
                  "how connections reach a worker: in an inbox, from which the balancer can recall "
-                 "them (inbox), or each as a completion of the worker's own ring (completion)")
+                 "them (inbox), or each as a completion of the worker's own ring (completion), or "
+                 "the same into the ring's file table (direct; a worker that leaves keeps those)")
       ->type_name("NAME")
       ->check(CLI::IsMember(Handoffs(), CLI::ignore_case).description(""))
       ->capture_default_str();

@@ -6,6 +6,9 @@
 // are received with multishot receive into a pool of provided buffers that all connections of the
 // worker share.
 //
+// With --handoff direct the connections are in the file table of the ring, and every request names
+// a slot. Also what is a system call elsewhere, to hang up and to close, is a request then.
+//
 // What a client can cost:
 //   * A received buffer is copied and given back at once. So clients that do not read their echo
 //     cannot use up the pool that the others receive with.
@@ -46,13 +49,26 @@ static_assert(2 * kCompletionsPerTurnMax + 2 * kClaimsPerTurnMax + kReceivesEnde
 // A full completion queue would only cost a detour through the kernel's overflow list.
 constexpr uint32_t kCompletionEntries = 4096;
 
+// Of the file table, at most.
+constexpr uint32_t kSlotsMax = 16'384;
+
 constexpr uint32_t kBuffers = 256;  // a power of two, as buffer rings demand
 constexpr uint32_t kBufferBytes = 4096;
 constexpr uint16_t kBufferGroup = 0;
 
 // What a completion is about. The index of the connection is the lower half of the user_data. No
 // generation is needed, because an entry of the table is free only when nothing is in flight.
-enum class Kind : uint8_t { kDoorbell, kSight, kAccepted, kControl, kReceive, kSend, kReceiveEnd };
+enum class Kind : uint8_t {
+  kDoorbell,
+  kSight,
+  kAccepted,
+  kControl,
+  kReceive,
+  kSend,
+  kReceiveEnd,
+  kHangUp,
+  kClose
+};
 
 constexpr uint64_t UserData(Kind kind, uint32_t index = 0) {
   return uint64_t{static_cast<uint8_t>(kind)} << 32 | index;
@@ -134,6 +150,7 @@ class UringLoop final : public Loop {
   absl::Status LendRing();
   void DriveMaster();
   void Take(Connection taken);
+  void Take(int fd, Lease lease);
   void Redeem(Ticket ticket);
   void CloseWhatIsLeft();
   void OnReceived(uint32_t index, int result, uint32_t flags);
@@ -143,6 +160,11 @@ class UringLoop final : public Loop {
   void EndReceive(uint32_t index);
   void StartSend(uint32_t index);
   void Fail(EchoConnection& connection);
+  void HangUp(const EchoConnection& connection, int how);
+  void Free(uint32_t index);
+  io_uring_sqe* NextRequest();
+  bool direct() const { return setup_.handoff == Handoff::kDirect; }
+  absl::Status RegisterSlots(uint32_t& capacity);
   void Leave();
   bool serves() const;
   void EndReceivesOfMoving();
@@ -180,6 +202,11 @@ absl::StatusOr<uint32_t> UringLoop::SetUp() {
     options = {.on_host = true, .capacity = setup_.connections_max};
     if (absl::Status lent = LendRing(); !lent.ok()) return lent;
   }
+  if (direct()) {
+    if (absl::Status registered = RegisterSlots(options.capacity); !registered.ok()) {
+      return registered;
+    }
+  }
   absl::StatusOr<Port> port = setup_.balancer->AddWorker(options);
   if (!port.ok()) return port.status();
   port_ = *std::move(port);
@@ -212,12 +239,23 @@ int UringLoop::CreateRing() {
   return result;
 }
 
+// Its connections are never more than its slots. liburing raises the limit of descriptors, if need
+// be and it may.
+absl::Status UringLoop::RegisterSlots(uint32_t& capacity) {
+  capacity = std::min(capacity, kSlotsMax);
+  const int result = io_uring_register_files_sparse(&ring_, capacity);
+  return result < 0 ? SetUpError("register a file table", -result) : absl::OkStatus();
+}
+
 void UringLoop::Run() {
   if (setup_.hosts) DriveMaster();
   while (serves()) {
     if (claim_due_ && !ended_) Claim();
     Turn(/*wait=*/!claim_due_ || ended_);
-    if (port_.draining() && !ended_) connections_.HangUpOnIdle(/*also_new=*/quiet_);
+    if (!port_.draining() || ended_) continue;
+    connections_.HangUpOnIdle(/*also_new=*/quiet_, [this](const EchoConnection& connection) {
+      HangUp(connection, SHUT_RD);
+    });
   }
 }
 
@@ -303,8 +341,17 @@ void UringLoop::Handle(const io_uring_cqe& completion) {
       claim_due_ = true;
       break;
     case Kind::kAccepted:
-      Take(port_.Adopt(completion.res));
+      if (direct()) {
+        Take(completion.res, port_.AdoptSlot());
+      } else {
+        Take(port_.Adopt(completion.res));
+      }
       ++taken_;
+      break;
+    case Kind::kHangUp:
+      break;
+    case Kind::kClose:
+      connections_.FreeClosed(index);
       break;
     case Kind::kControl:
       if ((completion.flags & IORING_CQE_F_MORE) == 0) WatchControl();
@@ -359,7 +406,8 @@ void UringLoop::WatchControl() {
 
 void UringLoop::ObeyControl() {
   if (!leaving_ && shared_.leave.load(std::memory_order_relaxed)) Leave();
-  if (shared_.share_out.exchange(false, std::memory_order_relaxed)) {
+  // A slot is no descriptor that another worker could have.
+  if (shared_.share_out.exchange(false, std::memory_order_relaxed) && !direct()) {
     connections_.PassOnIdle(port_.Surplus());
   }
   if (ended_ || !setup_.control->ended()) return;
@@ -379,14 +427,20 @@ void UringLoop::Redeem(Ticket ticket) {
 
 void UringLoop::Take(Connection taken) {
   const int fd = taken.TakeFd();
-  const uint32_t index = connections_.Allocate(fd, taken.TakeLease());
-  if (ended_) return connections_.Free(index);
-  if (leaving_) connections_.PassOn(index);
+  Take(fd, taken.TakeLease());
+}
+
+void UringLoop::Take(int fd, Lease lease) {
+  const uint32_t index = connections_.Allocate(fd, std::move(lease));
+  if (ended_) return Free(index);
+  if (leaving_ && !direct()) connections_.PassOn(index);
   Continue(index);
 }
 
-// What was handed over and not looked at any more is this worker's to close.
+// What was handed over and not looked at any more is this worker's to close. Slots end with the
+// ring.
 void UringLoop::CloseWhatIsLeft() {
+  if (direct()) return;
   io_uring_get_events(&ring_);
   for (io_uring_cqe* completion; io_uring_peek_cqe(&ring_, &completion) == 0;
        io_uring_cqe_seen(&ring_, completion)) {
@@ -445,13 +499,13 @@ void UringLoop::OnSent(uint32_t index, int result) {
 void UringLoop::Continue(uint32_t index) {
   EchoConnection& connection = connections_[index];
   if (connection.failed) {
-    if (!connection.receiving && !connection.sending) connections_.Free(index);
+    if (!connection.receiving && !connection.sending) Free(index);
     return;
   }
   if (connection.moving && connection.idle() && !connection.receiving && PassOn(index)) return;
   if (!connection.sending && connection.unsent() > 0) StartSend(index);
   if (connection.end_of_stream) {
-    if (connection.unsent() == 0) connections_.Free(index);
+    if (connection.unsent() == 0) Free(index);
   } else if (!connection.receiving) {
     if (connection.unsent() <= kUnsentBytesMax / 2) StartReceive(index);
   } else if (connection.unsent() > kUnsentBytesMax && !connection.receive_ending) {
@@ -467,7 +521,7 @@ void UringLoop::StartReceive(uint32_t index) {
   } else {
     io_uring_prep_recv(request, connection.fd, nullptr, kBufferBytes, 0);
   }
-  request->flags |= IOSQE_BUFFER_SELECT;
+  request->flags |= IOSQE_BUFFER_SELECT | (direct() ? IOSQE_FIXED_FILE : 0u);
   request->buf_group = kBufferGroup;
   request->user_data = UserData(Kind::kReceive, index);
   connection.receiving = true;
@@ -486,6 +540,7 @@ void UringLoop::StartSend(uint32_t index) {
   io_uring_sqe* const request = io_uring_get_sqe(&ring_);
   io_uring_prep_send(request, connection.fd, connection.outgoing.data() + connection.sent,
                      connection.outgoing.size() - connection.sent, MSG_NOSIGNAL);
+  if (direct()) request->flags |= IOSQE_FIXED_FILE;
   request->user_data = UserData(Kind::kSend, index);
   connection.sending = true;
 }
@@ -493,7 +548,36 @@ void UringLoop::StartSend(uint32_t index) {
 // Ends the connection without further ado. What is in flight completes because of the shutdown.
 void UringLoop::Fail(EchoConnection& connection) {
   if (std::exchange(connection.failed, true)) return;
-  shutdown(connection.fd, SHUT_RDWR);
+  HangUp(connection, SHUT_RDWR);
+}
+
+void UringLoop::HangUp(const EchoConnection& connection, int how) {
+  if (!direct()) {
+    shutdown(connection.fd, how);
+    return;
+  }
+  io_uring_sqe* const request = NextRequest();
+  io_uring_prep_shutdown(request, connection.fd, how);
+  request->flags |= IOSQE_FIXED_FILE;
+  request->user_data = UserData(Kind::kHangUp);
+}
+
+// Nothing of it is in flight. A slot is closed by a request, and its entry is free after that.
+void UringLoop::Free(uint32_t index) {
+  if (!direct()) return connections_.Free(index);
+  EchoConnection& connection = connections_[index];
+  connection.failed = true;
+  if (std::exchange(connection.closing, true)) return;
+  io_uring_sqe* const request = NextRequest();
+  io_uring_prep_close_direct(request, static_cast<unsigned>(connection.fd));
+  request->user_data = UserData(Kind::kClose, index);
+}
+
+// For requests that a turn may ask for beside those that it has room for: when it hangs up on many.
+io_uring_sqe* UringLoop::NextRequest() {
+  io_uring_sqe* request = io_uring_get_sqe(&ring_);
+  for (; request == nullptr; request = io_uring_get_sqe(&ring_)) io_uring_submit(&ring_);
+  return request;
 }
 
 // Nothing new comes from now on. What was handed over before is in the ring, and goes on with the
@@ -502,7 +586,7 @@ void UringLoop::Leave() {
   leaving_ = true;
   for (Source& source : setup_.sources) source.Leave(port_).IgnoreError();  // it may have ended
   io_uring_get_events(&ring_);
-  for (uint32_t index = 0; index < connections_.index_end(); ++index) {
+  for (uint32_t index = 0; !direct() && index < connections_.index_end(); ++index) {
     if (connections_[index].fd >= 0) connections_.PassOn(index);
   }
 }
