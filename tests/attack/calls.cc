@@ -307,7 +307,7 @@ void AddSpare(Actor& actor) {
   if (record != nullptr && record->recall) {
     record->joins.fetch_add(1);
     Call join("source %u Join(worker %u), which never claims", record->id, port->worker());
-    Expect(join, record->handle.Join(*port, {.token = TokenOf(0, record->id)}), {kEnded});
+    Expect(join, record->handle.Join(*port, {.token = TokenOf(PortBox(), record->id)}), {kEnded});
   }
   if (actor.random.OneIn(2)) *mailbox = Mailbox();
   actor.world.PutAside(*std::move(port));
@@ -446,16 +446,14 @@ void AddSourceOf(Actor& actor) { AddSource(actor); }
 
 void Join(PortBox& box, SourceRecord& record) {
   if (record.intake == Intake::kReadiness && IsListener(record.kind) &&
-      !record.accepted_by_workers && box.kind == PortBox::Kind::kCompletion)
+      !record.accepted_by_workers && box.taker())
     return;  // the listener may become blocking
   record.joins.fetch_add(1);
   Call call("source %u Join(port %llu, worker %u)", record.id,
             static_cast<unsigned long long>(box.serial), box.port.worker());
-  const absl::Status status =
-      record.handle.Join(box.port, {.token = TokenOf(box.serial, record.id)});
+  const absl::Status status = record.handle.Join(box.port, {.token = TokenOf(box, record.id)});
   Expect(call, status, {kTwice, kEnded, kWrong});
-  if (status.code() == kWrong && box.port.joined() &&
-      !(box.kind == PortBox::Kind::kCompletion && record.limited))
+  if (status.code() == kWrong && box.port.joined() && !(box.taker() && record.limited))
     Fail("a port cannot join: %s", status.ToString().c_str());
 }
 
@@ -475,7 +473,7 @@ void ChangeLimits(Random& random, PortBox& box) {
   Call other("port %llu SetWindow(%u)", static_cast<unsigned long long>(box.serial), window);
   const absl::Status moved = box.port.SetWindow(window);
   Expect(other, moved, {kEnded, kWrong});
-  const bool wrong = window == 0 || (box.kind != PortBox::Kind::kCompletion && window > box.window);
+  const bool wrong = window == 0 || (!box.taker() && window > box.window);
   if (moved.ok() && wrong) Fail("SetWindow(%u) was taken", window);
 }
 
@@ -499,6 +497,10 @@ std::shared_ptr<PortBox> AddPort(Actor& actor, PortBox::Kind kind, Ring* ring) {
     options.ring_fd = (*ring)->ring_fd;
     options.tag = kDoorbellBit | box->serial;
     if (kind == PortBox::Kind::kCompletion) options.handoff = Handoff::kCompletion;
+    if (kind == PortBox::Kind::kDirect) {
+      options.handoff = Handoff::kDirect;
+      if (!ring->RegisterSlots(actor.random.Of({1u, 4u, 64u}))) return nullptr;
+    }
   }
   const BalancerUse balancer(world);
   if (!balancer) return nullptr;
@@ -515,7 +517,7 @@ std::shared_ptr<PortBox> AddPort(Actor& actor, PortBox::Kind kind, Ring* ring) {
 }
 
 void WatchSight(Actor& actor, PortBox& box, Ring& ring) {
-  const bool refused = box.kind == PortBox::Kind::kCompletion;
+  const bool refused = box.taker();
   Call call("port %llu WatchSight", static_cast<unsigned long long>(box.serial));
   const absl::StatusOr<int> sight = box.port.WatchSight();
   if (!Expect(call, sight.status(), {kEnded, kNoMore})) return;

@@ -94,6 +94,49 @@ void Ring::Collect(bool enter, std::vector<io_uring_cqe>& cqes) {
   } while (enter);
 }
 
+bool Ring::RegisterSlots(unsigned slots) {
+  has_slots_ = has_slots_ || io_uring_register_files_sparse(&ring_, slots) == 0;
+  return has_slots_;
+}
+
+int Ring::FdOfSlot(int slot, bool close_on_exec, std::vector<io_uring_cqe>& cqes) {
+  constexpr uint8_t kFixedFdInstall = 54;  // IORING_OP_FIXED_FD_INSTALL, Linux 6.8
+  int fd = -EMFILE;
+  // Another thread gives descriptors back before long.
+  for (int tries = 0; fd == -EMFILE && tries < 20'000; ++tries) {
+    if (tries > 0) usleep(1000);
+    io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+    io_uring_prep_nop(entry);
+    entry->opcode = kFixedFdInstall;
+    entry->fd = slot;
+    entry->flags = IOSQE_FIXED_FILE;
+    entry->rw_flags = close_on_exec ? 0 : 1;  // IORING_FIXED_FD_NO_CLOEXEC
+    fd = Ask(cqes);
+  }
+  if (fd < 0) Fail("a slot cannot be made a descriptor: %s", strerror(-fd));
+  io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+  io_uring_prep_close_direct(entry, static_cast<unsigned>(slot));
+  if (const int closed = Ask(cqes); closed != 0)
+    Fail("a slot is not closed: %s", strerror(-closed));
+  return fd;
+}
+
+int Ring::Ask(std::vector<io_uring_cqe>& cqes) {
+  ring_.sq.sqes[(ring_.sq.sqe_tail - 1) & ring_.sq.ring_mask].user_data = kAskBit;
+  while (true) {
+    io_uring_submit_and_wait(&ring_, 1);
+    std::vector<io_uring_cqe> some;
+    Collect(false, some);
+    const auto answer = std::find_if(
+        some.begin(), some.end(), [](const io_uring_cqe& cqe) { return cqe.user_data == kAskBit; });
+    const bool answered = answer != some.end();
+    const int result = answered ? answer->res : 0;
+    if (answered) some.erase(answer);
+    cqes.insert(cqes.end(), some.begin(), some.end());
+    if (answered) return result;
+  }
+}
+
 File::~File() { close(fd_); }
 
 Watched OpenWatched(FileKind kind, int backlog) {

@@ -49,9 +49,16 @@ class Ring {
   // the thread of the ring may ask for.
   void Collect(bool enter, std::vector<io_uring_cqe>& cqes);
 
+  // Registers a file table, once. False: it cannot be had, or slots cannot be made descriptors.
+  bool RegisterSlots(unsigned slots);
+  // A descriptor of what is in the slot, which is closed. What else has completed is copied.
+  int FdOfSlot(int slot, bool close_on_exec, std::vector<io_uring_cqe>& cqes);
+
  private:
   Ring() = default;
+  int Ask(std::vector<io_uring_cqe>& cqes);
   io_uring ring_;
+  bool has_slots_ = false;
 };
 
 // A descriptor, closed with the last reference to it.
@@ -138,10 +145,12 @@ struct SourceRecord {
 // thread that has the port may do, and not at the same time. It does them under `stays` alone. As
 // the others may be waiting for that very thread, which hosts the master, it only tries.
 struct PortBox {
-  enum class Kind : uint8_t { kRing, kCompletion, kMailbox, kOnHost };
+  enum class Kind : uint8_t { kRing, kCompletion, kDirect, kMailbox, kOnHost };
 
   uint64_t serial = 0;
   Kind kind = Kind::kRing;
+  // Whether connections are handed over to it.
+  bool taker() const { return kind == Kind::kCompletion || kind == Kind::kDirect; }
   uint32_t window = 1;
   // What is polled on the worker's ring, which is told of edges alone: the sight of one with a
   // ring, or a mailbox that is not looked at otherwise. -1: nothing.
@@ -158,8 +167,12 @@ struct PortBox {
 inline constexpr uint64_t kDoorbellBit = uint64_t{1} << 48;
 inline constexpr uint64_t kHandedBit = uint64_t{1} << 49;
 inline constexpr uint64_t kPollBit = uint64_t{1} << 50;
-inline uint64_t TokenOf(uint64_t port_serial, uint32_t source) {
-  return kHandedBit | (port_serial << 24) | source;
+// Of a request whose answer is waited for at once; and of arrivals that come as slots.
+inline constexpr uint64_t kAskBit = uint64_t{1} << 51;
+inline constexpr uint64_t kSlotBit = uint64_t{1} << 52;
+inline uint64_t TokenOf(const PortBox& box, uint32_t source) {
+  return kHandedBit | (box.kind == PortBox::Kind::kDirect ? kSlotBit : 0) | (box.serial << 24) |
+         source;
 }
 inline uint32_t SourceOfToken(uint64_t token) { return token & 0xffffff; }
 inline uint64_t SerialOfToken(uint64_t token) { return (token >> 24) & 0xffffff; }

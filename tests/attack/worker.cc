@@ -126,9 +126,8 @@ class Worker {
 
   // What is handed over to a ring with DEFER_TASKRUN can be had by its own thread alone.
   bool MayDie() const {
-    return !deferred_ || std::none_of(ports_.begin(), ports_.end(), [](const auto& box) {
-      return box->kind == PortBox::Kind::kCompletion;
-    });
+    return !deferred_ ||
+           std::none_of(ports_.begin(), ports_.end(), [](const auto& box) { return box->taker(); });
   }
 
   PortBox* Any() {
@@ -136,8 +135,9 @@ class Worker {
   }
 
   void AddOne() {
-    auto kind = actor_.random.Of({PortBox::Kind::kRing, PortBox::Kind::kRing,
-                                  PortBox::Kind::kCompletion, PortBox::Kind::kMailbox});
+    auto kind =
+        actor_.random.Of({PortBox::Kind::kRing, PortBox::Kind::kRing, PortBox::Kind::kCompletion,
+                          PortBox::Kind::kDirect, PortBox::Kind::kMailbox});
     if (world().config.aims && !actor_.random.OneIn(12))
       kind = actor_.random.Of({PortBox::Kind::kMailbox, PortBox::Kind::kRing});
     const auto box = AddPort(actor_, kind, ring_.get());
@@ -158,7 +158,7 @@ class Worker {
 
   void TookAndAdopt(PortBox& box) {
     // More than was sent is nothing, but what was sent must not be said before it is taken.
-    if (box.kind != PortBox::Kind::kCompletion) box.port.Took(actor_.random.Below(5));
+    box.port.Took(box.taker() ? 0 : actor_.random.Below(5));
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return;
     {
@@ -253,8 +253,7 @@ class Worker {
       pollfd look = {.fd = box->polled < 0 ? box->mailbox.fd() : -1, .events = POLLIN};
       const bool readable = look.fd >= 0 && poll(&look, 1, 0) == 1;
       // At the end nobody claims for nothing, which might hide that nobody was woken.
-      const bool for_nothing =
-          box->kind != PortBox::Kind::kCompletion && !world().calm && actor_.random.OneIn(20);
+      const bool for_nothing = !box->taker() && !world().calm && actor_.random.OneIn(20);
       if (readable || box->again || for_nothing) ClaimFrom(*box);
     }
   }
@@ -268,7 +267,7 @@ class Worker {
   void TakeCompletions() {
     std::vector<std::pair<PortBox*, size_t>> taken;
     while (next_ < cqes_.size()) {
-      const io_uring_cqe cqe = cqes_[next_++];
+      io_uring_cqe cqe = cqes_[next_++];
       const uint64_t tag = cqe.user_data;
       const auto found =
           std::find_if(ports_.begin(), ports_.end(), [&](const std::shared_ptr<PortBox>& box) {
@@ -279,6 +278,11 @@ class Worker {
       if ((tag & kHandedBit) != 0) {
         Call call("takes completion %d of port %llu", cqe.res,
                   static_cast<unsigned long long>(SerialOfToken(tag)));
+        // A ticket is no file.
+        if ((tag & kSlotBit) != 0 && !world().BringsTickets(tag)) {
+          const bool close_on_exec = world().SourceOf(tag)->close_on_exec;
+          cqe.res = ring_->FdOfSlot(cqe.res, close_on_exec, cqes_);
+        }
         world().ServeHandedOver(actor_.random, box == nullptr ? nullptr : &box->port, cqe);
         if (box != nullptr) taken.emplace_back(box, 1);
       } else if ((tag & kDoorbellBit) != 0) {
@@ -304,9 +308,8 @@ class Worker {
     for (const auto& box : ports_)
       if (!box->port.joined()) world().Forget(*box);
     std::erase_if(ports_, [](const auto& box) { return !box->port.joined(); });
-    const bool claims = std::any_of(ports_.begin(), ports_.end(), [](const auto& box) {
-      return box->kind != PortBox::Kind::kCompletion;
-    });
+    const bool claims =
+        std::any_of(ports_.begin(), ports_.end(), [](const auto& box) { return !box->taker(); });
     if (!claims && !world().ending && !world().master_failed) {
       const auto box = AddPort(actor_, PortBox::Kind::kMailbox, nullptr);
       if (box == nullptr) return;  // next time

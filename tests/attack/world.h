@@ -144,6 +144,8 @@ class World {
   void Redeem(Random& random, Ticket ticket);
   // The same for what came as a completion. `port` is null when it is gone.
   void ServeHandedOver(Random& random, Port* port, const io_uring_cqe& cqe);
+  // Whether what comes under this token is a ticket.
+  bool BringsTickets(uint64_t token) { return SourceOf(token)->intake == Intake::kReadiness; }
   // A token that a port of this serial was joined with; anything else ends the program.
   std::shared_ptr<SourceRecord> SourceOf(uint64_t token);
 
