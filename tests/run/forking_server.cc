@@ -18,6 +18,7 @@
 //     --raw-close          closes connections and listeners by the system call
 //     --one-name           the same epoll data for all listeners, which are then all tried
 //     --once               asks for one event of a listener at a time (EPOLLONESHOT)
+//     --limit N            sets its limit of descriptors, as su does
 //     --clean              starts workers by exec with an empty environment
 //
 // SIGUSR1 makes a worker start itself anew by exec, as the same process. SIGTERM ends it. SIGHUP
@@ -105,6 +106,11 @@ Options Parse(int argc, char** argv) {
     } else if (word == "--once") {
       options.once = true;
       options.flags |= EPOLLONESHOT;
+    } else if (word == "--limit") {
+      rlimit limit{};
+      getrlimit(RLIMIT_NOFILE, &limit);
+      limit.rlim_cur = static_cast<rlim_t>(std::stoi(next()));
+      setrlimit(RLIMIT_NOFILE, &limit);
     } else if (word == "--clean") {
       options.clean = true;
     } else if (word == "--listener") {

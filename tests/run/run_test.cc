@@ -199,7 +199,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Way{"with_an_environment_of_its_own", {"--start", "exec", "--clean"}},
                       Way{"with_two_listeners", {}, 2},
                       Way{"with_two_listeners_of_one_name", {"--one-name"}, 2},
-                      Way{"asking_once", {"--once"}}),
+                      Way{"asking_once", {"--once"}}, Way{"with_a_lower_limit", {"--limit", "150"}},
+                      Way{"started_with_a_lower_limit", {"--limit", "150", "--start", "exec"}}),
     [](const ::testing::TestParamInfo<Way>& way) { return std::string(way.param.name); });
 
 // Those who could not wait for a permit would take everything.

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -70,6 +71,29 @@ class Locked {
 
  private:
   std::atomic_flag& flag_;
+};
+
+// Somebody may have set the limit of descriptors lower than our numbers (su does), or the server
+// has. As far as it may be raised, it is for a moment.
+class RoomForNumbers {
+ public:
+  RoomForNumbers(std::atomic_flag& flag, int first) : locked_(flag) {
+    const auto wanted = static_cast<rlim_t>(first) + Numbers::kCount;
+    if (getrlimit(RLIMIT_NOFILE, &before_) != 0 || before_.rlim_cur >= wanted) return;
+    const rlimit raised{.rlim_cur = std::min(wanted, before_.rlim_max),
+                        .rlim_max = before_.rlim_max};
+    raised_ = setrlimit(RLIMIT_NOFILE, &raised) == 0;
+  }
+  ~RoomForNumbers() {
+    if (raised_) setrlimit(RLIMIT_NOFILE, &before_);
+  }
+  RoomForNumbers(const RoomForNumbers&) = delete;
+  RoomForNumbers& operator=(const RoomForNumbers&) = delete;
+
+ private:
+  const Locked locked_;
+  rlimit before_{};
+  bool raised_ = false;
 };
 
 // What the caller finds in errno is what its own call has left there.
@@ -215,6 +239,7 @@ void Process::Start() {
   std::copy(name_.begin(), name_.begin() + name_length_, address.sun_path + 1);
   const auto address_length =
       static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name_length_);
+  const RoomForNumbers room(changes_limit_, first);
   std::array<int, kSightsMax + 3> fds;
   size_t count = fds.size();
   Answer answer;
@@ -255,6 +280,7 @@ void Process::Start() {
 void Process::AfterFork() {
   if (!active_) return;
   pid_ = RawPid();
+  changes_limit_.clear();
   const int highest = highest_.load();
   for (int fd = 0; fd <= highest; ++fd) {
     set_of_[fd].store(0);
@@ -311,6 +337,7 @@ uint32_t Process::Meet(int fd) {
     source = answer.source;
   }
   if (known_[source].load() != cookie) {
+    const RoomForNumbers room(changes_limit_, numbers_.first);
     if (RawDup3(fd, numbers_.Listener(source)) < 0) return kNone;
     known_[source].store(cookie);
     descriptors_[source].store(0);

@@ -133,6 +133,7 @@ class Process {
   std::atomic<bool> alone_{false};  // the keeper has died
   pid_t pid_ = 0;
   Numbers numbers_;
+  std::atomic_flag changes_limit_ = ATOMIC_FLAG_INIT;
   std::array<char, 108> name_{};
   size_t name_length_ = 0;
   uint64_t secret_ = 0;
