@@ -31,7 +31,6 @@ using core::Completion;
 using core::Op;
 using core::OpKind;
 
-constexpr int64_t kPatienceNs = 20'000'000'000;
 constexpr uint64_t kTag = 99;
 
 struct Target {
