@@ -524,7 +524,7 @@ deposed: /* it may have made a step that nobody knows of */
 
 /* Part of a step: it moves. */
 #if defined(MARKS) && !defined(BAD_MARKS_STAY)
-#define ClearMark() moved = moved || marked[w]; marked[w] = false
+#define ClearMark() marked[w] = false
 #else
 #define ClearMark() skip
 #endif
@@ -540,7 +540,7 @@ inline Claim() {
 
 proctype Worker(byte w) provided (!halted[w]) {
   VISITOR;
-  bool sighted, got, moved, asked;
+  bool sighted, got, asked;
 
 alive:
   {
@@ -579,8 +579,8 @@ moves:
       if
       :: redeeming[w] > 0 -> goto take
       :: redeeming[w] == 0 && sighted -> goto claim
-      :: !sighted && (claimable[w] > 0 || moved) -> moved = false; goto visit
-      :: !sighted && claimable[w] == 0 && !moved -> goto enter
+      :: !sighted && claimable[w] > 0 -> goto visit
+      :: !sighted && claimable[w] == 0 -> goto enter
       fi
     };
 
@@ -595,13 +595,11 @@ claim: /* and accepts, as long as it has permits */
 take:
     atomic {
       sighted = false;
-      moved = false;
       got = backlog > 0;
       if :: got -> backlog-- :: else fi
     };
     atomic {
       ClearMark();
-      moved = false;
       redeeming[w]--;
       if
       :: !got -> claimable[w] = 0
@@ -619,7 +617,6 @@ stray: /* it has no permit */
       sighted = false;
       asked = true;
       ClearMark();
-      moved = false;
       shown[w] = true
     };
 
@@ -653,13 +650,13 @@ enter:
     waits[w] = true;
     atomic {
       if
-      :: hungry || moved -> hungry = false; moved = false; goto visit
+      :: hungry -> hungry = false; goto visit
       :: else -> goto wait
       fi
     };
 
 aside: /* it has put the listener into its own epoll set in the place of its sight */
-    atomic { FORGET(w); sighted = false; got = false; moved = false; asked = false };
+    atomic { FORGET(w); sighted = false; got = false; asked = false };
     do
     :: atomic { backlog > 0 -> backlog-- }
     od
@@ -670,7 +667,6 @@ aside: /* it has put the listener into its own epoll set in the place of its sig
     FORGET(w);
     sighted = false;
     got = false;
-    moved = false;
     asked = false
   };
   atomic { /* somebody else gets the slot, and puts its sight into an epoll set of its own */
