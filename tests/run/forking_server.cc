@@ -18,6 +18,7 @@
 //     --raw-close          closes connections and listeners by the system call
 //     --one-name           the same epoll data for all listeners, which are then all tried
 //     --once               asks for one event of a listener at a time (EPOLLONESHOT)
+//     --sets N             makes and closes so many epoll sets with the listeners first
 //     --limit N            sets its limit of descriptors, as su does
 //     --clean              starts workers by exec with an empty environment
 //
@@ -58,6 +59,7 @@ struct Options {
   bool close_ranges = false;
   bool raw_close = false;
   bool one_name = false;
+  int sets = 0;
   bool once = false;
   bool clean = false;
   std::vector<int> ports;
@@ -106,6 +108,8 @@ Options Parse(int argc, char** argv) {
     } else if (word == "--once") {
       options.once = true;
       options.flags |= EPOLLONESHOT;
+    } else if (word == "--sets") {
+      options.sets = std::stoi(next());
     } else if (word == "--limit") {
       rlimit limit{};
       getrlimit(RLIMIT_NOFILE, &limit);
@@ -167,7 +171,7 @@ void Close(const Options& options, int fd) {
 }
 
 void Serve(const Options& options, const std::vector<int>& listeners) {
-  const int set = epoll_create1(EPOLL_CLOEXEC);
+  int set = epoll_create1(EPOLL_CLOEXEC);
   const auto control = [&](int op, int fd, unsigned flags) {
     const bool listens = std::find(listeners.begin(), listeners.end(), fd) != listeners.end();
     epoll_event event{};
@@ -176,6 +180,11 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
     if (epoll_ctl(set, op, fd, &event) != 0) Fail("epoll_ctl");
   };
   const auto add = [&](int fd, unsigned flags) { control(EPOLL_CTL_ADD, fd, flags); };
+  for (int i = 0; i < options.sets; ++i) {
+    for (const int listener : listeners) add(listener, options.flags);
+    close(set);
+    set = epoll_create1(EPOLL_CLOEXEC);
+  }
   for (const int listener : listeners) {
     if (options.late_listen && listen(listener, 1024) != 0) Fail("listen");
     add(listener, options.flags);

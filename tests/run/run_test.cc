@@ -186,21 +186,21 @@ TEST_P(EveryWay, IsEven) {
 
 INSTANTIATE_TEST_SUITE_P(
     Servers, EveryWay,
-    ::testing::Values(Way{"forked", {}}, Way{"forked_until_no_more", {"--take", "all"}},
-                      Way{"exclusive", {"--exclusive"}},
-                      Way{"edge_triggered", {"--edge", "--take", "all"}},
-                      Way{"pwait", {"--wait", "pwait"}}, Way{"pwait2", {"--wait", "pwait2"}},
-                      Way{"started_by_exec", {"--start", "exec", "--late-listen"}},
-                      Way{"passed_by_a_socket", {"--start", "pass", "--late-listen"}},
-                      Way{"threads", {"--start", "threads"}},
-                      Way{"taken_out_and_added_anew", {"--again", "3", "--exclusive"}},
-                      Way{"blocking", {"--blocking"}}, Way{"closing_ranges", {"--close-ranges"}},
-                      Way{"closing_ranges_before_exec", {"--start", "exec", "--close-ranges"}},
-                      Way{"with_an_environment_of_its_own", {"--start", "exec", "--clean"}},
-                      Way{"with_two_listeners", {}, 2},
-                      Way{"with_two_listeners_of_one_name", {"--one-name"}, 2},
-                      Way{"asking_once", {"--once"}}, Way{"with_a_lower_limit", {"--limit", "150"}},
-                      Way{"started_with_a_lower_limit", {"--limit", "150", "--start", "exec"}}),
+    ::testing::Values(
+        Way{"forked", {}}, Way{"forked_until_no_more", {"--take", "all"}},
+        Way{"exclusive", {"--exclusive"}}, Way{"edge_triggered", {"--edge", "--take", "all"}},
+        Way{"pwait", {"--wait", "pwait"}}, Way{"pwait2", {"--wait", "pwait2"}},
+        Way{"started_by_exec", {"--start", "exec", "--late-listen"}},
+        Way{"passed_by_a_socket", {"--start", "pass", "--late-listen"}},
+        Way{"threads", {"--start", "threads"}},
+        Way{"taken_out_and_added_anew", {"--again", "3", "--exclusive"}},
+        Way{"blocking", {"--blocking"}}, Way{"closing_ranges", {"--close-ranges"}},
+        Way{"closing_ranges_before_exec", {"--start", "exec", "--close-ranges"}},
+        Way{"with_an_environment_of_its_own", {"--start", "exec", "--clean"}},
+        Way{"with_two_listeners", {}, 2}, Way{"with_two_listeners_of_one_name", {"--one-name"}, 2},
+        Way{"asking_once", {"--once"}}, Way{"with_many_sets_one_after_the_other", {"--sets", "40"}},
+        Way{"with_a_lower_limit", {"--limit", "150"}},
+        Way{"started_with_a_lower_limit", {"--limit", "150", "--start", "exec"}}),
     [](const ::testing::TestParamInfo<Way>& way) { return std::string(way.param.name); });
 
 // Those who could not wait for a permit would take everything.

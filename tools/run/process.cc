@@ -371,9 +371,25 @@ Set* Process::SetOf(int epoll_fd) {
   return index == 0 ? nullptr : &sets_[index - 1];
 }
 
+void Process::NameSet(const Set& set, int epoll_fd) {
+  set_of_[epoll_fd].store(static_cast<uint8_t>(&set - sets_.data() + 1));
+  for (int highest = highest_.load(); highest < epoll_fd;) {
+    highest_.compare_exchange_weak(highest, epoll_fd);
+  }
+}
+
 Set* Process::MakeSet(int epoll_fd) {
   if (Set* const set = SetOf(epoll_fd); set != nullptr) return set;
   if (epoll_fd < 0 || epoll_fd >= kDescriptorsMax) return nullptr;
+  // One that was released keeps its worker, for the next.
+  for (Set& set : sets_) {
+    int nobody = -1;
+    if (set.worker.load() < kWorkersMax && set.epoll_fd.load() < 0 &&
+        set.epoll_fd.compare_exchange_strong(nobody, epoll_fd)) {
+      NameSet(set, epoll_fd);
+      return &set;
+    }
+  }
   for (size_t i = 0; i < sets_.size(); ++i) {
     int nobody = -1;
     if (!sets_[i].epoll_fd.compare_exchange_strong(nobody, epoll_fd)) continue;
@@ -383,10 +399,7 @@ Set* Process::MakeSet(int epoll_fd) {
       uint64_t free = 0;
       if (!area().workers[worker].owner.compare_exchange_strong(free, owner)) continue;
       sets_[i].worker.store(worker);
-      set_of_[epoll_fd].store(static_cast<uint8_t>(i + 1));
-      for (int highest = highest_.load(); highest < epoll_fd;) {
-        highest_.compare_exchange_weak(highest, epoll_fd);
-      }
+      NameSet(sets_[i], epoll_fd);
       RingBell();
       return &sets_[i];
     }
@@ -409,12 +422,11 @@ void Process::ReleaseSet(Set& set) {
   if (epoll_fd >= 0) set_of_[epoll_fd].store(0);
   if (worker < kWorkersMax) {
     Worker& gone = area().workers[worker];
-    // Its connections live on, so it keeps its number until they have ended.
+    // Its connections live on, so it stays this process's.
     gone.waits.store(0);
     for (Pair& pair : gone.of_source) pair.has.store(0);
     RingBell();
   }
-  set.worker.store(kNone);
   set.epoll_fd.store(-1);
 }
 

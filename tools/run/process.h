@@ -36,7 +36,8 @@ struct Watch {
   epoll_event event{};
 };
 
-// An epoll set of this process that has watched a listener: a worker.
+// An epoll set of this process that has watched a listener: a worker. If the set is closed, the
+// process's next one goes on as that worker.
 struct Set {
   std::atomic<int> epoll_fd{-1};
   std::atomic<uint32_t> worker{processes::kNone};
@@ -112,6 +113,7 @@ class Process {
   uint32_t Meet(int fd);
   uint32_t FindSource(uint64_t cookie);
   Set* MakeSet(int epoll_fd);
+  void NameSet(const Set& set, int epoll_fd);
   void ReleaseSet(Set& set);
   void ForgetListener(int fd);
   void Uncount(int fd);
