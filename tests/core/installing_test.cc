@@ -135,7 +135,7 @@ TEST_F(InstallingTest, TriesAgainIfTheWorkerSaidSoBeforeTheMasterHeardThatTheTab
   Batch({Told(installs[0])});
   Take(0, 1);
   Batch({Failed(installs[1], kNoSlot)});
-  EXPECT_EQ(Installed(0), (std::vector<int32_t>{11}));
+  ASSERT_EQ(Installed(0), (std::vector<int32_t>{11}));
   // That one was sent after it had said so, so now it is full.
   Batch({Failed(Installs()[0], kNoSlot)});
   EXPECT_TRUE(Installs().empty());
