@@ -475,6 +475,12 @@ TEST_F(SentenceTest, WhatIsForOneProcessIsForTheServer) {
   EXPECT_EQ(outcome.status, 0) << outcome.err;
 }
 
+TEST_F(SentenceTest, AnEmptyEnvironmentLosesNothing) {
+  const Outcome outcome = With({"--", "/usr/bin/env", "-i", "/bin/sh", "-c",
+                                "test -n \"$RINGMASTER_RUN\" && test -n \"$LD_PRELOAD\""});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+}
+
 // One that does not listen is no server; it runs all the same.
 TEST_F(SentenceTest, AProgramThatIsNoServerRuns) {
   const Outcome outcome = With({"--", "/bin/echo", "hello"});

@@ -261,6 +261,17 @@ int execvpe(const char* file, char* const arguments[], char* const environment[]
   return next(file, arguments, with.entries);
 }
 
+// With the environment of this process, which may have been emptied (env -i).
+int execv(const char* path, char* const arguments[]) noexcept {
+  char* nothing[] = {nullptr};
+  return execve(path, arguments, environ != nullptr ? environ : nothing);
+}
+
+int execvp(const char* file, char* const arguments[]) noexcept {
+  char* nothing[] = {nullptr};
+  return execvpe(file, arguments, environ != nullptr ? environ : nothing);
+}
+
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
                 const posix_spawnattr_t* attributes, char* const arguments[],
                 char* const environment[]) noexcept {
