@@ -237,16 +237,21 @@ Desk::Looked Desk::Look(Wakes& wakes) {
     Found& found = found_[positions_[picked < candidates_count_ ? picked : 0]];
     Pair& pair = PairOf(found.worker);
     if (!source_.word.Holds(held_)) return Looked::kDeposed;
-    // Rule "how" of core/desk.h: first the permit, then the sight.
     pair.permits.Issue();
+    ++found.permits.claimable;
+    found.gets_more = true;
+  }
+  // Rule "how" of core/desk.h: first the permit, then the sight. Once for each worker, however many
+  // it gets.
+  for (size_t i = 0; i < found_count_; ++i) {
+    if (!found_[i].gets_more) continue;
+    Pair& pair = PairOf(found_[i].worker);
     pair.shown.store(1, std::memory_order_seq_cst);
     const uint32_t sight = pair.sight.load(std::memory_order_seq_cst) % kSightsMax;
     const bool asleep = waiting > 0 && wakes.count < wakes.sights.size();
     if (!source_.word.Holds(held_)) return Looked::kDeposed;
     if (!kernel_.Show(sight, asleep)) return Looked::kTrouble;
     if (asleep) wakes.sights[wakes.count++] = sight;
-    ++found.permits.claimable;
-    ++out;
   }
   // It may stay there for long.
   for (size_t i = 0; i < found_count_ && !hungry; ++i) {

@@ -105,6 +105,7 @@ class Desk {
     bool really_marked = false;
     bool waits = false;
     bool late = false;
+    bool gets_more = false;  // permits, by this look
 
     bool free() const { return !marked && waits && permits.out() == 0; }
   };

@@ -299,7 +299,8 @@ class Server:
             command = [f"{build}/tools/run/ringmaster-run", "--report", "--policy", mode, "--"] + command
         self.log = open(f"{self.folder}/output", "w+")
         self.process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=self.folder,
-                                        stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+                                        stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
+                                        start_new_session=True)  # some signal their whole group
         end = time.monotonic() + 20
         while True:
             try:
