@@ -23,9 +23,10 @@ struct alignas(64) ThreadBooks {
 };
 
 struct WorkerBooks : ThreadBooks {
-  std::atomic<uint64_t> taken{0};     // connections that the worker has taken
-  std::atomic<uint64_t> open_max{0};  // the most that it had open at once
-  std::atomic<uint64_t> cpu_ns{0};    // what the worker has computed, written when it ends
+  std::atomic<uint64_t> taken{0};      // connections that the worker has taken
+  std::atomic<uint64_t> passed_on{0};  // of these, the ones that another worker has taken since
+  std::atomic<uint64_t> open_max{0};   // the most that it had open at once
+  std::atomic<uint64_t> cpu_ns{0};     // what the worker has computed, written when it ends
 };
 
 // Written by the measuring process, read by one worker; relaxed for the same reason.

@@ -64,6 +64,11 @@ void Serving::OnTaken() {
   }
 }
 
+void Serving::OnPassedOn() {
+  Count(books_.passed_on);
+  --open_;
+}
+
 Serving::Next Serving::OnReadable(int fd) {
   char buffer[kReadBytesMax];
   const ssize_t count = call(recv, fd, buffer, sizeof(buffer), 0);

@@ -64,7 +64,7 @@ class Serving {
 
   void Close(int fd);
   // Instead of Close: another worker has the connection now.
-  void OnPassedOn() { --open_; }
+  void OnPassedOn();
 
   // Whether the worker has as many connections as it may have.
   bool full() const { return open_ >= traits_.capacity; }

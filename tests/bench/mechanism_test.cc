@@ -103,8 +103,10 @@ TEST_P(EveryMechanism, ServesEveryConnectionOnceAndWritesItDown) {
   const ServerCost cost = server->Stop().value();
   EXPECT_GT(cost.cpu_ns, 0);
   EXPECT_GT(cost.context_switches, 0);
-  const std::vector<uint64_t> taken = server->TakenByWorker();
+  std::vector<uint64_t> taken = server->TakenByWorker();
   ASSERT_EQ(taken.size(), 3u);
+  // On a busy machine a worker may pass one on that is ready, because another one waits.
+  for (size_t i = 0; i < taken.size(); ++i) taken[i] -= server->books().workers[i].passed_on;
   EXPECT_EQ(std::accumulate(taken.begin(), taken.end(), uint64_t{0}), kConnections);
   // The server's books and what the clients were told are independent of each other.
   for (size_t i = 0; i < taken.size(); ++i) EXPECT_EQ(load.answered_by[i], taken[i]) << i;
