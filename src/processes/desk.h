@@ -73,7 +73,7 @@ class Desk {
   // So many permits may be out for each worker on the average, and in all.
   static constexpr uint32_t kWidth = 4;
   static constexpr uint32_t kWidthMax = 16;
-  static constexpr int64_t kLateNs = 2'000'000;
+  static constexpr int64_t kLateNs = 10'000'000;
 
   // All are borrowed. `policy`: prepared for kWorkersMax, used on this thread by nobody else while
   // a call lasts. `me`: a worker of this process, or kNone for the keeper.

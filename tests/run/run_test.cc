@@ -91,7 +91,8 @@ class RunTest : public ::testing::Test {
       ports_.push_back(FreePort());
       command.push_back(std::to_string(ports_.back()));
     }
-    child_ = std::make_unique<ChildProcess>(ChildOptions{.command = command});
+    child_ =
+        std::make_unique<ChildProcess>(ChildOptions{.command = command, .own_process_group = true});
     AwaitWorkers(4);
   }
   // Connections one after the other, until so many workers have served one.

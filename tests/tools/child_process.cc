@@ -32,6 +32,7 @@ constexpr int kCannotStart = 127;
   dup2(nothing, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
+  if (options.own_process_group) setpgid(0, 0);
   if (options.descriptors_max.has_value()) {
     const rlimit limit = {*options.descriptors_max, *options.descriptors_max};
     setrlimit(RLIMIT_NOFILE, &limit);

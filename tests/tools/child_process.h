@@ -22,6 +22,9 @@ struct ChildOptions {
   std::optional<uint64_t> descriptors_max;
   // Takes CAP_NET_BIND_SERVICE from the child, also when it runs as root.
   bool without_net_bind_service = false;
+  // As a shell with job control starts it. Otherwise job control does nothing to it where the whole
+  // suite runs in a session of its own.
+  bool own_process_group = false;
 };
 
 // A child process and the reading ends of its stdout and stderr. Owns both: destruction kills the
