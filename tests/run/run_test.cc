@@ -112,11 +112,15 @@ class RunTest : public ::testing::Test {
     ASSERT_GE(seen.size(), count);
     LetGo();
   }
+  // Returns when each has been closed by its worker, and counts no more.
   void LetGo() {
-    for (const int fd : held_) close(fd);
+    for (const int fd : held_) {
+      shutdown(fd, SHUT_WR);
+      char rest[64];
+      while (recv(fd, rest, sizeof(rest), 0) > 0) continue;
+      close(fd);
+    }
     held_.clear();
-    // Until each has been closed by its worker as well.
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   // Until the last line of what ringmaster-run says matches.
   bool LastLineBecomes(const std::string& pattern) {
