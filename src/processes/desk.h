@@ -5,8 +5,9 @@
 //
 //  * Named. The word of the desk names who holds it. A holder asks for the word before it asks the
 //    kernel for something and before it writes what the policy remembers. If it was deposed, it
-//    changes nothing more, says that the source is *torn*, and visits. For at most one step of it
-//    was on its way, which may have undone a step of whoever came after it.
+//    changes nothing more, says that the source is *torn*, and visits. A step of it was on its way,
+//    which may have undone a step of whoever came after it; if it was renewing, that is the whole
+//    round of the sights.
 //  * Renew. A look that finds the source torn takes back every permit, takes the source out of
 //    every sight whatever is known of it, lets the policy begin anew, and goes on.
 //  * Keeper. One process, the keeper, never accepts. It hears which process has died, and sees
