@@ -42,7 +42,8 @@
 //    it anew; the policy is told by OnRecall.
 //  * Hungry. If a permit stays at a worker that does not wait, the holder raises `hungry` and then
 //    looks at everything once more. A worker that has just said that it waits, or has ended a
-//    claim, reads `hungry` afterwards and visits.
+//    claim, reads `hungry` afterwards and visits. So does whoever gives a place back of a worker
+//    that waits and had none: a lease, or a master.
 //  * Busy. A worker that has just said that it does not wait visits the desks from which it has
 //    permits. One that was woken by a permit does so when it has accepted by that.
 //  * No place. A permit holds no place, and is no open connection.

@@ -111,6 +111,8 @@ class Engine : public Questions {
   // call. Then other masters that are hungry are to be woken: by the rule "freed places" of
   // core/places.h.
   bool PlacesFreed() { return books_.places.TakeFreed(); }
+  // Since this was asked last: whether a worker that waits has got a place by this master.
+  bool WaiterGotPlace() { return books_.places.TakeFreedAtWaiter(); }
 
   // --- Set-up: between two batches, followed by one. May allocate. -----------------------------
 

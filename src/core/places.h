@@ -108,7 +108,7 @@ class Places {
   void TakeBack(WorkerIndex worker, SourceIndex source);
   // A place of the worker becomes free.
   void Release(uint32_t worker) {
-    workers_[worker].state->Release();
+    freed_at_waiter_ |= workers_[worker].state->Release();
     freed_ = true;
   }
 
@@ -140,6 +140,8 @@ class Places {
   // Whether places have become free since this was asked last, other than by workers and leases.
   bool TakeFreed() { return std::exchange(freed_, false); }
   void NoteFreed() { freed_ = true; }
+  // Whether one of these was of a worker that waits and had none.
+  bool TakeFreedAtWaiter() { return std::exchange(freed_at_waiter_, false); }
 
   // Asserts that the counts agree.
   void CheckAll() const;
@@ -180,6 +182,7 @@ class Places {
   std::vector<Source> sources_;
   std::vector<Worker> workers_;
   bool freed_ = false;
+  bool freed_at_waiter_ = false;
 };
 
 inline void Places::GiveBack(uint32_t index) {

@@ -106,8 +106,13 @@ struct PortState {
   bool Reserve(uint32_t capacity) { return CountBelow(capacity, open); }
   // Worker: reserves one place whatever the capacity, for a connection that it has already.
   void ForceReserve() { open.fetch_add(1, std::memory_order_seq_cst); }
-  // Master (recall), worker or lease (end): gives places back.
-  void Release(uint32_t count = 1) { open.fetch_sub(count, std::memory_order_seq_cst); }
+  // Master (recall), worker or lease (end): gives places back. Returns whether the worker had none
+  // before and says that it waits. Then masters that want a waiter are knocked at (Hunger), and
+  // hungry desks are visited (core/desk.h).
+  bool Release(uint32_t count = 1) {
+    const uint32_t before = open.fetch_sub(count, std::memory_order_seq_cst);
+    return before >= places.load(std::memory_order_relaxed) && SaysItWaits();
+  }
 };
 
 // How many connections may be open at once, of one source or of a whole balancer: from before they

@@ -9,7 +9,8 @@
 //   asking    workers are asked to say when all is well again with a source, if the engine waits
 //             for that
 //   room      is made in the ledger, where the batch has found too little
-//   places    that the batch has set free: the other masters are told
+//   places    that the batch has set free: the other masters are told; and if one was of a worker
+//             that waits and had none, whoever wants a waiter is told
 //
 // Afterwards the caller sees to what has waited for the end of the turn, and to the events, and
 // asks how long the master may sleep (WaitAfterTurn). The runtime, the simulator and the study take
@@ -29,6 +30,7 @@
 //                                    asked last
 //   GivenBack& given_back(source)    what they said
 //   void TellOthers()                the other masters, if they are hungry
+//   void TellOfWaiter()              masters that want a waiter, and hungry desks
 //
 // One thread: the one that drives the master.
 
@@ -65,6 +67,7 @@ bool TakeTurn(Engine& engine, Caller& caller, const std::vector<Completion>& com
   const bool room = engine.WantsRoom() || (caller.KeepsBack() && engine.RoomForEach() == 0);
   if (room) engine.MakeRoom();
   if (engine.PlacesFreed()) caller.TellOthers();
+  if (engine.WaiterGotPlace()) caller.TellOfWaiter();
   return room;
 }
 

@@ -13,6 +13,7 @@
 #include "ring/errors.h"
 #include "ring/translate.h"
 #include "runtime/inside.h"
+#include "runtime/permit_claims.h"
 #include "runtime/refusals.h"
 
 namespace ringmaster::internal {
@@ -205,8 +206,9 @@ absl::Status Master::PassOn(SourceKey source, int fd, PortShared* giver, core::G
   if (added == PassingOn::Added::kFirst) shared_.Knock();
   // Last, so that it is in the books of the one or of the other at any time.
   if (limit != of_source && of_source != nullptr) of_source->GiveBack();
-  giver->state.Release();
+  const bool wanted = giver->state.Release();
   environment_.shared->KnockIfHungry();
+  if (wanted) ShowWaiter(*environment_.shared);
   return absl::OkStatus();
 }
 

@@ -181,4 +181,9 @@ void VisitHungryDesks(BalancerShared& balancer) {
   }
 }
 
+void ShowWaiter(BalancerShared& balancer) {
+  balancer.KnockIfWaiterWanted();
+  VisitHungryDesks(balancer);
+}
+
 }  // namespace ringmaster::internal

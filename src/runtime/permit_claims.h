@@ -44,6 +44,10 @@ void VisitOwnDesks(PortShared& worker);
 // Visits the desks that want to hear who waits. Any thread; does nothing in a forked child.
 void VisitHungryDesks(BalancerShared& balancer);
 
+// A worker that had no place, and says that it waits, has got one: knocks at masters that want a
+// waiter, and visits the desks that want to hear who waits. Any thread.
+void ShowWaiter(BalancerShared& balancer);
+
 }  // namespace ringmaster::internal
 
 #endif  // RINGMASTER_SRC_RUNTIME_PERMIT_CLAIMS_H_

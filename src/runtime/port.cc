@@ -57,6 +57,13 @@ class Claiming {
     shared_.claimer.Start(shared_.on_host);
     if (shared_.state.SaysItWaits()) shared_.state.SayBusy();
   }
+  // The same, for what it was offered.
+  void StartOffers() {
+    const bool said_it_waits = !shared_.claimer.under_way() && shared_.state.SaysItWaits();
+    Start();
+    // Rule "busy" of core/desk.h: it may have got a permit since it looked for any.
+    if (said_it_waits && internal::HasPermits(shared_)) internal::VisitOwnDesks(shared_);
+  }
   void End() {
     shared_.claimer.End();
     if (shared_.claimer.KnocksAtEnd()) shared_.balancer->KnockIfHungry();
@@ -93,8 +100,9 @@ absl::Status NotJoined() {
 void Lease::Release() {
   internal::PortShared* shared = std::exchange(shared_, nullptr);
   if (shared == nullptr) return;
-  shared->ReleasePlace(gate_);
+  const bool wanted = shared->ReleasePlace(gate_);
   shared->balancer->KnockAfterLease();
+  if (wanted) internal::ShowWaiter(*shared->balancer);
   shared->Unref();
 }
 
@@ -176,10 +184,11 @@ Ticket::~Ticket() {
   // A worker that uses the descriptor without Accept, and gives no reason by Again, has had no
   // trouble.
   if (has_place_ && !gave_up_) master_->SayRedeemed(source_, serial_);
-  if (has_place_) shared_->ReleasePlace(gate_);
+  const bool wanted = has_place_ && shared_->ReleasePlace(gate_);
   shared_->tickets.fetch_sub(1, std::memory_order_seq_cst);
   // Not as after a lease, because a ticket has no descriptor of its own.
   shared_->balancer->KnockIfHungry();
+  if (wanted) internal::ShowWaiter(*shared_->balancer);
   shared_->Unref();
 }
 
@@ -265,7 +274,7 @@ bool Port::ClaimEach(absl::FunctionRef<void(Connection)> serve,
   const bool offers_first = std::exchange(shared.offers_first, false);
   if (!offers_first) accept_by_permits();
   if (shared.left_in_claim) return false;
-  claiming.Start();
+  claiming.StartOffers();
   NoteCpu(shared.state);
   // Doorbells are counted before Begin and consumed at the end; runtime/mailbox_shared.h says why.
   internal::MailboxShared* const mailbox = shared.mailbox.get();

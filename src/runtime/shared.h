@@ -281,11 +281,13 @@ struct PortShared {
     state.ForceReserve();
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->ForceReserve();
   }
-  void ReleasePlace(core::Gate* of_source) {
+  // Returns what PortState::Release says.
+  bool ReleasePlace(core::Gate* of_source) {
     if (direct) state.SayRoom();
-    state.Release();
+    const bool wanted = state.Release();
     if (of_source != nullptr) of_source->GiveBack();
     if (core::Gate* const all = balancer->limit(); all != nullptr) all->GiveBack();
+    return wanted;
   }
 
   // Port: the worker has taken up to `count` of what was handed over out of its ring. Which master

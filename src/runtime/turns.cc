@@ -13,6 +13,7 @@
 #include "runtime/apart.h"
 #include "runtime/event_text.h"
 #include "runtime/inside.h"
+#include "runtime/permit_claims.h"
 #include "runtime/refusals.h"
 #include "runtime/statistics.h"
 
@@ -68,6 +69,7 @@ struct Turns::TurnCaller {
     return turns.shared_.source(source).given_back;
   }
   void TellOthers() const { turns.environment_.shared->KnockOthersIfHungry(&turns.shared_); }
+  void TellOfWaiter() const { ShowWaiter(*turns.environment_.shared); }
 
   Turns& turns;
 };

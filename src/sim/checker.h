@@ -275,10 +275,13 @@ class Checker {
   // After a batch, if it is aimed. `able`: workers that wait, and that nothing keeps from waking.
   void CheckDesk(uint32_t source, const std::vector<bool>& able, int64_t aimed_since_ns,
                  int64_t now_ns);
-  // Whether the worker could have a connection of it, and could so when it began to wait.
+  // A place of the worker has become free, and hungry desks will be visited because of it; they are
+  // being visited.
+  void OnFreedPlace(uint32_t worker) { ++workers_[worker].freed_places; }
+  void OnFreedPlaceShown(uint32_t worker) { --workers_[worker].freed_places; }
+  // Whether the worker waits and could have a connection of it, and nobody is about to show it.
   bool WaitsWithAPlace(uint32_t source, uint32_t worker, int64_t now_ns) const {
-    return workers_[worker].credit_since_ns == workers_[worker].idle_since_ns &&
-           CreditSinceOf(source, worker, now_ns) >= 0;
+    return workers_[worker].freed_places == 0 && CreditSinceOf(source, worker, now_ns) >= 0;
   }
   // Others have gone on in the middle of a batch, while the master had a desk.
   void OnMeanwhile() { meanwhile_ = true; }
@@ -499,6 +502,7 @@ class Checker {
     std::vector<uint32_t>
         said;  // sources of tickets that it has said to have taken, before it knocks
     int64_t credit_since_ns = 0;  // nothing about its credit has changed since
+    uint32_t freed_places = 0;    // of which hungry desks are to hear
   };
 
   struct MasterState {

@@ -532,8 +532,7 @@ void Checker::CheckBusinessOf(uint32_t index, uint32_t connection, int64_t now_n
   if (busy.says != Says::kBusy || busy.busy_since_ns > offered.dealt_at_ns) return;
   for (uint32_t other = 0; other < workers_.size(); ++other) {
     const Worker& waits = workers_[other];
-    if (other == index || waits.says != Says::kWaiting || !waits.idle ||
-        waits.credit_since_ns != waits.idle_since_ns ||
+    if (other == index || waits.says != Says::kWaiting || !waits.idle || waits.freed_places > 0 ||
         CreditSinceOf(offered.source, other, now_ns) < 0) {
       continue;
     }

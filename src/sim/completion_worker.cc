@@ -206,7 +206,20 @@ void CompletionWorker::More() {
 }
 
 void CompletionWorker::LosePlace(uint32_t master) {
-  if (tallies_[master].Unsend() != core::Tally::Unsent::kPlaceIsFree) return;
+  switch (tallies_[master].Unsend()) {
+    case core::Tally::Unsent::kPlaceIsFree:
+      break;
+    case core::Tally::Unsent::kLeaseHasIt:
+      return;
+    case core::Tally::Unsent::kTaken:
+      // It was booked for one that another master had sent, which therefore is booked there now.
+      uint32_t places = 0;
+      for (uint32_t other = 0; other < tallies_.size() && places == 0; ++other) {
+        if (other != master) places = tallies_[other].Take(1).places;
+      }
+      if (places == 0) return;
+      break;
+  }
   world_->GiveBackToGate(1);
   port_state_.Release();
 }

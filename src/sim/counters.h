@@ -115,6 +115,7 @@ enum class Milestone : uint8_t {
   kPermitWithoutPlace,  // the same, and no place
   kNoted,               // visits of a desk that somebody held
   kHungryDesk,          // visits of a desk that wanted to hear who waits
+  kFreedPlaceShown,     // the same because of a place that became free
   kMarked,              // workers that were rung because they had a permit and nothing moved
   kWokenWithPermit,     // a worker with a permit woke for something else
   kDeskFull,            // times that a holder closed a desk, because too much waited
@@ -125,7 +126,7 @@ enum class Milestone : uint8_t {
   kHiddenBeforeWoken,   // a sight was to be woken, and did not show the source any more
   kRemovedWhileRedeemed,  // a source was removed while a worker was about to accept
 };
-inline constexpr size_t kMilestoneCount = 110;
+inline constexpr size_t kMilestoneCount = 111;
 
 inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames = {
     "served",
@@ -229,6 +230,7 @@ inline constexpr std::array<std::string_view, kMilestoneCount> kMilestoneNames =
     "permit_without_place",
     "noted",
     "hungry_desk",
+    "freed_place_shown",
     "marked",
     "woken_with_permit",
     "desk_full",

@@ -68,6 +68,12 @@ void InboxWorker::Advance() {
     case Next::kVisitOwn:
       if (permits_->VisitNext()) return Go(Next::kVisitOwn, world_->StepCost());
       return Go(Next::kBegin, WorkFirst());
+    case Next::kLookBeforeOffers:
+      if (!world_->Breaks(Breakage::kClaimHidesThatItIsBusy)) permits_->ListOwn();
+      return Go(Next::kVisitBeforeOffers, 0);
+    case Next::kVisitBeforeOffers:
+      if (permits_->VisitNext()) return Go(Next::kVisitBeforeOffers, world_->StepCost());
+      return BeginOne();
     case Next::kPermits:
       return AcceptByPermit();
     case Next::kPermitCallback:
@@ -196,9 +202,13 @@ void InboxWorker::StartClaim() {
 void InboxWorker::BeginClaim() {
   had_doorbells_ = doorbells_ > 0;
   if (had_doorbells_) --doorbells_;
+  const bool said_it_waits = !claimer_->under_way() && port_state_.SaysItWaits();
   StartClaim();
   begun_ = 0;
   world_->Note("begins", {{"worker", id_}});
+  if (permits_.has_value() && said_it_waits) {
+    return Go(Next::kLookBeforeOffers, world_->StepCost());
+  }
   BeginOne();
 }
 

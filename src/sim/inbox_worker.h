@@ -45,7 +45,9 @@ class InboxWorker final : public SimWorker {
   PermitUser* permits() override { return permits_.has_value() ? &*permits_ : nullptr; }
   void OnSight() override;
   bool MayStepInBatch() const override;
-  bool ChangesMind() const override { return next_ == Next::kLookAgain; }
+  bool ChangesMind() const override {
+    return next_ == Next::kLookAgain || next_ == Next::kLookBeforeOffers;
+  }
 
  private:
   enum class Next : uint8_t {
@@ -54,6 +56,8 @@ class InboxWorker final : public SimWorker {
     kSayBusy,
     kLookAgain,
     kVisitOwn,
+    kLookBeforeOffers,
+    kVisitBeforeOffers,
     kPermits,
     kPermitCallback,
     kBeginClaim,

@@ -57,10 +57,11 @@ void SimWorker::SayRoom() {
   if (config_.table > 0 && !world_->Breaks(Breakage::kWorkerHidesRoom)) port_state_.SayRoom();
 }
 
-void SimWorker::Release() {
+bool SimWorker::Release() {
   SayRoom();
-  port_state_.Release();
+  const bool wanted = port_state_.Release();
   if (world_->Breaks(Breakage::kLeaseReleasesTwice, {1, 8})) port_state_.Release();
+  return wanted;
 }
 
 void SimWorker::KnockAfterRelease() {

@@ -65,8 +65,9 @@ class SimWorker {
 
   // There may be room in its file table.
   void SayRoom();
-  // A lease of it ends: the steps after the descriptor was closed.
-  void Release();
+  // A lease of it ends: the steps after the descriptor was closed. The first gives the place back,
+  // and returns what PortState::Release says.
+  bool Release();
   void KnockAfterRelease();
   // A ticket that it had kept has ended: the step after the ticket's place was given back.
   void KnockAfterTicket();
@@ -104,9 +105,9 @@ class SimWorker {
   void AskToLeave();
   void KnockIfHungry();
 
-  // The hints of Port::BeforeWait and Port::AfterWait, step by step: it says that it waits; it
-  // reads whether anybody wants to know; it woke. The last says how long it is busy with other
-  // things before it looks what it was offered.
+  // The hints of Port::BeforeWait and Port::AfterWait, step by step: it says that it waits,
+  // and it woke. In between it reads whether anybody wants to know. The last says how long it is
+  // busy with other things before it looks what it was offered.
   void SayWaiting();
   void TellThatItWaits();
   int64_t Woke();

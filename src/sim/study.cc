@@ -242,6 +242,9 @@ class Study {
     static std::span<const core::PassedOn> PassedOn() { return {}; }
     static bool AnythingGivenBack() { return false; }
     core::GivenBack& given_back(uint32_t /*source*/) const { return master.given_back; }
+    void TellOfWaiter() const {
+      study.KnockByTurns([](StudyMaster& other) { return other.hunger.HearKnockOfWaiter(); });
+    }
     void TellOthers() const {
       study.KnockByTurns(
           [this](StudyMaster& other) { return &other != &master && other.hunger.HearKnock(); });

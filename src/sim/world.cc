@@ -172,18 +172,21 @@ void World::Do(const Event& event) {
     case Happening::kRelease:
       if (Breaks(Breakage::kLeaseForgotten, {1, 8})) return;
       Note("releases", {{"worker", event.a}, {"source", event.b}});
-      ReleasePlace(event.a, event.b);
+      ScheduleVisits(ReleasePlace(event.a, event.b), event.a);
       checker_.OnReleased(event.a, event.b, now_ns_);
       return Schedule(StepCost(), Happening::kReleaseKnock, event.a);
     case Happening::kReleaseKnock:
       return worker(event.a).KnockAfterRelease();
     case Happening::kPassOnPlace:
       if (Breaks(Breakage::kPassedOnKeepsItsPlace)) return;
-      worker(event.a).Release();
+      ScheduleVisits(worker(event.a).Release(), event.a);
       checker_.OnPassedOnPlace(event.a, now_ns_);
       return Schedule(StepCost(), Happening::kPassOnKnock, event.a);
     case Happening::kPassOnKnock:
       return worker(event.a).KnockAfterTicket();
+    case Happening::kVisitDesks:
+      checker_.OnFreedPlaceShown(event.a);
+      return ShowWaiter();
     case Happening::kHangUp:
       return kernel_.HangUp(event.a);
     case Happening::kRedeem:
@@ -667,17 +670,26 @@ void World::RedeemKept(uint32_t id, uint32_t source) {
   const bool says = fd != -EAGAIN || (late && prng_.Chance({1, 2}));
   if (says) GiveBack(id, source, late ? EBADF : -fd);
   if (fd == -EAGAIN) TellResult(id, source, EAGAIN);
-  ReleasePlace(id, source);
+  ScheduleVisits(ReleasePlace(id, source), id);
   checker_.OnTicketDone(id, source, now_ns_);
   worker(id).KnockAfterTicket();
 }
 
-void World::ReleasePlace(uint32_t id, uint32_t source) {
-  worker(id).Release();
+// If `wanted`, whoever has given the place back visits hungry desks next.
+void World::ScheduleVisits(bool wanted, uint32_t id) {
+  if (!wanted) return;
+  checker_.OnFreedPlace(id);
+  Schedule(StepCost(), Happening::kVisitDesks, id);
+}
+
+// Returns what PortState::Release says.
+bool World::ReleasePlace(uint32_t id, uint32_t source) {
+  const bool wanted = worker(id).Release();
   core::Gate* const gate = sources_[source].gate.get();
   if (gate != nullptr && !Breaks(Breakage::kGateForgotten, {1, 8})) gate->GiveBack();
   if (gate != nullptr && Breaks(Breakage::kGateReleasedTwice, {1, 8})) gate->GiveBack();
   GiveBackToGate(1);
+  return wanted;
 }
 
 void World::Knock(uint32_t master, uint32_t worker) {

@@ -137,7 +137,8 @@ class World {
   // The worker keeps a ticket beyond its claim.
   void KeepTicket(uint32_t worker, uint32_t source);
   // Gives back the places that one connection of the worker has: at the worker, and in the limits.
-  void ReleasePlace(uint32_t worker, uint32_t source);
+  bool ReleasePlace(uint32_t worker, uint32_t source);
+  void ScheduleVisits(bool wanted, uint32_t worker);
   // The balancer's limit: a place for a connection that is there already; a place that is given
   // back.
   void TakePlaceAnyway() {
@@ -184,6 +185,7 @@ class World {
   // It has said at the desk that it could not accept.
   void OnTroubleSaid(uint32_t source);
   void NoteVisit(uint32_t worker, uint32_t master, uint32_t index);
+  void VisitHungryDesks();
   // It has just ended a claim by a permit.
   void OnRedeemsNoMore(uint32_t worker);
 
@@ -204,6 +206,7 @@ class World {
     kReleaseKnock,  // its knock
     kPassOnPlace,   // a connection was passed on: its place at the worker
     kPassOnKnock,   // the knock after that
+    kVisitDesks,    // a place was given back for which hungry desks are visited
     kRedeem,        // of a ticket that was kept
     kHangUp,        // a client
     kJoin,
@@ -479,6 +482,7 @@ class World {
   void CheckShortages(const SimMaster& master);
   struct TurnCaller;  // see core/turn.h
   void TellOthers(const SimMaster& master);
+  void ShowWaiter();
   void CompareBooks(const SimMaster& master);
   void CountStates(const SimMaster& master);
   uint32_t FreeIndex() const;

@@ -186,6 +186,7 @@ bool World::MayGoOn(const Event& event) const {
     case Happening::kHangUp:
     case Happening::kRelease:
     case Happening::kReleaseKnock:
+    case Happening::kVisitDesks:
       return true;
     case Happening::kStep:
       return !InBatch() || worker(event.a).MayStepInBatch();
@@ -268,6 +269,19 @@ void World::NoteVisit(uint32_t id, uint32_t master, uint32_t index) {
   const uint32_t source = SourceAt(master, index);
   Note("visits", {{"worker", id}, {"source", source}});
   if (IsHeld(source)) Reached(Milestone::kNoted);
+}
+
+void World::VisitHungryDesks() {
+  for (SimMaster& master : masters_) {
+    master.hungry_desks.Take([&](uint32_t index) {
+      if (!MayVisit(master.index, index)) return;
+      const uint32_t source = SourceAt(master.index, index);
+      Note("visits for a freed place", {{"source", source}});
+      Reached(Milestone::kFreedPlaceShown);
+      if (IsHeld(source)) Reached(Milestone::kNoted);
+      DeskAt(master.index, index)->Visit();
+    });
+  }
 }
 
 void World::OnRedeemsNoMore(uint32_t id) {
@@ -381,7 +395,12 @@ void World::CheckWaiters(uint32_t index) {
   for (const uint32_t id : source.joined) {
     const SimWorker& it = worker(id);
     able[id] = it.SleepsSoundly() && !it.Oversleeps();
-    visits |= it.ChangesMind() || worker(id).permits()->Visits(source.master, source.index);
+    visits |= it.ChangesMind();
+  }
+  // Also a worker that has not joined the source: it visits every desk that is hungry.
+  for (const WorkerEntry& entry : workers_) {
+    const PermitUser* const permits = entry.worker->permits();
+    visits |= permits != nullptr && permits->Visits(source.master, source.index);
   }
   checker_.CheckDesk(index, able, source.aimed_since_ns, now_ns_);
   if (visits || checker_.failed()) return;

@@ -339,11 +339,13 @@ struct World::TurnCaller {
   core::GivenBack& given_back(uint32_t source) const { return master.at_index[source].given_back; }
   // This comes after the checker has seen what the batch has done.
   void TellOthers() { places_freed = true; }
+  void TellOfWaiter() { waiter_got_place = true; }
 
   World& world;
   SimMaster& master;
   const bool all_reported;
   bool places_freed = false;
+  bool waiter_got_place = false;
 };
 
 // Whoever has passed something on may have left meanwhile, and another worker have its index.
@@ -412,6 +414,7 @@ void World::TakeBatch(SimMaster& master, bool all_reported) {
   }
   NotePromises();
   if (caller.places_freed) TellOthers(master);
+  if (caller.waiter_got_place) ShowWaiter();
   NoteDesks(master);
   checker_.AfterBatch(master.index, master.handed, master.closed, all_reported, now_ns_);
   NoteOps(master);
@@ -461,6 +464,18 @@ void World::TellOthers(const SimMaster& master) {
     Reached(Milestone::kMasterTold);
     other.ring.OnKnock();
   }
+}
+
+// A worker that had no place, and says that it waits, has got one.
+void World::ShowWaiter() {
+  if (Breaks(Breakage::kFreedPlaceStaysHidden)) return;
+  for (SimMaster& each : masters_) {
+    if (!each.hunger.HearKnockOfWaiter()) continue;
+    Note("shows a waiter", {{"master", each.index}});
+    Reached(Milestone::kWaiterWanted);
+    each.ring.OnKnock();
+  }
+  VisitHungryDesks();
 }
 
 void World::TakeIn(const SimMaster& master) {
@@ -1032,12 +1047,13 @@ void World::RemoveSource(uint32_t index) {
   if (!source.joined.empty()) Reached(Milestone::kSourceRemoved);
   source.removed = true;
   IdentityOf(source).Set(0);
+  MasterAt(source).engine->RemoveSource(source.index);
+  // Not before the engine has let go of the source: until then workers may begin to redeem.
   for (uint32_t id = 0; id < workers_.size(); ++id) {
     if (worker(id).permits() == nullptr || worker(id).port_state().redeeming == 0) continue;
     source.redeemers.push_back(id);
     Reached(Milestone::kRemovedWhileRedeemed);
   }
-  MasterAt(source).engine->RemoveSource(source.index);
   checker_.OnSourceRemoved(index, now_ns_);
   CloseRemoved(MasterAt(source));
 }

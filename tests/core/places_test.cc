@@ -131,6 +131,24 @@ TEST_F(PlacesTest, WhatComesBackFromALimitedWorkerIsPromised) {
   EXPECT_EQ(Open(kFirst), 1u);
 }
 
+// Others are told of a place at a worker that waits and had none, and of no other place.
+TEST_F(PlacesTest, APlaceOfAFullWorkerThatWaitsIsNoted) {
+  SetWorkers(2, Places::kUnlimited);
+  states_[kFirst].places = 2;
+  states_[kFirst].SayWaiting();
+  for (int i = 0; i < 2; ++i) places_.Take(kFirst, kMultishot);
+  EXPECT_FALSE(places_.TakeFreedAtWaiter());
+  places_.TakeBack(kFirst, kMultishot);
+  EXPECT_TRUE(places_.TakeFreedAtWaiter());
+  EXPECT_FALSE(places_.TakeFreedAtWaiter());
+  places_.TakeBack(kFirst, kMultishot);  // it had one before
+  EXPECT_FALSE(places_.TakeFreedAtWaiter());
+  for (int i = 0; i < 2; ++i) places_.Take(kFirst, kMultishot);
+  states_[kFirst].SayBusy();
+  places_.TakeBack(kFirst, kMultishot);
+  EXPECT_FALSE(places_.TakeFreedAtWaiter());
+}
+
 TEST_F(PlacesTest, WhatComesBackOtherwiseIsFree) {
   SetWorkers(1, Places::kUnlimited);
   places_.Take(kSecond, kPolled);

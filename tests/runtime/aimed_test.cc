@@ -632,6 +632,44 @@ TEST_F(ClaimingTest, OffersAreClaimedBesidePermits) {
   ExpectEnds(clients);
 }
 
+// Its lease ends on another thread while the worker waits. Nothing else happens that would bring
+// anybody to the desk, and nothing is recalled.
+TEST_F(ClaimingTest, AWaiterThatGetsAPlaceGetsThePermitOfABusyWorker) {
+  balancer_.reset();
+  Create({.recall_after = absl::Seconds(60)});
+  const Listener listener = Listener::Tcp();
+  const Mailbox mailboxes[] = {Mailbox::Create().value(), Mailbox::Create().value()};
+  Port waiter = balancer_->AddWorker(mailboxes[0], {.capacity = 1}).value();
+  Port busy = balancer_->AddWorker(mailboxes[1]).value();
+  waiter.BeforeWait();
+  busy.BeforeWait();
+  busy.AfterWait();
+  Source source = AddSource(listener);
+  ASSERT_TRUE(source.Join(waiter).ok());
+  ASSERT_TRUE(source.Join(busy).ok());
+  ASSERT_TRUE(Eventually([&] { return balancer_->Stats().sources[0].aimed; }));
+  const auto shown_to = [&](int worker, int timeout_ms) {
+    pollfd sight{.fd = mailboxes[worker].fd(), .events = POLLIN, .revents = 0};
+    return poll(&sight, 1, timeout_ms) == 1;
+  };
+  std::vector<int> clients{listener.Connect()};
+  ASSERT_TRUE(shown_to(0, 10'000));
+  Connection held;
+  waiter.Claim([&](Connection connection) { held = std::move(connection); });
+  ASSERT_GE(held.fd(), 0);
+  waiter.BeforeWait();
+  clients.push_back(listener.Connect());
+  ASSERT_TRUE(shown_to(1, 10'000));
+  EXPECT_FALSE(shown_to(0, 0));
+  ASSERT_TRUE(balancer_->Stats().sources[0].aimed);
+  std::thread([&] { Connection ended = std::move(held); }).join();
+  ASSERT_TRUE(shown_to(0, 0));
+  int claimed = 0;
+  waiter.Claim([&](Connection) { ++claimed; });
+  EXPECT_EQ(claimed, 1);
+  ExpectEnds(clients);
+}
+
 TEST_F(ClaimingTest, WhoGetsCompletionsHasNoSight) {
   io_uring ring;
   ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
