@@ -1,10 +1,8 @@
 // What ringmaster-run and the part of it that is loaded into servers (the *shim*) agree on: which
 // policy, which descriptor numbers, and how a process asks for what it needs.
 //
-// The kernel knows what stands in an epoll set by the file and its number. So whoever takes a
-// listener out of somebody's sight must have it under the number by which it was put in, and all
-// processes use the same numbers for what they share. These are as high as the limit allows, where
-// a server meets them least.
+// The numbers of what they share (processes/descriptors.h) are as high as the limit allows, where a
+// server meets them least.
 
 #ifndef RINGMASTER_TOOLS_RUN_COMMON_H_
 #define RINGMASTER_TOOLS_RUN_COMMON_H_
@@ -13,6 +11,8 @@
 #include <cstdint>
 
 #include "processes/area.h"
+#include "processes/choice.h"
+#include "processes/descriptors.h"
 
 namespace ringmaster::run {
 
@@ -32,28 +32,27 @@ struct Numbers {
   int Listener(uint32_t source) const {
     return first + static_cast<int>(processes::kSightsMax + source);
   }
-  // An eventfd: the keeper is to look what has changed.
   int Bell() const {
     return first + static_cast<int>(processes::kSightsMax + processes::kSourcesMax);
   }
-  // The memory of processes::Area.
   int Memory() const { return Bell() + 1; }
-  // The end of a pipe whose other end only the keeper has: it hangs up when the keeper has died. It
-  // stands in every sight.
   int Keeper() const { return Bell() + 2; }
   bool Has(int fd) const { return first >= 0 && fd >= first && fd < first + kCount; }
-};
 
-// The policies that may decide before a connection comes, and keep what they remember in words.
-enum class PolicyKind : uint32_t { kNone, kRoundRobin, kLeastLoaded, kTwoChoices, kHermes };
-struct PolicyChoice {
-  PolicyKind kind = PolicyKind::kNone;
-  uint64_t parameter = 0;  // of two-choices the seed, of hermes the milliseconds
+  processes::Descriptors All() const {
+    processes::Descriptors all;
+    for (uint32_t i = 0; i < processes::kSightsMax; ++i) all.sights[i] = Sight(i);
+    for (uint32_t i = 0; i < processes::kSourcesMax; ++i) all.listeners[i] = Listener(i);
+    all.bell = Bell();
+    all.memory = Memory();
+    all.keeper = Keeper();
+    return all;
+  }
 };
 
 // What stands at the beginning of the shared memory.
 struct Memory {
-  PolicyChoice policy;
+  processes::PolicyChoice policy;
   processes::Area area;
 };
 

@@ -24,8 +24,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "processes/desk.h"
-#include "run/kernel.h"
 
 namespace ringmaster::run {
 namespace {
@@ -35,35 +33,23 @@ using processes::kSightsMax;
 using processes::kSourcesMax;
 using processes::kWorkersMax;
 using processes::Mode;
-using processes::Pair;
 using processes::Source;
 using processes::Worker;
 
-// While connections come, a look for sources that do not move; and after so long without one the
-// next connection wakes the keeper instead.
-constexpr int64_t kLookMs = 5;
-constexpr int64_t kQuietMs = 1'000;
-// A worker that was marked because the machine was busy may sleep on without being asked again. So
-// a mark ends by itself; the next one lasts twice as long if it comes soon.
-constexpr int64_t kMarkMs = 50;
-constexpr int64_t kMarkMsMax = 5'000;
 // So long a process may take between meeting a listener and watching it.
 constexpr int64_t kMeetMs = 2'000;
+// Whoever makes and ends workers for ever does not make the report grow for ever.
+constexpr size_t kReportsMax = 10'000;
 
 // Signals that are the server's.
 constexpr std::array<int, 12> kPassedOn = {SIGTERM,  SIGINT,  SIGHUP,  SIGQUIT, SIGUSR1, SIGUSR2,
                                            SIGWINCH, SIGTTIN, SIGTTOU, SIGALRM, SIGCONT, SIGTSTP};
-
-enum class Tag : uint64_t { kSocket, kBell, kSignals, kProcess, kListener };
-uint64_t Tagged(Tag tag, uint64_t number = 0) { return static_cast<uint64_t>(tag) << 32 | number; }
 
 int64_t NowMs() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return int64_t{now.tv_sec} * 1'000 + now.tv_nsec / 1'000'000;
 }
-
-pid_t PidOf(uint64_t owner) { return static_cast<pid_t>(owner >> 32); }
 
 absl::Status Failed(const char* what) {
   return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", what));
@@ -87,8 +73,8 @@ absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create(Options options) {
 }
 
 Keeper::~Keeper() {
-  for (const auto& [pid, fd] : processes_) close(fd);
-  for (const int fd : {epoll_fd_, socket_, signals_, life_}) {
+  keeper_.reset();
+  for (const int fd : {epoll_fd_, socket_, signals_}) {
     if (fd >= 0) close(fd);
   }
   if (memory_ != nullptr) munmap(memory_, sizeof(*memory_));
@@ -105,6 +91,7 @@ absl::Status Keeper::SetUp() {
                      " are needed beside the server's own: raise the limit (ulimit -n 1024)"));
   }
   numbers_.first = descriptors_max - Numbers::kCount;
+  descriptors_ = numbers_.All();
 
   // Moves a new descriptor to the number that all processes have it under.
   const auto place = [](int fd, int number) {
@@ -123,18 +110,16 @@ absl::Status Keeper::SetUp() {
       mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED, numbers_.Memory(), 0);
   if (mapped == MAP_FAILED) return Failed("map the memory that the processes share");
   memory_ = new (mapped) Memory{.policy = options_.policy};
-  std::array<int, 2> life{-1, -1};
-  if (pipe2(life.data(), O_CLOEXEC) != 0 || !place(life[0], numbers_.Keeper())) {
-    return Failed("make a pipe");
+  if (!place(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)), numbers_.Keeper())) {
+    return Failed("make a descriptor of this process");
   }
-  life_ = life[1];
   if (!place(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), numbers_.Bell()))
     return Failed("make an eventfd");
   for (uint32_t i = 0; i < kSightsMax; ++i) {
     if (!place(epoll_create1(EPOLL_CLOEXEC), numbers_.Sight(i))) return Failed("make an epoll set");
-    epoll_event hangs_up{.events = EPOLLHUP, .data = {.u64 = 0}};
-    if (epoll_ctl(numbers_.Sight(i), EPOLL_CTL_ADD, numbers_.Keeper(), &hangs_up) != 0) {
-      return Failed("watch a pipe");
+    epoll_event dies{.events = EPOLLIN, .data = {.u64 = 0}};
+    if (epoll_ctl(numbers_.Sight(i), EPOLL_CTL_ADD, numbers_.Keeper(), &dies) != 0) {
+      return Failed("watch this process");
     }
   }
 
@@ -163,18 +148,22 @@ absl::Status Keeper::SetUp() {
   if (signals_ < 0 || epoll_fd_ < 0) return Failed("watch for signals");
   // So that a server which goes into the background stays ours.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  Watch(socket_, Tagged(Tag::kSocket));
-  Watch(numbers_.Bell(), Tagged(Tag::kBell));
-  Watch(signals_, Tagged(Tag::kSignals));
+  keeper_ = std::make_unique<processes::Keeper>(
+      area(), descriptors_,
+      options_.policy.kind == processes::PolicyKind::kNoPolicy ? nullptr
+                                                               : MakePolicy(options_.policy),
+      static_cast<processes::KeeperEvents&>(*this));
+  if (absl::Status status = keeper_->SetUp(); !status.ok()) return status;
+  Watch(socket_, Tag::kSocket);
+  Watch(keeper_->fd(), Tag::kKeeper);
+  Watch(signals_, Tag::kSignals);
   return absl::OkStatus();
 }
 
-void Keeper::Watch(int fd, uint64_t tag) {
-  epoll_event event{.events = EPOLLIN, .data = {.u64 = tag}};
+void Keeper::Watch(int fd, Tag tag) {
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = static_cast<uint64_t>(tag)}};
   epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event);
 }
-
-void Keeper::Unwatch(int fd) { epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr); }
 
 void Keeper::Remark(std::string text) {
   if (std::find(remarks_.begin(), remarks_.end(), text) == remarks_.end()) {
@@ -217,7 +206,7 @@ void Keeper::Answer(int socket) {
     // What the process was before has ended with exec, though its number lives on.
     ucred peer{};
     socklen_t peer_length = sizeof(peer);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_length) == 0) Died(peer.pid);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_length) == 0) keeper_->Died(peer.pid);
     brings = {numbers_.Memory(), numbers_.Bell(), numbers_.Keeper()};
     for (uint32_t i = 0; i < kSightsMax; ++i) brings.push_back(numbers_.Sight(i));
   } else if (request.kind == Request::Kind::kListener && came >= 0) {
@@ -277,48 +266,40 @@ uint32_t Keeper::AddListener(int fd) {
   for (std::atomic<uint64_t>& word : source.memory) word.store(0);
   source.cookie.store(cookie);
   source.mode.store(Mode::kPlain);
-  motions_[free] = {.met_at_ms = NowMs()};
+  was_had_[free] = false;
+  keeper_->Begin(free);
   return free;
 }
 
 // --- Workers -------------------------------------------------------------------------------------
 
-// The bell has rung: workers have come or gone, or no longer have a listener.
-void Keeper::LookForChanges() {
-  uint64_t rung = 0;
-  [[maybe_unused]] const ssize_t taken = read(numbers_.Bell(), &rung, sizeof(rung));
-  for (uint32_t i = 0; i < kWorkersMax; ++i) {
-    const uint64_t owner = area().workers[i].owner.load();
-    if (owner == known_[i].owner) continue;
-    known_[i] = {.owner = owner, .report = reports_.size()};
-    if (owner == 0) continue;
-    const pid_t pid = PidOf(owner);
-    reports_.push_back({.pid = pid, .lives = true});
-    if (processes_.contains(pid)) continue;
-    const auto fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-    if (fd < 0) {
-      Died(pid);
-      continue;
-    }
-    processes_.emplace(pid, fd);
-    Watch(fd, Tagged(Tag::kProcess, static_cast<uint32_t>(pid)));
-  }
+void Keeper::OnCame(uint32_t worker, pid_t pid) {
+  report_of_[worker] = std::min(reports_.size(), kReportsMax - 1);
+  if (reports_.size() < kReportsMax) reports_.emplace_back();
+  reports_[report_of_[worker]] = {.pid = pid, .lives = true};
+}
+
+void Keeper::OnGone(uint32_t worker) {
+  WorkerReport& report = reports_[report_of_[worker]];
+  report.accepted = area().workers[worker].accepted.load();
+  report.lives = false;
+}
+
+void Keeper::OnBell() {
   for (uint32_t i = 0; i < kSourcesMax; ++i) {
     Source& source = area().sources[i];
     if (source.mode.load() == Mode::kFree) continue;
-    if (source.mode.load() == Mode::kLeft && !std::exchange(motions_[i].abandoned, true)) {
-      Abandon(i);
-    }
+    if (source.mode.load() == Mode::kLeft) keeper_->Abandon(i);
     const auto has = [&] {
       return std::any_of(area().workers.begin(), area().workers.end(),
                          [&](const Worker& it) { return it.of_source[i].has.load() != 0; });
     };
     if (has()) {
-      motions_[i].was_had = true;
+      was_had_[i] = true;
       continue;
     }
     // Whoever has just met it says so soon.
-    if (!motions_[i].was_had && NowMs() - motions_[i].met_at_ms < kMeetMs) continue;
+    if (!was_had_[i] && keeper_->AgeMs(i) < kMeetMs) continue;
     // Nobody has it any more, so its clients are to be refused. A process that meets it at this
     // moment says that it has it, and then looks whether it is still there.
     const Mode before = source.mode.exchange(Mode::kFree);
@@ -327,71 +308,12 @@ void Keeper::LookForChanges() {
       continue;
     }
     source.cookie.store(0);
-    EpollKernel(numbers_, i).HideFromAll();
-    if (std::exchange(motions_[i].quiet, false)) Unwatch(numbers_.Listener(i));
+    keeper_->End(i);
     close(numbers_.Listener(i));
   }
 }
 
-void Keeper::Died(pid_t pid) {
-  const auto process = processes_.find(pid);
-  if (process != processes_.end()) {
-    Unwatch(process->second);
-    close(process->second);
-    processes_.erase(process);
-  }
-  std::vector<uint32_t> gone;
-  for (uint32_t i = 0; i < kWorkersMax; ++i) {
-    Worker& worker = area().workers[i];
-    if (worker.owner.load() == 0 || PidOf(worker.owner.load()) != pid) continue;
-    gone.push_back(i);
-    WorkerReport& report = reports_[std::min(known_[i].report, reports_.size() - 1)];
-    report.accepted = worker.accepted.load();
-    report.lives = false;
-    for (Source& source : area().sources) source.joined.fetch_and(~(uint64_t{1} << i));
-    for (Pair& pair : worker.of_source) pair.permits.Clear();
-    worker.waits.store(0);
-    worker.open.store(0);
-  }
-  // Rule "dead": first everything is renewed, whoever held a desk; then the numbers are free again.
-  for (uint32_t i = 0; i < kSourcesMax; ++i) {
-    if (area().sources[i].mode.load() == Mode::kAimed) Repair(i);
-  }
-  for (const uint32_t worker : gone) FreeWorker(worker);
-  if (!gone.empty()) LookForChanges();
-}
-
-void Keeper::FreeWorker(uint32_t index) {
-  Worker& worker = area().workers[index];
-  for (Pair& pair : worker.of_source) {
-    const uint32_t sight = pair.sight.exchange(kNone);
-    if (sight < kSightsMax) area().sights.fetch_and(~(uint64_t{1} << sight));
-    pair.permits.Clear();
-    pair.permits.Reset();
-    pair.shown.store(0);
-    pair.has.store(0);
-  }
-  worker.open.store(0);
-  worker.marked.store(0);
-  worker.accepted.store(0);
-  worker.cpu.store(-1);
-  known_[index] = {};
-  worker.owner.store(0);
-}
-
-// --- Sources -------------------------------------------------------------------------------------
-
-void Keeper::Repair(uint32_t source) {
-  if (options_.prepared == nullptr) return;
-  EpollKernel kernel(numbers_, source);
-  processes::Desk desk(area(), source, kNone, *options_.prepared, kernel);
-  if (!desk.Repair() && !std::exchange(motions_[source].abandoned, true)) Abandon(source);
-}
-
-void Keeper::Abandon(uint32_t source) {
-  if (options_.prepared == nullptr) return;
-  EpollKernel kernel(numbers_, source);
-  processes::Desk(area(), source, kNone, *options_.prepared, kernel).Abandon();
+void Keeper::OnLeft(uint32_t) {
   const bool workers_full =
       std::all_of(area().workers.begin(), area().workers.end(),
                   [](const Worker& worker) { return worker.owner.load() != 0; });
@@ -402,47 +324,6 @@ void Keeper::Abandon(uint32_t source) {
   } else {
     Remark("a listener could not be watched as it is needed: its connections go on as without us");
   }
-}
-
-int Keeper::LookAfterSources(int64_t now_ms) {
-  bool looks = false;
-  for (uint32_t i = 0; i < kWorkersMax; ++i) {
-    Worker& worker = area().workers[i];
-    if (worker.marked.load() != 0 && now_ms >= marks_[i].ends_at_ms) worker.marked.store(0);
-  }
-  for (uint32_t i = 0; i < kSourcesMax; ++i) {
-    if (area().sources[i].mode.load() != Mode::kAimed) continue;
-    Motion& motion = motions_[i];
-    uint64_t accepted = 0;
-    for (const Worker& worker : area().workers) accepted += worker.of_source[i].permits.accepted();
-    const int waiting = EpollKernel(numbers_, i).Waiting();
-    const bool moved = accepted != motion.accepted;
-    motion.accepted = accepted;
-    if (moved || waiting > 0) motion.moved_at_ms = now_ms;
-    if (motion.waited && waiting > 0 && !moved) {
-      // Rule "frozen".
-      for (uint32_t index = 0; index < kWorkersMax; ++index) {
-        Worker& worker = area().workers[index];
-        if (worker.of_source[i].permits.Read().out() == 0) continue;
-        Mark& mark = marks_[index];
-        mark.lasts_ms =
-            now_ms < mark.forgotten_at_ms ? std::min(2 * mark.lasts_ms, kMarkMsMax) : kMarkMs;
-        mark.ends_at_ms = now_ms + mark.lasts_ms;
-        mark.forgotten_at_ms = mark.ends_at_ms + 2 * mark.lasts_ms;
-        worker.marked.store(1);
-      }
-      Repair(i);
-    }
-    motion.waited = waiting > 0;
-    if (now_ms - motion.moved_at_ms < kQuietMs) {
-      looks = true;
-    } else if (!std::exchange(motion.quiet, true)) {
-      epoll_event event{.events = EPOLLIN | EPOLLONESHOT,
-                        .data = {.u64 = Tagged(Tag::kListener, i)}};
-      epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, numbers_.Listener(i), &event);
-    }
-  }
-  return looks ? static_cast<int>(kLookMs) : -1;
 }
 
 // --- The server ----------------------------------------------------------------------------------
@@ -496,37 +377,25 @@ int Keeper::Run(pid_t server) {
   int64_t stats_at = NowMs();
   const auto every_ms = static_cast<int64_t>(options_.stats_seconds * 1'000);
   while (true) {
-    int wait = LookAfterSources(NowMs());
+    int wait = -1;
     if (every_ms > 0) {
-      const int64_t left = std::max<int64_t>(0, stats_at + every_ms - NowMs());
-      wait = wait < 0 ? static_cast<int>(left) : std::min(wait, static_cast<int>(left));
+      wait = static_cast<int>(std::max<int64_t>(0, stats_at + every_ms - NowMs()));
     }
     std::array<epoll_event, 32> events;
     const int count = epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), wait);
     bool ended = false;
     for (int i = 0; i < count; ++i) {
-      const uint64_t tag = events[static_cast<size_t>(i)].data.u64;
-      const auto number = static_cast<uint32_t>(tag);
-      switch (static_cast<Tag>(tag >> 32)) {
+      switch (static_cast<Tag>(events[static_cast<size_t>(i)].data.u64)) {
         case Tag::kSocket:
           Answer(socket_);
-          break;
-        case Tag::kBell:
-          LookForChanges();
           break;
         case Tag::kSignals:
           TakeSignals();
           ended |= !ReapChildren();
           break;
-        case Tag::kProcess:
-          Died(static_cast<pid_t>(number));
+        case Tag::kKeeper:
+          keeper_->RunOnce();
           break;
-        case Tag::kListener: {
-          Motion& motion = motions_[number];
-          if (std::exchange(motion.quiet, false)) Unwatch(numbers_.Listener(number));
-          motion.moved_at_ms = NowMs();
-          break;
-        }
       }
     }
     if (ended) return status_;
@@ -539,8 +408,8 @@ int Keeper::Run(pid_t server) {
 
 std::vector<WorkerReport> Keeper::Report() {
   for (uint32_t i = 0; i < kWorkersMax; ++i) {
-    if (known_[i].owner == 0 || area().workers[i].owner.load() != known_[i].owner) continue;
-    WorkerReport& report = reports_[known_[i].report];
+    if (keeper_->OwnerOf(i) == 0) continue;
+    WorkerReport& report = reports_[report_of_[i]];
     report.accepted = area().workers[i].accepted.load();
     report.open = area().workers[i].open.load();
   }

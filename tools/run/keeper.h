@@ -1,7 +1,6 @@
-// The keeper: the part of ringmaster-run that stays while the server runs (processes/desk.h, rule
-// "keeper"). It owns what is shared, answers processes that ask for it, hears which of them have
-// died, and repairs where nothing moves. It accepts nothing, and nobody waits for it but a process
-// that starts, or meets a listener for the first time.
+// The part of ringmaster-run that stays while the server runs. It owns what is shared, answers
+// processes that ask for it, and is the keeper of the desks (processes/keeper.h). Nobody waits for
+// it but a process that starts, or meets a listener for the first time.
 //
 // One thread.
 
@@ -12,13 +11,13 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "processes/keeper.h"
 #include "ringmaster/policy.h"
 #include "run/common.h"
 
@@ -32,16 +31,15 @@ struct WorkerReport {
   bool lives = false;
 };
 
-class Keeper {
+class Keeper final : private processes::KeeperEvents {
  public:
   struct Options {
-    PolicyChoice policy;
-    std::unique_ptr<Policy> prepared;  // the same, for repairs; null with PolicyKind::kNone
-    double stats_seconds = 0;          // between two lines; 0: none
+    processes::PolicyChoice policy;
+    double stats_seconds = 0;  // between two lines; 0: none
   };
   // Errors are sentences for the user.
   static absl::StatusOr<std::unique_ptr<Keeper>> Create(Options options);
-  ~Keeper();
+  ~Keeper() override;
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
 
@@ -62,20 +60,20 @@ class Keeper {
   explicit Keeper(Options options);
   absl::Status SetUp();
 
-  void Watch(int fd, uint64_t tag);
-  void Unwatch(int fd);
+  enum class Tag : uint64_t { kSocket, kSignals, kKeeper };
+  void Watch(int fd, Tag tag);
   void Answer(int socket);
   uint32_t AddListener(int fd);
-  void LookForChanges();
-  void FreeWorker(uint32_t worker);
-  void Died(pid_t pid);
   void TakeSignals();
   bool ReapChildren();
-  // Returns how long to wait for the next look, in milliseconds; -1: until something happens.
-  int LookAfterSources(int64_t now_ms);
-  void Repair(uint32_t source);
-  // The source is left (Mode::kLeft): everybody hears it, and the user hears why.
-  void Abandon(uint32_t source);
+
+  void OnCame(uint32_t worker, pid_t pid) override;
+  void OnGone(uint32_t worker) override;
+  // Workers no longer have a listener, perhaps.
+  void OnBell() override;
+  // Everybody hears it, and the user hears why.
+  void OnLeft(uint32_t source) override;
+
   void PrintStats();
   void Remark(std::string text);
 
@@ -83,41 +81,22 @@ class Keeper {
 
   Options options_;
   Numbers numbers_;
+  processes::Descriptors descriptors_;
   std::string variable_;
   uint64_t secret_ = 0;
   Memory* memory_ = nullptr;
+  std::unique_ptr<processes::Keeper> keeper_;
   int epoll_fd_ = -1;
   int socket_ = -1;
-  int life_ = -1;  // see Numbers::Keeper
   int signals_ = -1;
   pid_t server_ = 0;
   int status_ = 0;
   bool server_ended_ = false;
   uint64_t hellos_ = 0;
+  std::array<bool, processes::kSourcesMax> was_had_{};  // by some worker
 
-  // How a source moves.
-  struct Motion {
-    uint64_t accepted = 0;
-    bool waited = false;  // something did at the last look
-    int64_t moved_at_ms = 0;
-    bool quiet = false;  // its listener wakes the keeper once
-    int64_t met_at_ms = 0;
-    bool was_had = false;  // by some worker
-    bool abandoned = false;
-  };
-  std::array<Motion, processes::kSourcesMax> motions_;
-  struct Mark {
-    int64_t lasts_ms = 0;
-    int64_t ends_at_ms = 0;
-    int64_t forgotten_at_ms = 0;
-  };
-  std::array<Mark, processes::kWorkersMax> marks_;  // by worker
-  std::map<pid_t, int> processes_;                  // with workers, and their pidfds
-  struct Known {
-    uint64_t owner = 0;
-    size_t report = 0;
-  };
-  std::array<Known, processes::kWorkersMax> known_;
+  // Of each worker which report is its own.
+  std::array<size_t, processes::kWorkersMax> report_of_{};
   std::vector<WorkerReport> reports_;
   std::vector<std::string> remarks_;
 };

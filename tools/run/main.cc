@@ -16,9 +16,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "ringmaster/policy.h"
+#include "processes/choice.h"
 #include "run/keeper.h"
 #include "run/program.h"
 
@@ -32,32 +31,9 @@ struct Options {
   std::vector<std::string> command;
 };
 
-absl::StatusOr<PolicyChoice> ChoiceOf(const std::string& name) {
-  if (name == "none") return PolicyChoice{};
-  const absl::StatusOr<std::unique_ptr<Policy>> policy = PolicyByName(name);
-  if (!policy.ok()) return policy.status();
-  const size_t colon = name.find(':');
-  const std::string kind = name.substr(0, colon);
-  PolicyChoice choice;
-  if (colon != std::string::npos && !absl::SimpleAtoi(name.substr(colon + 1), &choice.parameter)) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", name, "\": a number follows the colon"));
-  }
-  if (kind == "round-robin") {
-    choice.kind = PolicyKind::kRoundRobin;
-  } else if (kind == "least-loaded") {
-    choice.kind = PolicyKind::kLeastLoaded;
-  } else if (kind == "two-choices") {
-    choice.kind = PolicyKind::kTwoChoices;
-  } else if (kind == "hermes") {
-    choice.kind = PolicyKind::kHermes;
-    if (colon == std::string::npos) choice.parameter = HermesOptions{}.still_ms_max;
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", name,
-        "\" decides when a connection is there, and here it is decided before: take "
-        "round-robin, least-loaded, two-choices or hermes, or none to change nothing"));
-  }
-  return choice;
+absl::StatusOr<processes::PolicyChoice> ChoiceOf(const std::string& name) {
+  if (name == "none") return processes::PolicyChoice{};
+  return processes::ChoiceByName(name);
 }
 
 // The shim lies beside this program, or where it was installed.
@@ -144,9 +120,9 @@ int Main(int argc, char** argv) {
     return 2;
   }
 
-  const absl::StatusOr<PolicyChoice> choice = ChoiceOf(options.policy);
+  const absl::StatusOr<processes::PolicyChoice> choice = ChoiceOf(options.policy);
   if (!choice.ok()) {
-    std::fprintf(stderr, "ringmaster-run: --policy: %s\n",
+    std::fprintf(stderr, "ringmaster-run: --policy: %s, or none to change nothing\n",
                  std::string(choice.status().message()).c_str());
     return 2;
   }
@@ -168,10 +144,6 @@ int Main(int argc, char** argv) {
     return 2;
   }
   Keeper::Options keeper_options{.policy = *choice, .stats_seconds = options.stats_seconds};
-  if (choice->kind != PolicyKind::kNone) {
-    keeper_options.prepared = *PolicyByName(options.policy);
-    keeper_options.prepared->Prepare(processes::kWorkersMax);
-  }
   sigset_t before;
   sigprocmask(SIG_SETMASK, nullptr, &before);
   const absl::StatusOr<std::unique_ptr<Keeper>> keeper = Keeper::Create(std::move(keeper_options));

@@ -21,12 +21,13 @@
 #include <new>
 
 #include "processes/desk.h"
+#include "processes/epoll_kernel.h"
 #include "ringmaster/policy.h"
-#include "run/kernel.h"
 
 namespace ringmaster::run {
 namespace {
 
+using processes::EpollKernel;
 using processes::kNone;
 using processes::kSightsMax;
 using processes::kSourcesMax;
@@ -109,26 +110,8 @@ class KeepErrno {
 };
 
 // Each thread has policies of its own: what they remember is loaded each time.
-std::unique_ptr<Policy> MakePolicy(const PolicyChoice& choice) {
-  switch (choice.kind) {
-    case PolicyKind::kRoundRobin:
-      return RoundRobin();
-    case PolicyKind::kTwoChoices:
-      return TwoChoices({.seed = choice.parameter});
-    case PolicyKind::kHermes:
-      return Hermes({.still_ms_max = static_cast<uint32_t>(choice.parameter)});
-    case PolicyKind::kNone:
-    case PolicyKind::kLeastLoaded:
-      break;
-  }
-  return LeastLoaded();
-}
-Policy& PolicyOfThread(const PolicyChoice& choice) {
-  thread_local const std::unique_ptr<Policy> policy = [&] {
-    std::unique_ptr<Policy> made = MakePolicy(choice);
-    made->Prepare(kWorkersMax);
-    return made;
-  }();
+Policy& PolicyOfThread(const processes::PolicyChoice& choice) {
+  thread_local const std::unique_ptr<Policy> policy = processes::MakePolicy(choice);
   return *policy;
 }
 
@@ -247,6 +230,7 @@ void Process::Start() {
       Ask(address, address_length, {.secret = secret_}, -1, answer, fds.data(), count);
   if (answered && answer.error == 0 && count == fds.size()) {
     numbers_.first = first;
+    shared_ = numbers_.All();
     // The memory, the bell, the keeper, and the sights.
     bool placed = RawDup3(fds[0], numbers_.Memory()) >= 0 &&
                   RawDup3(fds[1], numbers_.Bell()) >= 0 && RawDup3(fds[2], numbers_.Keeper()) >= 0;
@@ -433,7 +417,7 @@ void Process::ReleaseSet(Set& set) {
 bool Process::Visit(const Set& set, uint32_t source) {
   const uint32_t worker = set.worker.load(std::memory_order_relaxed);
   if (worker >= kWorkersMax) return true;
-  EpollKernel kernel(numbers_, source);
+  EpollKernel kernel(shared_, source);
   processes::Desk desk(area(), source, worker, PolicyOfThread(memory_->policy), kernel);
   if (desk.Visit()) return true;
   RingBell();
@@ -534,7 +518,7 @@ void Process::Unjoin(Set& set, uint32_t source) {
   Pair& pair = PairOf(set, source);
   pair.permits.Withdraw();
   if (pair.sight.load() < kSightsMax) {
-    EpollKernel(numbers_, source).Hide(pair.sight.load());
+    EpollKernel(shared_, source).Hide(pair.sight.load());
     pair.shown.store(0);
   }
   Visit(set, source);
@@ -712,7 +696,7 @@ int Process::AfterWait(Set& set, epoll_event* events, int count) {
 
 bool Process::KeeperGone() {
   if (alone_.load(std::memory_order_relaxed)) return true;
-  pollfd keeper{.fd = numbers_.Keeper(), .events = 0, .revents = 0};
+  pollfd keeper{.fd = numbers_.Keeper(), .events = POLLIN, .revents = 0};
   const timespec now{};
   if (syscall(SYS_ppoll, &keeper, 1, &now, nullptr, 0) != 1) return false;
   alone_.store(true);

@@ -67,7 +67,7 @@ class Process {
   const char* preload() const { return preload_.data(); }
   const char* variable() const { return variable_.data(); }
   const Numbers& numbers() const { return numbers_; }
-  bool only_counts() const { return memory_->policy.kind == PolicyKind::kNone; }
+  bool only_counts() const { return memory_->policy.kind == processes::PolicyKind::kNoPolicy; }
 
   // --- Descriptors ---------------------------------------------------------------------------
 
@@ -135,6 +135,7 @@ class Process {
   std::atomic<bool> alone_{false};  // the keeper has died
   pid_t pid_ = 0;
   Numbers numbers_;
+  processes::Descriptors shared_;  // the same
   std::atomic_flag changes_limit_ = ATOMIC_FLAG_INIT;
   std::array<char, 108> name_{};
   size_t name_length_ = 0;

@@ -1,4 +1,4 @@
-#include "run/kernel.h"
+#include "processes/epoll_kernel.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <cstddef>
 
-namespace ringmaster::run {
+namespace ringmaster::processes {
 namespace {
 
 int Control(int set, int op, int fd, uint32_t events) {
@@ -23,7 +23,7 @@ int Control(int set, int op, int fd, uint32_t events) {
 }  // namespace
 
 bool EpollKernel::Show(uint32_t sight, bool asleep) {
-  const int set = numbers_.Sight(sight);
+  const int set = descriptors_.sights[sight];
   const uint32_t events = asleep ? 0u : uint32_t{EPOLLIN};
   if (Control(set, EPOLL_CTL_ADD, listener_, events) == 0) return true;
   if (errno != EEXIST) return false;
@@ -33,11 +33,11 @@ bool EpollKernel::Show(uint32_t sight, bool asleep) {
 }
 
 void EpollKernel::Wake(uint32_t sight) {
-  Control(numbers_.Sight(sight), EPOLL_CTL_MOD, listener_, EPOLLIN);
+  Control(descriptors_.sights[sight], EPOLL_CTL_MOD, listener_, EPOLLIN);
 }
 
 void EpollKernel::Hide(uint32_t sight) {
-  Control(numbers_.Sight(sight), EPOLL_CTL_DEL, listener_, 0);
+  Control(descriptors_.sights[sight], EPOLL_CTL_DEL, listener_, 0);
 }
 
 // Of a listener on TCP these 32 bytes say how many wait. Of others, whether one does.
@@ -56,7 +56,9 @@ int EpollKernel::Waiting() {
 }
 
 void EpollKernel::HideFromAll() {
-  for (uint32_t sight = 0; sight < processes::kSightsMax; ++sight) Hide(sight);
+  for (uint32_t sight = 0; sight < kSightsMax; ++sight) {
+    if (descriptors_.sights[sight] >= 0) Hide(sight);
+  }
 }
 
 int64_t EpollKernel::NowNs() {
@@ -65,4 +67,4 @@ int64_t EpollKernel::NowNs() {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-}  // namespace ringmaster::run
+}  // namespace ringmaster::processes
