@@ -156,6 +156,10 @@ std::vector<std::string> MechanismsOf(std::string_view list) {
   }
   std::vector<std::string> names;
   for (const std::string& piece : pieces) {
+    if (piece == "direct") {
+      for (const std::string& name : DirectMechanismNames()) AddOnce(name, names);
+      continue;
+    }
     const bool all = piece == "all";
     if (!all && piece != "rivals" && piece != "ringmaster") {
       AddOnce(piece, names);
@@ -253,7 +257,13 @@ std::string RateNote(const Plan& plan) {
 
 std::string ListOf(const Plan& everything) {
   std::string text = "Mechanisms (--mechanisms A,B, or all, rivals, ringmaster):\n";
+  bool direct = false;
   for (const auto& mechanism : everything.mechanisms) {
+    if (!std::exchange(direct, !mechanism->takes_descriptors()) && direct) {
+      text +=
+          "\nMechanisms that serve from file tables of io_uring, to be compared with each other "
+          "(direct):\n";
+    }
     text += ListLine(mechanism->name(), mechanism->summary());
     if (const std::string why = everything.WhyNot(*mechanism); !why.empty()) {
       text += ListLine("", absl::StrCat("cannot run here: ", why));
@@ -269,7 +279,7 @@ std::string ListOf(const Plan& everything) {
 
 absl::Status ListComparison(const CompareOptions& options) {
   const absl::StatusOr<Plan> everything =
-      PlanOf({.workloads = "all", .transport = options.transport}, 0);
+      PlanOf({.workloads = "all", .mechanisms = "all,direct", .transport = options.transport}, 0);
   if (!everything.ok()) return everything.status();
   std::fputs(ListOf(*everything).c_str(), stdout);
   return absl::OkStatus();

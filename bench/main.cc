@@ -132,8 +132,9 @@ void AddCompare(CLI::App& app, CompareOptions& options, bool& list) {
       ->capture_default_str();
   compare
       ->add_option("--mechanisms", options.mechanisms,
-                   "Names with commas between them, or all, rivals, ringmaster; see --list. Of "
-                   "ringmaster:POLICY/INTAKE/HANDOFF/HOST the last parts may be left out")
+                   "Names with commas between them, or all, rivals, ringmaster, direct; see "
+                   "--list. Of ringmaster:POLICY/INTAKE/HANDOFF/HOST the last parts may be left "
+                   "out")
       ->type_name("A,B")
       ->capture_default_str();
   compare->add_option("--repetitions", options.repetitions,

@@ -137,7 +137,12 @@ absl::StatusOr<Plan> MakePlan(const PlanSize& size, uint64_t seed) {
 }
 
 absl::Status AddMechanisms(std::span<const std::string> names, Plan& plan) {
-  return Add(names, MakeMechanism, MechanismNames, plan.mechanisms);
+  const auto known = [] {
+    std::vector<std::string> all = MechanismNames();
+    for (std::string& name : DirectMechanismNames()) all.push_back(std::move(name));
+    return all;
+  };
+  return Add(names, MakeMechanism, known, plan.mechanisms);
 }
 
 absl::Status AddWorkloads(std::span<const std::string> names, const WorkloadOptions& options,

@@ -64,6 +64,9 @@ class Mechanism {
   // Whether a worker serves one connection from its beginning to its end before it takes the next.
   virtual bool serves_one_at_a_time() const { return false; }
 
+  // Whether a connection takes a descriptor of the process as long as it is open.
+  virtual bool takes_descriptors() const { return true; }
+
   // Starts the workers, in their order, and returns when all are ready to serve. Called in a
   // process of its own, after the fork. A failure says cause and remedy, and leaves nothing
   // running.
@@ -77,6 +80,11 @@ absl::StatusOr<std::unique_ptr<Mechanism>> MakeMechanism(std::string_view name);
 // The names to show: every rival, and ringmaster with each of its policies. Each is the name() of
 // what it makes.
 std::vector<std::string> MechanismNames();
+
+// The names of those whose workers serve from the file tables of their rings: rivals, and the ways
+// in which ringmaster gets connections there. They serve in another way than all others do, so they
+// are a set of their own.
+std::vector<std::string> DirectMechanismNames();
 
 }  // namespace ringmaster::bench
 

@@ -463,6 +463,11 @@ std::string Plan::WhySkip(const Mechanism& mechanism, const Workload& workload) 
     return "serves one connection at a time: as long as these stay open, it would serve as many as "
            "it has workers";
   }
+  if (!mechanism.takes_descriptors() && workload.Descriptors().has_value()) {
+    return "its connections are slots of file tables, which no limit of descriptors limits: "
+           "measure "
+           "uring-oneshot-each, or ringmaster with the handoff completion or inbox";
+  }
   return WhyNot(workload);
 }
 

@@ -14,8 +14,6 @@
 namespace ringmaster::bench {
 namespace {
 
-constexpr size_t kReadBytesMax = 4096;
-
 void Sleep(int64_t ns) {
   timespec rest{.tv_sec = ns / kSecond, .tv_nsec = ns % kSecond};
   while (nanosleep(&rest, &rest) != 0 && errno == EINTR) {
@@ -73,19 +71,33 @@ Serving::Next Serving::OnReadable(int fd) {
   char buffer[kReadBytesMax];
   const ssize_t count = call(recv, fd, buffer, sizeof(buffer), 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return Next::kWait;
-  busy_ = true;
-  if (count <= 0) return Next::kClose;
-  if (buffer[0] == kUnmarked) {
-    Compute(WorkOf({buffer, static_cast<size_t>(count)}));
-    if (traits_.request_ns > 0 && !stopping_.load(std::memory_order_relaxed)) {
-      Sleep(traits_.request_ns);
-    }
-    buffer[0] = static_cast<char>(index_);
-  }
+  const Next next = Answer({buffer, static_cast<size_t>(std::max<ssize_t>(count, 0))});
+  if (count <= 0) return next;
   // A request is far smaller than a socket's send buffer, and the client has one under way only. So
   // less than the whole goes out on a broken connection alone.
   const ssize_t sent = call(send, fd, buffer, static_cast<size_t>(count), MSG_NOSIGNAL);
-  return sent == count && !traits_.hangs_up ? Next::kWait : Next::kClose;
+  return sent == count ? next : Next::kClose;
+}
+
+Serving::Next Serving::Answer(std::span<char> received) {
+  busy_ = true;
+  if (received.empty()) return Next::kClose;
+  if (received[0] == kUnmarked) {
+    Compute(WorkOf(received));
+    if (traits_.request_ns > 0 && !stopping_.load(std::memory_order_relaxed)) {
+      Sleep(traits_.request_ns);
+    }
+    received[0] = static_cast<char>(index_);
+  }
+  return traits_.hangs_up ? Next::kClose : Next::kWait;
+}
+
+bool Serving::rests() const {
+  return traits_.delay_ns > 0 || orders_.rest_ns.load(std::memory_order_relaxed) > 0;
+}
+
+bool Serving::TakesTime(std::span<const char> received) const {
+  return traits_.request_ns > 0 || WorkOf(received) > 0;
 }
 
 void Serving::Close(int fd) {

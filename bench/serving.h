@@ -9,12 +9,17 @@
 // then the figures would compare two ways of serving besides two ways of spreading. What the ring's
 // way of waiting saves is one epoll_ctl for each connection, because its poll is submitted by the
 // same call that waits.
+//
+// Workers that live on the file tables of their rings are the exception, because a slot has no
+// system calls (slot_service.h). They are to be compared with each other.
 
 #ifndef RINGMASTER_BENCH_SERVING_H_
 #define RINGMASTER_BENCH_SERVING_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "bench/books.h"
 #include "bench/calls.h"
@@ -32,6 +37,9 @@ inline constexpr int kEventsPerTurnMax = 256;
 // How long a server without descriptors lets the listener alone, if none of the worker's own
 // connections ends before. HAProxy does the same; nginx waits five times as long, folly ten times.
 inline constexpr int64_t kAcceptPauseNs = 100 * kMillisecond;
+
+// The most that a worker receives at once; a request is far smaller.
+inline constexpr size_t kReadBytesMax = 4096;
 
 // Whether an error of accept says that the process or the system has run out of something. Then the
 // next try would fail the same way.
@@ -65,6 +73,16 @@ class Serving {
   void Close(int fd);
   // Instead of Close: another worker has the connection now.
   void OnPassedOn();
+
+  // The same in parts, for workers that receive, send and close by requests of their rings. Answer
+  // makes the answer of what was received, in its place; nothing received is the end. It says
+  // whether to wait for more or to close, when that is sent.
+  Next Answer(std::span<char> received);
+  void OnClosed() { --open_; }
+  // Whether OnTaken will sleep, and whether Answer will sleep or compute. What has been asked of
+  // the ring goes out before that, or it would wait for what comes after it.
+  bool rests() const;
+  bool TakesTime(std::span<const char> received) const;
 
   // Whether the worker has as many connections as it may have.
   bool full() const { return open_ >= traits_.capacity; }

@@ -22,7 +22,9 @@ std::unique_ptr<Mechanism> MakeEventfdRoundRobin();
 std::unique_ptr<Mechanism> MakeReusePort();
 std::unique_ptr<Mechanism> MakeReusePortCbpf();
 std::unique_ptr<Mechanism> MakeReusePortEbpf();
+std::unique_ptr<Mechanism> MakeUringMultishotDirectEach();
 std::unique_ptr<Mechanism> MakeUringMultishotEach();
+std::unique_ptr<Mechanism> MakeUringOneshotDirectEach();
 std::unique_ptr<Mechanism> MakeUringOneshotEach();
 
 // "POLICY/INTAKE/HANDOFF/HOST", whose last parts may be left out. InvalidArgument names what is

@@ -1,7 +1,8 @@
 // The library under test, through its public headers alone. There is one balancer with one source,
 // or with one for each of several masters. The loops of its workers have one branch more than they
 // would have anyway: the doorbell's, or that of a completion that carries a connection. With the
-// handoff mailbox the workers have an epoll set instead of a ring, as those of most rivals do.
+// handoff mailbox the workers have an epoll set instead of a ring, as those of most rivals do. With
+// three other handoffs they serve from the file tables of their rings, see ringmaster_name.h.
 
 #include <unistd.h>
 
@@ -201,16 +202,27 @@ class Ringmaster : public Mechanism {
 
   std::string name() const override { return absl::StrCat("ringmaster:", name_.text()); }
   std::string summary() const override {
-    return absl::StrCat("one ring accepts, the policy ", name_.policy, " picks the worker's ring");
+    return absl::StrCat("one ring accepts, the policy ", name_.policy, " picks the worker's ring",
+                        name_.installs()     ? " and installs the connection in its file table"
+                        : name_.has_tables() ? ", whose worker registers the connection there"
+                                             : "");
   }
   bool shares_port() const override { return name_.masters() > 1; }
+  bool takes_descriptors() const override { return !name_.has_tables(); }
   std::string WhyNot(Transport transport) const override {
     if (name_.masters() > 1) {
       if (std::string why = WhyNoReusePort(transport); !why.empty()) return why;
     }
     // Created and gone before anything is forked.
-    const absl::Status status = Balancer::Create().status();
-    return status.ok() ? WhyNoWorkerRings() : std::string(status.message());
+    const absl::StatusOr<std::unique_ptr<Balancer>> balancer = Balancer::Create();
+    if (!balancer.ok()) return std::string(balancer.status().message());
+    if (!name_.has_tables()) return WhyNoWorkerRings();
+    return WhyNoWorkerTables([&](const io_uring& ring) {
+      if (!name_.installs()) return absl::OkStatus();
+      return (*balancer)
+          ->AddWorker({.ring_fd = ring.ring_fd, .handoff = Handoff::kDirect})
+          .status();
+    });
   }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
     if (name_.has_mailboxes()) return StartServer<MailboxServer>(options, name_);

@@ -29,7 +29,12 @@ constexpr IntakeName kIntakes[] = {{"poll-accept", Intake::kPollAccept},
 constexpr std::string_view kInbox = "inbox";
 constexpr std::string_view kCompletion = "completion";
 constexpr std::string_view kMailbox = "mailbox";
-constexpr std::string_view kHandoffs[] = {kInbox, kCompletion, kMailbox};
+// Into the file table of the worker's ring.
+constexpr std::string_view kDirect = "direct";
+constexpr std::string_view kCompletionRegister = "completion-register";
+constexpr std::string_view kInboxRegister = "inbox-register";
+constexpr std::string_view kHandoffs[] = {kInbox,  kCompletion,         kMailbox,
+                                          kDirect, kCompletionRegister, kInboxRegister};
 // As the library's Host has them. Several masters are "thread-2" and "thread-4", each with a
 // listener of its own.
 constexpr std::string_view kThread = "thread";
@@ -66,13 +71,23 @@ absl::StatusOr<std::string_view> OneOf(std::span<const std::string_view> known,
 
 }  // namespace
 
-bool RingmasterName::passes_on() const { return pass_on && intake != Intake::kReadiness; }
+bool RingmasterName::passes_on() const {
+  return pass_on && intake != Intake::kReadiness && !has_tables();
+}
 
 bool RingmasterName::hosted() const { return host == kLoop || rides(); }
 
 bool RingmasterName::rides() const { return host == kRing; }
 
-bool RingmasterName::hands_over() const { return handoff == kCompletion; }
+bool RingmasterName::hands_over() const {
+  return handoff == kCompletion || handoff == kCompletionRegister || installs();
+}
+
+bool RingmasterName::installs() const { return handoff == kDirect; }
+
+bool RingmasterName::has_tables() const {
+  return installs() || handoff == kCompletionRegister || handoff == kInboxRegister;
+}
 
 bool RingmasterName::has_mailboxes() const { return handoff == kMailbox; }
 
@@ -135,7 +150,13 @@ absl::StatusOr<RingmasterName> ParseRingmasterName(std::string_view name) {
     variant.dealt = *besides == kDealt;
     variant.pass_on = *besides == kPassOn || variant.dealt;
   }
-  if (variant.hosted() && variant.hands_over()) {
+  if (words.size() > 4 && words[4] == kPassOn && variant.has_tables()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "ringmaster:", variant.text(),
+        ": a worker that receives through its ring has read what it ",
+        "is ready for, and so has nothing to pass on; take hints, or the handoff inbox"));
+  }
+  if (variant.hosted() && (variant.hands_over() || variant.has_tables())) {
     return absl::InvalidArgumentError(absl::StrCat(
         "ringmaster:", variant.text(), ": the host claims, and so do the other workers here; take ",
         "the handoff inbox, or the host thread"));

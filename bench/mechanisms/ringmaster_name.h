@@ -4,6 +4,11 @@
 // who pass on also pass on what is ready for them while others wait. A worker that is the host
 // never does either, and tickets are not passed on. "dealt" is as "pass-on", and says that the
 // master deals all connections, so that no source is aimed.
+//
+// Three handoffs are for workers that live on the file tables of their rings. With "direct" the
+// master installs connections there. With "completion-register" and "inbox-register" a descriptor
+// comes as with "completion" and "inbox", and the worker puts it into its table itself. What such a
+// worker is ready for it has read, so it passes nothing on.
 
 #ifndef RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
 #define RINGMASTER_BENCH_MECHANISMS_RINGMASTER_NAME_H_
@@ -32,6 +37,8 @@ struct RingmasterName {
   bool hosted() const;         // by the first worker, in its loop or on its ring
   bool rides() const;          // on its ring
   bool hands_over() const;     // each connection as a completion of the worker's ring
+  bool installs() const;       // in the file table of that ring
+  bool has_tables() const;     // so connections are slots of them, however they come
   bool has_mailboxes() const;  // so the workers have epoll sets, not rings
   uint32_t masters() const;    // each with a listener of its own if there are several
   std::string text() const;    // the name in full

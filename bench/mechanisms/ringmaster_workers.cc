@@ -20,16 +20,20 @@
 namespace ringmaster::bench {
 namespace {
 
-// The leases of the connections that are open, by descriptor.
+// The leases of the connections that are open, by descriptor or slot.
 class Leases {
  public:
   // Takes a connection apart; returns its descriptor.
   int Keep(Connection connection) {
     const int fd = connection.TakeFd();
-    const auto place = static_cast<size_t>(fd);
-    if (leases_.size() <= place) leases_.resize(place + 1);
-    leases_[place] = connection.TakeLease();
+    Keep(fd, connection.TakeLease());
     return fd;
+  }
+
+  void Keep(int connection, Lease lease) {
+    const auto place = static_cast<size_t>(connection);
+    if (leases_.size() <= place) leases_.resize(place + 1);
+    leases_[place] = std::move(lease);
   }
 
   void Release(int fd) { leases_[static_cast<size_t>(fd)].Release(); }
@@ -44,13 +48,22 @@ class Leases {
   std::vector<Lease> leases_;
 };
 
-// What the workers of both handoffs do with a connection and its lease.
+// No worker with a file table has more connections than there are slots for.
+uint32_t CapacityOf(const WorkerTraits& traits, const RingmasterName& name) {
+  if (!name.has_tables()) return traits.capacity;
+  constexpr uint32_t kSlots = std::min(SlotService::kKernelsSlots, SlotService::kOwnSlots);
+  return std::min(traits.capacity, kSlots);
+}
+
+// What the workers of all handoffs do with a connection and its lease.
 class RingmasterWorker : public UringWorker {
  public:
   RingmasterWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
                    std::vector<Source> sources, const RingmasterName& name)
-      : UringWorker(options, index),
-        capacity_(options.workers[index].capacity),
+      : UringWorker(
+            options, index,
+            name.has_tables() ? ConnectionsAre::kLeasedSlots : ConnectionsAre::kDescriptors),
+        capacity_(CapacityOf(options.workers[index], name)),
         hints_(name.hints),
         passes_on_(name.passes_on()),
         balancer_(balancer),
@@ -77,7 +90,14 @@ class RingmasterWorker : public UringWorker {
     return JoinAll({});
   }
 
-  void Serve(Connection connection) { Take(leases_.Keep(std::move(connection))); }
+  void Serve(Connection connection) {
+    const int place = Place(connection.TakeFd());
+    if (place >= 0) ServeAt(place, connection.TakeLease());
+  }
+  void ServeAt(int place, Lease lease) {
+    leases_.Keep(place, std::move(lease));
+    Take(place);
+  }
 
   Port& port() { return port_; }
   int sight() const { return sight_; }
@@ -95,7 +115,7 @@ class RingmasterWorker : public UringWorker {
     return status;
   }
 
-  void OnClosed(int fd) override { leases_.Release(fd); }
+  void OnClosed(int connection) override { leases_.Release(connection); }
 
   size_t ToPassOn(size_t ready) override { return passes_on_ ? port_.ToPassOn(ready) : 0; }
   bool PassOn(int fd) override { return leases_.PassOn(sources_.front(), fd); }
@@ -285,20 +305,25 @@ class HostingWorker : public RingmasterWorker {
 
 class CompletionWorker : public RingmasterWorker {
  public:
-  using RingmasterWorker::RingmasterWorker;
+  CompletionWorker(const ServerOptions& options, uint32_t index, Balancer& balancer,
+                   std::vector<Source> sources, const RingmasterName& name)
+      : RingmasterWorker(options, index, balancer, std::move(sources), name),
+        handoff_(name.installs() ? Handoff::kDirect : Handoff::kCompletion) {}
 
  private:
   static constexpr uint64_t kAccepted = kOwn;
 
-  absl::Status Begin() override {
-    return Enter(Handoff::kCompletion, kAccepted, {.token = kAccepted});
-  }
+  absl::Status Begin() override { return Enter(handoff_, kAccepted, {.token = kAccepted}); }
 
   void AfterWait() override { Woke(/*by_port=*/false); }
 
   void OnCompletion(const io_uring_cqe& completion) override {
     serving().OnArrival();
-    Serve(port().Adopt(completion.res));
+    if (handoff_ == Handoff::kDirect) {
+      ServeAt(completion.res, port().AdoptSlot());
+    } else {
+      Serve(port().Adopt(completion.res));
+    }
     ++taken_;
   }
 
@@ -308,8 +333,10 @@ class CompletionWorker : public RingmasterWorker {
   }
 
   // As above; what has been handed over by then and not been looked at is this worker's to close.
+  // Slots end with the ring.
   void End() override {
     port().Leave();
+    if (handoff_ == Handoff::kDirect) return;
     io_uring_get_events(&ring());
     for (io_uring_cqe* completion; io_uring_peek_cqe(&ring(), &completion) == 0;
          io_uring_cqe_seen(&ring(), completion)) {
@@ -317,6 +344,7 @@ class CompletionWorker : public RingmasterWorker {
     }
   }
 
+  const Handoff handoff_;
   size_t taken_ = 0;  // in this turn
 };
 

@@ -22,7 +22,8 @@ namespace ringmaster::bench {
 
 // What they do besides serving is in the name: whether they say when they wait, and claim before
 // they do anything else when they woke (`hints`); and whether they pass on what is ready when
-// others wait (`passes_on`). The host does neither.
+// others wait (`passes_on`). The host does neither. The name also says whether they serve by
+// descriptors or by slots (`has_tables`).
 
 // Claims when a doorbell completes on its ring. It is one of `running` from its beginning until it
 // needs the master no more. The balancer outlives it, as it does the next two.
@@ -31,7 +32,7 @@ std::unique_ptr<UringWorker> MakeInboxWorker(const ServerOptions& options, uint3
                                              const RingmasterName& name,
                                              std::atomic<uint32_t>& running);
 
-// Is given each connection as a completion of its ring.
+// Is given each connection as a completion of its ring, or in the ring's file table.
 std::unique_ptr<UringWorker> MakeCompletionWorker(const ServerOptions& options, uint32_t index,
                                                   Balancer& balancer, std::vector<Source> sources,
                                                   const RingmasterName& name);

@@ -14,8 +14,12 @@ namespace {
 
 class AcceptWorker : public UringWorker {
  public:
-  AcceptWorker(const ServerOptions& options, uint32_t index, AcceptKind kind)
-      : UringWorker(options, index), listen_fd_(options.listen_fd), kind_(kind) {}
+  AcceptWorker(const ServerOptions& options, uint32_t index, AcceptKind kind,
+               ConnectionsAre connections)
+      : UringWorker(options, index, connections),
+        listen_fd_(options.listen_fd),
+        kind_(kind),
+        slots_(connections != ConnectionsAre::kDescriptors) {}
 
  private:
   static constexpr uint64_t kAccept = kOwn;
@@ -59,12 +63,15 @@ class AcceptWorker : public UringWorker {
     armed_ = true;
     cancelled_ = false;
     io_uring_sqe* const entry = NextEntry();
-    constexpr int kFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    // A slot is not inherited, and the kernel refuses to be asked that it is not.
+    const int flags = SOCK_NONBLOCK | (slots_ ? 0 : SOCK_CLOEXEC);
     if (kind_ == AcceptKind::kMultishot) {
-      io_uring_prep_multishot_accept(entry, listen_fd_, nullptr, nullptr, kFlags);
+      io_uring_prep_multishot_accept(entry, listen_fd_, nullptr, nullptr, flags);
     } else {
-      io_uring_prep_accept(entry, listen_fd_, nullptr, nullptr, kFlags);
+      io_uring_prep_accept(entry, listen_fd_, nullptr, nullptr, flags);
     }
+    // The kernel chooses which one.
+    if (slots_) entry->file_index = IORING_FILE_INDEX_ALLOC;
     io_uring_sqe_set_data64(entry, kAccept);
   }
 
@@ -84,7 +91,7 @@ class AcceptWorker : public UringWorker {
       const int fd =
           serving().call(accept4, listen_fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) return;
-      Take(fd);
+      if (const int place = Place(fd); place >= 0) Take(place);
     }
   }
 
@@ -99,6 +106,7 @@ class AcceptWorker : public UringWorker {
 
   const int listen_fd_;
   const AcceptKind kind_;
+  const bool slots_;  // it accepts into the file table
   __kernel_timespec pause_{.tv_sec = 0, .tv_nsec = kAcceptPauseNs};
   bool armed_ = false;
   bool cancelled_ = false;  // but not gone yet
@@ -110,10 +118,11 @@ class AcceptWorker : public UringWorker {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> StartUringAcceptServer(const ServerOptions& options,
-                                                               AcceptKind kind) {
+                                                               AcceptKind kind,
+                                                               ConnectionsAre connections) {
   std::vector<std::unique_ptr<UringWorker>> workers;
   for (uint32_t i = 0; i < options.workers.size(); ++i) {
-    workers.push_back(std::make_unique<AcceptWorker>(options, i, kind));
+    workers.push_back(std::make_unique<AcceptWorker>(options, i, kind, connections));
   }
   auto server = std::make_unique<UringServer>();
   if (absl::Status status = server->Start(std::move(workers)); !status.ok()) return status;

@@ -27,7 +27,7 @@ class UringMultishotEach : public Mechanism {
   }
   std::string WhyNot(Transport) const override { return WhyNoWorkerRings(); }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    return StartUringAcceptServer(options, AcceptKind::kMultishot);
+    return StartUringAcceptServer(options, AcceptKind::kMultishot, ConnectionsAre::kDescriptors);
   }
 };
 

@@ -28,7 +28,7 @@ class UringOneshotEach : public Mechanism {
   }
   std::string WhyNot(Transport) const override { return WhyNoWorkerRings(); }
   absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options) const override {
-    return StartUringAcceptServer(options, AcceptKind::kOneShot);
+    return StartUringAcceptServer(options, AcceptKind::kOneShot, ConnectionsAre::kDescriptors);
   }
 };
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "bench/mechanisms/submission.h"
 
 namespace ringmaster::bench {
 namespace {
@@ -38,14 +39,23 @@ absl::Status MakeRing(io_uring& ring) {
 
 }  // namespace
 
-UringWorker::UringWorker(const ServerOptions& options, uint32_t index)
-    : index_(index), serving_(options, index) {}
+UringWorker::UringWorker(const ServerOptions& options, uint32_t index, ConnectionsAre connections)
+    : index_(index), serving_(options, index) {
+  if (connections == ConnectionsAre::kDescriptors) return;
+  const bool leased = connections == ConnectionsAre::kLeasedSlots;
+  slots_ = std::make_unique<SlotService>(serving_, ring_, /*waits_for_close=*/leased);
+}
 
 void UringWorker::Run(int stop_fd, std::promise<absl::Status> ready) {
   NameWorkerThread(index_);
   // The ring is made by the thread that uses it, as DEFER_TASKRUN asks.
   absl::Status status = MakeRing(ring_);
   if (!status.ok()) return ready.set_value(std::move(status));
+  if (slots_) status = SlotService::MakeTable(ring_);
+  if (!status.ok()) {
+    io_uring_queue_exit(&ring_);
+    return ready.set_value(std::move(status));
+  }
   status = Begin();
   const bool begun = status.ok();
   if (begun) Watch(stop_fd, kStop);
@@ -65,11 +75,10 @@ void UringWorker::Run(int stop_fd, std::promise<absl::Status> ready) {
 void UringWorker::Loop() {
   bool stop = false;
   bool more = false;
-  bool left = false;
-  while (!stop) {
+  while (!Ended(stop)) {
     // Submits what is new and waits, in one call. A negative result is EINTR or passes as soon as
     // completions are taken.
-    if (more) {
+    if (more || (slots_ && slots_->closing())) {
       serving_.call(io_uring_submit_and_get_events, &ring_);
     } else {
       BeforeWait();
@@ -81,18 +90,22 @@ void UringWorker::Loop() {
     const unsigned count = io_uring_peek_batch_cqe(&ring_, completions, kEventsPerTurnMax);
     std::array<int, kEventsPerTurnMax> ready;  // connections
     size_t ready_end = 0;
-    for (unsigned i = 0; i < count; ++i) {
+    for (unsigned i = 0; i < count && !slots_; ++i) {
       if (const uint64_t data = completions[i]->user_data; data < kStop) {
         ready[ready_end++] = static_cast<int>(data);
       }
     }
     size_t ready_begin = 0;
+    bool served = false;  // a slot
     for (unsigned i = 0; i < count; ++i) {
       const uint64_t data = completions[i]->user_data;
       if (data == kStop) {
         stop = true;
       } else if (data >= kOwn) {
         OnCompletion(*completions[i]);
+      } else if (slots_) {
+        if (std::exchange(served, true)) BetweenRequests();
+        OnSlotCompletion(*completions[i]);
       } else if (ready_begin < ready_end) {  // otherwise it was passed on
         ready_end -= PassOnSome(std::span(ready).subspan(ready_begin, ready_end - ready_begin));
         if (ready_begin > 0) BetweenRequests();
@@ -107,11 +120,24 @@ void UringWorker::Loop() {
     io_uring_cq_advance(&ring_, count);
     more = OnTurnEnd();
     serving_.OnTurnEnd();
-    if (!left && serving_.leaves()) {
-      left = true;
+    if (!left_ && serving_.leaves()) {
+      left_ = true;
       Leave();
     }
   }
+}
+
+// Descriptors can be closed when the ring is gone. Slots have requests under way, into memory, so
+// they are closed before, and nothing new must come meanwhile.
+bool UringWorker::Ended(bool stop) {
+  if (!stop || !slots_) return stop;
+  if (!std::exchange(left_, true)) Leave();
+  slots_->End();
+  return slots_->empty();
+}
+
+void UringWorker::OnSlotCompletion(const io_uring_cqe& completion) {
+  if (const int slot = slots_->OnCompletion(completion); slot >= 0) OnClosed(slot);
 }
 
 // Of those that are ready the last ones. Their polls are one-shot and over, so nothing is under way
@@ -127,12 +153,22 @@ size_t UringWorker::PassOnSome(std::span<const int> ready) {
   return count;
 }
 
-void UringWorker::Take(int fd) {
+int UringWorker::Place(int fd) {
+  if (!slots_) return fd;
+  const int slot = slots_->Register(fd);
+  if (slot < 0) serving_.call(close, fd);
+  return slot;
+}
+
+void UringWorker::Take(int connection) {
+  if (slots_ && serving_.rests()) slots_->SubmitNow();
   serving_.OnTaken();
-  if (open_.size() <= static_cast<size_t>(fd)) open_.resize(static_cast<size_t>(fd) + 1);
-  open_[static_cast<size_t>(fd)] = true;
-  if (serving_.OnReadable(fd) == Serving::Next::kClose) return Close(fd);
-  Watch(fd, static_cast<uint64_t>(fd));
+  if (slots_) return slots_->Serve(connection);
+  const auto place = static_cast<size_t>(connection);
+  if (open_.size() <= place) open_.resize(place + 1);
+  open_[place] = true;
+  if (serving_.OnReadable(connection) == Serving::Next::kClose) return Close(connection);
+  Watch(connection, place);
 }
 
 void UringWorker::Close(int fd) {
@@ -147,19 +183,22 @@ void UringWorker::Watch(int fd, uint64_t data) {
   io_uring_sqe_set_data64(entry, data);
 }
 
-io_uring_sqe* UringWorker::NextEntry() {
-  io_uring_sqe* entry = io_uring_get_sqe(&ring_);
-  while (entry == nullptr) {
-    serving_.call(io_uring_submit, &ring_);
-    entry = io_uring_get_sqe(&ring_);
-  }
-  return entry;
-}
+io_uring_sqe* UringWorker::NextEntry() { return bench::NextEntry(ring_, serving_.call); }
 
 std::string WhyNoWorkerRings() {
   io_uring ring{};
   const absl::Status status = MakeRing(ring);
   if (status.ok()) io_uring_queue_exit(&ring);
+  return std::string(status.message());
+}
+
+std::string WhyNoWorkerTables(const std::function<absl::Status(const io_uring& ring)>& also) {
+  io_uring ring{};
+  absl::Status status = MakeRing(ring);
+  if (!status.ok()) return std::string(status.message());
+  status = SlotService::MakeTable(ring);
+  if (status.ok() && also) status = also(ring);
+  io_uring_queue_exit(&ring);
   return std::string(status.message());
 }
 

@@ -32,6 +32,16 @@ TEST(MechanismsOf, SpellsOutSets) {
   for (const std::string& name : ours) EXPECT_TRUE(name.starts_with("ringmaster:")) << name;
 }
 
+// They serve in another way, so a comparison of everything leaves them out.
+TEST(MechanismsOf, HasASetOfThoseThatServeFromFileTables) {
+  EXPECT_EQ(MechanismsOf("direct"), DirectMechanismNames());
+  for (const std::string& name : MechanismsOf("direct,all")) {
+    const bool direct = !MakeMechanism(name).value()->takes_descriptors();
+    const StringList all = MechanismNames();
+    EXPECT_NE(direct, std::find(all.begin(), all.end(), name) != all.end()) << name;
+  }
+}
+
 TEST(MechanismsOf, NamesEachOnce) {
   EXPECT_EQ(MechanismsOf("epoll-exclusive,reuseport,epoll-exclusive"),
             (StringList{"epoll-exclusive", "reuseport"}));

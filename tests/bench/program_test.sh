@@ -62,6 +62,8 @@ done
 expect 0 "$bench" compare --list
 contains epoll-exclusive
 contains ringmaster:least-loaded
+contains uring-oneshot-direct-each
+contains ringmaster:least-loaded/poll-accept/direct/thread
 contains slow-worker
 expect 2 "$bench" compare --no-such-option
 contains "--help"
@@ -71,6 +73,8 @@ expect 2 "$bench" compare --workload lihgt
 contains "did you mean light?"
 expect 2 "$bench" compare --mechanisms epol-exclusive
 contains "did you mean epoll-exclusive?"
+expect 2 "$bench" compare --mechanisms uring-oneshot-direkt-each
+contains "did you mean uring-oneshot-direct-each?"
 expect 2 "$bench" compare --mechanisms ""
 expect 2 "$bench" compare --repetitions 0
 expect 2 "$bench" compare --workers 0
@@ -115,6 +119,8 @@ expect 1 "$bench" compare --quick --workload light --mechanisms reuseport --tran
 contains "nothing can be measured"
 expect 1 "$bench" compare --quick --workload flood --mechanisms blocking-accept
 contains "one connection at a time"
+expect 1 "$bench" compare --quick --workload emfile --mechanisms direct
+contains "nothing can be measured"
 
 for command in demo compare; do
   expect 2 "$bench" $command --json "$scratch/same" --report "$scratch/new/../same"

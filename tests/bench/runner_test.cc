@@ -135,6 +135,21 @@ TEST(RunPlan, GoesOnWithoutAMechanismThatFails) {
   }
 }
 
+// One whose connections are slots.
+class WithoutDescriptors : public Unable {
+ public:
+  std::string WhyNot(Transport) const override { return ""; }
+  bool takes_descriptors() const override { return false; }
+};
+
+TEST(RunPlan, LeavesOutALimitOfDescriptorsWhereConnectionsTakeNone) {
+  const Plan plan{.repetitions = 1};
+  const WithoutDescriptors mechanism;
+  const std::string why = plan.WhySkip(mechanism, *MakeWorkload("emfile").value());
+  EXPECT_NE(why.find("measure uring-oneshot-each"), std::string::npos) << why;
+  EXPECT_EQ(plan.WhySkip(mechanism, *MakeWorkload("flood").value()), "");
+}
+
 TEST(RunPlan, SkipsAWorkloadForWhoseClientsThereAreTooFewDescriptors) {
   const DescriptorLimit few(256);
   Plan plan{.workers = 4, .repetitions = 1, .warm_up_ns = 0, .duration_ns = 20 * kMillisecond};
