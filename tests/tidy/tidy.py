@@ -4,9 +4,11 @@
     tidy.py layering ROOT              which folder may include which; what pure folders may not use
     tidy.py manners ROOT               no printing, no exits, no signals in the library
     tidy.py guards ROOT                include guards are named after the file
-    tidy.py initialisers ROOT          every member of a public struct has an initialiser
+    tidy.py initialisers ROOT          every member of a public struct has an initialiser; in C, its
+                                       size is its first member, and a function fills it in
     tidy.py headers ROOT COMPILER...   every public header compiles alone
-    tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare
+    tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare, and
+                                       all of the C header
     tidy.py format ROOT                clang-format has nothing to change
     tidy.py wrapping ROOT              no comment or text is broken off behind a full line
     tidy.py links ROOT                 what documents link to is there, headings included
@@ -45,7 +47,7 @@ LAYERS = {
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
     "src/processes": ("ringmaster/", "core/permits.h", "processes/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
-    "src/c": ("ringmaster/", "runtime/", "c/"),
+    "src/c": ("ringmaster/", "c/"),
     # How figures become text, pictures and files, for bench and for the simulator's program, which
     # plays the pure layers.
     "tools/output": ("output/",),
@@ -82,8 +84,12 @@ ATOMIC_FILES = ("src/core/inbox.h", "src/core/permits.h", "src/core/port_state.h
                 "src/processes/area.h")
 ATOMICS = re.compile(r"\batomic(_\w+)?\b")
 
-# The public header that is C as well as C++.
+# The public header that is C as well as C++. Its structs begin with their size, so that they can grow
+# at their end. These cannot: they stand in arrays, or are copied as bytes.
 C_HEADER = "include/ringmaster/ringmaster.h"
+C_LANGUAGES = (["-x", "c++", "-std=c++17"], ["-x", "c", "-std=c99"])
+C_FIXED_STRUCTS = ("ringmaster_lease", "ringmaster_connection", "ringmaster_candidate",
+                   "ringmaster_cpu", "ringmaster_offered_listener")
 
 # The library ends the process only here, and prints nowhere else.
 MANNERS_FOLDER = "src"
@@ -103,7 +109,7 @@ ILL_MANNERS = (
 # --- Files and their text ------------------------------------------------------------------------
 
 
-def source_files(root, folders, endings=(".h", ".cc")):
+def source_files(root, folders, endings=(".h", ".cc", ".c")):
     """The paths, relative to `root` and in order, of the source files in its `folders`."""
     found = []
     for folder in folders:
@@ -236,12 +242,31 @@ MEMBER_WITHOUT = re.compile(r"^\s*(?!using\b|friend\b|return\b)[\w:<>,&*\s()]*[\
                             re.MULTILINE)
 
 
+C_STRUCT = re.compile(r"^typedef struct (\w+) \{\s*(.*?);.*?^\} \1;", re.MULTILINE | re.DOTALL)
+
+
+def complaints_about_c_structs(path, code):
+    for struct in C_STRUCT.finditer(code):
+        where = f"{path}:{code.count(chr(10), 0, struct.start()) + 1}"
+        name = struct.group(1)
+        if name in C_FIXED_STRUCTS:
+            continue
+        if struct.group(2) != "size_t struct_size":
+            yield f"{where}: {name} does not begin with size_t struct_size, so it can never grow"
+        taken = re.search(rf"^int \w+\([^;]*\bconst {name}\*", code, re.MULTILINE)
+        if taken and not re.search(rf"^int {name}_init\({name}\* ", code, re.MULTILINE):
+            yield f"{where}: no function {name}_init fills {name} in"
+
+
 def check_initialisers(root):
     """A user who names some members of the options gets no warning about the rest then."""
     complaints = []
     files = source_files(root, ("include",), endings=(".h",))
     for path in files:
         code = without_comments(read(root, path), and_strings=True)
+        if path == C_HEADER:
+            complaints += complaints_about_c_structs(path, code)
+            continue
         for struct in STRUCT.finditer(code):
             depth, end = 1, struct.end()
             while depth > 0 and end < len(code):
@@ -262,7 +287,7 @@ def check_headers(root, compilers):
              "-I" + os.path.join(root, "include")]
     languages = {path: [["-x", "c++", "-std=c++20"]] for path in files}
     if C_HEADER in languages:
-        languages[C_HEADER].append(["-x", "c", "-std=c11"])
+        languages[C_HEADER] += C_LANGUAGES
     for compiler in compilers:
         command = shlex.split(compiler)
         if not shutil.which(command[0]):
@@ -312,8 +337,18 @@ def declared_names(root):
     return names
 
 
+def declared_in_c(root):
+    """The functions of the C header."""
+    if not os.path.exists(os.path.join(root, C_HEADER)):
+        return set()
+    code = without_comments(read(root, C_HEADER), and_strings=True)
+    return set(re.findall(r"^(?!typedef)[a-z][\w* ]*?\b(ringmaster_\w+)\(", code, re.MULTILINE))
+
+
 def check_symbols(root, library):
     names = declared_names(root)
+    missing = declared_in_c(root)
+    in_c = frozenset(missing)
     run = subprocess.run(["nm", "-DC", "--defined-only", library], text=True, check=True,
                          stdout=subprocess.PIPE)
     complaints = []
@@ -327,9 +362,12 @@ def check_symbols(root, library):
                         r"construction vtable for|(non-)?virtual thunk to) ", "", match.group(2))
         symbol = re.sub(r"@.*$", "", symbol)
         public = re.match(r"ringmaster::(\w+)", symbol)
-        if re.fullmatch(r"ringmaster_\w+", symbol) or public and public.group(1) in names:
+        missing.discard(symbol)
+        if symbol in in_c or public and public.group(1) in names:
             continue
         complaints.append(f"{library}: exports {match.group(2)}, which no public header declares")
+    for name in sorted(missing):
+        complaints.append(f"{library}: does not export {name}, which {C_HEADER} declares")
     return complaints, exported
 
 
@@ -357,7 +395,7 @@ LINE_FULL = 85  # columns from which on a line counts as full
 LINE_SPARE = 20  # columns that stay free even with the next word on the line
 SENTENCE_ENDS = re.compile(r"([.:;?!{}]|\\n)[)\"'`*]*$|^$")
 IN_COLUMNS = re.compile(r"\S {2,}\S")  # the lines of a table are as long as its cells
-COMMENT_MARKS = {".h": "//", ".cc": "//", ".py": "#", ".sh": "#", ".build": "#", "": "#"}
+COMMENT_MARKS = {".h": "//", ".cc": "//", ".c": "//", ".py": "#", ".sh": "#", ".build": "#", "": "#"}
 STRING = r'"((?:\\.|[^"\\])*)"'
 STRINGS = [re.compile(line) for line in (".*?" + STRING, " *" + STRING, " *" + STRING + ".*")]
 

@@ -31,6 +31,28 @@ struct Hidden {
 }  // namespace ringmaster
 #endif  // RINGMASTER_POLICY_H_
 """,
+    "include/ringmaster/ringmaster.h": """
+#ifndef RINGMASTER_RINGMASTER_H_
+#define RINGMASTER_RINGMASTER_H_
+#include <stddef.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+typedef struct ringmaster_lease {
+  size_t words[2];
+} ringmaster_lease;
+typedef struct ringmaster_options {
+  size_t struct_size;  // set it
+  int (*on_event)(void* context, const ringmaster_lease* lease);
+} ringmaster_options;
+int ringmaster_options_init(ringmaster_options* options, size_t struct_size);
+int ringmaster_version(const ringmaster_options* options);
+#ifdef __cplusplus
+}
+#endif
+#endif  // RINGMASTER_RINGMASTER_H_
+""",
+    "src/c/source.cc": '#include "ringmaster/ringmaster.h"\n#include "c/handles.h"\n',
     "src/policy/first.cc": '#include "ringmaster/policy.h"\n',
     "src/core/inbox.h": """#ifndef RINGMASTER_SRC_CORE_INBOX_H_
 #define RINGMASTER_SRC_CORE_INBOX_H_
@@ -108,6 +130,7 @@ class Layering(Tidy):
                 ("src/sim/bad.cc", "ring/uring_ring.h"),
                 ("src/sim/bad.cc", "runtime/master.h"),
                 ("src/c/bad.cc", "core/engine.h"),
+                ("src/c/bad.cc", "runtime/master.h"),
                 ("include/ringmaster/bad.h", "core/engine.h"),
                 ("include/ringmaster/policy.h", "ringmaster/port.h"),
                 ("tools/bad.cc", "core/engine.h"),
@@ -240,6 +263,18 @@ class Initialisers(Tidy):
         self.assert_breaks(tidy.check_initialisers, where="include/ringmaster/bad.h:3:", says="member x")
 
 
+    def test_a_c_struct_that_cannot_grow_is_reported(self):
+        self.write(tidy.C_HEADER, "typedef struct ringmaster_totals {\n  int a;\n} ringmaster_totals;\n")
+        self.assert_breaks(tidy.check_initialisers, where=f"{tidy.C_HEADER}:1:", says="struct_size")
+
+    def test_a_c_struct_that_is_passed_in_and_has_no_defaults_is_reported(self):
+        self.write(tidy.C_HEADER,
+                   "\ntypedef struct ringmaster_totals {\n  size_t struct_size;\n} ringmaster_totals;\n"
+                   "int ringmaster_add(int a,\n                   const ringmaster_totals* totals);\n")
+        self.assert_breaks(tidy.check_initialisers, where=f"{tidy.C_HEADER}:2:",
+                           says="ringmaster_totals_init")
+
+
 class Headers(Tidy):
     def setUp(self):
         super().setUp()
@@ -267,6 +302,10 @@ class Headers(Tidy):
     def test_the_c_header_must_be_c(self):
         self.breaks("ringmaster.h", "#pragma once\nint ringmaster_f(int& a);\n")
 
+    def test_the_c_header_must_be_c99(self):
+        # C11 and C++ take a typedef twice.
+        self.breaks("ringmaster.h", "#pragma once\ntypedef int a;\ntypedef int a;\n")
+
     def test_without_a_compiler_nothing_is_taken_for_checked(self):
         complaints, _ = tidy.check_headers(self.root, ["no-such-compiler"])
         self.assertEqual(len(complaints), 1)
@@ -279,15 +318,17 @@ namespace ringmaster {
 uint32_t Policy::Pick() const { return 1; }
 uint32_t Best() { return 2; }
 }  // namespace ringmaster
-extern "C" int ringmaster_version() { return 3; }
+extern "C" int ringmaster_options_init() { return 3; }
 """
+    VERSION = 'extern "C" int ringmaster_version() { return 4; }\n'
 
-    def library(self, more=""):
+
+    def library(self, more="", version=VERSION):
         compilers = [name for name in ("c++", "g++", "clang++") if shutil.which(name)]
         self.need("nm")
         if not compilers:
             self.skipTest("no C++ compiler is installed")
-        self.write("library.cc", self.CODE + more)
+        self.write("library.cc", self.CODE + version + more)
         path = os.path.join(self.root, "library.so")
         subprocess.run([compilers[0], "-shared", "-fPIC", "-nostartfiles", "-o", path,
                         "-I" + os.path.join(self.root, "include"),
@@ -304,12 +345,19 @@ extern "C" int ringmaster_version() { return 3; }
                  "internal::Hidden"),
                 ("namespace ringmaster { int Undeclared() { return 1; } }", "Undeclared"),
                 ("int Global() { return 1; }", "Global"),
+                ('extern "C" int ringmaster_leak() { return 1; }', "ringmaster_leak"),
                 ("int global_variable = 1;", "global_variable"),
                 ("namespace absl { int Leak() { return 1; } }", "absl::Leak"),
         ):
             with self.subTest(more=more):
                 library = self.library(more)
                 self.assert_breaks(tidy.check_symbols, library, where=library, says=says)
+
+
+    def test_a_function_of_the_c_header_that_is_not_there_is_reported(self):
+        library = self.library(version="")
+        self.assert_breaks(tidy.check_symbols, library, where=library,
+                           says="does not export ringmaster_version")
 
 
 class Format(Tidy):
