@@ -51,6 +51,7 @@ namespace internal {
 struct Channel;
 struct PortShared;
 class BalancerImpl;
+class LeaseWords;
 class MasterShared;
 }  // namespace internal
 
@@ -90,6 +91,7 @@ class [[nodiscard]] Lease {
   friend class Port;
   friend class Source;
   friend class Ticket;
+  friend class internal::LeaseWords;
   Lease(internal::PortShared* shared, core::Gate* gate) : shared_(shared), gate_(gate) {}
 
   internal::PortShared* shared_ = nullptr;
