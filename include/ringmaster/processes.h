@@ -1,0 +1,293 @@
+// Workers that are processes. A server that forks its workers (pre-forked) makes a WorkerProcesses
+// before it forks. A policy decides then which of the processes gets the next connection, before
+// that comes, and the kernel wakes that process. Nobody stands between a client and its worker.
+//
+//   auto workers = ringmaster::WorkerProcesses::Create({.policy = "least-loaded"});
+//   (*workers)->AddListener(listen_fd);
+//   for (int i = 0; i < 4; ++i) {
+//     if (fork() == 0) Work((*workers)->Join());  // never returns
+//   }
+//
+//   void Work(absl::StatusOr<ringmaster::ProcessPort> port) {
+//     …                                           // watch port->sight() in a loop of your own
+//     port->BeforeWait();
+//     const int count = epoll_wait(epoll_fd, events, events_max, -1);
+//     port->AfterWait();
+//     …                                           // if the sight is among the events:
+//     port->Claim([&](ringmaster::ProcessConnection connection) { Serve(std::move(connection)); });
+//   }
+//
+// It needs no io_uring, and shares no file with Balancer, which is for workers that are threads.
+// For servers that were not written for the library there is ringmaster-run.
+//
+// What the processes share is a piece of memory and some descriptors:
+//
+//  * A worker that is killed, whenever that is, costs the connections that it had open. Its place
+//    is free again when the keeper has heard of it, which takes a moment.
+//  * A worker that is stopped or hangs keeps no connection waiting for more than some milliseconds.
+//  * A worker that is broken and writes nonsense into the memory spoils the balance while it does.
+//    What is read from there is checked, and made right again. Neither the parent nor another
+//    worker crashes, or touches memory of its own for it. But a worker that means harm has the
+//    listener, as in every pre-forked server: it can accept connections and not serve them.
+//  * If the parent dies, the workers serve on, and the kernel decides between them
+//    (ProcessPort::parent_gone).
+//
+// Descriptors: one for each worker that there may be, one for each listener, and four more. The
+// parent has one more for each worker that there is, and three for the keeper. All are
+// close-on-exec.
+
+#ifndef RINGMASTER_PROCESSES_H_
+#define RINGMASTER_PROCESSES_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace ringmaster {
+
+class ProcessPort;
+
+namespace internal {
+class ProcessGroup;
+class ProcessMember;
+class ProcessShared;
+}  // namespace internal
+
+struct WorkerProcessesOptions {
+  // Who gets the next connection, by a name that PolicyByName takes: "round-robin",
+  // "least-loaded", "two-choices:SEED" or "hermes:STILL_MS". The others need to see a connection
+  // first, or cannot be shared among processes.
+  std::string policy = "least-loaded";
+  // How many may have joined at once, 1 to 64. One that was killed counts until the keeper has
+  // heard of it.
+  uint32_t workers_max = 16;
+  // The keeper looks after the workers: who has died, and where nothing moves. By default it has a
+  // thread of its own, which blocks all signals. Otherwise a loop of yours drives it, by
+  // WorkerProcesses::fd and RunOnce. While that does something else, a killed worker's place is not
+  // free again, and connections that were meant for it wait.
+  bool own_thread = true;
+  // Name of that thread as `top -H` shows it, at most 15 characters.
+  std::string thread_name = "ringmaster";
+};
+
+// One worker, as the parent sees it.
+struct WorkerProcessStats {
+  pid_t pid = 0;
+  uint64_t accepted = 0;  // connections
+  uint32_t open = 0;      // of these; if it does not live: those that ended with it
+  bool lives = false;
+};
+
+struct WorkerProcessesStats {
+  // Those that live, and of the dead those whose places nobody has taken since.
+  std::vector<WorkerProcessStats> workers = {};
+  // Of all workers that have died or ended.
+  uint64_t gone = 0;
+  uint64_t gone_accepted = 0;
+  uint64_t gone_open = 0;  // connections that ended with them
+};
+
+// The parent's side.
+//
+// Threads: in the parent any thread may call everything, but RunOnce belongs to one thread. Fork
+// while no other thread is inside a call. In a child only Join and KeepAcrossExec do anything.
+//
+// Children. How they are started is the program's business: by fork, by fork and exec, again
+// whenever one has died. The program collects them (waitpid). All must be in the parent's PID
+// namespace.
+class WorkerProcesses {
+ public:
+  // InvalidArgument names what cannot be. Otherwise an error of the kernel, most often that there
+  // are too few descriptors.
+  static absl::StatusOr<std::unique_ptr<WorkerProcesses>> Create(
+      WorkerProcessesOptions options = {});
+  // As BeginShutdown; it waits for nobody. In a child it closes that child's copies of the
+  // descriptors, unless a port needs them.
+  ~WorkerProcesses();
+  WorkerProcesses(const WorkerProcesses&) = delete;
+  WorkerProcesses& operator=(const WorkerProcesses&) = delete;
+
+  // From now on workers accept at this listener, which must be non-blocking; TCP or a Unix socket.
+  // `token` comes back with each connection. At most 16.
+  //
+  // Workers that are started later have it. Those that were forked or exec'ed before have no such
+  // descriptor and never get its connections. So add listeners first; one that is added later is
+  // served as workers are replaced.
+  //
+  // Ownership: `listen_fd` stays yours, and may be closed at once: parent and children have
+  // duplicates. Clients are refused when all of them are closed (see BeginShutdown). A child that
+  // was forked should close its copy of yours.
+  absl::Status AddListener(int listen_fd, uint64_t token = 0);
+
+  // In a child, after fork: makes it a worker. Once in each process, which has one port.
+  //
+  // Waits for the keeper if all places are taken, for a second at most, because one may be that of
+  // a worker that was just killed; then ResourceExhausted. FailedPrecondition in the parent, if
+  // this process has joined before, and after BeginShutdown.
+  absl::StatusOr<ProcessPort> Join();
+
+  // For workers that are another program, or this one anew. The child of fork calls KeepAcrossExec
+  // before exec: from then on its descriptors are not close-on-exec any more. The new program gets
+  // Variable() in its environment ("RINGMASTER_PROCESSES=…"), and calls ProcessPort::Inherit. Ask
+  // for the variable before the fork: it allocates. KeepAcrossExec is async-signal-safe. Where
+  // something else starts the process (posix_spawn), it must leave open what Descriptors() lists,
+  // each under its number.
+  std::string Variable() const;
+  std::vector<int> Descriptors() const;
+  void KeepAcrossExec() const;
+
+  // Without a thread of its own: readable when the keeper has something to do. Then call RunOnce,
+  // which does not wait. Watch it level-triggered. With a thread RunOnce does nothing.
+  int fd() const;
+  void RunOnce();
+
+  WorkerProcessesStats Stats() const;
+
+  // No connections are accepted from now on, and each worker is told, by its sight
+  // (ProcessPort::draining). The parent closes its duplicates of the listeners, a worker closes its
+  // own when its port leaves. Whatever waits in a backlog then, or comes later, is for somebody
+  // else who has the listener, or is refused. The keeper goes on counting until the destructor.
+  void BeginShutdown();
+
+ private:
+  explicit WorkerProcesses(std::unique_ptr<internal::ProcessGroup> group);
+
+  std::unique_ptr<internal::ProcessGroup> group_;
+};
+
+// One connection that counts as open at its worker, until the lease is released or destroyed. Any
+// thread may release it, but two threads must not use one lease at once. It may be released after
+// the port has left. Close the connection's descriptor first. In a forked child of the worker it
+// does nothing.
+class [[nodiscard]] ProcessLease {
+ public:
+  ProcessLease() = default;
+  ProcessLease(ProcessLease&& other) noexcept = default;
+  ProcessLease& operator=(ProcessLease&& other) noexcept;
+  ~ProcessLease() { Release(); }
+
+  bool held() const { return member_ != nullptr; }
+  void Release();
+
+ private:
+  friend class internal::ProcessMember;
+  explicit ProcessLease(std::shared_ptr<internal::ProcessMember> member)
+      : member_(std::move(member)) {}
+
+  std::shared_ptr<internal::ProcessMember> member_;
+};
+
+// A connection that a worker has accepted. It owns the descriptor and the lease. Its destruction
+// closes the descriptor, then releases the lease.
+class [[nodiscard]] ProcessConnection {
+ public:
+  ProcessConnection() = default;
+  ProcessConnection(ProcessConnection&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), token_(other.token_), lease_(std::move(other.lease_)) {}
+  ProcessConnection& operator=(ProcessConnection&& other) noexcept;
+  ~ProcessConnection();
+
+  // The connected socket: non-blocking and close-on-exec.
+  int fd() const { return fd_; }
+  // What AddListener was given for its listener.
+  uint64_t token() const { return token_; }
+  // Hands the descriptor to the caller, who must close it, and only then let the lease be released.
+  [[nodiscard]] int TakeFd() { return std::exchange(fd_, -1); }
+  // Hands the lease to the caller.
+  ProcessLease TakeLease() { return std::move(lease_); }
+
+ private:
+  friend class internal::ProcessMember;
+  ProcessConnection(int fd, uint64_t token, ProcessLease lease)
+      : fd_(fd), token_(token), lease_(std::move(lease)) {}
+
+  int fd_ = -1;
+  uint64_t token_ = 0;
+  ProcessLease lease_;
+};
+
+// A worker's side. It belongs to one thread at a time. In a forked child of the worker it is empty
+// and stays so.
+class [[nodiscard]] ProcessPort {
+ public:
+  ProcessPort() = default;
+  ProcessPort(ProcessPort&& other) noexcept;
+  ProcessPort& operator=(ProcessPort&& other) noexcept;
+  // Leaves, see Leave.
+  ~ProcessPort();
+
+  // After exec: as WorkerProcesses::Join, by the environment variable RINGMASTER_PROCESSES and the
+  // descriptors that it names. FailedPrecondition says what is missing. The descriptors are
+  // close-on-exec afterwards.
+  static absl::StatusOr<ProcessPort> Inherit();
+
+  // A descriptor that is readable when Claim has something to do. Watch it level-triggered, by
+  // epoll, poll, or a multishot poll of an io_uring that is armed anew whenever F_MORE is missing.
+  // The port owns it. -1 if it has left.
+  int sight() const;
+
+  // Accepts by permits, and calls `serve` for each connection, at most `connections_max` times.
+  // Call it when the sight is readable, or after AfterWait has said so.
+  //
+  // Returns whether something may be left. Then call it again before you wait. (A loop that watches
+  // the sight level-triggered may ignore the result.) `serve` may make the port leave, or destroy,
+  // move or assign to it. A Claim within a Claim does nothing and returns false. If `serve` throws,
+  // the exception comes out of Claim: call it again before you wait.
+  //
+  // While this process or the system has no descriptors or memory for a connection, the worker
+  // stands back, and others get what comes. It tries again when a lease is released, and whenever
+  // nobody else takes what waits.
+  bool Claim(absl::FunctionRef<void(ProcessConnection)> serve,
+             size_t connections_max = std::numeric_limits<size_t>::max());
+
+  // Hints, as in Port: call BeforeWait right before the call in which the loop waits, and AfterWait
+  // right after it. Policies go by them: a worker that has not waited for 10 ms gets nothing while
+  // others have. They make no system call, unless somebody wants to know who waits.
+  //
+  // AfterWait returns whether there is something to claim. Claim it before anything else, so that
+  // it does not stand behind what else woke the loop. `by_port`: the wait has brought the sight and
+  // nothing else.
+  void BeforeWait();
+  bool AfterWait(bool by_port = false);
+
+  // Gets no more connections, and closes the process's duplicates of the listeners. Take the sight
+  // out of your loop first: it is closed. Leases stay valid. A process joins once, so this is for
+  // its end. Does nothing when it has left before.
+  void Leave();
+
+  // Whether BeginShutdown was called in the parent. The sight tells it, and Claim takes notice.
+  // Nothing more will come. Take the sight out of the loop, call Leave, serve what is open to its
+  // end, and end. True for a port that has left.
+  bool draining() const;
+
+  // Whether the parent has died without BeginShutdown. The sight tells it, and Claim takes notice.
+  // The worker serves on: it accepts whatever it is first at, as without a policy. It may as well
+  // end. False for a port that has left.
+  bool parent_gone() const;
+
+  // Whether it has joined and not left.
+  bool joined() const { return member_ != nullptr; }
+  // The worker's index in policies and statistics; another worker may have it later.
+  uint32_t worker() const { return worker_; }
+
+ private:
+  friend class WorkerProcesses;
+  explicit ProcessPort(std::shared_ptr<internal::ProcessMember> member);
+
+  std::shared_ptr<internal::ProcessMember> member_;
+  uint32_t worker_ = 0;
+};
+
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_PROCESSES_H_

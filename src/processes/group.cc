@@ -1,0 +1,264 @@
+#include "processes/group.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "processes/epoll_kernel.h"
+
+namespace ringmaster::internal {
+namespace {
+
+using processes::EpollKernel;
+using processes::kNone;
+using processes::kSourcesMax;
+using processes::kWorkersMax;
+using processes::Mode;
+using processes::Source;
+using processes::Worker;
+
+// A source that could not be aimed is tried again after this.
+constexpr int64_t kLeftMs = 1'000;
+// So many looks in vain, and every worker is shown what waits.
+constexpr uint32_t kStillMax = 3;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ProcessGroup>> ProcessGroup::Create(WorkerProcessesOptions options) {
+  const absl::StatusOr<processes::PolicyChoice> choice = processes::ChoiceByName(options.policy);
+  if (!choice.ok()) return choice.status();
+  if (options.workers_max == 0 || options.workers_max > kWorkersMax) {
+    return absl::InvalidArgumentError(absl::StrCat("workers_max is ", options.workers_max,
+                                                   ": it must be from 1 to ", kWorkersMax));
+  }
+  if (options.thread_name.size() > 15) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("thread_name \"", options.thread_name, "\" has more than 15 characters"));
+  }
+  std::unique_ptr<ProcessGroup> group(new ProcessGroup(std::move(options)));
+  if (absl::Status status = group->SetUp(*choice); !status.ok()) return status;
+  return group;
+}
+
+absl::Status ProcessGroup::SetUp(const processes::PolicyChoice& choice) {
+  absl::StatusOr<std::shared_ptr<ProcessShared>> shared =
+      ProcessShared::Create(choice, options_.workers_max);
+  if (!shared.ok()) return shared.status();
+  shared_ = *std::move(shared);
+  keeper_ = std::make_unique<processes::Keeper>(shared_->area(), shared_->descriptors(),
+                                                MakePolicy(choice),
+                                                static_cast<processes::KeeperEvents&>(*this));
+  if (absl::Status status = keeper_->SetUp(); !status.ok()) return status;
+  return options_.own_thread ? StartThread() : absl::OkStatus();
+}
+
+ProcessGroup::~ProcessGroup() {
+  if (shared_ == nullptr) return;
+  // A child has neither the thread nor, perhaps, the mutex.
+  if (InParent() && keeper_ != nullptr) {
+    BeginShutdown();
+    if (has_thread_) {
+      const uint64_t one = 1;
+      [[maybe_unused]] const ssize_t written = write(stop_, &one, sizeof(one));
+      pthread_join(thread_, nullptr);
+    }
+  }
+  CloseKeeper();
+}
+
+void ProcessGroup::CloseKeeper() {
+  keeper_.reset();
+  if (stop_ >= 0) close(std::exchange(stop_, -1));
+}
+
+bool ProcessGroup::InParent() const { return getpid() == shared_->parent(); }
+
+absl::Status ProcessGroup::StartThread() {
+  stop_ = eventfd(0, EFD_CLOEXEC);
+  if (stop_ < 0) {
+    return absl::ErrnoToStatus(errno, "cannot make an eventfd for the keeper's thread");
+  }
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  // The program's signals are for its own threads to take.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_attr_setsigmask_np(&attributes, &all);
+  const auto run = [](void* self) -> void* {
+    static_cast<ProcessGroup*>(self)->Drive();
+    return nullptr;
+  };
+  const int error = pthread_create(&thread_, &attributes, run, this);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    return absl::ErrnoToStatus(error,
+                               "cannot start the keeper's thread: raise the limit of processes "
+                               "(ulimit -u), or drive it yourself (own_thread = false)");
+  }
+  has_thread_ = true;
+  pthread_setname_np(thread_, options_.thread_name.c_str());
+  return absl::OkStatus();
+}
+
+void ProcessGroup::Drive() {
+  while (true) {
+    std::array<pollfd, 2> fds = {pollfd{.fd = keeper_->fd(), .events = POLLIN, .revents = 0},
+                                 pollfd{.fd = stop_, .events = POLLIN, .revents = 0}};
+    poll(fds.data(), fds.size(), -1);
+    if (fds[1].revents != 0) return;
+    const std::lock_guard lock(mutex_);
+    keeper_->RunOnce();
+  }
+}
+
+// --- Calls ---------------------------------------------------------------------------------------
+
+absl::Status ProcessGroup::AddListener(int listen_fd, uint64_t token) {
+  if (!InParent()) {
+    return absl::FailedPreconditionError(
+        "AddListener was called in a child, whose descriptors nobody else has: call it in the "
+        "parent, before fork");
+  }
+  const std::lock_guard lock(mutex_);
+  if (ended_) {
+    return absl::FailedPreconditionError("BeginShutdown was called: nothing is accepted any more");
+  }
+  if (absl::Status status = shared_->Add(listen_fd, token); !status.ok()) return status;
+  keeper_->Begin(shared_->sources() - 1);
+  return absl::OkStatus();
+}
+
+void ProcessGroup::RunOnce() {
+  if (!InParent() || has_thread_) return;
+  const std::lock_guard lock(mutex_);
+  keeper_->RunOnce();
+}
+
+WorkerProcessesStats ProcessGroup::Stats() {
+  WorkerProcessesStats stats;
+  if (!InParent()) return stats;
+  const std::lock_guard lock(mutex_);
+  for (uint32_t i = 0; i < shared_->workers_max(); ++i) {
+    WorkerProcessStats worker = workers_[i];
+    if (worker.pid == 0) continue;
+    if (worker.lives) {
+      worker.accepted = shared_->area().workers[i].accepted.load();
+      worker.open = shared_->area().workers[i].open.load();
+    }
+    stats.workers.push_back(worker);
+  }
+  stats.gone = gone_;
+  stats.gone_accepted = gone_accepted_;
+  stats.gone_open = gone_open_;
+  return stats;
+}
+
+void ProcessGroup::BeginShutdown() {
+  if (!InParent()) return;
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(ended_, true)) return;
+  for (uint32_t i = 0; i < shared_->sources(); ++i) {
+    Source& source = shared_->area().sources[i];
+    source.mode.store(Mode::kFree);
+    // Whoever holds the desk makes one more step at most.
+    uint64_t held = 0;
+    source.word.Depose(source.word.Read(), held);
+    keeper_->End(i);
+  }
+  shared_->CloseListeners();
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(shared_->end(), &one, sizeof(one));
+}
+
+// --- The keeper ----------------------------------------------------------------------------------
+
+void ProcessGroup::OnCame(uint32_t worker, pid_t pid) {
+  workers_[worker] = {.pid = pid, .lives = true};
+}
+
+void ProcessGroup::OnGone(uint32_t index) {
+  const Worker& worker = shared_->area().workers[index];
+  workers_[index].accepted = worker.accepted.load();
+  workers_[index].open = worker.open.load();
+  workers_[index].lives = false;
+  ++gone_;
+  gone_accepted_ += workers_[index].accepted;
+  gone_open_ += workers_[index].open;
+}
+
+void ProcessGroup::OnBell() {}
+
+void ProcessGroup::OnLeft(uint32_t source) {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  left_until_ms_[source] = int64_t{now.tv_sec} * 1'000 + now.tv_nsec / 1'000'000 + kLeftMs;
+}
+
+// What only this process decides, and is something else now, a worker has written that is broken.
+int ProcessGroup::OnLook(int64_t now_ms) {
+  int wait_ms = -1;
+  if (ended_) return wait_ms;
+  for (uint32_t i = 0; i < shared_->sources(); ++i) {
+    HealWorkers(i);
+    HealMode(i, now_ms);
+    if (left_until_ms_[i] == 0) continue;
+    const auto left_ms = static_cast<int>(left_until_ms_[i] - now_ms);
+    wait_ms = wait_ms < 0 ? left_ms : std::min(wait_ms, left_ms);
+  }
+  return wait_ms;
+}
+
+void ProcessGroup::HealMode(uint32_t source, int64_t now_ms) {
+  std::atomic<Mode>& mode = shared_->area().sources[source].mode;
+  const Mode found = mode.load();
+  if (left_until_ms_[source] != 0) {
+    if (now_ms < left_until_ms_[source]) {
+      if (found != Mode::kLeft) mode.store(Mode::kLeft);
+      return;
+    }
+    left_until_ms_[source] = 0;
+  } else if (found == Mode::kAimed) {
+    return;
+  } else if (found == Mode::kLeft) {
+    keeper_->Abandon(source);
+    return;
+  }
+  mode.store(Mode::kAimed);
+  keeper_->Begin(source);
+  keeper_->Repair(source);
+}
+
+void ProcessGroup::HealWorkers(uint32_t source) {
+  processes::Area& area = shared_->area();
+  for (uint32_t i = 0; i < kWorkersMax; ++i) {
+    if (keeper_->OwnerOf(i) != 0) {
+      std::atomic<uint32_t>& sight = area.workers[i].of_source[source].sight;
+      if (sight.load() != i) sight.store(i);
+      continue;
+    }
+    // Whoever joins says first whose the number is.
+    std::atomic<uint64_t>& joined = area.sources[source].joined;
+    if ((joined.load() >> i & 1) != 0 && area.workers[i].owner.load() == 0) {
+      joined.fetch_and(~(uint64_t{1} << i));
+    }
+  }
+}
+
+// The permits do not lead anywhere. So everybody is shown what waits, by the kernel alone, and who
+// is woken puts right what it knows (ProcessMember::Heal).
+void ProcessGroup::OnStill(uint32_t source, uint32_t looks) {
+  if (looks < kStillMax) return;
+  EpollKernel kernel(shared_->descriptors(), source);
+  for (uint32_t i = 0; i < shared_->workers_max(); ++i) {
+    if (keeper_->OwnerOf(i) != 0) kernel.Show(i, /*asleep=*/false);
+  }
+}
+
+}  // namespace ringmaster::internal

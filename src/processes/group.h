@@ -1,0 +1,75 @@
+// The parent's side of WorkerProcesses: the keeper, a thread for it, and what the parent knows that
+// nobody else can write.
+
+#ifndef RINGMASTER_SRC_PROCESSES_GROUP_H_
+#define RINGMASTER_SRC_PROCESSES_GROUP_H_
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "processes/keeper.h"
+#include "processes/shared.h"
+#include "ringmaster/processes.h"
+
+namespace ringmaster::internal {
+
+class ProcessGroup final : private processes::KeeperEvents {
+ public:
+  static absl::StatusOr<std::unique_ptr<ProcessGroup>> Create(WorkerProcessesOptions options);
+  ~ProcessGroup() override;
+  ProcessGroup(const ProcessGroup&) = delete;
+  ProcessGroup& operator=(const ProcessGroup&) = delete;
+
+  // In the parent; elsewhere they do nothing.
+  absl::Status AddListener(int listen_fd, uint64_t token);
+  int fd() const { return keeper_->fd(); }
+  void RunOnce();
+  WorkerProcessesStats Stats();
+  void BeginShutdown();
+
+  // Any process.
+  const std::shared_ptr<ProcessShared>& shared() const { return shared_; }
+  // In a child, which has no use for what is the keeper's own.
+  void CloseKeeper();
+
+ private:
+  explicit ProcessGroup(WorkerProcessesOptions options) : options_(std::move(options)) {}
+  absl::Status SetUp(const processes::PolicyChoice& choice);
+  absl::Status StartThread();
+  void Drive();
+  bool InParent() const;
+
+  void OnCame(uint32_t worker, pid_t pid) override;
+  void OnGone(uint32_t worker) override;
+  void OnBell() override;
+  void OnLeft(uint32_t source) override;
+  int OnLook(int64_t now_ms) override;
+  void OnStill(uint32_t source, uint32_t looks) override;
+  void HealMode(uint32_t source, int64_t now_ms);
+  void HealWorkers(uint32_t source);
+
+  const WorkerProcessesOptions options_;
+  std::shared_ptr<ProcessShared> shared_;
+  std::unique_ptr<processes::Keeper> keeper_;
+  std::mutex mutex_;  // what follows, and the keeper
+  bool ended_ = false;
+  std::array<int64_t, processes::kSourcesMax> left_until_ms_{};  // 0: it is not left
+  std::array<WorkerProcessStats, processes::kWorkersMax> workers_{};
+  uint64_t gone_ = 0;
+  uint64_t gone_accepted_ = 0;
+  uint64_t gone_open_ = 0;
+  int stop_ = -1;  // an eventfd that ends the thread
+  bool has_thread_ = false;
+  pthread_t thread_{};
+};
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_PROCESSES_GROUP_H_

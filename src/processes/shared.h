@@ -1,0 +1,87 @@
+// What a parent shares with its workers: a piece of memory and some descriptors (WorkerProcesses).
+// Each process has this object for itself, as a copy from fork or made anew after exec. So what
+// stands here, unlike what stands in the area, nobody else can write.
+
+#ifndef RINGMASTER_SRC_PROCESSES_SHARED_H_
+#define RINGMASTER_SRC_PROCESSES_SHARED_H_
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "processes/area.h"
+#include "processes/choice.h"
+#include "processes/descriptors.h"
+
+namespace ringmaster::internal {
+
+class ProcessShared {
+ public:
+  // The environment variable that tells a new program of it.
+  static constexpr char kVariable[] = "RINGMASTER_PROCESSES";
+
+  // In the parent.
+  static absl::StatusOr<std::shared_ptr<ProcessShared>> Create(
+      const processes::PolicyChoice& choice, uint32_t workers_max);
+  // After exec. Checks that each descriptor is what the variable says, and makes it close-on-exec.
+  static absl::StatusOr<std::shared_ptr<ProcessShared>> FromVariable(const std::string& value);
+  ~ProcessShared();
+  ProcessShared(const ProcessShared&) = delete;
+  ProcessShared& operator=(const ProcessShared&) = delete;
+
+  processes::Area& area() { return *area_; }
+  const processes::Descriptors& descriptors() const { return descriptors_; }
+  // An eventfd that becomes readable at the end. It stands in every sight.
+  int end() const { return end_; }
+  const processes::PolicyChoice& choice() const { return choice_; }
+  uint32_t workers_max() const { return workers_max_; }
+  uint32_t sources() const { return sources_; }
+  uint64_t token(uint32_t source) const { return tokens_[source]; }
+  pid_t parent() const { return parent_; }
+
+  // Adds a listener, of which it makes a duplicate.
+  absl::Status Add(int listen_fd, uint64_t token);
+  void CloseListeners();
+  // The area stays.
+  void CloseDescriptors();
+
+  // The value of kVariable, and what it names.
+  std::string Variable() const;
+  template <typename Each>
+  void ForEachDescriptor(Each each) const {
+    for (const int fd : {descriptors_.memory, descriptors_.bell, descriptors_.keeper, end_}) {
+      if (fd >= 0) each(fd);
+    }
+    for (uint32_t i = 0; i < workers_max_; ++i) {
+      if (descriptors_.sights[i] >= 0) each(descriptors_.sights[i]);
+    }
+    for (uint32_t i = 0; i < sources_; ++i) {
+      if (descriptors_.listeners[i] >= 0) each(descriptors_.listeners[i]);
+    }
+  }
+
+ private:
+  ProcessShared() = default;
+  absl::Status SetUp();
+  absl::Status Map();
+  absl::Status Check(uint64_t memory_number) const;
+  bool Parse(const std::string& value, uint64_t& memory_number);
+
+  processes::Area* area_ = nullptr;
+  processes::Descriptors descriptors_;
+  int end_ = -1;
+  processes::PolicyChoice choice_;
+  uint32_t workers_max_ = 0;
+  uint32_t sources_ = 0;
+  std::array<uint64_t, processes::kSourcesMax> tokens_{};
+  std::array<uint64_t, processes::kSourcesMax> cookies_{};
+  pid_t parent_ = 0;
+};
+
+}  // namespace ringmaster::internal
+
+#endif  // RINGMASTER_SRC_PROCESSES_SHARED_H_
