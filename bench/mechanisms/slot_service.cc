@@ -57,7 +57,9 @@ int SlotService::Register(int fd) {
   return slot;
 }
 
-void SlotService::Serve(int slot) {
+void SlotService::Take(int slot) {
+  if (serving_.rests()) SubmitNow();
+  serving_.OnTaken();
   ++open_;
   Receive(slot, /*after_answer=*/false);
   if (ends_) CancelReceive(slot);
@@ -77,10 +79,6 @@ int SlotService::OnCompletion(const io_uring_cqe& completion) {
       break;
   }
   return -1;
-}
-
-void SlotService::SubmitNow() {
-  if (io_uring_sq_ready(&ring_) > 0) serving_.call(io_uring_submit, &ring_);
 }
 
 void SlotService::End() {
@@ -105,6 +103,11 @@ SlotService::Place& SlotService::At(int slot) {
   std::unique_ptr<Place>& place = places_[static_cast<size_t>(slot)];
   if (!place) place = std::make_unique<Place>();
   return *place;
+}
+
+// What has been asked of the ring goes out before the worker sleeps or computes.
+void SlotService::SubmitNow() {
+  if (io_uring_sq_ready(&ring_) > 0) serving_.call(io_uring_submit, &ring_);
 }
 
 // After an answer the next request is not there yet, so the kernel waits before it looks.

@@ -48,14 +48,11 @@ class SlotService {
   // none is free.
   int Register(int fd);
 
-  // Serves the connection of a slot from its beginning.
-  void Serve(int slot);
+  // Takes the connection of a slot, and serves it from now on.
+  void Take(int slot);
 
   // A completion of its requests. Returns the slot whose connection has ended; negative: none.
   int OnCompletion(const io_uring_cqe& completion);
-
-  // What it has asked of the ring goes out now.
-  void SubmitNow();
 
   // Whether it waits for a close, which the next submission completes.
   bool closing() const { return closing_ > 0; }
@@ -75,6 +72,7 @@ class SlotService {
   static uint64_t Data(Kind kind, int slot);
   static void Mark(io_uring_sqe* entry, Kind kind, int slot);
   Place& At(int slot);
+  void SubmitNow();
   void Receive(int slot, bool after_answer);
   int OnReceived(int slot, int result);
   void CancelReceive(int slot);

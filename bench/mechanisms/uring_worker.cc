@@ -161,9 +161,8 @@ int UringWorker::Place(int fd) {
 }
 
 void UringWorker::Take(int connection) {
-  if (slots_ && serving_.rests()) slots_->SubmitNow();
+  if (slots_) return slots_->Take(connection);
   serving_.OnTaken();
-  if (slots_) return slots_->Serve(connection);
   const auto place = static_cast<size_t>(connection);
   if (open_.size() <= place) open_.resize(place + 1);
   open_[place] = true;

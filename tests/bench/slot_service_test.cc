@@ -70,8 +70,7 @@ class SlotServiceTest : public testing::Test {
   int Take() {
     const int slot = slots_->Register(Connect());
     EXPECT_GE(slot, static_cast<int>(SlotService::kKernelsSlots));
-    serving_->OnTaken();
-    slots_->Serve(slot);
+    slots_->Take(slot);
     return slot;
   }
 
@@ -141,7 +140,7 @@ TEST_F(SlotServiceTest, AnswersWhatItIsAskedUntilTheClientGoes) {
 
 TEST_F(SlotServiceTest, ClosesTheDescriptorThatItHasRegistered) {
   const int fd = Connect();
-  slots_->Serve(slots_->Register(fd));
+  slots_->Take(slots_->Register(fd));
   TurnUntilQuiet();
   EXPECT_EQ(fcntl(fd, F_GETFD), -1);
   const Request request = Ask(clients_[0]);
@@ -179,7 +178,7 @@ TEST_F(SlotServiceTest, SavesATurnWhereNobodyHasToKnowOfTheClose) {
   const int fd = Connect();
   io_uring_register_files_update(&ring_, 5, &fd, 1);
   close(fd);
-  slots_->Serve(5);
+  slots_->Take(5);
   shutdown(clients_[0], SHUT_WR);
   const std::vector<io_uring_cqe> received = Turn();
   ASSERT_EQ(received.size(), 1u);
@@ -204,6 +203,16 @@ TEST_F(SlotServiceTest, AnAnswerDoesNotWaitForTheWorkOfTheNextRequest) {
   EXPECT_EQ(SystemCalls(), 1u);
   TurnUntilQuiet();
   ExpectAnswer(clients_[1], second);
+}
+
+TEST_F(SlotServiceTest, AnAnswerDoesNotWaitWhileTheWorkerSleepsWithANewConnection) {
+  Take();
+  const Request request = Ask(clients_[0]);
+  for (const io_uring_cqe& completion : Turn()) slots_->OnCompletion(completion);
+  EXPECT_EQ(Read(clients_[0]), "") << "nothing has been submitted";
+  books_.orders[kWorker].rest_ns = 1;
+  Take();
+  ExpectAnswer(clients_[0], request);
 }
 
 TEST_F(SlotServiceTest, EndsAllThatThereIsAndWhatComesLater) {
