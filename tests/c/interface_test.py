@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What the C header says, as a list: functions, constants, and where each member of a struct stands.
 
-    interface_test.py HEADER TESTS LIST COMPILER...
+    interface_test.py HEADER TESTS LIST DOCUMENT COMPILER...
 
 Fails if the list is not the checked-in LIST. What has changed or gone breaks programs that were
 compiled before; what is new is to be added (--write does it). Fails also if a function is called by
-none of the C files in TESTS, but for errors_test.c, which passes null pointers.
+none of the C files in TESTS, but for errors_test.c, which passes null pointers; and if the programs
+in DOCUMENT do not compile without a warning, or it names what is not there.
 """
 
 import glob
@@ -50,9 +51,27 @@ def described(header, include, compiler):
     return told.splitlines() + [f"function {name}" for name in FUNCTION.findall(header)]
 
 
+def problems_of_document(path, names, include, compiler):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    programs = re.findall(r"^```c\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    if not programs:
+        yield f"{path} has no program"
+    for program in programs:
+        run = subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", "-x", "c",
+                              "-std=c99", "-D_GNU_SOURCE", "-I", include, "-fsyntax-only", "-"],
+                             input=program, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, check=False)
+        if run.returncode != 0:
+            yield f"{path}: a program does not compile: {run.stdout}"
+    for name in sorted(set(re.findall(r"\b(?:ringmaster|RINGMASTER)_\w*[^\W_](?!\w|…|_…)", text))):
+        if name not in names:
+            yield f"{path} names {name}, which the header does not have"
+
+
 def main():
     write = "--write" in sys.argv
-    header_path, tests, list_path, *compiler = [arg for arg in sys.argv[1:] if arg != "--write"]
+    header_path, tests, list_path, document, *compiler = [arg for arg in sys.argv[1:] if arg != "--write"]
     with open(header_path, encoding="utf-8") as file:
         header = without_comments(file.read())
     found = described(header, os.path.dirname(os.path.dirname(header_path)), compiler)
@@ -76,6 +95,9 @@ def main():
             called += without_comments(file.read())
     problems += [f"no C file in {tests} calls {name}" for name in sorted(functions)
                  if not re.search(rf"\b{name}\(", called)]
+    names = set(re.findall(r"\b(?:ringmaster|RINGMASTER)_\w+", header))
+    problems += problems_of_document(document, names, os.path.dirname(os.path.dirname(header_path)),
+                                     compiler)
     print("\n".join(problems) or f"{len(functions)} functions, {len(found)} lines")
     return 1 if problems else 0
 

@@ -17,10 +17,11 @@ prefix=$(pkg-config --variable=prefix ringmaster)
 pkg-config() { command pkg-config --define-variable=prefix="$scratch/root$prefix" "$@"; }
 # The compiler as the commands call it; -O0, because only whether it compiles is asked.
 c++() { "$compiler" -O0 -Wall -Wextra -Werror "$@"; }
+cc() { command cc -O0 -Wall -Wextra -Werror "$@"; }
 
 cd "$source/tools/examples"
-for example in *.cc; do
-  name=${example%.cc}
+for example in *.cc *.c; do
+  name=${example%.*}
   lines=$(wc -l <"$example")
   if [ "$lines" -ge 80 ]; then
     echo "FAILED: $example has $lines lines"
@@ -30,7 +31,7 @@ for example in *.cc; do
     echo "FAILED: README.md does not list $example"
     failures=$((failures + 1))
   fi
-  command=$(sed -n 's|^//   \(c++ .*\)|\1|p' "$example")
+  command=$(sed -n 's|^//   \(c++ .*\)|\1|p; s|^//   \(cc .*\)|\1|p' "$example")
   if [ -z "$command" ]; then
     echo "FAILED: $example does not say how it is compiled"
     failures=$((failures + 1))

@@ -150,8 +150,8 @@ class ExamplesTest : public ::testing::Test {
 class EchoExamplesTest : public ExamplesTest, public ::testing::WithParamInterface<const char*> {};
 
 INSTANTIATE_TEST_SUITE_P(All, EchoExamplesTest,
-                         ::testing::Values("epoll_loop", "uring_loop", "libuv_loop", "asio_loop",
-                                           "hosted_on_loop"),
+                         ::testing::Values("epoll_loop", "epoll_loop_in_c", "uring_loop",
+                                           "libuv_loop", "asio_loop", "hosted_on_loop"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 TEST_P(EchoExamplesTest, EchoesAndDoesNotWaitForSilentClients) {
@@ -196,10 +196,11 @@ TEST_P(EchoExamplesTest, SaysWhyItCannotStart) {
 class EveryExampleTest : public ExamplesTest, public ::testing::WithParamInterface<const char*> {};
 
 INSTANTIATE_TEST_SUITE_P(All, EveryExampleTest,
-                         ::testing::Values("epoll_loop", "uring_loop", "libuv_loop", "asio_loop",
-                                           "hosted_on_loop", "hosted_on_ring", "graceful_shutdown",
-                                           "leaving_worker", "hand_over", "rolling_restart",
-                                           "rolling_reuseport", "own_policy", "udp_tickets"),
+                         ::testing::Values("epoll_loop", "epoll_loop_in_c", "uring_loop",
+                                           "libuv_loop", "asio_loop", "hosted_on_loop",
+                                           "hosted_on_ring", "graceful_shutdown", "leaving_worker",
+                                           "hand_over", "rolling_restart", "rolling_reuseport",
+                                           "own_policy", "udp_tickets"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 // The balancer may have ended before its workers have joined. The signal waits until the program
