@@ -11,6 +11,9 @@ namespace {
 // it visits.
 constexpr int kLooksMax = 8;
 constexpr int kVisitsMax = 8;
+// Whoever leaves notes without end, or writes over the word, does not hold the holder for ever. So
+// many looks for notes take longer than any rush; whoever comes to wait next looks instead.
+constexpr int kNotesMax = 1'000;
 
 // A count that another process has written. What is above this is nonsense.
 constexpr uint32_t kOpenMax = 1 << 24;
@@ -51,13 +54,16 @@ bool Desk::Repair() {
 void Desk::Abandon() {
   source_.mode.store(Mode::kLeft, std::memory_order_seq_cst);
   // Nobody begins to hold it any more.
-  while (!source_.word.Depose(source_.word.Read(), held_)) continue;
+  for (int tries = 0; tries < kNotesMax; ++tries) {
+    if (source_.word.Depose(source_.word.Read(), held_)) break;
+  }
   Find();
   GiveUp();
 }
 
 Desk::Looked Desk::Work() {
   Wakes wakes;
+  int notes = 0;
   LoadMemory();
   do {
     Looked looked = Look(wakes);
@@ -69,6 +75,11 @@ Desk::Looked Desk::Work() {
       return looked;
     }
     SaveMemory();
+    if (++notes == kNotesMax) {
+      source_.hungry.store(1, std::memory_order_seq_cst);
+      LeaveDespiteNotes();
+      break;
+    }
   } while (!source_.word.Leave(held_));
   // After the desk was left, because whoever is woken may run in the place of this thread.
   for (size_t i = 0; i < wakes.count; ++i) kernel_.Wake(wakes.sights[i]);
@@ -93,7 +104,11 @@ void Desk::GiveUp() {
     const uint32_t sight = PairOf(found_[i].worker).sight.load(std::memory_order_seq_cst);
     if (sight < kSightsMax) kernel_.Show(sight, /*asleep=*/false);
   }
-  while (!source_.word.Leave(held_)) continue;
+  LeaveDespiteNotes();
+}
+
+void Desk::LeaveDespiteNotes() {
+  for (int tries = 0; tries < kNotesMax && !source_.word.Leave(held_); ++tries) continue;
 }
 
 void Desk::LoadMemory() {

@@ -119,6 +119,7 @@ class Desk {
 
   Looked Work();
   void GiveUp();
+  void LeaveDespiteNotes();
   Looked Look(Wakes& wakes);
   void Renew();
   void Find();

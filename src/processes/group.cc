@@ -28,6 +28,12 @@ using processes::Worker;
 constexpr int64_t kLeftMs = 1'000;
 // So many looks in vain, and every worker is shown what waits.
 constexpr uint32_t kStillMax = 3;
+// While connections come, a worker that has accepted none for so long is woken by the next one, and
+// puts right what stands in the area of it. What somebody has written there may be why.
+constexpr int64_t kAskMs = 1'000;
+// Where the keeper itself has found nonsense, it asks so often for so long.
+constexpr int64_t kAskInDoubtMs = 20;
+constexpr int64_t kDoubtMs = 3'000;
 
 }  // namespace
 
@@ -179,6 +185,14 @@ void ProcessGroup::BeginShutdown() {
 
 // --- The keeper ----------------------------------------------------------------------------------
 
+bool ProcessGroup::IsOwner(uint32_t worker, uint64_t owner) const {
+  return worker < shared_->workers_max() && shared_->IsOwner(owner);
+}
+
+bool ProcessGroup::IsAimed(uint32_t source, Mode) const {
+  return !ended_ && left_until_ms_[source] == 0;
+}
+
 void ProcessGroup::OnCame(uint32_t worker, pid_t pid) {
   workers_[worker] = {.pid = pid, .lives = true};
 }
@@ -212,7 +226,19 @@ int ProcessGroup::OnLook(int64_t now_ms) {
     const auto left_ms = static_cast<int>(left_until_ms_[i] - now_ms);
     wait_ms = wait_ms < 0 ? left_ms : std::min(wait_ms, left_ms);
   }
+  AskWorkers(now_ms);
   return wait_ms;
+}
+
+void ProcessGroup::AskWorkers(int64_t now_ms) {
+  if (std::exchange(nonsense_, false)) doubts_until_ms_ = now_ms + kDoubtMs;
+  if (now_ms - asked_at_ms_ < (now_ms < doubts_until_ms_ ? kAskInDoubtMs : kAskMs)) return;
+  asked_at_ms_ = now_ms;
+  for (uint32_t i = 0; i < shared_->workers_max(); ++i) {
+    const uint64_t accepted = shared_->area().workers[i].accepted.load();
+    if (std::exchange(accepted_[i], accepted) != accepted) continue;
+    for (uint32_t source = 0; source < shared_->sources(); ++source) Show(i, source);
+  }
 }
 
 void ProcessGroup::HealMode(uint32_t source, int64_t now_ms) {
@@ -224,14 +250,16 @@ void ProcessGroup::HealMode(uint32_t source, int64_t now_ms) {
       return;
     }
     left_until_ms_[source] = 0;
+    keeper_->Begin(source);
   } else if (found == Mode::kAimed) {
     return;
   } else if (found == Mode::kLeft) {
     keeper_->Abandon(source);
     return;
+  } else {
+    nonsense_ = true;
   }
   mode.store(Mode::kAimed);
-  keeper_->Begin(source);
   keeper_->Repair(source);
 }
 
@@ -240,13 +268,17 @@ void ProcessGroup::HealWorkers(uint32_t source) {
   for (uint32_t i = 0; i < kWorkersMax; ++i) {
     if (keeper_->OwnerOf(i) != 0) {
       std::atomic<uint32_t>& sight = area.workers[i].of_source[source].sight;
-      if (sight.load() != i) sight.store(i);
+      if (sight.load() != i) {
+        sight.store(i);
+        nonsense_ = true;
+      }
       continue;
     }
     // Whoever joins says first whose the number is.
     std::atomic<uint64_t>& joined = area.sources[source].joined;
     if ((joined.load() >> i & 1) != 0 && area.workers[i].owner.load() == 0) {
       joined.fetch_and(~(uint64_t{1} << i));
+      nonsense_ = true;
     }
   }
 }
@@ -254,11 +286,13 @@ void ProcessGroup::HealWorkers(uint32_t source) {
 // The permits do not lead anywhere. So everybody is shown what waits, by the kernel alone, and who
 // is woken puts right what it knows (ProcessMember::Heal).
 void ProcessGroup::OnStill(uint32_t source, uint32_t looks) {
-  if (looks < kStillMax) return;
-  EpollKernel kernel(shared_->descriptors(), source);
-  for (uint32_t i = 0; i < shared_->workers_max(); ++i) {
-    if (keeper_->OwnerOf(i) != 0) kernel.Show(i, /*asleep=*/false);
-  }
+  for (uint32_t i = 0; looks >= kStillMax && i < shared_->workers_max(); ++i) Show(i, source);
+}
+
+// Rule "stray" of processes/desk.h says what becomes of it.
+void ProcessGroup::Show(uint32_t worker, uint32_t source) {
+  if (keeper_->OwnerOf(worker) == 0) return;
+  EpollKernel(shared_->descriptors(), source).Show(worker, /*asleep=*/false);
 }
 
 }  // namespace ringmaster::internal

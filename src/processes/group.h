@@ -46,14 +46,19 @@ class ProcessGroup final : private processes::KeeperEvents {
   void Drive();
   bool InParent() const;
 
+  bool IsOwner(uint32_t worker, uint64_t owner) const override;
+  bool IsAimed(uint32_t source, processes::Mode mode) const override;
   void OnCame(uint32_t worker, pid_t pid) override;
   void OnGone(uint32_t worker) override;
   void OnBell() override;
   void OnLeft(uint32_t source) override;
   int OnLook(int64_t now_ms) override;
   void OnStill(uint32_t source, uint32_t looks) override;
+  void OnNonsense() override { nonsense_ = true; }
   void HealMode(uint32_t source, int64_t now_ms);
   void HealWorkers(uint32_t source);
+  void AskWorkers(int64_t now_ms);
+  void Show(uint32_t worker, uint32_t source);
 
   const WorkerProcessesOptions options_;
   std::shared_ptr<ProcessShared> shared_;
@@ -61,6 +66,10 @@ class ProcessGroup final : private processes::KeeperEvents {
   std::mutex mutex_;  // what follows, and the keeper
   bool ended_ = false;
   std::array<int64_t, processes::kSourcesMax> left_until_ms_{};  // 0: it is not left
+  bool nonsense_ = false;                                        // was found since the last look
+  int64_t doubts_until_ms_ = 0;
+  int64_t asked_at_ms_ = 0;
+  std::array<uint64_t, processes::kWorkersMax> accepted_{};  // when it was asked
   std::array<WorkerProcessStats, processes::kWorkersMax> workers_{};
   uint64_t gone_ = 0;
   uint64_t gone_accepted_ = 0;

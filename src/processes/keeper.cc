@@ -169,6 +169,13 @@ bool Keeper::LookForWorkers() {
     if (known.owner != 0) {
       // Only the keeper gives numbers away, so this is nonsense.
       word.store(known.owner);
+      events_.OnNonsense();
+      continue;
+    }
+    if (!events_.IsOwner(i, owner)) {
+      uint64_t nonsense = owner;
+      word.compare_exchange_strong(nonsense, 0);
+      events_.OnNonsense();
       continue;
     }
     const pid_t pid = PidOfOwner(owner);
@@ -320,13 +327,14 @@ void Keeper::LookAfter(uint32_t source, int64_t now_ms) {
 
 // Returns how long to wait for the next look, in milliseconds; -1: until something happens.
 int Keeper::LookAfterSources(int64_t now_ms) {
+  LookForWorkers();
   int wait_ms = events_.OnLook(now_ms);
   for (uint32_t i = 0; i < kWorkersMax; ++i) {
     Worker& worker = area_.workers[i];
     if (worker.marked.load() != 0 && now_ms >= marks_[i].ends_at_ms) worker.marked.store(0);
   }
   for (uint32_t i = 0; i < kSourcesMax; ++i) {
-    if (!motions_[i].looked_after || area_.sources[i].mode.load() != Mode::kAimed) continue;
+    if (!motions_[i].looked_after || !events_.IsAimed(i, area_.sources[i].mode.load())) continue;
     LookAfter(i, now_ms);
     if (motions_[i].quiet) continue;
     wait_ms =

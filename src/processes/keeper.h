@@ -30,6 +30,16 @@ namespace ringmaster::processes {
 class KeeperEvents {
  public:
   virtual ~KeeperEvents() = default;
+  // Whether a worker may write this of its owner, or it must be nonsense.
+  virtual bool IsOwner(uint32_t worker, uint64_t owner) const {
+    (void)worker, (void)owner;
+    return true;
+  }
+  // Whether the source is aimed, of which that is written.
+  virtual bool IsAimed(uint32_t source, Mode mode) const {
+    (void)source;
+    return mode == Mode::kAimed;
+  }
   virtual void OnCame(uint32_t worker, pid_t pid) = 0;
   // Just before the worker's number is given away.
   virtual void OnGone(uint32_t worker) = 0;
@@ -46,6 +56,8 @@ class KeeperEvents {
   // So many looks one after the other have found that something waits and nothing moves, though
   // each of them has repaired.
   virtual void OnStill(uint32_t source, uint32_t looks) { (void)source, (void)looks; }
+  // Somebody has written over what is the keeper's alone.
+  virtual void OnNonsense() {}
 };
 
 class Keeper {

@@ -54,8 +54,6 @@ bool Readable(int fd, int timeout_ms = 0) {
   return poll(&one, 1, timeout_ms) == 1;
 }
 
-pid_t PidOf(uint64_t owner) { return static_cast<pid_t>(owner >> 32); }
-
 }  // namespace
 
 // --- Join and leave ------------------------------------------------------------------------------
@@ -103,10 +101,8 @@ bool ProcessMember::TryPlace() {
   for (uint32_t i = 0; i < shared_->workers_max(); ++i) {
     std::atomic<uint64_t>& owner = area().workers[i].owner;
     uint64_t found = owner.load();
-    // What this process was before exec.
-    const bool own = found != 0 && PidOf(found) == pid_;
-    if ((found == 0 && owner.compare_exchange_strong(found, owner_)) || own) {
-      if (own) owner_ = found;
+    // It may be its own already, from before exec.
+    if (found == owner_ || (found == 0 && owner.compare_exchange_strong(found, owner_))) {
       worker_ = i;
       return true;
     }
@@ -116,7 +112,7 @@ bool ProcessMember::TryPlace() {
 
 absl::Status ProcessMember::TakePlace() {
   const int64_t until_ns = NowNs() + kPlaceNs;
-  owner_ = static_cast<uint64_t>(pid_) << 32 | static_cast<uint32_t>(NowNs());
+  owner_ = shared_->OwnerOf(pid_);
   while (!TryPlace()) {
     RingBell();
     if (NowNs() > until_ns) {

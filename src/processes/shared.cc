@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -83,6 +84,7 @@ absl::Status ProcessShared::SetUp() {
   }
   if (absl::Status status = Map(); !status.ok()) return status;
   new (area_) Area;
+  if (getrandom(&secret_, sizeof(secret_), 0) != sizeof(secret_)) return Failed("a random number");
   descriptors_.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   end_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (descriptors_.bell < 0 || end_ < 0) return Failed("an eventfd");
@@ -145,6 +147,15 @@ absl::Status ProcessShared::Add(int listen_fd, uint64_t token) {
   return absl::OkStatus();
 }
 
+uint64_t ProcessShared::OwnerOf(pid_t pid) const {
+  // The mixing of SplitMix64 (Steele, Lea and Flood, 2014).
+  uint64_t mixed = secret_ + static_cast<uint32_t>(pid);
+  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+  return static_cast<uint64_t>(static_cast<uint32_t>(pid)) << 32 |
+         static_cast<uint32_t>(mixed >> 32);
+}
+
 void ProcessShared::CloseListeners() {
   for (int& fd : descriptors_.listeners) {
     if (fd >= 0) close(std::exchange(fd, -1));
@@ -166,10 +177,11 @@ void ProcessShared::CloseDescriptors() {
 std::string ProcessShared::Variable() const {
   struct stat memory {};
   fstat(descriptors_.memory, &memory);
-  std::string value = absl::StrCat(
-      kVersion, ",", sizeof(Area), ",", static_cast<uint64_t>(memory.st_ino), ",", parent_, ",",
-      static_cast<uint32_t>(choice_.kind), ",", choice_.parameter, ",", descriptors_.memory, ",",
-      descriptors_.bell, ",", descriptors_.keeper, ",", end_, ",", workers_max_, ",", sources_);
+  std::string value =
+      absl::StrCat(kVersion, ",", sizeof(Area), ",", static_cast<uint64_t>(memory.st_ino), ",",
+                   parent_, ",", static_cast<uint32_t>(choice_.kind), ",", choice_.parameter, ",",
+                   descriptors_.memory, ",", descriptors_.bell, ",", descriptors_.keeper, ",", end_,
+                   ",", workers_max_, ",", sources_, ",", secret_);
   for (uint32_t i = 0; i < workers_max_; ++i) absl::StrAppend(&value, ",", descriptors_.sights[i]);
   for (uint32_t i = 0; i < sources_; ++i) {
     absl::StrAppend(&value, ",", descriptors_.listeners[i], ",", cookies_[i], ",", tokens_[i]);
@@ -190,7 +202,7 @@ bool ProcessShared::Parse(const std::string& value, uint64_t& memory_number) {
     if (*parsed.ptr != ',') return false;
     at = parsed.ptr + 1;
   }
-  constexpr size_t kFirst = 12;
+  constexpr size_t kFirst = 13;
   if (words.size() < kFirst || words[0] != kVersion || words[1] != sizeof(Area)) return false;
   if (words[10] == 0 || words[10] > kSightsMax || words[11] > kSourcesMax) return false;
   workers_max_ = static_cast<uint32_t>(words[10]);
@@ -198,6 +210,7 @@ bool ProcessShared::Parse(const std::string& value, uint64_t& memory_number) {
   if (words.size() != kFirst + workers_max_ + size_t{3} * sources_) return false;
   const auto number = [&](size_t i) { return static_cast<int>(words[i]); };
   memory_number = words[2];
+  secret_ = words[12];
   parent_ = number(3);
   choice_ = {.kind = static_cast<processes::PolicyKind>(words[4]), .parameter = words[5]};
   descriptors_.memory = number(6);

@@ -42,6 +42,9 @@ class ProcessShared {
   uint32_t sources() const { return sources_; }
   uint64_t token(uint32_t source) const { return tokens_[source]; }
   pid_t parent() const { return parent_; }
+  // What a process writes where it owns a worker. Whoever writes there by mistake hardly hits it.
+  uint64_t OwnerOf(pid_t pid) const;
+  bool IsOwner(uint64_t owner) const { return owner == OwnerOf(static_cast<pid_t>(owner >> 32)); }
 
   // Adds a listener, of which it makes a duplicate.
   absl::Status Add(int listen_fd, uint64_t token);
@@ -80,6 +83,7 @@ class ProcessShared {
   std::array<uint64_t, processes::kSourcesMax> tokens_{};
   std::array<uint64_t, processes::kSourcesMax> cookies_{};
   pid_t parent_ = 0;
+  uint64_t secret_ = 0;
 };
 
 }  // namespace ringmaster::internal

@@ -114,6 +114,21 @@ TEST_F(DeskTest, WhoeverFindsItHeldLeavesANoteAndTheHolderLooksAgain) {
   EXPECT_EQ(Out(), 3u);
 }
 
+// One that is broken, or hostile.
+TEST_F(DeskTest, WhoeverLeavesNotesWithoutEndDoesNotHoldTheHolder) {
+  Begin(2);
+  kernel_.waiting = 1;
+  int calls = 0;
+  kernel_.before = [&] {
+    uint64_t held = 0;
+    if (++calls > 1'000'000) throw Killed();
+    EXPECT_FALSE(source().word.TryHold(2, held));
+  };
+  EXPECT_NO_THROW(Visit(0));
+  EXPECT_EQ(NamedWord::HolderOf(source().word.Read()), 0u);
+  EXPECT_EQ(source().hungry, 1u);
+}
+
 TEST_F(DeskTest, ASightIsWokenOnlyWhenTheDeskIsFree) {
   Begin(2);
   kernel_.waiting = 2;

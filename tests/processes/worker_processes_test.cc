@@ -7,170 +7,27 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <functional>
-#include <iterator>
 #include <map>
-#include <memory>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "process_server.h"
 #include "ringmaster/processes.h"
 #include "support/split_mix.h"
+#include "worker_processes_fixture.h"
 
 namespace ringmaster::testing {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
-
-// A bound, no estimate.
-constexpr std::chrono::seconds kSoon(30);
-
-milliseconds LongTime() {
-  const char* const seconds = std::getenv("RINGMASTER_TEST_SECONDS");
-  return milliseconds(seconds == nullptr ? 3'000 : 1'000 * std::atoi(seconds));
-}
-
-// Until `what` is so.
-bool Becomes(const std::function<bool()>& what) {
-  for (const auto until = Clock::now() + kSoon; Clock::now() < until;) {
-    if (what()) return true;
-    std::this_thread::sleep_for(milliseconds(1));
-  }
-  return what();
-}
-
-size_t OpenDescriptors() {
-  return static_cast<size_t>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-}
-
-size_t ResidentKilobytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    size_t kilobytes = 0;
-    if (word == "VmRSS:" && status >> kilobytes) return kilobytes;
-  }
-  return 0;
-}
-
-// The exit status, or 128 and the signal.
-int Collect(pid_t pid) {
-  int status = -1;
-  if (waitpid(pid, &status, 0) != pid) return -1;
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-class WorkerProcessesTest : public ::testing::Test {
- protected:
-  void TearDown() override {
-    for (const pid_t pid : std::exchange(pids_, {})) {
-      kill(pid, SIGKILL);
-      Collect(pid);
-    }
-    for (const int fd : clients_) close(fd);
-  }
-
-  void Create(WorkerProcessesOptions options = {}) {
-    auto workers = WorkerProcesses::Create(std::move(options));
-    ASSERT_TRUE(workers.ok()) << workers.status();
-    workers_ = *std::move(workers);
-    const absl::Status added = workers_->AddListener(listener_.fd(), 7);
-    ASSERT_TRUE(added.ok()) << added;
-  }
-  // What a child does that is forked from here; it never returns.
-  pid_t Fork(const std::function<void()>& child) {
-    const pid_t pid = fork();
-    if (pid == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      alarm(kProcessSecondsMax);
-      child();
-      _exit(0);
-    }
-    pids_.push_back(pid);
-    return pid;
-  }
-  pid_t StartWorker(ClientLoad* load = nullptr) {
-    return Fork([this, load] {
-      close(listener_.fd());
-      if (load != nullptr) load->CloseInChild();
-      ServeAsWorker(workers_->Join());
-    });
-  }
-  // Until so many have joined and are known.
-  bool HaveJoined(size_t count) {
-    return Becomes([&] { return Living().size() == count; });
-  }
-  std::map<pid_t, WorkerProcessStats> Living() const {
-    std::map<pid_t, WorkerProcessStats> living;
-    for (const WorkerProcessStats& worker : workers_->Stats().workers) {
-      if (worker.lives) living[worker.pid] = worker;
-    }
-    return living;
-  }
-  void StartWorkers(int count) {
-    for (int i = 0; i < count; ++i) StartWorker();
-    ASSERT_TRUE(HaveJoined(static_cast<size_t>(count)));
-  }
-  void Kill(pid_t pid) {
-    kill(pid, SIGKILL);
-    EXPECT_EQ(Collect(pid), 128 + SIGKILL);
-    std::erase(pids_, pid);
-  }
-  // How many of so many new connections, which stay, each worker has, the most first.
-  std::vector<int> Spread(int count) {
-    std::map<pid_t, int> by_worker;
-    for (int i = 0; i < count; ++i) {
-      const int fd = listener_.Connect();
-      EXPECT_GE(fd, 0);
-      clients_.push_back(fd);
-      const pid_t pid = Ask(fd).pid;
-      EXPECT_NE(pid, 0) << i;
-      ++by_worker[pid];
-    }
-    std::vector<int> counts;
-    for (const auto& [pid, connections] : by_worker) counts.push_back(connections);
-    std::sort(counts.rbegin(), counts.rend());
-    return counts;
-  }
-  void LetGo() {
-    for (const int fd : std::exchange(clients_, {})) close(fd);
-    EXPECT_TRUE(Becomes([&] {
-      const auto living = Living();
-      return std::all_of(living.begin(), living.end(),
-                         [](const auto& it) { return it.second.open == 0; });
-    }));
-  }
-  // Where the machine is so busy that a worker gets no CPU for milliseconds, it loses a turn.
-  void ExpectEven(int workers, int each) {
-    std::vector<int> counts;
-    for (int attempt = 0; attempt < 20; ++attempt) {
-      counts = Spread(workers * each);
-      if (static_cast<int>(counts.size()) == workers && counts.front() - counts.back() <= 1) return;
-      LetGo();
-    }
-    ADD_FAILURE() << ::testing::PrintToString(counts);
-  }
-
-  ProcessListener listener_;
-  std::unique_ptr<WorkerProcesses> workers_;
-  std::vector<pid_t> pids_;
-  std::vector<int> clients_;
-};
 
 TEST_F(WorkerProcessesTest, EachWorkerGetsEquallyManyAndTheParentCounts) {
   for (const char* const policy : {"least-loaded", "round-robin"}) {

@@ -1,0 +1,155 @@
+// A worker that is broken or hostile writes what it likes over what the processes share, all the
+// time, and rings the keeper's bell. Method: it does so as fast as it can while clients come. Every
+// one of them must be answered by the other workers, and the parent must stay as it is. How long
+// they wait then is only printed.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "process_server.h"
+#include "ringmaster/processes.h"
+#include "support/split_mix.h"
+#include "worker_processes_fixture.h"
+
+namespace ringmaster::testing {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What this process shares, as words.
+std::span<std::atomic<uint32_t>> SharedMemory() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("memfd:ringmaster") == std::string::npos) continue;
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) != 2) continue;
+    return {reinterpret_cast<std::atomic<uint32_t>*>(begin), (end - begin) / sizeof(uint32_t)};
+  }
+  return {};
+}
+
+enum class What : uint8_t { kRandom, kHarmful, kZeros, kOnes, kByTurns };
+
+// Never returns.
+void Scribble(What what, int bell) {
+  const std::span<std::atomic<uint32_t>> words = SharedMemory();
+  if (words.empty()) _exit(1);
+  SplitMix random(1);
+  const uint64_t one = 1;
+  for (uint64_t round = 0;; ++round) {
+    static_cast<void>(write(bell, &one, sizeof(one)));
+    const auto now = what == What::kByTurns ? static_cast<What>(round / 1'000 % 4) : what;
+    switch (now) {
+      case What::kRandom:
+      case What::kHarmful:
+        for (int i = 0; i < 1'000; ++i) {
+          const uint64_t drawn = random.Next();
+          const auto value = static_cast<uint32_t>(drawn >> 32);
+          // Small numbers and those at the ends harm more than most others.
+          words[drawn % words.size()].store(now == What::kRandom ? value
+                                            : value % 2 == 0     ? value >> 25
+                                                                 : UINT32_MAX - (value >> 30));
+        }
+        break;
+      case What::kZeros:
+      case What::kOnes:
+      case What::kByTurns:
+        for (std::atomic<uint32_t>& word : words) {
+          word.store(now == What::kZeros ? 0 : UINT32_MAX, std::memory_order_relaxed);
+        }
+        break;
+    }
+  }
+}
+
+class HostileWorkerTest : public WorkerProcessesTest, public ::testing::WithParamInterface<What> {};
+
+TEST_P(HostileWorkerTest, EverybodyElseServesOnAndNothingIsLost) {
+  Create({.workers_max = 5});
+  StartWorkers(3);
+  if (HasFatalFailure()) return;
+  ClientLoad load(listener_, 200);
+  load.RunUntil(Clock::now() + milliseconds(200));
+  ASSERT_TRUE(load.Finish(kSoon));
+  const size_t descriptors = OpenDescriptors();
+  const size_t kilobytes = ResidentKilobytes();
+  const auto cpu_before = std::clock();
+  const pid_t hostile = Fork([&] {
+    load.CloseInChild();
+    close(listener_.fd());
+    const int bell = workers_->Descriptors()[1];
+    const auto port = workers_->Join();
+    if (!port.ok()) _exit(1);
+    raise(SIGSTOP);
+    Scribble(GetParam(), bell);
+  });
+  ASSERT_TRUE(HaveJoined(4));
+  int status = 0;
+  ASSERT_EQ(waitpid(hostile, &status, WUNTRACED), hostile);
+  kill(hostile, SIGCONT);
+  const auto begun = Clock::now();
+  const uint64_t answered_before = load.answered();
+  load.RunUntil(begun + (GetParam() == What::kRandom ? LongTime() : LongTime() / 3));
+  EXPECT_TRUE(load.Finish(kSoon)) << load.waiting() << " wait";
+  const uint64_t answered = load.answered() - answered_before;
+  // The parent lives on as before, but for the hostile worker.
+  const std::chrono::duration<double> seconds = Clock::now() - begun;
+  const double cpu = static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC;
+  const size_t descriptors_then = OpenDescriptors();
+  const size_t kilobytes_then = ResidentKilobytes();
+  EXPECT_LE(descriptors_then, descriptors + 1);
+  EXPECT_LT(kilobytes_then, kilobytes + 4'096);
+  for (int i = 0; i < 10; ++i) EXPECT_NE(AskOnce(listener_).pid, hostile);
+  // Nonsense that it has left behind is put right.
+  Kill(hostile);
+  ASSERT_TRUE(HaveJoined(3));
+  StartWorker();
+  ASSERT_TRUE(HaveJoined(4));
+  EXPECT_TRUE(Becomes([&] {
+    EXPECT_NE(AskOnce(listener_).pid, 0);
+    uint32_t open = 0;
+    for (const auto& [pid, worker] : Living()) open = std::max(open, worker.open);
+    return open <= 1;
+  }));
+  ExpectEven(4, 4);
+  std::printf(
+      "%.1f s: %llu answered, %llu lost, %llu refused; the longest waited %lld ms; parent and "
+      "clients used %.0f %% of a CPU; descriptors %zu -> %zu, resident kB %zu -> %zu\n",
+      seconds.count(), static_cast<unsigned long long>(answered),
+      static_cast<unsigned long long>(load.lost()), static_cast<unsigned long long>(load.refused()),
+      static_cast<long long>(load.longest().count()), 100 * cpu / seconds.count(), descriptors,
+      descriptors_then, kilobytes, kilobytes_then);
+  EXPECT_GT(answered, 0u);
+  EXPECT_EQ(load.lost(), 0u);
+  EXPECT_EQ(load.refused(), 0u);
+  for (const pid_t pid : pids_) EXPECT_EQ(kill(pid, 0), 0);
+}
+
+std::string NameOf(const ::testing::TestParamInfo<What>& instance) {
+  constexpr const char* kNames[] = {"random", "harmful", "zeros", "ones", "by_turns"};
+  return kNames[static_cast<size_t>(instance.param)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Words, HostileWorkerTest,
+                         ::testing::Values(What::kRandom, What::kHarmful, What::kZeros, What::kOnes,
+                                           What::kByTurns),
+                         NameOf);
+
+}  // namespace
+}  // namespace ringmaster::testing
