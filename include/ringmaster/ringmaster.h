@@ -66,7 +66,7 @@
 // does not know becomes zero. In a struct that is passed to a callback, the library has set it.
 //
 // Values. Durations are nanoseconds. An `int` that is called yes or no takes 1 and 0 only. Texts
-// are of characters up to a 0, and copied where they are kept.
+// end with a 0, and are copied where they are kept.
 //
 // fork. As balancer.h says: create the balancer after the last fork of a daemon. A child that was
 // forked later can free its handles, and call ringmaster_after_fork_in_child; everything else
@@ -580,7 +580,8 @@ int ringmaster_port_watch_sight(ringmaster_port* port);
 int64_t ringmaster_port_surplus(const ringmaster_port* port);
 
 // How many of `ready` connections that have something to do this worker should pass on, because
-// others wait who could begin at once. Needs hints. On the worker's thread.
+// others wait who could begin at once. Needs hints. On the worker's thread. -EINVAL for more than
+// INT32_MAX.
 int64_t ringmaster_port_to_pass_on(ringmaster_port* port, size_t ready);
 
 // Change the options of these names from the next decision on. Any thread, as long as no other

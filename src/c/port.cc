@@ -1,5 +1,6 @@
 #include <unistd.h>
 #include <cerrno>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <utility>
@@ -275,6 +276,10 @@ int64_t ringmaster_port_surplus(const ringmaster_port* port) {
 
 int64_t ringmaster_port_to_pass_on(ringmaster_port* port, size_t ready) {
   if (port == nullptr) return Null("port");
+  if (ready > INT32_MAX) {
+    return ringmaster::c::Failed(absl::InvalidArgumentError(
+        "ready is more than INT32_MAX: it is how many connections have something to do now"));
+  }
   return static_cast<int64_t>(port->port.ToPassOn(ready));
 }
 

@@ -211,6 +211,7 @@ static void PassesOnAndGivesHints(void) {
   MUST(ringmaster_port_adopt(other, &lease));
   EXPECT(ringmaster_port_surplus(other) == 1 && ringmaster_port_surplus(it.port) == 0);
   EXPECT(ringmaster_port_to_pass_on(other, 2) == 0);
+  EXPECT_ERROR(ringmaster_port_to_pass_on(other, SIZE_MAX), EINVAL, "ready is more than");
   EXPECT_ERROR(ringmaster_port_adopt(other, NULL), EINVAL, "lease is null");
   MUST(ringmaster_lease_release(&lease));
   MUST(ringmaster_connection_close(&connection));
