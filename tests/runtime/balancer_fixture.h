@@ -14,6 +14,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -59,6 +60,23 @@ bool Eventually(Condition condition) {
     std::this_thread::yield();
   }
   return true;
+}
+
+// Asks `connections` times, one after the other, and goes on until `done`. Returns how many were
+// served. For tests in which each of several workers must get something: while a busy machine keeps
+// the thread of one from running, the others get all. A worker that is never woken ends the test.
+template <typename Condition>
+uint64_t AskUntil(const Listener& listener, uint64_t connections, Condition done) {
+  constexpr uint64_t kConnectionsMax = 100'000;
+  uint64_t served = 0;
+  for (; served < connections || !done(); ++served) {
+    const int server = served == kConnectionsMax ? -1 : AskWhoServes(listener);
+    if (server >= 0) continue;
+    ADD_FAILURE() << "after " << served << " connections: "
+                  << (served == kConnectionsMax ? "still not done" : strerror(-server));
+    break;
+  }
+  return served;
 }
 
 // Each of the clients gets an answer, which begins with a byte. Closes them.

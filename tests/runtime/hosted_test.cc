@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -119,9 +120,12 @@ TEST_F(HostedTest, ALoopDrivesItAndServesBesideOtherWorkers) {
   HostThread host(*balancer_, std::move(port), &mailbox);
   std::array<std::unique_ptr<Worker>, 3> workers;
   for (auto& worker : workers) worker = AddWorker({source});
-  for (int i = 0; i < 2000; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
-  EXPECT_GT(host.served(), 0u);
-  for (const auto& worker : workers) EXPECT_GT(worker->claimed(), 0u);
+  const uint64_t served = AskUntil(listener, 2000, [&] {
+    return host.served() > 0 && std::all_of(workers.begin(), workers.end(), [](const auto& worker) {
+             return worker->claimed() > 0;
+           });
+  });
+  EXPECT_EQ(balancer_->Stats().accepted, served);
 }
 
 TEST_F(HostedTest, EveryIntakeAndHandoffWorks) {
@@ -194,10 +198,8 @@ TEST_F(HostedTest, AWorkerOnTheHostNeedsNoDoorbell) {
   HostThread host(*balancer_, std::move(port));
   {
     const auto worker = AddWorker({source});
-    for (int i = 0; i < 500; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
-    EXPECT_GT(worker->claimed(), 0u);
+    AskUntil(listener, 500, [&] { return worker->claimed() > 0 && host.served() > 200; });
   }
-  EXPECT_GT(host.served(), 200u);
   EXPECT_EQ(balancer_->Stats().workers[0].doorbells, 0u);
   for (int i = 0; i < 100; ++i) ASSERT_GE(AskWhoServes(listener), 0) << i;
 }
