@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <iterator>
 #include <memory>
@@ -151,7 +152,8 @@ class EchoExamplesTest : public ExamplesTest, public ::testing::WithParamInterfa
 
 INSTANTIATE_TEST_SUITE_P(All, EchoExamplesTest,
                          ::testing::Values("epoll_loop", "epoll_loop_in_c", "uring_loop",
-                                           "libuv_loop", "asio_loop", "hosted_on_loop"),
+                                           "libuv_loop", "asio_loop", "hosted_on_loop",
+                                           "forked_workers"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 TEST_P(EchoExamplesTest, EchoesAndDoesNotWaitForSilentClients) {
@@ -198,9 +200,9 @@ class EveryExampleTest : public ExamplesTest, public ::testing::WithParamInterfa
 INSTANTIATE_TEST_SUITE_P(All, EveryExampleTest,
                          ::testing::Values("epoll_loop", "epoll_loop_in_c", "uring_loop",
                                            "libuv_loop", "asio_loop", "hosted_on_loop",
-                                           "hosted_on_ring", "graceful_shutdown", "leaving_worker",
-                                           "hand_over", "rolling_restart", "rolling_reuseport",
-                                           "own_policy", "udp_tickets"),
+                                           "forked_workers", "hosted_on_ring", "graceful_shutdown",
+                                           "leaving_worker", "hand_over", "rolling_restart",
+                                           "rolling_reuseport", "own_policy", "udp_tickets"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 // The balancer may have ended before its workers have joined. The signal waits until the program
@@ -240,6 +242,39 @@ TEST_F(ExamplesTest, ARangeOfAddressesBelongsToOneWorker) {
     EXPECT_NE(other, "served by worker 0\n");
   }
   ExpectToEnd();
+}
+
+TEST_F(ExamplesTest, AForkedWorkerThatIsKilledIsReplacedAndNoneOutlivesItsParent) {
+  Start("forked_workers");
+  if (HasFatalFailure()) return;
+  const auto workers = [&] {
+    const std::string parent = std::to_string(child_->pid());
+    std::ifstream children("/proc/" + parent + "/task/" + parent + "/children");
+    return std::set<pid_t>(std::istream_iterator<pid_t>(children), {});
+  };
+  const auto becomes = [&](const auto& what) {
+    const auto until = Clock::now() + kSoon;
+    while (!what() && Clock::now() < until) poll(nullptr, 0, 1);
+    return what();
+  };
+  ASSERT_TRUE(becomes([&] { return workers().size() == 4; }));
+  const pid_t killed = *workers().begin();
+  kill(killed, SIGKILL);
+  EXPECT_TRUE(becomes([&] { return workers().size() == 4 && !workers().contains(killed); }));
+  const int client = Connect();
+  Send(client, "still there\n");
+  EXPECT_EQ(ReadLine(client), "still there\n");
+  // What is left of it would go on accepting.
+  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  const std::set<pid_t> orphans = workers();
+  child_->Signal(SIGKILL);
+  EXPECT_EQ(child_->WaitForExit(kSoon), 128 + SIGKILL);
+  for (const pid_t worker : orphans) {
+    int status = 0;
+    EXPECT_EQ(waitpid(worker, &status, 0), worker);
+    EXPECT_TRUE(WIFEXITED(status));
+  }
+  close(client);
 }
 
 // One after the other leaves, until the last one has all clients, who are asking all the time.
