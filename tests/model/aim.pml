@@ -932,11 +932,30 @@ inline Claim() {
 #else
 #define MAY_STALL
 #endif
+#if SOURCES == 1
+#define OTHERS_TOLD true
+#else
+#define OTHERS_TOLD (others == 0 || others == 2)
+#endif
+#if SOURCES == 1 || defined(BAD_KEEPS_THE_OTHERS)
+#define OTHERS_DUE false
+#else
+#define OTHERS_DUE (got && others == 0 && claimable[AT(1 - s, w)] > 0)
+#endif
+#if SOURCES == 1 || defined(BAD_KEEPS_WHAT_IT_PASSED)
+#define PASSED_ANY false
+#else
+#define PASSED_ANY (others == 0 && claimable[AT(0, w)] > 0)
+#endif
 
 proctype Worker(byte w) provided (!frozen[w]) {
   VISITOR;
   byte mask;
   bool sighted, got, asking;
+#if SOURCES > 1
+  byte others; /* since it woke, other desks than those of its claims: 0 not visited, 1 is visiting,
+                  2 visited after it had accepted, 3 visited at the end */
+#endif
 #ifdef FALSE_WAKEUPS
   bool in_vain;
 #endif
@@ -1105,9 +1124,19 @@ visit:
   Visit(w);
 left:
   atomic {
+    true;
+left_again:
     if
     :: asking -> goto ask_next
-    :: !asking && got ->
+#if SOURCES > 1
+    :: !asking && OTHERS_DUE -> /* it serves, and that takes time */
+       others = 1;
+       s = 1 - s;
+       goto visit
+    :: !asking && others == 1 -> others = 2; s = 1 - s; goto left_again
+    :: !asking && others == 3 -> s = SOURCES - 1; goto next_source
+#endif
+    :: !asking && !OTHERS_DUE && OTHERS_TOLD && got ->
        got = false;
        s = 0;
        if
@@ -1118,7 +1147,7 @@ left:
        :: goto claim_again
 #endif
        fi
-    :: !asking && !got -> goto next_source
+    :: !asking && !OTHERS_DUE && OTHERS_TOLD && !got -> goto next_source
     fi
   };
 
@@ -1127,12 +1156,19 @@ next_source:
   atomic {
     if
     :: s + 1 < SOURCES -> s++; goto claim
-    :: s + 1 == SOURCES -> s = 0
+    :: s + 1 == SOURCES && PASSED_ANY -> /* it came just before the worker said that it does not wait */
+       others = 3;
+       s = 0;
+       goto visit
+    :: s + 1 == SOURCES && !PASSED_ANY -> s = 0
     fi;
 #else
   atomic {
 #endif
     sighted = false;
+#if SOURCES > 1
+    others = 0;
+#endif
 #ifdef FALSE_WAKEUPS
     if :: in_vain -> false_wakeups++; in_vain = false :: else fi;
     ASSERT(few_false_wakeups, false_wakeups <= FALSE_WAKEUPS);
