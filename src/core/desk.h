@@ -45,7 +45,8 @@
 //    claim, reads `hungry` afterwards and visits. So does whoever gives a place back of a worker
 //    that waits and had none: a lease, or a master.
 //  * Busy. A worker that has just said that it does not wait visits the desks from which it has
-//    permits. One that was woken by a permit does so when it has accepted by that.
+//    permits. One that was woken by a permit does so when it has accepted by that, or when it has
+//    claimed all in vain.
 //  * No place. A permit holds no place, and is no open connection.
 //  * Sights. The holder takes the listener out of the sight of a worker that has no permit.
 //  * Marks. If something waits and nothing moves, the master rings the workers that have permits,

@@ -100,7 +100,8 @@ void VisitDesks(PortShared& worker, const Channel* but_at, uint32_t but) {
 bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::FunctionRef<void()> claimed,
                      absl::FunctionRef<void(AcceptedByPermit)> serve) {
   bool more = false;
-  bool is_busy = false;
+  bool claimed_any = false;
+  bool has_visited = false;  // the desks of its other permits, since it says that it does not wait
   const size_t channels = worker.channels.size();
   for (size_t i = 0; i < channels; ++i) {
     // In turn, so that no master is always served last.
@@ -116,6 +117,7 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
       for (; left > 0 && connections_max > 0 && !worker.left_in_claim; --left) {
         AcceptedByPermit accepted;
         const Outcome outcome = AcceptByOne(worker, channel, index, claimed, accepted);
+        claimed_any |= outcome != Outcome::kNoPermit;
         if (outcome != Outcome::kAccepted) {
           // It does not try again. A permit that is issued anew makes the sight ready if anything
           // waits.
@@ -125,7 +127,7 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
         --connections_max;
         channel.next_source = (index + 1) % kSourcesMax;
         // Not before it has accepted: what waits may be for a permit that it comes to next.
-        if (!std::exchange(is_busy, true)) VisitDesks(worker, &channel, index);
+        if (!std::exchange(has_visited, true)) VisitDesks(worker, &channel, index);
         serve(accepted);
       }
       if (permits.Read().claimable == 0) pending.Remove(index);
@@ -134,6 +136,8 @@ bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::Function
     };
     pending.ForEach(accept, channel.next_source);
   }
+  // It may have got a permit of a source that it had passed, just before it claimed the first.
+  if (claimed_any && !has_visited && !worker.left_in_claim) VisitOwnDesks(worker);
   return more;
 }
 

@@ -23,7 +23,8 @@ struct AcceptedByPermit {
 // and calls `serve` for each. No permit is claimed before the last connection was served, and the
 // desk is visited before each.
 // `claimed` is called when the first permit is claimed: from then on the worker may say that it
-// does not wait. So the desks from which it has its other permits are visited before it serves.
+// does not wait. So the desks from which it has its other permits are visited before it serves, or
+// when it has found nothing anywhere.
 // Returns whether it may have more. The worker's thread; not in a forked child. After a callback in
 // which the port has left, `left` must hold, and nothing more is done.
 bool AcceptByPermits(PortShared& worker, size_t& connections_max, absl::FunctionRef<void()> claimed,

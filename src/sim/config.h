@@ -180,10 +180,9 @@ enum class Breakage : uint8_t {
   kSightSleepsOn,          // a sight that was shown a source asleep is not woken
   kSightStays,             // a sight goes on showing a source
   kDeskHidesThatItIsBusy,  // a worker that woke for something else keeps its permits
-  kClaimHidesThatItIsBusy,  // a worker that begins to claim offers does not visit either
-  kDeskHidesThatItWaits,    // a worker that is about to wait does not visit hungry desks
-  kFreedPlaceStaysHidden,   // nor does whoever frees a place of one that waits
-  kDeskCallsNobody,         // who closes a desk does not wake the master
+  kDeskHidesThatItWaits,   // a worker that is about to wait does not visit hungry desks
+  kFreedPlaceStaysHidden,  // nor does whoever frees a place of one that waits
+  kDeskCallsNobody,        // who closes a desk does not wake the master
   kMasterNeverLooksAtDesk,  // the master does not look after desks
 };
 

@@ -69,7 +69,7 @@ void InboxWorker::Advance() {
       if (permits_->VisitNext()) return Go(Next::kVisitOwn, world_->StepCost());
       return Go(Next::kBegin, WorkFirst());
     case Next::kLookBeforeOffers:
-      if (!world_->Breaks(Breakage::kClaimHidesThatItIsBusy)) permits_->ListOwn();
+      permits_->ListOwn();
       return Go(Next::kVisitBeforeOffers, 0);
     case Next::kVisitBeforeOffers:
       if (permits_->VisitNext()) return Go(Next::kVisitBeforeOffers, world_->StepCost());

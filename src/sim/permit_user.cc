@@ -98,14 +98,15 @@ void PermitUser::Begin() {
   masters_done_ = 0;
   places_.clear();
   walks_ = true;
-  at_any_ = is_busy_ = accepted_ = false;
+  at_any_ = is_busy_ = claimed_ = accepted_ = false;
   more_ = false;
 }
 
 // The next source of which it may have permits.
 bool PermitUser::NextPlace() {
   while (places_.empty()) {
-    if (masters_done_++ == permits_.size()) return false;
+    if (masters_done_ == permits_.size()) return false;
+    ++masters_done_;
     const uint32_t master = next_master_;
     next_master_ = master + 1 == permits_.size() ? 0 : master + 1;
     permits_[master]->pending.ForEach([&](uint32_t index) { places_.push_back({master, index}); });
@@ -134,8 +135,13 @@ PermitUser::Did PermitUser::Step(uint32_t& connections_left) {
     more_ |= left_ > 0 && has;
     return Did::kStep;
   }
-  walks_ = NextPlace();
-  return walks_ ? Did::kStep : Did::kOver;
+  if (NextPlace()) return Did::kStep;
+  if (claimed_ && !std::exchange(is_busy_, true)) {
+    ListOwn();
+    return Did::kStep;
+  }
+  walks_ = false;
+  return Did::kOver;
 }
 
 // Tells the checker if the step has taken a place of the worker or given one back.
@@ -231,7 +237,7 @@ PermitUser::Did PermitUser::StepOfClaim(uint32_t& connections_left) {
       source_ = world_->SourceAt(at_.master, at_.index);
       world_->Note("claims a permit", {{"worker", id_}, {"source", source_}});
       world_->checker().OnPermitClaimed(id_, source_);
-      redeems_ = true;
+      redeems_ = claimed_ = true;
       trouble_ = false;
       if (world_->breaks(Breakage::kPermitCountsNot)) PermitsOf(at_).Finish();
       if (world_->breaks(Breakage::kPermitUnmarked)) --state_->redeeming;

@@ -103,7 +103,8 @@ class PermitUser {
   uint32_t left_ = 0;  // permits of it that it had at first
   std::optional<core::PermitClaim> claim_;
   bool walks_ = false;     // between Begin and kOver
-  bool is_busy_ = false;   // it has accepted, and visits the desks of its other permits
+  bool claimed_ = false;   // a permit, so its worker says that it does not wait
+  bool is_busy_ = false;   // and has visited the desks of its other permits, or is about to
   bool accepted_ = false;  // what was accepted is to be served
   bool redeems_ = false;
   bool trouble_ = false;  // the claim could not accept

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <array>
@@ -151,6 +152,54 @@ TEST_F(PermitClaimsTest, NoSourceIsAlwaysServedLast) {
     EXPECT_EQ(more_, i + 1 < 2 * kSources);
   }
   EXPECT_EQ(from, (std::vector<uint64_t>{0, 1, 2, 0, 1, 2}));
+}
+
+// The permit of the first source comes when the worker has passed it, just before it says that it
+// does not wait. It claims nothing anywhere, and does not keep that permit.
+TEST_F(PermitClaimsTest, WhatComesWhileAllIsClaimedInVainGoesToOneThatWaits) {
+  Begin();
+  PortShared* const other = PortShared::Create(balancer_, core::Inbox::WordsFor(1)).value();
+  Channel& theirs = *other->channels[0];
+  theirs.permits = std::make_unique<core::WorkerPermits>();
+  other->state.SayBusy();
+  worker_->state.SayWaiting();
+  const ring::OwnDescriptor sights[] = {ring::OwnDescriptor(epoll_create1(EPOLL_CLOEXEC)),
+                                        ring::OwnDescriptor(epoll_create1(EPOLL_CLOEXEC))};
+  const std::unique_ptr<Policy> policy = RoundRobin();
+  policy->Prepare(2);
+  const CpuTopology topology;
+  AimedSource& aimed = *master().source(0).aimed;
+  const auto open_desk = [&] {
+    aimed.desk.Reserve(2);
+    for (uint32_t i = 0; i < 2; ++i) {
+      PortShared& at = i == 0 ? *worker_ : *other;
+      aimed.desk.seats().push_back({.worker = i,
+                                    .state = &at.state,
+                                    .inbox = &at.channels[0]->inbox,
+                                    .permits = at.channels[0]->permits.get(),
+                                    .sight = sights[i].get(),
+                                    .capacity = UINT32_MAX});
+    }
+    aimed.desk.Open({.policy = policy.get(),
+                     .sights = &aimed.sights,
+                     .hungry = &master().hungry_desks(),
+                     .topology = &topology});
+  };
+  Issue(1);
+  size_t connections_max = SIZE_MAX;
+  AcceptByPermits(
+      *worker_, connections_max,
+      [&] {
+        open_desk();
+        EXPECT_EQ(permits(0).Read().claimable, 1U);
+        worker_->state.SayBusy();
+        other->state.SayWaiting();
+      },
+      [](AcceptedByPermit) { ADD_FAILURE(); });
+  EXPECT_EQ(permits(0).Read().claimable, 0U);
+  EXPECT_EQ(theirs.permits->of_source[0].Read().claimable, 1U);
+  aimed.desk.Close();
+  other->Unref();
 }
 
 // Whatever comes out of the callback, the worker finds the permits that are left.
