@@ -141,6 +141,38 @@ static void RefusesSizesThatNoVersionHas(void) {
   EXPECT(balancer == NULL);
 }
 
+// As the header says them.
+static void FillsInDefaults(void) {
+  ringmaster_balancer_options balancer;
+  ringmaster_source_options source;
+  ringmaster_worker_options worker;
+  ringmaster_shutdown_options end;
+  ringmaster_service_listeners_options service;
+  ringmaster_hand_over_options hand_over;
+  MUST(ringmaster_balancer_options_init(&balancer, sizeof(balancer)));
+  EXPECT(balancer.struct_size == sizeof(balancer) && balancer.host == RINGMASTER_HOST_THREAD);
+  EXPECT(balancer.masters == 1 && balancer.thread_name == NULL && balancer.cpu == -1);
+  EXPECT(balancer.capacity == UINT32_MAX && balancer.recall_after_ns == 10000000);
+  EXPECT(balancer.restrict_ring == 1 && balancer.close_after_fork == 0);
+  EXPECT(balancer.completion_entries == 4096 && balancer.on_event == NULL);
+  MUST(ringmaster_source_options_init(&source, sizeof(source)));
+  EXPECT(source.struct_size == sizeof(source) && source.master == -1);
+  EXPECT(source.intake == RINGMASTER_INTAKE_POLL_ACCEPT && source.start_workers == 1);
+  EXPECT(source.hold == 128 && source.capacity == UINT32_MAX && source.recall == 1);
+  EXPECT(source.age_max_ns == RINGMASTER_FOREVER && source.permits == 1);
+  EXPECT(source.nonblocking == 1 && source.close_on_exec == 1);
+  MUST(ringmaster_worker_options_init(&worker, sizeof(worker)));
+  EXPECT(worker.struct_size == sizeof(worker) && worker.on_host == 0 && worker.ring_fd == -1);
+  EXPECT(worker.handoff == RINGMASTER_HANDOFF_INBOX && worker.tag == 0);
+  EXPECT(worker.capacity == UINT32_MAX && worker.window == 32 && worker.cpu == -1);
+  MUST(ringmaster_shutdown_options_init(&end, sizeof(end)));
+  EXPECT(end.struct_size == sizeof(end) && end.drain_ns == 0 && end.on_ended == NULL);
+  MUST(ringmaster_service_listeners_options_init(&service, sizeof(service)));
+  EXPECT(service.name == NULL && service.unset_environment == 1);
+  MUST(ringmaster_hand_over_options_init(&hand_over, sizeof(hand_over)));
+  EXPECT(hand_over.start_max_ns == INT64_C(60000000000) && hand_over.on_failed == NULL);
+}
+
 // --- Values --------------------------------------------------------------------------------------
 
 // Each is asked for alone; what the C++ library checks is seen to arrive there.
@@ -215,6 +247,7 @@ int main(int argc, char** argv) {
   TakesStructsOfEarlierVersions();
   RefusesWhatLaterVersionsSay();
   RefusesSizesThatNoVersionHas();
+  FillsInDefaults();
   RefusesBalancersOutOfRange();
   RefusesPoliciesThatCannotBe();
   if (argc > 1) SaysThatIoUringIsRefused(strcmp(argv[1], "EPERM") == 0 ? EPERM : ENOSYS);

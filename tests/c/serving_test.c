@@ -2,6 +2,7 @@
 // statistics: with callbacks and without. One thread, which is the worker's and the clients' at
 // once; it waits for what the balancer's thread does by the descriptors that say so.
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -169,6 +170,14 @@ static void PassesOnAndGivesHints(void) {
   EXPECT_ERROR(ringmaster_balancer_add_worker(it.balancer, mailbox, &options, &other), EINVAL,
                "window is 0");
   options.window = 8;
+  options.capacity = 0;
+  EXPECT_ERROR(ringmaster_balancer_add_worker(it.balancer, mailbox, &options, &other), EINVAL,
+               "capacity is 0");
+  options.capacity = 1000;
+  options.cpu = -2;
+  EXPECT_ERROR(ringmaster_balancer_add_worker(it.balancer, mailbox, &options, &other), EINVAL,
+               "cpu -2");
+  options.cpu = 0;
   EXPECT_ERROR(ringmaster_balancer_add_worker(it.balancer, NULL, &options, &other), EINVAL, "ring");
   EXPECT_ERROR(ringmaster_balancer_add_worker(it.balancer, mailbox, &options, NULL), EINVAL,
                "port is null");
@@ -398,6 +407,53 @@ static void RefusesSourcesOutOfRange(void) {
   EXPECT_ERROR(ringmaster_source_resume(it.source), EBUSY, "removed");
   EXPECT_ERROR(ringmaster_source_again(it.source, 0), EBUSY, "removed");
   Stop(&it);
+}
+
+// What is accepted is as the source says.
+static void AcceptsAsTheSourceSays(void) {
+  int as_asked;
+  for (as_asked = 0; as_asked <= 1; ++as_asked) {
+    server it;
+    ringmaster_source_options options;
+    ringmaster_connection connection;
+    MUST(ringmaster_source_options_init(&options, sizeof(options)));
+    options.nonblocking = as_asked;
+    options.close_on_exec = !as_asked;
+    Start(&it, NULL, &options);
+    const int client = Connect(it.listen_fd);
+    ClaimOne(it.port, it.mailbox, &connection, NULL);
+    EXPECT(((fcntl(connection.fd, F_GETFL) & O_NONBLOCK) != 0) == as_asked);
+    EXPECT(((fcntl(connection.fd, F_GETFD) & FD_CLOEXEC) != 0) == !as_asked);
+    MUST(ringmaster_connection_close(&connection));
+    close(client);
+    Stop(&it);
+  }
+}
+
+// A worker that gives hints accepts by itself, unless the source says no.
+static void DecidesBeforehandIfTheSourceSaysSo(void) {
+  int permits, i;
+  for (permits = 0; permits <= 1; ++permits) {
+    server it;
+    ringmaster_source_options options;
+    ringmaster_connection connection;
+    MUST(ringmaster_source_options_init(&options, sizeof(options)));
+    options.permits = permits;
+    Start(&it, NULL, &options);
+    for (i = 0; i < 1000; ++i) {
+      MUST(ringmaster_port_before_wait(it.port));
+      const int client = Connect(it.listen_fd);
+      do {
+        WaitFor((int)MUST(ringmaster_mailbox_fd(it.mailbox)));
+        MUST(ringmaster_port_after_wait(it.port, 1));
+      } while (MUST(ringmaster_port_claim_one(it.port, &connection, NULL)) == 0);
+      MUST(ringmaster_connection_close(&connection));
+      close(client);
+      if (i >= 20 && (!permits || StatsOfFirstWorker(it.balancer).by_permit > 0)) break;
+    }
+    EXPECT((StatsOfFirstWorker(it.balancer).by_permit > 0) == permits);
+    Stop(&it);
+  }
 }
 
 // --- Tickets -------------------------------------------------------------------------------------
@@ -746,6 +802,31 @@ static void RefusesInAForkedChild(void) {
   Stop(&it);
 }
 
+// In a child, because a handler of forks is there for good.
+static void ClosesByItselfAfterForks(void) {
+  int status = -1;
+  const pid_t child = fork();
+  if (child == 0) {
+    ringmaster_balancer_options options;
+    ringmaster_balancer* balancer = NULL;
+    ringmaster_mailbox* mailbox = NULL;
+    MUST(ringmaster_balancer_options_init(&options, sizeof(options)));
+    options.close_after_fork = 1;
+    MUST(ringmaster_balancer_create(&options, &balancer));
+    MUST(ringmaster_mailbox_create(&mailbox));
+    const pid_t grandchild = fork();
+    if (grandchild == 0) {
+      EXPECT_ERROR(ringmaster_mailbox_fd(mailbox), EBUSY, "forked");
+      _exit(0);
+    }
+    EXPECT(grandchild > 0 && waitpid(grandchild, &status, 0) == grandchild && status == 0);
+    MUST(ringmaster_mailbox_free(mailbox));
+    MUST(ringmaster_balancer_free(balancer));
+    _exit(0);
+  }
+  EXPECT(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
 static void SaysWhichVersionItIs(void) {
   char version[32];
   snprintf(version, sizeof(version), "%d.%d.%d", RINGMASTER_VERSION_MAJOR, RINGMASTER_VERSION_MINOR,
@@ -767,11 +848,14 @@ int main(void) {
   PassesOnAndGivesHints();
   DecidesByAPolicyOfTheProgram();
   RefusesSourcesOutOfRange();
+  AcceptsAsTheSourceSays();
+  DecidesBeforehandIfTheSourceSaysSo();
   RedeemsTickets();
   HandsOverAsCompletions();
   TellsNumbers();
   EndsWithAReport();
   TellsEvents();
   RefusesInAForkedChild();
+  ClosesByItselfAfterForks();
   return 0;
 }
