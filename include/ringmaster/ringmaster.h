@@ -165,9 +165,8 @@ int ringmaster_connection_close(ringmaster_connection* connection);
 // Who drives the master: Host of balancer.h.
 enum {
   RINGMASTER_HOST_THREAD = 0,  // a thread of the balancer's own
-  RINGMASTER_HOST_LOOP =
-      1,                    // a loop of yours: ringmaster_balancer_fd, ringmaster_balancer_run_once
-  RINGMASTER_HOST_RING = 2  // the same, with an io_uring that the loop lends
+  RINGMASTER_HOST_LOOP = 1,    // a loop of yours, by ringmaster_balancer_fd
+  RINGMASTER_HOST_RING = 2     // a loop of yours, by an io_uring that it lends
 };
 
 // What is reported while a balancer runs: Event::Kind of balancer.h.
@@ -394,9 +393,14 @@ int ringmaster_policy_create(const ringmaster_policy_functions* functions,
 // The policy's name, parameters included: valid until it is freed or passed on. Null for null.
 const char* ringmaster_policy_name(const ringmaster_policy* policy);
 
+// Frees a policy that was not passed on.
 int ringmaster_policy_free(ringmaster_policy* policy);
 
 // --- Sources -------------------------------------------------------------------------------------
+
+// Any thread may call the functions of a source. Those that return 0 answer -EBUSY when the source
+// was removed, when the balancer has ended, in a forked child, and, but for ringmaster_source_again
+// and ringmaster_source_pass_on, in callbacks of the balancer.
 
 // How arrivals are obtained: Intake of balancer.h.
 enum {
@@ -446,11 +450,13 @@ int ringmaster_source_join(ringmaster_source* source, ringmaster_port* port, uin
 // thread. -EINVAL and -EBUSY as above.
 int ringmaster_source_leave(ringmaster_source* source, ringmaster_port* port);
 
-// Stops and resumes the intake. What was accepted is still dealt.
+// Stops and resumes the intake. What was accepted is still dealt. Resuming also starts a source
+// that waits for start_workers.
 int ringmaster_source_pause(ringmaster_source* source);
 int ringmaster_source_resume(ringmaster_source* source);
 
-// Decides by `policy` from the next arrival on. Takes `policy`, also when it fails.
+// Decides by `policy` from the next arrival on. Takes `policy`, also when it fails. -EINVAL for
+// null, and for a policy that needs facts of connections where arrivals are tickets.
 int ringmaster_source_set_policy(ringmaster_source* source, ringmaster_policy* policy);
 
 // RINGMASTER_INTAKE_READINESS, for workers with RINGMASTER_HANDOFF_COMPLETION or
@@ -474,7 +480,7 @@ int ringmaster_source_pass_on(ringmaster_source* source, int fd, ringmaster_leas
 // Source::Remove of balancer.h has. The handle is of no use afterwards, and still to be freed.
 int ringmaster_source_remove(ringmaster_source* source);
 
-// The index in events and statistics.
+// The index in events and statistics, also when it was removed.
 int ringmaster_source_index(const ringmaster_source* source);
 
 // Frees the handle. The source goes on: ringmaster_source_remove ends it, or the balancer's end.
@@ -499,6 +505,7 @@ int ringmaster_mailbox_create(ringmaster_mailbox** mailbox);
 // Edge-triggered loops claim until nothing is left.
 int ringmaster_mailbox_fd(const ringmaster_mailbox* mailbox);
 
+// Frees the handle. A port that it serves keeps it going until it leaves.
 int ringmaster_mailbox_free(ringmaster_mailbox* mailbox);
 
 // WorkerOptions of balancer.h, which says more of each. With a mailbox leave ring_fd, tag and
@@ -637,6 +644,8 @@ int ringmaster_ticket_accept(ringmaster_ticket* ticket, ringmaster_connection* c
 // afterwards.
 int ringmaster_ticket_again(ringmaster_ticket* ticket, int error);
 
+// Ends the ticket: it counts as open no more. Without ringmaster_ticket_again before, it says that
+// the worker had no trouble.
 int ringmaster_ticket_free(ringmaster_ticket* ticket);
 
 // --- Statistics ----------------------------------------------------------------------------------
@@ -655,25 +664,25 @@ typedef struct ringmaster_totals {
   uint64_t master_wakes;  // how often the master has looked
 } ringmaster_totals;
 
-// SourceStats of stats.h.
+// SourceStats of stats.h: of one source. Of tickets where there is no connection.
 typedef struct ringmaster_source_stats {
   size_t struct_size;
-  uint32_t source;  // index
-  int aimed;        // yes or no: it is decided who gets the next connection
-  uint64_t accepted;
-  uint64_t passed_on;
-  uint64_t claimed;
-  uint64_t refused;
-  uint64_t dropped;
-  uint64_t gone;
-  uint64_t held;
-  uint64_t set_aside;
-  int64_t oldest_set_aside_ns;
-  uint64_t times_set_aside;
-  uint64_t pauses;
-  uint64_t rearms;
-  uint64_t errors;
-  uint64_t policy_faults;
+  uint32_t source;              // index
+  int aimed;                    // yes or no: it is decided who gets the next connection
+  uint64_t accepted;            // arrivals
+  uint64_t passed_on;           // how often one of its connections was passed on
+  uint64_t claimed;             // arrivals that workers have claimed
+  uint64_t refused;             // closed by a shutdown or a removal, not served
+  uint64_t dropped;             // closed as too old or gone; tickets that were withdrawn
+  uint64_t gone;                // those of `dropped` whose clients had hung up
+  uint64_t held;                // accepted, not offered, at this moment
+  uint64_t set_aside;           // of these, those that the policy has picked nobody for
+  int64_t oldest_set_aside_ns;  // for how long the oldest of them has been set aside
+  uint64_t times_set_aside;     // how often an arrival was set aside
+  uint64_t pauses;              // how often the intake stopped
+  uint64_t rearms;              // how often it was armed after the first time
+  uint64_t errors;              // accepts that failed
+  uint64_t policy_faults;       // how often the policy picked beyond its candidates
   // Of listening TCP sockets; -1: not known. How long the kernel's queue is and may become, and how
   // many clients the kernel has discarded because it was full.
   int64_t backlog;
@@ -681,22 +690,22 @@ typedef struct ringmaster_source_stats {
   int64_t backlog_overflows;
 } ringmaster_source_stats;
 
-// WorkerStats of stats.h.
+// WorkerStats of stats.h: of one worker.
 typedef struct ringmaster_worker_stats {
   size_t struct_size;
-  uint32_t worker;  // index
-  uint32_t unclaimed;
-  uint32_t open;
-  uint32_t reserved;  // 0
-  uint64_t assigned;
-  uint64_t claimed;
-  uint64_t by_permit;
-  uint64_t recalled;
-  uint64_t moved;
-  uint64_t doorbells;
-  uint64_t stalls;
-  uint64_t table_full;
-  int64_t oldest_unclaimed_ns;
+  uint32_t worker;              // index
+  uint32_t unclaimed;           // offers that wait for it at this moment
+  uint32_t open;                // connections that it has open, offers included
+  uint32_t reserved;            // 0
+  uint64_t assigned;            // offers made to it
+  uint64_t claimed;             // of these, those that it has claimed
+  uint64_t by_permit;           // of these, connections that it has accepted itself
+  uint64_t recalled;            // offers taken back from it
+  uint64_t moved;               // offers that went from it to a worker that waited
+  uint64_t doorbells;           // doorbells sent
+  uint64_t stalls;              // how often it was found not to move
+  uint64_t table_full;          // connections that did not fit into its file table
+  int64_t oldest_unclaimed_ns;  // for how long its oldest offer has waited
 } ringmaster_worker_stats;
 
 // A consistent snapshot. It wakes the master once; stats.h says what it costs. After the end it is
@@ -704,6 +713,7 @@ typedef struct ringmaster_worker_stats {
 // of a balancer with several masters.
 int ringmaster_balancer_stats(const ringmaster_balancer* balancer, ringmaster_stats** stats);
 
+// Of all sources and workers together.
 int ringmaster_stats_totals(const ringmaster_stats* stats, ringmaster_totals* totals);
 
 // How many sources and workers the snapshot has, and each of them by its position from 0. Those
@@ -718,6 +728,7 @@ int ringmaster_stats_worker(const ringmaster_stats* stats, size_t position,
 // The sums of the workers that have left.
 int ringmaster_stats_departed(const ringmaster_stats* stats, ringmaster_worker_stats* sums);
 
+// Frees a snapshot.
 int ringmaster_stats_free(ringmaster_stats* stats);
 
 // --- The end -------------------------------------------------------------------------------------
