@@ -31,6 +31,9 @@
 //  * First. A worker that was woken by its sight alone still counts as waiting until it has claimed
 //    a permit. Otherwise a permit that it is about to claim is astray, and may go to and fro
 //    between two workers without end.
+//  * Nonsense. Whoever is broken may write over all of this. Each process puts right what only it
+//    writes, as far as it remembers that (ProcessMember::Heal, ProcessGroup::OnLook; ringmaster-run
+//    remembers less). No loop here goes on for as long as somebody writes.
 //  * Alone. Nobody waits for the keeper. When it dies, every sight wakes its worker, which watches
 //    the listener itself from then on.
 //

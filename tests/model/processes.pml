@@ -33,6 +33,8 @@
  *   FREEZES=0        how many workers freeze for ever, after any step
  *   RECALLS=0        how many times the keeper takes those for frozen who hold the desk or have
  *                    permits, and who are only slow: they go on afterwards, as one that thaws
+ *   WIPES=0          how many times somebody who is broken writes zeros over all that is shared, after
+ *                    any step
  *   DISTRACTIONS=0   how often a worker is woken by something else
  *   VAIN_MAX         if given: how many wake-ups may find no permit, of workers that then look
  *                    themselves
@@ -63,13 +65,16 @@
 #ifndef RECALLS
 #define RECALLS 0
 #endif
+#ifndef WIPES
+#define WIPES 0
+#endif
 #ifndef DISTRACTIONS
 #define DISTRACTIONS 0
 #endif
 #if FREEZES > 0 || RECALLS > 0
 #define MARKS
 #endif
-#if KILLS > 0 || defined(MARKS)
+#if KILLS > 0 || WIPES > 0 || defined(MARKS)
 #define RENEWS
 #endif
 
@@ -118,6 +123,8 @@ byte kills = KILLS;
 byte births = BIRTHS;
 byte freezes = FREEZES;
 byte recalls = RECALLS;
+byte wipes = WIPES;
+byte vain_shows;        /* since somebody accepted: three in vain end it */
 byte distractions = DISTRACTIONS;
 bool given[WORKERS];    /* the slot of a dead worker may be somebody else's */
 byte to_wake[WORKERS + 1]; /* a bit for each sight that a holder has yet to wake */
@@ -529,6 +536,30 @@ deposed: /* it may have made a step that nobody knows of */
 #define ClearMark() skip
 #endif
 
+/* Part of a step: what only the worker itself writes, and is something else now, it puts right. */
+#ifdef BAD_NOT_HEALED
+#define UNHEALED(w) false
+#elif defined(BAD_REDEEMING_NOT_HEALED)
+#define UNHEALED(w) (!taken[w])
+#else
+#define UNHEALED(w) (!taken[w] || redeeming[w] > 0)
+#endif
+inline Heal() {
+#if WIPES > 0
+  if
+  :: UNHEALED(w) ->
+     taken[w] = true;
+#ifndef BAD_REDEEMING_NOT_HEALED
+     claimable[w] = 0;
+     redeeming[w] = 0
+#endif
+  :: else
+  fi
+#else
+  skip
+#endif
+}
+
 /* Part of a step. */
 inline Claim() {
 #if FREEZES > 0
@@ -596,11 +627,16 @@ take:
     atomic {
       sighted = false;
       got = backlog > 0;
-      if :: got -> backlog-- :: else fi
+      if :: got -> backlog--; vain_shows = 0 :: else fi
     };
     atomic {
       ClearMark();
+#if WIPES > 0
+      /* Below zero it is nonsense that counts as a permit which is out. */
+      redeeming[w] = (redeeming[w] > 0 -> redeeming[w] - 1 : 1);
+#else
       redeeming[w]--;
+#endif
       if
       :: !got -> claimable[w] = 0
 #ifdef BAD_NO_VISIT_AFTER
@@ -617,6 +653,7 @@ stray: /* it has no permit */
       sighted = false;
       asked = true;
       ClearMark();
+      Heal();
       shown[w] = true
     };
 
@@ -633,7 +670,20 @@ left:
       had_it = false;
 #endif
 #if !defined(BAD_STRAY_LOWERS) && !defined(BAD_LOWERED_FIRST)
-      if :: asked -> asked = false; goto wait :: else fi;
+      if
+      :: asked -> asked = false; goto wait
+#if WIPES > 0
+      /* It has been woken in vain for long, and accepts without a permit. */
+      :: asked && claimable[w] == 0 && backlog > 0 ->
+         asked = false;
+         waits[w] = false;
+         backlog--;
+         vain_shows = 0;
+         got = true;
+         goto visit
+#endif
+      :: else
+      fi;
 #endif
       asked = false;
 #ifndef LEVEL
@@ -646,6 +696,14 @@ left:
 enter:
 #ifdef MARKS
     atomic { ClearMark() };
+#endif
+#if WIPES > 0
+    atomic {
+      if
+      :: UNHEALED(w) -> Heal(); goto visit
+      :: else
+      fi
+    };
 #endif
     waits[w] = true;
     atomic {
@@ -696,6 +754,9 @@ aside: /* it has put the listener into its own epoll set in the place of its sig
 #if FREEZES > 0
 #define RECALL_DUE \
   (backlog > 0 && (frozen[0] || frozen[1]) && vain_recalls < 3 && !keeper_is_dead && TO_RECALL)
+#elif WIPES > 0
+/* Something waits and nothing moves, so everybody is shown it. */
+#define RECALL_DUE (backlog > 0 && vain_shows < 3)
 #else
 #define RECALL_DUE false
 #endif
@@ -703,7 +764,7 @@ aside: /* it has put the listener into its own epoll set in the place of its sig
 proctype Keeper() provided (!halted[KEEPER]) {
   VISITOR;
   byte w;
-  bool burying;
+  bool burying, showing;
 
   {
     true;
@@ -718,6 +779,8 @@ rest:
 #endif
 #if FREEZES > 0
       :: timeout && RECALL_DUE -> vain_recalls++; goto mark
+#elif WIPES > 0
+      :: timeout && RECALL_DUE -> vain_shows++; showing = true; goto visit
 #endif
       fi
     };
@@ -748,13 +811,17 @@ left:
       FORGET(KEEPER);
       if
       :: burying -> given[w] = true; burying = false
+#if WIPES > 0 && !defined(BAD_ONLY_REPAIRS)
+      :: showing -> Add(0); Add(1)
+#endif
       :: else
       fi;
+      showing = false;
       w = 0;
       goto rest
     }
   } unless { struck == NAME(KEEPER) }
-  d_step { STRUCK; FORGET(KEEPER); w = 0; burying = false }
+  d_step { STRUCK; FORGET(KEEPER); w = 0; burying = false; showing = false }
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -782,6 +849,28 @@ inline Freeze(w_) {
   frozen[w_] = true
 }
 
+#if WIPES > 0
+inline Wipe() {
+  wipes--;
+  word = 0;
+  noted = false;
+  hungry = false;
+  torn = false;
+  k = 0;
+  do
+  :: k < WORKERS ->
+     taken[k] = false;
+     waits[k] = false;
+     claimable[k] = 0;
+     redeeming[k] = 0;
+     shown[k] = false;
+     k++
+  :: else -> break
+  od;
+  k = 0
+}
+#endif
+
 proctype Fate() provided (struck == 0) {
   do
   :: d_step { kills > 0 && !dead[0] -> Kill(0) }
@@ -790,6 +879,9 @@ proctype Fate() provided (struck == 0) {
   :: d_step { freezes > 0 && !dead[1] && !frozen[1] -> Freeze(1) }
 #ifdef KEEPER_DIES
   :: d_step { !keeper_is_dead -> keeper_is_dead = true; Strike(KEEPER) }
+#endif
+#if WIPES > 0
+  :: d_step { wipes > 0 -> Wipe() }
 #endif
   od
 }
@@ -804,8 +896,8 @@ proctype AtRest() {
     :: LEFT(0) || LEFT(1) ->
        ASSERT(all_served, to_come == 0 && backlog == 0);
        if
-       :: keeper_is_dead
-       :: !keeper_is_dead ->
+       :: keeper_is_dead || WIPES > 0 /* the next arrival may have to be shown, too */
+       :: !keeper_is_dead && WIPES == 0 ->
           ASSERT(slots_are_free, dead[0] <= given[0] && dead[1] <= given[1]);
           ASSERT(desk_is_free, word == 0 || frozen[word - 1]);
           if
