@@ -18,6 +18,7 @@ all are).
 """
 
 import argparse
+import getpass
 import json
 import os
 import re
@@ -210,6 +211,33 @@ def puma(folder, port):
             f"{folder}/config.ru"], {}
 
 
+def php_fpm(folder, port):
+    """It speaks FastCGI, so nginx stands in front, which is started apart (see Server)."""
+    fpm = free_port()
+    write(f"{folder}/index.php", "<?php echo \"ok\\n\";\n")
+    write(f"{folder}/fpm.conf", f"""
+[global]
+daemonize = no
+error_log = {folder}/error.log
+[www]
+user = {getpass.getuser()}
+listen = 127.0.0.1:{fpm}
+pm = static
+pm.max_children = {WORKERS}
+""")
+    write(f"{folder}/front.conf", f"""
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/front.log;
+events {{ worker_connections 512; }}
+http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  keepalive_requests 10000000;
+  server {{ listen 127.0.0.1:{port}; location / {{
+    fastcgi_pass 127.0.0.1:{fpm}; fastcgi_param SCRIPT_FILENAME {folder}/index.php;
+    fastcgi_param REQUEST_METHOD $request_method; }} }} }}
+""")
+    return ["php-fpm8.2", "-F", "-n", "-R", "-y", f"{folder}/fpm.conf"], {}
+
+
 # How each starts, and whether a policy helps it: then connections that stay are even.
 SERVERS = {
     "asyncio": (asyncio_forked, True),
@@ -224,6 +252,7 @@ SERVERS = {
     "gunicorn-sync": (gunicorn("-k", "sync"), False),
     "unicorn": (unicorn, False),
     "puma": (puma, False),
+    "php-fpm": (php_fpm, False),
     "apache-prefork": (apache("prefork"), False),
     "node-rr": (node("rr"), False),
     "nginx-mutex": (nginx("accept_mutex on;"), False),
@@ -301,6 +330,11 @@ class Server:
         self.process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=self.folder,
                                         stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
                                         start_new_session=True)  # some signal their whole group
+        self.front = None
+        if os.path.exists(f"{self.folder}/front.conf"):
+            self.front = subprocess.Popen(
+                ["nginx", "-c", f"{self.folder}/front.conf", "-p", self.folder], stdout=self.log,
+                stderr=self.log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + 20
         while True:
             try:
@@ -334,6 +368,9 @@ class Server:
                     pass
             self.process.wait()
         took = time.monotonic() - began
+        if self.front:
+            self.front.terminate()
+            self.front.wait()
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
