@@ -147,7 +147,8 @@ class WorkerProcesses {
   void KeepAcrossExec() const;
 
   // Without a thread of its own: readable when the keeper has something to do. Then call RunOnce,
-  // which does not wait. Watch it level-triggered. With a thread RunOnce does nothing.
+  // which does not wait. Watch it level-triggered. With a thread RunOnce does nothing. In a child
+  // that has joined it is -1.
   int fd() const;
   void RunOnce();
 

@@ -29,7 +29,7 @@ class ProcessGroup final : private processes::KeeperEvents {
 
   // In the parent; elsewhere they do nothing.
   absl::Status AddListener(int listen_fd, uint64_t token);
-  int fd() const { return keeper_->fd(); }
+  int fd() const { return keeper_ == nullptr ? -1 : keeper_->fd(); }
   void RunOnce();
   WorkerProcessesStats Stats();
   void BeginShutdown();

@@ -327,7 +327,7 @@ void Keeper::LookAfter(uint32_t source, int64_t now_ms) {
 
 // Returns how long to wait for the next look, in milliseconds; -1: until something happens.
 int Keeper::LookAfterSources(int64_t now_ms) {
-  LookForWorkers();
+  if (LookForWorkers()) events_.OnBell();
   int wait_ms = events_.OnLook(now_ms);
   for (uint32_t i = 0; i < kWorkersMax; ++i) {
     Worker& worker = area_.workers[i];

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "process_server.h"
+#include "processes/area.h"
 #include "ringmaster/processes.h"
 #include "support/split_mix.h"
 #include "worker_processes_fixture.h"
@@ -44,16 +45,17 @@ std::span<std::atomic<uint32_t>> SharedMemory() {
   return {};
 }
 
-enum class What : uint8_t { kRandom, kHarmful, kZeros, kOnes, kByTurns };
+enum class What : uint8_t { kRandom, kHarmful, kZeros, kOnes, kByTurns, kPermits, kJoined };
 
 // Never returns.
 void Scribble(What what, int bell) {
   const std::span<std::atomic<uint32_t>> words = SharedMemory();
-  if (words.empty()) _exit(1);
+  if (words.size_bytes() < sizeof(processes::Area)) _exit(1);
+  auto& area = *reinterpret_cast<processes::Area*>(words.data());
   SplitMix random(1);
   const uint64_t one = 1;
   for (uint64_t round = 0;; ++round) {
-    static_cast<void>(write(bell, &one, sizeof(one)));
+    if (what < What::kPermits) static_cast<void>(write(bell, &one, sizeof(one)));
     const auto now = what == What::kByTurns ? static_cast<What>(round / 1'000 % 4) : what;
     switch (now) {
       case What::kRandom:
@@ -73,6 +75,13 @@ void Scribble(What what, int bell) {
         for (std::atomic<uint32_t>& word : words) {
           word.store(now == What::kZeros ? 0 : UINT32_MAX, std::memory_order_relaxed);
         }
+        break;
+      // What nobody but its worker could know to be wrong.
+      case What::kPermits:
+        for (processes::Worker& worker : area.workers) worker.of_source[0].permits.Clear();
+        break;
+      case What::kJoined:
+        area.sources[0].joined.store(0);
         break;
     }
   }
@@ -142,13 +151,14 @@ TEST_P(HostileWorkerTest, EverybodyElseServesOnAndNothingIsLost) {
 }
 
 std::string NameOf(const ::testing::TestParamInfo<What>& instance) {
-  constexpr const char* kNames[] = {"random", "harmful", "zeros", "ones", "by_turns"};
+  constexpr const char* kNames[] = {"random",   "harmful", "zeros", "ones",
+                                    "by_turns", "permits", "joined"};
   return kNames[static_cast<size_t>(instance.param)];
 }
 
 INSTANTIATE_TEST_SUITE_P(Words, HostileWorkerTest,
                          ::testing::Values(What::kRandom, What::kHarmful, What::kZeros, What::kOnes,
-                                           What::kByTurns),
+                                           What::kByTurns, What::kPermits, What::kJoined),
                          NameOf);
 
 }  // namespace
