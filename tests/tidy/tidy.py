@@ -288,7 +288,7 @@ def check_headers(root, compilers):
     languages = {path: [["-x", "c++", "-std=c++20"]] for path in files}
     if C_HEADER in languages:
         languages[C_HEADER] += C_LANGUAGES
-    for compiler in compilers:
+    for compiler in dict.fromkeys(compilers):
         command = shlex.split(compiler)
         if not shutil.which(command[0]):
             continue
