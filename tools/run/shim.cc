@@ -274,7 +274,7 @@ int execvp(const char* file, char* const arguments[]) noexcept {
 
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
                 const posix_spawnattr_t* attributes, char* const arguments[],
-                char* const environment[]) noexcept {
+                char* const environment[]) {
   RINGMASTER_NEXT(posix_spawn);
   const Environment with(environment);
   return next(pid, path, actions, attributes, arguments, with.entries);
@@ -282,7 +282,7 @@ int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* 
 
 int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
                  const posix_spawnattr_t* attributes, char* const arguments[],
-                 char* const environment[]) noexcept {
+                 char* const environment[]) {
   RINGMASTER_NEXT(posix_spawnp);
   const Environment with(environment);
   return next(pid, file, actions, attributes, arguments, with.entries);
