@@ -146,7 +146,7 @@ void DrawAims(Prng& prng, SimConfig& config) {
 // Workers with file tables of their own, many of them too small.
 void DrawTables(Prng& prng, SimConfig& config) {
   if (config.hosted) return;  // a master that rides has no table
-  config.slots = prng.OneOf(std::array<uint32_t, 3>{2, 4, 64});
+  config.slots = prng.OneOf(std::array<uint32_t, 4>{1, 2, 4, 64});
   for (SimWorkerConfig& worker : config.workers) {
     if (worker.sight || prng.Chance({1, 4})) continue;
     if (!worker.completions) DrawHandoff(prng, worker);
