@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 # To configure and build everything, tests included, and to try the echo server.
-build_packages=(g++ meson ninja-build pkg-config liburing-dev libabsl-dev libcli11-dev
+# (Without dpkg-dev, meson installs libraries where Debian does not look for them.)
+build_packages=(g++ meson ninja-build pkg-config dpkg-dev liburing-dev libabsl-dev libcli11-dev
                 nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd
                 libuv1-dev libasio-dev)
 # What the tests run besides.

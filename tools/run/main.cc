@@ -140,7 +140,7 @@ int Main(int argc, char** argv) {
   if (shim.empty()) {
     std::fprintf(stderr,
                  "ringmaster-run: libringmaster-run.so is missing; it belongs beside this "
-                 "program, or where it was installed: install both again\n");
+                 "program, or where it was installed: build all targets, or install both again\n");
     return 2;
   }
   Keeper::Options keeper_options{.policy = *choice, .stats_seconds = options.stats_seconds};
