@@ -163,13 +163,14 @@ class Policy {
 
   virtual FactsNeeded facts() const { return {}; }
 
-  // Whether threads of workers may ask it, too: still never two at a time, and each call sees what
-  // the one before has written. Then a source can be decided on before its connections come, so
-  // that the worker that gets one is woken by the kernel, without the master between them
-  // (Port::WatchSight). It is shown workers that wait then, if any do. So a policy whose shares
-  // must be kept although a worker is busy says no. Needs facts() to be empty. The built-in
-  // policies without facts say yes, but for two. `exclusive`: who was woken last, and is awake
-  // still, is not known before an arrival. `weighted-round-robin`: the heaviest worker waits least.
+  // Whether other threads than the master's may ask it, too: those of workers, and those that
+  // release leases. Still never two at a time, and each call sees what the one before has written.
+  // Then a source can be decided on before its connections come, so that the worker that gets one
+  // is woken by the kernel, without the master between them (Port::WatchSight). It is shown workers
+  // that wait then, if any do. So a policy whose shares must be kept although a worker is busy says
+  // no. Needs facts() to be empty. The built-in policies without facts say yes, but for two.
+  // `exclusive`: who was woken last, and is awake still, is not known before an arrival.
+  // `weighted-round-robin`: the heaviest worker waits least.
   virtual bool AnyThread() const { return false; }
 
   // Set-up: every worker index is below `worker_slots` from now on. Called before the first `Pick`,

@@ -58,7 +58,9 @@ class MasterShared;
 // One connection that counts as open at its worker, until the lease is released or destroyed.
 //
 // Threads: any thread may release it, but two threads must not use one lease at once. It may be
-// released after the port and the balancer are gone.
+// released after the port and the balancer are gone. Where the worker had no place left, a policy
+// that may be asked on any thread (Policy::AnyThread) may be asked meanwhile, on the thread that
+// releases.
 //
 // Order: close the connection's descriptor, then release the lease. A balancer that ran out of
 // descriptors tries again at the moment of the release.
