@@ -46,12 +46,12 @@ static void* Work(void* port) {
     for (int fd = 0; ready == 0 && fd < fds; ++fd)  // after 50 ms of quiet: nothing is on its way
       if (ringmaster_lease_held(&open[fd].lease)) shutdown(fd, SHUT_RD);  // then recv is 0
   }
-  return NULL;
+  return ringmaster_port_free(port), free(open), close(epoll_fd), NULL;
 }
 
 int main(int argc, char** argv) {
-  ringmaster_balancer* balancer;
-  ringmaster_source* source;
+  static ringmaster_balancer* balancer;  // both, and the mailboxes, to the end of the process
+  static ringmaster_source* source;
   ringmaster_shutdown_options end;
   sigset_t ends;  // blocked in all threads; sigwait takes them
   sigemptyset(&ends), sigaddset(&ends, SIGINT), sigaddset(&ends, SIGTERM);
