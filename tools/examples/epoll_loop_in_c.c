@@ -50,9 +50,10 @@ static void* Work(void* port) {
 }
 
 int main(int argc, char** argv) {
-  static ringmaster_balancer* balancer;  // both, and the mailboxes, to the end of the process
+  static ringmaster_balancer* balancer;  // both to the end of the process
   static ringmaster_source* source;
-  ringmaster_shutdown_options end;
+  ringmaster_shutdown_options end = {.struct_size = sizeof(end), .drain_ns = 10000000000};
+  pthread_t threads[4];
   sigset_t ends;  // blocked in all threads; sigwait takes them
   sigemptyset(&ends), sigaddset(&ends, SIGINT), sigaddset(&ends, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &ends, NULL);
@@ -69,11 +70,10 @@ int main(int argc, char** argv) {
     Must(ringmaster_mailbox_create(&mailboxes[i]));
     Must(ringmaster_balancer_add_worker(balancer, mailboxes[i], NULL, &port));
     Must(ringmaster_source_join(source, port, 0));
-    if (pthread_create(&(pthread_t){0}, NULL, Work, port)) perror("pthread_create"), _exit(1);
+    if (pthread_create(&threads[i], NULL, Work, port)) perror("pthread_create"), _exit(1);
   }
-  Must(ringmaster_source_resume(source));
-  sigwait(&ends, &got), psignal(got, "no new connections because of");
-  Must(ringmaster_source_remove(source)), close(listen_fd);
-  Must(ringmaster_shutdown_options_init(&end, sizeof(end))), end.drain_ns = 10000000000;
-  Must(ringmaster_balancer_shutdown(balancer, &end, NULL, NULL));
+  Must(ringmaster_source_resume(source)), sigwait(&ends, &got);
+  psignal(got, "no new connections because of"), Must(ringmaster_source_remove(source));
+  close(listen_fd), Must(ringmaster_balancer_shutdown(balancer, &end, NULL, NULL));
+  for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL), ringmaster_mailbox_free(mailboxes[i]);
 }
