@@ -9,7 +9,7 @@
 
 namespace ringmaster::internal {
 
-// The thread that drives the master, inside it (runtime/inside.h).
+// The thread that drives the master, inside it (runtime/inside.h); `running` any thread.
 class EventCallback {
  public:
   // Borrows the function, which may be empty.
@@ -22,12 +22,12 @@ class EventCallback {
   bool wanted() const { return function_ != nullptr; }
   // Does nothing when it is not wanted. Ends the process if the callback throws.
   void Call(const Event& event);
-  // Whether the callback is running, and so it is the callback that asks.
-  bool running() const { return running_; }
+  // Whether the callback is running on this thread, and so it is the callback that asks. Another
+  // thread that is inside the balancer is a policy's, at a desk.
+  bool running() const;
 
  private:
   const std::function<void(const Event&)>& function_;
-  bool running_ = false;
 };
 
 }  // namespace ringmaster::internal
