@@ -252,8 +252,9 @@ class [[nodiscard]] ProcessPort {
              size_t connections_max = std::numeric_limits<size_t>::max());
 
   // Hints, as in Port: call BeforeWait right before the call in which the loop waits, and AfterWait
-  // right after it. Policies go by them: a worker that has not waited for 10 ms gets nothing while
-  // others have. They make no system call, unless somebody wants to know who waits.
+  // right after it. A worker that has not come back to its wait for 10 ms is late: it gets a
+  // connection only where all workers are late. The hints make no system call, unless somebody
+  // wants to know who waits.
   //
   // AfterWait returns whether there is something to claim. Claim it before anything else, so that
   // it does not stand behind what else woke the loop. `by_port`: the wait has brought the sight and
