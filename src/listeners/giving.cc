@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 #include "core/check.h"
 #include "listeners/inherited.h"
 #include "ring/errors.h"
+#include "ring/quiet_thread.h"
 
 namespace ringmaster {
 namespace internal {
@@ -92,19 +92,12 @@ absl::Status Giving::Open(const std::string& path, std::unique_ptr<Succession> s
 }
 
 absl::Status Giving::StartThread() {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  sigset_t all;
-  sigfillset(&all);
-  pthread_attr_setsigmask_np(&attributes, &all);
   const auto run = [](void* self) -> void* {
     static_cast<Giving*>(self)->Run();
     return nullptr;
   };
-  const int error = pthread_create(&thread_, &attributes, run, this);
-  pthread_attr_destroy(&attributes);
+  const int error = ring::StartQuietThread(thread_, "hand-over", run, this);
   if (error != 0) return ring::ErrorStatus(ring::Operation::kStartThread, error);
-  pthread_setname_np(thread_, "hand-over");
   runs_ = true;
   return absl::OkStatus();
 }

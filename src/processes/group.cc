@@ -1,7 +1,6 @@
 #include "processes/group.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "processes/epoll_kernel.h"
+#include "ring/quiet_thread.h"
 
 namespace ringmaster::internal {
 namespace {
@@ -91,25 +91,17 @@ absl::Status ProcessGroup::StartThread() {
   if (stop_ < 0) {
     return absl::ErrnoToStatus(errno, "cannot make an eventfd for the keeper's thread");
   }
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  // The program's signals are for its own threads to take.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_attr_setsigmask_np(&attributes, &all);
   const auto run = [](void* self) -> void* {
     static_cast<ProcessGroup*>(self)->Drive();
     return nullptr;
   };
-  const int error = pthread_create(&thread_, &attributes, run, this);
-  pthread_attr_destroy(&attributes);
+  const int error = ring::StartQuietThread(thread_, options_.thread_name.c_str(), run, this);
   if (error != 0) {
     return absl::ErrnoToStatus(error,
                                "cannot start the keeper's thread: raise the limit of processes "
                                "(ulimit -u), or drive it yourself (own_thread = false)");
   }
   has_thread_ = true;
-  pthread_setname_np(thread_, options_.thread_name.c_str());
   return absl::OkStatus();
 }
 

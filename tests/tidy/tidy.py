@@ -45,7 +45,7 @@ LAYERS = {
     "src/ring": (POLICY_H, "core/", "ring/"),
     "src/listeners": ("ringmaster/", "core/", "ring/", "listeners/"),
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
-    "src/processes": ("ringmaster/", "core/permits.h", "processes/"),
+    "src/processes": ("ringmaster/", "core/permits.h", "ring/quiet_thread.h", "processes/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "c/"),
     # How figures become text, pictures and files, for bench and for the simulator's program, which
