@@ -133,7 +133,10 @@ enum class Mode : uint32_t {
 struct alignas(64) Source {
   NamedWord word;
   std::atomic<Mode> mode{Mode::kFree};
-  // The desk wants to hear who waits next (core/desk.h, rule "hungry").
+  // The desk wants to hear who waits next (core/desk.h, rule "hungry"), or only of one that has no
+  // connection.
+  static constexpr uint32_t kHungry = 1;
+  static constexpr uint32_t kHungryForIdle = 2;
   std::atomic<uint32_t> hungry{0};
   // Something may be half done: the next look renews (processes/desk.h).
   std::atomic<uint32_t> torn{0};
@@ -141,6 +144,13 @@ struct alignas(64) Source {
   std::atomic<uint64_t> joined{0};  // a bit for each worker that watches it
   // The holder's: what the policy remembers (Policy::Save).
   std::array<std::atomic<uint64_t>, kPolicyWords> memory{};
+
+  // Worker, which has said that it waits. Whether it is to visit the desk.
+  bool TakeHungry(uint32_t open) {
+    const uint32_t hunger = hungry.load(std::memory_order_seq_cst);
+    if (hunger == 0 || (hunger == kHungryForIdle && open > 0)) return false;
+    return hungry.exchange(0, std::memory_order_seq_cst) != 0;
+  }
 
   bool Joined(uint32_t worker) const {
     return (joined.load(std::memory_order_seq_cst) >> worker & 1) != 0;

@@ -153,9 +153,14 @@ void Desk::Find() {
   for (auto it = found_.begin(); it != end; ++it) it->marked = false;
 }
 
-bool Desk::AnybodyFree() const {
-  return std::any_of(found_.begin(), found_.begin() + found_count_,
-                     [](const Found& found) { return found.free(); });
+template <typename Is>
+bool Desk::Anybody(Is is) const {
+  return std::any_of(found_.begin(), found_.begin() + found_count_, is);
+}
+
+// Rules "late" and "idle".
+bool Desk::Yields(const Found& found) const {
+  return (found.late && Anybody(IsFree)) || (!found.waits && Anybody(IsIdle));
 }
 
 void Desk::TakeBack(size_t at) {
@@ -174,15 +179,16 @@ void Desk::TakeBackAstray() {
       policy_.OnRecall(found.worker);
     }
     if (found.permits.claimable == 0 || !source_.word.Holds(held_)) continue;
-    if (found.marked || (found.late && AnybodyFree())) TakeBack(i);
+    if (found.marked || Yields(found)) TakeBack(i);
   }
 }
 
 void Desk::AddCandidates(bool late_ones) {
   candidates_count_ = 0;
+  const bool idle = Anybody(IsIdle);
   for (size_t i = 0; i < found_count_; ++i) {
     const Found& found = found_[i];
-    if (found.marked || (found.late && !late_ones)) continue;
+    if (found.marked || (found.late && !late_ones) || (idle && !found.waits)) continue;
     const uint32_t open = found.open + found.permits.claimable;
     positions_[candidates_count_] = static_cast<uint32_t>(i);
     candidates_[candidates_count_++] = {
@@ -191,7 +197,7 @@ void Desk::AddCandidates(bool late_ones) {
         .unclaimed = found.permits.claimable,
         .credit = UINT32_MAX - open,
         .cpu = area_.workers[found.worker].cpu.load(std::memory_order_relaxed),
-        .activity = found.free() ? Activity::kIdle : Activity::kClaiming};
+        .activity = IsFree(found) ? Activity::kIdle : Activity::kClaiming};
   }
 }
 
@@ -240,7 +246,6 @@ Desk::Looked Desk::Look(Wakes& wakes) {
   wanted = wanted == 0 && out == 0 ? 1 : wanted - std::min(wanted, out);
   // Before the next sight is shown: the kernel checks less where a listener stands in one set only.
   if (!ShowWhatIsNeeded(waiting > 0)) return Looked::kDeposed;
-  bool hungry = false;
   for (; wanted > 0; --wanted) {
     AddCandidates(/*late_ones=*/false);
     if (candidates_count_ == 0) AddCandidates(/*late_ones=*/true);
@@ -268,18 +273,16 @@ Desk::Looked Desk::Look(Wakes& wakes) {
     if (!kernel_.Show(sight, asleep)) return Looked::kTrouble;
     if (asleep) wakes.sights[wakes.count++] = sight;
   }
-  // It may stay there for long.
-  for (size_t i = 0; i < found_count_ && !hungry; ++i) {
-    hungry = found_[i].permits.claimable > 0 && found_[i].late;
-  }
-  if (!hungry) return Looked::kDone;
+  // It may stay there for long, or while another one has nothing to do.
+  const auto stays_at_late = [](const Found& it) { return it.permits.claimable > 0 && it.late; };
+  const auto stays_at_busy = [](const Found& it) { return it.permits.claimable > 0 && !it.waits; };
+  if (!Anybody(stays_at_busy)) return Looked::kDone;
   // Rule "hungry" of core/desk.h: whoever began to wait just before it was raised has not read it.
-  source_.hungry.store(1, std::memory_order_seq_cst);
+  source_.hungry.store(Anybody(stays_at_late) ? Source::kHungry : Source::kHungryForIdle,
+                       std::memory_order_seq_cst);
   Find();
-  const bool stays =
-      std::none_of(found_.begin(), found_.begin() + found_count_,
-                   [](const Found& it) { return it.late && it.permits.claimable > 0; });
-  return stays || !AnybodyFree() ? Looked::kDone : Looked::kAgain;
+  const auto is_to_yield = [&](const Found& it) { return it.permits.claimable > 0 && Yields(it); };
+  return Anybody(is_to_yield) ? Looked::kAgain : Looked::kDone;
 }
 
 }  // namespace ringmaster::processes

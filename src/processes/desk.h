@@ -28,6 +28,10 @@
 //    claims its permit when it comes back to its wait. But one that has not waited for kLateNs is
 //    late: it gets a permit only where all are late, and loses it to one that waits. So `hungry` is
 //    raised where a permit stays at a late worker, and where there is no worker at all.
+//  * Idle. While a worker waits that has no connection at all, one that does not wait gets no
+//    permit, and loses what it has: what it would claim later, the idle one serves now. So `hungry`
+//    asks for idle workers (kHungryForIdle) where a permit stays at one that does not wait. Others
+//    that come to wait need not look.
 //  * First. A worker that was woken by its sight alone still counts as waiting until it has claimed
 //    a permit. Otherwise a permit that it is about to claim is astray, and may go to and fro
 //    between two workers without end.
@@ -110,9 +114,9 @@ class Desk {
     bool waits = false;
     bool late = false;
     bool gets_more = false;  // permits, by this look
-
-    bool free() const { return !marked && waits && permits.out() == 0; }
   };
+  static bool IsFree(const Found& it) { return !it.marked && it.waits && it.permits.out() == 0; }
+  static bool IsIdle(const Found& it) { return IsFree(it) && it.open == 0; }
   // Sights that are to wake their workers when the desk is free.
   struct Wakes {
     std::array<uint32_t, kWidthMax> sights;
@@ -130,7 +134,9 @@ class Desk {
   void TakeBack(size_t at);
   void AddCandidates(bool late_ones);
   bool ShowWhatIsNeeded(bool something_waits);
-  bool AnybodyFree() const;
+  template <typename Is>
+  bool Anybody(Is is) const;
+  bool Yields(const Found& found) const;
   void LoadMemory();
   void SaveMemory();
   Pair& PairOf(uint32_t worker) { return area_.workers[worker].of_source[index_]; }

@@ -258,8 +258,7 @@ void ProcessMember::BeforeWait() {
     Source& shared = area().sources[source];
     if (Aside(source)) {
       EpollKernel(shared_->descriptors(), source).Show(worker_, /*asleep=*/false);
-    } else if (shared.hungry.load(std::memory_order_seq_cst) != 0 &&
-               shared.hungry.exchange(0, std::memory_order_seq_cst) != 0) {
+    } else if (shared.TakeHungry(worker.open.load(std::memory_order_relaxed))) {
       Visit(source);
     }
   }

@@ -159,11 +159,69 @@ TEST_F(DeskTest, ABusyWorkerIsAskedAsWellUnlessItIsLate) {
   pair(1).permits.Withdraw();
   Visit(0);
   EXPECT_EQ(Claimable(1), 1u);
-  EXPECT_EQ(source().hungry, 0u);
+  EXPECT_EQ(source().hungry, Source::kHungryForIdle);
   kernel_.now_ns += Desk::kLateNs + 1;
   Visit(0);
   EXPECT_EQ(Claimable(1), 0u);
   EXPECT_EQ(Claimable(0), 1u);
+}
+
+// Else connections wait for a busy worker while another one sleeps.
+TEST_F(DeskTest, WhoeverHasNothingToDoGetsWhatABusyOneWouldClaimLater) {
+  for (const bool round_robin : {false, true}) {
+    SCOPED_TRACE(round_robin);
+    area_ = std::make_unique<Area>();
+    kernel_ = {};
+    source().mode = Mode::kAimed;
+    Begin(2, round_robin ? RoundRobin() : LeastLoaded());
+    for (const uint32_t i : {0u, 1u}) {
+      pair(i).permits.Withdraw();
+      worker(i).open = 1;
+      worker(i).waits = 0;
+      worker(i).woke_at_ns = kernel_.now_ns;
+    }
+    kernel_.waiting = 1;
+    Visit(0);
+    ASSERT_EQ(Out(), 1u);
+    const uint32_t busy = Claimable(0) == 1 ? 0 : 1;
+    const uint32_t other = 1 - busy;
+    // It comes to wait, and has a connection.
+    worker(other).waits = 1;
+    EXPECT_FALSE(source().TakeHungry(worker(other).open));
+    Visit(other);
+    EXPECT_EQ(Claimable(busy), 1u);
+    worker(other).open = 0;
+    EXPECT_TRUE(source().TakeHungry(worker(other).open));
+    Visit(other);
+    EXPECT_EQ(Claimable(busy), 0u);
+    EXPECT_EQ(Claimable(other), 1u);
+    EXPECT_TRUE(kernel_.Wakes(other));
+  }
+}
+
+// Whoever begins to wait just before the desk is hungry has not read it.
+TEST_F(DeskTest, WhoeverHasNothingToDoIsSeenThoughItCameMeanwhile) {
+  Begin(2);
+  for (const uint32_t i : {0u, 1u}) {
+    pair(i).permits.Withdraw();
+    worker(i).open = i;
+    worker(i).waits = 0;
+    worker(i).woke_at_ns = kernel_.now_ns;
+  }
+  worker(0).open = 2;
+  kernel_.waiting = 1;
+  int calls = 0;
+  kernel_.before = [&] {
+    // The permit is out, and its sight is about to be shown.
+    if (Claimable(1) == 0 || std::exchange(calls, 1) != 0) return;
+    worker(0).open = 0;
+    worker(0).waits = 1;
+    EXPECT_FALSE(source().TakeHungry(worker(0).open));
+  };
+  Visit(1);
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(Claimable(0), 1u);
+  EXPECT_EQ(Claimable(1), 0u);
 }
 
 TEST_F(DeskTest, IsHungryWhereAPermitStaysAtALateWorker) {

@@ -620,9 +620,7 @@ void Process::BeforeWait(Set& set, bool sleeps) {
   worker.Moved();
   for (uint32_t source = 0; source < kSourcesMax; ++source) {
     if (set.watches[source].how.load(std::memory_order_relaxed) != Watch::How::kSight) continue;
-    Source& shared = area().sources[source];
-    if (shared.hungry.load(std::memory_order_seq_cst) != 0 &&
-        shared.hungry.exchange(0, std::memory_order_seq_cst) != 0) {
+    if (area().sources[source].TakeHungry(worker.open.load(std::memory_order_relaxed))) {
       Visit(set, source);
     }
   }
