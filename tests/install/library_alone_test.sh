@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Configures and builds the library alone, as README.md says it, and installs it in parts. It needs
-# liburing and Abseil and nothing else, and each part holds what it should.
+# Configures the library alone, as README.md says it. It asks for liburing and Abseil and nothing
+# else, and compiles the same sources with the same options as BUILD_DIRECTORY, which has compiled
+# them. So it need not compile them again. Then what each part of an installation holds.
 #
-#   library_alone_test.sh SOURCE_DIRECTORY COMPILER
+#   library_alone_test.sh BUILD_DIRECTORY SOURCE_DIRECTORY COMPILER
 set -euo pipefail
-source=$1 compiler=$2
+whole=$1 source=$2 compiler=$3
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 build=$scratch/build
 
 options=$(sed -n 's/^    meson setup build-library \(-Dtests=.*\)$/\1/p' "$source/README.md")
 [ -n "$options" ] || { echo "README.md does not say how the library alone is built"; exit 1; }
-# Without optimisation, because only whether it builds is asked.
 # shellcheck disable=SC2086
-CXX=$compiler meson setup $options -Doptimization=0 -Ddebug=false "$build" "$source" \
+CXX=$compiler meson setup $options "$build" "$source" \
   >"$scratch/setup" || { cat "$scratch/setup"; exit 1; }
 
 meson introspect --dependencies "$build" | python3 -c '
@@ -23,12 +23,62 @@ more = sorted(name for name in names - {"liburing", "threads"} if not name.start
 if more or "liburing" not in names:
     sys.exit(f"asked for {sorted(names)}; the library alone needs none of {more}")
 '
-ninja -C "$build" --quiet
+
+python3 - "$build" "$whole" "$source" <<'PY'
+import json, os, re, shlex, sys
+
+alone, whole, source = map(os.path.realpath, sys.argv[1:])
+
+
+def compiles(build):
+    """By library and source file: its options, without those that each builder chooses."""
+    found = {}
+    with open(f"{build}/compile_commands.json") as entries:
+        for entry in json.load(entries):
+            path = os.path.realpath(os.path.join(build, entry["file"]))
+            options = []
+            words = iter(shlex.split(entry["command"])[1:])
+            for word in words:
+                if word in ("-o", "-MQ", "-MF", "-c"):
+                    next(words)
+                elif word.startswith("-I"):
+                    folder = os.path.realpath(os.path.join(build, word[2:]))
+                    if os.path.commonpath([folder, build]) != build:  # generated, or not there
+                        options.append("-I" + os.path.relpath(folder, source))
+                elif not re.match(r"-O|-g|-Werror$", word):
+                    options.append(word)
+            target = os.path.dirname(entry["output"])
+            found.setdefault((target, os.path.relpath(path, source)), options)
+    return found
+
+
+library, everything = compiles(alone), compiles(whole)
+if not any(path.startswith("src/runtime/") for _, path in library):
+    sys.exit("the library alone compiles nothing of src/runtime")
+for (target, path), options in sorted(library.items()):
+    if not path.startswith("src/"):
+        sys.exit(f"the library alone compiles {path}, which is not below src/")
+    if everything.get((target, path)) != options:
+        sys.exit(f"{path} of {target} is compiled with\n{options}\nand in the whole build with\n"
+                 f"{everything.get((target, path))}")
+for target, path in sorted(everything):
+    if target.startswith("src/") and (target, path) not in library:
+        sys.exit(f"the library alone does not compile {path} of {target}")
+
+# What would be installed has a part, and nothing of the tools is among it.
+planned = {}
+with os.popen(f"meson introspect --install-plan {shlex.quote(alone)}") as output:
+    for kind in json.load(output).values():
+        for file in kind.values():
+            planned.setdefault(file["tag"], set()).add(os.path.basename(file["destination"]))
+if not set(planned) <= {"runtime", "devel"}:
+    sys.exit(f"the library alone installs parts {sorted(map(str, planned))}")
+PY
 
 # install TAG: what `meson install --tags TAG` puts where, one name a line.
 install() {
   mkdir "$scratch/$1"
-  DESTDIR=$scratch/$1 meson install -C "$build" --no-rebuild --quiet --tags "$1"
+  DESTDIR=$scratch/$1 meson install -C "$whole" --no-rebuild --quiet --tags "$1"
   (cd "$scratch/$1" && find . ! -type d -printf '%f\n' | LC_ALL=C sort)
 }
 expect() {
@@ -37,11 +87,15 @@ expect() {
     exit 1
   fi
 }
-version=$(meson introspect --projectinfo "$build" |
+version=$(meson introspect --projectinfo "$whole" |
           python3 -c 'import json, sys; print(json.load(sys.stdin)["version"])')
 expect runtime "$(install runtime)" "libringmaster.so.0
 libringmaster.so.$version"
 expect devel "$(install devel)" "$(
   { ls "$source"/include/ringmaster | grep '\.h$'
     printf '%s\n' libringmaster.a libringmaster.so ringmaster.pc; } | LC_ALL=C sort)"
-expect tools "$(install tools)" ""
+expect tools "$(install tools)" "libringmaster-run.so
+ringmaster-bench
+ringmaster-echo
+ringmaster-run
+ringmaster-sim"
