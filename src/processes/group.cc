@@ -88,9 +88,7 @@ bool ProcessGroup::InParent() const { return getpid() == shared_->parent(); }
 
 absl::Status ProcessGroup::StartThread() {
   stop_ = eventfd(0, EFD_CLOEXEC);
-  if (stop_ < 0) {
-    return absl::ErrnoToStatus(errno, "cannot make an eventfd for the keeper's thread");
-  }
+  if (stop_ < 0) return processes::CannotMake("an eventfd for the keeper's thread");
   const auto run = [](void* self) -> void* {
     static_cast<ProcessGroup*>(self)->Drive();
     return nullptr;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "processes/desk.h"
 #include "processes/epoll_kernel.h"
 
@@ -43,13 +44,15 @@ int64_t NowMs() {
 
 pid_t PidOfOwner(uint64_t owner) { return static_cast<pid_t>(owner >> 32); }
 
-absl::Status Failed(const char* what) {
-  return absl::ErrnoToStatus(
-      errno, std::string("cannot make ") + what +
-                 (errno == EMFILE ? ": raise the limit of descriptors (ulimit -n)" : ""));
-}
-
 }  // namespace
+
+absl::Status CannotMake(const char* what) {
+  const int error = errno;
+  const char* remedy = error == EMFILE   ? ": raise the limit of descriptors (ulimit -n)"
+                       : error == ENFILE ? ": the system has no more open files (fs.file-max)"
+                                         : "";
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot make ", what, remedy));
+}
 
 Keeper::~Keeper() {
   for (Known& known : known_) {
@@ -62,11 +65,11 @@ Keeper::~Keeper() {
 
 absl::Status Keeper::SetUp() {
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_fd_ < 0) return Failed("an epoll set");
+  if (epoll_fd_ < 0) return CannotMake("an epoll set");
   timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (timer_ < 0 || !Watch(timer_, EPOLLIN, Tagged(Tag::kTimer))) return Failed("a timer");
+  if (timer_ < 0 || !Watch(timer_, EPOLLIN, Tagged(Tag::kTimer))) return CannotMake("a timer");
   if (!Watch(descriptors_.bell, EPOLLIN | EPOLLONESHOT, Tagged(Tag::kBell))) {
-    return Failed("an entry in an epoll set");
+    return CannotMake("an entry in an epoll set");
   }
   return absl::OkStatus();
 }

@@ -26,6 +26,9 @@
 
 namespace ringmaster::processes {
 
+// What `errno` says of something that could not be made, with the remedy.
+absl::Status CannotMake(const char* what);
+
 // What its owner does about it. Called on the keeper's thread.
 class KeeperEvents {
  public:

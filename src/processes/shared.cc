@@ -17,11 +17,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "processes/keeper.h"
 
 namespace ringmaster::internal {
 namespace {
 
 using processes::Area;
+using processes::CannotMake;
 using processes::kSightsMax;
 using processes::kSourcesMax;
 using processes::Mode;
@@ -30,14 +32,6 @@ using processes::Source;
 
 // What the variable begins with: how the rest is written, and what the memory looks like.
 constexpr uint64_t kVersion = 1;
-
-absl::Status Failed(const char* what) {
-  const int error = errno;
-  const char* remedy = error == EMFILE   ? ": raise the limit of descriptors (ulimit -n)"
-                       : error == ENFILE ? ": the system has no more open files (fs.file-max)"
-                                         : "";
-  return absl::ErrnoToStatus(error, absl::StrCat("cannot make ", what, remedy));
-}
 
 int Option(int fd, int option) {
   int value = 0;
@@ -80,29 +74,30 @@ absl::Status ProcessShared::SetUp() {
   descriptors_.memory = memfd_create("ringmaster", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (descriptors_.memory < 0 || ftruncate(descriptors_.memory, sizeof(Area)) != 0 ||
       fcntl(descriptors_.memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    return Failed("shared memory");
+    return CannotMake("shared memory");
   }
   if (absl::Status status = Map(); !status.ok()) return status;
   new (area_) Area;
-  if (getrandom(&secret_, sizeof(secret_), 0) != sizeof(secret_)) return Failed("a random number");
+  if (getrandom(&secret_, sizeof(secret_), 0) != sizeof(secret_))
+    return CannotMake("a random number");
   descriptors_.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   end_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (descriptors_.bell < 0 || end_ < 0) return Failed("an eventfd");
+  if (descriptors_.bell < 0 || end_ < 0) return CannotMake("an eventfd");
   descriptors_.keeper = static_cast<int>(syscall(SYS_pidfd_open, parent_, 0));
   if (descriptors_.keeper < 0) {
     return errno == ENOSYS || errno == EPERM
                ? absl::UnimplementedError(
                      "pidfd_open is missing: Linux 5.3 has it; a seccomp profile may forbid it "
                      "(containers of before 2021 do)")
-               : Failed("a descriptor of this process");
+               : CannotMake("a descriptor of this process");
   }
   for (uint32_t i = 0; i < workers_max_; ++i) {
     descriptors_.sights[i] = epoll_create1(EPOLL_CLOEXEC);
-    if (descriptors_.sights[i] < 0) return Failed("an epoll set for each worker");
+    if (descriptors_.sights[i] < 0) return CannotMake("an epoll set for each worker");
     for (const int fd : {descriptors_.keeper, end_}) {
       epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
       if (epoll_ctl(descriptors_.sights[i], EPOLL_CTL_ADD, fd, &event) != 0) {
-        return Failed("an entry in an epoll set (fs.epoll.max_user_watches)");
+        return CannotMake("an entry in an epoll set (fs.epoll.max_user_watches)");
       }
     }
   }
@@ -136,7 +131,7 @@ absl::Status ProcessShared::Add(int listen_fd, uint64_t token) {
         absl::StrCat("there are ", kSourcesMax, " listeners, and no more are possible"));
   }
   const int duplicate = fcntl(listen_fd, F_DUPFD_CLOEXEC, 0);
-  if (duplicate < 0) return Failed("a duplicate of the listener");
+  if (duplicate < 0) return CannotMake("a duplicate of the listener");
   descriptors_.listeners[sources_] = duplicate;
   cookies_[sources_] = cookie;
   tokens_[sources_] = token;
