@@ -227,9 +227,9 @@ class [[nodiscard]] ProcessPort {
   // Leaves, see Leave.
   ~ProcessPort();
 
-  // After exec: as WorkerProcesses::Join, by the environment variable RINGMASTER_PROCESSES and the
-  // descriptors that it names. FailedPrecondition says what is missing. The descriptors are
-  // close-on-exec afterwards.
+  // After exec only: as WorkerProcesses::Join, by the environment variable RINGMASTER_PROCESSES and
+  // the descriptors that it names, which are close-on-exec afterwards. FailedPrecondition says what
+  // is missing. If it fails, it leaves the descriptors as they are, and may be called again.
   static absl::StatusOr<ProcessPort> Inherit();
 
   // A descriptor that is readable when Claim has something to do. Watch it level-triggered, by
@@ -278,7 +278,7 @@ class [[nodiscard]] ProcessPort {
   bool parent_gone() const;
 
   // Whether it has joined and not left.
-  bool joined() const { return member_ != nullptr; }
+  bool joined() const;
   // The worker's index in policies and statistics; another worker may have it later.
   uint32_t worker() const { return worker_; }
 

@@ -51,7 +51,7 @@ int64_t NowNs() {
 
 bool Readable(int fd, int timeout_ms = 0) {
   pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
-  return poll(&one, 1, timeout_ms) == 1;
+  return poll(&one, 1, timeout_ms) == 1 && (one.revents & POLLIN) != 0;
 }
 
 }  // namespace
@@ -62,6 +62,24 @@ ProcessMember::ProcessMember(std::shared_ptr<ProcessShared> shared)
     : shared_(std::move(shared)), pid_(getpid()), policy_(MakePolicy(shared_->choice())) {}
 
 bool ProcessMember::Mine() const { return !left_ && getpid() == pid_; }
+
+absl::StatusOr<std::shared_ptr<ProcessMember>> ProcessMember::Inherit(const std::string& value) {
+  if (joined_process.load() != 0) {
+    return absl::FailedPreconditionError(
+        "this process, or one that it was forked from, has joined before: Inherit is for a program "
+        "that exec has started");
+  }
+  absl::StatusOr<std::shared_ptr<ProcessShared>> shared = ProcessShared::FromVariable(value);
+  if (!shared.ok()) return shared.status();
+  absl::StatusOr<std::shared_ptr<ProcessMember>> member = Join(*shared);
+  if (member.ok()) {
+    (*shared)->CloseOnExec();
+  } else {
+    // They are somebody else's, or it is called again.
+    (*shared)->Forget();
+  }
+  return member;
+}
 
 absl::StatusOr<std::shared_ptr<ProcessMember>> ProcessMember::Join(
     std::shared_ptr<ProcessShared> shared) {
@@ -79,14 +97,7 @@ absl::StatusOr<std::shared_ptr<ProcessMember>> ProcessMember::Join(
     return absl::FailedPreconditionError(
         "there is no listener: call AddListener before the fork of this process");
   }
-  if (Readable(shared->end())) {
-    return absl::FailedPreconditionError(
-        "the parent has called BeginShutdown, so nobody joins any more");
-  }
-  if (Readable(shared->descriptors().keeper)) {
-    return absl::FailedPreconditionError(
-        "the parent has ended, and nobody looks after workers: start the server anew");
-  }
+  if (absl::Status status = shared->Check(); !status.ok()) return status;
   std::shared_ptr<ProcessMember> member(new ProcessMember(std::move(shared)));
   if (absl::Status status = member->TakePlace(); !status.ok()) {
     member->left_ = true;

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
@@ -30,6 +31,8 @@ namespace ringmaster::internal {
 class ProcessMember : public std::enable_shared_from_this<ProcessMember> {
  public:
   static absl::StatusOr<std::shared_ptr<ProcessMember>> Join(std::shared_ptr<ProcessShared> shared);
+  // After exec; `value`: of ProcessShared::kVariable.
+  static absl::StatusOr<std::shared_ptr<ProcessMember>> Inherit(const std::string& value);
 
   bool Claim(absl::FunctionRef<void(ProcessConnection)> serve, size_t connections_max);
   void BeforeWait();

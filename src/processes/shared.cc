@@ -1,6 +1,7 @@
 #include "processes/shared.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -13,6 +14,7 @@
 #include <cerrno>
 #include <charconv>
 #include <new>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,7 +33,24 @@ using processes::PolicyChoice;
 using processes::Source;
 
 // What the variable begins with: how the rest is written, and what the memory looks like.
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kVersion = 2;
+
+// How a descriptor stands in the sights. The bell stands there only to be known again (Check).
+epoll_event EventOf(int fd, const processes::Descriptors& descriptors) {
+  return {.events = fd == descriptors.bell ? 0u : uint32_t{EPOLLIN}, .data = {.fd = fd}};
+}
+
+bool Readable(int fd) {
+  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&one, 1, 0) == 1 && (one.revents & POLLIN) != 0;
+}
+
+// FNV-1a (Fowler, Noll and Vo, 1991). Tells a value that was damaged.
+uint64_t SumOf(std::string_view text) {
+  uint64_t sum = 0xcbf29ce484222325;
+  for (const char byte : text) sum = (sum ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
+  return sum;
+}
 
 int Option(int fd, int option) {
   int value = 0;
@@ -76,6 +95,9 @@ absl::Status ProcessShared::SetUp() {
       fcntl(descriptors_.memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return CannotMake("shared memory");
   }
+  struct stat memory {};
+  fstat(descriptors_.memory, &memory);
+  memory_number_ = memory.st_ino;
   if (absl::Status status = Map(); !status.ok()) return status;
   new (area_) Area;
   if (getrandom(&secret_, sizeof(secret_), 0) != sizeof(secret_))
@@ -94,8 +116,8 @@ absl::Status ProcessShared::SetUp() {
   for (uint32_t i = 0; i < workers_max_; ++i) {
     descriptors_.sights[i] = epoll_create1(EPOLL_CLOEXEC);
     if (descriptors_.sights[i] < 0) return CannotMake("an epoll set for each worker");
-    for (const int fd : {descriptors_.keeper, end_}) {
-      epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+    for (const int fd : {descriptors_.keeper, end_, descriptors_.bell}) {
+      epoll_event event = EventOf(fd, descriptors_);
       if (epoll_ctl(descriptors_.sights[i], EPOLL_CTL_ADD, fd, &event) != 0) {
         return CannotMake("an entry in an epoll set (fs.epoll.max_user_watches)");
       }
@@ -167,24 +189,34 @@ void ProcessShared::CloseDescriptors() {
   }
 }
 
+void ProcessShared::Forget() {
+  descriptors_ = {};
+  end_ = -1;
+}
+
+void ProcessShared::CloseOnExec() const {
+  ForEachDescriptor([](int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); });
+}
+
 // --- From one program to the next ----------------------------------------------------------------
 
 std::string ProcessShared::Variable() const {
-  struct stat memory {};
-  fstat(descriptors_.memory, &memory);
   std::string value =
-      absl::StrCat(kVersion, ",", sizeof(Area), ",", static_cast<uint64_t>(memory.st_ino), ",",
-                   parent_, ",", static_cast<uint32_t>(choice_.kind), ",", choice_.parameter, ",",
+      absl::StrCat(kVersion, ",", sizeof(Area), ",", memory_number_, ",", parent_, ",",
+                   static_cast<uint32_t>(choice_.kind), ",", choice_.parameter, ",",
                    descriptors_.memory, ",", descriptors_.bell, ",", descriptors_.keeper, ",", end_,
                    ",", workers_max_, ",", sources_, ",", secret_);
   for (uint32_t i = 0; i < workers_max_; ++i) absl::StrAppend(&value, ",", descriptors_.sights[i]);
   for (uint32_t i = 0; i < sources_; ++i) {
-    absl::StrAppend(&value, ",", descriptors_.listeners[i], ",", cookies_[i], ",", tokens_[i]);
+    // -1 after the end.
+    absl::StrAppend(&value, ",", static_cast<uint32_t>(descriptors_.listeners[i]), ",", cookies_[i],
+                    ",", tokens_[i]);
   }
+  absl::StrAppend(&value, ",", SumOf(value));
   return value;
 }
 
-bool ProcessShared::Parse(const std::string& value, uint64_t& memory_number) {
+bool ProcessShared::Parse(const std::string& value) {
   std::vector<uint64_t> words;
   const char* at = value.data();
   const char* const end = at + value.size();
@@ -197,6 +229,8 @@ bool ProcessShared::Parse(const std::string& value, uint64_t& memory_number) {
     if (*parsed.ptr != ',') return false;
     at = parsed.ptr + 1;
   }
+  if (words.back() != SumOf(value.substr(0, value.rfind(',')))) return false;
+  words.pop_back();
   constexpr size_t kFirst = 13;
   if (words.size() < kFirst || words[0] != kVersion || words[1] != sizeof(Area)) return false;
   if (words[10] == 0 || words[10] > kSightsMax || words[11] > kSourcesMax) return false;
@@ -204,7 +238,7 @@ bool ProcessShared::Parse(const std::string& value, uint64_t& memory_number) {
   sources_ = static_cast<uint32_t>(words[11]);
   if (words.size() != kFirst + workers_max_ + size_t{3} * sources_) return false;
   const auto number = [&](size_t i) { return static_cast<int>(words[i]); };
-  memory_number = words[2];
+  memory_number_ = words[2];
   secret_ = words[12];
   parent_ = number(3);
   choice_ = {.kind = static_cast<processes::PolicyKind>(words[4]), .parameter = words[5]};
@@ -222,38 +256,68 @@ bool ProcessShared::Parse(const std::string& value, uint64_t& memory_number) {
   return true;
 }
 
-// That the descriptors are still what they were: another program may have closed some of them, and
-// opened others by their numbers.
-absl::Status ProcessShared::Check(uint64_t memory_number) const {
-  const auto missing = [](int fd, const char* what) {
+absl::Status ProcessShared::Changed(int fd, const char* what) const {
+  return absl::FailedPreconditionError(
+      inherited_ ? absl::StrCat("descriptor ", fd, " is not ", what, " that ", kVariable,
+                                " says it is: call KeepAcrossExec between fork and exec, and "
+                                "close nothing before Inherit")
+                 : absl::StrCat("descriptor ", fd, " is not ", what,
+                                " any more that it was in the parent: close nothing between fork "
+                                "and Join but what is yours"));
+}
+
+absl::Status ProcessShared::Check() const {
+  if (descriptors_.memory < 0) {
     return absl::FailedPreconditionError(
-        absl::StrCat("descriptor ", fd, " is not ", what, " that ", kVariable,
-                     " says it is: call KeepAcrossExec between fork and exec, and close nothing "
-                     "before Inherit"));
-  };
+        "the group's descriptors were closed by a port that has left, in this process or in one "
+        "that it was forked from: fork workers from the parent");
+  }
   struct stat memory {};
   const int seals = fcntl(descriptors_.memory, F_GET_SEALS);
-  if (fstat(descriptors_.memory, &memory) != 0 || memory.st_ino != memory_number ||
+  if (fstat(descriptors_.memory, &memory) != 0 || memory.st_ino != memory_number_ ||
       memory.st_size != static_cast<off_t>(sizeof(Area)) || seals < 0 ||
       (seals & F_SEAL_SHRINK) == 0) {
-    return missing(descriptors_.memory, "the shared memory");
+    return Changed(descriptors_.memory, "the shared memory");
   }
-  for (const int fd : {descriptors_.bell, end_}) {
-    if (fcntl(fd, F_GETFD) < 0) return missing(fd, "the eventfd");
-  }
-  for (uint32_t i = 0; i < workers_max_; ++i) {
-    for (const int fd : {descriptors_.keeper, end_}) {
-      epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
-      // One whose worker has seen the end does not show it any more.
-      if (epoll_ctl(descriptors_.sights[i], EPOLL_CTL_MOD, fd, &event) != 0 && errno != ENOENT) {
-        return missing(descriptors_.sights[i], "the epoll set");
-      }
-    }
-  }
+  if (absl::Status status = CheckSights(); !status.ok()) return status;
   for (uint32_t i = 0; i < sources_; ++i) {
     if (CookieOf(descriptors_.listeners[i]) != cookies_[i]) {
-      return missing(descriptors_.listeners[i], "the listener");
+      return Changed(descriptors_.listeners[i], "the listener");
     }
+  }
+  return absl::OkStatus();
+}
+
+// An epoll set has an entry for a file under its number, or has none. So what stands in the sights
+// is what it was, and a sight in which anything stands is one, too.
+absl::Status ProcessShared::CheckSights() const {
+  bool end_stands = false;
+  bool keeper_stands = false;
+  for (uint32_t i = 0; i < workers_max_; ++i) {
+    const auto stands = [&](int fd) {
+      epoll_event event = EventOf(fd, descriptors_);
+      return epoll_ctl(descriptors_.sights[i], EPOLL_CTL_MOD, fd, &event) == 0;
+    };
+    const bool bell = stands(descriptors_.bell);
+    const bool end = stands(end_);
+    const bool keeper = stands(descriptors_.keeper);
+    if (!bell && !end && !keeper) return Changed(descriptors_.sights[i], "the epoll set");
+    if (!bell) return Changed(descriptors_.bell, "the eventfd");
+    end_stands |= end;
+    keeper_stands |= keeper;
+  }
+  // A worker that has seen one of these two has taken it out.
+  if (!end_stands && !Readable(end_)) return Changed(end_, "the eventfd");
+  if (Readable(end_)) {
+    return absl::FailedPreconditionError(
+        "the parent has called BeginShutdown, so nobody joins any more");
+  }
+  if (!keeper_stands && !Readable(descriptors_.keeper)) {
+    return Changed(descriptors_.keeper, "the descriptor of the parent");
+  }
+  if (Readable(descriptors_.keeper)) {
+    return absl::FailedPreconditionError(
+        "the parent has ended, and nobody looks after workers: start the server anew");
   }
   return absl::OkStatus();
 }
@@ -261,22 +325,19 @@ absl::Status ProcessShared::Check(uint64_t memory_number) const {
 absl::StatusOr<std::shared_ptr<ProcessShared>> ProcessShared::FromVariable(
     const std::string& value) {
   std::shared_ptr<ProcessShared> shared(new ProcessShared);
-  uint64_t memory_number = 0;
-  const bool parsed = shared->Parse(value, memory_number);
+  shared->inherited_ = true;
   absl::Status status =
-      parsed ? shared->Check(memory_number)
-             : absl::FailedPreconditionError(absl::StrCat(
-                   kVariable,
-                   " is not what this version of the library writes: parent and worker "
-                   "must be built with the same one"));
+      shared->Parse(value)
+          ? shared->Check()
+          : absl::FailedPreconditionError(
+                absl::StrCat(kVariable,
+                             " is not what this version of the library writes: parent and worker "
+                             "must be built with the same one, and nothing may change the value"));
+  if (status.ok()) status = shared->Map();
   if (!status.ok()) {
-    // They may be somebody else's.
-    shared->descriptors_ = {};
-    shared->end_ = -1;
+    shared->Forget();
     return status;
   }
-  shared->ForEachDescriptor([](int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); });
-  if (status = shared->Map(); !status.ok()) return status;
   return shared;
 }
 

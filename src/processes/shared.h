@@ -27,7 +27,7 @@ class ProcessShared {
   // In the parent.
   static absl::StatusOr<std::shared_ptr<ProcessShared>> Create(
       const processes::PolicyChoice& choice, uint32_t workers_max);
-  // After exec. Checks that each descriptor is what the variable says, and makes it close-on-exec.
+  // After exec. The descriptors are somebody else's still: see Forget.
   static absl::StatusOr<std::shared_ptr<ProcessShared>> FromVariable(const std::string& value);
   ~ProcessShared();
   ProcessShared(const ProcessShared&) = delete;
@@ -46,11 +46,19 @@ class ProcessShared {
   uint64_t OwnerOf(pid_t pid) const;
   bool IsOwner(uint64_t owner) const { return owner == OwnerOf(static_cast<pid_t>(owner >> 32)); }
 
+  // In a child: whether each descriptor still is what it was in the parent. The program may have
+  // closed some of them, and opened others by their numbers. So nothing is read or written there
+  // before this.
+  absl::Status Check() const;
+
   // Adds a listener, of which it makes a duplicate.
   absl::Status Add(int listen_fd, uint64_t token);
   void CloseListeners();
   // The area stays.
   void CloseDescriptors();
+  // Leaves them open, and has none from now on.
+  void Forget();
+  void CloseOnExec() const;
 
   // The value of kVariable, and what it names.
   std::string Variable() const;
@@ -71,8 +79,9 @@ class ProcessShared {
   ProcessShared() = default;
   absl::Status SetUp();
   absl::Status Map();
-  absl::Status Check(uint64_t memory_number) const;
-  bool Parse(const std::string& value, uint64_t& memory_number);
+  absl::Status Changed(int fd, const char* what) const;
+  absl::Status CheckSights() const;
+  bool Parse(const std::string& value);
 
   processes::Area* area_ = nullptr;
   processes::Descriptors descriptors_;
@@ -84,6 +93,8 @@ class ProcessShared {
   std::array<uint64_t, processes::kSourcesMax> cookies_{};
   pid_t parent_ = 0;
   uint64_t secret_ = 0;
+  uint64_t memory_number_ = 0;  // the kernel's, of the file
+  bool inherited_ = false;      // after exec
 };
 
 }  // namespace ringmaster::internal

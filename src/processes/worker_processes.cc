@@ -119,9 +119,7 @@ absl::StatusOr<ProcessPort> ProcessPort::Inherit() {
         "WorkerProcesses::Variable() in its environment; after a mere fork, call "
         "WorkerProcesses::Join"));
   }
-  absl::StatusOr<std::shared_ptr<ProcessShared>> shared = ProcessShared::FromVariable(value);
-  if (!shared.ok()) return shared.status();
-  absl::StatusOr<std::shared_ptr<ProcessMember>> member = ProcessMember::Join(*std::move(shared));
+  absl::StatusOr<std::shared_ptr<ProcessMember>> member = ProcessMember::Inherit(value);
   if (!member.ok()) return member.status();
   return ProcessPort(*std::move(member));
 }
@@ -148,6 +146,10 @@ void ProcessPort::Leave() {
 
 bool ProcessPort::draining() const { return member_ == nullptr || member_->draining(); }
 
-bool ProcessPort::parent_gone() const { return member_ != nullptr && member_->parent_gone(); }
+bool ProcessPort::parent_gone() const {
+  return member_ != nullptr && member_->Mine() && member_->parent_gone();
+}
+
+bool ProcessPort::joined() const { return member_ != nullptr && member_->Mine(); }
 
 }  // namespace ringmaster

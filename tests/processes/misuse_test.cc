@@ -29,6 +29,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr char kName[] = "RINGMASTER_PROCESSES";
+
+void ExpectSays(const absl::Status& status, const std::string& part) {
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_NE(status.message().find(part), std::string::npos) << status;
+}
+
+bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
 bool ReadableWithin(int fd, int timeout_ms) {
   pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
   return poll(&one, 1, timeout_ms) == 1;
@@ -45,6 +54,7 @@ class MisuseTest : public WorkerProcessesTest {
     EXPECT_EQ(Collect(pid), 0);
     std::erase(pids_, pid);
   }
+  void SetVariable() { setenv(kName, workers_->Variable().c_str() + sizeof(kName), 1); }
   // The next connection, of a client that waits already.
   static ProcessConnection ClaimOne(ProcessPort& port) {
     ProcessConnection claimed;
@@ -57,6 +67,150 @@ class MisuseTest : public WorkerProcessesTest {
     return claimed;
   }
 };
+
+// --- Inherit and Join where they make no sense ---------------------------------------------------
+
+TEST_F(MisuseTest, InheritInTheParentIsRefusedAndLeavesItAsItWas) {
+  Create();
+  SetVariable();
+  ExpectSays(ProcessPort::Inherit().status(), "in the parent");
+  for (const int fd : workers_->Descriptors()) EXPECT_TRUE(IsOpen(fd)) << fd;
+  StartWorkers(2);
+  EXPECT_NE(AskOnce(listener_).pid, 0);
+}
+
+TEST_F(MisuseTest, InheritInAWorkerIsRefusedAndLeavesItAsItWas) {
+  Create();
+  SetVariable();
+  const int client = listener_.Connect();
+  InChild([&] {
+    auto port = workers_->Join();
+    ASSERT_TRUE(port.ok()) << port.status();
+    ExpectSays(ProcessPort::Inherit().status(), "joined before");
+    EXPECT_TRUE(IsOpen(port->sight()));
+    EXPECT_GE(ClaimOne(*port).fd(), 0);
+  });
+  close(client);
+}
+
+TEST_F(MisuseTest, InheritThatFindsNoPlaceMayBeTriedAgain) {
+  Create({.workers_max = 1});
+  SetVariable();
+  const pid_t first = StartWorker();
+  ASSERT_TRUE(HaveJoined(1));
+  std::array<int, 2> refused{};
+  std::array<int, 2> again{};
+  ASSERT_EQ(pipe(refused.data()), 0);
+  ASSERT_EQ(pipe(again.data()), 0);
+  char byte = 0;
+  const pid_t second = Fork([&] {
+    EXPECT_EQ(ProcessPort::Inherit().status().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(write(refused[1], "", 1), 1);
+    EXPECT_EQ(read(again[0], &byte, 1), 1);
+    const auto port = ProcessPort::Inherit();
+    EXPECT_TRUE(port.ok()) << port.status();
+    _exit(::testing::Test::HasFailure());
+  });
+  EXPECT_EQ(read(refused[0], &byte, 1), 1);
+  Kill(first);
+  EXPECT_EQ(write(again[1], "", 1), 1);
+  EXPECT_EQ(Collect(second), 0);
+  std::erase(pids_, second);
+  for (const int fd : {refused[0], refused[1], again[0], again[1]}) close(fd);
+}
+
+TEST_F(MisuseTest, AForkedChildOfAWorkerHasAnEmptyPort) {
+  Create();
+  const int client = listener_.Connect();
+  InChild([&] {
+    auto port = workers_->Join();
+    ASSERT_TRUE(port.ok()) << port.status();
+    ProcessConnection connection = ClaimOne(*port);
+    const pid_t child = fork();
+    if (child == 0) {
+      EXPECT_FALSE(port->joined());
+      EXPECT_EQ(port->sight(), -1);
+      EXPECT_TRUE(port->draining());
+      EXPECT_FALSE(port->parent_gone());
+      port->BeforeWait();
+      EXPECT_FALSE(port->AfterWait(true));
+      connection = {};
+      *port = {};
+      _exit(::testing::Test::HasFailure());
+    }
+    EXPECT_EQ(Collect(child), 0);
+    EXPECT_TRUE(port->joined());
+    EXPECT_TRUE(IsOpen(port->sight()));
+    EXPECT_TRUE(IsOpen(connection.fd()));
+    port->Leave();
+    // Its descriptors are closed in whoever is forked from now on.
+    const pid_t late = fork();
+    if (late == 0) {
+      ExpectSays(workers_->Join().status(), "closed");
+      _exit(::testing::Test::HasFailure());
+    }
+    EXPECT_EQ(Collect(late), 0);
+  });
+  close(client);
+}
+
+// A child that closes what it does not know (a daemon's habit), or has something else there now.
+TEST_F(MisuseTest, DescriptorsThatAreSomethingElseNowAreNamed) {
+  Create({.workers_max = 2});
+  SetVariable();
+  std::array<int, 2> other{};
+  ASSERT_EQ(pipe2(other.data(), O_NONBLOCK), 0);
+  for (const int fd : workers_->Descriptors()) {
+    InChild([&] {
+      close(fd);
+      ExpectSays(workers_->Join().status(), "descriptor " + std::to_string(fd));
+      ExpectSays(ProcessPort::Inherit().status(), "descriptor " + std::to_string(fd));
+    });
+    // Both ends: one is never readable, and into the other one something could be written.
+    for (const int end : other) {
+      InChild([&] {
+        dup2(end, fd);
+        ExpectSays(workers_->Join().status(), "descriptor " + std::to_string(fd));
+        ExpectSays(ProcessPort::Inherit().status(), "descriptor " + std::to_string(fd));
+      });
+    }
+  }
+  EXPECT_FALSE(ReadableWithin(other[0], 0));
+  for (const int end : other) close(end);
+}
+
+TEST_F(MisuseTest, AVariableThatIsDamagedIsRefused) {
+  Create({.workers_max = 2});
+  const std::string value = workers_->Variable().substr(sizeof(kName));
+  InChild([&] {
+    std::vector<std::string> damaged;
+    for (size_t i = 0; i < value.size(); ++i) {
+      for (const char now : {'0', '9', ',', '-', 'x', ' '}) {
+        if (value[i] == now) continue;
+        damaged.push_back(value);
+        damaged.back()[i] = now;
+      }
+      damaged.push_back(value.substr(0, i));
+      damaged.push_back(value.substr(i + 1));
+      damaged.push_back(value.substr(0, i) + value.substr(i + 1));
+    }
+    for (const char* const more : {"0", ",", ",0", " "}) damaged.push_back(value + more);
+    for (const std::string& it : damaged) {
+      setenv(kName, it.c_str(), 1);
+      const absl::Status status = ProcessPort::Inherit().status();
+      ASSERT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << it << ": " << status;
+    }
+    setenv(kName, value.c_str(), 1);
+    EXPECT_TRUE(ProcessPort::Inherit().ok());
+  });
+}
+
+TEST_F(MisuseTest, AVariableOfAfterTheEndIsRefusedAsSuch) {
+  Create();
+  workers_->BeginShutdown();
+  SetVariable();
+  InChild([&] { ExpectSays(ProcessPort::Inherit().status(), "BeginShutdown"); });
+}
 
 // --- Listeners -----------------------------------------------------------------------------------
 
