@@ -231,6 +231,13 @@ void ProcessGroup::AskWorkers(int64_t now_ms) {
   }
 }
 
+// A worker that was forked before a listener was added does not have it, and could not take it out
+// of its sight.
+bool ProcessGroup::HasSource(uint32_t worker, uint32_t source) const {
+  const uint64_t owner = keeper_->OwnerOf(worker);
+  return owner != 0 && source < ProcessShared::SourcesOf(owner);
+}
+
 void ProcessGroup::HealMode(uint32_t source, int64_t now_ms) {
   std::atomic<Mode>& mode = shared_->area().sources[source].mode;
   const Mode found = mode.load();
@@ -256,7 +263,7 @@ void ProcessGroup::HealMode(uint32_t source, int64_t now_ms) {
 void ProcessGroup::HealWorkers(uint32_t source) {
   processes::Area& area = shared_->area();
   for (uint32_t i = 0; i < kWorkersMax; ++i) {
-    if (keeper_->OwnerOf(i) != 0) {
+    if (HasSource(i, source)) {
       std::atomic<uint32_t>& sight = area.workers[i].of_source[source].sight;
       if (sight.load() != i) {
         sight.store(i);
@@ -266,7 +273,8 @@ void ProcessGroup::HealWorkers(uint32_t source) {
     }
     // Whoever joins says first whose the number is.
     std::atomic<uint64_t>& joined = area.sources[source].joined;
-    if ((joined.load() >> i & 1) != 0 && area.workers[i].owner.load() == 0) {
+    const bool nobodys = keeper_->OwnerOf(i) != 0 || area.workers[i].owner.load() == 0;
+    if ((joined.load() >> i & 1) != 0 && nobodys) {
       joined.fetch_and(~(uint64_t{1} << i));
       nonsense_ = true;
     }
@@ -281,7 +289,7 @@ void ProcessGroup::OnStill(uint32_t source, uint32_t looks) {
 
 // Rule "stray" of processes/desk.h says what becomes of it.
 void ProcessGroup::Show(uint32_t worker, uint32_t source) {
-  if (keeper_->OwnerOf(worker) == 0) return;
+  if (!HasSource(worker, source)) return;
   EpollKernel(shared_->descriptors(), source).Show(worker, /*asleep=*/false);
 }
 

@@ -55,6 +55,7 @@ class ProcessGroup final : private processes::KeeperEvents {
   int OnLook(int64_t now_ms) override;
   void OnStill(uint32_t source, uint32_t looks) override;
   void OnNonsense() override { nonsense_ = true; }
+  bool HasSource(uint32_t worker, uint32_t source) const;
   void HealMode(uint32_t source, int64_t now_ms);
   void HealWorkers(uint32_t source);
   void AskWorkers(int64_t now_ms);

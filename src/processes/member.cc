@@ -123,7 +123,7 @@ bool ProcessMember::TryPlace() {
 
 absl::Status ProcessMember::TakePlace() {
   const int64_t until_ns = NowNs() + kPlaceNs;
-  owner_ = shared_->OwnerOf(pid_);
+  owner_ = shared_->OwnerOf(pid_, shared_->sources());
   while (!TryPlace()) {
     RingBell();
     if (NowNs() > until_ns) {

@@ -164,13 +164,13 @@ absl::Status ProcessShared::Add(int listen_fd, uint64_t token) {
   return absl::OkStatus();
 }
 
-uint64_t ProcessShared::OwnerOf(pid_t pid) const {
+uint64_t ProcessShared::OwnerOf(pid_t pid, uint32_t sources) const {
   // The mixing of SplitMix64 (Steele, Lea and Flood, 2014).
   uint64_t mixed = secret_ + static_cast<uint32_t>(pid);
   mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
   mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
-  return static_cast<uint64_t>(static_cast<uint32_t>(pid)) << 32 |
-         static_cast<uint32_t>(mixed >> 32);
+  const uint64_t number = (mixed >> 32) / kSourcesBound * kSourcesBound + sources;
+  return static_cast<uint64_t>(static_cast<uint32_t>(pid)) << 32 | number;
 }
 
 void ProcessShared::CloseListeners() {

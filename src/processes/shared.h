@@ -42,9 +42,14 @@ class ProcessShared {
   uint32_t sources() const { return sources_; }
   uint64_t token(uint32_t source) const { return tokens_[source]; }
   pid_t parent() const { return parent_; }
-  // What a process writes where it owns a worker. Whoever writes there by mistake hardly hits it.
-  uint64_t OwnerOf(pid_t pid) const;
-  bool IsOwner(uint64_t owner) const { return owner == OwnerOf(static_cast<pid_t>(owner >> 32)); }
+  // What a process with so many listeners writes where it owns a worker. Whoever writes there by
+  // mistake hardly hits it.
+  uint64_t OwnerOf(pid_t pid, uint32_t sources) const;
+  bool IsOwner(uint64_t owner) const {
+    return SourcesOf(owner) <= sources_ &&
+           owner == OwnerOf(static_cast<pid_t>(owner >> 32), SourcesOf(owner));
+  }
+  static uint32_t SourcesOf(uint64_t owner) { return static_cast<uint32_t>(owner % kSourcesBound); }
 
   // In a child: whether each descriptor still is what it was in the parent. The program may have
   // closed some of them, and opened others by their numbers. So nothing is read or written there
@@ -76,6 +81,9 @@ class ProcessShared {
   }
 
  private:
+  static constexpr uint32_t kSourcesBound = 32;
+  static_assert(processes::kSourcesMax < kSourcesBound);
+
   ProcessShared() = default;
   absl::Status SetUp();
   absl::Status Map();

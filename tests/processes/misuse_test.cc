@@ -17,6 +17,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -240,6 +241,40 @@ TEST_F(MisuseTest, WhatIsNoStreamListenerIsRefused) {
     EXPECT_EQ(workers_->AddListener(fd).code(), absl::StatusCode::kInvalidArgument);
     close(fd);
   }
+}
+
+// A worker that was forked before a listener was added cannot accept from it, so it must not be
+// woken by it either.
+TEST_F(MisuseTest, WhoeverDoesNotHaveAListenerIsNotWokenByIt) {
+  Create();
+  const ProcessListener second;
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  Fork([&] {
+    auto port = workers_->Join();
+    if (!port.ok()) _exit(1);
+    while (true) {
+      port->BeforeWait();
+      ReadableWithin(port->sight(), -1);
+      port->AfterWait(true);
+      port->Claim([](ProcessConnection connection) {
+        static_cast<void>(send(connection.fd(), "!", 1, MSG_NOSIGNAL));
+      });
+      if (write(ends[1], "", 1) != 1) _exit(2);
+    }
+  });
+  ASSERT_TRUE(HaveJoined(1));
+  ASSERT_TRUE(workers_->AddListener(second.fd()).ok());
+  const int client = second.Connect();
+  // Longer than after which the keeper shows everything to everybody.
+  std::this_thread::sleep_for(milliseconds(300));
+  // It serves the other one as before.
+  const int served = listener_.Connect();
+  char byte = 0;
+  EXPECT_EQ(recv(served, &byte, 1, 0), 1);
+  std::array<char, 4096> woken{};
+  EXPECT_LT(read(ends[0], woken.data(), woken.size()), 20);
+  for (const int fd : {client, served, ends[0], ends[1]}) close(fd);
 }
 
 // --- Descriptors that are missing ----------------------------------------------------------------
