@@ -29,6 +29,9 @@
 // another. A mailbox holds two of its own. A source costs none; or one if workers may accept from
 // it (SourceOptions::permits): a duplicate of the listener, as long as it is a source.
 //
+// C++. The library is built as C++20. The headers are for C++17 as well; what is written above as
+// {.policy = …} is then a struct whose members are assigned.
+//
 // seccomp. src/SYSTEM_CALLS.md lists the system calls that each role makes once a server is set up.
 // Tests run under filters that permit no others.
 //

@@ -43,12 +43,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "ringmaster/span.h"
 
 namespace ringmaster {
 
@@ -136,10 +136,10 @@ struct CpuTopology {
 // counted. The spans are valid during the call only.
 struct View {
   // The workers with credit, by ascending index; never empty.
-  std::span<const Candidate> candidates = {};
+  Span<const Candidate> candidates = {};
   // All workers that have joined the source, by ascending index. It includes those without credit,
   // so that a turn or a hash stays stable.
-  std::span<const uint32_t> joined = {};
+  Span<const uint32_t> joined = {};
   const CpuTopology* topology = nullptr;  // never null
 };
 
@@ -235,14 +235,14 @@ class Policy {
   // one for each worker slot. Neither may allocate. False: this policy cannot be moved, and workers
   // that are processes cannot have it. The built-in ones of AnyThread can.
   static constexpr size_t kMemoryWords = 4;
-  virtual bool Save(std::span<uint64_t> words) const {
+  virtual bool Save(Span<uint64_t> words) const {
     (void)words;
     return false;
   }
   // Whatever the words are, the policy is sound afterwards: another process may have been killed
   // while it wrote them, or may have written nonsense. Zeros make it as new. So does what it cannot
   // have saved.
-  virtual bool Load(std::span<const uint64_t> words) {
+  virtual bool Load(Span<const uint64_t> words) {
     (void)words;
     return false;
   }
@@ -325,7 +325,7 @@ std::unique_ptr<Policy> Hermes(HermesOptions options = {});
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
 
 // The names that `PolicyByName` takes, without parameters, in the order to show them.
-std::span<const std::string_view> PolicyNames();
+Span<const std::string_view> PolicyNames();
 
 }  // namespace ringmaster
 

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <iterator>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -144,12 +143,12 @@ class OwnPolicy final : public Policy {
     const InCallback in_callback(balancer_);
     if (functions_.on_leave != nullptr) functions_.on_leave(functions_.context, worker);
   }
-  bool Save(std::span<uint64_t> words) const override {
+  bool Save(Span<uint64_t> words) const override {
     const InCallback in_callback(balancer_);
     return functions_.save != nullptr &&
            functions_.save(functions_.context, words.data(), words.size()) != 0;
   }
-  bool Load(std::span<const uint64_t> words) override {
+  bool Load(Span<const uint64_t> words) override {
     const InCallback in_callback(balancer_);
     return functions_.load != nullptr &&
            functions_.load(functions_.context, words.data(), words.size()) != 0;

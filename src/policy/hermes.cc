@@ -104,11 +104,11 @@ class HermesPolicy final : public Policy {
     return to.open <= from.open;
   }
 
-  bool Save(std::span<uint64_t> words) const override {
+  bool Save(Span<uint64_t> words) const override {
     words[0] = next_;
     return true;
   }
-  bool Load(std::span<const uint64_t> words) override {
+  bool Load(Span<const uint64_t> words) override {
     next_ = static_cast<uint32_t>(words[0]);
     return true;
   }

@@ -29,7 +29,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <span>
 #include <string>
 
 #include "policy/load.h"
@@ -55,11 +54,11 @@ class LeastLoadedPolicy final : public Policy {
     return MayMoveByLoad(from, to);
   }
 
-  bool Save(std::span<uint64_t> words) const override {
+  bool Save(Span<uint64_t> words) const override {
     words[0] = next_;
     return true;
   }
-  bool Load(std::span<const uint64_t> words) override {
+  bool Load(Span<const uint64_t> words) override {
     next_ = static_cast<uint32_t>(words[0]);
     return true;
   }

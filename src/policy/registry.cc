@@ -9,7 +9,6 @@
 #include <memory>
 #include <numeric>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -205,6 +204,6 @@ absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name) {
   return colon == std::string_view::npos ? MakePlain(base) : MakeWith(base, name.substr(colon + 1));
 }
 
-std::span<const std::string_view> PolicyNames() { return kNames; }
+Span<const std::string_view> PolicyNames() { return kNames; }
 
 }  // namespace ringmaster

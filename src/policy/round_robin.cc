@@ -75,14 +75,14 @@ class RoundRobinPolicy final : public Policy {
     if (worker < workers_.size()) Forget(worker);
   }
 
-  bool Save(std::span<uint64_t> words) const override {
+  bool Save(Span<uint64_t> words) const override {
     words[0] = uint64_t{next_} | uint64_t{next_owed_} << 32;
     for (size_t i = 0; i < workers_.size(); ++i) {
       words[kMemoryWords + i] = workers_[i].owed | (workers_[i].joined ? kJoined : 0);
     }
     return true;
   }
-  bool Load(std::span<const uint64_t> words) override {
+  bool Load(Span<const uint64_t> words) override {
     next_ = static_cast<uint32_t>(words[0]);
     next_owed_ = static_cast<uint32_t>(words[0] >> 32);
     joined_.clear();

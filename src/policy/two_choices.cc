@@ -21,7 +21,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 
 #include "policy/load.h"
@@ -60,11 +59,11 @@ class TwoChoicesPolicy final : public Policy {
   }
 
   // The first numbers are the seed's.
-  bool Save(std::span<uint64_t> words) const override {
+  bool Save(Span<uint64_t> words) const override {
     words[0] = state_ - seed_;
     return true;
   }
-  bool Load(std::span<const uint64_t> words) override {
+  bool Load(Span<const uint64_t> words) override {
     state_ = seed_ + words[0];
     return true;
   }

@@ -299,6 +299,15 @@ class Headers(Tidy):
     def test_a_header_with_a_warning_is_reported(self):
         self.breaks("bad.h", "#pragma once\ninline int F(int unused) { return 1; }\n")
 
+    def test_a_header_that_needs_c_20_is_reported(self):
+        self.breaks("bad.h", "#pragma once\nstruct A {};\nvoid F(auto a);\n")
+
+    def test_a_header_that_c_20_refuses_is_reported(self):
+        self.breaks("bad.h", "#pragma once\nstruct A {\n  int requires = 0;\n};\n")
+
+    def test_a_header_that_converts_in_silence_is_reported(self):
+        self.breaks("bad.h", "#pragma once\ninline char F(int a) { return a; }\n")
+
     def test_the_c_header_must_be_c(self):
         self.breaks("ringmaster.h", "#pragma once\nint ringmaster_f(int& a);\n")
 
