@@ -210,7 +210,13 @@ void ProcessMember::SayBusy() {
 // counted what ends with it.
 void ProcessMember::CountOpen(int32_t more) {
   open_.fetch_add(static_cast<uint32_t>(more));
-  mine().open.store(open_.load(), std::memory_order_seq_cst);
+  // Where threads count at once, one may write what it has read before another one counted. So each
+  // looks again after it has written.
+  uint32_t written = 0;
+  do {
+    written = open_.load();
+    mine().open.store(written, std::memory_order_seq_cst);
+  } while (written != open_.load());
 }
 
 void ProcessMember::Released() {
