@@ -36,6 +36,14 @@ class ProcessGroup final : private processes::KeeperEvents {
 
   // Any process.
   const std::shared_ptr<ProcessShared>& shared() const { return shared_; }
+  // What only this object changes in there, seen as a whole.
+  template <typename What>
+  auto WithShared(const What& what) {
+    // In a child the lock may be held for ever, and nobody else is there.
+    std::unique_lock lock(mutex_, std::defer_lock);
+    if (InParent()) lock.lock();
+    return what(*shared_);
+  }
   // In a child, which has no use for what is the keeper's own.
   void CloseKeeper();
 

@@ -41,13 +41,17 @@ absl::StatusOr<ProcessPort> WorkerProcesses::Join() {
 }
 
 std::string WorkerProcesses::Variable() const {
-  return absl::StrCat(ProcessShared::kVariable, "=", group_->shared()->Variable());
+  return absl::StrCat(
+      ProcessShared::kVariable, "=",
+      group_->WithShared([](const ProcessShared& shared) { return shared.Variable(); }));
 }
 
 std::vector<int> WorkerProcesses::Descriptors() const {
-  std::vector<int> descriptors;
-  group_->shared()->ForEachDescriptor([&](int fd) { descriptors.push_back(fd); });
-  return descriptors;
+  return group_->WithShared([](const ProcessShared& shared) {
+    std::vector<int> descriptors;
+    shared.ForEachDescriptor([&](int fd) { descriptors.push_back(fd); });
+    return descriptors;
+  });
 }
 
 void WorkerProcesses::KeepAcrossExec() const {

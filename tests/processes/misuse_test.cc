@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -362,6 +363,68 @@ TEST_F(MisuseTest, WhatServeDoesToThePortIsAllowed) {
   for (const int fd : clients) close(fd);
   EXPECT_TRUE(Becomes([&] { return workers_->Stats().gone == 1; }));
   EXPECT_EQ(workers_->Stats().gone_open, 0u);
+}
+
+// Threads release at once, also after the port has left.
+TEST_F(MisuseTest, LeasesThatThreadsReleaseAtOnceAreAllCounted) {
+  Create();
+  for (int round = 0; round < 5; ++round) {
+    std::vector<int> clients;
+    for (int i = 0; i < 200; ++i) clients.push_back(listener_.Connect());
+    std::array<int, 2> ends{};
+    ASSERT_EQ(pipe(ends.data()), 0);
+    const pid_t worker = Fork([&] {
+      auto port = workers_->Join();
+      if (!port.ok()) _exit(1);
+      std::vector<ProcessConnection> connections;
+      while (connections.size() < clients.size()) connections.push_back(ClaimOne(*port));
+      port->Leave();
+      std::vector<std::thread> threads;
+      std::atomic<int> ready{0};
+      for (size_t i = 0; i < 4; ++i) {
+        threads.emplace_back([&, i] {
+          ++ready;
+          while (ready.load() != 4) continue;
+          for (size_t at = i; at < connections.size(); at += 4) {
+            connections[at].TakeLease().Release();
+          }
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      static_cast<void>(write(ends[1], "", 1));
+      pause();
+    });
+    char byte = 0;
+    EXPECT_EQ(read(ends[0], &byte, 1), 1);
+    EXPECT_EQ(Living()[worker].open, 0u);
+    EXPECT_EQ(Living()[worker].accepted, clients.size());
+    Kill(worker);
+    for (const int fd : clients) close(fd);
+    for (const int fd : ends) close(fd);
+  }
+}
+
+// --- Threads of the parent -----------------------------------------------------------------------
+
+TEST_F(MisuseTest, ThreadsOfTheParentMayCallEverythingAtOnce) {
+  Create();
+  std::vector<std::unique_ptr<ProcessListener>> more;
+  for (int i = 1; i < 16; ++i) more.push_back(std::make_unique<ProcessListener>());
+  std::atomic<bool> end{false};
+  std::thread asks([&] {
+    while (!end.load()) {
+      EXPECT_FALSE(workers_->Variable().empty());
+      EXPECT_GE(workers_->Descriptors().size(), 20u);
+      workers_->Stats();
+    }
+  });
+  for (const auto& listener : more) {
+    EXPECT_TRUE(workers_->AddListener(listener->fd()).ok());
+    std::this_thread::yield();
+  }
+  workers_->BeginShutdown();
+  end.store(true);
+  asks.join();
 }
 
 }  // namespace
