@@ -17,6 +17,10 @@
 //     port->Claim([&](ringmaster::ProcessConnection connection) { Serve(std::move(connection)); });
 //   }
 //
+// A parent may also accept by itself, or have connections from elsewhere, and give each to a worker
+// (given_max, Give, AcceptAndGive). Then the policy sees the connection first, and workers need not
+// have the listener. tools/docs/PROCESSES.md says when to take which.
+//
 // It needs no io_uring, and shares no file with Balancer, which is for workers that are threads.
 // For servers that were not written for the library there is ringmaster-run.
 //
@@ -33,7 +37,8 @@
 //    (ProcessPort::parent_gone).
 //
 // Descriptors: one for each worker that there may be, one for each listener, and four more. The
-// parent has one more for each worker that there is, and three for the keeper. All are
+// parent has one more for each worker that there is, and three for the keeper. With given_max there
+// are two more for each worker that there may be, of which a worker keeps one in all. All are
 // close-on-exec.
 
 #ifndef RINGMASTER_PROCESSES_H_
@@ -52,6 +57,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ringmaster/policy.h"
 
 namespace ringmaster {
 
@@ -78,13 +84,27 @@ struct WorkerProcessesOptions {
   bool own_thread = true;
   // Name of that thread as `top -H` shows it, at most 15 characters.
   std::string thread_name = "ringmaster";
+
+  // Connections that this process gives to its workers (WorkerProcesses::Give and AcceptAndGive).
+  // How many may lie with one worker that it has not claimed, 1 to 64. 0: none are given. 8 is
+  // plenty: they keep a worker busy until the next look.
+  uint32_t given_max = 0;
+  // Who gets them. It is asked in this process when the connection is there, so it may be any
+  // policy, also one that goes by the peer. It must not call back. Null: one by the name `policy`.
+  // While it picks nobody (Policy::kNobodyNow), the connection is held.
+  std::unique_ptr<Policy> give_policy = nullptr;
+  // How many of them this process holds while no worker has room. Those that come back from workers
+  // are held beside.
+  uint32_t held_max = 1024;
 };
 
 // One worker, as the parent sees it.
 struct WorkerProcessStats {
   pid_t pid = 0;
-  uint64_t accepted = 0;  // connections
-  uint32_t open = 0;      // of these; if it does not live: those that ended with it
+  uint64_t accepted = 0;   // connections
+  uint64_t given = 0;      // of these, those that the parent has given
+  uint32_t open = 0;       // of accepted; if it does not live: those that ended with it
+  uint32_t unclaimed = 0;  // given to it, and not claimed so far
   bool lives = false;
 };
 
@@ -95,6 +115,10 @@ struct WorkerProcessesStats {
   uint64_t gone = 0;
   uint64_t gone_accepted = 0;
   uint64_t gone_open = 0;  // connections that ended with them
+  // Connections that this process has given, or is to give.
+  uint64_t given = 0;       // in all, but for those that have come back and lie with nobody
+  uint64_t taken_back = 0;  // from workers that had not claimed them
+  uint64_t held = 0;        // now
 };
 
 // The parent's side.
@@ -129,6 +153,28 @@ class WorkerProcesses {
   // was forked should close its copy of yours.
   absl::Status AddListener(int listen_fd, uint64_t token = 0);
 
+  // Gives a connection to the worker that give_policy picks. `fd` may be any socket: one that this
+  // process has accepted, has got from another one, or has read the beginning of. It is the group's
+  // from now on, which makes it non-blocking, switches SO_LINGER off unless that resets, and closes
+  // it here when it has been given. `token` comes back with it.
+  //
+  // Never waits. If no worker has room, the connection is held, and given as soon as one has. What
+  // lies with a worker unclaimed when that dies, is stopped or hangs goes to another one.
+  // ResourceExhausted: held_max are held. FailedPrecondition: given_max is 0, in a child, and after
+  // BeginShutdown. After an error `fd` is still yours.
+  //
+  // Close what is yours of it otherwise before you fork; what the group holds, a child closes in
+  // Join.
+  absl::Status Give(int fd, uint64_t token = 0);
+  // The same, with facts that you know better than the kernel. Behind a proxy that is the peer of
+  // which the proxy tells. A policy that hashes the peer may be shown anything there, such as a
+  // hash of the name for which a TLS client asks.
+  absl::Status Give(int fd, uint64_t token, const Arrival& facts);
+  // The keeper accepts at this listener, while a worker has room, and gives what it has accepted.
+  // The others wait in the backlog. Otherwise as AddListener, except that workers have no part of
+  // the listener, so it may be added at any time.
+  absl::Status AcceptAndGive(int listen_fd, uint64_t token = 0);
+
   // In a child, after fork: makes it a worker. Once in each process, which has one port.
   //
   // Waits for the keeper if all places are taken, for a second at most, because one may be that of
@@ -155,9 +201,11 @@ class WorkerProcesses {
   WorkerProcessesStats Stats() const;
 
   // No connections are accepted from now on, and each worker is told, by its sight
-  // (ProcessPort::draining). The parent closes its duplicates of the listeners, a worker closes its
-  // own when its port leaves. Whatever waits in a backlog then, or comes later, is for somebody
-  // else who has the listener, or is refused. The keeper goes on counting until the destructor.
+  // (ProcessPort::draining). With given_max it is told when the last connection that was given or
+  // held has been claimed, and until then the keeper must be driven. The parent closes its
+  // duplicates of the listeners, a worker closes its own when its port leaves. Whatever waits in a
+  // backlog then, or comes later, is for somebody else who has the listener, or is refused. The
+  // keeper goes on counting until the destructor.
   void BeginShutdown();
 
  private:
@@ -188,8 +236,8 @@ class [[nodiscard]] ProcessLease {
   std::shared_ptr<internal::ProcessMember> member_;
 };
 
-// A connection that a worker has accepted. It owns the descriptor and the lease. Its destruction
-// closes the descriptor, then releases the lease.
+// A connection that a worker has accepted or was given. It owns the descriptor and the lease. Its
+// destruction closes the descriptor, then releases the lease.
 class [[nodiscard]] ProcessConnection {
  public:
   ProcessConnection() = default;
@@ -200,7 +248,7 @@ class [[nodiscard]] ProcessConnection {
 
   // The connected socket: non-blocking and close-on-exec.
   int fd() const { return fd_; }
-  // What AddListener was given for its listener.
+  // What AddListener, AcceptAndGive or Give was given for it.
   uint64_t token() const { return token_; }
   // Hands the descriptor to the caller, who must close it, and only then let the lease be released.
   [[nodiscard]] int TakeFd() { return std::exchange(fd_, -1); }

@@ -28,6 +28,8 @@ inline constexpr uint32_t kSightsMax = 64;
 inline constexpr uint32_t kSourcesMax = 16;
 inline constexpr uint32_t kNone = UINT32_MAX;
 inline constexpr size_t kPolicyWords = Policy::kMemoryWords + kWorkersMax;
+// Connections that a worker has open, as another process has written it. More is nonsense.
+inline constexpr uint32_t kOpenMax = 1 << 24;
 
 // What a worker has of one source.
 struct Pair {
@@ -53,6 +55,12 @@ struct alignas(64) Worker {
   std::atomic<uint32_t> marked{0};
   std::atomic<int32_t> cpu{-1};  // where it last accepted
   std::atomic<uint64_t> accepted{0};
+  // Worker: the number of the chute from which it takes what its parent gives (processes/chute.h);
+  // 0: it takes nothing. And of `accepted`, how many it has taken there.
+  std::atomic<uint64_t> takes{0};
+  std::atomic<uint64_t> taken{0};
+  // Parent: something lies in the chute. Worker: it looks now.
+  std::atomic<uint32_t> given{0};
   std::array<Pair, kSourcesMax> of_source;
 
   void Moved() {
@@ -158,7 +166,7 @@ struct alignas(64) Source {
 };
 
 struct Area {
-  static constexpr uint64_t kMagic = 0x31'6165'7261'6d72;  // and the layout's number
+  static constexpr uint64_t kMagic = 0x32'6165'7261'6d72;  // and the layout's number
 
   uint64_t magic = kMagic;
   // A bit for each sight that stands in some worker's set.

@@ -15,9 +15,6 @@ constexpr int kVisitsMax = 8;
 // many looks for notes take longer than any rush; whoever comes to wait next looks instead.
 constexpr int kNotesMax = 1'000;
 
-// A count that another process has written. What is above this is nonsense.
-constexpr uint32_t kOpenMax = 1 << 24;
-
 const CpuTopology kNoTopology{};
 
 }  // namespace

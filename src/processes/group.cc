@@ -35,22 +35,67 @@ constexpr int64_t kAskMs = 1'000;
 constexpr int64_t kAskInDoubtMs = 20;
 constexpr int64_t kDoubtMs = 3'000;
 
+// Whose lock is held over each fork of this process.
+class HeldOverForks {
+ public:
+  static void Add(std::mutex* mutex) {
+    static const int registered = pthread_atfork(Lock, Unlock, Unlock);
+    static_cast<void>(registered);
+    const std::lock_guard lock(self().mutex_);
+    self().all_.push_back(mutex);
+  }
+  static void Remove(std::mutex* mutex) {
+    const std::lock_guard lock(self().mutex_);
+    std::erase(self().all_, mutex);
+  }
+
+ private:
+  static HeldOverForks& self() {
+    static auto* const it = new HeldOverForks;
+    return *it;
+  }
+  static void Lock() {
+    self().mutex_.lock();
+    for (std::mutex* const mutex : self().all_) mutex->lock();
+  }
+  static void Unlock() {
+    for (std::mutex* const mutex : self().all_) mutex->unlock();
+    self().mutex_.unlock();
+  }
+
+  std::mutex mutex_;
+  std::vector<std::mutex*> all_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ProcessGroup>> ProcessGroup::Create(WorkerProcessesOptions options) {
   const absl::StatusOr<processes::PolicyChoice> choice = processes::ChoiceByName(options.policy);
   if (!choice.ok()) return choice.status();
-  if (options.workers_max == 0 || options.workers_max > kWorkersMax) {
-    return absl::InvalidArgumentError(absl::StrCat("workers_max is ", options.workers_max,
-                                                   ": it must be from 1 to ", kWorkersMax));
-  }
-  if (options.thread_name.size() > 15) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("thread_name \"", options.thread_name, "\" has more than 15 characters"));
-  }
   std::unique_ptr<ProcessGroup> group(new ProcessGroup(std::move(options)));
+  if (absl::Status status = group->CheckOptions(); !status.ok()) return status;
   if (absl::Status status = group->SetUp(*choice); !status.ok()) return status;
   return group;
+}
+
+absl::Status ProcessGroup::CheckOptions() const {
+  if (options_.workers_max == 0 || options_.workers_max > kWorkersMax) {
+    return absl::InvalidArgumentError(absl::StrCat("workers_max is ", options_.workers_max,
+                                                   ": it must be from 1 to ", kWorkersMax));
+  }
+  if (options_.thread_name.size() > 15) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("thread_name \"", options_.thread_name, "\" has more than 15 characters"));
+  }
+  if (options_.given_max > processes::kLyingMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "given_max is ", options_.given_max, ": it must be from 0 to ", processes::kLyingMax));
+  }
+  if (options_.given_max == 0 && options_.give_policy != nullptr) {
+    return absl::InvalidArgumentError(
+        "there is a give_policy, and given_max is 0, so nothing is given: set given_max");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ProcessGroup::SetUp(const processes::PolicyChoice& choice) {
@@ -62,6 +107,16 @@ absl::Status ProcessGroup::SetUp(const processes::PolicyChoice& choice) {
                                                 MakePolicy(choice),
                                                 static_cast<processes::KeeperEvents&>(*this));
   if (absl::Status status = keeper_->SetUp(); !status.ok()) return status;
+  if (options_.given_max > 0) {
+    std::unique_ptr<Policy> policy = std::move(options_.give_policy);
+    if (policy == nullptr) policy = MakePolicy(choice);
+    policy->Prepare(kWorkersMax);
+    handing_ = std::make_unique<Handing>(
+        *shared_, *keeper_, std::move(policy),
+        Handing::Limits{.lying = options_.given_max, .held = options_.held_max});
+    if (absl::Status status = handing_->SetUp(); !status.ok()) return status;
+    HeldOverForks::Add(&mutex_);
+  }
   return options_.own_thread ? StartThread() : absl::OkStatus();
 }
 
@@ -75,11 +130,14 @@ ProcessGroup::~ProcessGroup() {
       [[maybe_unused]] const ssize_t written = write(stop_, &one, sizeof(one));
       pthread_join(thread_, nullptr);
     }
+    SayEnd();
   }
   CloseKeeper();
 }
 
 void ProcessGroup::CloseKeeper() {
+  if (handing_ != nullptr) HeldOverForks::Remove(&mutex_);
+  handing_.reset();
   keeper_.reset();
   if (stop_ >= 0) close(std::exchange(stop_, -1));
 }
@@ -131,6 +189,36 @@ absl::Status ProcessGroup::AddListener(int listen_fd, uint64_t token) {
   return absl::OkStatus();
 }
 
+absl::Status ProcessGroup::WhyNotGiven() const {
+  if (options_.given_max == 0) {
+    return absl::FailedPreconditionError(
+        "given_max is 0, so there is nothing by which workers get what is given: set "
+        "WorkerProcessesOptions::given_max");
+  }
+  if (!InParent()) {
+    return absl::FailedPreconditionError("this is a child, and only the parent gives connections");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ProcessGroup::Give(int fd, uint64_t token, const Arrival* facts) {
+  if (absl::Status status = WhyNotGiven(); !status.ok()) return status;
+  const std::lock_guard lock(mutex_);
+  if (ended_) {
+    return absl::FailedPreconditionError("BeginShutdown was called: nothing is given any more");
+  }
+  return handing_->Give(fd, token, facts);
+}
+
+absl::Status ProcessGroup::AcceptAndGive(int listen_fd, uint64_t token) {
+  if (absl::Status status = WhyNotGiven(); !status.ok()) return status;
+  const std::lock_guard lock(mutex_);
+  if (ended_) {
+    return absl::FailedPreconditionError("BeginShutdown was called: nothing is accepted any more");
+  }
+  return handing_->AddListener(listen_fd, token);
+}
+
 void ProcessGroup::RunOnce() {
   if (!InParent() || has_thread_) return;
   const std::lock_guard lock(mutex_);
@@ -147,12 +235,19 @@ WorkerProcessesStats ProcessGroup::Stats() {
     if (worker.lives) {
       worker.accepted = shared_->area().workers[i].accepted.load();
       worker.open = shared_->area().workers[i].open.load();
+      worker.given = shared_->area().workers[i].taken.load();
+      if (handing_ != nullptr) worker.unclaimed = handing_->LyingWith(i);
     }
     stats.workers.push_back(worker);
   }
   stats.gone = gone_;
   stats.gone_accepted = gone_accepted_;
   stats.gone_open = gone_open_;
+  if (handing_ != nullptr) {
+    stats.given = handing_->counts().given;
+    stats.taken_back = handing_->counts().taken_back;
+    stats.held = handing_->held();
+  }
   return stats;
 }
 
@@ -169,6 +264,15 @@ void ProcessGroup::BeginShutdown() {
     keeper_->End(i);
   }
   shared_->CloseListeners();
+  if (handing_ != nullptr) {
+    handing_->StopAccepting();
+    if (!handing_->Settle()) return;
+  }
+  SayEnd();
+}
+
+void ProcessGroup::SayEnd() {
+  if (std::exchange(said_end_, true)) return;
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(shared_->end(), &one, sizeof(one));
 }
@@ -191,13 +295,21 @@ void ProcessGroup::OnGone(uint32_t index) {
   const Worker& worker = shared_->area().workers[index];
   workers_[index].accepted = worker.accepted.load();
   workers_[index].open = worker.open.load();
+  workers_[index].given = worker.taken.load();
   workers_[index].lives = false;
   ++gone_;
   gone_accepted_ += workers_[index].accepted;
   gone_open_ += workers_[index].open;
+  if (handing_ != nullptr) handing_->OnGone(index);
 }
 
-void ProcessGroup::OnBell() {}
+void ProcessGroup::OnBell() {
+  if (handing_ != nullptr) handing_->OnBell();
+}
+
+void ProcessGroup::OnReady(uint32_t number) {
+  if (handing_ != nullptr) handing_->OnReady(number);
+}
 
 void ProcessGroup::OnLeft(uint32_t source) {
   timespec now{};
@@ -208,6 +320,10 @@ void ProcessGroup::OnLeft(uint32_t source) {
 // What only this process decides, and is something else now, a worker has written that is broken.
 int ProcessGroup::OnLook(int64_t now_ms) {
   int wait_ms = -1;
+  if (handing_ != nullptr) {
+    wait_ms = handing_->OnLook(now_ms);
+    if (ended_ && !said_end_ && handing_->Settle()) SayEnd();
+  }
   if (ended_) return wait_ms;
   for (uint32_t i = 0; i < shared_->sources(); ++i) {
     HealWorkers(i);

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "processes/handing.h"
 #include "processes/keeper.h"
 #include "processes/shared.h"
 #include "ringmaster/processes.h"
@@ -29,6 +30,8 @@ class ProcessGroup final : private processes::KeeperEvents {
 
   // In the parent; elsewhere they do nothing.
   absl::Status AddListener(int listen_fd, uint64_t token);
+  absl::Status Give(int fd, uint64_t token, const Arrival* facts);
+  absl::Status AcceptAndGive(int listen_fd, uint64_t token);
   int fd() const { return keeper_ == nullptr ? -1 : keeper_->fd(); }
   void RunOnce();
   WorkerProcessesStats Stats();
@@ -49,6 +52,7 @@ class ProcessGroup final : private processes::KeeperEvents {
 
  private:
   explicit ProcessGroup(WorkerProcessesOptions options) : options_(std::move(options)) {}
+  absl::Status CheckOptions() const;
   absl::Status SetUp(const processes::PolicyChoice& choice);
   absl::Status StartThread();
   void Drive();
@@ -64,16 +68,23 @@ class ProcessGroup final : private processes::KeeperEvents {
   void OnStill(uint32_t source, uint32_t looks) override;
   void OnNonsense() override { nonsense_ = true; }
   bool HasSource(uint32_t worker, uint32_t source) const;
+  void OnReady(uint32_t number) override;
+  absl::Status WhyNotGiven() const;
+  void SayEnd();
   void HealMode(uint32_t source, int64_t now_ms);
   void HealWorkers(uint32_t source);
   void AskWorkers(int64_t now_ms);
   void Show(uint32_t worker, uint32_t source);
 
-  const WorkerProcessesOptions options_;
+  WorkerProcessesOptions options_;
   std::shared_ptr<ProcessShared> shared_;
   std::unique_ptr<processes::Keeper> keeper_;
-  std::mutex mutex_;  // what follows, and the keeper
+  // What follows, and the keeper. Held over each fork, so that a child knows of every connection
+  // that this process has.
+  std::mutex mutex_;
+  std::unique_ptr<Handing> handing_;  // null: nothing is given
   bool ended_ = false;
+  bool said_end_ = false;
   std::array<int64_t, processes::kSourcesMax> left_until_ms_{};  // 0: it is not left
   bool nonsense_ = false;                                        // was found since the last look
   int64_t doubts_until_ms_ = 0;

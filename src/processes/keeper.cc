@@ -33,7 +33,7 @@ constexpr int64_t kAgainMs = 100;
 // More than this between two looks nobody accepts: the count is nonsense, and says nothing.
 constexpr uint64_t kAcceptedMax = 1'000'000;
 
-enum class Tag : uint64_t { kTimer, kBell, kWorker, kListener };
+enum class Tag : uint64_t { kTimer, kBell, kWorker, kListener, kOther };
 uint64_t Tagged(Tag tag, uint64_t number = 0) { return static_cast<uint64_t>(tag) << 32 | number; }
 
 int64_t NowMs() {
@@ -79,6 +79,12 @@ bool Keeper::Watch(int fd, uint32_t events, uint64_t tag) {
   return epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+bool Keeper::WatchFor(int fd, uint32_t events, uint32_t number) {
+  if (Watch(fd, events, Tagged(Tag::kOther, number))) return true;
+  epoll_event event{.events = events, .data = {.u64 = Tagged(Tag::kOther, number)}};
+  return errno == EEXIST && epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, fd, &event) == 0;
+}
+
 void Keeper::Unwatch(int fd) { epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr); }
 
 void Keeper::SetTimer(int64_t at_ms) {
@@ -92,11 +98,17 @@ void Keeper::SetTimer(int64_t at_ms) {
   timerfd_settime(timer_, TFD_TIMER_ABSTIME, &at, nullptr);
 }
 
+void Keeper::LookSoon() {
+  const int64_t at_ms = NowMs() + kLookMs;
+  if (timer_at_ms_ < 0 || timer_at_ms_ > at_ms) SetTimer(at_ms);
+}
+
 void Keeper::RunOnce() {
   std::array<epoll_event, 32> events;
   const int count = epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), 0);
   const int64_t now_ms = NowMs();
   std::vector<pid_t> dead;
+  std::vector<uint32_t> ready;
   for (int i = 0; i < count; ++i) {
     const uint64_t tag = events[static_cast<size_t>(i)].data.u64;
     const auto number = static_cast<uint32_t>(tag);
@@ -120,11 +132,15 @@ void Keeper::RunOnce() {
         motion.moved_at_ms = now_ms;
         break;
       }
+      case Tag::kOther:
+        ready.push_back(number);
+        break;
     }
   }
   for (const pid_t pid : dead) Died(pid);
   if (bell_rests_ && now_ms - bell_at_ms_ >= kBellMs) TakeBell(now_ms);
   if (looks_again_ && LookForWorkers()) events_.OnBell();
+  for (const uint32_t number : ready) events_.OnReady(number);
   int64_t next_ms = looked_at_ms_ + kLookMs;
   if (now_ms >= next_ms) {
     looked_at_ms_ = now_ms;
@@ -248,6 +264,9 @@ void Keeper::FreeWorker(uint32_t index) {
   worker.open.store(0);
   worker.marked.store(0);
   worker.accepted.store(0);
+  worker.takes.store(0);
+  worker.taken.store(0);
+  worker.given.store(0);
   worker.cpu.store(-1);
   known_[index] = {};
   worker.owner.store(0);
@@ -293,17 +312,19 @@ uint64_t Keeper::AcceptedOf(uint32_t source) const {
   return accepted;
 }
 
+void Keeper::Mark(uint32_t worker) {
+  const int64_t now_ms = NowMs();
+  Marked& mark = marks_[worker];
+  mark.lasts_ms = now_ms < mark.forgotten_at_ms ? std::min(2 * mark.lasts_ms, kMarkMsMax) : kMarkMs;
+  mark.ends_at_ms = now_ms + mark.lasts_ms;
+  mark.forgotten_at_ms = mark.ends_at_ms + 2 * mark.lasts_ms;
+  area_.workers[worker].marked.store(1);
+}
+
 // Rule "frozen".
-void Keeper::MarkThoseWithPermits(uint32_t source, int64_t now_ms) {
+void Keeper::MarkThoseWithPermits(uint32_t source) {
   for (uint32_t index = 0; index < kWorkersMax; ++index) {
-    Worker& worker = area_.workers[index];
-    if (worker.of_source[source].permits.Read().out() == 0) continue;
-    Mark& mark = marks_[index];
-    mark.lasts_ms =
-        now_ms < mark.forgotten_at_ms ? std::min(2 * mark.lasts_ms, kMarkMsMax) : kMarkMs;
-    mark.ends_at_ms = now_ms + mark.lasts_ms;
-    mark.forgotten_at_ms = mark.ends_at_ms + 2 * mark.lasts_ms;
-    worker.marked.store(1);
+    if (area_.workers[index].of_source[source].permits.Read().out() > 0) Mark(index);
   }
 }
 
@@ -318,7 +339,7 @@ void Keeper::LookAfter(uint32_t source, int64_t now_ms) {
   const bool still = motion.waited && waiting > 0 && !moved;
   motion.still = still ? motion.still + 1 : 0;
   if (still) {
-    MarkThoseWithPermits(source, now_ms);
+    MarkThoseWithPermits(source);
     Repair(source);
     events_.OnStill(source, motion.still);
   }

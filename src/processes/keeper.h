@@ -61,6 +61,8 @@ class KeeperEvents {
   virtual void OnStill(uint32_t source, uint32_t looks) { (void)source, (void)looks; }
   // Somebody has written over what is the keeper's alone.
   virtual void OnNonsense() {}
+  // What WatchFor has watched under that number.
+  virtual void OnReady(uint32_t number) { (void)number; }
 };
 
 class Keeper {
@@ -81,6 +83,13 @@ class Keeper {
   int fd() const { return epoll_fd_; }
   // Does what there is to do, and does not wait.
   void RunOnce();
+  // There is a look for what does not move within some milliseconds.
+  void LookSoon();
+
+  // Watches something of its owner's, which is told by OnReady. False: it cannot. `events` may be
+  // changed by calling it again.
+  bool WatchFor(int fd, uint32_t events, uint32_t number);
+  void Unwatch(int fd);
 
   // A source begins or ends: mode and cookie are the caller's business.
   void Begin(uint32_t source);
@@ -90,6 +99,8 @@ class Keeper {
   // Renews, if it is aimed. False: it is left now.
   bool Repair(uint32_t source);
   void Abandon(uint32_t source);
+  // Rule "frozen", for a worker that has something and does not move.
+  void Mark(uint32_t worker);
 
   // Of which process a worker is; 0: nobody's.
   pid_t PidOf(uint32_t worker) const;
@@ -114,14 +125,13 @@ class Keeper {
     int64_t begun_at_ms = 0;
     bool abandoned = false;
   };
-  struct Mark {
+  struct Marked {
     int64_t lasts_ms = 0;
     int64_t ends_at_ms = 0;
     int64_t forgotten_at_ms = 0;
   };
 
   bool Watch(int fd, uint32_t events, uint64_t tag);
-  void Unwatch(int fd);
   bool LookForWorkers();
   bool HasDied(uint32_t worker) const;
   void Bury(const std::vector<uint32_t>& workers);
@@ -129,7 +139,7 @@ class Keeper {
   uint64_t AcceptedOf(uint32_t source) const;
   int LookAfterSources(int64_t now_ms);
   void LookAfter(uint32_t source, int64_t now_ms);
-  void MarkThoseWithPermits(uint32_t source, int64_t now_ms);
+  void MarkThoseWithPermits(uint32_t source);
   void TakeBell(int64_t now_ms);
   void SetTimer(int64_t at_ms);
 
@@ -146,7 +156,7 @@ class Keeper {
   bool looks_again_ = false;  // for workers, because a descriptor was missing
   std::array<Known, kWorkersMax> known_;
   std::array<Motion, kSourcesMax> motions_;
-  std::array<Mark, kWorkersMax> marks_;
+  std::array<Marked, kWorkersMax> marks_;
 };
 
 }  // namespace ringmaster::processes

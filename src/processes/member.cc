@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "processes/chute.h"
 #include "processes/desk.h"
 #include "processes/epoll_kernel.h"
 
@@ -93,9 +94,10 @@ absl::StatusOr<std::shared_ptr<ProcessMember>> ProcessMember::Join(
         "this process has joined before, and a process joins once: go on with that port, or start "
         "another process");
   }
-  if (shared->sources() == 0) {
+  if (shared->sources() == 0 && !shared->has_chutes()) {
     return absl::FailedPreconditionError(
-        "there is no listener: call AddListener before the fork of this process");
+        "there is nothing to serve: call AddListener before the fork of this process, or set "
+        "given_max");
   }
   if (absl::Status status = shared->Check(); !status.ok()) return status;
   std::shared_ptr<ProcessMember> member(new ProcessMember(std::move(shared)));
@@ -144,10 +146,14 @@ void ProcessMember::Enter() {
   worker.accepted.store(0);
   worker.waits.store(0);
   worker.woke_at_ns.store(NowNs());
+  worker.taken.store(0);
+  worker.takes.store(0);
   for (uint32_t source = 0; source < shared_->sources(); ++source) {
     PermitsOf(source).Clear();
     PairOf(source).has.store(1);
   }
+  if (shared_->has_chutes()) shared_->KeepOnlyChute(worker_);
+  WatchChute();
   RingBell();
   for (uint32_t source = 0; source < shared_->sources(); ++source) JoinSource(source);
 }
@@ -170,8 +176,32 @@ void ProcessMember::UnjoinSource(uint32_t source) {
   Visit(source);
 }
 
+// The parent takes back what lies there then.
+void ProcessMember::UnwatchChute() {
+  if (std::exchange(takes_, 0) == 0) return;
+  mine().takes.store(0);
+  chute_ready_ = false;
+  epoll_ctl(sight(), EPOLL_CTL_DEL, shared_->chute(worker_), nullptr);
+  RingBell();
+}
+
+void ProcessMember::WatchChute() {
+  const int chute = shared_->chute(worker_);
+  if (chute < 0 || takes_ != 0) return;
+  epoll_event event{.events = EPOLLIN, .data = {.fd = chute}};
+  // Whoever had the place before may have left it there.
+  if (epoll_ctl(sight(), EPOLL_CTL_ADD, chute, &event) != 0 &&
+      (errno != EEXIST || epoll_ctl(sight(), EPOLL_CTL_MOD, chute, &event) != 0)) {
+    return;
+  }
+  takes_ = shared_->chute_number(worker_);
+  mine().takes.store(takes_);
+  chute_ready_ = true;
+}
+
 void ProcessMember::Leave() {
   if (!Mine()) return;
+  UnwatchChute();
   for (uint32_t source = 0; source < shared_->sources(); ++source) {
     UnjoinSource(source);
     PairOf(source).has.store(0);
@@ -237,6 +267,10 @@ void ProcessMember::Heal() {
   if (worker.accepted.load(std::memory_order_relaxed) != accepted_) {
     worker.accepted.store(accepted_);
   }
+  if (worker.takes.load(std::memory_order_relaxed) != takes_) {
+    worker.takes.store(takes_);
+    RingBell();
+  }
   for (uint32_t source = 0; source < shared_->sources(); ++source) {
     if (!own_[source].joined) continue;
     Pair& pair = PairOf(source);
@@ -290,7 +324,7 @@ bool ProcessMember::AfterWait(bool by_port) {
   for (uint32_t source = 0; source < shared_->sources(); ++source) {
     if (HasPermit(source)) return true;
   }
-  return false;
+  return takes_ != 0 && mine().given.load(std::memory_order_relaxed) != 0;
 }
 
 // --- Claims --------------------------------------------------------------------------------------
@@ -319,13 +353,24 @@ bool ProcessMember::Claim(absl::FunctionRef<void(ProcessConnection)> serve,
   mine().Moved();
   int looks = 0;
   int failures = 0;
+  if (takes_ != 0 && mine().given.load(std::memory_order_relaxed) != 0) chute_ready_ = true;
   for (size_t served = 0; served < connections_max;) {
+    if (chute_ready_ && !std::exchange(permits_turn_, false)) {
+      ProcessConnection connection = TakeGiven();
+      if (connection.fd() < 0) continue;
+      permits_turn_ = true;
+      ++served;
+      serve(std::move(connection));
+      if (!Mine()) return false;
+      continue;
+    }
     uint32_t source = NextWithPermit();
     const bool by_permit = source != kNone;
     if (!by_permit) {
+      if (chute_ready_) continue;
       if (looks++ == kLooksMax) return true;
       const Seen seen = LookAtSight();
-      if (seen.permits) continue;
+      if (seen.permits || seen.given) continue;
       if (seen.without == kNone) return false;
       source = seen.without;
     }
@@ -364,16 +409,45 @@ ProcessConnection ProcessMember::Accept(uint32_t source, bool by_permit) {
   return {};
 }
 
+// One that the parent has given. `chute_ready_` is false afterwards if there is none.
+ProcessConnection ProcessMember::TakeGiven() {
+  SayBusy();
+  mine().given.store(0, std::memory_order_seq_cst);
+  CountOpen(1);
+  processes::Given given;
+  const int error = processes::TakeOut(shared_->chute(worker_), given);
+  if (error == 0) {
+    mine().accepted.store(++accepted_, std::memory_order_relaxed);
+    mine().taken.store(++taken_, std::memory_order_relaxed);
+    mine().cpu.store(sched_getcpu(), std::memory_order_relaxed);
+    return ProcessConnection(given.fd, given.token, ProcessLease(shared_from_this()));
+  }
+  CountOpen(-1);
+  if (error == EBADMSG) return {};
+  chute_ready_ = false;
+  if (error == EPIPE) {
+    UnwatchChute();
+  } else if (error != EAGAIN) {
+    StandBack();
+  }
+  return {};
+}
+
+void ProcessMember::StandBack() {
+  // Others may have some. A sight that showed something would wake this worker for ever.
+  released_.store(false);
+  stands_back_until_ns_ = NowNs() + kStandsBackNs;
+  UnwatchChute();
+  for (uint32_t i = 0; i < shared_->sources() && !alone_; ++i) UnjoinSource(i);
+}
+
 void ProcessMember::AcceptFailed(uint32_t source, int error) {
   switch (error) {
     case EMFILE:
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-      // Others may have some. A sight that showed the listener would wake this worker for ever.
-      released_.store(false);
-      stands_back_until_ns_ = NowNs() + kStandsBackNs;
-      for (uint32_t i = 0; i < shared_->sources() && !alone_; ++i) UnjoinSource(i);
+      StandBack();
       break;
     case EBADF:
     case EINVAL:
@@ -394,6 +468,7 @@ void ProcessMember::AcceptFailed(uint32_t source, int error) {
 void ProcessMember::ComeBack() {
   stands_back_until_ns_ = 0;
   if (draining_ || alone_) return;
+  WatchChute();
   for (uint32_t source = 0; source < shared_->sources(); ++source) JoinSource(source);
 }
 
@@ -401,9 +476,15 @@ void ProcessMember::ComeBack() {
 
 ProcessMember::Seen ProcessMember::LookAtSight() {
   Seen seen;
-  std::array<epoll_event, kSourcesMax + 4> events;
+  std::array<epoll_event, kSourcesMax + 5> events;
   const int count =
       epoll_wait(sight(), events.data(), static_cast<int>(events.size()), /*timeout=*/0);
+  for (int i = 0; i < count; ++i) {
+    if (events[static_cast<size_t>(i)].data.fd == shared_->chute(worker_)) seen.given = true;
+  }
+  // What was given before the end comes first.
+  if (seen.given) LookAtChute();
+  if (chute_ready_) return seen;
   for (int i = 0; i < count; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
     if (fd == shared_->end()) OnEnd();
@@ -413,6 +494,16 @@ ProcessMember::Seen ProcessMember::LookAtSight() {
     }
   }
   return seen;
+}
+
+// The parent shows it to a worker that takes nothing, so that it says whether it can again.
+void ProcessMember::LookAtChute() {
+  if (takes_ == 0 && stands_back_until_ns_ != 0 && NowNs() >= stands_back_until_ns_) ComeBack();
+  if (takes_ != 0) {
+    chute_ready_ = true;
+  } else {
+    epoll_ctl(sight(), EPOLL_CTL_DEL, shared_->chute(worker_), nullptr);
+  }
 }
 
 // Rule "stray" of processes/desk.h.

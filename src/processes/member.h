@@ -53,6 +53,7 @@ class ProcessMember : public std::enable_shared_from_this<ProcessMember> {
   // What the sight has shown of sources.
   struct Seen {
     bool permits = false;                 // for one at least there is a permit
+    bool given = false;                   // something lies in the chute
     uint32_t without = processes::kNone;  // this one is to be accepted from without
   };
   // What this worker has of a source.
@@ -85,9 +86,14 @@ class ProcessMember : public std::enable_shared_from_this<ProcessMember> {
 
   uint32_t NextWithPermit();
   ProcessConnection Accept(uint32_t source, bool by_permit);
+  ProcessConnection TakeGiven();
+  void WatchChute();
+  void UnwatchChute();
   void AcceptFailed(uint32_t source, int error);
+  void StandBack();
   Seen LookAtSight();
   void LookAtSource(uint32_t source, Seen& seen);
+  void LookAtChute();
   void OnEnd();
   void OnParentGone();
   void ComeBack();
@@ -101,6 +107,10 @@ class ProcessMember : public std::enable_shared_from_this<ProcessMember> {
   uint32_t next_ = 0;  // the source that is claimed from next
   std::atomic<uint32_t> open_{0};
   uint64_t accepted_ = 0;
+  uint64_t taken_ = 0;  // of accepted_: what the parent has given
+  uint64_t takes_ = 0;  // the chute's number; 0: it takes nothing
+  bool chute_ready_ = false;
+  bool permits_turn_ = false;  // the next connection is one of a listener, if there is one
   bool claiming_ = false;
   bool alone_ = false;
   bool draining_ = false;

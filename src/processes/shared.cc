@@ -126,7 +126,7 @@ absl::Status ProcessShared::SetUp() {
   return absl::OkStatus();
 }
 
-absl::Status ProcessShared::Add(int listen_fd, uint64_t token) {
+absl::Status ProcessShared::CheckListener(int listen_fd) {
   const int flags = fcntl(listen_fd, F_GETFL);
   if (flags < 0) {
     return absl::InvalidArgumentError(absl::StrCat(listen_fd, " is no open descriptor"));
@@ -139,8 +139,13 @@ absl::Status ProcessShared::Add(int listen_fd, uint64_t token) {
   if ((flags & O_NONBLOCK) == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("listener ", listen_fd,
-                     " blocks, and a worker that finds nothing there would hang: set O_NONBLOCK"));
+                     " blocks, and whoever finds nothing there would hang: set O_NONBLOCK"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ProcessShared::Add(int listen_fd, uint64_t token) {
+  if (absl::Status status = CheckListener(listen_fd); !status.ok()) return status;
   const uint64_t cookie = CookieOf(listen_fd);
   for (uint32_t i = 0; i < sources_; ++i) {
     if (cookies_[i] == cookie) {
@@ -179,8 +184,34 @@ void ProcessShared::CloseListeners() {
   }
 }
 
+void ProcessShared::SetChute(uint32_t place, int out) {
+  has_chutes_ = true;
+  chutes_[place] = out;
+  chute_numbers_[place] = CookieOf(out);
+}
+
+// Workers that were forked before have the old one under this number. Their sights must not show
+// it, because it is at its end.
+void ProcessShared::ReplaceChute(uint32_t place, int out) {
+  epoll_ctl(descriptors_.sights[place], EPOLL_CTL_DEL, chutes_[place], nullptr);
+  dup3(out, chutes_[place], O_CLOEXEC);
+  close(out);
+  chute_numbers_[place] = CookieOf(chutes_[place]);
+}
+
+void ProcessShared::KeepOnlyChute(uint32_t place) {
+  // The one that it has, which may be an older one than its parent's.
+  chute_numbers_[place] = CookieOf(chutes_[place]);
+  for (uint32_t i = 0; i < workers_max_; ++i) {
+    if (i != place && chutes_[i] >= 0) close(std::exchange(chutes_[i], -1));
+  }
+}
+
 void ProcessShared::CloseDescriptors() {
   CloseListeners();
+  for (int& fd : chutes_) {
+    if (fd >= 0) close(std::exchange(fd, -1));
+  }
   for (int& fd : descriptors_.sights) {
     if (fd >= 0) close(std::exchange(fd, -1));
   }
@@ -192,6 +223,7 @@ void ProcessShared::CloseDescriptors() {
 void ProcessShared::Forget() {
   descriptors_ = {};
   end_ = -1;
+  chutes_.fill(-1);
 }
 
 void ProcessShared::CloseOnExec() const {
@@ -205,12 +237,15 @@ std::string ProcessShared::Variable() const {
       absl::StrCat(kVersion, ",", sizeof(Area), ",", memory_number_, ",", parent_, ",",
                    static_cast<uint32_t>(choice_.kind), ",", choice_.parameter, ",",
                    descriptors_.memory, ",", descriptors_.bell, ",", descriptors_.keeper, ",", end_,
-                   ",", workers_max_, ",", sources_, ",", secret_);
+                   ",", workers_max_, ",", sources_, ",", secret_, ",", has_chutes_ ? 1 : 0);
   for (uint32_t i = 0; i < workers_max_; ++i) absl::StrAppend(&value, ",", descriptors_.sights[i]);
   for (uint32_t i = 0; i < sources_; ++i) {
     // -1 after the end.
     absl::StrAppend(&value, ",", static_cast<uint32_t>(descriptors_.listeners[i]), ",", cookies_[i],
                     ",", tokens_[i]);
+  }
+  for (uint32_t i = 0; has_chutes_ && i < workers_max_; ++i) {
+    absl::StrAppend(&value, ",", chutes_[i]);
   }
   absl::StrAppend(&value, ",", SumOf(value));
   return value;
@@ -231,12 +266,14 @@ bool ProcessShared::Parse(const std::string& value) {
   }
   if (words.back() != SumOf(value.substr(0, value.rfind(',')))) return false;
   words.pop_back();
-  constexpr size_t kFirst = 13;
+  constexpr size_t kFirst = 14;
   if (words.size() < kFirst || words[0] != kVersion || words[1] != sizeof(Area)) return false;
   if (words[10] == 0 || words[10] > kSightsMax || words[11] > kSourcesMax) return false;
   workers_max_ = static_cast<uint32_t>(words[10]);
   sources_ = static_cast<uint32_t>(words[11]);
-  if (words.size() != kFirst + workers_max_ + size_t{3} * sources_) return false;
+  has_chutes_ = words[13] != 0;
+  const size_t first_chute = kFirst + workers_max_ + size_t{3} * sources_;
+  if (words.size() != first_chute + (has_chutes_ ? workers_max_ : 0)) return false;
   const auto number = [&](size_t i) { return static_cast<int>(words[i]); };
   memory_number_ = words[2];
   secret_ = words[12];
@@ -253,6 +290,7 @@ bool ProcessShared::Parse(const std::string& value) {
     cookies_[i] = words[first + 1];
     tokens_[i] = words[first + 2];
   }
+  for (uint32_t i = 0; has_chutes_ && i < workers_max_; ++i) chutes_[i] = number(first_chute + i);
   return true;
 }
 
@@ -283,6 +321,13 @@ absl::Status ProcessShared::Check() const {
   for (uint32_t i = 0; i < sources_; ++i) {
     if (CookieOf(descriptors_.listeners[i]) != cookies_[i]) {
       return Changed(descriptors_.listeners[i], "the listener");
+    }
+  }
+  for (uint32_t i = 0; has_chutes_ && i < workers_max_; ++i) {
+    // What the variable says of it may be older than the chute.
+    if (Option(chutes_[i], SO_TYPE) != SOCK_SEQPACKET ||
+        (!inherited_ && CookieOf(chutes_[i]) != chute_numbers_[i])) {
+      return Changed(chutes_[i], "the socket");
     }
   }
   return absl::OkStatus();

@@ -42,6 +42,11 @@ class ProcessShared {
   uint32_t sources() const { return sources_; }
   uint64_t token(uint32_t source) const { return tokens_[source]; }
   pid_t parent() const { return parent_; }
+  // Where comes out what the parent gives to a place; -1: it gives nothing, or this process has
+  // another place. The number tells one chute of a place from the next: it is the kernel's.
+  int chute(uint32_t place) const { return chutes_[place]; }
+  uint64_t chute_number(uint32_t place) const { return chute_numbers_[place]; }
+  bool has_chutes() const { return has_chutes_; }
   // What a process with so many listeners writes where it owns a worker. Whoever writes there by
   // mistake hardly hits it.
   uint64_t OwnerOf(pid_t pid, uint32_t sources) const;
@@ -56,9 +61,16 @@ class ProcessShared {
   // before this.
   absl::Status Check() const;
 
+  // What is wrong with a listener.
+  static absl::Status CheckListener(int listen_fd);
   // Adds a listener, of which it makes a duplicate.
   absl::Status Add(int listen_fd, uint64_t token);
   void CloseListeners();
+  // In the parent. A chute that replaces another one gets its descriptor's number.
+  void SetChute(uint32_t place, int out);
+  void ReplaceChute(uint32_t place, int out);
+  // In a worker that has this place: what is for others is none of its business.
+  void KeepOnlyChute(uint32_t place);
   // The area stays.
   void CloseDescriptors();
   // Leaves them open, and has none from now on.
@@ -78,13 +90,16 @@ class ProcessShared {
     for (uint32_t i = 0; i < sources_; ++i) {
       if (descriptors_.listeners[i] >= 0) each(descriptors_.listeners[i]);
     }
+    for (uint32_t i = 0; i < workers_max_; ++i) {
+      if (chutes_[i] >= 0) each(chutes_[i]);
+    }
   }
 
  private:
   static constexpr uint32_t kSourcesBound = 32;
   static_assert(processes::kSourcesMax < kSourcesBound);
 
-  ProcessShared() = default;
+  ProcessShared() { chutes_.fill(-1); }
   absl::Status SetUp();
   absl::Status Map();
   absl::Status Changed(int fd, const char* what) const;
@@ -99,6 +114,9 @@ class ProcessShared {
   uint32_t sources_ = 0;
   std::array<uint64_t, processes::kSourcesMax> tokens_{};
   std::array<uint64_t, processes::kSourcesMax> cookies_{};
+  bool has_chutes_ = false;
+  std::array<int, processes::kWorkersMax> chutes_;
+  std::array<uint64_t, processes::kWorkersMax> chute_numbers_{};
   pid_t parent_ = 0;
   uint64_t secret_ = 0;
   uint64_t memory_number_ = 0;  // the kernel's, of the file

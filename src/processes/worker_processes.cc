@@ -33,6 +33,18 @@ absl::Status WorkerProcesses::AddListener(int listen_fd, uint64_t token) {
   return group_->AddListener(listen_fd, token);
 }
 
+absl::Status WorkerProcesses::Give(int fd, uint64_t token) {
+  return group_->Give(fd, token, nullptr);
+}
+
+absl::Status WorkerProcesses::Give(int fd, uint64_t token, const Arrival& facts) {
+  return group_->Give(fd, token, &facts);
+}
+
+absl::Status WorkerProcesses::AcceptAndGive(int listen_fd, uint64_t token) {
+  return group_->AcceptAndGive(listen_fd, token);
+}
+
 absl::StatusOr<ProcessPort> WorkerProcesses::Join() {
   absl::StatusOr<std::shared_ptr<ProcessMember>> member = ProcessMember::Join(group_->shared());
   if (!member.ok()) return member.status();

@@ -80,11 +80,14 @@ class WorkerProcessesTest : public ::testing::Test {
     for (const int fd : clients_) close(fd);
   }
 
+  // With given_max the parent accepts, and gives what it has accepted.
   void Create(WorkerProcessesOptions options = {}) {
+    const bool gives = options.given_max > 0;
     auto workers = WorkerProcesses::Create(std::move(options));
     ASSERT_TRUE(workers.ok()) << workers.status();
     workers_ = *std::move(workers);
-    const absl::Status added = workers_->AddListener(listener_.fd(), 7);
+    const absl::Status added = gives ? workers_->AcceptAndGive(listener_.fd(), 7)
+                                     : workers_->AddListener(listener_.fd(), 7);
     ASSERT_TRUE(added.ok()) << added;
   }
   // What a child does that is forked from here; it never returns.

@@ -46,7 +46,8 @@ LAYERS = {
     "src/ring": (POLICY_H, "core/", "ring/"),
     "src/listeners": ("ringmaster/", "core/", "ring/", "listeners/"),
     "src/runtime": ("ringmaster/", "policy/", "core/", "ring/", "runtime/"),
-    "src/processes": ("ringmaster/", "core/permits.h", "ring/quiet_thread.h", "processes/"),
+    "src/processes": ("ringmaster/", "core/accept_error.h", "core/op.h", "core/permits.h",
+                      "ring/quiet_thread.h", "ring/translate.h", "processes/"),
     "src/sim": (POLICY_H, "policy/", "core/", "sim/"),
     "src/c": ("ringmaster/", "c/"),
     # How figures become text, pictures and files, for bench and for the simulator's program, which
@@ -61,7 +62,8 @@ PROJECT_PREFIXES = ("ringmaster/", "policy/", "core/", "ring/", "listeners/", "r
                     "output/", "bench/", "processes/", "run/")
 
 # What processes decide by is as pure as what threads do.
-DESKS = ("src/processes/area.h", "src/processes/desk.h", "src/processes/desk.cc")
+DESKS = ("src/processes/area.h", "src/processes/dealing.h", "src/processes/dealing.cc",
+         "src/processes/desk.h", "src/processes/desk.cc")
 
 # policy.h is the bottom of everything, and a span is all that it needs.
 LAYER_EXCEPTIONS = {"include/ringmaster/policy.h": (SPAN_H,),
