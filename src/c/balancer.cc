@@ -175,13 +175,11 @@ absl::Status CheckReport(const ringmaster_shutdown_report* report) {
 
 using ringmaster::c::CheckReport;
 using ringmaster::c::Do;
-using ringmaster::c::Null;
 using ringmaster::c::Tell;
 using ringmaster::c::Translate;
 
 int ringmaster_balancer_options_init(ringmaster_balancer_options* options, size_t struct_size) {
-  if (options == nullptr) return Null("options");
-  return Do([&] {
+  return Do({{"options", options}}, [&] {
     return ringmaster::c::Write("ringmaster_balancer_options", ringmaster::c::DefaultOptions(),
                                 struct_size, options);
   });
@@ -189,8 +187,7 @@ int ringmaster_balancer_options_init(ringmaster_balancer_options* options, size_
 
 int ringmaster_balancer_create(const ringmaster_balancer_options* options,
                                ringmaster_balancer** balancer) {
-  if (balancer == nullptr) return Null("balancer");
-  return Do([&]() -> absl::Status {
+  return Do({{"balancer", balancer}}, [&]() -> absl::Status {
     auto handle = std::make_unique<ringmaster_balancer>();
     absl::StatusOr<ringmaster::BalancerOptions> translated = Translate(options, handle.get());
     if (!translated.ok()) return translated.status();
@@ -217,8 +214,7 @@ int ringmaster_balancer_free(ringmaster_balancer* balancer) {
 }
 
 int ringmaster_balancer_fd(const ringmaster_balancer* balancer) {
-  if (balancer == nullptr) return Null("balancer");
-  return Do([&] {
+  return Do({{"balancer", balancer}}, [&] {
     const int fd = balancer->balancer->fd();
     if (fd >= 0) return fd;
     return ringmaster::c::Failed(absl::FailedPreconditionError(
@@ -228,13 +224,11 @@ int ringmaster_balancer_fd(const ringmaster_balancer* balancer) {
 }
 
 int ringmaster_balancer_run_once(ringmaster_balancer* balancer) {
-  if (balancer == nullptr) return Null("balancer");
-  return Do([&] { return balancer->balancer->RunOnce(); });
+  return Do({{"balancer", balancer}}, [&] { return balancer->balancer->RunOnce(); });
 }
 
 int ringmaster_ring_loan_init(ringmaster_ring_loan* loan, size_t struct_size) {
-  if (loan == nullptr) return Null("loan");
-  return Do([&] {
+  return Do({{"loan", loan}}, [&] {
     ringmaster_ring_loan none{};
     none.ring_fd = -1;
     return ringmaster::c::Write("ringmaster_ring_loan", none, struct_size, loan);
@@ -242,9 +236,7 @@ int ringmaster_ring_loan_init(ringmaster_ring_loan* loan, size_t struct_size) {
 }
 
 int ringmaster_balancer_lend(ringmaster_balancer* balancer, const ringmaster_ring_loan* loan) {
-  if (balancer == nullptr) return Null("balancer");
-  if (loan == nullptr) return Null("loan");
-  return Do([&]() -> absl::Status {
+  return Do({{"balancer", balancer}, {"loan", loan}}, [&]() -> absl::Status {
     absl::StatusOr<ringmaster::RingLoan> translated = Translate(*loan, balancer);
     if (!translated.ok()) return translated.status();
     return balancer->balancer->Lend(*std::move(translated));
@@ -253,15 +245,12 @@ int ringmaster_balancer_lend(ringmaster_balancer* balancer, const ringmaster_rin
 
 int ringmaster_balancer_on_completion(ringmaster_balancer* balancer,
                                       const struct io_uring_cqe* cqe) {
-  if (balancer == nullptr) return Null("balancer");
-  if (cqe == nullptr) return Null("cqe");
-  return Do([&] { return balancer->balancer->OnCompletion(*cqe) ? 1 : 0; });
+  return Do({{"balancer", balancer}, {"cqe", cqe}},
+            [&] { return balancer->balancer->OnCompletion(*cqe) ? 1 : 0; });
 }
 
 int ringmaster_balancer_stats(const ringmaster_balancer* balancer, ringmaster_stats** stats) {
-  if (balancer == nullptr) return Null("balancer");
-  if (stats == nullptr) return Null("stats");
-  return Do([&]() -> absl::Status {
+  return Do({{"balancer", balancer}, {"stats", stats}}, [&]() -> absl::Status {
     ringmaster::BalancerStats taken = balancer->balancer->Stats();
     if (!taken.status.ok()) return taken.status;
     *stats = new ringmaster_stats{.own = std::move(taken)};
@@ -270,8 +259,7 @@ int ringmaster_balancer_stats(const ringmaster_balancer* balancer, ringmaster_st
 }
 
 int ringmaster_shutdown_options_init(ringmaster_shutdown_options* options, size_t struct_size) {
-  if (options == nullptr) return Null("options");
-  return Do([&] {
+  return Do({{"options", options}}, [&] {
     return ringmaster::c::Write("ringmaster_shutdown_options", ringmaster_shutdown_options{},
                                 struct_size, options);
   });
@@ -280,8 +268,7 @@ int ringmaster_shutdown_options_init(ringmaster_shutdown_options* options, size_
 int ringmaster_balancer_shutdown(ringmaster_balancer* balancer,
                                  const ringmaster_shutdown_options* options,
                                  ringmaster_shutdown_report* report, ringmaster_stats** stats) {
-  if (balancer == nullptr) return Null("balancer");
-  return Do([&]() -> absl::Status {
+  return Do({{"balancer", balancer}}, [&]() -> absl::Status {
     if (absl::Status status = CheckReport(report); !status.ok()) return status;
     absl::StatusOr<ringmaster::ShutdownOptions> translated = Translate(options, balancer);
     if (!translated.ok()) return translated.status();
@@ -291,8 +278,7 @@ int ringmaster_balancer_shutdown(ringmaster_balancer* balancer,
 
 int ringmaster_balancer_begin_shutdown(ringmaster_balancer* balancer,
                                        const ringmaster_shutdown_options* options) {
-  if (balancer == nullptr) return Null("balancer");
-  return Do([&]() -> absl::Status {
+  return Do({{"balancer", balancer}}, [&]() -> absl::Status {
     absl::StatusOr<ringmaster::ShutdownOptions> translated = Translate(options, balancer);
     if (!translated.ok()) return translated.status();
     return balancer->balancer->BeginShutdown(*std::move(translated));
@@ -301,8 +287,7 @@ int ringmaster_balancer_begin_shutdown(ringmaster_balancer* balancer,
 
 int ringmaster_balancer_ended(const ringmaster_balancer* balancer,
                               ringmaster_shutdown_report* report, ringmaster_stats** stats) {
-  if (balancer == nullptr) return Null("balancer");
-  return Do([&] {
+  return Do({{"balancer", balancer}}, [&] {
     if (absl::Status status = CheckReport(report); !status.ok())
       return ringmaster::c::Failed(status);
     std::optional<ringmaster::ShutdownReport> ended = balancer->balancer->Ended();

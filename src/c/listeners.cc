@@ -92,7 +92,6 @@ int DescriptorOr(int fd) {
 }  // namespace ringmaster::c
 
 using ringmaster::c::Do;
-using ringmaster::c::Null;
 
 int ringmaster_inherit_listener(int fd) {
   return Do([&]() -> absl::Status {
@@ -105,8 +104,7 @@ int ringmaster_inherit_listener(int fd) {
 
 int ringmaster_service_listeners_options_init(ringmaster_service_listeners_options* options,
                                               size_t struct_size) {
-  if (options == nullptr) return Null("options");
-  return Do([&] {
+  return Do({{"options", options}}, [&] {
     return ringmaster::c::Write("ringmaster_service_listeners_options",
                                 ringmaster::c::DefaultServiceListenersOptions(), struct_size,
                                 options);
@@ -115,8 +113,7 @@ int ringmaster_service_listeners_options_init(ringmaster_service_listeners_optio
 
 int ringmaster_listeners_of_service(const ringmaster_service_listeners_options* options,
                                     ringmaster_listeners** listeners) {
-  if (listeners == nullptr) return Null("listeners");
-  return Do([&]() -> absl::Status {
+  return Do({{"listeners", listeners}}, [&]() -> absl::Status {
     ringmaster_service_listeners_options from = ringmaster::c::DefaultServiceListenersOptions();
     absl::Status status =
         ringmaster::c::Read("ringmaster_service_listeners_options", options, &from);
@@ -136,9 +133,7 @@ int ringmaster_listeners_of_service(const ringmaster_service_listeners_options* 
 
 int ringmaster_take_over(const char* path, int64_t answer_max_ns,
                          ringmaster_listeners** listeners) {
-  if (path == nullptr) return Null("path");
-  if (listeners == nullptr) return Null("listeners");
-  return Do([&]() -> absl::Status {
+  return Do({{"path", path}, {"listeners", listeners}}, [&]() -> absl::Status {
     if (answer_max_ns <= 0) {
       return absl::InvalidArgumentError(
           "answer_max_ns is not positive: it is how long the predecessor may take to answer, "
@@ -157,13 +152,12 @@ int ringmaster_take_over(const char* path, int64_t answer_max_ns,
 }
 
 int64_t ringmaster_listeners_count(const ringmaster_listeners* listeners) {
-  if (listeners == nullptr) return Null("listeners");
-  return static_cast<int64_t>(listeners->listeners.size());
+  return Do({{"listeners", listeners}},
+            [&] { return static_cast<int64_t>(listeners->listeners.size()); });
 }
 
 int ringmaster_listeners_fd(const ringmaster_listeners* listeners, size_t position) {
-  if (listeners == nullptr) return Null("listeners");
-  return Do([&] {
+  return Do({{"listeners", listeners}}, [&] {
     const absl::Status status = ringmaster::c::CheckPosition(*listeners, position);
     if (!status.ok()) return ringmaster::c::Failed(status);
     return ringmaster::c::DescriptorOr(listeners->listeners[position].fd());
@@ -176,8 +170,7 @@ const char* ringmaster_listeners_name(const ringmaster_listeners* listeners, siz
 }
 
 int ringmaster_listeners_take_fd(ringmaster_listeners* listeners, size_t position) {
-  if (listeners == nullptr) return Null("listeners");
-  return Do([&] {
+  return Do({{"listeners", listeners}}, [&] {
     const absl::Status status = ringmaster::c::CheckPosition(*listeners, position);
     if (!status.ok()) return ringmaster::c::Failed(status);
     return ringmaster::c::DescriptorOr(listeners->listeners[position].TakeFd());
@@ -185,8 +178,7 @@ int ringmaster_listeners_take_fd(ringmaster_listeners* listeners, size_t positio
 }
 
 int ringmaster_listeners_predecessor(const ringmaster_listeners* listeners) {
-  if (listeners == nullptr) return Null("listeners");
-  return listeners->predecessor;
+  return Do({{"listeners", listeners}}, [&] { return listeners->predecessor; });
 }
 
 int ringmaster_listeners_free(ringmaster_listeners* listeners) {
@@ -197,8 +189,7 @@ int ringmaster_listeners_free(ringmaster_listeners* listeners) {
 }
 
 int ringmaster_hand_over_options_init(ringmaster_hand_over_options* options, size_t struct_size) {
-  if (options == nullptr) return Null("options");
-  return Do([&] {
+  return Do({{"options", options}}, [&] {
     return ringmaster::c::Write("ringmaster_hand_over_options",
                                 ringmaster::c::DefaultHandOverOptions(), struct_size, options);
   });
@@ -208,32 +199,29 @@ int ringmaster_hand_over_serve(const char* path, const ringmaster_offered_listen
                                size_t count, const ringmaster_hand_over_options* options,
                                ringmaster_listeners* predecessor,
                                ringmaster_hand_over** hand_over) {
-  if (path == nullptr) return Null("path");
-  if (offered == nullptr) return Null("offered");
-  if (hand_over == nullptr) return Null("hand_over");
-  return Do([&]() -> absl::Status {
-    auto handle = std::make_unique<ringmaster_hand_over>();
-    absl::StatusOr<ringmaster::HandOverOptions> translated =
-        ringmaster::c::Translate(options, handle.get());
-    if (!translated.ok()) return translated.status();
-    std::vector<ringmaster::OfferedListener> listeners;
-    for (size_t i = 0; i < count; ++i) {
-      listeners.push_back(
-          {.fd = offered[i].fd, .name = offered[i].name == nullptr ? "" : offered[i].name});
-    }
-    absl::StatusOr<std::unique_ptr<ringmaster::HandOver>> served = ringmaster::HandOver::Serve(
-        path, std::move(listeners), *std::move(translated),
-        predecessor == nullptr ? ringmaster::TakenOver() : std::move(predecessor->taken_over));
-    if (!served.ok()) return served.status();
-    handle->hand_over = *std::move(served);
-    *hand_over = handle.release();
-    return absl::OkStatus();
-  });
+  return Do(
+      {{"path", path}, {"offered", offered}, {"hand_over", hand_over}}, [&]() -> absl::Status {
+        auto handle = std::make_unique<ringmaster_hand_over>();
+        absl::StatusOr<ringmaster::HandOverOptions> translated =
+            ringmaster::c::Translate(options, handle.get());
+        if (!translated.ok()) return translated.status();
+        std::vector<ringmaster::OfferedListener> listeners;
+        for (size_t i = 0; i < count; ++i) {
+          listeners.push_back(
+              {.fd = offered[i].fd, .name = offered[i].name == nullptr ? "" : offered[i].name});
+        }
+        absl::StatusOr<std::unique_ptr<ringmaster::HandOver>> served = ringmaster::HandOver::Serve(
+            path, std::move(listeners), *std::move(translated),
+            predecessor == nullptr ? ringmaster::TakenOver() : std::move(predecessor->taken_over));
+        if (!served.ok()) return served.status();
+        handle->hand_over = *std::move(served);
+        *hand_over = handle.release();
+        return absl::OkStatus();
+      });
 }
 
 int ringmaster_hand_over_stop(ringmaster_hand_over* hand_over) {
-  if (hand_over == nullptr) return Null("hand_over");
-  return Do([&] { return hand_over->hand_over->Stop() ? 1 : 0; });
+  return Do({{"hand_over", hand_over}}, [&] { return hand_over->hand_over->Stop() ? 1 : 0; });
 }
 
 int ringmaster_hand_over_free(ringmaster_hand_over* hand_over) {
@@ -249,16 +237,14 @@ int ringmaster_hand_over_free(ringmaster_hand_over* hand_over) {
 }
 
 int ringmaster_service_state_init(ringmaster_service_state* state, size_t struct_size) {
-  if (state == nullptr) return Null("state");
-  return Do([&] {
+  return Do({{"state", state}}, [&] {
     return ringmaster::c::Write("ringmaster_service_state", ringmaster_service_state{}, struct_size,
                                 state);
   });
 }
 
 int ringmaster_notify_service(const ringmaster_service_state* state) {
-  if (state == nullptr) return Null("state");
-  return Do([&]() -> absl::Status {
+  return Do({{"state", state}}, [&]() -> absl::Status {
     ringmaster_service_state from{};
     absl::Status status = ringmaster::c::Read("ringmaster_service_state", state, &from);
     status.Update(ringmaster::c::CheckYesOrNo({{"ready", from.ready},
@@ -277,8 +263,7 @@ int ringmaster_notify_service(const ringmaster_service_state* state) {
 }
 
 int ringmaster_watchdog_interval(int64_t* interval_ns) {
-  if (interval_ns == nullptr) return Null("interval_ns");
-  return Do([&]() -> absl::Status {
+  return Do({{"interval_ns", interval_ns}}, [&]() -> absl::Status {
     const absl::StatusOr<absl::Duration> interval = ringmaster::WatchdogInterval();
     if (!interval.ok()) return interval.status();
     *interval_ns = ringmaster::c::NsOf(*interval);

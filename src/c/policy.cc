@@ -170,12 +170,9 @@ std::unique_ptr<Policy> TakePolicy(ringmaster_policy* given, const ringmaster_ba
 }  // namespace ringmaster::c
 
 using ringmaster::c::Do;
-using ringmaster::c::Null;
 
 int ringmaster_policy_by_name(const char* name, ringmaster_policy** policy) {
-  if (name == nullptr) return Null("name");
-  if (policy == nullptr) return Null("policy");
-  return Do([&]() -> absl::Status {
+  return Do({{"name", name}, {"policy", policy}}, [&]() -> absl::Status {
     absl::StatusOr<std::unique_ptr<ringmaster::Policy>> made = ringmaster::PolicyByName(name);
     if (!made.ok()) return made.status();
     std::string its_name = (*made)->name();
@@ -190,8 +187,7 @@ const char* ringmaster_policy_names(size_t position) {
 }
 
 int ringmaster_policy_functions_init(ringmaster_policy_functions* functions, size_t struct_size) {
-  if (functions == nullptr) return Null("functions");
-  return Do([&] {
+  return Do({{"functions", functions}}, [&] {
     return ringmaster::c::Write("ringmaster_policy_functions", ringmaster::c::NoFunctions(),
                                 struct_size, functions);
   });
@@ -199,9 +195,7 @@ int ringmaster_policy_functions_init(ringmaster_policy_functions* functions, siz
 
 int ringmaster_policy_create(const ringmaster_policy_functions* functions,
                              ringmaster_policy** policy) {
-  if (functions == nullptr) return Null("functions");
-  if (policy == nullptr) return Null("policy");
-  return Do([&]() -> absl::Status {
+  return Do({{"functions", functions}, {"policy", policy}}, [&]() -> absl::Status {
     ringmaster_policy_functions copy = ringmaster::c::NoFunctions();
     absl::Status status = ringmaster::c::Read("ringmaster_policy_functions", functions, &copy);
     status.Update(ringmaster::c::Check(copy));

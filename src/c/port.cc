@@ -94,11 +94,9 @@ using ringmaster::Connection;
 using ringmaster::Ticket;
 using ringmaster::c::Do;
 using ringmaster::c::LeaseWords;
-using ringmaster::c::Null;
 
 int ringmaster_lease_release(ringmaster_lease* lease) {
-  if (lease == nullptr) return Null("lease");
-  return Do([&] {
+  return Do({{"lease", lease}}, [&] {
     ringmaster::Lease taken = LeaseWords::Take(*lease);
     *lease = {};
     taken.Release();
@@ -107,20 +105,19 @@ int ringmaster_lease_release(ringmaster_lease* lease) {
 }
 
 int ringmaster_lease_held(const ringmaster_lease* lease) {
-  if (lease == nullptr) return Null("lease");
-  return lease->words[0] != 0 ? 1 : 0;
+  return Do({{"lease", lease}}, [&] { return lease->words[0] != 0 ? 1 : 0; });
 }
 
 int ringmaster_connection_close(ringmaster_connection* connection) {
-  if (connection == nullptr) return Null("connection");
-  if (connection->fd >= 0) close(connection->fd);
-  connection->fd = -1;
-  return ringmaster_lease_release(&connection->lease);
+  return Do({{"connection", connection}}, [&] {
+    if (connection->fd >= 0) close(connection->fd);
+    connection->fd = -1;
+    return ringmaster_lease_release(&connection->lease);
+  });
 }
 
 int ringmaster_mailbox_create(ringmaster_mailbox** mailbox) {
-  if (mailbox == nullptr) return Null("mailbox");
-  return Do([&]() -> absl::Status {
+  return Do({{"mailbox", mailbox}}, [&]() -> absl::Status {
     auto handle = std::make_unique<ringmaster_mailbox>();
     absl::StatusOr<ringmaster::Mailbox> created = ringmaster::Mailbox::Create();
     if (!created.ok()) return created.status();
@@ -131,8 +128,7 @@ int ringmaster_mailbox_create(ringmaster_mailbox** mailbox) {
 }
 
 int ringmaster_mailbox_fd(const ringmaster_mailbox* mailbox) {
-  if (mailbox == nullptr) return Null("mailbox");
-  return Do([&] {
+  return Do({{"mailbox", mailbox}}, [&] {
     const int fd = mailbox->mailbox.fd();
     if (fd >= 0) return fd;
     return ringmaster::c::Failed(absl::FailedPreconditionError(
@@ -148,8 +144,7 @@ int ringmaster_mailbox_free(ringmaster_mailbox* mailbox) {
 }
 
 int ringmaster_worker_options_init(ringmaster_worker_options* options, size_t struct_size) {
-  if (options == nullptr) return Null("options");
-  return Do([&] {
+  return Do({{"options", options}}, [&] {
     return ringmaster::c::Write("ringmaster_worker_options", ringmaster::c::DefaultOptions(),
                                 struct_size, options);
   });
@@ -158,9 +153,7 @@ int ringmaster_worker_options_init(ringmaster_worker_options* options, size_t st
 int ringmaster_balancer_add_worker(ringmaster_balancer* balancer, const ringmaster_mailbox* mailbox,
                                    const ringmaster_worker_options* options,
                                    ringmaster_port** port) {
-  if (balancer == nullptr) return Null("balancer");
-  if (port == nullptr) return Null("port");
-  return Do([&]() -> absl::Status {
+  return Do({{"balancer", balancer}, {"port", port}}, [&]() -> absl::Status {
     const absl::StatusOr<ringmaster::WorkerOptions> translated = ringmaster::c::Translate(options);
     if (!translated.ok()) return translated.status();
     auto handle = std::make_unique<ringmaster_port>();
@@ -176,9 +169,7 @@ int ringmaster_balancer_add_worker(ringmaster_balancer* balancer, const ringmast
 
 int ringmaster_port_claim(ringmaster_port* port, ringmaster_serve serve, ringmaster_redeem redeem,
                           void* context, size_t arrivals_max) {
-  if (port == nullptr) return Null("port");
-  if (serve == nullptr) return Null("serve");
-  return Do([&] {
+  return Do({{"port", port}, {"serve", serve}}, [&] {
     bool no_memory = false;
     const auto serve_it = [&](Connection connection) {
       const ringmaster_connection given = ringmaster::c::Give(std::move(connection));
@@ -199,11 +190,9 @@ int ringmaster_port_claim(ringmaster_port* port, ringmaster_serve serve, ringmas
 
 int ringmaster_port_claim_one(ringmaster_port* port, ringmaster_connection* connection,
                               ringmaster_ticket** ticket) {
-  if (port == nullptr) return Null("port");
-  if (connection == nullptr) return Null("connection");
-  *connection = ringmaster::c::kNoConnection;
-  if (ticket != nullptr) *ticket = nullptr;
-  return Do([&] {
+  return Do({{"port", port}, {"connection", connection}}, [&] {
+    *connection = ringmaster::c::kNoConnection;
+    if (ticket != nullptr) *ticket = nullptr;
     bool claimed = false;
     bool no_memory = false;
     const auto serve_it = [&](Connection given) {
@@ -226,17 +215,14 @@ int ringmaster_port_claim_one(ringmaster_port* port, ringmaster_connection* conn
 }
 
 int ringmaster_port_took(ringmaster_port* port, size_t count) {
-  if (port == nullptr) return Null("port");
-  return Do([&] {
+  return Do({{"port", port}}, [&] {
     port->port.Took(count);
     return 0;
   });
 }
 
 int ringmaster_port_adopt(ringmaster_port* port, ringmaster_lease* lease) {
-  if (port == nullptr) return Null("port");
-  if (lease == nullptr) return Null("lease");
-  return Do([&]() -> absl::Status {
+  return Do({{"port", port}, {"lease", lease}}, [&]() -> absl::Status {
     ringmaster::Lease adopted = port->port.AdoptSlot();
     if (!adopted.held()) return ringmaster::c::PortHasLeft();
     *lease = LeaseWords::Give(std::move(adopted));
@@ -245,16 +231,14 @@ int ringmaster_port_adopt(ringmaster_port* port, ringmaster_lease* lease) {
 }
 
 int ringmaster_port_before_wait(ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return Do([&] {
+  return Do({{"port", port}}, [&] {
     port->port.BeforeWait();
     return 0;
   });
 }
 
 int ringmaster_port_after_wait(ringmaster_port* port, int by_port) {
-  if (port == nullptr) return Null("port");
-  return Do([&] {
+  return Do({{"port", port}}, [&] {
     const absl::Status status = ringmaster::c::CheckYesOrNo({{"by_port", by_port}});
     if (!status.ok()) return ringmaster::c::Failed(status);
     return port->port.AfterWait(by_port != 0) ? 1 : 0;
@@ -262,63 +246,55 @@ int ringmaster_port_after_wait(ringmaster_port* port, int by_port) {
 }
 
 int ringmaster_port_watch_sight(ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return Do([&] {
+  return Do({{"port", port}}, [&] {
     const absl::StatusOr<int> fd = port->port.WatchSight();
     return fd.ok() ? *fd : ringmaster::c::Failed(fd.status());
   });
 }
 
 int64_t ringmaster_port_surplus(const ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return port->port.Surplus();
+  return Do({{"port", port}}, [&] { return int64_t{port->port.Surplus()}; });
 }
 
 int64_t ringmaster_port_to_pass_on(ringmaster_port* port, size_t ready) {
-  if (port == nullptr) return Null("port");
-  if (ready > INT32_MAX) {
-    return ringmaster::c::Failed(absl::InvalidArgumentError(
-        "ready is more than INT32_MAX: it is how many connections have something to do now"));
-  }
-  return static_cast<int64_t>(port->port.ToPassOn(ready));
+  return Do({{"port", port}}, [&]() -> int64_t {
+    if (ready > INT32_MAX) {
+      return ringmaster::c::Failed(absl::InvalidArgumentError(
+          "ready is more than INT32_MAX: it is how many connections have something to do now"));
+    }
+    return static_cast<int64_t>(port->port.ToPassOn(ready));
+  });
 }
 
 int ringmaster_port_set_capacity(ringmaster_port* port, uint32_t capacity) {
-  if (port == nullptr) return Null("port");
-  return Do([&] { return port->port.SetCapacity(capacity); });
+  return Do({{"port", port}}, [&] { return port->port.SetCapacity(capacity); });
 }
 
 int ringmaster_port_set_window(ringmaster_port* port, uint32_t window) {
-  if (port == nullptr) return Null("port");
-  return Do([&] { return port->port.SetWindow(window); });
+  return Do({{"port", port}}, [&] { return port->port.SetWindow(window); });
 }
 
 int ringmaster_port_leave(ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return Do([&] {
+  return Do({{"port", port}}, [&] {
     port->port.Leave();
     return 0;
   });
 }
 
 int ringmaster_port_draining(const ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return port->port.draining() ? 1 : 0;
+  return Do({{"port", port}}, [&] { return port->port.draining() ? 1 : 0; });
 }
 
 int ringmaster_port_ended(const ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return port->port.ended() ? 1 : 0;
+  return Do({{"port", port}}, [&] { return port->port.ended() ? 1 : 0; });
 }
 
 int ringmaster_port_joined(const ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return port->port.joined() ? 1 : 0;
+  return Do({{"port", port}}, [&] { return port->port.joined() ? 1 : 0; });
 }
 
 int ringmaster_port_worker(const ringmaster_port* port) {
-  if (port == nullptr) return Null("port");
-  return static_cast<int>(port->port.worker());
+  return Do({{"port", port}}, [&] { return static_cast<int>(port->port.worker()); });
 }
 
 int ringmaster_port_free(ringmaster_port* port) {
@@ -329,8 +305,7 @@ int ringmaster_port_free(ringmaster_port* port) {
 }
 
 int ringmaster_ticket_fd(const ringmaster_ticket* ticket) {
-  if (ticket == nullptr) return Null("ticket");
-  return ticket->ticket.fd();
+  return Do({{"ticket", ticket}}, [&] { return ticket->ticket.fd(); });
 }
 
 uint64_t ringmaster_ticket_token(const ringmaster_ticket* ticket) {
@@ -342,17 +317,14 @@ uint32_t ringmaster_ticket_events(const ringmaster_ticket* ticket) {
 }
 
 int ringmaster_ticket_accept(ringmaster_ticket* ticket, ringmaster_connection* connection) {
-  if (ticket == nullptr) return Null("ticket");
-  if (connection == nullptr) return Null("connection");
-  return Do([&] {
+  return Do({{"ticket", ticket}, {"connection", connection}}, [&] {
     *connection = ringmaster::c::Give(ticket->ticket.Accept());
     return connection->fd >= 0 ? 1 : 0;
   });
 }
 
 int ringmaster_ticket_again(ringmaster_ticket* ticket, int error) {
-  if (ticket == nullptr) return Null("ticket");
-  return Do([&] {
+  return Do({{"ticket", ticket}}, [&] {
     ticket->ticket.Again(error);
     return 0;
   });

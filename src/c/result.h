@@ -6,9 +6,10 @@
 
 #include <cxxabi.h>
 
+#include <cstdint>
 #include <exception>
+#include <initializer_list>
 #include <new>
-#include <type_traits>
 
 #include "absl/status/status.h"
 
@@ -26,12 +27,13 @@ int Threw(const char* what);
 // 0, or as Failed.
 inline int ResultOf(const absl::Status& status) { return status.ok() ? 0 : Failed(status); }
 inline int ResultOf(int result) { return result; }
+inline int64_t ResultOf(int64_t result) { return result; }
 
-// Calls `function`, which returns a status, or an int that is the result already. No exception
+// Calls `function`, which returns a status, or a number that is the result already. No exception
 // comes out of it. The end of a thread (pthread_exit, pthread_cancel) does, because it cannot be
 // stopped.
 template <typename Function>
-int Do(const Function& function) {
+auto Do(const Function& function) -> decltype(ResultOf(function())) {
   try {
     return ResultOf(function());
   } catch (const std::bad_alloc&) {
@@ -43,6 +45,23 @@ int Do(const Function& function) {
   } catch (...) {
     return Threw("something that is no std::exception");
   }
+}
+
+// An argument that must not be null.
+struct Needed {
+  template <typename Pointee>
+  Needed(const char* its_name, Pointee* pointer) : name(its_name), is_there(pointer != nullptr) {}
+  const char* name;
+  bool is_there;
+};
+
+// The same, if all of them are there.
+template <typename Function>
+auto Do(std::initializer_list<Needed> needed, const Function& function) {
+  for (const Needed& argument : needed) {
+    if (!argument.is_there) return decltype(Do(function)){Null(argument.name)};
+  }
+  return Do(function);
 }
 
 }  // namespace ringmaster::c

@@ -67,8 +67,7 @@ using ringmaster::c::Do;
 using ringmaster::c::Null;
 
 int ringmaster_source_options_init(ringmaster_source_options* options, size_t struct_size) {
-  if (options == nullptr) return Null("options");
-  return Do([&] {
+  return Do({{"options", options}}, [&] {
     return ringmaster::c::Write("ringmaster_source_options", ringmaster::c::DefaultOptions(),
                                 struct_size, options);
   });
@@ -96,25 +95,20 @@ int ringmaster_balancer_add_source(ringmaster_balancer* balancer, int fd, ringma
 }
 
 int ringmaster_source_join(ringmaster_source* source, ringmaster_port* port, uint64_t token) {
-  if (source == nullptr) return Null("source");
-  if (port == nullptr) return Null("port");
-  return Do([&] { return source->source.Join(port->port, {.token = token}); });
+  return Do({{"source", source}, {"port", port}},
+            [&] { return source->source.Join(port->port, {.token = token}); });
 }
 
 int ringmaster_source_leave(ringmaster_source* source, ringmaster_port* port) {
-  if (source == nullptr) return Null("source");
-  if (port == nullptr) return Null("port");
-  return Do([&] { return source->source.Leave(port->port); });
+  return Do({{"source", source}, {"port", port}}, [&] { return source->source.Leave(port->port); });
 }
 
 int ringmaster_source_pause(ringmaster_source* source) {
-  if (source == nullptr) return Null("source");
-  return Do([&] { return source->source.Pause(); });
+  return Do({{"source", source}}, [&] { return source->source.Pause(); });
 }
 
 int ringmaster_source_resume(ringmaster_source* source) {
-  if (source == nullptr) return Null("source");
-  return Do([&] { return source->source.Resume(); });
+  return Do({{"source", source}}, [&] { return source->source.Resume(); });
 }
 
 int ringmaster_source_set_policy(ringmaster_source* source, ringmaster_policy* policy) {
@@ -128,15 +122,12 @@ int ringmaster_source_set_policy(ringmaster_source* source, ringmaster_policy* p
 }
 
 int ringmaster_source_again(ringmaster_source* source, int error) {
-  if (source == nullptr) return Null("source");
-  return Do([&] { return source->source.Again(error); });
+  return Do({{"source", source}}, [&] { return source->source.Again(error); });
 }
 
 int ringmaster_source_pass_on(ringmaster_source* source, int fd, ringmaster_lease* lease,
                               unsigned flags) {
-  if (source == nullptr) return Null("source");
-  if (lease == nullptr) return Null("lease");
-  return Do([&]() -> absl::Status {
+  return Do({{"source", source}, {"lease", lease}}, [&]() -> absl::Status {
     if ((flags & ~RINGMASTER_PASS_ON_REQUEST_WAITS) != 0) {
       return absl::InvalidArgumentError(absl::StrCat(
           "flags is ", flags, "; of its bits this library knows RINGMASTER_PASS_ON_REQUEST_WAITS"));
@@ -151,13 +142,11 @@ int ringmaster_source_pass_on(ringmaster_source* source, int fd, ringmaster_leas
 }
 
 int ringmaster_source_remove(ringmaster_source* source) {
-  if (source == nullptr) return Null("source");
-  return Do([&] { return source->source.Remove(); });
+  return Do({{"source", source}}, [&] { return source->source.Remove(); });
 }
 
 int ringmaster_source_index(const ringmaster_source* source) {
-  if (source == nullptr) return Null("source");
-  return static_cast<int>(source->source.index());
+  return Do({{"source", source}}, [&] { return static_cast<int>(source->source.index()); });
 }
 
 int ringmaster_source_free(ringmaster_source* source) {

@@ -84,49 +84,42 @@ absl::Status TellOne(const char* name, const std::vector<From>& all, size_t posi
 }  // namespace ringmaster::c
 
 using ringmaster::c::Do;
-using ringmaster::c::Null;
 using ringmaster::c::TellOne;
 using ringmaster::c::Translate;
 using ringmaster::c::Write;
 
 int ringmaster_stats_totals(const ringmaster_stats* stats, ringmaster_totals* totals) {
-  if (stats == nullptr) return Null("stats");
-  if (totals == nullptr) return Null("totals");
-  return Do([&] {
+  return Do({{"stats", stats}, {"totals", totals}}, [&] {
     return Write("ringmaster_totals", Translate(stats->stats()), totals->struct_size, totals);
   });
 }
 
 int64_t ringmaster_stats_source_count(const ringmaster_stats* stats) {
-  if (stats == nullptr) return Null("stats");
-  return static_cast<int64_t>(stats->stats().sources.size());
+  return Do({{"stats", stats}},
+            [&] { return static_cast<int64_t>(stats->stats().sources.size()); });
 }
 
 int ringmaster_stats_source(const ringmaster_stats* stats, size_t position,
                             ringmaster_source_stats* source) {
-  if (stats == nullptr) return Null("stats");
-  if (source == nullptr) return Null("source");
-  return Do(
-      [&] { return TellOne("ringmaster_source_stats", stats->stats().sources, position, source); });
+  return Do({{"stats", stats}, {"source", source}}, [&] {
+    return TellOne("ringmaster_source_stats", stats->stats().sources, position, source);
+  });
 }
 
 int64_t ringmaster_stats_worker_count(const ringmaster_stats* stats) {
-  if (stats == nullptr) return Null("stats");
-  return static_cast<int64_t>(stats->stats().workers.size());
+  return Do({{"stats", stats}},
+            [&] { return static_cast<int64_t>(stats->stats().workers.size()); });
 }
 
 int ringmaster_stats_worker(const ringmaster_stats* stats, size_t position,
                             ringmaster_worker_stats* worker) {
-  if (stats == nullptr) return Null("stats");
-  if (worker == nullptr) return Null("worker");
-  return Do(
-      [&] { return TellOne("ringmaster_worker_stats", stats->stats().workers, position, worker); });
+  return Do({{"stats", stats}, {"worker", worker}}, [&] {
+    return TellOne("ringmaster_worker_stats", stats->stats().workers, position, worker);
+  });
 }
 
 int ringmaster_stats_departed(const ringmaster_stats* stats, ringmaster_worker_stats* sums) {
-  if (stats == nullptr) return Null("stats");
-  if (sums == nullptr) return Null("sums");
-  return Do([&] {
+  return Do({{"stats", stats}, {"sums", sums}}, [&] {
     return Write("ringmaster_worker_stats", Translate(stats->stats().departed), sums->struct_size,
                  sums);
   });
