@@ -60,10 +60,11 @@
 // such a struct can grow at its end. Each struct of options is filled in by its function …_init,
 // with sizeof(the struct); then change what you want to be different. A null pointer in place of
 // options stands for the defaults. A struct that ends early is taken: what it lacks has its
-// default. One that is longer is taken if all that this library does not know is zero, otherwise it
-// is refused with -EINVAL. So zero means "as before" in every field that a later version adds. In a
-// struct that the library fills in, the caller sets `struct_size` before the call; what the library
-// does not know becomes zero. In a struct that is passed to a callback, the library has set it.
+// default. Each size is a multiple of sizeof(size_t). One that is longer is taken if all that this
+// library does not know is zero, otherwise it is refused with -EINVAL. So zero means "as before" in
+// every field that a later version adds. In a struct that the library fills in, the caller sets
+// `struct_size` before the call; what the library does not know becomes zero. In a struct that is
+// passed to a callback, the library has set it.
 //
 // Values. Durations are nanoseconds. An `int` that is called yes or no takes 1 and 0 only. Texts
 // end with a 0, and are copied where they are kept.
@@ -148,7 +149,8 @@ int ringmaster_lease_release(ringmaster_lease* lease);
 // Whether the lease is not empty: 1 or 0; -EINVAL for null.
 int ringmaster_lease_held(const ringmaster_lease* lease);
 
-// A connection that was claimed. Plain data, as a lease. Descriptor and lease are the caller's.
+// A connection that was claimed. Plain data, as a lease. Descriptor and lease are the caller's. One
+// that is all zeros is not empty: it has descriptor 0.
 typedef struct ringmaster_connection {
   int fd;             // the connected socket; -1: none
   uint32_t reserved;  // 0
@@ -749,7 +751,7 @@ typedef struct ringmaster_shutdown_options {
   int64_t drain_ns;  // how long what was accepted may take, 0 or more; default: 0
   // Nothing refers to the sources any more: you may close their descriptors.
   void (*on_intake_ended)(void* context);
-  // The balancer has ended. Both pointers are valid during the call; do not free `stats`.
+  // The balancer has ended. Both pointers are valid during the call, and not to be freed.
   void (*on_ended)(void* context, const ringmaster_shutdown_report* report,
                    const ringmaster_stats* stats);
   void* context;

@@ -205,6 +205,12 @@ int ringmaster_hand_over_serve(const char* path, const ringmaster_offered_listen
         absl::StatusOr<ringmaster::HandOverOptions> translated =
             ringmaster::c::Translate(options, handle.get());
         if (!translated.ok()) return translated.status();
+        if (count > ringmaster::kHandOverListenersMax) {
+          return absl::ResourceExhaustedError(absl::StrCat(
+              "count is ", count, ", but at most ", ringmaster::kHandOverListenersMax,
+              " listeners can be handed over: listen on fewer addresses, or let several processes "
+              "share them"));
+        }
         std::vector<ringmaster::OfferedListener> listeners;
         for (size_t i = 0; i < count; ++i) {
           listeners.push_back(

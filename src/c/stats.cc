@@ -126,8 +126,13 @@ int ringmaster_stats_departed(const ringmaster_stats* stats, ringmaster_worker_s
 }
 
 int ringmaster_stats_free(ringmaster_stats* stats) {
-  return Do([&] {
+  return Do([&]() -> absl::Status {
+    if (stats != nullptr && stats->borrowed != nullptr) {
+      return absl::FailedPreconditionError(
+          "these statistics were lent to on_ended, and end with its call: free what "
+          "ringmaster_balancer_stats, …_shutdown and …_ended have stored");
+    }
     delete stats;
-    return 0;
+    return absl::OkStatus();
   });
 }

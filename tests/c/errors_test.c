@@ -8,6 +8,8 @@
 static void RefusesNullPointers(void) {
   size_t size = 64;
   ringmaster_connection connection;
+  ringmaster_hand_over* hand_over = NULL;
+  const ringmaster_offered_listener offered = {-1, NULL};
   EXPECT_ERROR(ringmaster_balancer_options_init(NULL, size), EINVAL, "options is null");
   EXPECT_ERROR(ringmaster_ring_loan_init(NULL, size), EINVAL, "loan is null");
   EXPECT_ERROR(ringmaster_policy_functions_init(NULL, size), EINVAL, "functions is null");
@@ -88,6 +90,9 @@ static void RefusesNullPointers(void) {
   EXPECT_ERROR(ringmaster_listeners_predecessor(NULL), EINVAL, "listeners is null");
   EXPECT(ringmaster_listeners_name(NULL, 0) == NULL && ringmaster_policy_name(NULL) == NULL);
   EXPECT_ERROR(ringmaster_hand_over_serve(NULL, NULL, 0, NULL, NULL, NULL), EINVAL, "path is null");
+  // More than there may be are not looked at.
+  EXPECT_ERROR(ringmaster_hand_over_serve("/", &offered, SIZE_MAX, NULL, NULL, &hand_over), ENOBUFS,
+               "at most 253");
   EXPECT_ERROR(ringmaster_hand_over_stop(NULL), EINVAL, "hand_over is null");
   EXPECT_ERROR(ringmaster_notify_service(NULL), EINVAL, "state is null");
   EXPECT_ERROR(ringmaster_watchdog_interval(NULL), EINVAL, "interval_ns is null");
@@ -136,6 +141,10 @@ static void RefusesSizesThatNoVersionHas(void) {
   MUST(ringmaster_balancer_options_init(&options, sizeof(options)));
   options.struct_size = 0;
   EXPECT_ERROR(ringmaster_balancer_create(&options, &balancer), EINVAL, "is 0, which no version");
+  // It would end in the middle of a pointer.
+  options.struct_size = offsetof(ringmaster_balancer_options, on_event) + 4;
+  EXPECT_ERROR(ringmaster_balancer_create(&options, &balancer), EINVAL, "which no version");
+  EXPECT_ERROR(ringmaster_balancer_options_init(&options, options.struct_size), EINVAL, "which no");
   options.struct_size = SIZE_MAX;
   EXPECT_ERROR(ringmaster_balancer_create(&options, &balancer), EINVAL, "which no version");
   EXPECT(balancer == NULL);

@@ -655,6 +655,7 @@ static void OnEnded(void* context, const ringmaster_shutdown_report* report,
   ++to->ended;
   to->refused = report->refused;
   to->accepted = totals.accepted;
+  EXPECT_ERROR(ringmaster_stats_free((ringmaster_stats*)stats), EBUSY, "were lent");
   EXPECT_ERROR(ringmaster_balancer_free(to->of->balancer), EBUSY, "cannot free it");
   EXPECT_ERROR(ringmaster_balancer_shutdown(to->of->balancer, NULL, NULL, NULL), EBUSY, "callback");
 }
