@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the C header says, as a list: functions, constants, and where each member of a struct stands.
+"""What the C header says, as a list: functions with their types, constants, and the members of structs.
 
     interface_test.py HEADER TESTS LIST DOCUMENT COMPILER...
 
@@ -17,8 +17,9 @@ import sys
 import tempfile
 
 STRUCT = re.compile(r"^typedef struct (\w+) \{(.*?)^\} \1;", re.MULTILINE | re.DOTALL)
-FUNCTION = re.compile(r"^(?!typedef)[a-z][\w* ]*?\b(ringmaster_\w+)\(", re.MULTILINE)
-MEMBER = re.compile(r"(?:\(\*(\w+)\)\([^;]*\)|(\w+)(?:\[\d+\])?);")
+FUNCTION = re.compile(r"^(?!typedef)[a-z][\w* ]*?\b(ringmaster_\w+)\([^;]*;", re.MULTILINE)
+OWN_INCLUDE = re.compile(r'^#include "ringmaster/(\w+\.h)"$', re.MULTILINE)
+MEMBER = re.compile(r"\(\*(\w+)\)\(.*\)$|(\w+)(?:\[\d+\])?$")
 CONSTANT = re.compile(r"^(?:#define|  )\s*(RINGMASTER_[A-Z0-9_]+)(?: =)? \S", re.MULTILINE)
 
 
@@ -26,9 +27,18 @@ def without_comments(text):
     return re.sub(r"//[^\n]*", "", text)
 
 
+def read_with_own_includes(path):
+    with open(path, encoding="utf-8") as file:
+        text = without_comments(file.read())
+    return OWN_INCLUDE.sub(
+        lambda found: read_with_own_includes(os.path.join(os.path.dirname(path), found[1])), text)
+
+
 def members(header):
     for struct in STRUCT.finditer(header):
-        yield struct.group(1), [one or other for one, other in MEMBER.findall(struct.group(2))]
+        declared = [" ".join(text.split()) for text in struct.group(2).split(";") if text.strip()]
+        yield struct.group(1), [(found[1] or found[2], text) for text in declared
+                                for found in [MEMBER.search(text)]]
 
 
 def described(header, include, compiler):
@@ -36,9 +46,9 @@ def described(header, include, compiler):
     lines = ["#include <stdio.h>", "#include <ringmaster/ringmaster.h>", "int main(void) {"]
     for struct, names in members(header):
         lines.append(f'printf("struct {struct} %zu\\n", sizeof({struct}));')
-        for name in names:
-            lines.append(f'printf("member {struct}.{name} %zu %zu\\n", offsetof({struct}, {name}),'
-                         f" sizeof((({struct}*)0)->{name}));")
+        for name, declaration in names:
+            lines.append(f'printf("member {struct}.{name} %zu %zu: {declaration}\\n",'
+                         f" offsetof({struct}, {name}), sizeof((({struct}*)0)->{name}));")
     for name in CONSTANT.findall(header):
         if "VERSION" not in name:
             lines.append(f'printf("constant {name} %lld\\n", (long long){name});')
@@ -48,7 +58,8 @@ def described(header, include, compiler):
         subprocess.run([*compiler, "-w", "-x", "c", "-std=c99", "-I", include, "-o", program, "-"],
                        input="\n".join(lines), text=True, check=True)
         told = subprocess.run([program], text=True, check=True, stdout=subprocess.PIPE).stdout
-    return told.splitlines() + [f"function {name}" for name in FUNCTION.findall(header)]
+    return told.splitlines() + [f"function {' '.join(found[0].split())}"
+                                for found in FUNCTION.finditer(header)]
 
 
 def problems_of_document(path, names, include, compiler):
@@ -72,8 +83,7 @@ def problems_of_document(path, names, include, compiler):
 def main():
     write = "--write" in sys.argv
     header_path, tests, list_path, document, *compiler = [arg for arg in sys.argv[1:] if arg != "--write"]
-    with open(header_path, encoding="utf-8") as file:
-        header = without_comments(file.read())
+    header = read_with_own_includes(header_path)
     found = described(header, os.path.dirname(os.path.dirname(header_path)), compiler)
     functions = set(FUNCTION.findall(header))
     if len(functions) < 50 or len(found) < 200:
