@@ -68,6 +68,7 @@
 #include "ringmaster/policy.h"
 #include "ringmaster/port.h"
 #include "ringmaster/stats.h"
+#include "ringmaster/version.h"
 
 struct io_uring_cqe;
 struct io_uring_sqe;

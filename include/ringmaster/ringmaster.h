@@ -16,8 +16,9 @@
 //   ringmaster_connection connection;
 //   while (ringmaster_port_claim_one(port, &connection, NULL) == 1) Serve(&connection);
 //
-// Language. C99 and later, C++17 and later; it includes nothing but headers of the language. It has
-// no macro with arguments, no variable argument list and no inline function.
+// Language. C99 and later, C++17 and later; it includes nothing but headers of the language, and
+// version.h, which says which version this is. It has no macro with arguments, no variable argument
+// list and no inline function.
 //
 // Names. All begin with ringmaster_ or RINGMASTER_. The function of a class has the name of the
 // class and its own: Balancer::AddWorker is ringmaster_balancer_add_worker. Texts of errors and
@@ -79,6 +80,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ringmaster/version.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -86,20 +89,7 @@ extern "C" {
 struct io_uring_cqe;
 struct io_uring_sqe;
 
-// --- Version, errors, fork -----------------------------------------------------------------------
-
-// The version of this header.
-#define RINGMASTER_VERSION_MAJOR 0
-#define RINGMASTER_VERSION_MINOR 1
-#define RINGMASTER_VERSION_PATCH 0
-#define RINGMASTER_VERSION_STRING "0.1.0"
-// Major times 1,000,000, plus minor times 1,000, plus patch.
-#define RINGMASTER_VERSION_NUMBER 1000
-
-// The version of the library that the program runs with: as RINGMASTER_VERSION_STRING, never null
-// and never to be freed; and as RINGMASTER_VERSION_NUMBER.
-const char* ringmaster_version(void);
-uint32_t ringmaster_version_number(void);
+// --- Errors, fork --------------------------------------------------------------------------------
 
 // What was wrong with the last call of this thread that has failed: a sentence or several, of at
 // most 1023 bytes, in English. Empty if none has failed. Never null. The text belongs to the

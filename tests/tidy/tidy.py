@@ -91,9 +91,10 @@ ATOMICS = re.compile(r"\batomic(_\w+)?\b")
 # Whoever includes the public headers may not be at C++20 yet.
 HEADER_LANGUAGES = (["-x", "c++", "-std=c++20"], ["-x", "c++", "-std=c++17"])
 
-# The public header that is C as well as C++. Its structs begin with their size, so that they can grow
-# at their end. These cannot: they stand in arrays, or are copied as bytes.
+# The public headers that are C as well as C++. The structs of the first begin with their size, so that
+# they can grow at their end. These cannot: they stand in arrays, or are copied as bytes.
 C_HEADER = "include/ringmaster/ringmaster.h"
+C_HEADERS = (C_HEADER, "include/ringmaster/version.h")
 C_LANGUAGES = (["-x", "c", "-std=c99"],)
 C_FIXED_STRUCTS = ("ringmaster_lease", "ringmaster_connection", "ringmaster_candidate",
                    "ringmaster_cpu", "ringmaster_offered_listener")
@@ -305,7 +306,7 @@ def check_headers(root, compilers):
     runs = [(path, compiler, language)
             for path in files
             for compiler in dict.fromkeys(compilers) if shutil.which(shlex.split(compiler)[0])
-            for language in (*HEADER_LANGUAGES, *(C_LANGUAGES if path == C_HEADER else ()))]
+            for language in (*HEADER_LANGUAGES, *(C_LANGUAGES if path in C_HEADERS else ()))]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         outputs = list(pool.map(output_of, runs))
     for path in files:
@@ -349,10 +350,9 @@ def declared_names(root):
 
 
 def declared_in_c(root):
-    """The functions of the C header."""
-    if not os.path.exists(os.path.join(root, C_HEADER)):
-        return set()
-    code = without_comments(read(root, C_HEADER), and_strings=True)
+    """The functions of the headers for C."""
+    headers = [path for path in C_HEADERS if os.path.exists(os.path.join(root, path))]
+    code = "\n".join(without_comments(read(root, path), and_strings=True) for path in headers)
     return set(re.findall(r"^(?!typedef)[a-z][\w* ]*?\b(ringmaster_\w+)\(", code, re.MULTILINE))
 
 
@@ -378,7 +378,7 @@ def check_symbols(root, library):
             continue
         complaints.append(f"{library}: exports {match.group(2)}, which no public header declares")
     for name in sorted(missing):
-        complaints.append(f"{library}: does not export {name}, which {C_HEADER} declares")
+        complaints.append(f"{library}: does not export {name}, which a header for C declares")
     return complaints, exported
 
 
