@@ -91,11 +91,18 @@ version=$(meson introspect --projectinfo "$whole" |
           python3 -c 'import json, sys; print(json.load(sys.stdin)["version"])')
 expect runtime "$(install runtime)" "libringmaster.so.0
 libringmaster.so.$version"
+# Pages are there, as the summary says, where the build found scdoc.
+pages() { if [ -f "$whole/tools/man/ringmaster.7" ]; then printf '%s\n' "$@"; fi; }
+programs='ringmaster-bench ringmaster-echo ringmaster-run ringmaster-sim'
+# shellcheck disable=SC2046
 expect devel "$(install devel)" "$(
   { ls "$source"/include/ringmaster | grep '\.h$'
-    printf '%s\n' libringmaster.a libringmaster.so ringmaster.pc; } | LC_ALL=C sort)"
-expect tools "$(install tools)" "libringmaster-run.so
-ringmaster-bench
-ringmaster-echo
-ringmaster-run
-ringmaster-sim"
+    printf '%s\n' libringmaster.a libringmaster.so ringmaster.pc
+    pages ringmaster.7 \
+      $(python3 "$source/tools/man/c_pages.py" list "$source/include/ringmaster/ringmaster.h")
+  } | LC_ALL=C sort)"
+# shellcheck disable=SC2086
+expect tools "$(install tools)" "$(
+  { printf '%s\n' libringmaster-run.so $programs
+    pages $(printf '%s.1\n' $programs)
+  } | LC_ALL=C sort)"
