@@ -97,7 +97,8 @@ programs='ringmaster-bench ringmaster-echo ringmaster-run ringmaster-sim'
 # shellcheck disable=SC2046
 expect devel "$(install devel)" "$(
   { ls "$source"/include/ringmaster | grep '\.h$'
-    printf '%s\n' libringmaster.a libringmaster.so ringmaster.pc
+    printf '%s\n' libringmaster.a libringmaster.so ringmaster.pc ringmaster-c.pc \
+      ringmaster-config.cmake ringmaster-config-version.cmake
     pages ringmaster.7 \
       $(python3 "$source/tools/man/c_pages.py" list "$source/include/ringmaster/ringmaster.h")
   } | LC_ALL=C sort)"

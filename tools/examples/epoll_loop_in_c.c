@@ -1,5 +1,5 @@
 // The server of epoll_loop.cc in C. A worker claims when the mailbox that its loop watches says so.
-//   cc -std=gnu99 epoll_loop_in_c.c -o in_c $(pkg-config --cflags --libs ringmaster) -pthread
+//   cc -std=gnu99 epoll_loop_in_c.c -o in_c $(pkg-config --cflags --libs ringmaster-c) -pthread
 //   ./in_c 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
 
 #include <errno.h>
