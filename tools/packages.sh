@@ -7,7 +7,7 @@ build_packages=(g++ meson ninja-build pkg-config dpkg-dev liburing-dev libabsl-d
                 nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd
                 libuv1-dev libasio-dev)
 # What the tests run besides.
-test_packages=(clang clang-format lld llvm spin python3 util-linux binutils scdoc cmake
+test_packages=(clang clang-format lld llvm spin python3 util-linux binutils scdoc cmake zsh fish
                gunicorn python3-uvicorn uvicorn)
 
 # ensure_packages PACKAGE…: returns when all are there. Otherwise installs the missing ones, as root

@@ -105,5 +105,7 @@ expect devel "$(install devel)" "$(
 # shellcheck disable=SC2086
 expect tools "$(install tools)" "$(
   { printf '%s\n' libringmaster-run.so $programs
+    # For bash, zsh and fish.
+    printf '%s\n' $programs $(printf '_%s\n' $programs) $(printf '%s.fish\n' $programs)
     pages $(printf '%s.1\n' $programs)
   } | LC_ALL=C sort)"
