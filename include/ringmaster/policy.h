@@ -117,6 +117,7 @@ struct Candidate {
   // offered needs no wake-up.
   bool on_host = false;
 
+  // Short for comparing `activity`.
   bool idle() const { return activity == Activity::kIdle; }
   bool busy() const { return activity == Activity::kBusy; }
 };
@@ -161,6 +162,7 @@ class Policy {
   // The name that `PolicyByName` takes, parameters included.
   virtual std::string name() const = 0;
 
+  // What it wants to know of each arrival.
   virtual FactsNeeded facts() const { return {}; }
 
   // Whether other threads than the master's may ask it, too: those of workers, and those that

@@ -198,6 +198,7 @@ class WorkerProcesses {
   int fd() const;
   void RunOnce();
 
+  // What each worker has accepted and has open.
   WorkerProcessesStats Stats() const;
 
   // No connections are accepted from now on, and each worker is told, by its sight
@@ -225,7 +226,10 @@ class [[nodiscard]] ProcessLease {
   ProcessLease& operator=(ProcessLease&& other) noexcept;
   ~ProcessLease() { Release(); }
 
+  // Whether it still holds the connection open.
   bool held() const { return member_ != nullptr; }
+
+  // Counts the connection as closed. Does nothing when done before.
   void Release();
 
  private:

@@ -106,6 +106,7 @@ void ringmaster_after_fork_in_child(void);
 
 // --- Handles -------------------------------------------------------------------------------------
 
+// What …_create and the like make, and …_free frees.
 typedef struct ringmaster_balancer ringmaster_balancer;
 typedef struct ringmaster_source ringmaster_source;
 typedef struct ringmaster_port ringmaster_port;

@@ -49,6 +49,7 @@ class Span {
   constexpr Span(V&& elements) noexcept
       : data_(std::data(static_cast<Seen<V>>(elements))), size_(std::size(elements)) {}
 
+  // As those of std::span.
   constexpr T* data() const noexcept { return data_; }
   constexpr size_t size() const noexcept { return size_; }
   constexpr bool empty() const noexcept { return size_ == 0; }
@@ -58,6 +59,7 @@ class Span {
   constexpr T& front() const noexcept { return data_[0]; }
   constexpr T& back() const noexcept { return data_[size_ - 1]; }
 
+  // For loops over its elements.
   constexpr T* begin() const noexcept { return data_; }
   constexpr T* end() const noexcept { return data_ + size_; }
 

@@ -6,6 +6,7 @@
     tidy.py guards ROOT                include guards are named after the file
     tidy.py initialisers ROOT          every member of a public struct has an initialiser; in C, its
                                        size is its first member, and a function fills it in
+    tidy.py documented ROOT            what the public headers declare has a comment
     tidy.py headers ROOT COMPILER...   every public header compiles alone, as C++17 and as C++20
     tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare, and
                                        all of the C header
@@ -286,6 +287,35 @@ def check_initialisers(root):
                 if complaint not in complaints:
                     complaints.append(complaint)
     return complaints, len(files)
+
+
+# What needs no comment of its own: it does what its kind always does, or is none of the user's.
+SELF_EVIDENT = re.compile(r"= default;|= delete;|\boperator\b|~\w+\(|^\s*(#|\}|friend\b|using\b|template\b"
+                          r"|public:|(class|struct) \w+;|namespace\b|extern\b)")
+NOT_PUBLIC = (re.compile(r"^namespace (internal|core) \{\n.*?^\}.*?\n", re.MULTILINE | re.DOTALL),
+              re.compile(r"^ private:\n.*?(?=^\};)", re.MULTILINE | re.DOTALL))
+
+
+def check_documented(root):
+    """Declarations that stand together, without an empty line between them, have a comment."""
+    complaints = []
+    looked_at = 0
+    for path in source_files(root, ("include",), endings=(".h",)):
+        text = read(root, path)
+        for pattern in NOT_PUBLIC:
+            text = pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
+        for block in re.finditer(r"(?:.+\n)+", text):
+            lines = [line for line in block[0].split("\n")
+                     if line.strip() and not re.match(r"\s*//|#|\}  //|extern", line)]
+            declared = [line for line in lines if not SELF_EVIDENT.search(line)]
+            if not declared:
+                continue
+            looked_at += 1
+            if not any("//" in line for line in block[0].split("\n")
+                       if not re.match(r"#|\}  // namespace|extern", line)):
+                number = text.count("\n", 0, block.start()) + 1
+                complaints.append(f"{path}:{number}: has no comment: {declared[0].strip()}")
+    return complaints, looked_at
 
 
 def check_headers(root, compilers):
@@ -601,6 +631,7 @@ CHECKS = {
     "manners": check_manners,
     "guards": check_guards,
     "initialisers": check_initialisers,
+    "documented": check_documented,
     "headers": lambda root, *compilers: check_headers(root, compilers),
     "symbols": check_symbols,
     "format": check_format,

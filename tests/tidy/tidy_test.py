@@ -320,6 +320,57 @@ class Headers(Tidy):
         self.assertEqual(len(complaints), 1)
 
 
+class Documented(Tidy):
+    HEADER = """#ifndef RINGMASTER_POLICY_H_
+#define RINGMASTER_POLICY_H_
+
+#include <cstdint>
+
+namespace ringmaster {
+
+class Port;
+
+// Decides.
+class Policy {
+ public:
+  Policy() = default;
+  ~Policy() = default;
+
+  // Its decision.
+  uint32_t Pick() const;
+  uint32_t PickAgain() const;
+
+  uint32_t last = 0;  // the decision before
+%s
+ private:
+  uint32_t Hidden() const;
+
+  uint32_t count_ = 0;
+};
+%s
+}  // namespace ringmaster
+
+#endif  // RINGMASTER_POLICY_H_
+"""
+
+    def setUp(self):
+        super().setUp()
+        os.remove(os.path.join(self.root, tidy.C_HEADER))
+
+    def test_comments_above_or_behind_will_do(self):
+        self.write("include/ringmaster/policy.h", self.HEADER % ("", ""))
+        self.assert_keeps(tidy.check_documented)
+
+    def test_what_has_none_is_reported(self):
+        for member, function, says in (("\n  bool held() const;\n", "", "bool held"),
+                                       ("\n  uint32_t a = 0;\n  uint32_t b = 0;\n", "", "uint32_t a"),
+                                       ("", "\nuint32_t Best();\n", "Best"),
+                                       ("", "\nstruct Facts {\n  int a = 0;\n};\n", "Facts")):
+            with self.subTest(says=says):
+                self.write("include/ringmaster/policy.h", self.HEADER % (member, function))
+                self.assert_breaks(tidy.check_documented, where="include/ringmaster/policy.h:", says=says)
+
+
 class Symbols(Tidy):
     CODE = """
 #include <ringmaster/policy.h>
