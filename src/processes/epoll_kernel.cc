@@ -20,6 +20,14 @@ int Control(int set, int op, int fd, uint32_t events) {
   return static_cast<int>(syscall(SYS_epoll_ctl, set, op, fd, &event));
 }
 
+// What is ready there; negative: an error.
+int Poll(int fd) {
+  pollfd ready{.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
+  const timespec now{};
+  const long polled = syscall(SYS_ppoll, &ready, 1, &now, nullptr, 0);
+  return polled < 0 ? -1 : ready.revents;
+}
+
 }  // namespace
 
 bool EpollKernel::Show(uint32_t sight, bool asleep) {
@@ -48,11 +56,14 @@ int EpollKernel::Waiting() {
     return static_cast<int>(info.tcpi_unacked);
   }
   if (errno != EOPNOTSUPP && errno != ENOPROTOOPT) return -1;
-  pollfd ready{.fd = listener_, .events = POLLIN, .revents = 0};
-  const timespec now{};
-  const long polled = syscall(SYS_ppoll, &ready, 1, &now, nullptr, 0);
-  if (polled < 0 && errno != EINTR) return -1;
-  return polled > 0 ? 1 : 0;
+  const int ready = Poll(listener_);
+  if (ready < 0 && errno != EINTR) return -1;
+  return ready > 0 && (ready & POLLRDHUP) == 0 ? 1 : 0;
+}
+
+bool EpollKernel::HasEnded() const {
+  const int ready = Poll(listener_);
+  return ready > 0 && (ready & (POLLRDHUP | POLLHUP)) != 0;
 }
 
 void EpollKernel::HideFromAll() {

@@ -25,6 +25,10 @@ class EpollKernel final : public Kernel {
   void HideFromAll() override;
   int64_t NowNs() override;
 
+  // Whether somebody has shut the listener down. One on a Unix socket is readable for ever then,
+  // and to accept there says that nobody waits.
+  bool HasEnded() const;
+
  private:
   const Descriptors& descriptors_;
   const int listener_;

@@ -127,6 +127,8 @@ void Keeper::RunOnce() {
         if (HasDied(number)) dead.push_back(PidOf(number));
         break;
       case Tag::kListener: {
+        // One that was shut down shows that for ever, and nobody comes there any more.
+        if ((events[static_cast<size_t>(i)].events & (EPOLLHUP | EPOLLRDHUP)) != 0) break;
         Motion& motion = motions_[number];
         if (std::exchange(motion.quiet, false)) Unwatch(descriptors_.listeners[number]);
         motion.moved_at_ms = now_ms;
@@ -345,7 +347,8 @@ void Keeper::LookAfter(uint32_t source, int64_t now_ms) {
   }
   motion.waited = waiting > 0;
   if (now_ms - motion.moved_at_ms >= kQuietMs && !std::exchange(motion.quiet, true)) {
-    Watch(descriptors_.listeners[source], EPOLLIN | EPOLLONESHOT, Tagged(Tag::kListener, source));
+    Watch(descriptors_.listeners[source], EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
+          Tagged(Tag::kListener, source));
   }
 }
 

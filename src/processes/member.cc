@@ -449,6 +449,9 @@ void ProcessMember::AcceptFailed(uint32_t source, int error) {
     case ENOMEM:
       StandBack();
       break;
+    case EAGAIN:
+      if (!EpollKernel(shared_->descriptors(), source).HasEnded()) break;
+      [[fallthrough]];
     case EBADF:
     case EINVAL:
     case ENOTSOCK:

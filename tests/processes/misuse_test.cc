@@ -57,6 +57,20 @@ class MisuseTest : public WorkerProcessesTest {
     std::erase(pids_, pid);
   }
   void SetVariable() { setenv(kName, workers_->Variable().c_str() + sizeof(kName), 1); }
+  // A worker that greets its clients, and writes a byte each time that it has been woken.
+  void AnswerAndTell(int told) {
+    auto port = workers_->Join();
+    if (!port.ok()) _exit(1);
+    while (true) {
+      port->BeforeWait();
+      ReadableWithin(port->sight(), -1);
+      port->AfterWait(true);
+      port->Claim([](ProcessConnection connection) {
+        static_cast<void>(send(connection.fd(), "!", 1, MSG_NOSIGNAL));
+      });
+      static_cast<void>(write(told, "", 1));
+    }
+  }
   // The next connection, of a client that waits already.
   static ProcessConnection ClaimOne(ProcessPort& port) {
     ProcessConnection claimed;
@@ -251,19 +265,7 @@ TEST_F(MisuseTest, WhoeverDoesNotHaveAListenerIsNotWokenByIt) {
   const ProcessListener second;
   std::array<int, 2> ends{};
   ASSERT_EQ(pipe(ends.data()), 0);
-  Fork([&] {
-    auto port = workers_->Join();
-    if (!port.ok()) _exit(1);
-    while (true) {
-      port->BeforeWait();
-      ReadableWithin(port->sight(), -1);
-      port->AfterWait(true);
-      port->Claim([](ProcessConnection connection) {
-        static_cast<void>(send(connection.fd(), "!", 1, MSG_NOSIGNAL));
-      });
-      if (write(ends[1], "", 1) != 1) _exit(2);
-    }
-  });
+  Fork([&] { AnswerAndTell(ends[1]); });
   ASSERT_TRUE(HaveJoined(1));
   ASSERT_TRUE(workers_->AddListener(second.fd()).ok());
   const int client = second.Connect();
@@ -276,6 +278,51 @@ TEST_F(MisuseTest, WhoeverDoesNotHaveAListenerIsNotWokenByIt) {
   std::array<char, 4096> woken{};
   EXPECT_LT(read(ends[0], woken.data(), woken.size()), 20);
   for (const int fd : {client, served, ends[0], ends[1]}) close(fd);
+}
+
+// Somebody who has it calls shutdown(2), which is how some programs stop. A Unix listener is
+// readable for ever then, and says that nobody waits.
+TEST_F(MisuseTest, AListenerThatWasShutDownWakesNobody) {
+  Create({.workers_max = 2, .own_thread = false});
+  const int unix_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  auto* const at = reinterpret_cast<sockaddr*>(&address);
+  socklen_t length = sizeof(address);
+  ASSERT_EQ(bind(unix_fd, at, sizeof(sa_family_t)), 0);
+  ASSERT_EQ(getsockname(unix_fd, at, &length), 0);
+  ASSERT_EQ(listen(unix_fd, 16), 0);
+  ASSERT_TRUE(workers_->AddListener(unix_fd).ok());
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe2(ends.data(), O_NONBLOCK), 0);
+  for (int i = 0; i < 2; ++i) {
+    Fork([&] { AnswerAndTell(ends[1]); });
+  }
+  int turns = 0;
+  const auto drive = [&](milliseconds time) {
+    turns = 0;
+    for (const auto until = Clock::now() + time; Clock::now() < until;) {
+      if (!ReadableWithin(workers_->fd(), 1)) continue;
+      workers_->RunOnce();
+      ++turns;
+    }
+  };
+  ASSERT_TRUE(Becomes([&] { return workers_->RunOnce(), Living().size() == 2; }));
+  // Both serve.
+  const int by_unix = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(connect(by_unix, at, length), 0);
+  const int by_tcp = listener_.Connect();
+  for (const int fd : {by_unix, by_tcp}) {
+    EXPECT_TRUE(Becomes([&] { return drive(milliseconds(1)), ReadableWithin(fd, 0); }));
+  }
+  for (const int fd : {unix_fd, listener_.fd()}) ASSERT_EQ(shutdown(fd, SHUT_RDWR), 0);
+  // Until the keeper has no more to look after.
+  drive(milliseconds(1'200));
+  std::vector<char> woken(1 << 16);
+  while (read(ends[0], woken.data(), woken.size()) > 0) continue;
+  drive(milliseconds(300));
+  EXPECT_LT(turns, 10);
+  EXPECT_LT(read(ends[0], woken.data(), woken.size()), 10);
+  for (const int fd : {unix_fd, by_unix, by_tcp, ends[0], ends[1]}) close(fd);
 }
 
 // --- Descriptors that are missing ----------------------------------------------------------------
