@@ -480,6 +480,12 @@ TEST_F(SentenceTest, WhatIsForOneProcessIsForTheServer) {
   EXPECT_EQ(outcome.status, 0) << outcome.err;
 }
 
+TEST_F(SentenceTest, WhateverIsStartedIsReached) {
+  const Outcome outcome = With({"--", Program("RINGMASTER_STARTS_PROGRAMS")});
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_EQ(outcome.out, "");
+}
+
 TEST_F(SentenceTest, AnEmptyEnvironmentLosesNothing) {
   const Outcome outcome = With({"--", "/usr/bin/env", "-i", "/bin/sh", "-c",
                                 "test -n \"$RINGMASTER_RUN\" && test -n \"$LD_PRELOAD\""});

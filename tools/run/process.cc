@@ -1,5 +1,6 @@
 #include "run/process.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -206,6 +207,10 @@ void Process::Start() {
   };
   if (!keep_entry(kVariable, variable, variable_) || !keep_entry(kPreload, preload, preload_))
     return;
+  // The shim, as whoever is started anew finds it.
+  Dl_info shim{};
+  if (dladdr(reinterpret_cast<const void*>(&Process::Get), &shim) == 0) return;
+  path_ = shim.dli_fname;
   // NAME:SECRET:FIRST
   const char* const end = variable + std::strlen(variable);
   const char* const colon = std::find(variable, end, ':');

@@ -66,6 +66,8 @@ class Process {
   // "LD_PRELOAD=…" and "RINGMASTER_RUN=…", as this process was started with them.
   const char* preload() const { return preload_.data(); }
   const char* variable() const { return variable_.data(); }
+  // The shim's file.
+  const char* path() const { return path_; }
   const Numbers& numbers() const { return numbers_; }
   bool only_counts() const { return memory_->policy.kind == processes::PolicyKind::kNoPolicy; }
 
@@ -140,6 +142,7 @@ class Process {
   std::array<char, 108> name_{};
   size_t name_length_ = 0;
   uint64_t secret_ = 0;
+  const char* path_ = "";
   std::array<char, 4096> preload_{};
   std::array<char, 256> variable_{};
   Memory* memory_ = nullptr;

@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -84,11 +85,12 @@ int AcceptFor(int fd, Accept accept) {
 }
 
 // A program that is started with an environment of its own (nginx is, for its upgrade) takes the
-// shim along.
+// shim along. What else it is to load (LD_PRELOAD) comes after it.
 constexpr size_t kEnvironmentMax = 4096;
 struct Environment {
   char* const* entries;
   char* with[kEnvironmentMax + 3];
+  char loads[8192];
 
   explicit Environment(char* const* given) : entries(given) {
     const Process& process = Process::Get();
@@ -98,18 +100,49 @@ struct Environment {
     bool named = false;
     for (; given[count] != nullptr; ++count) {
       if (count == kEnvironmentMax) return;
-      const char* const entry = given[count];
-      preloads |= std::strncmp(entry, "LD_PRELOAD=", 11) == 0;
+      char* const entry = given[count];
+      with[count] = entry;
       named |= std::strncmp(entry, "RINGMASTER_RUN=", 15) == 0;
-      with[count] = given[count];
+      if (std::strncmp(entry, "LD_PRELOAD=", 11) != 0) continue;
+      preloads = true;
+      if (Loads(entry + 11, process.path())) continue;
+      const int length =
+          std::snprintf(loads, sizeof(loads), "LD_PRELOAD=%s:%s", process.path(), entry + 11);
+      if (length < 0 || static_cast<size_t>(length) >= sizeof(loads)) return;
+      with[count] = loads;
     }
-    if (preloads && named) return;
     if (!preloads) with[count++] = const_cast<char*>(process.preload());
     if (!named) with[count++] = const_cast<char*>(process.variable());
     with[count] = nullptr;
     entries = with;
   }
+
+  // Whether it is among the words of what is to be loaded.
+  static bool Loads(const char* words, const char* path) {
+    const size_t length = std::strlen(path);
+    while (*words != '\0') {
+      const size_t word = std::strcspn(words, ": ");
+      if (word == length && std::strncmp(words, path, length) == 0) return true;
+      words += word;
+      words += std::strspn(words, ": ");
+    }
+    return false;
+  }
 };
+
+// The words of a call that has them one by one, the last of which is null.
+size_t CountWords(va_list rest) {
+  va_list all;
+  va_copy(all, rest);
+  size_t count = 1;
+  while (va_arg(all, char*) != nullptr) ++count;
+  va_end(all);
+  return count;
+}
+void TakeWords(char** words, size_t count, const char* first, va_list rest) {
+  words[0] = const_cast<char*>(first);
+  for (size_t i = 1; i <= count; ++i) words[i] = va_arg(rest, char*);
+}
 
 __attribute__((constructor)) void Load() {
   Process& process = Process::Get();
@@ -121,9 +154,11 @@ __attribute__((constructor)) void Load() {
 }  // namespace ringmaster::run
 
 using ringmaster::run::AcceptFor;
+using ringmaster::run::CountWords;
 using ringmaster::run::Environment;
 using ringmaster::run::Next;
 using ringmaster::run::Process;
+using ringmaster::run::TakeWords;
 using ringmaster::run::WaitFor;
 
 #pragma GCC visibility push(default)
@@ -270,6 +305,50 @@ int execv(const char* path, char* const arguments[]) noexcept {
 int execvp(const char* file, char* const arguments[]) noexcept {
   char* nothing[] = {nullptr};
   return execvpe(file, arguments, environ != nullptr ? environ : nothing);
+}
+
+int fexecve(int fd, char* const arguments[], char* const environment[]) noexcept {
+  RINGMASTER_NEXT(fexecve);
+  const Environment with(environment);
+  return next(fd, arguments, with.entries);
+}
+
+int execveat(int folder, const char* path, char* const arguments[], char* const environment[],
+             int flags) noexcept {
+  RINGMASTER_NEXT(execveat);
+  const Environment with(environment);
+  return next(folder, path, arguments, with.entries, flags);
+}
+
+// These three call none of the others where the C library has them.
+int execl(const char* path, const char* word, ...) noexcept {
+  va_list rest;
+  va_start(rest, word);
+  const size_t count = CountWords(rest);
+  auto** const words = static_cast<char**>(__builtin_alloca((count + 1) * sizeof(char*)));
+  TakeWords(words, count, word, rest);
+  va_end(rest);
+  return execv(path, words);
+}
+
+int execlp(const char* file, const char* word, ...) noexcept {
+  va_list rest;
+  va_start(rest, word);
+  const size_t count = CountWords(rest);
+  auto** const words = static_cast<char**>(__builtin_alloca((count + 1) * sizeof(char*)));
+  TakeWords(words, count, word, rest);
+  va_end(rest);
+  return execvp(file, words);
+}
+
+int execle(const char* path, const char* word, ...) noexcept {
+  va_list rest;
+  va_start(rest, word);
+  const size_t count = CountWords(rest);
+  auto** const words = static_cast<char**>(__builtin_alloca((count + 2) * sizeof(char*)));
+  TakeWords(words, count + 1, word, rest);  // the last one is the environment
+  va_end(rest);
+  return execve(path, words, reinterpret_cast<char**>(words[count + 1]));
 }
 
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
