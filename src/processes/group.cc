@@ -344,6 +344,7 @@ void ProcessGroup::AskWorkers(int64_t now_ms) {
     const uint64_t accepted = shared_->area().workers[i].accepted.load();
     if (std::exchange(accepted_[i], accepted) != accepted) continue;
     for (uint32_t source = 0; source < shared_->sources(); ++source) Show(i, source);
+    if (handing_ != nullptr) handing_->Ask(i);
   }
 }
 

@@ -201,6 +201,10 @@ void Handing::MakeAnew(uint32_t worker) {
   dealing_.OnNewChute(worker);
 }
 
+void Handing::Ask(uint32_t worker) {
+  if (Number(worker) != 0) Nudge(worker);
+}
+
 void Handing::StopAccepting() {
   for (Accepted& listener : std::exchange(listeners_, {})) {
     if (listener.fd < 0) continue;

@@ -47,6 +47,8 @@ class Handing final : private processes::ChuteKernel {
   void OnBell() { Go(); }
   int OnLook(int64_t now_ms);
 
+  // Wakes a worker, so that it puts right what stands in the area of it.
+  void Ask(uint32_t worker);
   // Closes the listeners.
   void StopAccepting();
   // Whether nothing is held and nothing lies in a chute. What is held is dealt to whoever can get

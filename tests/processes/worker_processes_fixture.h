@@ -120,6 +120,11 @@ class WorkerProcessesTest : public ::testing::Test {
     }
     return living;
   }
+  uint32_t MostOpen() const {
+    uint32_t open = 0;
+    for (const auto& [pid, worker] : Living()) open = std::max(open, worker.open);
+    return open;
+  }
   void StartWorkers(int count) {
     for (int i = 0; i < count; ++i) StartWorker();
     ASSERT_TRUE(HaveJoined(static_cast<size_t>(count)));
