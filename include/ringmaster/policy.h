@@ -298,9 +298,14 @@ std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 // clients that it wins or loses. Needs the fact peer.
 std::unique_ptr<Policy> AffinityHash();
 
-// The worker with the fewest open connections; those of a busy one count twice. Among equals, the
-// workers take turns.
-std::unique_ptr<Policy> LeastLoaded();
+struct LeastLoadedOptions {
+  // Equals take turns. Otherwise the one with the lowest index gets the connection, so at light load
+  // few workers are awake and the others sleep.
+  bool rotate_ties = true;
+};
+
+// The worker with the fewest open connections; those of a busy one count twice.
+std::unique_ptr<Policy> LeastLoaded(LeastLoadedOptions options = {});
 
 struct TwoChoicesOptions {
   uint64_t seed = 0;  // the same seed and the same history give the same picks
@@ -321,9 +326,9 @@ struct HermesOptions {
 std::unique_ptr<Policy> Hermes(HermesOptions options = {});
 
 // Makes a policy from a name: "round-robin", "weighted-round-robin:WEIGHT,…", "exclusive",
-// "exclusive-fifo", "affinity-cpu:SLACK", "affinity-hash", "least-loaded", "two-choices:SEED",
-// "hermes:STILL_MS". A colon and what follows it may be left out; then the options have their
-// defaults. InvalidArgument says what is wrong, and which names there are.
+// "exclusive-fifo", "affinity-cpu:SLACK", "affinity-hash", "least-loaded:first",
+// "two-choices:SEED", "hermes:STILL_MS". A colon and what follows it may be left out; then the
+// options have their defaults. InvalidArgument says what is wrong, and which names there are.
 absl::StatusOr<std::unique_ptr<Policy>> PolicyByName(std::string_view name);
 
 // The names that `PolicyByName` takes, without parameters, in the order to show them.

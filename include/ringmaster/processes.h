@@ -71,8 +71,8 @@ class ProcessShared;
 
 struct WorkerProcessesOptions {
   // Who gets the next connection, by a name that PolicyByName takes: "round-robin",
-  // "least-loaded", "two-choices:SEED" or "hermes:STILL_MS". The others need to see a connection
-  // first, or cannot be shared among processes.
+  // "least-loaded:first", "two-choices:SEED" or "hermes:STILL_MS". The others need to see a
+  // connection first, or cannot be shared among processes.
   std::string policy = "least-loaded";
   // How many may have joined at once, 1 to 64. One that was killed counts until the keeper has
   // heard of it.

@@ -275,9 +275,9 @@ int ringmaster_balancer_on_completion(ringmaster_balancer* balancer,
 // it afterwards.
 
 // Makes a built-in policy: "round-robin", "weighted-round-robin:WEIGHT,…", "exclusive",
-// "exclusive-fifo", "affinity-cpu:SLACK", "affinity-hash", "least-loaded", "two-choices:SEED",
-// "hermes:STILL_MS". A colon and what follows it may be left out. policy.h describes each. -EINVAL
-// says what is wrong, and which names there are.
+// "exclusive-fifo", "affinity-cpu:SLACK", "affinity-hash", "least-loaded:first",
+// "two-choices:SEED", "hermes:STILL_MS". A colon and what follows it may be left out. policy.h
+// describes each. -EINVAL says what is wrong, and which names there are.
 int ringmaster_policy_by_name(const char* name, ringmaster_policy** policy);
 
 // The names that ringmaster_policy_by_name takes, without parameters, by position from 0; null

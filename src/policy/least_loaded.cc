@@ -5,7 +5,8 @@
 // (`busy`) would have each of them twice, the arrival included. So one that waits is preferred
 // unless it has more than twice as many, and one. Among equals an idle worker is preferred. Among
 // those, the next by index after the last pick wins. So at light load arrivals go round instead of
-// piling up on the lowest index.
+// piling up on the lowest index. Without `rotate_ties` the lowest index wins: as many workers are
+// awake as there is work for, and the others sleep on, with cold caches and deep CPU states.
 //
 // Why twice. Where connections differ in what they bring, or workers pass on what is ready
 // (Port::ToPassOn), their numbers say little, and whether a worker waits says more. Newcomers need
@@ -40,11 +41,15 @@ namespace {
 
 class LeastLoadedPolicy final : public Policy {
  public:
-  std::string name() const override { return "least-loaded"; }
+  explicit LeastLoadedPolicy(const LeastLoadedOptions& options) : options_(options) {}
+
+  std::string name() const override {
+    return options_.rotate_ties ? "least-loaded" : "least-loaded:first";
+  }
 
   size_t Pick(const Arrival&, const View& view) override {
     const size_t best = SmallestKey(view.candidates, [&](const Candidate& c) { return Key(c); });
-    next_ = view.candidates[best].worker + 1;
+    if (options_.rotate_ties) next_ = view.candidates[best].worker + 1;
     return best;
   }
 
@@ -59,7 +64,7 @@ class LeastLoadedPolicy final : public Policy {
     return true;
   }
   bool Load(Span<const uint64_t> words) override {
-    next_ = static_cast<uint32_t>(words[0]);
+    if (options_.rotate_ties) next_ = static_cast<uint32_t>(words[0]);
     return true;
   }
 
@@ -73,11 +78,14 @@ class LeastLoadedPolicy final : public Policy {
     return (LoadWithOneMore(candidate) << 22) + ((candidate.worker - next_) & kTurnMask);
   }
 
-  uint32_t next_ = 0;  // the index after the last pick
+  const LeastLoadedOptions options_;
+  uint32_t next_ = 0;  // the index after the last pick; 0 if ties do not rotate
 };
 
 }  // namespace
 
-std::unique_ptr<Policy> LeastLoaded() { return std::make_unique<LeastLoadedPolicy>(); }
+std::unique_ptr<Policy> LeastLoaded(LeastLoadedOptions options) {
+  return std::make_unique<LeastLoadedPolicy>(options);
+}
 
 }  // namespace ringmaster

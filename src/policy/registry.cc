@@ -137,6 +137,14 @@ PolicyOr MakeAffinityCpu(std::string_view parameter) {
       parameter);
 }
 
+PolicyOr MakeLeastLoaded(std::string_view parameter) {
+  if (parameter == "first") return LeastLoaded({.rotate_ties = false});
+  return absl::InvalidArgumentError(
+      "The parameter of policy least-loaded says which of equals gets the connection; it must be "
+      "\"first\", or be left out, and then they take turns; it is " +
+      Quoted(parameter) + ".");
+}
+
 PolicyOr MakeTwoChoices(std::string_view parameter) {
   const auto seed = WholeNumber<uint64_t>(parameter);
   if (seed.has_value()) return TwoChoices({.seed = *seed});
@@ -188,6 +196,7 @@ PolicyOr MakePlain(std::string_view name) {
 PolicyOr MakeWith(std::string_view name, std::string_view parameter) {
   if (name == "weighted-round-robin") return MakeWeightedRoundRobin(parameter);
   if (name == "affinity-cpu") return MakeAffinityCpu(parameter);
+  if (name == "least-loaded") return MakeLeastLoaded(parameter);
   if (name == "two-choices") return MakeTwoChoices(parameter);
   if (name == "hermes") return MakeHermes(parameter);
   return absl::InvalidArgumentError("Policy " + std::string(name) +

@@ -11,7 +11,10 @@ absl::StatusOr<PolicyChoice> ChoiceByName(const std::string& name) {
   const size_t colon = name.find(':');
   const std::string kind = name.substr(0, colon);
   PolicyChoice choice;
-  if (colon != std::string::npos && !absl::SimpleAtoi(name.substr(colon + 1), &choice.parameter)) {
+  if (name == "least-loaded:first") {
+    choice.parameter = kFirstOfEquals;
+  } else if (colon != std::string::npos &&
+             !absl::SimpleAtoi(name.substr(colon + 1), &choice.parameter)) {
     return absl::InvalidArgumentError(absl::StrCat("\"", name, "\": a number follows the colon"));
   }
   if (kind == "round-robin") {

@@ -16,8 +16,10 @@ namespace ringmaster::processes {
 enum class PolicyKind : uint32_t { kNoPolicy, kRoundRobin, kLeastLoaded, kTwoChoices, kHermes };
 struct PolicyChoice {
   PolicyKind kind = PolicyKind::kNoPolicy;
-  uint64_t parameter = 0;  // of two-choices the seed, of hermes the milliseconds
+  // Of two-choices the seed, of hermes the milliseconds, of least-loaded kFirstOfEquals or 0.
+  uint64_t parameter = 0;
 };
+inline constexpr uint64_t kFirstOfEquals = 1;
 
 // From a name that PolicyByName takes. InvalidArgument says what is wrong, and what to take.
 absl::StatusOr<PolicyChoice> ChoiceByName(const std::string& name);

@@ -16,7 +16,7 @@ std::unique_ptr<Policy> Make(const PolicyChoice& choice) {
     case PolicyKind::kLeastLoaded:
       break;
   }
-  return LeastLoaded();
+  return LeastLoaded({.rotate_ties = choice.parameter != kFirstOfEquals});
 }
 
 }  // namespace

@@ -305,8 +305,8 @@ TEST_P(EveryPolicy, ServesAThousandWorkers) {
 
 std::vector<std::string> NamesAndVariants() {
   std::vector<std::string> names(PolicyNames().begin(), PolicyNames().end());
-  names.insert(names.end(),
-               {"affinity-cpu:0", "weighted-round-robin:4,1,1", "two-choices:7", "hermes:0"});
+  names.insert(names.end(), {"affinity-cpu:0", "weighted-round-robin:4,1,1", "least-loaded:first",
+                             "two-choices:7", "hermes:0"});
   return names;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "crew.h"
 #include "ringmaster/policy.h"
@@ -26,6 +27,21 @@ TEST(LeastLoaded, RotatesAmongEquals) {
   Crew crew(3);
   auto policy = Ready(LeastLoaded(), crew);
   EXPECT_EQ(crew.PickMany(*policy, 7), (Workers{0, 1, 2, 0, 1, 2, 0}));
+}
+
+TEST(LeastLoaded, TakesTheFirstOfEqualsIfTheyDoNotRotate) {
+  Crew crew(4);
+  auto policy = Ready(LeastLoaded({.rotate_ties = false}), crew);
+  EXPECT_EQ(crew.PickMany(*policy, 3), (Workers{0, 0, 0}));
+  crew.facts(0).open = 1;
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{1, 1}));
+  // Also among more than are equal, and after a memory that another one has left.
+  crew.facts(3).open = 1;
+  std::vector<uint64_t> words(Policy::kMemoryWords + 4, 3);
+  ASSERT_TRUE(policy->Load(words));
+  EXPECT_EQ(crew.PickMany(*policy, 2), (Workers{1, 1}));
+  crew.facts(1).open = crew.facts(2).open = 1;
+  EXPECT_EQ(crew.Pick(*policy), 0u);
 }
 
 TEST(LeastLoaded, RotatesFromTheLastPickWhoeverThatWas) {

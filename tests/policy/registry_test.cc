@@ -47,6 +47,7 @@ TEST(PolicyByName, TakesTheNamesThatPoliciesGiveThemselves) {
   policies.push_back(WeightedRoundRobin().value());
   policies.push_back(WeightedRoundRobin({.weights = {4, 1, 1000}}).value());
   policies.push_back(AffinityHash());
+  policies.push_back(LeastLoaded({.rotate_ties = false}));
   policies.push_back(TwoChoices());
   policies.push_back(TwoChoices({.seed = UINT64_MAX}));
   policies.push_back(Hermes());
@@ -58,11 +59,12 @@ TEST(PolicyByName, TakesTheNamesThatPoliciesGiveThemselves) {
     ASSERT_TRUE(again.ok()) << again.status();
     EXPECT_EQ((*again)->name(), names.back());
   }
-  EXPECT_EQ(names, (std::vector<std::string>{
-                       "round-robin", "exclusive", "exclusive-fifo", "affinity-cpu",
-                       "affinity-cpu:0", "affinity-cpu:4294967295", "least-loaded",
-                       "weighted-round-robin", "weighted-round-robin:4,1,1000", "affinity-hash",
-                       "two-choices", "two-choices:18446744073709551615", "hermes", "hermes:0"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"round-robin", "exclusive", "exclusive-fifo", "affinity-cpu",
+                                      "affinity-cpu:0", "affinity-cpu:4294967295", "least-loaded",
+                                      "weighted-round-robin", "weighted-round-robin:4,1,1000",
+                                      "affinity-hash", "least-loaded:first", "two-choices",
+                                      "two-choices:18446744073709551615", "hermes", "hermes:0"}));
 }
 
 TEST(PolicyByName, LeavesOutAParameterThatIsTheDefault) {
@@ -159,6 +161,10 @@ TEST(PolicyByName, RefusesAParameterWhereThereIsNone) {
   EXPECT_EQ(Refusal("round-robin:3"),
             "Policy round-robin takes no parameter, but was given \"3\".");
   EXPECT_TRUE(Contains(Refusal("exclusive:"), "takes no parameter"));
+  EXPECT_EQ(
+      Refusal("least-loaded:fist"),
+      "The parameter of policy least-loaded says which of equals gets the connection; it must "
+      "be \"first\", or be left out, and then they take turns; it is \"fist\".");
   EXPECT_TRUE(Contains(Refusal("affinity-hash:1"), "takes no parameter"));
 }
 

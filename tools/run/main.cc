@@ -97,9 +97,10 @@ int Main(int argc, char** argv) {
       "ringmaster-run"};
   Options options;
   app.set_version_flag("--version", "ringmaster-run " RINGMASTER_VERSION);
-  app.add_option("--policy", options.policy,
-                 "who gets the next connection: round-robin, least-loaded, two-choices:SEED, "
-                 "hermes:STILL_MS; none: the kernel decides, and it is only counted")
+  app.add_option(
+         "--policy", options.policy,
+         "who gets the next connection: round-robin, least-loaded[:first], two-choices:SEED, "
+         "hermes:STILL_MS; none: the kernel decides, and it is only counted")
       ->capture_default_str();
   app.add_option("--stats", options.stats_seconds,
                  "every so many seconds a line says what each worker has; at the end there is one "
