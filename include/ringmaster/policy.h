@@ -299,8 +299,8 @@ std::unique_ptr<Policy> AffinityCpu(AffinityCpuOptions options = {});
 std::unique_ptr<Policy> AffinityHash();
 
 struct LeastLoadedOptions {
-  // Equals take turns. Otherwise the one with the lowest index gets the connection, so at light load
-  // few workers are awake and the others sleep.
+  // Equals take turns. Otherwise the one with the lowest index gets the connection, so at light
+  // load few workers are awake and the others sleep.
   bool rotate_ties = true;
 };
 

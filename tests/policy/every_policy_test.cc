@@ -234,6 +234,7 @@ TEST_P(EveryPolicy, ServesWorkersAboveTheFirstNumberOnceItIsPreparedForThem) {
 // with the lower index.
 TEST_P(EveryPolicy, TakesTurnsAmongEqualsThatAreFreeAgain) {
   if (GetParam() == "exclusive") GTEST_SKIP() << "it is to stay with the worker woken last";
+  if (GetParam() == "least-loaded:first") GTEST_SKIP() << "it is to stay with the first";
   Crew crew(2);
   auto policy = Ready(Make(), crew);
   const Workers picks = crew.PickMany(*policy, 60);
