@@ -324,6 +324,11 @@ absl::Status ProcessShared::Check() const {
     }
   }
   for (uint32_t i = 0; has_chutes_ && i < workers_max_; ++i) {
+    if (!inherited_ && chutes_[i] < 0) {
+      return absl::FailedPreconditionError(
+          "this process was forked from a worker, which has closed what others are given: fork "
+          "workers from the parent");
+    }
     // What the variable says of it may be older than the chute.
     if (Option(chutes_[i], SO_TYPE) != SOCK_SEQPACKET ||
         (!inherited_ && CookieOf(chutes_[i]) != chute_numbers_[i])) {

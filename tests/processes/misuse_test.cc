@@ -170,6 +170,20 @@ TEST_F(MisuseTest, AForkedChildOfAWorkerHasAnEmptyPort) {
   close(client);
 }
 
+TEST_F(MisuseTest, WhoeverIsForkedFromAWorkerThatIsGivenConnectionsDoesNotJoin) {
+  Create({.workers_max = 2, .given_max = 1});
+  InChild([&] {
+    const auto port = workers_->Join();
+    ASSERT_TRUE(port.ok()) << port.status();
+    const pid_t child = fork();
+    if (child == 0) {
+      ExpectSays(workers_->Join().status(), "forked from a worker");
+      _exit(::testing::Test::HasFailure());
+    }
+    EXPECT_EQ(Collect(child), 0);
+  });
+}
+
 // A child that closes what it does not know (a daemon's habit), or has something else there now.
 TEST_F(MisuseTest, DescriptorsThatAreSomethingElseNowAreNamed) {
   Create({.workers_max = 2});
