@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Real servers, as they are and behind ringmaster-run.
 
-    servers.py BUILD [--servers NAME,...] [--modes MODE,...] [--seconds S] [--repetitions N]
-               [--hogs N] [--check]
+    servers.py BUILD [--servers NAME,...] [--modes MODE,...] [--loads LOAD,...] [--seconds S]
+               [--repetitions N] [--hogs N] [--check]
 
 Starts each server with four workers in a folder of its own, once for each mode:
 
@@ -12,9 +12,12 @@ Starts each server with four workers in a folder of its own, once for each mode:
 
 `stay`: 64 clients open a connection each, 3 ms apart, and ask again and again. Who has them is read
 from /proc, where that tells; of threads of one process only ringmaster-run can tell. `churn`: 64
-clients ask once for each connection. Modes are interleaved; figures are medians. --check fails
-where what is promised does not hold. A server that is not installed is skipped (exit status 77 if
-all are).
+clients ask once for each connection. Modes are interleaved; figures are medians, and `x first` says
+the median of how a mode compares with the first one of the same repetition. `cpu` is what the
+server's processes have used for a request of `churn`, in microseconds, and `switches` how often one
+of them has gone to sleep for it: these say more than time does where the machine is busy. --check
+fails where what is promised does not hold. A server that is not installed is skipped (exit status
+77 if all are).
 """
 
 import argparse
@@ -71,7 +74,11 @@ async def serve(reader, writer):
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     writer.close()
-async def main():
+async def against(runs, first, key):
+    return median([one[key] / max(1, other[key]) for one, other in zip(runs, first)])
+
+
+def main():
     await (await asyncio.start_server(serve, sock=listener)).serve_forever()
 workers = []
 for _ in range(%d):
@@ -318,6 +325,22 @@ def by_process(pid, port):
     return sorted(counts, reverse=True)
 
 
+def used(pid):
+    """CPU time in seconds and voluntary switches of a process and all that it has started."""
+    seconds, switches = 0.0, 0
+    for process in [pid] + descendants(pid):
+        try:
+            for task in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{task}/stat") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+                seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                with open(f"/proc/{process}/task/{task}/status") as file:
+                    switches += int(re.search(r"\nvoluntary_ctxt_switches:\s*(\d+)", file.read())[1])
+        except (OSError, TypeError):
+            continue
+    return seconds, switches
+
+
 class Server:
     def __init__(self, build, name, mode):
         self.folder = tempfile.mkdtemp(prefix="ringmaster-servers-")
@@ -401,15 +424,21 @@ def reported(output):
     return sorted((int(n) for n in re.findall(r"worker \d+ accepted (\d+)", output)), reverse=True)
 
 
-def try_one(build, name, mode, seconds):
+def try_one(build, name, mode, seconds, loads):
     result = {}
     server = Server(build, name, mode)
     try:
-        if name not in ONE_EACH:
+        if "stay" in loads and name not in ONE_EACH:
             result["stay"] = load(build, "stay", server, seconds,
                                   lambda: by_process(server.process.pid, server.port))
-        result["churn"] = load(build, "churn", server, seconds,
-                               clients=8 if name in ONE_EACH else CLIENTS)
+        if "churn" in loads:
+            before = used(server.process.pid)
+            result["churn"] = load(build, "churn", server, seconds,
+                                   clients=8 if name in ONE_EACH else CLIENTS)
+            after = used(server.process.pid)
+            answered = max(1, result["churn"]["answered"])
+            result["churn"]["cpu_us"] = (after[0] - before[0]) * 1e6 / answered
+            result["churn"]["switches"] = (after[1] - before[1]) / answered
     finally:
         result["stop_seconds"] = server.stop()
     result["output"] = open(f"{server.folder}/output").read() if os.path.exists(server.folder) else ""
@@ -425,11 +454,16 @@ def median(values):
     return statistics.median(values)
 
 
+def against(runs, first, key):
+    return median([one[key] / max(1, other[key]) for one, other in zip(runs, first)])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--servers", default=",".join(SERVERS))
     parser.add_argument("--modes", default="alone,none,least-loaded")
+    parser.add_argument("--loads", default="stay,churn")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--hogs", type=int, default=0)
@@ -438,13 +472,15 @@ def main():
     options = parser.parse_args()
     build = os.path.abspath(options.build)
     modes = options.modes.split(",")
+    loads = options.loads.split(",")
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.hogs)]
     failed = []
     tried = 0
     everything = {}
     try:
         print(f"{'server':18} {'mode':13} {'stay: connections':24} {'req/s':>7} {'p50 ms':>7} "
-              f"{'p99 ms':>7} {'churn/s':>8} {'p99 ms':>7} {'stop s':>6}")
+              f"{'p99 ms':>7} {'churn/s':>8} {'x first':>7} {'p99 ms':>7} {'x first':>7} {'cpu':>6} "
+              f"{'switches':>8} {'stop s':>6}")
         for name in options.servers.split(","):
             probe = SERVERS[name][0](tempfile.mkdtemp(prefix="ringmaster-probe-"), 1)[0][0]
             if shutil.which(probe) is None:
@@ -454,7 +490,7 @@ def main():
             for _ in range(options.repetitions):
                 for mode in modes:
                     try:
-                        runs[mode].append(try_one(build, name, mode, options.seconds))
+                        runs[mode].append(try_one(build, name, mode, options.seconds, loads))
                     except RuntimeError as error:
                         failed.append(str(error))
             everything[name] = runs
@@ -463,7 +499,7 @@ def main():
                     continue
                 tried += 1
                 stay = [run["stay"] for run in runs[mode] if "stay" in run]
-                churn = [run["churn"] for run in runs[mode]]
+                churn = [run["churn"] for run in runs[mode] if "churn" in run]
                 line = f"{name:18} {mode:13} "
                 if stay:
                     counts = " ".join(map(str, stay[-1]["connections"]))
@@ -472,9 +508,17 @@ def main():
                              f"{median([r['p99_us'] for r in stay]) / 1000:7.2f} ")
                 else:
                     line += f"{'':24} {'':7} {'':7} {'':7} "
-                line += (f"{median([r['requests_per_second'] for r in churn]):8.0f} "
-                         f"{median([r['p99_us'] for r in churn]) / 1000:7.2f} "
-                         f"{median([r['stop_seconds'] for r in runs[mode]]):6.2f}")
+                if churn:
+                    first = [run["churn"] for run in runs[modes[0]]]
+                    line += (f"{median([r['requests_per_second'] for r in churn]):8.0f} "
+                             f"{against(churn, first, 'requests_per_second'):7.2f} "
+                             f"{median([r['p99_us'] for r in churn]) / 1000:7.2f} "
+                             f"{against(churn, first, 'p99_us'):7.2f} "
+                             f"{median([r['cpu_us'] for r in churn]):6.0f} "
+                             f"{median([r['switches'] for r in churn]):8.2f} ")
+                else:
+                    line += f"{'':8} {'':7} {'':7} {'':7} {'':6} {'':8} "
+                line += f"{median([r['stop_seconds'] for r in runs[mode]]):6.2f}"
                 lost = [f"{key} {sum(r[key] for r in stay + churn)}"
                         for key in ("refused", "reset", "wrong", "late")
                         if sum(r[key] for r in stay + churn)]
@@ -488,7 +532,7 @@ def main():
                     # loses a turn. So there are two more attempts.
                     counts = [r["connections"] for r in stay]
                     while not any(map(even, counts)) and len(counts) < len(stay) + 2:
-                        again = try_one(build, name, mode, options.seconds)
+                        again = try_one(build, name, mode, options.seconds, loads)
                         counts.append(again["stay"]["connections"])
                     if not any(map(even, counts)):
                         failed.append(f"{name} {mode}: {counts}")
