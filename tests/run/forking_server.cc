@@ -8,7 +8,9 @@
 //                          under the same numbers, and call listen themselves. pass: programs that
 //                          get them by a Unix socket, under other numbers. threads: with an epoll
 //                          set each.
-//     --wait CALL          wait, pwait or pwait2
+//     --wait CALL          wait, pwait or pwait2 of epoll; poll, ppoll, poll_chk, ppoll_chk, select
+//     or
+//                          pselect; nothing: accepts and serves one connection after the other
 //     --take HOW           one: accepts once for each event. all: until there is no more
 //     --edge --exclusive   flags of epoll
 //     --again N            takes the listener out of its set and adds it anew after N connections
@@ -21,22 +23,33 @@
 //     --sets N             makes and closes so many epoll sets with the listeners first
 //     --limit N            sets its limit of descriptors, as su does
 //     --clean              starts workers by exec with an empty environment
+//     --duplicate          accepts from a duplicate of what it watches (F_DUPFD_CLOEXEC)
+//     --handler            first closes duplicates of the listener in a signal handler
+//     --leave              workers go to an empty root folder, and then are nobody (root only)
+//
+// At a `c` a worker starts a thread that waits in accept, and cancels it there.
 //
 // SIGUSR1 makes a worker start itself anew by exec, as the same process. SIGTERM ends it. SIGHUP
 // replaces the workers; the old ones close the listener and serve what they have.
 
 #include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -62,6 +75,9 @@ struct Options {
   int sets = 0;
   bool once = false;
   bool clean = false;
+  bool duplicate = false;
+  bool handler = false;
+  bool leave = false;
   std::vector<int> ports;
   std::vector<int> listeners;  // in a worker that was started by exec
   int passed_by = -1;
@@ -117,6 +133,12 @@ Options Parse(int argc, char** argv) {
       setrlimit(RLIMIT_NOFILE, &limit);
     } else if (word == "--clean") {
       options.clean = true;
+    } else if (word == "--duplicate") {
+      options.duplicate = true;
+    } else if (word == "--handler") {
+      options.handler = true;
+    } else if (word == "--leave") {
+      options.leave = true;
     } else if (word == "--listener") {
       options.listeners.push_back(std::stoi(next()));
     } else if (word == "--passed-by") {
@@ -142,7 +164,40 @@ int Listen(int port, const Options& options) {
   return fd;
 }
 
-int Wait(const Options& options, int set, epoll_event* events, int count) {
+bool Polls(const Options& options) { return options.wait.find("wait") == std::string::npos; }
+
+// The same by calls that are told each time what to wait for.
+int Poll(const std::string& how, const std::vector<int>& watched, epoll_event* events) {
+  int found = 0;
+  const auto find = [&](int fd) {
+    events[found] = {};
+    events[found++].data.fd = fd;
+  };
+  if (how == "select") {
+    fd_set reads;
+    FD_ZERO(&reads);
+    for (const int fd : watched) FD_SET(fd, &reads);
+    const int below = *std::max_element(watched.begin(), watched.end()) + 1;
+    const int came = select(below, &reads, nullptr, nullptr, nullptr);
+    if (came < 0) return came;
+    for (const int fd : watched) {
+      if (FD_ISSET(fd, &reads) && found < 64) find(fd);
+    }
+    return found;
+  }
+  std::vector<pollfd> fds;
+  for (const int fd : watched) fds.push_back({fd, POLLIN, 0});
+  const int came = poll(fds.data(), fds.size(), -1);
+  if (came < 0) return came;
+  for (size_t i = 0; i < fds.size(); ++i) {
+    if (fds[i].revents != 0 && found < 64) find(watched[i]);
+  }
+  return found;
+}
+
+int Wait(const Options& options, int set, const std::vector<int>& watched, epoll_event* events,
+         int count) {
+  if (Polls(options)) return Poll(options.wait, watched, events);
   if (options.wait == "pwait") return epoll_pwait(set, events, count, -1, nullptr);
   if (options.wait == "pwait2") return epoll_pwait2(set, events, count, nullptr, nullptr);
   return epoll_wait(set, events, count, -1);
@@ -170,14 +225,93 @@ void Close(const Options& options, int fd) {
   Fail("execv");
 }
 
+// A thread waits in accept, and is cancelled there. The listener blocks.
+void CancelInAccept(int listener) {
+  std::thread accepts([listener] {
+    const int client = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client >= 0) close(client);
+  });
+  // Until it sleeps. If it was woken for a connection, that one is closed.
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  pthread_cancel(accepts.native_handle());
+  accepts.join();
+}
+
+volatile sig_atomic_t handled = 0;
+volatile sig_atomic_t duplicated = -1;
+
+// The handler interrupts this thread at all kinds of places, in epoll_ctl above all, and closes
+// what it is about.
+void CloseInHandler(int set, int listener) {
+  struct sigaction action {};
+  action.sa_handler = [](int) {
+    if (duplicated < 0) return;
+    close(duplicated);
+    duplicated = -1;
+    handled = handled + 1;
+  };
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 50}, {0, 50}};
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  while (handled < 300) {
+    const int fd = dup(listener);
+    duplicated = fd;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    while (duplicated >= 0) {
+      epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+      epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr);
+    }
+  }
+  setitimer(ITIMER_REAL, &never, nullptr);
+}
+
+// Serves one connection after the other, and never waits for events.
+void ServeInTurn(const Options& options, int listener) {
+  const std::string who = std::to_string(getpid()) + "\n";
+  while (ends == 0) {
+    const int client = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (client < 0 && errno == EAGAIN) {
+      pollfd ready{listener, POLLIN, 0};
+      poll(&ready, 1, -1);
+    }
+    if (client < 0) continue;
+    char text[1024];
+    while (recv(client, text, sizeof(text), 0) > 0)
+      send(client, who.data(), who.size(), MSG_NOSIGNAL);
+    Close(options, client);
+  }
+}
+
+void LeaveRoot() {
+  char folder[] = "/tmp/forking-server-XXXXXX";
+  if (mkdtemp(folder) == nullptr || chdir(folder) != 0 || rmdir(folder) != 0 || chroot(".") != 0) {
+    Fail("chroot");
+  }
+  if (setgroups(0, nullptr) != 0 || setgid(65534) != 0 || setuid(65534) != 0) Fail("setuid");
+}
+
 void Serve(const Options& options, const std::vector<int>& listeners) {
+  if (options.leave) LeaveRoot();
+  if (options.wait == "nothing") return ServeInTurn(options, listeners[0]);
   int set = epoll_create1(EPOLL_CLOEXEC);
+  std::vector<int> watched;
   const auto control = [&](int op, int fd, unsigned flags) {
+    if (Polls(options)) {
+      if (op == EPOLL_CTL_ADD) watched.push_back(fd);
+      return;
+    }
     const bool listens = std::find(listeners.begin(), listeners.end(), fd) != listeners.end();
     epoll_event event{};
     event.events = EPOLLIN | flags;
     event.data.fd = listens && options.one_name ? listeners[0] : fd;
     if (epoll_ctl(set, op, fd, &event) != 0) Fail("epoll_ctl");
+  };
+  const auto remove = [&](int fd) {
+    epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr);
+    watched.erase(std::remove(watched.begin(), watched.end(), fd), watched.end());
   };
   const auto add = [&](int fd, unsigned flags) { control(EPOLL_CTL_ADD, fd, flags); };
   for (int i = 0; i < options.sets; ++i) {
@@ -185,10 +319,12 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
     close(set);
     set = epoll_create1(EPOLL_CLOEXEC);
   }
+  if (options.handler) CloseInHandler(set, listeners[0]);
   for (const int listener : listeners) {
     if (options.late_listen && listen(listener, 1024) != 0) Fail("listen");
     add(listener, options.flags);
   }
+  const int duplicate = options.duplicate ? fcntl(listeners[0], F_DUPFD_CLOEXEC, 100) : -1;
   int accepted = 0;
   int open = 0;
   bool listens = true;
@@ -199,22 +335,27 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
     if (ends != 0 && listens) {
       listens = false;
       for (const int listener : listeners) {
-        epoll_ctl(set, EPOLL_CTL_DEL, listener, nullptr);
+        remove(listener);
         Close(options, listener);
       }
       if (open == 0) break;
     }
     if (renewals != 0) Renew(options, listeners);
     epoll_event events[64];
-    const int count = Wait(options, set, events, 64);
+    const int count = Wait(options, set, watched, events, 64);
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
       if (std::find(listeners.begin(), listeners.end(), fd) != listeners.end()) {
         if (!listens) continue;
+        if (!Polls(options) &&
+            (epoll_ctl(set, EPOLL_CTL_ADD, fd, &events[i]) == 0 || errno != EEXIST)) {
+          Fail("what is watched can be added");
+        }
         for (const int listener : listeners) {
           if (listener != fd && !options.one_name) continue;
           do {
-            const int client = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            const int client = accept4(options.duplicate ? duplicate : listener, nullptr, nullptr,
+                                       SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (client < 0) break;
             ++open;
             add(client, 0);
@@ -231,12 +372,13 @@ void Serve(const Options& options, const std::vector<int>& listeners) {
       const ssize_t length = recv(fd, text, sizeof(text), 0);
       if (length <= 0 && errno == EAGAIN && length != 0) continue;
       if (length <= 0) {
-        epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr);
+        remove(fd);
         Close(options, fd);
         --open;
         continue;
       }
       for (ssize_t at = 0; at < length; ++at) {
+        if (text[at] == 'c') CancelInAccept(listeners[0]);
         if (text[at] == '\n') send(fd, who.data(), who.size(), MSG_NOSIGNAL);
       }
     }

@@ -106,7 +106,10 @@ class RunTest : public ::testing::Test {
         continue;
       }
       held_.push_back(fd);
-      if (const std::string who = AskWho(fd); !who.empty()) ++seen[who];
+      if (const std::string who = AskWho(fd); !who.empty()) {
+        ++seen[who];
+        ++served_;
+      }
       if (held_.size() > 200) LetGo();
     }
     ASSERT_GE(seen.size(), count);
@@ -146,6 +149,7 @@ class RunTest : public ::testing::Test {
       const std::string who = AskWho(fd);
       EXPECT_NE(who, "") << i;
       ++by_worker[who];
+      ++served_;
     }
     std::vector<int> counts;
     for (const auto& [worker, connections] : by_worker) counts.push_back(connections);
@@ -168,6 +172,17 @@ class RunTest : public ::testing::Test {
     ADD_FAILURE() << ::testing::PrintToString(counts);
   }
 
+  // Ends the server, and looks whether each connection was counted that was served.
+  void ExpectAllCounted() {
+    for (const int fd : clients_) close(fd);
+    clients_.clear();
+    child_->Signal(SIGTERM);
+    EXPECT_EQ(child_->WaitForExit(kSoon), 0);
+    ExpectContains(child_->err(), "4 workers accepted " + std::to_string(served_) + ";");
+    child_.reset();
+  }
+
+  size_t served_ = 0;
   std::vector<std::string> run_options_ = {"--report"};
   std::vector<uint16_t> ports_;
   std::unique_ptr<ChildProcess> child_;
@@ -184,6 +199,10 @@ struct Way {
 class EveryWay : public RunTest, public ::testing::WithParamInterface<Way> {};
 
 TEST_P(EveryWay, IsEven) {
+  const std::vector<std::string>& words = GetParam().server;
+  if (geteuid() != 0 && std::count(words.begin(), words.end(), "--leave") > 0) {
+    GTEST_SKIP() << "only root can go to another root folder";
+  }
   Start(GetParam().server, "least-loaded", GetParam().listeners);
   if (HasFatalFailure()) return;
   ExpectEven();
@@ -205,7 +224,10 @@ INSTANTIATE_TEST_SUITE_P(
         Way{"with_two_listeners", {}, 2}, Way{"with_two_listeners_of_one_name", {"--one-name"}, 2},
         Way{"asking_once", {"--once"}}, Way{"with_many_sets_one_after_the_other", {"--sets", "40"}},
         Way{"with_a_lower_limit", {"--limit", "150"}},
-        Way{"started_with_a_lower_limit", {"--limit", "150", "--start", "exec"}}),
+        Way{"started_with_a_lower_limit", {"--limit", "150", "--start", "exec"}},
+        Way{"closing_in_a_signal_handler", {"--handler"}},
+        Way{"from_an_empty_root_as_nobody", {"--leave"}},
+        Way{"listening_from_an_empty_root_as_nobody", {"--leave", "--late-listen"}}),
     [](const ::testing::TestParamInfo<Way>& way) { return std::string(way.param.name); });
 
 // Those who could not wait for a permit would take everything.
@@ -275,6 +297,44 @@ TEST_F(RunTest, NobodyIsLostWhenWorkersAreKilled) {
     }
   }
 }
+
+// What it was about to take is somebody else's.
+TEST_F(RunTest, AThreadThatIsCancelledInAcceptHoldsNothing) {
+  Start({"--blocking"});
+  if (HasFatalFailure()) return;
+  Spread(4);
+  for (const int fd : clients_) {
+    ASSERT_EQ(send(fd, "c", 1, MSG_NOSIGNAL), 1);
+    ASSERT_NE(AskWho(fd), "");
+  }
+  held_ = std::exchange(clients_, {});
+  LetGo();
+  ExpectEven();
+}
+
+TEST_F(RunTest, ADuplicateIsTheSameListener) {
+  Start({"--duplicate"});
+  if (HasFatalFailure()) return;
+  ExpectEven();
+  ExpectAllCounted();
+}
+
+// They need no balance. What each accepts is counted all the same.
+class CountingTest : public RunTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(CountingTest, WhoeverWaitsWithoutEpollIsCounted) {
+  Start({"--wait", GetParam(), "--blocking"});
+  if (HasFatalFailure()) return;
+  for (int i = 0; i < 40; ++i) {
+    const int fd = Connect(ports_[0]);
+    EXPECT_NE(AskWho(fd), "") << i;
+    close(fd);
+    ++served_;
+  }
+  ExpectAllCounted();
+}
+
+INSTANTIATE_TEST_SUITE_P(Servers, CountingTest, ::testing::Values("nothing", "poll", "select"));
 
 // Its number lives on, its epoll sets do not.
 TEST_F(RunTest, AWorkerThatStartsItselfAnewIsOneWorker) {
@@ -484,6 +544,12 @@ TEST_F(SentenceTest, WhateverIsStartedIsReached) {
   const Outcome outcome = With({"--", Program("RINGMASTER_STARTS_PROGRAMS")});
   EXPECT_EQ(outcome.status, 0);
   EXPECT_EQ(outcome.out, "");
+}
+
+TEST_F(SentenceTest, WhereNobodyAcceptsTheReportSaysSo) {
+  const Outcome outcome = With({"--report", "--", "/bin/echo", "hello"});
+  EXPECT_EQ(outcome.status, 0);
+  ExpectContains(outcome.err, "no process was seen to accept");
 }
 
 TEST_F(SentenceTest, AnEmptyEnvironmentLosesNothing) {

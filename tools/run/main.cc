@@ -71,7 +71,12 @@ void PrintReport(Keeper& keeper) {
     most = std::max(most, worker.accepted);
     ++workers;
   }
-  if (workers == 0) return;
+  if (workers == 0) {
+    std::fprintf(stderr,
+                 "ringmaster-run: no process was seen to accept a connection: nobody has "
+                 "connected, or the server accepts in a way that is not known here\n");
+    return;
+  }
   std::fprintf(stderr,
                "ringmaster-run: %zu workers accepted %llu; the busiest has %.2f times the mean\n",
                workers, static_cast<unsigned long long>(sum),

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -62,17 +63,25 @@ bool IsListener(int fd) {
   return Option(fd, SO_ACCEPTCONN) == 1 && Option(fd, SO_TYPE) == SOCK_STREAM;
 }
 
+// No signal handler runs on this thread meanwhile: one that closes a listener would wait for the
+// thread that it has interrupted.
 class Locked {
  public:
   explicit Locked(std::atomic_flag& flag) : flag_(flag) {
+    const uint64_t all = ~uint64_t{0};
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before_, sizeof(all));
     while (flag_.test_and_set(std::memory_order_acquire)) sched_yield();
   }
-  ~Locked() { flag_.clear(std::memory_order_release); }
+  ~Locked() {
+    flag_.clear(std::memory_order_release);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof(before_));
+  }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
 
  private:
   std::atomic_flag& flag_;
+  uint64_t before_ = 0;
 };
 
 // Somebody may have set the limit of descriptors lower than our numbers (su does), or the server
@@ -119,12 +128,15 @@ Policy& PolicyOfThread(const processes::PolicyChoice& choice) {
 // The set for which this thread has waited last.
 thread_local Set* waited_for = nullptr;
 
-void SayBusy(Worker& worker) {
-  if (worker.waits.load(std::memory_order_relaxed) == 0) return;
+int64_t NowNs() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  worker.woke_at_ns.store(int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec,
-                          std::memory_order_relaxed);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+void SayBusy(Worker& worker) {
+  if (worker.waits.load(std::memory_order_relaxed) == 0) return;
+  worker.woke_at_ns.store(NowNs(), std::memory_order_relaxed);
   worker.waits.store(0, std::memory_order_seq_cst);
 }
 
@@ -274,6 +286,8 @@ void Process::AfterFork() {
   for (int fd = 0; fd <= highest; ++fd) {
     set_of_[fd].store(0);
     counted_by_[fd].store(0);
+    // What its parent has made for others to accept from is shared.
+    if (source_of_[fd].load() == kListensHere) source_of_[fd].store(kAccepted);
   }
   for (Set& set : sets_) {
     set.epoll_fd.store(-1);
@@ -284,6 +298,8 @@ void Process::AfterFork() {
       watch.fd.store(-1);
     }
   }
+  epoll_workers_.store(0);
+  workers_full_.store(false);
   waited_for = nullptr;
 }
 
@@ -297,7 +313,34 @@ void Process::RingBell() {
 uint32_t Process::SourceOf(int fd) const {
   if (fd < 0 || fd >= kDescriptorsMax) return kNone;
   const uint8_t source = source_of_[fd].load(std::memory_order_relaxed);
-  return source == 0 ? kNone : source - 1;
+  return source == 0 || source > kSourcesMax ? kNone : source - 1;
+}
+
+void Process::Used(int fd) {
+  for (int highest = highest_.load(); highest < fd;) highest_.compare_exchange_weak(highest, fd);
+}
+
+void Process::Listens(int fd) {
+  if (fd < 0 || fd >= kDescriptorsMax || source_of_[fd].load() != 0 || !IsThisProcess()) return;
+  source_of_[fd].store(kListensHere);
+  Used(fd);
+}
+
+void Process::AcceptedFrom(int fd) {
+  if (fd < 0 || fd >= kDescriptorsMax || source_of_[fd].load() == kNotOurs) return;
+  source_of_[fd].store(kAccepted);
+  Used(fd);
+}
+
+bool Process::IsSource(int fd) {
+  if (SourceOf(fd) != kNone) return true;
+  if (fd < 0 || fd >= kDescriptorsMax || source_of_[fd].load() != kAccepted || !IsThisProcess()) {
+    return false;
+  }
+  const KeepErrno keep;
+  if (IsListener(fd) && Meet(fd) != kNone) return true;
+  source_of_[fd].store(kNotOurs);
+  return false;
 }
 
 uint32_t Process::FindSource(uint64_t cookie) {
@@ -337,7 +380,7 @@ uint32_t Process::Meet(int fd) {
     if (source_of.load() != 0) ForgetListener(fd);
     descriptors_[source].fetch_add(1);
     source_of.store(static_cast<uint8_t>(source + 1));
-    for (int highest = highest_.load(); highest < fd;) highest_.compare_exchange_weak(highest, fd);
+    Used(fd);
   }
   return source;
 }
@@ -362,9 +405,18 @@ Set* Process::SetOf(int epoll_fd) {
 
 void Process::NameSet(const Set& set, int epoll_fd) {
   set_of_[epoll_fd].store(static_cast<uint8_t>(&set - sets_.data() + 1));
-  for (int highest = highest_.load(); highest < epoll_fd;) {
-    highest_.compare_exchange_weak(highest, epoll_fd);
+  Used(epoll_fd);
+}
+
+// kNone: there is none left.
+uint32_t Process::ClaimWorker() {
+  static std::atomic<uint32_t> owners{0};
+  const uint64_t owner = static_cast<uint64_t>(pid_) << 32 | (owners.fetch_add(1) + 1);
+  for (uint32_t worker = 0; worker < kWorkersMax; ++worker) {
+    uint64_t free = 0;
+    if (area().workers[worker].owner.compare_exchange_strong(free, owner)) return worker;
   }
+  return kNone;
 }
 
 Set* Process::MakeSet(int epoll_fd) {
@@ -373,29 +425,65 @@ Set* Process::MakeSet(int epoll_fd) {
   // One that was released keeps its worker, for the next.
   for (Set& set : sets_) {
     int nobody = -1;
-    if (set.worker.load() < kWorkersMax && set.epoll_fd.load() < 0 &&
+    if (!IsOwn(set) && set.worker.load() < kWorkersMax && set.epoll_fd.load() < 0 &&
         set.epoll_fd.compare_exchange_strong(nobody, epoll_fd)) {
       NameSet(set, epoll_fd);
       return &set;
     }
   }
-  for (size_t i = 0; i < sets_.size(); ++i) {
+  for (Set& set : sets_) {
     int nobody = -1;
-    if (!sets_[i].epoll_fd.compare_exchange_strong(nobody, epoll_fd)) continue;
-    static std::atomic<uint32_t> owners{0};
-    const uint64_t owner = static_cast<uint64_t>(pid_) << 32 | (owners.fetch_add(1) + 1);
-    for (uint32_t worker = 0; worker < kWorkersMax; ++worker) {
-      uint64_t free = 0;
-      if (!area().workers[worker].owner.compare_exchange_strong(free, owner)) continue;
-      sets_[i].worker.store(worker);
-      NameSet(sets_[i], epoll_fd);
-      RingBell();
-      return &sets_[i];
+    if (IsOwn(set) || !set.epoll_fd.compare_exchange_strong(nobody, epoll_fd)) continue;
+    const uint32_t worker = ClaimWorker();
+    if (worker == kNone) {
+      set.epoll_fd.store(-1);
+      return nullptr;
     }
-    sets_[i].epoll_fd.store(-1);
-    return nullptr;
+    set.worker.store(worker);
+    epoll_workers_.fetch_add(1);
+    NameSet(set, epoll_fd);
+    RingBell();
+    return &set;
   }
   return nullptr;
+}
+
+// The process as a worker, which accepts from what no epoll set of it watches. Null: it is none. A
+// process that has epoll sets accepts for them.
+Set* Process::TakeOwnSet(uint32_t source, int fd) {
+  if (epoll_workers_.load(std::memory_order_relaxed) > 0 ||
+      workers_full_.load(std::memory_order_relaxed)) {
+    return nullptr;
+  }
+  Set& set = sets_.back();
+  const Locked locked(set.locked);
+  if (set.worker.load() >= kWorkersMax) {
+    const uint32_t worker = ClaimWorker();
+    if (worker == kNone) {
+      workers_full_.store(true);
+      return nullptr;
+    }
+    set.worker.store(worker);
+    RingBell();
+  }
+  Watch& watch = set.watches[source];
+  if (watch.how.load() != Watch::How::kNot) return &set;
+  watch.fd = fd;
+  return Has(set, source) ? &set : nullptr;
+}
+
+// The set watches the source from now on. False: the keeper has let go of the source meanwhile.
+// Then the listener stays as it is.
+bool Process::Has(Set& set, uint32_t source) {
+  set.watches[source].how.store(Watch::How::kListener);
+  PairOf(set, source).has.store(1);
+  const Source& shared = area().sources[source];
+  if (shared.mode.load() != Mode::kFree && shared.cookie.load() == known_[source].load()) {
+    return true;
+  }
+  PairOf(set, source).has.store(0);
+  set.watches[source].how.store(Watch::How::kNot);
+  return false;
 }
 
 // The set is about to be closed, or was.
@@ -469,7 +557,11 @@ bool Process::Control(int epoll_fd, int op, int fd, epoll_event* event, int& res
   const Locked locked(set->locked);
   const bool watched = set->watches[source].how.load() != Watch::How::kNot;
   if (op == EPOLL_CTL_ADD) {
-    if (watched) return false;  // the kernel says what is wrong
+    if (watched) {
+      if (set->watches[source].fd.load() != fd) return false;
+      errno = EEXIST;  // what the kernel says of a listener, though it may have a sight
+      return true;
+    }
     result = Add(*set, source, fd, *event);
   } else if (!watched) {
     return false;
@@ -489,16 +581,7 @@ int Process::Add(Set& set, uint32_t source, int fd, const epoll_event& event) {
   if (RawControl(set.epoll_fd.load(), EPOLL_CTL_ADD, fd, &copy) != 0) return -1;
   watch.fd = fd;
   watch.event = event;
-  watch.how.store(Watch::How::kListener);
-  PairOf(set, source).has.store(1);
-  // The keeper may have let go of the source meanwhile. Then the listener stays as it is.
-  const Source& shared = area().sources[source];
-  if (shared.mode.load() == Mode::kFree || shared.cookie.load() != known_[source].load()) {
-    PairOf(set, source).has.store(0);
-    watch.how.store(Watch::How::kNot);
-    return 0;
-  }
-  if ((event.events & EPOLLIN) != 0) Join(set, source);
+  if (Has(set, source) && (event.events & EPOLLIN) != 0) Join(set, source);
   return 0;
 }
 
@@ -549,18 +632,18 @@ void Process::Follow(Set& set, uint32_t source) {
   const KeepErrno keep;
   Watch& watch = set.watches[source];
   const Mode mode = ModeOf(source);
-  const int epoll_fd = set.epoll_fd.load();
   if (mode == Mode::kAimed && watch.how.load() == Watch::How::kListener) {
     if (!UseSight(set, source, EPOLL_CTL_ADD, watch.event)) {
       Leave(source);
       return;
     }
-    RawControl(epoll_fd, EPOLL_CTL_DEL, watch.fd, nullptr);
+    RawControl(set.epoll_fd.load(), EPOLL_CTL_DEL, watch.fd, nullptr);
     watch.how.store(Watch::How::kSight);
     Visit(set, source);
   } else if (mode == Mode::kLeft && watch.how.load() == Watch::How::kSight) {
-    if (RawControl(epoll_fd, EPOLL_CTL_ADD, watch.fd, &watch.event) != 0) return;
-    RawControl(epoll_fd, EPOLL_CTL_DEL, numbers_.Sight(PairOf(set, source).sight.load()), nullptr);
+    if (RawControl(set.epoll_fd.load(), EPOLL_CTL_ADD, watch.fd, &watch.event) != 0) return;
+    RawControl(set.epoll_fd.load(), EPOLL_CTL_DEL, numbers_.Sight(PairOf(set, source).sight.load()),
+               nullptr);
     watch.how.store(Watch::How::kListener);
   }
 }
@@ -631,6 +714,11 @@ void Process::BeforeWait(Set& set, bool sleeps) {
   }
 }
 
+void Process::WaitEnds(Set& set) {
+  const uint32_t index = set.worker.load(std::memory_order_relaxed);
+  if (index < kWorkersMax) SayBusy(area().workers[index]);
+}
+
 int Process::AfterWait(Set& set, epoll_event* events, int count) {
   const uint32_t index = set.worker.load(std::memory_order_relaxed);
   if (index >= kWorkersMax) return count;
@@ -665,19 +753,9 @@ int Process::AfterWait(Set& set, epoll_event* events, int count) {
   std::array<bool, kSourcesMax> stray{};
   bool anything_stray = false;
   for (uint32_t source = 0; source < kSourcesMax; ++source) {
-    if (!brought[source]) continue;
-    Pair& pair = PairOf(set, source);
-    if (pair.permits.Read().claimable > 0) continue;
+    if (!brought[source] || Brought(set, source)) continue;
     stray[source] = true;
-    if (KeeperGone()) {
-      const Locked locked(set.locked);
-      Follow(set, source);
-    } else {
-      pair.shown.store(1, std::memory_order_seq_cst);  // rule "stray"
-      Visit(set, source);
-      stray[source] = pair.permits.Read().claimable == 0;
-    }
-    anything_stray |= stray[source];
+    anything_stray = true;
   }
   if (!anything_stray) return count;
   // A server may call several listeners by one name. Then any of them may have a permit. And one
@@ -695,6 +773,20 @@ int Process::AfterWait(Set& set, epoll_event* events, int count) {
     return is;
   };
   return static_cast<int>(std::remove_if(events, events + count, is_stray) - events);
+}
+
+// A sight has brought the source. False: there is no permit.
+bool Process::Brought(Set& set, uint32_t source) {
+  Pair& pair = PairOf(set, source);
+  if (pair.permits.Read().claimable > 0) return true;
+  if (KeeperGone()) {
+    const Locked locked(set.locked);
+    Follow(set, source);
+    return false;
+  }
+  pair.shown.store(1, std::memory_order_seq_cst);  // rule "stray"
+  Visit(set, source);
+  return pair.permits.Read().claimable > 0;
 }
 
 bool Process::KeeperGone() {
@@ -718,8 +810,8 @@ Process::Accepting Process::BeforeAccept(int fd) {
   };
   if (set == nullptr || !watches(*set)) {
     const auto it = std::find_if(sets_.begin(), sets_.end(), watches);
-    if (it == sets_.end()) return accepting;
-    set = &*it;
+    set = it != sets_.end() ? &*it : TakeOwnSet(source, fd);
+    if (set == nullptr) return accepting;
   }
   accepting.source = source;
   accepting.set = set;
@@ -757,9 +849,7 @@ void Process::AfterAccept(const Accepting& accepting, int accepted) {
       Closed(accepted);
       worker.open.fetch_add(1, std::memory_order_seq_cst);
       counted_by_[accepted].store(static_cast<uint8_t>(index + 1));
-      for (int highest = highest_.load(); highest < accepted;) {
-        highest_.compare_exchange_weak(highest, accepted);
-      }
+      Used(accepted);
     }
   }
   if (accepting.way == Way::kPermit) {
@@ -810,19 +900,22 @@ void Process::ForgetListener(int fd) {
   const uint32_t source = source_of_[fd].exchange(0) - 1u;
   if (source >= kSourcesMax) return;
   for (Set& set : sets_) {
+    const auto watches = [&] {
+      return set.watches[source].how.load() != Watch::How::kNot && set.watches[source].fd == fd;
+    };
+    if (!watches()) continue;
     const Locked locked(set.locked);
-    if (set.watches[source].how.load() != Watch::How::kNot && set.watches[source].fd == fd) {
-      Delete(set, source);
-    }
+    if (watches()) Delete(set, source);
   }
   if (descriptors_[source].fetch_sub(1) != 1) return;
   // The last one: nothing of this process may keep the listener open.
   known_[source].store(0);
   RawClose(numbers_.Listener(source));
+  bool had = false;
   for (Set& set : sets_) {
-    if (set.worker.load() < kWorkersMax) PairOf(set, source).has.store(0);
+    if (set.worker.load() < kWorkersMax) had |= PairOf(set, source).has.exchange(0) != 0;
   }
-  RingBell();
+  if (had) RingBell();
 }
 
 void Process::Closed(int fd) {
@@ -850,7 +943,7 @@ void Process::Duplicated(int from, int to) {
   if (source == kNone || to < 0 || to >= kDescriptorsMax || !IsThisProcess()) return;
   descriptors_[source].fetch_add(1);
   source_of_[to].store(static_cast<uint8_t>(source + 1));
-  for (int highest = highest_.load(); highest < to;) highest_.compare_exchange_weak(highest, to);
+  Used(to);
 }
 
 }  // namespace ringmaster::run

@@ -37,7 +37,9 @@ struct Watch {
 };
 
 // An epoll set of this process that has watched a listener: a worker. If the set is closed, the
-// process's next one goes on as that worker.
+// process's next one goes on as that worker. A process that waits by poll or select, or in accept,
+// has no such set. Then it is one worker itself, which is only counted: the kernel wakes all of
+// those or one after the other, so they are about even as they are.
 struct Set {
   std::atomic<int> epoll_fd{-1};
   std::atomic<uint32_t> worker{processes::kNone};
@@ -75,6 +77,8 @@ class Process {
 
   // Which source the descriptor is, if it was met as one; kNone.
   uint32_t SourceOf(int fd) const;
+  // It listens from now on.
+  void Listens(int fd);
   // A descriptor was closed, or is about to be.
   void Closed(int fd);
   void ClosedRange(unsigned first, unsigned last);
@@ -88,11 +92,17 @@ class Process {
   Set* SetOf(int epoll_fd);
   // Around its wait. `sleeps`: the wait may take time.
   void BeforeWait(Set& set, bool sleeps);
+  // In the place of AfterWait, if the thread was cancelled in its wait.
+  void WaitEnds(Set& set);
   // Takes events out for which there is no permit. Returns how many are left.
   int AfterWait(Set& set, epoll_event* events, int count);
 
   // --- accept --------------------------------------------------------------------------------
 
+  // Whether it is one, which is met here unless this is its first connection.
+  bool IsSource(int fd);
+  // It has accepted from one that is none so far.
+  void AcceptedFrom(int fd);
   // What accept does with a listener that is a source.
   enum class Way : uint8_t { kAsEver, kPermit, kNoPermit };
   struct Accepting {
@@ -112,7 +122,20 @@ class Process {
   // Somebody watches the source and cannot wait for a permit: it would get all connections.
   void Leave(uint32_t source);
 
+  // What stands for a listener that is no source: it may become one in a child, or at the next
+  // connection; or it never does.
+  static constexpr uint8_t kListensHere = 253;
+  static constexpr uint8_t kAccepted = 254;
+  static constexpr uint8_t kNotOurs = 255;
+  static_assert(kListensHere > processes::kSourcesMax);
+
   uint32_t Meet(int fd);
+  uint32_t ClaimWorker();
+  Set* TakeOwnSet(uint32_t source, int fd);
+  bool IsOwn(const Set& set) const { return &set == &sets_.back(); }
+  bool Has(Set& set, uint32_t source);
+  bool Brought(Set& set, uint32_t source);
+  void Used(int fd);
   uint32_t FindSource(uint64_t cookie);
   Set* MakeSet(int epoll_fd);
   void NameSet(const Set& set, int epoll_fd);
@@ -149,7 +172,10 @@ class Process {
 
   std::array<std::atomic<uint64_t>, processes::kSourcesMax> known_{};   // cookies of our duplicates
   std::array<std::atomic<int>, processes::kSourcesMax> descriptors_{};  // the server's, of each
-  std::array<Set, processes::kWorkersMax> sets_;
+  // The last one is the process itself.
+  std::array<Set, processes::kWorkersMax + 1> sets_;
+  std::atomic<uint32_t> epoll_workers_{0};
+  std::atomic<bool> workers_full_{false};
   // By descriptor: 1 more than the source, the set, the worker that has counted it; 0: none.
   // In memory of their own, of which only what is used exists.
   std::atomic<uint8_t>* source_of_ = nullptr;

@@ -53,6 +53,17 @@ int64_t NowMs() {
   return int64_t{now.tv_sec} * 1'000 + now.tv_nsec / 1'000'000;
 }
 
+// Calls it. If the thread is cancelled inside, calls `ends` instead of returning. A destructor
+// would not do: it needs a C++ runtime that the server may have another one of.
+template <typename Call, typename Ends>
+int CallUnlessCancelled(Call call, Ends ends) {
+  volatile int result = -1;
+  pthread_cleanup_push([](void* of) { (*static_cast<Ends*>(of))(); }, &ends);
+  result = call();
+  pthread_cleanup_pop(0);
+  return result;
+}
+
 // `wait(timeout)` is the call; a negative timeout waits for ever. If all that it brings was taken
 // out again, it waits for the rest of its time.
 template <typename Wait>
@@ -63,7 +74,8 @@ int WaitFor(int epoll_fd, epoll_event* events, int64_t timeout_ms, Wait wait) {
   const int64_t until = timeout_ms > 0 ? NowMs() + timeout_ms : 0;
   while (true) {
     process.BeforeWait(*set, timeout_ms != 0);
-    const int came = wait(timeout_ms);
+    const int came =
+        CallUnlessCancelled([&] { return wait(timeout_ms); }, [&] { process.WaitEnds(*set); });
     const int left = process.AfterWait(*set, events, came);
     if (came <= 0 || left > 0 || timeout_ms == 0) return left;
     if (timeout_ms > 0) timeout_ms = std::max<int64_t>(0, until - NowMs());
@@ -73,15 +85,30 @@ int WaitFor(int epoll_fd, epoll_event* events, int64_t timeout_ms, Wait wait) {
 template <typename Accept>
 int AcceptFor(int fd, Accept accept) {
   Process& process = Process::Get();
-  if (!process.active() || process.SourceOf(fd) == processes::kNone) return accept();
+  if (!process.active()) return accept();
+  if (!process.IsSource(fd)) {
+    const int accepted = accept();
+    if (accepted >= 0) process.AcceptedFrom(fd);
+    return accepted;
+  }
   const Process::Accepting accepting = process.BeforeAccept(fd);
   if (accepting.way == Process::Way::kNoPermit) {
     errno = EAGAIN;
     return -1;
   }
-  const int accepted = accept();
+  const int accepted = CallUnlessCancelled(accept, [&] { process.AfterAccept(accepting, -1); });
   process.AfterAccept(accepting, accepted);
   return accepted;
+}
+
+int DescriptorFor(const char* name, std::atomic<decltype(::fcntl)*>& known, int fd, int command,
+                  void* argument) {
+  const int result = Next(known, name)(fd, command, argument);
+  Process& process = Process::Get();
+  if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0 && process.active()) {
+    process.Duplicated(fd, result);
+  }
+  return result;
 }
 
 // A program that is started with an environment of its own (nginx is, for its upgrade) takes the
@@ -155,6 +182,7 @@ __attribute__((constructor)) void Load() {
 
 using ringmaster::run::AcceptFor;
 using ringmaster::run::CountWords;
+using ringmaster::run::DescriptorFor;
 using ringmaster::run::Environment;
 using ringmaster::run::Next;
 using ringmaster::run::Process;
@@ -205,6 +233,14 @@ int epoll_pwait2(int epoll_fd, epoll_event* events, int events_max, const timesp
 }
 
 // --- accept --------------------------------------------------------------------------------------
+
+int listen(int fd, int backlog) noexcept {
+  RINGMASTER_NEXT(listen);
+  const int result = next(fd, backlog);
+  Process& process = Process::Get();
+  if (result == 0 && process.active()) process.Listens(fd);
+  return result;
+}
 
 int accept(int fd, sockaddr* address, socklen_t* length) {
   RINGMASTER_NEXT(accept);
@@ -263,6 +299,27 @@ int dup3(int fd, int to, int flags) noexcept {
   const int duplicate = next(fd, to, flags);
   if (process.active() && duplicate >= 0) process.Duplicated(fd, to);
   return duplicate;
+}
+
+// By their names in the C library, because a header may call the one by the name of the other.
+int ringmaster_fcntl(int fd, int command, ...) __asm__("fcntl");
+int ringmaster_fcntl(int fd, int command, ...) {
+  static std::atomic<decltype(::fcntl)*> known;
+  va_list rest;
+  va_start(rest, command);
+  void* const argument = va_arg(rest, void*);
+  va_end(rest);
+  return DescriptorFor("fcntl", known, fd, command, argument);
+}
+
+int ringmaster_fcntl64(int fd, int command, ...) __asm__("fcntl64");
+int ringmaster_fcntl64(int fd, int command, ...) {
+  static std::atomic<decltype(::fcntl)*> known;
+  va_list rest;
+  va_start(rest, command);
+  void* const argument = va_arg(rest, void*);
+  va_end(rest);
+  return DescriptorFor("fcntl64", known, fd, command, argument);
 }
 
 int close_range(unsigned first, unsigned last, int flags) noexcept {
