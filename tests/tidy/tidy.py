@@ -8,8 +8,9 @@
                                        size is its first member, and a function fills it in
     tidy.py documented ROOT            what the public headers declare has a comment
     tidy.py headers ROOT COMPILER...   every public header compiles alone, as C++17 and as C++20
-    tidy.py symbols ROOT LIBRARY       the shared library exports what the public headers declare, and
-                                       all of the C header
+    tidy.py symbols ROOT LIBRARY ARCHIVE
+                                       the shared library exports what the public headers declare and
+                                       no more; the static one tells what is defined
     tidy.py format ROOT                clang-format has nothing to change
     tidy.py wrapping ROOT              no comment or text is broken off behind a full line
     tidy.py links ROOT                 what documents link to is there, headings included
@@ -386,13 +387,27 @@ def declared_in_c(root):
     return set(re.findall(r"^(?!typedef)[a-z][\w* ]*?\b(ringmaster_\w+)\(", code, re.MULTILINE))
 
 
-def check_symbols(root, library):
+PUBLIC_SYMBOL = re.compile(r"ringmaster::(\w+)")
+
+
+def defined_functions(archive, names):
+    """Those that public headers declare, and that are not inline."""
+    run = subprocess.run(["nm", "-C", "--defined-only", archive], text=True, check=True,
+                         stdout=subprocess.PIPE)
+    for symbol in re.findall(r"^[0-9a-f]+ T (.*)", run.stdout, re.MULTILINE):
+        public = PUBLIC_SYMBOL.match(symbol)
+        if public and public.group(1) in names:
+            yield symbol
+
+
+def check_symbols(root, library, archive):
     names = declared_names(root)
     missing = declared_in_c(root)
     in_c = frozenset(missing)
     run = subprocess.run(["nm", "-DC", "--defined-only", library], text=True, check=True,
                          stdout=subprocess.PIPE)
     complaints = []
+    found = set()
     exported = 0
     for line in run.stdout.splitlines():
         match = re.match(r"[0-9a-f]*\s+(\w)\s+(.*)", line)
@@ -402,11 +417,15 @@ def check_symbols(root, library):
         symbol = re.sub(r"^(typeinfo for|typeinfo name for|vtable for|VTT for|guard variable for|"
                         r"construction vtable for|(non-)?virtual thunk to) ", "", match.group(2))
         symbol = re.sub(r"@.*$", "", symbol)
-        public = re.match(r"ringmaster::(\w+)", symbol)
+        public = PUBLIC_SYMBOL.match(symbol)
         missing.discard(symbol)
+        found.add(symbol)
         if symbol in in_c or public and public.group(1) in names:
             continue
         complaints.append(f"{library}: exports {match.group(2)}, which no public header declares")
+    for name in sorted(set(defined_functions(archive, names)) - found):
+        complaints.append(f"{library}: does not export {name}, which a public header declares: add it to "
+                          "src/ringmaster.map")
     for name in sorted(missing):
         complaints.append(f"{library}: does not export {name}, which a header for C declares")
     return complaints, exported

@@ -383,20 +383,26 @@ extern "C" int ringmaster_options_init() { return 3; }
     VERSION = 'extern "C" int ringmaster_version() { return 4; }\n'
 
 
-    def library(self, more="", version=VERSION):
+    def library(self, more="", version=VERSION, local=""):
+        """A shared library, and the archive of what it is made of; `local` it does not export."""
         compilers = [name for name in ("c++", "g++", "clang++") if shutil.which(name)]
-        self.need("nm")
+        self.need("nm", "ar")
         if not compilers:
             self.skipTest("no C++ compiler is installed")
         self.write("library.cc", self.CODE + version + more)
-        path = os.path.join(self.root, "library.so")
-        subprocess.run([compilers[0], "-shared", "-fPIC", "-nostartfiles", "-o", path,
-                        "-I" + os.path.join(self.root, "include"),
-                        os.path.join(self.root, "library.cc")], check=True)
-        return path
+        self.write("library.map", f'{{ local: {local or "nothing"}; }};')
+        path = os.path.join(self.root, "library")
+        subprocess.run([compilers[0], "-c", "-fPIC", "-o", path + ".o",
+                        "-I" + os.path.join(self.root, "include"), path + ".cc"], check=True)
+        subprocess.run([compilers[0], "-shared", "-nostartfiles", "-o", path + ".so", path + ".o",
+                        f"-Wl,--version-script={path}.map"], check=True)
+        if os.path.exists(path + ".a"):
+            os.remove(path + ".a")
+        subprocess.run(["ar", "rc", path + ".a", path + ".o"], check=True)
+        return path + ".so", path + ".a"
 
     def test_what_the_public_headers_declare_may_be_exported(self):
-        self.assert_keeps(tidy.check_symbols, self.library())
+        self.assert_keeps(tidy.check_symbols, *self.library())
 
     def test_anything_else_is_reported(self):
         for more, says in (
@@ -410,13 +416,17 @@ extern "C" int ringmaster_options_init() { return 3; }
                 ("namespace absl { int Leak() { return 1; } }", "absl::Leak"),
         ):
             with self.subTest(more=more):
-                library = self.library(more)
-                self.assert_breaks(tidy.check_symbols, library, where=library, says=says)
+                library, archive = self.library(more)
+                self.assert_breaks(tidy.check_symbols, library, archive, where=library, says=says)
 
+    def test_a_public_function_that_is_not_exported_is_reported(self):
+        library, archive = self.library(local="_ZN10ringmaster4BestEv")
+        self.assert_breaks(tidy.check_symbols, library, archive, where=library,
+                           says="does not export ringmaster::Best()")
 
     def test_a_function_of_the_c_header_that_is_not_there_is_reported(self):
-        library = self.library(version="")
-        self.assert_breaks(tidy.check_symbols, library, where=library,
+        library, archive = self.library(version="")
+        self.assert_breaks(tidy.check_symbols, library, archive, where=library,
                            says="does not export ringmaster_version")
 
 
