@@ -132,23 +132,25 @@ bool Dealing::DealOne(const Given& given, bool at_any_cost, bool& set_aside) {
 void Dealing::Deal(bool at_any_cost) {
   if (held_.empty()) return;
   Find();
-  std::deque<Given> aside;
-  while (!held_.empty()) {
+  // What is set aside keeps its place before those that nobody has room for.
+  size_t kept = 0;
+  size_t looked_at = 0;
+  for (; looked_at < held_.size(); ++looked_at) {
     bool set_aside = false;
-    if (!DealOne(held_.front(), at_any_cost, set_aside)) {
-      if (!set_aside) break;
-      aside.push_back(held_.front());
-    }
-    held_.pop_front();
+    const Given given = held_[looked_at];
+    if (DealOne(given, at_any_cost, set_aside)) continue;
+    if (!set_aside) break;
+    held_[kept++] = given;
   }
-  held_.insert(held_.begin(), aside.begin(), aside.end());
+  held_.erase(held_.begin() + static_cast<ptrdiff_t>(kept),
+              held_.begin() + static_cast<ptrdiff_t>(looked_at));
 }
 
 // --- Takes back ----------------------------------------------------------------------------------
 
 void Dealing::TakeBack(uint32_t worker) {
   Book& book = books_[worker];
-  std::deque<Given> came;
+  std::vector<Given> came;
   int error = 0;
   // One that is no connection is dropped. Whoever puts such things in cannot hold this up.
   for (uint32_t tries = 0; tries < 2 * kLyingMax; ++tries) {
@@ -172,14 +174,23 @@ void Dealing::OnGone(uint32_t worker) {
   policy_->OnLeave(worker);
 }
 
+bool Dealing::IsToBeNudged(uint32_t worker) {
+  return kernel_.Number(worker) != 0 && !books_[worker].ruined && !Takes(worker);
+}
+
+bool Dealing::SomebodyTakesNothing() {
+  for (uint32_t i = 0; i < places_; ++i) {
+    if (IsToBeNudged(i)) return true;
+  }
+  return false;
+}
+
 // Rule "nonsense".
 void Dealing::NudgeThoseWhoTakeNothing(int64_t now_ns) {
   if (now_ns - nudged_at_ns_ < kNudgeNs) return;
   nudged_at_ns_ = now_ns;
   for (uint32_t i = 0; i < places_; ++i) {
-    if (kernel_.Number(i) != 0 && !books_[i].ruined && !Takes(i)) {
-      kernel_.Nudge(i);
-    }
+    if (IsToBeNudged(i)) kernel_.Nudge(i);
   }
 }
 

@@ -14,8 +14,9 @@
 //    only where all are so, and one that does not wait gets nothing while another has nothing to
 //    do.
 //  * Ruined. A chute that fails otherwise gets nothing more, until there is another one.
-//  * Nonsense. Somebody who is broken may have written that a worker takes nothing. Whoever says so
-//    is nudged once in a while, so that it says what is true before it waits again.
+//  * Nonsense. Whoever says that it takes nothing is nudged once in a while, so that it says what
+//    is true before it waits again. Somebody who is broken may have written it, or it has
+//    descriptors again.
 //
 // One thread at a time; pure: what only the kernel can do is asked of ChuteKernel.
 
@@ -25,9 +26,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "processes/area.h"
 #include "processes/chute.h"
@@ -86,6 +87,8 @@ class Dealing {
   void Deal(bool at_any_cost = false);
   // Whether somebody would get a connection now, as far as the policy wants it.
   bool HasRoom();
+  // Whether a worker that there is says that it takes nothing.
+  bool SomebodyTakesNothing();
   // Takes back what is to be taken back, and deals.
   void Look();
   // The worker has died. Whoever has the place next has nothing of it.
@@ -100,7 +103,7 @@ class Dealing {
   uint32_t LyingWith(uint32_t worker) { return Count(worker); }
   const DealingCounts& counts() const { return counts_; }
   // Hands what is held to the caller.
-  std::deque<Given> TakeHeld() { return std::exchange(held_, {}); }
+  std::vector<Given> TakeHeld() { return std::exchange(held_, {}); }
 
  private:
   struct Book {
@@ -117,6 +120,7 @@ class Dealing {
   };
 
   bool Takes(uint32_t worker);
+  bool IsToBeNudged(uint32_t worker);
   uint32_t Count(uint32_t worker);
   void Find();
   void AddCandidates(bool at_any_cost);
@@ -129,7 +133,7 @@ class Dealing {
   const std::unique_ptr<Policy> policy_;
   const uint32_t places_;
   const uint32_t lying_max_;
-  std::deque<Given> held_;
+  std::vector<Given> held_;
   std::array<Book, kWorkersMax> books_;
   DealingCounts counts_;
   int64_t nudged_at_ns_ = 0;

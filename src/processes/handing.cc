@@ -31,6 +31,7 @@ constexpr int kAcceptsMax = 32;
 constexpr int64_t kShortageMs = 20;
 // While something is held or lies in a chute.
 constexpr int kLookMs = 5;
+constexpr int kNudgeMs = processes::Dealing::kNudgeNs / 1'000'000;
 
 }  // namespace
 
@@ -123,7 +124,10 @@ int Handing::OnLook(int64_t now_ms) {
   if (short_until_ms_ != 0 && now_ms >= short_until_ms_) short_until_ms_ = 0;
   Go();
   if (held() > 0 || dealing_.Lies()) return kLookMs;
-  return short_until_ms_ != 0 ? static_cast<int>(short_until_ms_ - now_ms) : -1;
+  if (short_until_ms_ != 0) return static_cast<int>(short_until_ms_ - now_ms);
+  // Nobody is told when a worker that stands back could go on.
+  return !listeners_.empty() && dealing_.SomebodyTakesNothing() && !dealing_.HasRoom() ? kNudgeMs
+                                                                                       : -1;
 }
 
 // --- What goes on --------------------------------------------------------------------------------

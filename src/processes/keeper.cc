@@ -108,7 +108,8 @@ void Keeper::RunOnce() {
   const int count = epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), 0);
   const int64_t now_ms = NowMs();
   std::vector<pid_t> dead;
-  std::vector<uint32_t> ready;
+  std::array<uint32_t, std::tuple_size_v<decltype(events)>> ready;
+  size_t ready_count = 0;
   for (int i = 0; i < count; ++i) {
     const uint64_t tag = events[static_cast<size_t>(i)].data.u64;
     const auto number = static_cast<uint32_t>(tag);
@@ -135,14 +136,14 @@ void Keeper::RunOnce() {
         break;
       }
       case Tag::kOther:
-        ready.push_back(number);
+        ready[ready_count++] = number;
         break;
     }
   }
   for (const pid_t pid : dead) Died(pid);
   if (bell_rests_ && now_ms - bell_at_ms_ >= kBellMs) TakeBell(now_ms);
   if (looks_again_ && LookForWorkers()) events_.OnBell();
-  for (const uint32_t number : ready) events_.OnReady(number);
+  for (size_t i = 0; i < ready_count; ++i) events_.OnReady(ready[i]);
   int64_t next_ms = looked_at_ms_ + kLookMs;
   if (now_ms >= next_ms) {
     looked_at_ms_ = now_ms;
