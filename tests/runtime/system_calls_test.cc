@@ -6,21 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <string>
 #include <thread>
@@ -37,17 +31,9 @@ namespace {
 
 using testing::Listener;
 
-using Calls = std::vector<int>;
+using testing::operator+;
+using Calls = testing::SystemCalls;
 
-Calls operator+(Calls left, const Calls& right) {
-  left.insert(left.end(), right.begin(), right.end());
-  return left;
-}
-
-// What the C library's allocator, locks and clocks do. The clock needs none where it is in the
-// vDSO.
-const Calls kLibrary = {SYS_brk,           SYS_mmap,   SYS_munmap, SYS_mprotect, SYS_madvise,
-                        SYS_clock_gettime, SYS_getcpu, SYS_futex,  SYS_mremap};
 // As in src/SYSTEM_CALLS.md.
 const Calls kMaster = {SYS_io_uring_enter, SYS_getsockopt, SYS_setsockopt, SYS_getpeername,
                        SYS_write,          SYS_close,      SYS_accept4,    SYS_fcntl,
@@ -96,39 +82,7 @@ const Calls kSetUp = {SYS_io_uring_setup,
 // What the test does itself.
 const Calls kTest = {SYS_exit_group, SYS_poll, SYS_write, SYS_read, SYS_exit, SYS_rt_sigprocmask};
 
-// Says which call it was, where the thread takes signals.
-void OnForbidden(int, siginfo_t* info, void*) {
-  char text[] = "forbidden system call 000\n";
-  for (int digit = 0, number = info->si_syscall; digit < 3; ++digit, number /= 10) {
-    text[sizeof(text) - 3 - static_cast<size_t>(digit)] = static_cast<char>('0' + number % 10);
-  }
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
-  _exit(1);
-}
-
-// Over the calling thread, and over those that it makes. Filters add up.
-void Permit(const Calls& calls) {
-  struct sigaction action {};
-  action.sa_sigaction = OnForbidden;
-  action.sa_flags = SA_SIGINFO;
-  sigaction(SIGSYS, &action, nullptr);
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGSYS);
-  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-  std::vector<sock_filter> filter = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, testing::kSeccompArchitecture, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-  };
-  for (const int call : calls + kLibrary + kTest) {
-    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(call), 0, 1));
-    filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
-  }
-  filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP));
-  if (testing::InstallFilter(filter) != 0) _exit(77);
-}
+void Permit(const Calls& calls) { testing::PermitCalls(calls + kTest); }
 
 // Puts the filter over the master's thread.
 class ConfiningPolicy final : public Policy {
