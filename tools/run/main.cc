@@ -41,7 +41,7 @@ std::string FindShim() {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   for (const std::filesystem::path& folder :
-       {self.parent_path(), self.parent_path() / ".." / RINGMASTER_SHIM_FROM_BIN}) {
+       {self.parent_path(), self.parent_path() / ".." / RINGMASTER_SHIM_FROM_PREFIX}) {
     const std::filesystem::path shim = folder / "libringmaster-run.so";
     if (std::filesystem::exists(shim, error)) {
       return std::filesystem::canonical(shim, error).string();
