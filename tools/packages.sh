@@ -8,7 +8,7 @@ build_packages=(g++ meson ninja-build pkg-config dpkg-dev liburing-dev libabsl-d
                 libuv1-dev libasio-dev)
 # What the tests run besides.
 test_packages=(clang clang-format lld llvm spin python3 util-linux binutils scdoc cmake zsh fish
-               gunicorn python3-uvicorn uvicorn)
+               debhelper gunicorn python3-uvicorn uvicorn)
 
 # ensure_packages PACKAGE…: returns when all are there. Otherwise installs the missing ones, as root
 # or with sudo; where neither works, says in one sentence what is needed and ends with 1.
