@@ -353,6 +353,9 @@ bool ProcessMember::Claim(absl::FunctionRef<void(ProcessConnection)> serve,
   mine().Moved();
   int looks = 0;
   int failures = 0;
+  // A permit whose connection somebody else has taken comes back to whoever waits, often to this
+  // worker. So the sight is looked at first then: it may have shown something else.
+  bool looks_first = false;
   if (takes_ != 0 && mine().given.load(std::memory_order_relaxed) != 0) chute_ready_ = true;
   for (size_t served = 0; served < connections_max;) {
     if (chute_ready_ && !std::exchange(permits_turn_, false)) {
@@ -364,7 +367,7 @@ bool ProcessMember::Claim(absl::FunctionRef<void(ProcessConnection)> serve,
       if (!Mine()) return false;
       continue;
     }
-    uint32_t source = NextWithPermit();
+    uint32_t source = std::exchange(looks_first, false) ? kNone : NextWithPermit();
     const bool by_permit = source != kNone;
     if (!by_permit) {
       if (chute_ready_) continue;
@@ -377,6 +380,7 @@ bool ProcessMember::Claim(absl::FunctionRef<void(ProcessConnection)> serve,
     ProcessConnection connection = Accept(source, by_permit);
     if (connection.fd() < 0) {
       if (++failures == kFailuresMax) return true;
+      looks_first = true;
       continue;
     }
     ++served;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -467,6 +468,39 @@ TEST_F(MisuseTest, LeasesThatThreadsReleaseAtOnceAreAllCounted) {
     for (const int fd : clients) close(fd);
     EXPECT_TRUE(Becomes([&] { return workers_->RunOnce(), Living().empty(); }));
   }
+}
+
+// --- The parent's death --------------------------------------------------------------------------
+
+// A worker that has a permit for whoever comes next is woken by something else.
+TEST_F(MisuseTest, AnIdleWorkerHearsThatTheParentHasDied) {
+  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  const pid_t parent = Fork([&] {
+    Create();
+    const pid_t worker = fork();
+    if (worker == 0) {
+      alarm(kProcessSecondsMax);
+      auto port = workers_->Join();
+      const pid_t self = getpid();
+      if (!port.ok() || write(ends[1], &self, sizeof(self)) != sizeof(self)) _exit(1);
+      for (int wakes = 0; wakes < 50; ++wakes) {
+        port->BeforeWait();
+        ReadableWithin(port->sight(), -1);
+        port->AfterWait(true);
+        port->Claim([](ProcessConnection) {});
+        if (port->parent_gone()) _exit(0);
+      }
+      _exit(2);
+    }
+    pause();
+  });
+  pid_t worker = 0;
+  ASSERT_EQ(read(ends[0], &worker, sizeof(worker)), static_cast<ssize_t>(sizeof(worker)));
+  Kill(parent);
+  EXPECT_EQ(Collect(worker), 0);
+  for (const int fd : ends) close(fd);
 }
 
 // --- Threads of the parent -----------------------------------------------------------------------
