@@ -124,7 +124,8 @@ struct WorkerProcessesStats {
 // The parent's side.
 //
 // Threads: in the parent any thread may call everything, but RunOnce belongs to one thread. Fork
-// while no other thread is inside a call. In a child only Join and KeepAcrossExec do anything.
+// while no other thread is inside a call. In a child only Join and what serves exec do anything:
+// KeepAcrossExec, Variable and Descriptors.
 //
 // Children. How they are started is the program's business: by fork, by fork and exec, again
 // whenever one has died. The program collects them (waitpid). All must be in the parent's PID
@@ -179,7 +180,8 @@ class WorkerProcesses {
   //
   // Waits for the keeper if all places are taken, for a second at most, because one may be that of
   // a worker that was just killed; then ResourceExhausted. FailedPrecondition in the parent, if
-  // this process has joined before, and after BeginShutdown.
+  // this process has joined before, after BeginShutdown, and where one of the descriptors is closed
+  // or something else now: between fork and Join close nothing that the group has opened.
   absl::StatusOr<ProcessPort> Join();
 
   // For workers that are another program, or this one anew. The child of fork calls KeepAcrossExec
