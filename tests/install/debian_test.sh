@@ -52,7 +52,7 @@ for program in ringmaster-bench ringmaster-echo ringmaster-run ringmaster-sim; d
 done
 
 depends() {
-  dpkg-deb -f "$1"_*.deb Depends | grep -qE "(^|, )$2( |,|\$)" || fail "$1 does not depend on $2"
+  dpkg-deb -f "$1"_*.deb Depends | grep -E "(^|, )$2( |,|\$)" >/dev/null || fail "$1 does not depend on $2"
 }
 depends libringmaster0 'liburing2'
 depends libringmaster-dev "libringmaster0 \(= $version-1\)"

@@ -20,7 +20,12 @@ pc=$(find "$scratch/root" -name ringmaster.pc)
 own=$(pkg-config --variable=prefix "$pc")
 prefix=$scratch/root$own
 sed -i "s|^prefix=.*|prefix=$prefix|" "${pc%/*}"/*.pc
-export PKG_CONFIG_PATH=${pc%/*} CMAKE_PREFIX_PATH=$prefix
+# As the document says it of a prefix of one's own.
+eval "$(sed -n 's/^    \(export .*\)/\1/p' "$document")"
+if ! [ "$PKG_CONFIG_PATH/ringmaster.pc" -ef "$pc" ] || [ "$CMAKE_PREFIX_PATH" != "$prefix" ]; then
+  echo "PACKAGES.md sends pkg-config to $PKG_CONFIG_PATH and CMake to $CMAKE_PREFIX_PATH; the library is in $prefix"
+  exit 1
+fi
 unset LD_LIBRARY_PATH
 libdir=$(pkg-config --variable=libdir ringmaster)
 
@@ -45,8 +50,8 @@ says() {
     *) fail "$* says: $said" ;;
   esac
 }
-# loads PROGRAM LIBRARY: whether it does.
-loads() { readelf -d "$1" | grep -q "NEEDED.*\[$2"; }
+# loads PROGRAM LIBRARY: whether it does. (grep reads to the end, or readelf could not write all.)
+loads() { readelf -d "$1" | grep "NEEDED.*\[$2" >/dev/null; }
 
 for module in ringmaster ringmaster-c; do
   [ "$(pkg-config --modversion $module)" = "$version" ] || fail "pkg-config: $module is not $version"
@@ -82,7 +87,7 @@ for command in "${commands[@]}"; do
   esac
   case $command in
     "cc "*"--libs ringmaster-c)"*)
-      if loads "$out" libabsl || loads "$out" 'libstdc\+\+'; then fail "loads too much: $command"; fi ;;
+      if loads "$out" libabsl || loads "$out" 'libstdc++'; then fail "loads too much: $command"; fi ;;
   esac
 done
 
@@ -143,7 +148,7 @@ objects='version.p/version.cc.o version_c.p/version.c.o'
 # shellcheck disable=SC2086
 if (meson setup --wrap-mode=forcefallback user && ninja -C user $objects) >meson.log 2>&1; then
   for program in version version_c; do
-    if ! ninja -C user -t query $program | grep -q 'subprojects/ringmaster/src/libringmaster.so'; then
+    if ! ninja -C user -t query $program | grep 'subprojects/ringmaster/src/libringmaster.so' >/dev/null; then
       fail "Meson: $program does not link the subproject's library"
     fi
   done
