@@ -840,10 +840,7 @@ void Process::AfterAccept(const Accepting& accepting, int accepted) {
   worker.Moved();
   if (accepted >= 0) {
     worker.accepted.fetch_add(1, std::memory_order_relaxed);
-    unsigned cpu = 0;
-    if (syscall(SYS_getcpu, &cpu, nullptr, nullptr) == 0) {
-      worker.cpu.store(static_cast<int32_t>(cpu), std::memory_order_relaxed);
-    }
+    worker.cpu.store(sched_getcpu(), std::memory_order_relaxed);
     if (accepted < kDescriptorsMax) {
       // If it is counted already, it was closed by a way that nobody saw.
       Closed(accepted);
