@@ -5,7 +5,7 @@
 # (Without dpkg-dev, meson installs libraries where Debian does not look for them.)
 build_packages=(g++ meson ninja-build pkg-config dpkg-dev liburing-dev libabsl-dev libcli11-dev
                 nlohmann-json3-dev libgtest-dev libbenchmark-dev netcat-openbsd
-                libuv1-dev libasio-dev)
+                libuv1-dev libevent-dev libasio-dev libboost-dev)
 # What the tests run besides.
 test_packages=(clang clang-format lld llvm spin python3 util-linux binutils scdoc cmake zsh fish
                debhelper gunicorn python3-uvicorn uvicorn)

@@ -37,8 +37,9 @@ for example in *.cc *.c; do
     failures=$((failures + 1))
     continue
   fi
-  if [ "$name" = libuv_loop ] && ! command pkg-config --exists libuv; then
-    echo "$example: libuv is missing"
+  library=$(sed -n 's/^\(libuv\|libevent\)_loop$/\1/p' <<<"$name")
+  if [ -n "$library" ] && ! command pkg-config --exists "$library"; then
+    echo "$example: $library is missing"
     continue
   fi
   if [ "$name" = asio_loop ] && ! echo '#include <asio.hpp>' | "$compiler" -E -x c++ - >"$scratch/asio" 2>&1; then

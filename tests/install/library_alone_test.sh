@@ -96,7 +96,7 @@ pages() { if [ -f "$whole/tools/man/ringmaster.7" ]; then printf '%s\n' "$@"; fi
 programs='ringmaster-bench ringmaster-echo ringmaster-run ringmaster-sim'
 # shellcheck disable=SC2046
 expect devel "$(install devel)" "$(
-  { ls "$source"/include/ringmaster | grep '\.h$'
+  { find "$source/include/ringmaster" -name '*.h' -printf '%f\n'
     printf '%s\n' libringmaster.a libringmaster.so ringmaster.pc ringmaster-c.pc \
       ringmaster-config.cmake ringmaster-config-version.cmake
     pages ringmaster.7 \

@@ -41,7 +41,10 @@ CLANG_FORMAT_VERSION = "14"  # other versions lay some lines out differently
 # folder under src/ that is not listed is a violation: decide where it belongs and add it.
 POLICY_H = "ringmaster/policy.h"
 SPAN_H = "ringmaster/span.h"
+# Headers alone, that nothing else includes. Each needs a library that the user has.
+ADAPTERS_FOLDER = "include/ringmaster/adapters"
 LAYERS = {
+    ADAPTERS_FOLDER: ("ringmaster/",),
     "include/ringmaster": ("ringmaster/",),
     "src/policy": (POLICY_H, "policy/"),
     "src/core": (POLICY_H, "core/"),
@@ -92,6 +95,10 @@ ATOMICS = re.compile(r"\batomic(_\w+)?\b")
 
 # Whoever includes the public headers may not be at C++20 yet.
 HEADER_LANGUAGES = (["-x", "c++", "-std=c++20"], ["-x", "c++", "-std=c++17"])
+# Adapters take long to compile, so one compiler does that. As C++20, and by the other one, they are
+# compiled with the programs that use them.
+ADAPTER_LANGUAGES = (["-x", "c++", "-std=c++17"],)
+CXX20_ADAPTERS = ("include/ringmaster/adapters/coroutine.h",)
 
 # The public headers that are C as well as C++. The structs of the first begin with their size, so that
 # they can grow at their end. These cannot: they stand in arrays, or are copied as bytes.
@@ -197,7 +204,7 @@ def check_layering(root):
             if normal.startswith(PROJECT_PREFIXES) and not normal.startswith(allowed):
                 complaints.append(f"{where}: {layer} may not include {normal}")
             if re.match(r"liburing(/|\.h)", normal):
-                if layer != "tools" and layer != LIBURING_FOLDER:
+                if layer not in ("tools", LIBURING_FOLDER, ADAPTERS_FOLDER):
                     complaints.append(f"{where}: only {LIBURING_FOLDER} may include <{normal}>")
             if pure and IMPURE_HEADERS.fullmatch(normal):
                 complaints.append(f"{where}: {layer} is pure and may not include <{normal}>")
@@ -330,14 +337,24 @@ def check_headers(root, compilers):
         included = os.path.relpath(path, "include")
         # Twice, for the include guard.
         text = f"#include <{included}>\n#include <{included}>\n"
+        if path.startswith(ADAPTERS_FOLDER):
+            # It includes its library first; that may be missing.
+            library = next(name for _, mark, name in includes(read(root, path)) if mark == "<")
+            text = f"#if __has_include(<{library}>)\n{text}#endif\n"
         done = subprocess.run([*shlex.split(compiler), *flags, *language, "-"], input=text, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         return done.stdout or "it ends with an error" if done.returncode != 0 else ""
 
+    def languages_of(path, compiler):
+        if path.startswith(ADAPTERS_FOLDER):
+            languages = HEADER_LANGUAGES[:1] if path in CXX20_ADAPTERS else ADAPTER_LANGUAGES
+            return languages if compiler == compilers[0] else ()
+        return (*HEADER_LANGUAGES, *(C_LANGUAGES if path in C_HEADERS else ()))
+
     runs = [(path, compiler, language)
             for path in files
             for compiler in dict.fromkeys(compilers) if shutil.which(shlex.split(compiler)[0])
-            for language in (*HEADER_LANGUAGES, *(C_LANGUAGES if path in C_HEADERS else ()))]
+            for language in languages_of(path, compiler)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         outputs = list(pool.map(output_of, runs))
     for path in files:

@@ -302,6 +302,13 @@ class Headers(Tidy):
     def test_a_header_that_needs_c_20_is_reported(self):
         self.breaks("bad.h", "#pragma once\nstruct A {};\nvoid F(auto a);\n")
 
+    def test_an_adapter_that_needs_c_20_is_reported(self):
+        self.breaks("adapters/bad.h", "#pragma once\n#include <cstddef>\nvoid F(auto a);\n")
+
+    def test_an_adapter_whose_library_is_missing_is_left_out(self):
+        self.write("include/ringmaster/adapters/good.h", "#pragma once\n#include <no/such.h>\n")
+        self.assert_keeps(tidy.check_headers, self.compilers)
+
     def test_a_header_that_c_20_refuses_is_reported(self):
         self.breaks("bad.h", "#pragma once\nstruct A {\n  int requires = 0;\n};\n")
 

@@ -24,8 +24,10 @@
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -152,8 +154,8 @@ class EchoExamplesTest : public ExamplesTest, public ::testing::WithParamInterfa
 
 INSTANTIATE_TEST_SUITE_P(All, EchoExamplesTest,
                          ::testing::Values("epoll_loop", "epoll_loop_in_c", "uring_loop",
-                                           "libuv_loop", "asio_loop", "hosted_on_loop",
-                                           "forked_workers"),
+                                           "coroutine_loop", "libuv_loop", "libevent_loop",
+                                           "asio_loop", "hosted_on_loop", "forked_workers"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 TEST_P(EchoExamplesTest, EchoesAndDoesNotWaitForSilentClients) {
@@ -184,6 +186,51 @@ TEST_P(EchoExamplesTest, EchoesAndDoesNotWaitForSilentClients) {
   }
 }
 
+// Those that are built on the adapters take the name of a policy, and tell who has served how many.
+class SpreadTest : public ExamplesTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  // Has the server serve 10,000 connections, and returns how many more one worker had than another.
+  uint64_t ServeInTurn() {
+    Start(GetParam(), {"round-robin"});
+    if (HasFatalFailure()) return 0;
+    constexpr uint32_t kConnections = 10'000;
+    const EchoReport report = RunEchoClient({.address = address(),
+                                             .connections = kConnections,
+                                             .parallel = 50,
+                                             .payload_bytes_max = 100,
+                                             .end = EchoEnd::kClose,
+                                             .deadline = kSoon});
+    EXPECT_EQ(report.echoed, kConnections) << report.first_problem;
+    ExpectToEnd();
+    std::istringstream lines(child_->out());
+    std::vector<uint64_t> served;
+    for (std::string line; std::getline(lines, line);) {
+      unsigned long number = 0;
+      EXPECT_EQ(std::sscanf(line.c_str(), "worker %*u: %lu", &number), 1) << line;
+      served.push_back(number);
+    }
+    EXPECT_EQ(served.size(), 4u) << child_->out();
+    if (served.empty()) return 0;
+    EXPECT_GE(std::accumulate(served.begin(), served.end(), uint64_t{0}), kConnections);
+    const auto [least, most] = std::minmax_element(served.begin(), served.end());
+    return *most - *least;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(All, SpreadTest,
+                         ::testing::Values("coroutine_loop", "libuv_loop", "libevent_loop",
+                                           "asio_loop"),
+                         [](const auto& instance) { return std::string(instance.param); });
+
+// Turns are exact, except that a worker is forgiven some if it is kept from the CPU for too long.
+// So on a machine that is busy the server may try again. A turn may be owed at the end.
+TEST_P(SpreadTest, FourWorkersServeTenThousandConnectionsInTurn) {
+  if (!Exists(GetParam())) GTEST_SKIP() << "the library that it needs was not found";
+  uint64_t more = ServeInTurn();
+  for (int tries = 1; more > 2 && tries < 5 && !HasFailure(); ++tries) more = ServeInTurn();
+  EXPECT_LE(more, 2u) << child_->out();
+}
+
 TEST_P(EchoExamplesTest, SaysWhyItCannotStart) {
   if (!Exists(GetParam())) GTEST_SKIP() << "the library that it needs was not found";
   Start(GetParam());
@@ -199,10 +246,11 @@ class EveryExampleTest : public ExamplesTest, public ::testing::WithParamInterfa
 
 INSTANTIATE_TEST_SUITE_P(All, EveryExampleTest,
                          ::testing::Values("epoll_loop", "epoll_loop_in_c", "uring_loop",
-                                           "libuv_loop", "asio_loop", "hosted_on_loop",
-                                           "forked_workers", "hosted_on_ring", "graceful_shutdown",
-                                           "leaving_worker", "hand_over", "rolling_restart",
-                                           "rolling_reuseport", "own_policy", "udp_tickets"),
+                                           "coroutine_loop", "libuv_loop", "libevent_loop",
+                                           "asio_loop", "hosted_on_loop", "forked_workers",
+                                           "hosted_on_ring", "graceful_shutdown", "leaving_worker",
+                                           "hand_over", "rolling_restart", "rolling_reuseport",
+                                           "own_policy", "udp_tickets"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 // The balancer may have ended before its workers have joined. The signal waits until the program

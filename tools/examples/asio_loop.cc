@@ -3,13 +3,12 @@
 //   ./asio_loop 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
 
 #include <netinet/in.h>
-#include <ringmaster/balancer.h>
+#include <ringmaster/adapters/asio.h>
 #include <unistd.h>
 
 #include <asio.hpp>
 #include <csignal>
 #include <cstdio>
-#include <functional>
 #include <list>
 #include <thread>
 
@@ -17,14 +16,14 @@ static void Must(const absl::Status& status) {  // the text says what to do
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str()), _exit(1);
 }
 
+using Socket = asio::ip::tcp::socket;
 struct Client {
   ringmaster::Lease lease;  // ends when the socket is closed
-  asio::ip::tcp::socket socket;
+  Socket socket;
   char bytes[4096];
 };
-using Clients = std::list<Client>;
 
-static void Echo(Clients& clients, Clients::iterator it) {
+static void Echo(std::list<Client>& clients, std::list<Client>::iterator it) {
   it->socket.async_read_some(asio::buffer(it->bytes), [&, it](asio::error_code end, size_t size) {
     if (end) return (void)clients.erase(it);
     const auto next = [&, it](auto e, size_t) { e ? (void)clients.erase(it) : Echo(clients, it); };
@@ -32,26 +31,29 @@ static void Echo(Clients& clients, Clients::iterator it) {
   });
 }
 
-static void Work(ringmaster::Port port, ringmaster::Mailbox mailbox) {
-  asio::io_context context;
-  asio::posix::stream_descriptor bell(context, mailbox.fd());
-  Clients clients;
-  const std::function<void(asio::error_code)> on_bell = [&](asio::error_code) {
-    port.Claim([&](ringmaster::Connection claimed) {
-      asio::ip::tcp::socket socket(context, asio::ip::tcp::v4(), claimed.TakeFd());
-      clients.push_front({claimed.TakeLease(), std::move(socket), {}});
-      Echo(clients, clients.begin());
-    });
-    bell.async_wait(bell.wait_read, on_bell);
+static void Work(ringmaster::Balancer* balancer, ringmaster::Source source) {
+  asio::io_context context(1);
+  std::list<Client> clients;
+  asio::steady_timer quiet(context);
+  asio::error_code ignored;
+  const auto shut = [&](auto how) {
+    for (Client& client : clients) client.socket.shutdown(how, ignored);
   };
-  bell.async_wait(bell.wait_read, on_bell);
-  while (!port.ended()) {
-    const bool quiet = context.run_one_for(std::chrono::milliseconds(50)) == 0;
-    asio::error_code ignored;
-    for (Client& client : clients)  // what has arrived is answered, then a read tells of the end
-      if (quiet && port.draining()) client.socket.shutdown(client.socket.shutdown_receive, ignored);
-  }
-  bell.release();  // the mailbox closes it
+  ringmaster::WorkerHandlers handlers;
+  handlers.serve = [&](ringmaster::Connection claimed) {
+    const auto it = clients.insert(clients.end(), Client{{}, Socket(context), {}});
+    it->lease = ringmaster::AssignTo(it->socket, asio::ip::tcp::v4(), std::move(claimed));
+    Echo(clients, it);
+  };
+  handlers.drain = [&] {  // what has arrived is answered, then a read tells of the end
+    quiet.expires_after(std::chrono::milliseconds(50));
+    quiet.async_wait([&](auto cancelled) { cancelled ? void() : shut(Socket::shutdown_receive); });
+  };
+  handlers.end = [&] { quiet.cancel(), shut(Socket::shutdown_both); };
+  auto worker = ringmaster::AsioWorker::Create(context, *balancer, std::move(handlers));
+  const absl::Status joined = worker.ok() ? source.Join(worker->port()) : worker.status();
+  if (!joined.ok()) return (void)puts(joined.ToString().c_str());  // maybe it was ended already
+  worker->Run();  // until the balancer has ended, and every client is gone
 }
 
 int main(int argc, char** argv) {
@@ -65,14 +67,13 @@ int main(int argc, char** argv) {
     Must(absl::ErrnoToStatus(errno, "cannot listen"));
   auto balancer = ringmaster::Balancer::Create();
   Must(balancer.status());
-  auto source = (*balancer)->AddSource(listen_fd, {.start_workers = 4}).value();
+  ringmaster::SourceOptions options = {.start_workers = 4};
+  options.policy = ringmaster::PolicyByName(argc > 2 ? argv[2] : "least-loaded").value();
+  auto source = (*balancer)->AddSource(listen_fd, std::move(options)).value();
   std::jthread workers[4];
-  for (std::jthread& worker : workers) {
-    auto mailbox = ringmaster::Mailbox::Create().value();
-    auto port = (*balancer)->AddWorker(mailbox).value();
-    Must(source.Join(port));
-    worker = std::jthread(Work, std::move(port), std::move(mailbox));
-  }
+  for (std::jthread& worker : workers) worker = std::jthread(Work, balancer->get(), source);
   psignal(TEMP_FAILURE_RETRY(sigwaitinfo(&ends, nullptr)), "no new connections because of");
-  (*balancer)->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
+  const auto end = (*balancer)->Shutdown(
+      {.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
+  for (const auto& it : end.stats.workers) std::printf("worker %u: %lu\n", it.worker, it.claimed);
 }

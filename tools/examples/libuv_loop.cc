@@ -3,14 +3,14 @@
 //   ./libuv_loop 7777     then: nc 127.0.0.1 7777; Ctrl-C or SIGTERM ends it
 
 #include <netinet/in.h>
-#include <ringmaster/balancer.h>
+#include <ringmaster/adapters/libuv.h>
 #include <unistd.h>
-#include <uv.h>
 
+#include <csignal>
 #include <thread>
 
 static void Must(const absl::Status& status) {  // the text says what to do
-  if (!status.ok()) fprintf(stderr, "%s\n", status.ToString().c_str()), _exit(1);
+  if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str()), _exit(1);
 }
 
 struct Client : uv_tcp_t {
@@ -27,31 +27,32 @@ static void Echo(uv_stream_t* tcp, ssize_t size, const uv_buf_t* bytes) {
   if (size < 0 || uv_try_write(tcp, &answer, 1) != size) Close((uv_handle_t*)tcp);
 }
 
-static void Work(ringmaster::Port own, ringmaster::Mailbox mailbox) {
+static void HangUp(uv_handle_t* handle, void*) {
+  uv_os_fd_t fd;  // what has arrived is answered, then a read tells of the end
+  if (handle->type == UV_TCP && uv_fileno(handle, &fd) == 0) shutdown(fd, SHUT_RD);
+}
+
+static void Work(ringmaster::Balancer* balancer, ringmaster::Source source) {
   uv_loop_t loop;
-  uv_poll_t bell;
-  static thread_local uv_timer_t quiet;
-  if (uv_loop_init(&loop) || uv_poll_init(&loop, &bell, mailbox.fd()))
-    Must(absl::ErrnoToStatus(errno, "libuv"));
-  bell.data = &own, uv_timer_init(&loop, &quiet);
-  uv_poll_start(&bell, UV_READABLE, [](uv_poll_t* it, int, int) {
-    auto& port = *(ringmaster::Port*)it->data;
-    port.Claim([it](ringmaster::Connection claimed) {
-      auto* client = new Client;
-      uv_tcp_init(it->loop, client), uv_tcp_open(client, claimed.TakeFd());
-      client->lease = claimed.TakeLease();
-      static thread_local char bytes[4096];
-      const auto room = [](auto*, size_t, uv_buf_t* to) { *to = uv_buf_init(bytes, 4096); };
-      uv_read_start((uv_stream_t*)client, room, Echo);
-    });
-    static constexpr auto hang_up = [](uv_handle_t* handle, void*) {
-      uv_os_fd_t fd;  // what has arrived is answered, then a read tells of the end
-      if (handle->type == UV_TCP && uv_fileno(handle, &fd) == 0) shutdown(fd, SHUT_RD);
-    };
-    const auto time_up = [](uv_timer_t* timer) { uv_walk(timer->loop, hang_up, nullptr); };
-    if (port.draining()) uv_timer_start(&quiet, time_up, 50, 0);  // after the last one was claimed
-    if (port.ended()) uv_walk(it->loop, Close, nullptr);
-  });
+  uv_timer_t quiet;
+  if (uv_loop_init(&loop) || uv_timer_init(&loop, &quiet)) abort();
+  ringmaster::WorkerHandlers handlers;
+  handlers.serve = [&](ringmaster::Connection claimed) {
+    auto* client = new Client;
+    uv_tcp_init(&loop, client);
+    auto lease = ringmaster::UvOpen(client, std::move(claimed));
+    if (!lease.ok()) return Close((uv_handle_t*)client);
+    client->lease = *std::move(lease);
+    static thread_local char bytes[4096];
+    const auto room = [](auto*, size_t, uv_buf_t* to) { *to = uv_buf_init(bytes, 4096); };
+    uv_read_start((uv_stream_t*)client, room, Echo);
+  };
+  const auto time_up = [](uv_timer_t* timer) { uv_walk(timer->loop, HangUp, nullptr); };
+  handlers.drain = [&] { uv_timer_start(&quiet, time_up, 50, 0); };
+  handlers.end = [&] { uv_walk(&loop, Close, nullptr); };
+  auto worker = ringmaster::UvWorker::Create(&loop, *balancer, std::move(handlers));
+  const absl::Status joined = worker.ok() ? source.Join(worker->port()) : worker.status();
+  if (!joined.ok()) puts(joined.ToString().c_str());    // maybe it was ended already
   uv_run(&loop, UV_RUN_DEFAULT), uv_loop_close(&loop);  // once every handle is closed
 }
 
@@ -66,14 +67,13 @@ int main(int argc, char** argv) {
     Must(absl::ErrnoToStatus(errno, "cannot listen"));
   auto balancer = ringmaster::Balancer::Create();
   Must(balancer.status());
-  auto source = (*balancer)->AddSource(listen_fd, {.start_workers = 4}).value();
+  ringmaster::SourceOptions options = {.start_workers = 4};
+  options.policy = ringmaster::PolicyByName(argc > 2 ? argv[2] : "least-loaded").value();
+  auto source = (*balancer)->AddSource(listen_fd, std::move(options)).value();
   std::jthread workers[4];
-  for (std::jthread& worker : workers) {
-    auto mailbox = ringmaster::Mailbox::Create().value();
-    auto port = (*balancer)->AddWorker(mailbox).value();
-    Must(source.Join(port));
-    worker = std::jthread(Work, std::move(port), std::move(mailbox));
-  }
+  for (std::jthread& worker : workers) worker = std::jthread(Work, balancer->get(), source);
   psignal(TEMP_FAILURE_RETRY(sigwaitinfo(&ends, nullptr)), "no new connections because of");
-  (*balancer)->Shutdown({.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
+  const auto end = (*balancer)->Shutdown(
+      {.drain = absl::Seconds(10), .on_intake_ended = [&] { close(listen_fd); }});
+  for (const auto& it : end.stats.workers) std::printf("worker %u: %lu\n", it.worker, it.claimed);
 }
