@@ -74,11 +74,7 @@ async def serve(reader, writer):
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     writer.close()
-async def against(runs, first, key):
-    return median([one[key] / max(1, other[key]) for one, other in zip(runs, first)])
-
-
-def main():
+async def main():
     await (await asyncio.start_server(serve, sock=listener)).serve_forever()
 workers = []
 for _ in range(%d):
