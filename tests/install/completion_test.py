@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Each shell completes the command lines of the programs by the files that are installed for it.
 
-    completion_test.py FOLDER
+    completion_test.py FOLDER PROGRAM...
 
-FOLDER has the files. In bash and zsh somebody types at a terminal and presses TAB; fish says what it
+FOLDER has the files. Each option that a PROGRAM's --help names is offered. In bash and zsh somebody types at a terminal and presses TAB; fish says what it
 would offer. A shell that is not installed is skipped, with a sentence.
 """
 
@@ -28,6 +28,7 @@ TYPED = (
     ("ringmaster-bench demo --policies exclusive-fifo,roun", "exclusive-fifo,round-robin"),
     ("ringmaster-sim --csv res", "results.csv"),
     ("ringmaster-run --policy no", "none"),
+    ("ringmaster-run --policy least", "least-loaded"),
     ("ringmaster-run --policy none -- sleepy", "sleepy-server"),
     ("ringmaster-run --stats 5 sleepy-server res", "results.csv"),
 )
@@ -112,9 +113,26 @@ def problems_of_fish(path, folder, environment):
             yield f"fish: for \"{typed}\" it offers {offered}"
 
 
+def options_of(program):
+    said = subprocess.run([program, "--help"], text=True, check=True, stdout=subprocess.PIPE).stdout
+    return set(re.findall(r"^  (?:-\w,)?(--[\w-]+)", said, re.MULTILINE))
+
+
+def problems_of_options(path, program):
+    """Asked of what bash loads; the other shells' files are made of the same list."""
+    name = os.path.basename(program)
+    function = "_" + name.replace("-", "_")
+    run = subprocess.run(["bash", "-c", f". {path}/{name}; COMP_WORDS=({name} --) COMP_CWORD=1; {function};"
+                          ' printf "%s\\n" "${COMPREPLY[@]}"'],
+                         text=True, check=True, stdout=subprocess.PIPE)
+    offered = set(run.stdout.split())
+    if offered != options_of(program):
+        yield f"{name}: offers {sorted(offered)}, and --help has {sorted(options_of(program))}"
+
+
 def main():
     path = os.path.abspath(sys.argv[1])
-    problems = []
+    problems = [problem for program in sys.argv[2:] for problem in problems_of_options(path, program)]
     asked = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("results.csv", "sleepy-server", "ringmaster-run", "ringmaster-echo",

@@ -12,7 +12,8 @@ import re
 import subprocess
 import sys
 
-OPTION = re.compile(r"^  (?:(-\w),)?(--[\w-]+)(?: (\S+)( \.\.\.)?)?(?:\s{2,}(.*))?$")
+OPTION = re.compile(r"^  (?:(-\w),)?(--[\w-]+)(?: ([\w,.]+))?")
+FIRST = re.compile(r"^(  -h,--help +)\S", re.MULTILINE)
 COMMAND = re.compile(r"^  ([a-z][\w-]*) {2,}(.*)$")
 
 # Names that the help of an option has somewhere in its sentences, rather than as a list.
@@ -34,26 +35,27 @@ class Option:
         self.short = short
         self.name = name
         self.takes = kind is not None
-        self.kind = (kind or "").partition("=")[0].partition(":")[0]
+        self.kind = kind or ""
         self.file = self.kind.partition(".")[0] in ("FILE", "PATH")
         self.many = self.kind == "A,B"
         # The beginning is enough for a line of a menu; not of "In these three: …".
         text = re.sub(r"^In [^:]*: ", "", text)
         self.text = re.split(r"[:;(\[]|\. ", text)[0].strip().replace("'", "’")
         self.names = IN_SENTENCES.get(name) or names_listed(text)
-        self.names = self.names + MORE.get(f"{program} {name}", [])
+        more = MORE.get(f"{program} {name}", [])
+        self.names = self.names + more
         for value in self.names:
             if not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", text):
                 sys.exit(f"completion.py: the help of {program} {name} does not name {value}")
-        if self.kind in ("NAME", "A,B") and not self.names:
+        if self.kind in ("NAME", "A,B") and not self.names or name == "--policy" and self.names == more:
             sys.exit(f"completion.py: the help of {program} {name} has no names: {text}")
 
 
 def names_listed(text):
-    """Those of "…: one, two:PARAMETER or three". Empty if there is no such list."""
+    """Those of "…: one, two:PARAMETER or three[:more]". Empty if there is no such list."""
     for part in re.split(r": |; |\. |^", text)[1:]:
         words = re.split(r", | or ", part.strip())
-        names = [word.partition(":")[0] for word in words]
+        names = [re.split(r"[:\[]", word)[0] for word in words]
         if len(names) > 1 and all(re.fullmatch(r"[a-z][a-z0-9-]*", name) for name in names):
             return names
     return []
@@ -65,17 +67,15 @@ def help_of(path, *command):
 
 
 def options_of(program, text):
+    """Each begins a line; what it means begins in one column, in the same line or in the next."""
     lines = text.split("\n")
+    column = len(FIRST.search(text)[1])
     found = []
     for line, following in zip(lines, lines[1:] + [""]):
         match = OPTION.match(line)
         if match:
-            short, name, kind, _, words = match.groups()
-            if words is None and following.startswith("   "):
-                words = following.strip()
-            found.append(Option(program, short, name, kind, words or ""))
-    if not found:
-        sys.exit(f"completion.py: {program} --help has no options")
+            words = line[column:] if line[column - 1:column] == " " else following
+            found.append(Option(program, *match.groups(), words.strip()))
     return found
 
 
