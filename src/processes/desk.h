@@ -41,7 +41,8 @@
 //  * Alone. Nobody waits for the keeper. When it dies, every sight wakes its worker, which watches
 //    the listener itself from then on.
 //
-// tests/model/processes.pml has these rules, each with a variant that breaks it.
+// tests/model/processes.pml has these rules, each with a variant that breaks it; "idle" only
+// decides who gets a permit, and is tried in tests/processes/desk_test.cc.
 //
 // Any process, any thread; pure: what only the kernel can do is asked of Kernel. It never allocates
 // and never ends the process, because that is somebody else's server.
