@@ -52,7 +52,7 @@ static void Work(ringmaster::Balancer* balancer, ringmaster::Source source) {
   handlers.end = [&] { uv_walk(&loop, Close, nullptr); };
   auto worker = ringmaster::UvWorker::Create(&loop, *balancer, std::move(handlers));
   const absl::Status joined = worker.ok() ? source.Join(worker->port()) : worker.status();
-  if (!joined.ok()) puts(joined.ToString().c_str());    // maybe it was ended already
+  if (!joined.ok()) puts(joined.ToString().c_str()), Close((uv_handle_t*)&quiet);  // it has ended
   uv_run(&loop, UV_RUN_DEFAULT), uv_loop_close(&loop);  // once every handle is closed
 }
 
