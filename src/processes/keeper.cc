@@ -206,14 +206,15 @@ bool Keeper::LookForWorkers() {
       looks_again_ = true;
       continue;
     }
+    // It lives, and there is no memory for a watch, or the user has too many.
+    if (pidfd >= 0 && !Watch(pidfd, EPOLLIN, Tagged(Tag::kWorker, i))) {
+      close(pidfd);
+      looks_again_ = true;
+      continue;
+    }
     known = {.owner = owner, .pidfd = pidfd};
     events_.OnCame(i, pid);
-    if (pidfd < 0) {
-      gone.push_back(i);
-    } else if (!Watch(pidfd, EPOLLIN, Tagged(Tag::kWorker, i))) {
-      close(std::exchange(known.pidfd, -1));
-      gone.push_back(i);
-    }
+    if (pidfd < 0) gone.push_back(i);
   }
   if (!gone.empty()) Bury(gone);
   return !gone.empty();

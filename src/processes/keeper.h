@@ -153,7 +153,7 @@ class Keeper {
   int64_t looked_at_ms_ = 0;
   bool bell_rests_ = false;
   int64_t bell_at_ms_ = 0;
-  bool looks_again_ = false;  // for workers, because a descriptor was missing
+  bool looks_again_ = false;  // for workers, because a descriptor or a watch was missing
   std::array<Known, kWorkersMax> known_;
   std::array<Motion, kSourcesMax> motions_;
   std::array<Marked, kWorkersMax> marks_;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -25,6 +27,7 @@
 
 #include "process_server.h"
 #include "ringmaster/processes.h"
+#include "support/seccomp.h"
 #include "worker_processes_fixture.h"
 
 namespace ringmaster::testing {
@@ -501,6 +504,48 @@ TEST_F(MisuseTest, AnIdleWorkerHearsThatTheParentHasDied) {
   Kill(parent);
   EXPECT_EQ(Collect(worker), 0);
   for (const int fd : ends) close(fd);
+}
+
+// --- What the keeper cannot watch ----------------------------------------------------------------
+
+// A user may watch only so many descriptors. The worker of whom nobody would hear lives all the
+// same.
+TEST_F(MisuseTest, AWorkerThatCannotBeWatchedIsNotTakenForDead) {
+  const pid_t parent = Fork([this] {
+    Create({.own_thread = false});
+    int ends[2];
+    if (pipe(ends) != 0) _exit(1);
+    char byte = 0;
+    const pid_t worker = fork();
+    if (worker == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      const auto port = workers_->Join();
+      if (!port.ok() || write(ends[1], "j", 1) != 1) _exit(1);
+      pause();
+    }
+    if (read(ends[0], &byte, 1) != 1) _exit(1);
+    // From now on epoll_ctl adds nothing.
+    const sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, EPOLL_CTL_ADD, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    if (InstallFilter(filter) != 0) _exit(77);
+    // It looks at once, and again after a while.
+    for (int i = 0; i < 3; ++i) {
+      if (!ReadableWithin(workers_->fd(), kProcessSecondsMax * 1000)) _exit(2);
+      workers_->RunOnce();
+      if (workers_->Stats().gone != 0) _exit(3);
+    }
+    _exit(0);
+  });
+  const int status = Collect(parent);
+  std::erase(pids_, parent);
+  if (status == 77) GTEST_SKIP() << "system calls cannot be filtered here";
+  EXPECT_EQ(status, 0);
 }
 
 // --- Threads of the parent -----------------------------------------------------------------------
