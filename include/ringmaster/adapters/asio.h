@@ -7,8 +7,8 @@
 //
 // In handlers.serve a socket takes the connection over:
 //
-//   client->lease = ringmaster::AssignTo(client->socket, asio::ip::tcp::v4(),
-//   std::move(connection));
+//   client->lease =
+//       ringmaster::AssignTo(client->socket, asio::ip::tcp::v4(), std::move(connection));
 //
 // worker.h says what the handlers are, asio_worker.h what the worker can do.
 
@@ -23,6 +23,7 @@
 
 namespace ringmaster {
 
+// A worker whose loop is an asio::io_context.
 using AsioWorker =
     BasicAsioWorker<asio::io_context, asio::posix::stream_descriptor, asio::error_code>;
 

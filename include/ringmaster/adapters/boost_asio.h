@@ -12,6 +12,7 @@
 
 namespace ringmaster {
 
+// A worker whose loop is a boost::asio::io_context.
 using BoostAsioWorker =
     BasicAsioWorker<boost::asio::io_context, boost::asio::posix::stream_descriptor,
                     boost::system::error_code>;

@@ -44,6 +44,7 @@ struct AwaitableRequest {
   int result = 0;
   std::coroutine_handle<> waiter = nullptr;
 
+  // What co_await asks for: it waits in any case, and is resumed with `res`.
   bool await_ready() const { return false; }
   void await_suspend(std::coroutine_handle<> suspended) {
     waiter = suspended;
