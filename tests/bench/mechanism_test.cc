@@ -109,13 +109,18 @@ TEST_P(EveryMechanism, ServesEveryConnectionOnceAndWritesItDown) {
   const ServerCost cost = server->Stop().value();
   EXPECT_GT(cost.cpu_ns, 0);
   EXPECT_GT(cost.context_switches, 0);
-  std::vector<uint64_t> taken = server->TakenByWorker();
+  const std::vector<uint64_t> taken = server->TakenByWorker();
   ASSERT_EQ(taken.size(), 3u);
-  // On a busy machine a worker may pass one on that is ready, because another one waits.
-  for (size_t i = 0; i < taken.size(); ++i) taken[i] -= server->books().workers[i].passed_on;
-  EXPECT_EQ(std::accumulate(taken.begin(), taken.end(), uint64_t{0}), kConnections);
+  // On a busy machine a worker may pass one on that is ready, because another one waits. What was
+  // ready may have been a request, which the other one answers, or the end after its answer.
+  uint64_t passed_on = 0;
+  for (size_t i = 0; i < taken.size(); ++i) passed_on += server->books().workers[i].passed_on;
+  EXPECT_EQ(std::accumulate(taken.begin(), taken.end(), uint64_t{0}), kConnections + passed_on);
   // The server's books and what the clients were told are independent of each other.
-  for (size_t i = 0; i < taken.size(); ++i) EXPECT_EQ(load.answered_by[i], taken[i]) << i;
+  for (size_t i = 0; i < taken.size(); ++i) {
+    EXPECT_LE(load.answered_by[i], taken[i]) << i;
+    EXPECT_LE(taken[i] - load.answered_by[i], passed_on) << i;
+  }
   EXPECT_EQ(server->books().recalled >= 0, name().starts_with("ringmaster:"));
   for (size_t i = 0; i < taken.size(); ++i) EXPECT_GT(server->books().workers[i].cpu_ns, 0u);
 }
