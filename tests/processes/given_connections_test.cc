@@ -302,21 +302,7 @@ TEST_F(GivenConnectionsTest, WhoeverStopsLosesWhatItHasNotClaimed) {
 
 TEST_F(GivenConnectionsTest, AWorkerWithoutDescriptorsLosesNothing) {
   Create({.given_max = 8});
-  const pid_t poor = Fork([&] { ServeAsWorker(workers_->Join(), /*poor=*/true); });
-  ASSERT_TRUE(HaveJoined(1));
-  const int waits = listener_.Connect();
-  ASSERT_EQ(send(waits, "?", 1, MSG_NOSIGNAL), 1);
-  // Whether it was given or not, by now.
-  StartWorker();
-  ASSERT_TRUE(HaveJoined(2));
-  for (int i = 0; i < 20; ++i) {
-    const pid_t pid = AskOnce(listener_).pid;
-    EXPECT_NE(pid, 0);
-    EXPECT_NE(pid, poor);
-  }
-  char byte = 0;
-  EXPECT_EQ(recv(waits, &byte, 1, 0), 1);
-  close(waits);
+  ExpectThatOthersServeForAWorkerWithoutDescriptors();
 }
 
 // A worker alone that had none comes back when it has some again, though nobody else wakes it:

@@ -134,11 +134,7 @@ TEST_P(HostileWorkerTest, EverybodyElseServesOnAndNothingIsLost) {
   ASSERT_TRUE(HaveJoined(3));
   StartWorker();
   ASSERT_TRUE(HaveJoined(4));
-  EXPECT_TRUE(Becomes([&] {
-    EXPECT_NE(AskOnce(listener_).pid, 0);
-    return MostOpen() <= 1;
-  }));
-  ExpectEven(4, 4);
+  ExpectPutRight();
   std::printf(
       "%.1f s: %llu answered, %llu lost, %llu refused; the longest waited %lld ms; parent and "
       "clients used %.0f %% of a CPU; descriptors %zu -> %zu, resident kB %zu -> %zu\n",
@@ -287,11 +283,7 @@ TEST_P(HostileTakerTest, HurtsOnlyWhatItWasGiven) {
   StartWorker();
   ASSERT_TRUE(HaveJoined(4));
   // Nonsense that it has left behind is put right while connections come.
-  EXPECT_TRUE(Becomes([&] {
-    EXPECT_NE(AskOnce(listener_).pid, 0);
-    return MostOpen() <= 1;
-  }));
-  ExpectEven(4, 4);
+  ExpectPutRight();
   // The last one that was answered may be about to be closed here.
   EXPECT_TRUE(Becomes([&] { return OpenDescriptors() <= descriptors + 1 + clients_.size(); }));
   for (const pid_t pid : pids_) EXPECT_EQ(kill(pid, 0), 0);

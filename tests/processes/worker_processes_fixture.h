@@ -134,6 +134,23 @@ class WorkerProcessesTest : public ::testing::Test {
     EXPECT_EQ(Collect(pid), 128 + SIGKILL);
     std::erase(pids_, pid);
   }
+  // The first worker has no descriptors left, whether it was given a connection by then or not.
+  void ExpectThatOthersServeForAWorkerWithoutDescriptors() {
+    const pid_t poor = Fork([&] { ServeAsWorker(workers_->Join(), /*poor=*/true); });
+    ASSERT_TRUE(HaveJoined(1));
+    const int waits = listener_.Connect();
+    ASSERT_EQ(send(waits, "?", 1, MSG_NOSIGNAL), 1);
+    StartWorker();
+    ASSERT_TRUE(HaveJoined(2));
+    for (int i = 0; i < 20; ++i) {
+      const pid_t pid = AskOnce(listener_).pid;
+      EXPECT_NE(pid, 0);
+      EXPECT_NE(pid, poor);
+    }
+    char byte = 0;
+    EXPECT_EQ(recv(waits, &byte, 1, 0), 1);
+    close(waits);
+  }
   // How many of so many new connections, which stay, each worker has, the most first.
   std::vector<int> Spread(int count) {
     std::map<pid_t, int> by_worker;
@@ -170,6 +187,14 @@ class WorkerProcessesTest : public ::testing::Test {
       if (HasFatalFailure()) return;
     }
     ADD_FAILURE() << ::testing::PrintToString(counts);
+  }
+  // What a hostile worker has left behind is put right while connections come to four workers.
+  void ExpectPutRight() {
+    EXPECT_TRUE(Becomes([&] {
+      EXPECT_NE(AskOnce(listener_).pid, 0);
+      return MostOpen() <= 1;
+    }));
+    ExpectEven(4, 4);
   }
 
   ProcessListener listener_;

@@ -424,20 +424,7 @@ TEST_F(WorkerProcessesTest, WhatAChildCannotDoIsNamed) {
 // A worker without descriptors stands back, and what waits goes to others, or waits for it.
 TEST_F(WorkerProcessesTest, AWorkerWithoutDescriptorsLeavesItToOthers) {
   Create();
-  const pid_t poor = Fork([&] { ServeAsWorker(workers_->Join(), /*poor=*/true); });
-  ASSERT_TRUE(HaveJoined(1));
-  const int waits = listener_.Connect();
-  ASSERT_EQ(send(waits, "?", 1, MSG_NOSIGNAL), 1);
-  StartWorker();
-  ASSERT_TRUE(HaveJoined(2));
-  for (int i = 0; i < 20; ++i) {
-    const pid_t pid = AskOnce(listener_).pid;
-    EXPECT_NE(pid, 0);
-    EXPECT_NE(pid, poor);
-  }
-  char byte = 0;
-  EXPECT_EQ(recv(waits, &byte, 1, 0), 1);
-  close(waits);
+  ExpectThatOthersServeForAWorkerWithoutDescriptors();
 }
 
 }  // namespace
